@@ -1,0 +1,176 @@
+"""What can go wrong, and the signals a handler may raise.
+
+The type says whose fault it is and whether to try again; the attributes carry the
+facts; the text carries them too. Expected outcomes are values (`shifter.model`),
+so an exception here means bad input, a refused guarantee or a store out of reach.
+Signals (`Retry`, `Discard`, `DeadLetter`, `Throttled`) stand outside the tree: they
+are how a handler answers, not faults.
+"""
+
+from __future__ import annotations
+
+
+class ShifterError(Exception):
+    """Root of every error of this package."""
+
+
+class ConfigError(ShifterError):
+    """A setting, name or declaration is wrong; nothing was started.
+
+    Attributes:
+        field: The setting, flag or name at fault.
+        value: What was given, as text; secrets are masked by the caller.
+        want: What is allowed, and the nearest right name where there is one.
+    """
+
+    def __init__(self, field: str, value: object, want: str) -> None:
+        self.field, self.value, self.want = field, value, want
+        super().__init__(f"{field} is {value!r}; {want}")
+
+
+class PayloadError(ShifterError):
+    """The arguments of a call do not fit the job's signature; nothing was sent.
+
+    Attributes:
+        job: The job type's name.
+        detail: Which argument, and what was expected.
+    """
+
+    def __init__(self, job: str, detail: str) -> None:
+        self.job, self.detail = job, detail
+        super().__init__(f"payload of job {job!r}: {detail}")
+
+
+class WireError(ShifterError):
+    """A record does not follow the published contract."""
+
+
+class DecodeError(WireError):
+    """A record cannot be read; it is never retried.
+
+    Attributes:
+        reason: A `Reason` value as text, e.g. ``undecodable_payload``.
+        detail: What was found, bounded in length, safe to log.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class UnsupportedVersionError(WireError):
+    """The envelope is of a version this program does not know."""
+
+    def __init__(self, found: int, supported: int) -> None:
+        self.found, self.supported = found, supported
+        super().__init__(f"envelope version {found}; this program reads {supported}")
+
+
+class OutcomeUnknownError(ShifterError):
+    """The log did not answer in time: the job may or may not be written.
+
+    Submitting again with the same ``job_id`` or idempotency key is safe: the claim
+    store makes both copies one effect.
+
+    Attributes:
+        job_id: The id the job has, if it was written.
+        waited_s: How long the call waited, in seconds.
+        detail: The last thing the log's client said, e.g. an authentication error.
+    """
+
+    def __init__(self, job_id: str, waited_s: float, detail: str) -> None:
+        self.job_id, self.waited_s, self.detail = job_id, waited_s, detail
+        super().__init__(
+            f"job {job_id!r} may or may not be written after {waited_s:.1f} s: {detail}"
+        )
+
+
+class DeadlineExceededError(ShifterError):
+    """The job's deadline passed while its handler ran."""
+
+    def __init__(self, job_id: str, late_by_s: float) -> None:
+        self.job_id, self.late_by_s = job_id, late_by_s
+        super().__init__(f"deadline of job {job_id!r} passed {late_by_s:.3f} s ago")
+
+
+class JobCancelledError(ShifterError):
+    """The job was cancelled while its handler ran."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id!r} was cancelled")
+
+
+class LeaseLostError(ShifterError):
+    """Somebody else holds the job now: stop at once, settle nothing."""
+
+    def __init__(self, job_id: str, fence: int) -> None:
+        self.job_id, self.fence = job_id, fence
+        super().__init__(f"lease on job {job_id!r} lost: fence {fence} is behind")
+
+
+class StoreError(ShifterError):
+    """The log or the state store refused or did not answer."""
+
+
+class StoreUnavailableError(StoreError):
+    """A store did not answer; the same call may be tried again.
+
+    Attributes:
+        store: ``kafka``, ``redis`` …, with the address that was tried.
+        op: What was asked of it.
+        detail: The client's own words, without secrets.
+    """
+
+    def __init__(self, store: str, op: str, detail: str) -> None:
+        self.store, self.op, self.detail = store, op, detail
+        super().__init__(f"{store} did not answer {op}: {detail}")
+
+
+class StoreRefusedError(StoreError):
+    """A store answered no: a missing right, topic or feature; trying again is vain."""
+
+    def __init__(self, store: str, op: str, detail: str) -> None:
+        self.store, self.op, self.detail = store, op, detail
+        super().__init__(f"{store} refused {op}: {detail}")
+
+
+class Retry(Exception):
+    """Signal: this attempt failed, try again (charged as an attempt).
+
+    Args:
+        after: Duration before the next attempt (``"30s"``, seconds, ``timedelta``);
+            ``None`` lets the job's backoff decide.
+    """
+
+    def __init__(self, after: object = None) -> None:
+        self.after = after
+        super().__init__(f"retry after {after!r}")
+
+
+class Throttled(Exception):
+    """Signal: the dependency asked to wait; not charged as an attempt.
+
+    Args:
+        after: Duration before the job is tried again.
+    """
+
+    def __init__(self, after: object) -> None:
+        self.after = after
+        super().__init__(f"throttled for {after!r}")
+
+
+class Discard(Exception):
+    """Signal: the job has no value any more; it ends ``discarded``."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class DeadLetter(Exception):
+    """Signal: the job cannot succeed; it goes to the dead-letter topic now."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -1,0 +1,67 @@
+"""What a service gets back when it hands over a job."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from shifter.model.reason import Reason
+
+
+class Deferred:
+    """The job is durable and waits on a lane.
+
+    Attributes:
+        job_id: The job's id, a UUID as text.
+        lane: The lane's name.
+        eta_s: Seconds until it is expected to start; ``None`` when not known.
+        reason: Why it was deferred.
+    """
+
+    __match_args__ = ("job_id", "lane", "eta_s")
+    __slots__ = ("eta_s", "job_id", "lane", "reason")
+
+    def __init__(
+        self,
+        job_id: str,
+        lane: str,
+        eta_s: float | None = None,
+        *,
+        reason: Reason = Reason.ACCEPTED,
+    ) -> None:
+        self.job_id, self.lane, self.eta_s, self.reason = job_id, lane, eta_s, reason
+
+    def __repr__(self) -> str:
+        return f"Deferred(job_id={self.job_id!r}, lane={self.lane!r})"
+
+
+class Shed:
+    """The job was refused and nothing was written.
+
+    Attributes:
+        retry_after_s: Seconds after which asking again is worth while, >= 0;
+            ``None`` when asking again is vain.
+        job_id: The id the job would have had.
+        reason: Why it was refused.
+        detail: One line for a log, without secrets.
+    """
+
+    __match_args__ = ("retry_after_s",)
+    __slots__ = ("detail", "job_id", "reason", "retry_after_s")
+
+    def __init__(
+        self,
+        retry_after_s: float | None,
+        *,
+        job_id: str,
+        reason: Reason,
+        detail: str = "",
+    ) -> None:
+        self.retry_after_s, self.job_id = retry_after_s, job_id
+        self.reason, self.detail = reason, detail
+
+    def __repr__(self) -> str:
+        return f"Shed(reason={self.reason.value!r}, retry_after_s={self.retry_after_s})"
+
+
+Answer: TypeAlias = Deferred | Shed
+"""What ``defer`` returns."""

@@ -1,0 +1,67 @@
+"""Names of lanes and topics: the one place that builds or reads them.
+
+``<namespace>.<queue>.<priority>`` is a lane, ``<namespace>.<queue>.dlt`` a dead-letter
+topic, ``<namespace>.delay.<seconds>s`` a delay tier. Neither part may contain a dot,
+so the mapping is injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and
+``_`` into one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from shifter.errors import ConfigError
+from shifter.model.priority import Priority
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
+_RESERVED_QUEUES = frozenset({"delay"})
+
+
+class Lane(NamedTuple):
+    """One queue at one priority: the unit that is fetched, counted and shown."""
+
+    namespace: str
+    queue: str
+    priority: Priority
+
+    @property
+    def name(self) -> str:
+        """The lane's topic."""
+        return f"{self.namespace}.{self.queue}.{self.priority.value.lower()}"
+
+
+def dead_letter_topic(namespace: str, queue: str) -> str:
+    """The topic that holds the dead letters of a queue."""
+    return f"{namespace}.{queue}.dlt"
+
+
+def delay_topic(namespace: str, tier_s: int) -> str:
+    """The topic in which a record waits exactly ``tier_s`` seconds, > 0."""
+    return f"{namespace}.delay.{tier_s}s"
+
+
+def parse_lane(topic: str) -> Lane | None:
+    """The lane a topic name stands for, or ``None`` when it is not a lane."""
+    parts = topic.split(".")
+    if len(parts) != 3:  # noqa: PLR2004  # namespace, queue, priority
+        return None
+    namespace, queue, priority = parts
+    if priority.upper() not in Priority.__members__ or priority != priority.lower():
+        return None
+    return Lane(namespace, queue, Priority[priority.upper()])
+
+
+def check_name(field: str, value: str) -> str:
+    """Return ``value`` if it may be a namespace or queue.
+
+    Raises:
+        ConfigError: Not 1–64 lower-case letters, digits and inner hyphens, or a
+            reserved word.
+    """
+    if not _NAME.match(value):
+        want = "use 1-64 lower-case letters, digits and inner hyphens"
+        raise ConfigError(field, value, want)
+    if field == "queue" and value in _RESERVED_QUEUES:
+        raise ConfigError(field, value, "this name is reserved for delay topics")
+    return value

@@ -1,0 +1,35 @@
+"""How much it hurts not to serve a job.
+
+Four priorities, each with a hundred levels, so that shedding is smooth: level 399 is
+the last to be shed, level 0 the first. Source: Google SRE book, ch. 21 (criticality);
+failsafe-go's prioritizer (levels).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+LEVELS_PER_PRIORITY = 100
+MAX_LEVEL = 399
+
+
+class Priority(StrEnum):
+    """Set by the producer, travels with the job; the value is the wire's word."""
+
+    CRITICAL = "CRITICAL"
+    HIGH = "HIGH"
+    NORMAL = "NORMAL"
+    LOW = "LOW"
+
+    @property
+    def rank(self) -> int:
+        """0 for ``LOW`` … 3 for ``CRITICAL``."""
+        return _RANK[self]
+
+    @property
+    def base_level(self) -> int:
+        """The lowest level of this priority: 0, 100, 200 or 300."""
+        return self.rank * LEVELS_PER_PRIORITY
+
+
+_RANK = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2, Priority.CRITICAL: 3}

@@ -1,0 +1,29 @@
+"""Why something was answered, refused or ended: one code, never parsed from text."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reason codes of answers and dead letters; the value is the published word."""
+
+    # answers of defer
+    ACCEPTED = "accepted"
+    QUEUE_FULL = "queue_full"
+    TOO_LARGE = "too_large"
+    EXPIRED = "expired"
+    REFUSED_BY_LOG = "refused_by_log"
+    CLOSED = "closed"
+
+    # dead letters: the record itself is bad
+    UNDECODABLE_ENVELOPE = "undecodable_envelope"
+    UNDECODABLE_PAYLOAD = "undecodable_payload"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    UNKNOWN_JOB = "unknown_job"
+    WRONG_LANE = "wrong_lane"
+    # dead letters: the job did not succeed
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    DEAD_LETTERED = "dead_lettered_by_handler"
+    WORKER_LOST = "worker_lost"
+    BLOCKED_TOO_LONG = "blocked_too_long"

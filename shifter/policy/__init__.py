@@ -1,0 +1,3 @@
+"""Decisions as pure functions: time and a random draw are arguments."""
+
+from __future__ import annotations

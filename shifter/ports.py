@@ -1,0 +1,346 @@
+"""What the product needs from the outside world, as protocols.
+
+Each port has an in-memory twin in `shifter.adapters.memory` and a public conformance
+suite in `shifter.testing.conformance`. The log is spoken of in records, lanes, delay
+and settlement; only its adapters know partitions, offsets or rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
+from shifter.model.state import JobStatus
+from shifter.model.time import EpochMs, Monotonic
+
+Headers: TypeAlias = list[tuple[str, bytes | None]]
+"""Header names and values, in order, repeats allowed."""
+
+
+class Clock(Protocol):
+    """The only reader of clocks; a fake one moves by hand."""
+
+    def epoch_ms(self) -> EpochMs:
+        """Wall clock, milliseconds."""
+
+    def monotonic(self) -> Monotonic:
+        """Seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; >= 0."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """What a log is asked to keep.
+
+    Attributes:
+        topic: A lane's or a dead-letter topic's name (`shifter.model.lane`).
+        value: The user's payload, never looked into.
+        headers: The envelope's headers, ready to send.
+        key: Ordering key; records of one key and topic keep their order.
+        due_ms: Not before this instant; ``None`` at once. The log delays it.
+    """
+
+    topic: str
+    value: bytes
+    headers: Headers
+    key: bytes | None = None
+    due_ms: int | None = None
+
+
+class Appended(NamedTuple):
+    """The record is durable."""
+
+
+class Refused(NamedTuple):
+    """The record is certainly not in the log.
+
+    Attributes:
+        reason: A `shifter.model.reason.Reason` value.
+        detail: The client's words, without secrets.
+    """
+
+    reason: str
+    detail: str
+
+
+class Unknown(NamedTuple):
+    """The record may or may not be in the log."""
+
+    detail: str
+
+
+AppendAnswer: TypeAlias = Appended | Refused | Unknown
+
+
+class LaneLog(Protocol):
+    """The accepting side of a log. Safe to share between threads and tasks."""
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Write records; one definite answer for each, in order, within the timeout.
+
+        An answer that is not known by then is `Unknown`; nothing is raised for a
+        record. Cancelling the call leaves its records in an unknown state.
+        """
+
+    def append_sync(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """The same for callers without an event loop; blocks up to the timeout."""
+
+    def warm_up(self) -> None:
+        """Connect ahead of the first append; returns at once, never raises."""
+
+    def close(self, *, timeout_s: float) -> int:
+        """Stop; returns how many records had no answer yet when the time was up."""
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """One record handed to this process, to be settled.
+
+    Attributes:
+        topic: Where it was read.
+        key: Ordering key.
+        value: The payload; ``None`` for a record without a value.
+        headers: As written; untrusted.
+        appended_ms: When the log took it (its own clock where it has one).
+        partition: Part of the topic it came from (0 where a log has no parts).
+        offset: Its position there; for people and for dead letters.
+        epoch: Which assignment it belongs to; the adapter's own.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    appended_ms: int
+    partition: int
+    offset: int
+    epoch: int = 0
+
+
+class LostRange(NamedTuple):
+    """Records that a log deleted before anybody read them.
+
+    Attributes:
+        topic: Where.
+        partition: Which part.
+        first: First lost position, included.
+        end: One past the last lost position.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+
+class LaneFeed(Protocol):
+    """The draining side of a log: deliveries of some lanes to this process.
+
+    One task at a time calls `fetch`; the other methods may be called from any task of
+    the same event loop.
+    """
+
+    async def open(self) -> None:
+        """Join; raises `StoreRefusedError` or `StoreUnavailableError` if it cannot."""
+
+    async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
+        """At most ``max_records`` deliveries; empty when none came within the wait.
+
+        A caller that does not fetch holds the lane back; the feed stays a live member
+        of its group for as long as that lasts.
+        """
+
+    def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Note that these start now; returns those this process still owns.
+
+        What is not returned was taken away (a rebalance): drop it, never settle it.
+        A delivery may begin again, after a wait in place.
+        """
+
+    async def hand_over(
+        self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Make each delivery's successor durable; the delivery is not settled yet.
+
+        Where the log has transactions, source and successor change in one of them, and
+        the later `settle` is a no-op.
+        """
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """End deliveries: they are never handed out again, also after a restart.
+
+        Returns when the log will remember it soon (its commit interval); a crash before
+        that brings them back, which the claim store makes harmless.
+        """
+
+    def losses(self) -> list[LostRange]:
+        """Ranges found lost since the last call."""
+
+    def idle(self) -> bool:
+        """Whether every owned record was settled and none is known to wait."""
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Remember what was settled, leave the group, free everything."""
+
+
+class DelayMover(Protocol):
+    """Moves due records to their lanes, where the log cannot do so by itself."""
+
+    async def run(self) -> None:
+        """Move until cancelled; on cancel nothing is lost."""
+
+
+class LaneDepth(NamedTuple):
+    """What waits on a lane.
+
+    Attributes:
+        topic: The lane's name.
+        waiting: Records appended and not settled, >= 0.
+        delayed: Records of this lane that wait for their due time; ``None`` where
+            counting them would take too long.
+        oldest_ms: When the oldest waiting record was appended; ``None`` if none.
+    """
+
+    topic: str
+    waiting: int
+    delayed: int | None
+    oldest_ms: int | None
+
+
+class TopicSpec(NamedTuple):
+    """A topic as it should be.
+
+    Attributes:
+        name: Topic name.
+        partitions: >= 1.
+        retention_ms: How long an unread record is kept.
+        max_record_bytes: Largest record it takes.
+    """
+
+    name: str
+    partitions: int
+    retention_ms: int
+    max_record_bytes: int
+
+
+class TopicChange(NamedTuple):
+    """One difference between a topic as it is and as it should be.
+
+    Attributes:
+        topic: Its name.
+        action: ``create``, ``add_partitions``, ``set`` or ``warn`` (needs a person).
+        detail: What changes, from what to what.
+    """
+
+    topic: str
+    action: str
+    detail: str
+
+
+class LogAdmin(Protocol):
+    """Looking after a log. Never deletes anything."""
+
+    async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
+        """What waits on each lane, in the order asked."""
+
+    async def count(self, topic: str) -> int:
+        """Records kept in a topic (a dead-letter topic's size)."""
+
+    async def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """What `apply` would change."""
+
+    async def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """Create and widen topics until they fit; returns what was done."""
+
+    async def topics(self) -> list[str]:
+        """Names of all visible topics, ascending."""
+
+    def scan(self, topic: str) -> AsyncIterator[list[Delivery]]:
+        """All records now in a topic, oldest first, in batches; joins no group."""
+
+    async def ping(self) -> str:
+        """One line that describes the log.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+class ClaimStore(Protocol):
+    """Where "once" is decided. Every call is one round trip, or fails as a whole.
+
+    Raises:
+        StoreUnavailableError: From any method; the outcome is then unknown.
+    """
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
+    ) -> list[ClaimAnswer]:
+        """Ask to run; answers in order. No identity may be asked for twice at once."""
+
+    async def renew(
+        self, held: Sequence[tuple[str, int]], *, lease_ms: int
+    ) -> list[Renewal]:
+        """Extend leases, given as (identity, fence), from the store's now."""
+
+    async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
+        """Write ends of turns; ``False`` where the fence was no longer the newest."""
+
+    async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
+        """Ask that a job not run (again); returns its state after the call."""
+
+    async def status(self, job_id: str) -> JobStatus | None:
+        """What is known of a job; ``None`` when it has not started, or is forgotten."""
+
+    async def ping(self) -> str:
+        """One line that describes the store."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+class WorkerReport(msgspec.Struct, frozen=True, gc=False):
+    """What a worker process says of itself, about once a second.
+
+    Attributes:
+        worker_id: Unique per process and start.
+        host: Host name.
+        pid: Process id.
+        started_ms: Epoch milliseconds.
+        reported_ms: When this was said.
+        concurrency: Slots.
+        running: Attempts running now, per lane name.
+        rate_per_s: Jobs ended a second, per lane name, over the last seconds.
+    """
+
+    worker_id: str
+    host: str
+    pid: int
+    started_ms: int
+    reported_ms: int
+    concurrency: int
+    running: dict[str, int]
+    rate_per_s: dict[str, float]
+
+
+class PresenceStore(Protocol):
+    """Which worker processes are alive. A report fades when it is not renewed."""
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Say that a worker lives."""
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Say that a worker left."""
+
+    async def workers(self) -> list[WorkerReport]:
+        """All that live, by worker id."""
