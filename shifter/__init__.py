@@ -1,0 +1,44 @@
+"""shifter: run a job now, defer it, degrade it or shed it.
+
+The door: everything a user needs is imported from here.
+"""
+
+from __future__ import annotations
+
+from shifter.app import BoundJob, Job, Shifter
+from shifter.context import Context
+from shifter.errors import (
+    ConfigError,
+    DeadLetter,
+    Discard,
+    OutcomeUnknownError,
+    PayloadError,
+    Retry,
+    ShifterError,
+    Throttled,
+)
+from shifter.model.answer import Deferred, Shed
+from shifter.model.priority import Priority
+from shifter.model.reason import Reason
+from shifter.model.state import JobState, JobStatus
+
+__all__ = [
+    "BoundJob",
+    "ConfigError",
+    "Context",
+    "DeadLetter",
+    "Deferred",
+    "Discard",
+    "Job",
+    "JobState",
+    "JobStatus",
+    "OutcomeUnknownError",
+    "PayloadError",
+    "Priority",
+    "Reason",
+    "Retry",
+    "Shed",
+    "Shifter",
+    "ShifterError",
+    "Throttled",
+]

@@ -1,0 +1,133 @@
+"""From the options of ``@app.job(...)`` to a checked `JobSpec`.
+
+Every mistake is one `ConfigError` at import time, before anything is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from shifter.errors import ConfigError
+from shifter.model.duration import duration_ms
+from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock
+from shifter.model.lane import check_name
+from shifter.model.priority import Priority
+
+E = TypeVar("E", bound=StrEnum)
+
+_MAX_ATTEMPTS = 1_000
+_DURATIONS = {
+    "timeout": ("timeout_ms", 1),
+    "deadline": ("deadline_ms", 1),
+    "backoff": ("backoff_base_ms", 1),
+    "max_backoff": ("backoff_cap_ms", 1),
+    "max_block": ("block_ms", 1),
+    "dedup_window": ("dedup_ms", 1_000),
+    "keep_status": ("keep_status_ms", 1_000),
+}
+_OTHERS = ("name", "queue", "priority", "attempts", "isolate", "on_block", "claims")
+
+
+def declare_job(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    taken: Iterable[str] = (),
+) -> JobSpec:
+    """Check what a decorator was given.
+
+    Raises:
+        ConfigError: An option is unknown, malformed or contradicts another one; the
+            name is taken; the handler is not a function.
+    """
+    _check_options(options)
+    fields: dict[str, Any] = {
+        field: duration_ms(option, options[option], minimum_ms=minimum_ms)
+        for option, (field, minimum_ms) in _DURATIONS.items()
+        if options.get(option) is not None
+    }
+    for option, kind in (("on_block", OnBlock), ("claims", ClaimsMode)):
+        if option in options:
+            fields[option] = _choice(option, options[option], kind)
+    if "queue" in options:
+        fields["queue"] = check_name("queue", options["queue"])
+    if "priority" in options:
+        fields["priority"] = _priority(options["priority"])
+    if "attempts" in options:
+        fields["attempts"] = _attempts(options["attempts"])
+    spec = JobSpec(
+        name=_name(function, options.get("name"), taken),
+        isolation=_isolation(function, options.get("isolate")),
+        **fields,
+    )
+    if spec.backoff_cap_ms < spec.backoff_base_ms:
+        want = f"must be at least backoff ({spec.backoff_base_ms} ms)"
+        raise ConfigError("max_backoff", options.get("max_backoff"), want)
+    return spec
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> str:
+    """A hint for a name that is not known: the nearest one, or all of them.
+
+    >>> nearest("send_receit", ["send_receipt"], "registered jobs")
+    "did you mean 'send_receipt'?"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"{what}: {', '.join(names) or 'none'}"
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = (*_OTHERS, *_DURATIONS)
+    for option in options:
+        if option not in known:
+            raise ConfigError("job option", option, nearest(option, known, "options"))
+
+
+def _name(function: Callable[..., Any], name: object, taken: Iterable[str]) -> str:
+    if not callable(function) or isinstance(function, type):
+        raise ConfigError("job", function, "decorate a function")
+    found = function.__name__ if name is None else name
+    if not isinstance(found, str) or not 1 <= len(found) <= 200:  # noqa: PLR2004
+        raise ConfigError("name", found, "use 1-200 characters")
+    if not found.isprintable() or found != found.strip():
+        raise ConfigError("name", found, "use printable characters, no outer spaces")
+    if found in taken:
+        raise ConfigError("name", found, "another job of this app has this name")
+    return found
+
+
+def _isolation(function: Callable[..., Any], isolate: object) -> Isolation:
+    if isolate is None:
+        is_async = inspect.iscoroutinefunction(function)
+        return Isolation.LOOP if is_async else Isolation.THREAD
+    if isolate != "process":
+        raise ConfigError("isolate", isolate, "use 'process' or leave it out")
+    return Isolation.PROCESS
+
+
+def _priority(value: object) -> Priority:
+    if isinstance(value, Priority):
+        return value
+    raise ConfigError("priority", value, "use a shifter.Priority")
+
+
+def _attempts(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 1 <= value <= _MAX_ATTEMPTS:
+            return value
+    raise ConfigError("attempts", value, f"use 1-{_MAX_ATTEMPTS}, the first included")
+
+
+def _choice(option: str, value: object, kind: type[E]) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        words = ", ".join(repr(choice.value) for choice in kind)
+        raise ConfigError(option, value, f"use one of {words}") from None

@@ -1,0 +1,140 @@
+"""What one call may say beyond its arguments, checked once and reusable.
+
+`CallOptions` is what a user may give; `CallPlan` is what a record needs, worked out
+ahead of the call, so that the hot path of ``defer`` does no checking of its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import NamedTuple
+
+from shifter.errors import ConfigError
+from shifter.model.duration import Duration, duration_ms
+from shifter.model.job import JobSpec
+from shifter.model.lane import Lane
+from shifter.model.priority import Priority
+from shifter.policy.delay import MAX_DELAY_MS
+
+_MAX_KEY = 255
+
+
+class CallOptions(NamedTuple):
+    """Options of one call; ``None`` leaves the job's own setting.
+
+    Attributes:
+        priority: Which lane of the job's queue.
+        delay: Not before this much later; excludes ``due_at``.
+        due_at: Not before this instant; a ``datetime`` with a time zone.
+        deadline: From submission on, after which the job has no value.
+        key: Jobs of one key and lane run one after another, in order.
+        idempotency_key: Jobs of one type and key take effect once.
+        job_id: A UUID of the caller's own, to make submitting again safe.
+    """
+
+    priority: Priority | None = None
+    delay: Duration | None = None
+    due_at: datetime | None = None
+    deadline: Duration | None = None
+    key: str | None = None
+    idempotency_key: str | None = None
+    job_id: str | None = None
+
+
+class CallPlan(NamedTuple):
+    """A job and its options as the wire wants them.
+
+    Attributes:
+        lane: Name of the lane.
+        delay_ms: Relative delay, or ``None``.
+        due_ms: Absolute due time, or ``None``.
+        deadline_ms: Relative deadline, or ``None``.
+    """
+
+    spec: JobSpec
+    lane: str
+    priority: Priority
+    delay_ms: int | None
+    due_ms: int | None
+    deadline_ms: int | None
+    key: str | None
+    key_bytes: bytes | None
+    idempotency_key: str | None
+    job_id: str | None
+
+
+def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
+    """Check the options of a call against its job.
+
+    Raises:
+        ConfigError: An option is malformed, or two of them contradict each other.
+    """
+    priority = spec.priority if options.priority is None else options.priority
+    deadline_ms = spec.deadline_ms
+    if options.deadline is not None:
+        deadline_ms = duration_ms("deadline", options.deadline, minimum_ms=1)
+    delay_ms = _delay_ms(options, deadline_ms)
+    key = _bounded("key", options.key)
+    return CallPlan(
+        spec=spec,
+        lane=Lane(namespace, spec.queue, _priority(priority)).name,
+        priority=_priority(priority),
+        delay_ms=delay_ms,
+        due_ms=_due_ms(options.due_at),
+        deadline_ms=deadline_ms,
+        key=key,
+        key_bytes=None if key is None else key.encode(),
+        idempotency_key=_bounded("idempotency_key", options.idempotency_key),
+        job_id=_job_id(options.job_id),
+    )
+
+
+def _priority(value: object) -> Priority:
+    if isinstance(value, Priority):
+        return value
+    raise ConfigError("priority", value, "use a shifter.Priority")
+
+
+def _delay_ms(options: CallOptions, deadline_ms: int | None) -> int | None:
+    if options.delay is None:
+        return None
+    if options.due_at is not None:
+        raise ConfigError("delay", options.delay, "give either delay or due_at")
+    delay_ms = duration_ms("delay", options.delay)
+    if delay_ms > MAX_DELAY_MS:
+        raise ConfigError("delay", options.delay, "the longest delay is 30 days")
+    if deadline_ms is not None and delay_ms >= deadline_ms:
+        want = f"must be shorter than the deadline ({deadline_ms / 1_000:g} s)"
+        raise ConfigError("delay", options.delay, want)
+    return delay_ms
+
+
+def _due_ms(due_at: datetime | None) -> int | None:
+    if due_at is None:
+        return None
+    if not isinstance(due_at, datetime) or due_at.tzinfo is None:
+        raise ConfigError("due_at", due_at, "use a datetime with a time zone")
+    due_ms = -int(-due_at.timestamp() * 1_000 // 1)
+    if due_ms < 0:
+        raise ConfigError("due_at", due_at, "must lie after 1970")
+    return due_ms
+
+
+def _bounded(field: str, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_KEY:
+        raise ConfigError(field, value, f"use 1-{_MAX_KEY} characters")
+    if not value.isprintable():
+        raise ConfigError(field, value, "use printable characters only")
+    return value
+
+
+def _job_id(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return str(uuid.UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigError("job_id", value, "use a UUID as text") from None
