@@ -1,0 +1,3 @@
+"""Twins of the ports that live in this process: for tests and the simulator."""
+
+from __future__ import annotations

@@ -1,0 +1,187 @@
+"""A whole log in memory, shared by its writers, feeds and admins.
+
+It behaves as a Kafka cluster does, on purpose: a topic has partitions, a group's
+members own whole partitions, a settled record stays in its topic, a delayed one enters
+its lane when it is due. A test that passes here has met the same shapes of trouble.
+Safe to share between threads; the lock is taken once a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import threading
+import zlib
+from collections.abc import Generator, Sequence
+
+from shifter.adapters.memory.group import Group, Part
+from shifter.model.reason import Reason
+from shifter.ports import (
+    AppendAnswer,
+    Appended,
+    Clock,
+    Delivery,
+    Record,
+    Refused,
+    TopicSpec,
+    Unknown,
+)
+
+_WEEK_MS = 7 * 86_400_000
+_MEBIBYTE = 1_048_576
+
+
+def record_bytes(record: Record) -> int:
+    """How large a record is: value, key, header names and values, in bytes."""
+    named = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.value) + len(record.key or b"") + named
+
+
+class MemoryLog:
+    """Topics, groups and what waits for its time.
+
+    Attributes:
+        clock: The log's own clock.
+        answer_instead: While set, every append gets this answer and writes nothing:
+            how a test plays an outage or a refusal.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.answer_instead: Refused | Unknown | None = None
+        self._lock = threading.Lock()
+        self._parts: dict[str, list[Part]] = {}
+        self._specs: dict[str, TopicSpec] = {}
+        self._groups: dict[str, Group] = {}
+        self._delayed: list[tuple[int, int, Record]] = []
+        self._serial = itertools.count(1)
+        self._spread = itertools.count()
+        self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
+
+    def create(self, spec: TopicSpec) -> None:
+        """Make a topic, or widen it; nothing about it ever becomes less."""
+        with self._lock:
+            parts = self._parts.setdefault(spec.name, [])
+            parts.extend(Part() for _ in range(spec.partitions - len(parts)))
+            before = self._specs.get(spec.name, spec)
+            self._specs[spec.name] = TopicSpec(
+                spec.name,
+                partitions=len(parts),
+                retention_ms=max(spec.retention_ms, before.retention_ms),
+                max_record_bytes=max(spec.max_record_bytes, before.max_record_bytes),
+            )
+            for group in self._groups.values():
+                group.rebalance()
+
+    def create_lanes(self, *topics: str, partitions: int = 1) -> None:
+        """Make topics with everyday limits; `create` in short, for tests."""
+        for topic in topics:
+            self.create(TopicSpec(topic, partitions, _WEEK_MS, _MEBIBYTE))
+
+    def specs(self) -> dict[str, TopicSpec]:
+        """Every topic as it is, by name."""
+        with self._lock:
+            return dict(self._specs)
+
+    def truncate(self, topic: str, partition: int, end: int) -> None:
+        """Forget records below offset ``end``, as retention does."""
+        with self._lock:
+            part = self._parts[topic][partition]
+            end = min(end, part.end)
+            del part.entries[: max(0, end - part.start)]
+            part.start = max(part.start, end)
+        self._wake()
+
+    def append(self, records: Sequence[Record], limit_bytes: int) -> list[AppendAnswer]:
+        """Write records of at most ``limit_bytes`` each; one answer for each."""
+        with self._lock:
+            answers = [self._append(record, limit_bytes) for record in records]
+        self._wake()
+        return answers
+
+    def _append(self, record: Record, limit_bytes: int) -> AppendAnswer:
+        if self.answer_instead is not None:
+            return self.answer_instead
+        spec = self._specs.get(record.topic)
+        if spec is None:
+            detail = f"topic {record.topic!r} does not exist"
+            return Refused(Reason.REFUSED_BY_LOG, detail)
+        size, limit = record_bytes(record), min(limit_bytes, spec.max_record_bytes)
+        if size > limit:
+            return Refused(Reason.TOO_LARGE, f"{size} bytes; at most {limit}")
+        if record.due_ms is not None and record.due_ms > self.clock.epoch_ms():
+            entry = (record.due_ms, next(self._serial), record)
+            heapq.heappush(self._delayed, entry)
+        else:
+            self._place(record)
+        return Appended()
+
+    def _place(self, record: Record) -> None:
+        parts = self._parts[record.topic]
+        hashed = next(self._spread) if record.key is None else zlib.crc32(record.key)
+        parts[hashed % len(parts)].entries.append((self.clock.epoch_ms(), record))
+
+    def _promote(self) -> None:
+        now = self.clock.epoch_ms()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._place(heapq.heappop(self._delayed)[2])
+
+    def next_due_ms(self) -> int | None:
+        """When the next delayed record enters its lane; ``None`` if none waits."""
+        with self._lock:
+            return self._delayed[0][0] if self._delayed else None
+
+    def delayed(self, topic: str) -> int:
+        """How many records of a lane wait for their due time."""
+        with self._lock:
+            self._promote()
+            return sum(record.topic == topic for _, _, record in self._delayed)
+
+    def entries(self, topic: str) -> list[Delivery]:
+        """All records in a topic now, by partition and offset."""
+        with self._lock:
+            self._promote()
+            return [
+                part.delivery(topic, index, offset, epoch=0)
+                for index, part in enumerate(self._parts.get(topic, ()))
+                for offset in range(part.start, part.end)
+            ]
+
+    @contextlib.contextmanager
+    def group(self, name: str) -> Generator[Group]:
+        """A group, under the log's lock and with all due records in their lanes."""
+        with self._lock:
+            self._promote()
+            yield self._groups.setdefault(name, Group(self._parts))
+
+    def join(self, name: str, topics: Sequence[str]) -> int:
+        """Become a member of a group; returns the member's number, >= 1."""
+        member = next(self._serial)
+        with self.group(name) as group:
+            group.join(member, topics)
+        self._wake()
+        return member
+
+    def leave(self, name: str, member: int) -> None:
+        """Stop being a member; what it had not settled goes to the others."""
+        with self.group(name) as group:
+            group.leave(member)
+        self._wake()
+
+    @contextlib.contextmanager
+    def watching(self, changed: asyncio.Event) -> Generator[None]:
+        """Set ``changed`` whenever records or owners may have changed."""
+        number = next(self._serial)
+        self._watchers[number] = (asyncio.get_running_loop(), changed)
+        try:
+            yield
+        finally:
+            del self._watchers[number]
+
+    def _wake(self) -> None:
+        for loop, changed in list(self._watchers.values()):
+            # A watcher whose loop has ended leaves no one to wake.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(changed.set)

@@ -1,0 +1,242 @@
+"""The log's ports in memory: the reference for tests and the simulator.
+
+All waiting goes through the log's clock, so that a fake clock drives it in virtual
+time: a fetch wakes when something was appended, when the next delayed record is due,
+or when its wait is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.errors import StoreRefusedError
+from shifter.model.reason import Reason
+from shifter.ports import (
+    AppendAnswer,
+    Delivery,
+    LaneDepth,
+    LostRange,
+    Record,
+    Refused,
+    TopicChange,
+    TopicSpec,
+)
+
+__all__ = ["MemoryLaneFeed", "MemoryLaneLog", "MemoryLog", "MemoryLogAdmin"]
+
+_SCAN_BATCH = 500
+
+
+class MemoryLaneLog:
+    """`shifter.ports.LaneLog` in memory; every answer is definite and at once."""
+
+    def __init__(self, log: MemoryLog, *, max_record_bytes: int = 1_000_000) -> None:
+        self._log, self._limit_bytes = log, max_record_bytes
+        self._is_closed = False
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Write records; one answer for each, in order."""
+        return self.append_sync(records, timeout_s=timeout_s)
+
+    def append_sync(
+        self,
+        records: Sequence[Record],
+        *,
+        timeout_s: float,  # noqa: ARG002  # the port's; memory needs no time
+    ) -> list[AppendAnswer]:
+        """Write records; one answer for each, in order."""
+        if self._is_closed:
+            return [Refused(Reason.CLOSED, "the log is closed")] * len(records)
+        return self._log.append(records, self._limit_bytes)
+
+    def warm_up(self) -> None:
+        """Nothing to connect."""
+
+    def close(self, *, timeout_s: float) -> int:  # noqa: ARG002  # the port's
+        """Refuse further appends; nothing is ever without an answer."""
+        self._is_closed = True
+        return 0
+
+
+class MemoryLaneFeed:
+    """`shifter.ports.LaneFeed` in memory: one member of a group.
+
+    Args:
+        log: The shared log.
+        topics: Lanes to drain; all must exist.
+        group: Feeds of one group share the lanes, like the workers of one fleet.
+    """
+
+    def __init__(
+        self, log: MemoryLog, topics: Sequence[str], *, group: str = "workers"
+    ) -> None:
+        self._log, self._topics, self._group = log, tuple(topics), group
+        self._member: int | None = None
+        self._turn = 0
+        self._losses: list[LostRange] = []
+
+    async def open(self) -> None:
+        """Join the group; opening twice is harmless.
+
+        Raises:
+            StoreRefusedError: A topic does not exist.
+        """
+        missing = [t for t in self._topics if t not in self._log.specs()]
+        if missing:
+            raise StoreRefusedError("memory", "open", f"no topic {missing[0]!r}")
+        if self._member is None:
+            self._member = self._log.join(self._group, self._topics)
+
+    async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
+        """At most ``max_records`` deliveries; empty when none came within the wait."""
+        clock, changed = self._log.clock, asyncio.Event()
+        until = clock.monotonic() + wait_s
+        with self._log.watching(changed):
+            while True:
+                changed.clear()
+                taken = self._take(max_records)
+                left_s = until - clock.monotonic()
+                if taken or left_s <= 0:
+                    return taken
+                await self._wait(changed, left_s)
+
+    def _take(self, max_records: int) -> list[Delivery]:
+        if self._member is None:
+            return []
+        self._turn += 1
+        with self._log.group(self._group) as group:
+            taken, lost = group.take(self._member, max_records, turn=self._turn)
+        self._losses += lost
+        return taken
+
+    async def _wait(self, changed: asyncio.Event, left_s: float) -> None:
+        clock, due_ms = self._log.clock, self._log.next_due_ms()
+        if due_ms is not None:
+            left_s = min(left_s, max(0.001, (due_ms - clock.epoch_ms()) / 1_000))
+        async with asyncio.TaskGroup() as group:
+            timer = group.create_task(clock.sleep(left_s))
+            timer.add_done_callback(lambda _: changed.set())
+            await changed.wait()
+            timer.cancel()
+
+    def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those deliveries this member still owns and has not settled."""
+        if self._member is None:
+            return []
+        with self._log.group(self._group) as group:
+            return group.owned(self._member, deliveries)
+
+    async def hand_over(
+        self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Append each delivery's successor; the delivery itself is not settled."""
+        writer = MemoryLaneLog(self._log)
+        return await writer.append([r for _, r in pairs], timeout_s=timeout_s)
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """End deliveries for the whole group; what was taken away is left alone."""
+        if self._member is None:
+            return
+        with self._log.group(self._group) as group:
+            group.settle(self._member, deliveries)
+
+    def losses(self) -> list[LostRange]:
+        """Ranges found lost since the last call."""
+        found, self._losses = self._losses, []
+        return found
+
+    def idle(self) -> bool:
+        """Whether every owned record was settled and none waits in its lane."""
+        if self._member is None:
+            return True
+        with self._log.group(self._group) as group:
+            return group.is_idle(self._member)
+
+    def crash(self) -> None:
+        """Vanish as a killed process does: what is unsettled comes back elsewhere."""
+        if self._member is not None:
+            self._log.leave(self._group, self._member)
+            self._member = None
+
+    async def close(self, *, timeout_s: float) -> None:  # noqa: ARG002  # the port's
+        """Leave the group; closing twice is harmless."""
+        self.crash()
+
+
+class MemoryLogAdmin:
+    """`shifter.ports.LogAdmin` in memory.
+
+    Args:
+        log: The shared log.
+        group: The group whose progress `depths` measures.
+    """
+
+    def __init__(self, log: MemoryLog, *, group: str = "workers") -> None:
+        self._log, self._group = log, group
+
+    async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
+        """What waits on each lane, in the order asked; 0 for a topic not there."""
+        return [self._depth(topic) for topic in topics]
+
+    def _depth(self, topic: str) -> LaneDepth:
+        entries = self._log.entries(topic)
+        with self._log.group(self._group) as group:
+            waiting = group.unsettled(entries)
+        oldest_ms = min((entry.appended_ms for entry in waiting), default=None)
+        return LaneDepth(topic, len(waiting), self._log.delayed(topic), oldest_ms)
+
+    async def count(self, topic: str) -> int:
+        """Records kept in a topic; 0 for a topic not there."""
+        return len(self._log.entries(topic))
+
+    async def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """What `apply` would change."""
+        have = self._log.specs()
+        return [c for spec in specs for c in _changes(have.get(spec.name), spec)]
+
+    async def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """Create and widen topics; returns what was done."""
+        changes = await self.diff(specs)
+        for spec in specs:
+            self._log.create(spec)
+        return changes
+
+    async def topics(self) -> list[str]:
+        """Names of all topics, ascending."""
+        return sorted(self._log.specs())
+
+    async def scan(self, topic: str) -> AsyncIterator[list[Delivery]]:
+        """All records now in a topic, in batches; joins no group."""
+        entries = self._log.entries(topic)
+        for start in range(0, len(entries), _SCAN_BATCH):
+            yield entries[start : start + _SCAN_BATCH]
+
+    async def ping(self) -> str:
+        """One line that describes the log."""
+        return f"memory log, {len(self._log.specs())} topics"
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def _changes(have: TopicSpec | None, want: TopicSpec) -> list[TopicChange]:
+    if have is None:
+        detail = f"{want.partitions} partitions"
+        return [TopicChange(want.name, "create", detail)]
+    changes = []
+    if have.partitions != want.partitions:
+        detail = f"partitions: {have.partitions} to {want.partitions}"
+        grows = have.partitions < want.partitions
+        action = "add_partitions" if grows else "warn"
+        changes.append(TopicChange(want.name, action, detail))
+    if have.retention_ms < want.retention_ms:
+        detail = f"retention.ms: {have.retention_ms} to {want.retention_ms}"
+        changes.append(TopicChange(want.name, "set", detail))
+    if have.max_record_bytes < want.max_record_bytes:
+        sizes = f"{have.max_record_bytes} to {want.max_record_bytes}"
+        changes.append(TopicChange(want.name, "set", f"max.message.bytes: {sizes}"))
+    return changes
