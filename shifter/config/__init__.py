@@ -1,0 +1,9 @@
+"""Settings from flag > environment > file > default, validated once."""
+
+from __future__ import annotations
+
+from shifter.config.load import load_settings
+from shifter.config.secret import Secret
+from shifter.config.settings import Settings
+
+__all__ = ["Secret", "Settings", "load_settings"]

@@ -1,0 +1,145 @@
+"""The settings of one process, checked once, each remembering where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from shifter.config.endpoint import (
+    LOG_SCHEMES,
+    check_kafka,
+    check_state,
+    parse_endpoint,
+    property_name,
+    servers,
+)
+from shifter.config.options import OPTIONS, RETENTION_MS, duration_text
+from shifter.config.secret import Secret
+from shifter.errors import ConfigError
+from shifter.model.lane import check_name
+
+DEFAULT_ORIGIN: Final = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Made by `load_settings`, or by hand in tests.
+
+    Attributes:
+        namespace: First part of every topic and key.
+        log_url: Where jobs are kept; ``None`` while none is configured.
+        state_url: Where claims and presence are kept; ``None`` while none is.
+        kafka: Further librdkafka properties, by their own names.
+        accept_timeout_ms: How long a caller waits for the log's word.
+        lease_ms: How long a claim holds without being renewed.
+        drain_timeout_ms: How long a stopping worker lets running jobs finish.
+        commit_interval_ms: How often settled positions are committed.
+        claim_timeout_ms: How long one call to the claim store may take.
+        retention_ms: How long a topic keeps a record that nobody has drained.
+        concurrency: Jobs running at once in one worker process.
+        processes: Worker processes.
+        max_payload_bytes: Largest payload accepted.
+        partitions: Partitions of a topic that is made.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
+        origins: Field name to where its value came from.
+        warnings: What works but should be mended, one line each.
+
+    Raises:
+        ConfigError: A value is out of bounds, or two contradict each other.
+    """
+
+    namespace: str
+    log_url: Secret | None = None
+    state_url: Secret | None = None
+    kafka: Mapping[str, Secret] = field(default_factory=dict)
+    accept_timeout_ms: int = 10_000
+    lease_ms: int = 15_000
+    drain_timeout_ms: int = 30_000
+    commit_interval_ms: int = 500
+    claim_timeout_ms: int = 500
+    retention_ms: int = RETENTION_MS
+    concurrency: int = 100
+    processes: int = 1
+    max_payload_bytes: int = 900_000
+    partitions: int = 6
+    log_level: str = "info"
+    log_format: str = "auto"
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_name("namespace", self.namespace)
+        for option in OPTIONS:
+            option.check(option.name, getattr(self, option.field))
+        _check_endpoints(self)
+        _check_contradictions(self)
+
+    def origin(self, name: str) -> str:
+        """Where a value came from, such as ``env SHIFTER_LEASE``."""
+        return self.origins.get(name, DEFAULT_ORIGIN)
+
+    def kafka_client(self) -> dict[str, str]:
+        """What every Kafka client needs: servers, security and extra properties.
+
+        The values are plain: hand them to the client, show them to nobody.
+
+        Raises:
+            ConfigError: The log is not a Kafka log.
+        """
+        if self.log_url is None or not self.log_url.reveal().startswith("kafka://"):
+            raise ConfigError("log", str(self.log_url), "set it to kafka://host:port")
+        found = check_kafka("log", self.log_url.reveal(), self.kafka)
+        client = {name: value.reveal() for name, value in found.items()}
+        return {"bootstrap.servers": servers(self.log_url), **client}
+
+    def shown(self) -> Iterator[tuple[str, object, str]]:
+        """Every setting as (public name, value as a user writes it, origin).
+
+        Secrets are masked; a duration is text with its unit.
+        """
+        yield "namespace", self.namespace, self.origin("namespace")
+        for option in OPTIONS:
+            value = getattr(self, option.field)
+            yield option.name, option.show(value), self.origin(option.field)
+        for name, secret in sorted(self.kafka.items()):
+            yield f"kafka.{name}", str(secret), self.origin(f"kafka.{name}")
+
+
+def _check_endpoints(settings: Settings) -> None:
+    for name in settings.kafka:
+        property_name("kafka", name)
+    if settings.state_url is not None:
+        check_state(_label(settings, "state"), settings.state_url.reveal())
+    if settings.log_url is None:
+        return
+    label, url = _label(settings, "log"), settings.log_url.reveal()
+    if parse_endpoint(label, url, LOG_SCHEMES).scheme == "kafka":
+        check_kafka(label, url, settings.kafka)
+    elif settings.kafka:
+        want = "these belong to a log of kafka://; drop them, or set log"
+        raise ConfigError("kafka", ", ".join(sorted(settings.kafka)), want)
+
+
+def _check_contradictions(settings: Settings) -> None:
+    claim_timeout = duration_text(settings.claim_timeout_ms)
+    # A lease is renewed at each third of it: after one renewal that timed out there
+    # must be time for another before the lease ends.
+    if settings.lease_ms < 3 * settings.claim_timeout_ms:
+        want = f"must be at least three times claim_timeout ({claim_timeout})"
+        lease = duration_text(settings.lease_ms)
+        raise ConfigError(_label(settings, "lease"), lease, want)
+    if settings.processes == 1:
+        return
+    for name, url in (("log", settings.log_url), ("state", settings.state_url)):
+        if url is not None and url.reveal().startswith("memory:"):
+            want = f"must be 1: {name} is memory://, which processes do not share"
+            label = _label(settings, "processes")
+            raise ConfigError(label, settings.processes, want)
+
+
+def _label(settings: Settings, name: str) -> str:
+    fields = {option.name: option.field for option in OPTIONS}
+    origin = settings.origin(fields[name])
+    return name if origin == DEFAULT_ORIGIN else f"{name} ({origin})"
