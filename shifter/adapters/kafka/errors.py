@@ -1,0 +1,180 @@
+"""What a cluster's answers mean: the one place that reads librdkafka's error codes.
+
+No code says for sure whether a record is in the log, except a short list: any other
+delivery error means *unknown*, because librdkafka reports a message timeout both for
+records that never left and for records that arrived. Authentication and TLS trouble
+never reaches a record at all: it is only whispered to ``error_cb``, so the last whisper
+is kept and shown beside every timeout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from shifter.adapters.kafka.properties import Property, unknown_property
+from shifter.errors import (
+    ConfigError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from shifter.model.reason import Reason
+from shifter.ports import Refused, Unknown
+
+_Client = TypeVar("_Client")
+
+# The record is certainly not in the log. ``_PURGE_QUEUE`` is not here: a purged record
+# may be waiting for its second try after a first one that did arrive.
+_CERTAIN: Final = MappingProxyType(
+    {
+        "INVALID_RECORD": Reason.REFUSED_BY_LOG,
+        "INVALID_TIMESTAMP": Reason.REFUSED_BY_LOG,
+        "MSG_SIZE_TOO_LARGE": Reason.TOO_LARGE,
+        "RECORD_LIST_TOO_LARGE": Reason.TOO_LARGE,
+        "TOPIC_AUTHORIZATION_FAILED": Reason.REFUSED_BY_LOG,
+        "TOPIC_EXCEPTION": Reason.REFUSED_BY_LOG,
+        "UNKNOWN_TOPIC_OR_PART": Reason.REFUSED_BY_LOG,
+        "_QUEUE_FULL": Reason.QUEUE_FULL,
+        "_UNKNOWN_PARTITION": Reason.REFUSED_BY_LOG,
+        "_UNKNOWN_TOPIC": Reason.REFUSED_BY_LOG,
+    }
+)
+# Asking again changes nothing until a person does something.
+_VAIN: Final = re.compile(
+    r".*AUTHORIZATION_FAILED|_?SASL.*|_AUTHENTICATION|_SSL|.*UNKNOWN_TOPIC.*|_NOENT"
+    r"|_?UNSUPPORTED.*|_?INVALID.*|TOPIC_EXCEPTION|POLICY_VIOLATION|SECURITY_DISABLED"
+    r"|TOPIC_ALREADY_EXISTS"
+)
+_ADDRESS: Final = (
+    "check the address and security_protocol (a plaintext client on a TLS port looks "
+    "like this)"
+)
+_HELP: Final = MappingProxyType(
+    {
+        "CLUSTER_AUTHORIZATION_FAILED": "grant WRITE on the lanes' topics to a "
+        "publisher, CREATE and ALTER to whoever applies topics",
+        "GROUP_AUTHORIZATION_FAILED": "grant READ on the group",
+        "MSG_SIZE_TOO_LARGE": "raise the topic's max.message.bytes, or send less",
+        "SASL_AUTHENTICATION_FAILED": "check sasl_username and sasl_password",
+        "TOPIC_AUTHORIZATION_FAILED": "grant DESCRIBE and WRITE (publisher) or READ "
+        "(worker) on the topic",
+        "TOPIC_EXCEPTION": "the topic's name is not allowed",
+        "UNKNOWN_TOPIC_OR_PART": "create it with `shifter topics apply`",
+        "UNSUPPORTED_VERSION": "the broker is too old for this; try "
+        "group_protocol=classic",
+        "_ALL_BROKERS_DOWN": _ADDRESS,
+        "_AUTHENTICATION": "check sasl_username, sasl_password and sasl_mechanism",
+        "_NOENT": "not there, or not visible to this user",
+        "_RESOLVE": "check the host names",
+        "_SSL": "check ssl_ca_location, and that the port speaks TLS",
+        "_TRANSPORT": _ADDRESS,
+        "_UNKNOWN_TOPIC": "create it with `shifter topics apply`",
+    }
+)
+# These name a cause; "all brokers down" follows them and says less.
+_CAUSES: Final = frozenset({"SASL_AUTHENTICATION_FAILED", "_AUTHENTICATION", "_SSL"})
+_CAUSE_OUTLIVES: Final = 10
+_NO_SUCH: Final = re.compile(r'No such configuration property: "([^"]*)"')
+_PROPERTY: Final = re.compile(r'property "([^"]+)"')
+
+
+class LastError:
+    """An ``error_cb`` that remembers what the client last complained about.
+
+    A cause (bad credentials, a wrong certificate) is kept over the next few complaints
+    about its consequences. Called on librdkafka's own terms, from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+        self._since_cause = 0
+
+    def __call__(self, error: KafkaError) -> None:
+        """Remember ``error`` unless it only follows from the one remembered."""
+        self._since_cause += 1
+        known = self.error is not None and self.error.name() in _CAUSES
+        if known and error.name() not in _CAUSES:
+            if self._since_cause <= _CAUSE_OUTLIVES:
+                return
+        else:
+            self._since_cause = 0
+        self.error = error
+
+    @property
+    def is_cause(self) -> bool:
+        """Whether waiting longer would not help."""
+        return self.error is not None and self.error.name() in _CAUSES
+
+    def beside(self, text: str) -> str:
+        """``text`` with the last complaint behind it, if there is one."""
+        if self.error is None:
+            return text
+        return f"{text}; last client error: {describe(self.error)}"
+
+
+def describe(error: KafkaError) -> str:
+    """Name, text and what to do about it, in one line without secrets."""
+    said = f"{error.name()}: {error.str()}"
+    help_text = _HELP.get(error.name())
+    return said if help_text is None else f"{said}; {help_text}"
+
+
+def kafka_error(exc: BaseException) -> KafkaError | None:
+    """The vendor's error inside an exception, if it carries one."""
+    found = exc.args[0] if isinstance(exc, KafkaException) and exc.args else None
+    return found if isinstance(found, KafkaError) else None
+
+
+def delivery_answer(error: KafkaError, last: LastError) -> Refused | Unknown:
+    """What a failed delivery report says about its record."""
+    reason = _CERTAIN.get(error.name())
+    if reason is not None:
+        return Refused(reason, describe(error))
+    return Unknown(last.beside(describe(error)))
+
+
+def store_error(
+    found: KafkaError | KafkaException, op: str, last: LastError | None = None
+) -> StoreError:
+    """The error to raise for a failed call.
+
+    Args:
+        found: What the client raised or returned.
+        op: What was asked, in one word or two.
+        last: The same client's complaints; a cause among them decides.
+    """
+    error = found if isinstance(found, KafkaError) else kafka_error(found)
+    if error is None:
+        return StoreUnavailableError("kafka", op, str(found))
+    detail = describe(error)
+    if last is not None and last.error is not None and last.error != error:
+        detail = last.beside(f"{error.name()}: {error.str()}")
+    is_vain = _VAIN.fullmatch(error.name()) or (last is not None and last.is_cause)
+    kind = StoreRefusedError if is_vain else StoreUnavailableError
+    return kind("kafka", op, detail)
+
+
+def make_client(
+    kind: Callable[[dict[str, Property]], _Client], config: dict[str, Property]
+) -> _Client:
+    """Construct a client.
+
+    Raises:
+        ConfigError: librdkafka refuses a property or its value.
+    """
+    try:
+        return kind(config)
+    except KafkaException as exc:
+        error = kafka_error(exc)
+        text = error.str() if error is not None else str(exc)
+        unknown = _NO_SUCH.search(text)
+        if unknown is not None:
+            raise unknown_property(unknown[1]) from None
+        named = _PROPERTY.search(text)
+        field = named[1] if named is not None else "kafka property"
+        raise ConfigError(field, "***", text) from None

@@ -1,0 +1,209 @@
+"""librdkafka's properties: what shifter sets, what a user may set, what nobody may.
+
+Every house value is here, with its reason. Sources: librdkafka's CONFIGURATION.md and
+our own measurements on a real broker. Whether a name exists at all is librdkafka's to
+say, when a client is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Final
+
+from shifter.errors import ConfigError
+
+Property = str | int | float | bool | Callable[..., object] | None
+"""What a librdkafka client's configuration may hold."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\Z")
+
+# A setting must not become code or an address that we fetch from inside the network;
+# CVE-2023-25194 and CVE-2025-27817 are the Java client's cousins of this.
+_DANGEROUS: Final = (
+    "plugin.library.paths",
+    "sasl.kerberos.kinit.cmd",
+    "sasl.oauthbearer.assertion.",
+    "sasl.oauthbearer.token.endpoint.url",
+    "ssl.engine.",
+    "ssl.providers",
+)
+# Another value of these would silently break what shifter promises.
+_OWNED: Final = (
+    "acks",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "check.crcs",
+    "default.topic.config",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "isolation.level",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "partitioner",
+    "request.required.acks",
+    "test.mock.",
+    "transactional.id",
+)
+# Asked of a client of the other kind, librdkafka prints a warning for each of these.
+PRODUCER_ONLY: Final = (
+    "batch.",
+    "compression.",
+    "linger.ms",
+    "max.in.flight",
+    "message.send.max.retries",
+    "queue.buffering.",
+    "request.timeout.ms",
+    "retries",
+    "sticky.partitioning.",
+)
+CONSUMER_ONLY: Final = (
+    "auto.commit.",
+    "fetch.",
+    "group.",
+    "heartbeat.",
+    "max.partition.fetch.bytes",
+    "max.poll.",
+    "queued.",
+    "session.",
+)
+# For the hint beside an unknown name; whether a name exists, librdkafka decides.
+_COMMON_NAMES: Final = (
+    "api.version.request",
+    "broker.address.family",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "compression.level",
+    "compression.type",
+    "connections.max.idle.ms",
+    "debug",
+    "fetch.min.bytes",
+    "fetch.wait.max.ms",
+    "group.instance.id",
+    "group.protocol",
+    "heartbeat.interval.ms",
+    "linger.ms",
+    "log.level",
+    "max.poll.interval.ms",
+    "metadata.max.age.ms",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "sasl.mechanism",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "session.timeout.ms",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+)
+SHOWN: Final = frozenset({"client.id", "sasl.mechanism", "security.protocol"})
+# librdkafka's few names that are written with an underscore.
+UNDERSCORED: Final = MappingProxyType({"log.level": "log_level"})
+
+
+CLIENT: Final = MappingProxyType[str, Property](
+    {
+        "client.id": "shifter",
+        # A frozen broker holds its partitions until a request to it times out.
+        "socket.timeout.ms": 10_000,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 2_000,
+        # Client telemetry goes to the broker's owner, who was not asked.
+        "enable.metrics.push": False,
+        "allow.auto.create.topics": False,
+        # Errors reach us by callback; librdkafka would also print them to stderr.
+        "log_level": 0,
+    }
+)
+PRODUCER: Final = MappingProxyType[str, Property](
+    {
+        "enable.idempotence": True,
+        "acks": "all",
+        # Batches form by themselves under concurrency; lingering only adds latency.
+        "linger.ms": 0,
+        # Below the longest fail-over, a timeout makes librdkafka send again under a
+        # new producer epoch, and acknowledged records are duplicated.
+        "message.timeout.ms": 30_000,
+        # As Java's, so that a key goes to one partition from every language.
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": 50_000,
+        "queue.buffering.max.kbytes": 65_536,
+        # How soon a produce to a topic that does not exist is answered.
+        "topic.metadata.propagation.max.ms": 5_000,
+    }
+)
+CONSUMER: Final = MappingProxyType[str, Property](
+    {
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # Records lost to retention must be seen, not skipped.
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 1_000,
+        "check.crcs": True,
+        # Lowered only together: with the back-off's default of 1 s a small prefetch
+        # costs thirty times the throughput.
+        "queued.min.messages": 10_000,
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.queue.backoff.ms": 10,
+    }
+)
+CLASSIC_ONLY: Final = (
+    "heartbeat.interval.ms",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+)
+"""What the constructor refuses when ``group.protocol`` is ``consumer``."""
+
+
+def check_property(name: str) -> None:
+    """Let a property through that a setting may change.
+
+    Raises:
+        ConfigError: Not a property's name, dangerous, or shifter's own.
+    """
+    if not _NAME.match(name):
+        want = "use a librdkafka property, e.g. sasl_username or sasl.username"
+        raise ConfigError("kafka property", name, want)
+    if name.startswith(_DANGEROUS):
+        want = "refused: it makes the client run code or call foreign addresses"
+        raise ConfigError("kafka property", name, want)
+    if name.startswith(_OWNED):
+        want = "refused: shifter sets it, and its promises rest on it"
+        raise ConfigError("kafka property", name, want)
+
+
+def unknown_property(name: str) -> ConfigError:
+    """The error for a name that librdkafka does not know."""
+    near = difflib.get_close_matches(name, _COMMON_NAMES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "see librdkafka's CONFIGURATION.md"
+    return ConfigError("kafka property", name, f"no such property; {hint}")

@@ -1,0 +1,169 @@
+"""Where the cluster is, and how its clients are set up: the one place for both.
+
+A URL's query carries librdkafka properties with ``_`` for ``.``; what the product's
+promises rest on, and what would run code or fetch foreign addresses, is refused
+(`shifter.adapters.kafka.properties`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import unquote
+
+from shifter.adapters.kafka.properties import (
+    CLASSIC_ONLY,
+    CLIENT,
+    CONSUMER,
+    CONSUMER_ONLY,
+    PRODUCER,
+    PRODUCER_ONLY,
+    SHOWN,
+    UNDERSCORED,
+    Property,
+    check_property,
+)
+from shifter.errors import ConfigError
+
+_PORT: Final = 9092
+_MAX_PORT: Final = 65_535
+_HOST: Final = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})\Z|\[[0-9A-Fa-f:.]+\]\Z"
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KafkaConfig:
+    """A checked cluster address and the properties of its clients.
+
+    Its text shows names of properties, never their values.
+
+    Attributes:
+        bootstrap: ``host:port``, separated by commas.
+        properties: librdkafka properties by name; they may hold secrets.
+
+    Raises:
+        ConfigError: An address or a property is wrong or refused.
+    """
+
+    bootstrap: str
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        servers = ",".join(_server(text) for text in self.bootstrap.split(","))
+        object.__setattr__(self, "bootstrap", servers)
+        for name in self.properties:
+            check_property(name)
+
+    @classmethod
+    def from_url(
+        cls, url: str, extra: Mapping[str, str] = MappingProxyType({})
+    ) -> KafkaConfig:
+        """Read ``kafka://h1:9092,h2/?security_protocol=SASL_SSL&…``.
+
+        Args:
+            url: Values are percent-decoded; ``+`` stands for itself, since passwords
+                hold it. ``user:password@`` before the hosts is ``sasl.username`` and
+                ``sasl.password``.
+            extra: Further properties; the URL's own win.
+
+        Raises:
+            ConfigError: Not such a URL, or what the class raises.
+        """
+        scheme, _, rest = url.partition("://")
+        if scheme != "kafka" or "#" in rest:
+            want = "use kafka://host:port,…/?name=value; write '#' as %23"
+            raise ConfigError("log", f"{scheme}://…", want)
+        address, _, query = rest.partition("?")
+        if "@" in query and "@" not in address:
+            # What looks like hosts may be half of a password: show none of it.
+            want = "percent-encode '?' in a password, '@' in a property's value"
+            raise ConfigError("log", "kafka://…", want)
+        login, _, hosts = address.rpartition("@")
+        hosts, _, path = hosts.partition("/")
+        if path:
+            raise ConfigError("log", f"kafka://{hosts}/…", "leave out the path")
+        return cls(hosts, {**extra, **_login(login), **_query(query)})
+
+    @classmethod
+    def from_client(cls, client: Mapping[str, str]) -> KafkaConfig:
+        """The same from librdkafka's own form, with ``bootstrap.servers`` inside."""
+        rest = {k: v for k, v in client.items() if k != "bootstrap.servers"}
+        return cls(client["bootstrap.servers"], rest)
+
+    @staticmethod
+    def group(namespace: str, *parts: str) -> str:
+        """A group's name: ``shop.workers.low``, ``shop.delay``."""
+        return ".".join((namespace, *parts))
+
+    def producer_config(self) -> dict[str, Property]:
+        """Settings of a producer: idempotent, acknowledged by all in-sync replicas."""
+        return {
+            **CLIENT,
+            **PRODUCER,
+            **self._given(without=CONSUMER_ONLY),
+        }
+
+    def consumer_config(self, group: str) -> dict[str, Property]:
+        """Settings of a member of ``group`` that commits by hand."""
+        given = self._given(without=PRODUCER_ONLY)
+        house = {**CLIENT, **CONSUMER, "group.id": group}
+        if given.get("group.protocol") == "consumer":
+            # The broker owns these then; the constructor refuses them.
+            for name in CLASSIC_ONLY:
+                house.pop(name, None)
+                given.pop(name, None)
+        return {**house, **given}
+
+    def admin_config(self) -> dict[str, Property]:
+        """Settings of an administrative client."""
+        return {**CLIENT, **self._given(without=CONSUMER_ONLY + PRODUCER_ONLY)}
+
+    def _given(self, *, without: tuple[str, ...]) -> dict[str, Property]:
+        given: dict[str, Property] = {"bootstrap.servers": self.bootstrap}
+        for name, value in self.properties.items():
+            if not name.startswith(without):
+                given[UNDERSCORED.get(name, name)] = value
+        return given
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={value if name in SHOWN else '***'}"
+            for name, value in sorted(self.properties.items())
+        )
+        return f"KafkaConfig({', '.join((self.bootstrap, *shown))})"
+
+
+def _server(text: str) -> str:
+    host, colon, port = text, "", ""
+    if not text.endswith("]"):
+        host, colon, port = text.rpartition(":")
+        host = host if colon else port
+    is_port = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= _MAX_PORT
+    if not _HOST.match(host) or (colon and not is_port):
+        want = "each server is host, host:port or [ipv6]:port, separated by commas"
+        raise ConfigError("bootstrap", text, want)
+    return f"{host}:{port}" if colon else f"{host}:{_PORT}"
+
+
+def _login(text: str) -> dict[str, str]:
+    user, colon, password = text.partition(":")
+    found = {"sasl.username": user} if user else {}
+    if colon:
+        found["sasl.password"] = password
+    return {name: unquote(value) for name, value in found.items()}
+
+
+def _query(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in filter(None, text.split("&")):
+        written, equals, value = pair.partition("=")
+        name = unquote(written).lower().replace("_", ".")
+        if not equals or name in found:
+            want = "write name=value, each name once"
+            raise ConfigError("kafka property", name, want)
+        found[name] = unquote(value)
+    return found
