@@ -25,12 +25,12 @@ class Context:
             one. 0 when the claim store was away (``claims="proceed"``).
         key: Ordering key, if any.
         idempotency_key: The user's key, or the job id.
+        limit_ms: When this attempt's time is up, epoch milliseconds.
         traceparent: W3C trace context of the submitter, if any.
     """
 
     __slots__ = (
         "_clock",
-        "_limit_ms",
         "_log",
         "attempt",
         "cancelled",
@@ -39,6 +39,7 @@ class Context:
         "job_id",
         "job_type",
         "key",
+        "limit_ms",
         "traceparent",
     )
 
@@ -59,13 +60,13 @@ class Context:
         self.fence, self.key, self.traceparent = fence, key, traceparent
         self.idempotency_key = job_id if idempotency_key is None else idempotency_key
         self.cancelled = False
-        self._limit_ms, self._clock = limit_ms, clock
+        self.limit_ms, self._clock = limit_ms, clock
         self._log: Any = None
 
     @property
     def remaining_s(self) -> float:
         """Seconds this attempt has left: timeout or deadline, the nearer; >= 0."""
-        return max(0.0, (self._limit_ms - self._clock.epoch_ms()) / 1_000)
+        return max(0.0, (self.limit_ms - self._clock.epoch_ms()) / 1_000)
 
     def checkpoint(self) -> None:
         """Return while going on makes sense; call it between the steps of long work.
@@ -76,7 +77,7 @@ class Context:
         """
         if self.cancelled:
             raise JobCancelledError(self.job_id)
-        late_ms = self._clock.epoch_ms() - self._limit_ms
+        late_ms = self._clock.epoch_ms() - self.limit_ms
         if late_ms >= 0:
             raise DeadlineExceededError(self.job_id, late_ms / 1_000)
 

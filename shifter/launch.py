@@ -1,0 +1,116 @@
+"""Starts worker processes: what a child imports, opens and runs.
+
+Functions here are module-level and take plain arguments, since a spawned process finds
+them by name. Settings reach a child through the environment it inherits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import sys
+from collections.abc import Awaitable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from shifter import wiring
+from shifter.adapters.system import SystemClock
+from shifter.app import Shifter
+from shifter.errors import ShifterError
+from shifter.ports import LaneDepth, LogAdmin
+from shifter.target import load_app
+from shifter.telemetry import configure_logging
+from shifter.work.isolated import serve_calls
+from shifter.work.options import WorkOptions
+from shifter.work.supervisor import Entry, Supervisor
+from shifter.work.worker import run_worker
+
+_DRAINED_CHECKS = 3
+_CHECK_EVERY_S = 0.4
+_CONFIG_EXIT = 78
+_KILL_GRACE_S = 15.0
+
+
+async def supervise(
+    options: WorkOptions, *, drain_timeout_s: float, until: Awaitable[None] | None
+) -> int:
+    """Keep ``options.processes`` workers alive until a signal, or until ``until``."""
+    supervisor = Supervisor(
+        Entry(worker_process, (options,)),
+        processes=options.processes,
+        kill_after_s=drain_timeout_s + _KILL_GRACE_S,
+    )
+    return await supervisor.run(until)
+
+
+async def drained(admin: LogAdmin, topics: list[str], *, depths: list[LaneDepth]) -> None:
+    """Return when nothing waits, is delayed or runs on these lanes.
+
+    A job on its way between lane and delay tier may be missed by one look, so several
+    in a row must find nothing.
+
+    Args:
+        admin: Of the log.
+        topics: The lanes.
+        depths: Filled with each look, for a progress bar.
+    """
+    empty = 0
+    while empty < _DRAINED_CHECKS:
+        await asyncio.sleep(_CHECK_EVERY_S)
+        depths[:] = await admin.depths(topics)
+        left = sum(depth.waiting + (depth.delayed or 0) for depth in depths)
+        empty = 0 if left else empty + 1
+
+
+def worker_process(options: WorkOptions) -> None:
+    """A child's whole life."""
+    try:
+        app = load_app(options.target)
+        configure_logging(app.settings.log_level, app.settings.log_format)
+        asyncio.run(_work(app, options))
+    except ShifterError as error:
+        sys.stderr.write(f"worker cannot start: {error}\n")
+        sys.exit(_CONFIG_EXIT)
+
+
+async def _work(app: Shifter, options: WorkOptions) -> None:
+    def spawn() -> tuple[BaseProcess, Connection]:
+        return _spawn_isolated(options.target)
+
+    lanes = wiring.lanes_served(app.namespace, app.queues, options)
+    parts, limits = wiring.open_worker(app.settings, app.jobs, lanes, options, spawn)
+    _leave_with_parent()
+    await run_worker(parts, limits)
+
+
+def _leave_with_parent() -> None:
+    """Drain when the supervisor is gone, as if it had asked for it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def on_parent_gone() -> None:
+        loop.remove_reader(parent.sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, on_parent_gone)
+
+
+def _spawn_isolated(target: str) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(
+        target=isolated_process, args=(target, theirs), daemon=True
+    )
+    child.start()
+    theirs.close()
+    return child, ours
+
+
+def isolated_process(target: str, connection: Connection) -> None:
+    """The whole life of a child that runs ``isolate="process"`` jobs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    serve_calls(connection, load_app(target).jobs, SystemClock())

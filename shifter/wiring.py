@@ -1,0 +1,226 @@
+"""The composition root: from settings to running parts.
+
+The only module that knows which adapter serves which URL. Adapters are imported when
+they are asked for, so that a program pays only for the vendors it uses.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
+
+import uuid_utils
+
+from shifter.adapters.system import SystemClock
+from shifter.config import Settings
+from shifter.errors import ConfigError
+from shifter.model.lane import Lane, dead_letter_topic, delay_topic
+from shifter.model.priority import Priority
+from shifter.policy.delay import TIERS_S
+from shifter.ports import (
+    ClaimStore,
+    DelayMover,
+    LaneFeed,
+    LaneLog,
+    LogAdmin,
+    PresenceStore,
+    TopicSpec,
+)
+from shifter.produce.publisher import Publisher
+
+if TYPE_CHECKING:
+    from shifter.adapters.kafka.url import KafkaConfig
+    from shifter.work.item import Runnable
+    from shifter.work.options import WorkOptions
+    from shifter.work.worker import WorkerLimits, WorkerParts
+
+_HEADROOM_BYTES = 100_000
+"""What headers, and the diagnostics of a dead letter, add to the largest payload."""
+
+
+def open_publisher(settings: Settings) -> Publisher:
+    """The service side of an app; connects in the background."""
+    log = open_log(settings)
+    log.warm_up()
+    timeout_s = settings.accept_timeout_ms / 1_000
+    return Publisher(log, SystemClock(), timeout_s=timeout_s)
+
+
+def open_log(settings: Settings) -> LaneLog:
+    """Where records become durable.
+
+    Raises:
+        ConfigError: No log is configured, or its URL is wrong.
+    """
+    from shifter.adapters.kafka.writer import KafkaLaneLog  # noqa: PLC0415
+
+    return KafkaLaneLog(
+        _kafka(settings),
+        namespace=settings.namespace,
+        clock=SystemClock(),
+        max_record_bytes=max_record_bytes(settings),
+    )
+
+
+def open_feed(
+    settings: Settings, priority: Priority, topics: Iterable[str], log: LaneLog
+) -> LaneFeed:
+    """The lanes of one priority, as a member of their group."""
+    from shifter.adapters.kafka.feed import KafkaLaneFeed  # noqa: PLC0415
+
+    return KafkaLaneFeed(
+        _kafka(settings),
+        sorted(topics),
+        group=f"{settings.namespace}.workers.{priority.value.lower()}",
+        writer=log,
+        clock=SystemClock(),
+        commit_interval_s=settings.commit_interval_ms / 1_000,
+    )
+
+
+def open_mover(settings: Settings, log: LaneLog) -> DelayMover | None:
+    """What moves due records; ``None`` where the log does so by itself."""
+    from shifter.adapters.kafka.mover import KafkaDelayMover  # noqa: PLC0415
+
+    return KafkaDelayMover(_kafka(settings), settings.namespace, log, SystemClock())
+
+
+def open_admin(settings: Settings) -> LogAdmin:
+    """Looking after the log."""
+    from shifter.adapters.kafka.admin import KafkaLogAdmin  # noqa: PLC0415
+
+    return KafkaLogAdmin(_kafka(settings), settings.namespace)
+
+
+def open_claims(settings: Settings) -> ClaimStore:
+    """Where "once" is decided.
+
+    Raises:
+        ConfigError: No state store is configured, or its URL is wrong.
+    """
+    from shifter.adapters.redis.claims import RedisClaimStore  # noqa: PLC0415
+    from shifter.adapters.redis.client import open_redis  # noqa: PLC0415
+
+    client = open_redis(
+        _state_url(settings), timeout_s=settings.claim_timeout_ms / 1_000
+    )
+    return RedisClaimStore(client, settings.namespace)
+
+
+def open_presence(settings: Settings) -> PresenceStore:
+    """Where workers say that they live."""
+    from shifter.adapters.redis.client import open_redis  # noqa: PLC0415
+    from shifter.adapters.redis.presence import RedisPresenceStore  # noqa: PLC0415
+
+    client = open_redis(_state_url(settings), timeout_s=1.0)
+    return RedisPresenceStore(client, settings.namespace)
+
+
+def max_record_bytes(settings: Settings) -> int:
+    """The largest record a lane takes, with room for a dead letter's headers."""
+    return settings.max_payload_bytes + _HEADROOM_BYTES
+
+
+def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
+    """Every topic an app with these queues needs."""
+    namespace = settings.namespace
+    names = [
+        Lane(namespace, queue, priority).name
+        for queue in sorted(queues)
+        for priority in Priority
+    ]
+    names += [dead_letter_topic(namespace, queue) for queue in sorted(queues)]
+    names += [delay_topic(namespace, tier_s) for tier_s in TIERS_S]
+    # twice the headroom: a dead letter is larger than its source
+    largest = max_record_bytes(settings) + _HEADROOM_BYTES
+    return [
+        TopicSpec(name, settings.partitions, settings.retention_ms, largest)
+        for name in names
+    ]
+
+
+def lanes_served(
+    namespace: str, queues: Iterable[str], options: WorkOptions
+) -> dict[str, Lane]:
+    """The lanes a worker drains, by topic.
+
+    Raises:
+        ConfigError: A queue is asked for that no job of the app uses.
+    """
+    known = sorted(queues)
+    for queue in options.queues:
+        if queue not in known:
+            raise ConfigError("--queue", queue, f"queues of the app: {known}")
+    lanes = [
+        Lane(namespace, queue, priority)
+        for queue in options.queues or known
+        for priority in Priority
+        if options.serves(priority)
+    ]
+    return {lane.name: lane for lane in lanes}
+
+
+def new_worker_id() -> str:
+    """Unique per process and start, readable in a log."""
+    return f"{socket.gethostname()}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
+
+
+def open_worker(
+    settings: Settings,
+    jobs: Mapping[str, Runnable],
+    lanes: Mapping[str, Lane],
+    options: WorkOptions,
+    spawn: Callable[[], tuple[BaseProcess, Connection]],
+) -> tuple[WorkerParts, WorkerLimits]:
+    """Everything one worker process owns."""
+    from shifter.model.job import Isolation  # noqa: PLC0415
+    from shifter.telemetry import Metrics  # noqa: PLC0415
+    from shifter.work.drain import DrainParts  # noqa: PLC0415
+    from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
+    from shifter.work.ledger import Ledger  # noqa: PLC0415
+    from shifter.work.worker import WorkerLimits, WorkerParts  # noqa: PLC0415
+
+    worker_id, clock = new_worker_id(), SystemClock()
+    log = open_log(settings)
+    log.warm_up()
+    by_priority: dict[Priority, list[str]] = {}
+    for topic, lane in lanes.items():
+        by_priority.setdefault(lane.priority, []).append(topic)
+    isolates = any(job.spec.isolation is Isolation.PROCESS for job in jobs.values())
+    size = min(options.concurrency, os.cpu_count() or 1)
+    drain = DrainParts(
+        feeds={
+            priority: open_feed(settings, priority, topics, log)
+            for priority, topics in by_priority.items()
+        },
+        lanes=lanes,
+        jobs=jobs,
+        claims=open_claims(settings),
+        clock=clock,
+        processes=IsolatedProcesses(spawn, size=size) if isolates else None,
+        ledger=Ledger(Metrics(), clock, worker=worker_id),
+    )
+    limits = WorkerLimits(
+        worker_id=worker_id,
+        concurrency=options.concurrency,
+        lease_ms=settings.lease_ms,
+        drain_timeout_s=settings.drain_timeout_ms / 1_000,
+    )
+    parts = WorkerParts(drain, log, open_mover(settings, log), open_presence(settings))
+    return parts, limits
+
+
+def _kafka(settings: Settings) -> KafkaConfig:
+    from shifter.adapters.kafka.url import KafkaConfig  # noqa: PLC0415
+
+    return KafkaConfig.from_properties(settings.kafka_client())
+
+
+def _state_url(settings: Settings) -> str:
+    if settings.state_url is None:
+        raise ConfigError("state", None, "set SHIFTER_STATE to redis://host:port/0")
+    return settings.state_url.reveal()

@@ -1,0 +1,153 @@
+"""Asks for the right to run what is about to start, and keeps that right alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from shifter.errors import StoreUnavailableError
+from shifter.model.claim import (
+    Busy,
+    Cancelled,
+    ClaimRequest,
+    Finished,
+    Granted,
+    HandedOver,
+)
+from shifter.model.job import ClaimsMode
+from shifter.ports import ClaimStore, Clock
+from shifter.work.attempt import Attempt, Stop
+from shifter.work.item import Item
+
+
+class Claimed(NamedTuple):
+    """What a batch of items may do.
+
+    Attributes:
+        run: Granted, or allowed to run unclaimed; with how often a worker vanished
+            while running this very turn.
+        settle: Already ended, handed over or cancelled: not run again.
+        wait: To be asked for again after so many seconds.
+    """
+
+    run: list[tuple[Item, int]]
+    settle: list[tuple[Item, Finished | HandedOver | Cancelled]]
+    wait: list[tuple[Item, float]]
+
+
+class Claiming:
+    """The claims of one worker process.
+
+    Args:
+        store: Where "once" is decided.
+        clock: For trust in leases.
+        owner: This worker's id.
+        lease_ms: Lease of a claim, > 0.
+    """
+
+    def __init__(
+        self, store: ClaimStore, clock: Clock, *, owner: str, lease_ms: int
+    ) -> None:
+        self._store, self._clock = store, clock
+        self._owner, self._lease_ms = owner, lease_ms
+        self.failures = 0
+        self._held: dict[str, Item] = {}
+
+    def holds(self, item: Item) -> bool:
+        """Whether another item of the same identity is on its way here."""
+        return self._held.get(item.identity, item) is not item
+
+    def forget(self, item: Item) -> None:
+        """The item ended, waits or left: its claim is not kept alive any more."""
+        if self._held.get(item.identity) is item:
+            del self._held[item.identity]
+            item.fence = 0
+
+    async def ask(self, items: Sequence[Item]) -> Claimed:
+        """Ask for a batch in one round trip; nothing is raised."""
+        claimed = Claimed([], [], [])
+        asked: list[Item] = []
+        for item in items:
+            if self.holds(item):
+                claimed.wait.append((item, _DUPLICATE_WAIT_S))
+            else:
+                self._held[item.identity] = item
+                asked.append(item)
+        if asked:
+            await self._ask(asked, claimed)
+        return claimed
+
+    async def _ask(self, items: Sequence[Item], claimed: Claimed) -> None:
+        requests = [
+            ClaimRequest(item.identity, item.envelope.id, item.turn, item.attempt)
+            for item in items
+        ]
+        try:
+            answers = await self._store.claim(
+                requests, owner=self._owner, lease_ms=self._lease_ms
+            )
+        except StoreUnavailableError:
+            self.failures += 1
+            self._unclaimed(items, claimed)
+            return
+        for item, answer in zip(items, answers, strict=True):
+            if isinstance(answer, Granted):
+                item.fence = answer.fence
+                claimed.run.append((item, answer.losses))
+            elif isinstance(answer, Busy):
+                self.forget(item)
+                claimed.wait.append((item, answer.retry_in_ms / 1_000))
+            else:
+                self.forget(item)
+                claimed.settle.append((item, answer))
+
+    def _unclaimed(self, items: Iterable[Item], claimed: Claimed) -> None:
+        for item in items:
+            if item.job is None or item.job.spec.claims is ClaimsMode.PROCEED:
+                claimed.run.append((item, 0))
+            else:
+                self.forget(item)
+                claimed.wait.append((item, _AWAY_WAIT_S))
+
+    async def keep(self, running: set[Attempt]) -> None:
+        """Renew the leases of what runs, a third into each, until cancelled.
+
+        An attempt whose lease cannot be trusted any more is stopped: somebody else may
+        have been granted its job.
+        """
+        trusted_until = self._clock.monotonic() + self._lease_ms / 1_000
+        while True:
+            await self._clock.sleep(self._lease_ms / 3_000)
+            attempts = [a for a in running if a.item.fence]
+            asked_at = self._clock.monotonic()
+            if await self._renew(attempts):
+                trusted_until = asked_at + self._lease_ms / 1_000
+            elif self._clock.monotonic() >= trusted_until - self._lease_ms / 10_000:
+                _stop_parked(attempts)
+
+    async def _renew(self, attempts: Sequence[Attempt]) -> bool:
+        if not attempts:
+            return True
+        held = [(attempt.item.identity, attempt.item.fence) for attempt in attempts]
+        try:
+            answers = await self._store.renew(held, lease_ms=self._lease_ms)
+        except StoreUnavailableError:
+            self.failures += 1
+            return False
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if answer.cancel_requested:
+                attempt.context.cancelled = True
+            if not answer.held and attempt.item.fence:
+                attempt.stop(Stop.LEASE_LOST)
+        return True
+
+
+def _stop_parked(attempts: Iterable[Attempt]) -> None:
+    for attempt in attempts:
+        job = attempt.item.job
+        if job is not None and job.spec.claims is ClaimsMode.PARK:
+            attempt.stop(Stop.LEASE_LOST)
+
+
+_DUPLICATE_WAIT_S = 0.2
+_AWAY_WAIT_S = 1.0

@@ -1,0 +1,360 @@
+"""One worker process's road: fetch → choose → claim → run → hand on → settle.
+
+Slots are filled in batches: while one batch asks for its claims, slots that become
+free add up to the next one, so that batches grow with the load by themselves. Claims
+are asked for what is about to start, never for what waits: a lease does not run in a
+buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
+
+from shifter.model.claim import Cancelled
+from shifter.model.lane import Lane
+from shifter.model.priority import Priority
+from shifter.model.reason import Reason
+from shifter.model.state import JobState
+from shifter.policy.delay import TIERS_S
+from shifter.policy.expiry import is_expired
+from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
+from shifter.policy.retry import Expired, Outcome, lost
+from shifter.ports import ClaimStore, Clock, Delivery, LaneFeed
+from shifter.work.attempt import INTERRUPTED, SUCCEEDED, Attempt, Stop
+from shifter.work.buffer import Buffer
+from shifter.work.claiming import Claiming
+from shifter.work.ending import Ending
+from shifter.work.executor import Executor, ProcessRunner
+from shifter.work.holding import Holding
+from shifter.work.item import Item, Reader, Refusal, Runnable, Unreadable
+from shifter.work.ledger import Ledger
+from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts
+
+_FETCH_WAIT_S = 0.5
+_FETCH_MOST = 1_000
+_BATCH_MOST = 1_000
+_ASKING_MOST = 2
+_HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
+_BUSY_MOST_S = 60.0
+_ASK_AGAIN_S = 0.2
+
+
+class DrainParts(NamedTuple):
+    """What a drain is made of; all of it opened by the caller.
+
+    Attributes:
+        feeds: One per priority served.
+        lanes: Lanes served, by topic.
+        jobs: Registered jobs, by name.
+        claims: Where "once" is decided.
+        clock: Reads and waits.
+        processes: For jobs with ``isolate="process"``, if there are any.
+        ledger: Hears what happened.
+    """
+
+    feeds: Mapping[Priority, LaneFeed]
+    lanes: Mapping[str, Lane]
+    jobs: Mapping[str, Runnable]
+    claims: ClaimStore
+    clock: Clock
+    processes: ProcessRunner | None
+    ledger: Ledger
+
+
+class Drain:
+    """Runs jobs until told to stop. Owned by one event loop.
+
+    Args:
+        parts: What it is made of.
+        owner: This worker's id.
+        concurrency: Attempts at once, >= 1.
+        lease_ms: Lease of a claim, > 0.
+        seed: Seeds the draws of backoff; ``None`` from the system.
+    """
+
+    def __init__(
+        self,
+        parts: DrainParts,
+        *,
+        owner: str,
+        concurrency: int,
+        lease_ms: int,
+        seed: int | None = None,
+    ) -> None:
+        self._parts, self._clock, self._ledger = parts, parts.clock, parts.ledger
+        self._concurrency = concurrency
+        self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
+        self._reader = Reader(parts.lanes, parts.jobs)
+        self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
+        self._holding = Holding(self._clock, self._ready_again)
+        self._verdicts = Verdicts(owner)
+        self._claiming = Claiming(
+            parts.claims, self._clock, owner=owner, lease_ms=lease_ms
+        )
+        self._ending = Ending(
+            parts.claims, self._clock, self, lease_s=lease_ms / 1_000
+        )
+        self._executor = Executor(
+            self._clock,
+            concurrency=concurrency,
+            ended=self._attempt_ended,
+            processes=parts.processes,
+        )
+        self._choice = LaneChoicePolicy()
+        self._choice_state = LaneChoiceState()
+        self._asking = 0
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no more work; `run` returns when what runs has ended."""
+        self._stopping.set()
+        self._wake.set()
+        self._room.set()
+
+    @property
+    def running(self) -> Mapping[str, int]:
+        """Attempts running now, per lane."""
+        counts: dict[str, int] = {}
+        for attempt in self._executor.running:
+            topic = attempt.item.delivery.topic
+            counts[topic] = counts.get(topic, 0) + 1
+        return counts
+
+    async def run(self, *, drain_timeout_s: float) -> None:
+        """Drain until `stop`, then let running attempts end or hand them back.
+
+        Args:
+            drain_timeout_s: How long running attempts may go on after `stop`.
+        """
+        async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as group:
+            owned = [
+                services.create_task(self._ending.run()),
+                services.create_task(self._holding.run()),
+                services.create_task(self._executor.sweep()),
+                services.create_task(self._claiming.keep(self._executor.running)),
+            ]
+            intakes = [
+                group.create_task(self._intake(priority, feed))
+                for priority, feed in self._parts.feeds.items()
+            ]
+            dispatch = group.create_task(self._dispatch(group))
+            await self._stopping.wait()
+            await self._quiesce(drain_timeout_s)
+            for task in (*intakes, dispatch, *owned):
+                task.cancel()
+        self._executor.close()
+
+    async def _quiesce(self, drain_timeout_s: float) -> None:
+        """Shutdown in order: nothing new starts, what runs ends, ends are recorded."""
+        self._ledger.quiesced(forgotten=self._buffer.clear())
+        until = self._clock.monotonic() + drain_timeout_s
+        while self._asking or self._executor.running:
+            if self._clock.monotonic() >= until:
+                self._executor.stop_all(Stop.SHUTDOWN)
+            await self._clock.sleep(0.02)
+        try:
+            async with asyncio.timeout(max(5.0, drain_timeout_s)):
+                await self._ending.drained()
+        except TimeoutError:
+            self._ledger.abandoned(self._ending.pending)
+
+    async def _intake(self, priority: Priority, feed: LaneFeed) -> None:
+        while not self._stopping.is_set():
+            room = self._buffer.room(priority) - len(self._holding)
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            batch = await feed.fetch(min(room, _FETCH_MOST), wait_s=_FETCH_WAIT_S)
+            if batch and not self._stopping.is_set():
+                self._enter(batch, feed)
+            for lost_range in feed.losses():
+                self._ledger.lost(lost_range)
+
+    def _enter(self, batch: Sequence[Delivery], feed: LaneFeed) -> None:
+        now, monotonic = self._clock.epoch_ms(), self._clock.monotonic()
+        for delivery in batch:
+            entry = self._reader.read(delivery, feed, now)
+            if isinstance(entry, Unreadable):
+                self._refuse(entry)
+                continue
+            due_ms = entry.envelope.due_ms
+            if due_ms is not None and due_ms > now:
+                self._early(entry, due_ms, now=now, monotonic=monotonic)
+            else:
+                self._buffer.put(entry, now=monotonic)
+        self._wake.set()
+
+    def _refuse(self, entry: Unreadable) -> None:
+        if entry.feed.begin([entry.delivery]):
+            moment = self._moment()
+            self._ending.add(self._verdicts.refused(entry, entry.refusal, None, moment))
+
+    def _early(self, item: Item, due_ms: int, *, now: int, monotonic: float) -> None:
+        """Hold the last piece of a delay; send a longer one back to the log."""
+        if due_ms - now <= _HELD_MOST_MS:
+            self._holding.hold(item, until=monotonic + (due_ms - now) / 1_000)
+        elif item.feed.begin([item.delivery]):
+            self._ending.add(self._verdicts.postponed(item, due_ms))
+
+    def _ready_again(self, item: Item) -> None:
+        if self._stopping.is_set():
+            return
+        now = self._clock.monotonic()
+        stood_in_line = item.ready_at > 0
+        if stood_in_line:
+            self._buffer.put_back(item, now=now)
+        else:
+            self._buffer.put(item, now=now)
+        self._wake.set()
+
+    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
+        while not self._stopping.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            while self._may_start():
+                items = self._pick()
+                if items:
+                    self._executor.take(len(items))
+                    self._asking += 1
+                    group.create_task(self._start(items, group))
+
+    def _may_start(self) -> bool:
+        free = self._executor.free
+        return (
+            free > 0
+            and len(self._buffer) > 0
+            and not self._stopping.is_set()
+            and (not self._asking or free * _ASKING_MOST >= self._concurrency)
+            and self._asking < _ASKING_MOST
+            and self._ending.pending < 4 * self._concurrency + _BATCH_MOST
+        )
+
+    def _pick(self) -> list[Item]:
+        backlog = self._buffer.backlog(now=self._clock.monotonic())
+        slots = min(self._executor.free, _BATCH_MOST)
+        self._choice_state, picks = choose(
+            self._choice, self._choice_state, backlog, slots
+        )
+        items = self._buffer.take(picks)
+        self._room.set()
+        return self._owned(items)
+
+    def _owned(self, items: list[Item]) -> list[Item]:
+        """Those that this process may still run; the others were taken away."""
+        by_feed: dict[int, list[Item]] = {}
+        for item in items:
+            by_feed.setdefault(id(item.feed), []).append(item)
+        begun: list[Item] = []
+        for mine in by_feed.values():
+            deliveries = [item.delivery for item in mine]
+            owned = mine[0].feed.begin(deliveries)
+            if len(owned) == len(mine):
+                begun += mine
+                continue
+            kept = {id(delivery) for delivery in owned}
+            begun += [item for item in mine if id(item.delivery) in kept]
+            for item in mine:
+                if id(item.delivery) not in kept:
+                    self._buffer.release(item, now=self._clock.monotonic())
+        return begun
+
+    async def _start(self, items: list[Item], group: asyncio.TaskGroup) -> None:
+        claimed = await self._claiming.ask(items)
+        self._asking -= 1
+        started = 0
+        for item, losses in claimed.run:
+            started += self._launch(item, losses, group)
+        self._executor.give_back(len(items) - started)
+        for item, answer in claimed.settle:
+            state = JobState.CANCELLED if isinstance(answer, Cancelled) else None
+            self._ending.add(self._verdicts.settled_elsewhere(item, state))
+        for item, wait_s in claimed.wait:
+            self._wait(item, wait_s)
+        self._wake.set()
+
+    def _launch(self, item: Item, losses: int, group: asyncio.TaskGroup) -> bool:
+        """Start an item in its slot, unless it may not run any more."""
+        ending = self._without_run(item, losses)
+        if ending is not None or item.job is None:
+            self._ending.add(cast("Step", ending))
+            return False
+        self._ledger.started(item)
+        self._executor.start(item, item.job, group)
+        return True
+
+    def _without_run(self, item: Item, losses: int) -> Step | None:
+        """What becomes of a granted item that is not run; ``None`` to run it."""
+        if item.refusal is not None:
+            return self._verdicts.refused(item, item.refusal, None, self._moment())
+        if losses and (end := lost(losses)) is not None:
+            detail = f"{losses} workers vanished while running it"
+            refusal = Refusal(end.reason or Reason.WORKER_LOST, detail)
+            return self._verdicts.refused(item, refusal, None, self._moment())
+        if is_expired(item.envelope.deadline_ms, self._clock.epoch_ms()):
+            return self._verdicts.after(item, Expired(), None, self._moment())
+        if self._stopping.is_set():
+            return self._verdicts.after(item, INTERRUPTED, None, self._moment())
+        return None
+
+    def _wait(self, item: Item, wait_s: float) -> None:
+        """Look again when the other's lease ends; not for ever in a lane's way."""
+        now = self._clock.monotonic()
+        if item.busy_since is None:
+            item.busy_since = now
+        if now - item.busy_since > _BUSY_MOST_S and item.key_id is None:
+            due_ms = self._clock.epoch_ms() + BUSY_AGAIN_MS
+            self._ending.add(self._verdicts.postponed(item, due_ms))
+        else:
+            self._holding.hold(item, until=now + wait_s)
+
+    def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        item = attempt.item
+        self._ledger.ran(attempt, outcome)
+        if outcome is SUCCEEDED:
+            self._ending.add(self._verdicts.succeeded(item))
+        elif attempt.stopped is Stop.LEASE_LOST:
+            self.fence_lost(item)
+        else:
+            moment = self._moment()
+            self._ending.add(
+                self._verdicts.after(item, outcome, attempt.error, moment)
+            )
+        self._wake.set()
+
+    def settled(self, step: Step) -> None:
+        """The delivery ended; its state is known."""
+        self._ledger.ended(step)
+        if isinstance(step.entry, Item):
+            self._claiming.forget(step.entry)
+            if step.entry.key_id is not None:
+                self._buffer.release(step.entry, now=self._clock.monotonic())
+                self._wake.set()
+
+    def waits(self, step: Step) -> None:
+        """The item keeps its place and runs again later, unless handed back."""
+        item = cast("Item", step.entry)
+        self._claiming.forget(item)
+        if step.wait_s is not None:
+            self._ledger.ended(step)
+            self._holding.hold(item, until=self._clock.monotonic() + step.wait_s)
+
+    def fence_lost(self, item: Item) -> None:
+        """Somebody else was granted the job; ask again what became of it."""
+        self._claiming.forget(item)
+        self._ledger.fence_lost(item)
+        self._holding.hold(item, until=self._clock.monotonic() + _ASK_AGAIN_S)
+
+    def hand_over_failed(self, step: Step, detail: str) -> None:
+        """A successor was not taken yet; it will be tried again."""
+        self._ledger.hand_over_failed(step, detail)
+
+    def _moment(self) -> Moment:
+        return Moment(
+            self._clock.epoch_ms(), self._clock.monotonic(), self._random.random()
+        )

@@ -1,0 +1,185 @@
+"""What follows an attempt: hand on, tell the claim store, settle, in that order.
+
+effect → successor acknowledged → claim updated with the fence → settled. A crash
+between any two of these is repaired by the claim store's answers; a fence that lost
+settles nothing, and its item asks for its claim again.
+
+Ends without a successor go through in rounds, each taking all that ended during the
+last one, so that a round trip serves many jobs. Successors (retries, dead letters) go
+through beside them, since a log may take seconds where the claim store takes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Protocol, cast
+
+from shifter.errors import StoreUnavailableError
+from shifter.model.job import ClaimsMode
+from shifter.ports import Appended, ClaimStore, Clock, LaneFeed
+from shifter.work.item import Item
+from shifter.work.verdict import Step
+
+_HAND_OVER_TIMEOUT_S = 35.0
+_BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
+_INSIST_S = 0.5
+
+
+class EndingSink(Protocol):
+    """Who hears of each entry's end, in the loop."""
+
+    def settled(self, step: Step) -> None:
+        """The delivery ended; its state is known."""
+
+    def waits(self, step: Step) -> None:
+        """The item keeps its place and runs again later."""
+
+    def fence_lost(self, item: Item) -> None:
+        """Somebody else was granted the job; ask again what became of it."""
+
+    def hand_over_failed(self, step: Step, detail: str) -> None:
+        """A successor was not taken yet; it will be tried again."""
+
+
+class Ending:
+    """Carries steps out. Owned by one event loop.
+
+    Args:
+        claims: Where ends are recorded.
+        clock: For pauses between tries.
+        sink: Hears of each end.
+        lease_s: How long a claim can be trusted, > 0.
+    """
+
+    def __init__(
+        self, claims: ClaimStore, clock: Clock, sink: EndingSink, *, lease_s: float
+    ) -> None:
+        self._claims, self._clock, self._sink = claims, clock, sink
+        self._lease_s = lease_s
+        self._steps: list[Step] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.pending = 0
+
+    def add(self, step: Step) -> None:
+        """Carry a step out soon."""
+        self._steps.append(step)
+        self.pending += 1
+        self._wake.set()
+        self._idle.clear()
+
+    async def drained(self) -> None:
+        """Wait until every step so far was carried out."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Carry steps out until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                steps, self._steps = self._steps, []
+                forwards = [step for step in steps if step.record is not None]
+                if forwards:
+                    group.create_task(self._hand_on(forwards, group))
+                    steps = [step for step in steps if step.record is None]
+                if steps:
+                    await self._finish(steps, group)
+
+    async def _hand_on(self, steps: list[Step], group: asyncio.TaskGroup) -> None:
+        for pause_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
+            taken, steps = await self._hand_over(steps)
+            if taken:
+                await self._finish(taken, group)
+            if not steps:
+                return
+            await self._clock.sleep(pause_s)
+
+    async def _hand_over(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
+        taken: list[Step] = []
+        left: list[Step] = []
+        for feed, mine in _by_feed(steps):
+            pairs = [
+                (step.entry.delivery, step.record)
+                for step in mine
+                if step.record is not None
+            ]
+            answers = await feed.hand_over(pairs, timeout_s=_HAND_OVER_TIMEOUT_S)
+            for step, answer in zip(mine, answers, strict=True):
+                if isinstance(answer, Appended):
+                    taken.append(step)
+                else:
+                    left.append(step)
+                    self._sink.hand_over_failed(step, answer.detail)
+        return taken, left
+
+    async def _finish(self, steps: Sequence[Step], group: asyncio.TaskGroup) -> None:
+        updates = [step.update for step in steps if step.update is not None]
+        try:
+            answers = iter(await self._claims.finish(updates) if updates else ())
+        except StoreUnavailableError:
+            steps, insisting = _split(steps)
+            if insisting:
+                group.create_task(self._insist(insisting))
+            answers = itertools.repeat(True)
+        await self._settle(
+            [(step, step.update is None or next(answers)) for step in steps]
+        )
+
+    async def _insist(self, steps: Sequence[Step]) -> None:
+        """Try to record ends for as long as their claims hold, then settle.
+
+        Settling unrecorded is the lesser harm: not settling would run the job again.
+        """
+        updates = [step.update for step in steps if step.update is not None]
+        until = self._clock.monotonic() + self._lease_s
+        while self._clock.monotonic() < until:
+            await self._clock.sleep(_INSIST_S)
+            try:
+                answers = await self._claims.finish(updates)
+            except StoreUnavailableError:
+                continue
+            await self._settle(list(zip(steps, answers, strict=True)))
+            return
+        await self._settle([(step, True) for step in steps])
+
+    async def _settle(self, told: Sequence[tuple[Step, bool]]) -> None:
+        ended = [step for step, held in told if held and step.settles]
+        for feed, mine in _by_feed(ended):
+            await feed.settle([step.entry.delivery for step in mine])
+        for step, held in told:
+            if not held:
+                self._sink.fence_lost(cast("Item", step.entry))
+            elif step.settles:
+                self._sink.settled(step)
+            else:
+                self._sink.waits(step)
+        self.pending -= len(told)
+        if not self.pending:
+            self._idle.set()
+
+
+def _by_feed(steps: Iterable[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
+    groups: dict[int, tuple[LaneFeed, list[Step]]] = {}
+    for step in steps:
+        feed = step.entry.feed
+        groups.setdefault(id(feed), (feed, []))[1].append(step)
+    return groups.values()
+
+
+def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
+    """Those that may be settled unrecorded at once, and those that insist."""
+    insisting = [
+        step
+        for step in steps
+        if step.update is not None
+        and isinstance(step.entry, Item)
+        and step.entry.job is not None
+        and step.entry.job.spec.claims is ClaimsMode.PARK
+    ]
+    if not insisting:
+        return list(steps), []
+    return [step for step in steps if step not in insisting], insisting

@@ -1,0 +1,92 @@
+"""Records that follow a delivery: its next turn, or its dead letter."""
+
+from __future__ import annotations
+
+from shifter.model.lane import dead_letter_topic
+from shifter.ports import Delivery, Record
+from shifter.wire.dead_letter import (
+    DeadLetterInfo,
+    ErrorFacts,
+    dead_letter_headers,
+    fingerprint,
+)
+from shifter.wire.headers import successor
+from shifter.work.item import Item, Refusal, Unreadable
+
+
+def next_turn(
+    item: Item, *, attempt: int, turn: int, due_ms: int, first_failed_ms: int | None
+) -> Record:
+    """The record that runs this job again.
+
+    Args:
+        item: The job at hand.
+        attempt: What it will be charged as, 1-based.
+        turn: Its hand-over number; the same one when nobody ran this turn.
+        due_ms: Not before this instant, epoch milliseconds.
+        first_failed_ms: When it failed for the first time, if it did.
+    """
+    delivery = item.delivery
+    headers = successor(
+        item.read,
+        queue=item.lane.queue,
+        priority=item.lane.priority,
+        attempt=attempt,
+        turn=turn,
+        due_ms=due_ms,
+        first_failed_ms=first_failed_ms,
+    )
+    value = b"" if delivery.value is None else delivery.value
+    return Record(item.lane.name, value, headers, delivery.key, due_ms)
+
+
+def dead_letter(
+    entry: Item | Unreadable, why: Refusal, error: ErrorFacts | None, *,
+    now: int, worker: str,
+) -> Record:
+    """The dead letter of a delivery: raw value, key and headers, with the reason."""
+    delivery, lane = entry.delivery, entry.lane
+    if error is None:
+        facts = ErrorFacts(
+            type=why.reason.value,
+            message=why.detail,
+            stack="",
+            fingerprint=fingerprint(why.reason.value, ()),
+        )
+    else:
+        facts = error
+    is_item = isinstance(entry, Item)
+    info = DeadLetterInfo(
+        job_id=entry.envelope.id if is_item else None,
+        job_type=entry.envelope.type if is_item else None,
+        queue=lane.queue,
+        reason=why.reason.value,
+        origin_topic=delivery.topic,
+        origin_partition=delivery.partition,
+        origin_offset=delivery.offset,
+        origin_timestamp_ms=delivery.appended_ms,
+        attempts=entry.attempt if is_item else 0,
+        first_failed_ms=_first_failed(entry, now),
+        last_failed_ms=now,
+        error_type=facts.type,
+        error_message=facts.message,
+        error_stack=facts.stack,
+        fingerprint=facts.fingerprint,
+        worker=worker,
+    )
+    return Record(
+        dead_letter_topic(lane.namespace, lane.queue),
+        _value(delivery),
+        dead_letter_headers(info, delivery.headers),
+        delivery.key,
+    )
+
+
+def _first_failed(entry: Item | Unreadable, now: int) -> int:
+    if isinstance(entry, Item) and entry.first_failed_ms is not None:
+        return entry.first_failed_ms
+    return now
+
+
+def _value(delivery: Delivery) -> bytes:
+    return b"" if delivery.value is None else delivery.value

@@ -1,0 +1,234 @@
+"""Decides what follows an attempt; does nothing itself.
+
+The retry rules are `shifter.policy.retry`; this room adds what a worker knows: claims
+to be updated, keyed jobs that wait in place, records that follow.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shifter.model.claim import ClaimUpdate
+from shifter.model.job import JobSpec, OnBlock
+from shifter.model.reason import Reason
+from shifter.model.state import JobState
+from shifter.model.time import EpochMs
+from shifter.policy.backoff import BackoffPolicy
+from shifter.policy.retry import (
+    DeadLettered,
+    End,
+    Interrupted,
+    Outcome,
+    RetryPolicy,
+    TryAgain,
+    after_attempt,
+)
+from shifter.ports import Record
+from shifter.wire.dead_letter import ErrorFacts
+from shifter.work.item import Item, Refusal, Unreadable
+from shifter.work.successor import dead_letter, next_turn
+
+WAITING_KEEP_MS = 3_600_000
+"""How long the store remembers a waiting job past its due time."""
+
+BUSY_AGAIN_MS = 60_000
+"""How long a job claimed elsewhere waits in the log when it would block its lane."""
+
+
+class Step(NamedTuple):
+    """One entry on its way out.
+
+    Attributes:
+        entry: The item, or a delivery that cannot be read.
+        state: What it becomes; ``WAITING`` when it goes on later.
+        record: Its successor, if any.
+        update: What the claim store is told; ``None`` without a claim.
+        settles: Whether the delivery ends here.
+        wait_s: How long it waits in place before it runs again, or ``None``.
+        refusal: Reason of a dead letter.
+        error: Facts of the failure behind it.
+        is_copy: Whether the job had ended, or gone on, before this record came.
+    """
+
+    entry: Item | Unreadable
+    state: JobState
+    record: Record | None = None
+    update: ClaimUpdate | None = None
+    settles: bool = True
+    wait_s: float | None = None
+    refusal: Refusal | None = None
+    error: ErrorFacts | None = None
+    is_copy: bool = False
+
+
+class Moment(NamedTuple):
+    """When a verdict is made, and with which draw.
+
+    Attributes:
+        now: Wall clock.
+        monotonic: Monotonic seconds.
+        u: One draw from [0, 1).
+    """
+
+    now: EpochMs
+    monotonic: float
+    u: float
+
+
+class Verdicts:
+    """Makes verdicts for one worker.
+
+    Args:
+        worker: The worker's id, written into dead letters.
+    """
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._policies: dict[str, RetryPolicy] = {}
+
+    def succeeded(self, item: Item) -> Step:
+        """What follows the usual end."""
+        return Step(item, JobState.DONE, None, _ended(item, JobState.DONE))
+
+    def settled_elsewhere(self, item: Item, state: JobState | None) -> Step:
+        """A job that ended before it was run here; ``None`` if it ran elsewhere."""
+        if state is None:
+            return Step(item, JobState.DONE, is_copy=True)
+        return Step(item, state)
+
+    def after(
+        self, item: Item, outcome: Outcome, error: ErrorFacts | None, at: Moment
+    ) -> Step:
+        """What follows an attempt that did not succeed."""
+        if item.refusal is not None:
+            return self.refused(item, item.refusal, error, at)
+        if isinstance(outcome, Interrupted):
+            update = _waiting(item, item.turn, item.attempt, 0)
+            return Step(item, JobState.WAITING, update=update, settles=False)
+        answer = after_attempt(
+            self._policy(_spec(item)),
+            outcome,
+            attempt=item.attempt,
+            now=at.now,
+            deadline_ms=item.envelope.deadline_ms,
+            u=at.u,
+        )
+        if isinstance(answer, TryAgain):
+            return self._again(item, answer, error, at)
+        return self._end(item, answer, outcome, error, at)
+
+    def refused(
+        self,
+        entry: Item | Unreadable,
+        refusal: Refusal,
+        error: ErrorFacts | None,
+        at: Moment,
+    ) -> Step:
+        """Ends in the dead-letter topic."""
+        record = dead_letter(entry, refusal, error, now=at.now, worker=self._worker)
+        update = _ended(entry, JobState.DEAD) if isinstance(entry, Item) else None
+        return Step(
+            entry, JobState.DEAD, record, update, refusal=refusal, error=error
+        )
+
+    def postponed(self, item: Item, due_ms: int) -> Step:
+        """Goes back to the log until then; nobody ran it, nothing is charged."""
+        record = next_turn(
+            item,
+            attempt=item.attempt,
+            turn=item.turn,
+            due_ms=due_ms,
+            first_failed_ms=item.first_failed_ms,
+        )
+        return Step(item, JobState.WAITING, record)
+
+    def _end(
+        self,
+        item: Item,
+        answer: End,
+        outcome: Outcome,
+        error: ErrorFacts | None,
+        at: Moment,
+    ) -> Step:
+        if answer.state is not JobState.DEAD:
+            update = _ended(item, answer.state)
+            return Step(item, answer.state, update=update, error=error)
+        detail = outcome.reason if isinstance(outcome, DeadLettered) else ""
+        reason = Reason.ATTEMPTS_EXHAUSTED if answer.reason is None else answer.reason
+        return self.refused(item, Refusal(reason, detail), error, at)
+
+    def _again(
+        self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
+    ) -> Step:
+        if item.first_failed_ms is None and answer.charged:
+            item.first_failed_ms = at.now
+        if item.key_id is not None:
+            return self._in_place(item, answer, error, at)
+        record = next_turn(
+            item,
+            attempt=answer.attempt,
+            turn=item.turn + 1,
+            due_ms=answer.due_ms,
+            first_failed_ms=item.first_failed_ms,
+        )
+        wait_ms = answer.due_ms - at.now
+        update = _waiting(item, item.turn + 1, answer.attempt, wait_ms)
+        return Step(item, JobState.WAITING, record, update, error=error)
+
+    def _in_place(
+        self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
+    ) -> Step:
+        if item.blocked_since is None:
+            item.blocked_since = at.monotonic
+        wait_s = max(0, answer.due_ms - at.now) / 1_000
+        spec = _spec(item)
+        blocked_s = at.monotonic - item.blocked_since + wait_s
+        if blocked_s * 1_000 > spec.block_ms and spec.on_block is OnBlock.DEAD_LETTER:
+            detail = f"its key was held up for {blocked_s:.0f} s"
+            refusal = Refusal(Reason.BLOCKED_TOO_LONG, detail)
+            return self.refused(item, refusal, error, at)
+        item.attempt = answer.attempt
+        update = _waiting(item, item.turn, answer.attempt, int(wait_s * 1_000))
+        return Step(
+            item,
+            JobState.WAITING,
+            update=update,
+            settles=False,
+            wait_s=wait_s,
+            error=error,
+        )
+
+    def _policy(self, spec: JobSpec) -> RetryPolicy:
+        policy = self._policies.get(spec.name)
+        if policy is None:
+            backoff = BackoffPolicy(
+                base_ms=spec.backoff_base_ms, cap_ms=spec.backoff_cap_ms
+            )
+            policy = RetryPolicy(max_attempts=spec.attempts, backoff=backoff)
+            self._policies[spec.name] = policy
+        return policy
+
+
+def _spec(item: Item) -> JobSpec:
+    return JobSpec(name=item.envelope.type) if item.job is None else item.job.spec
+
+
+def _ended(item: Item, state: JobState) -> ClaimUpdate | None:
+    if not item.fence:
+        return None
+    spec = _spec(item)
+    keep_ms = spec.keep_status_ms
+    if item.envelope.idempotency_key is not None:
+        keep_ms = max(keep_ms, spec.dedup_ms)
+    return ClaimUpdate(
+        item.identity, item.fence, state, item.turn, item.attempt, keep_ms
+    )
+
+
+def _waiting(item: Item, turn: int, attempt: int, wait_ms: int) -> ClaimUpdate | None:
+    if not item.fence:
+        return None
+    keep_ms = max(0, wait_ms) + WAITING_KEEP_MS
+    return ClaimUpdate(
+        item.identity, item.fence, JobState.WAITING, turn, attempt, keep_ms
+    )

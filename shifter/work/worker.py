@@ -1,0 +1,124 @@
+"""One worker process: opens nothing itself, runs what it was given, leaves in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
+
+from shifter.errors import StoreError
+from shifter.ports import DelayMover, LaneFeed, LaneLog, PresenceStore
+from shifter.work.drain import Drain, DrainParts
+from shifter.work.presence import report_presence
+
+
+class WorkerParts(NamedTuple):
+    """Everything a worker process owns.
+
+    Attributes:
+        drain: What the drain is made of.
+        log: Writes successors.
+        mover: Moves due records, where the log cannot do so by itself.
+        presence: Where it says that it lives.
+    """
+
+    drain: DrainParts
+    log: LaneLog
+    mover: DelayMover | None
+    presence: PresenceStore
+
+
+class WorkerLimits(NamedTuple):
+    """Numbers of one worker process.
+
+    Attributes:
+        worker_id: Unique per process and start.
+        concurrency: Attempts at once, >= 1.
+        lease_ms: Lease of a claim, > 0.
+        drain_timeout_s: How long running attempts may go on after a stop, >= 0.
+    """
+
+    worker_id: str
+    concurrency: int
+    lease_ms: int
+    drain_timeout_s: float
+
+
+async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
+    """Work until SIGTERM, SIGINT or the end of the parent.
+
+    The first signal drains; a second one aborts at once, without a word to anybody:
+    what ran comes again when its lease ends.
+    """
+    drain = Drain(
+        parts.drain,
+        owner=limits.worker_id,
+        concurrency=limits.concurrency,
+        lease_ms=limits.lease_ms,
+    )
+    feeds = list(parts.drain.feeds.values())
+    with _signals(drain.stop):
+        try:
+            await asyncio.gather(*(feed.open() for feed in feeds))
+            await _run(drain, parts, limits)
+        finally:
+            await _close(feeds, parts, limits)
+
+
+async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
+    async with asyncio.TaskGroup() as group:
+        helpers = [
+            group.create_task(
+                report_presence(
+                    parts.presence,
+                    drain,
+                    parts.drain.ledger,
+                    parts.drain.clock,
+                    worker_id=limits.worker_id,
+                    concurrency=limits.concurrency,
+                )
+            )
+        ]
+        if parts.mover is not None:
+            helpers.append(group.create_task(parts.mover.run()))
+        await drain.run(drain_timeout_s=limits.drain_timeout_s)
+        for helper in helpers:
+            helper.cancel()
+
+
+async def _close(
+    feeds: Sequence[LaneFeed], parts: WorkerParts, limits: WorkerLimits
+) -> None:
+    """Leave the groups first: what others wait for; then say good-bye; then the log."""
+    await asyncio.gather(
+        *(feed.close(timeout_s=10.0) for feed in feeds), return_exceptions=True
+    )
+    with contextlib.suppress(StoreError):
+        await parts.presence.withdraw(limits.worker_id)
+    await asyncio.to_thread(parts.log.close, timeout_s=10.0)
+    await parts.drain.claims.close()
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Generator[None]:
+    """Drain on the first signal, abort on the second."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def on_signal() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(130)
+        asked = True
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
