@@ -1,0 +1,31 @@
+"""What shifter says of itself: event names, log lines, metrics.
+
+Nothing is configured by importing this. Log lines go to structlog where somebody
+configured it (our command line does, by `shifter.telemetry.setup`), else to the
+standard library's logger ``shifter``; metrics are plain numbers owned by their process
+until somebody asks for Prometheus' text (`shifter.telemetry.exposition`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from shifter.telemetry.event import Event
+from shifter.telemetry.log import Log
+from shifter.telemetry.metric import Metrics, Snapshot
+from shifter.telemetry.totals import Totals
+
+__all__ = ["Event", "Log", "Metrics", "Snapshot", "Totals", "configure_logging"]
+
+
+def configure_logging(level: str, log_format: str) -> None:
+    """Write this process's log lines to standard error; for programs, not libraries.
+
+    Args:
+        level: The lowest level written: ``debug``, ``info``, ``warning``, ``error``.
+        log_format: ``json``, ``console``, or ``auto``: console on a terminal.
+    """
+    # structlog takes 0.15 s to import, which a service that only defers need not pay.
+    from shifter.telemetry.setup import configure  # noqa: PLC0415
+
+    configure(level, log_format, sys.stderr)

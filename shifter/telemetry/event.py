@@ -1,0 +1,40 @@
+"""Names of log events: ``room.what_happened``, in the past tense."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """Every event this package logs; the value is the published word."""
+
+    # the life of a worker
+    WORKER_STARTED = "worker.started"
+    WORKER_READY = "worker.ready"
+    WORKER_DRAINING = "worker.draining"
+    WORKER_STOPPED = "worker.stopped"
+    WORKER_FAILED = "worker.failed"
+    PROCESS_STARTED = "process.started"
+    PROCESS_ENDED = "process.ended"
+    PROCESS_RESTARTED = "process.restarted"
+    BURST_PROGRESSED = "burst.progressed"
+    # one job
+    ATTEMPT_FAILED = "attempt.failed"
+    JOB_ENDED = "job.ended"
+    JOB_RETRIED = "job.retried"
+    JOB_WAITED = "job.waited"
+    JOB_DEAD_LETTERED = "job.dead_lettered"
+    # claims
+    CLAIM_LOST = "claim.lost"
+    CLAIMS_UNAVAILABLE = "claims.unavailable"
+    CLAIMS_RECOVERED = "claims.recovered"
+    PRESENCE_UNAVAILABLE = "presence.unavailable"
+    # the log
+    LOG_UNAVAILABLE = "log.unavailable"
+    LOG_RECOVERED = "log.recovered"
+    LOG_CLIENT_SAID = "log.client_said"
+    RECORDS_LOST = "log.records_lost"
+    APPEND_REFUSED = "log.append_refused"
+    RECORDS_UNANSWERED = "log.records_unanswered"
+    # settings
+    SETTING_DOUBTED = "config.doubted"

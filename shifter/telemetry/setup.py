@@ -1,0 +1,120 @@
+"""Log lines as JSON, or for eyes on a terminal. Called by the command line only.
+
+A library that configures logging when imported takes that choice from the program it
+lives in, so nothing here runs by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO, Final, TextIO
+
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import ExcInfo, Processor
+
+from shifter.telemetry.encode import encode_line
+from shifter.wire.text import printable
+
+_MAX_FIELD: Final = 2_000
+_MAX_FRAMES: Final = 20
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure(level: str, log_format: str, out: TextIO) -> None:
+    """Send log lines of this process to a stream.
+
+    Args:
+        level: The lowest level written: ``debug``, ``info``, ``warning``, ``error``.
+        log_format: ``json``, ``console``, or ``auto``: console on a terminal.
+        out: Where to; data belongs to standard output, so rather not there.
+    """
+    is_console = log_format == "console" or (log_format == "auto" and out.isatty())
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*before, *(_console(out) if is_console else _json())],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=_factory(out, is_console=is_console),
+        # Loggers are fetched anew by `shifter.telemetry.log`; caching would freeze the
+        # first configuration into those of user code.
+        cache_logger_on_first_use=False,
+    )
+
+
+def _json() -> list[Processor]:
+    # Locals may hold secrets, so frames go without them.
+    frames = ExceptionDictTransformer(show_locals=False, max_frames=_MAX_FRAMES)
+    return [
+        structlog.processors.ExceptionRenderer(frames),
+        _bounded,
+        structlog.processors.JSONRenderer(serializer=_encode),
+    ]
+
+
+def _console(out: TextIO) -> list[Processor]:
+    colors = out.isatty() and not _is_colorless()
+    return [
+        _escaped,
+        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_traceback),
+    ]
+
+
+def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    # structlog's own formatters print what the exception says as it is.
+    text = "".join(traceback.format_exception(*exc_info, limit=-_MAX_FRAMES))
+    for line in text.splitlines():
+        print(_indent(line) + printable(line.strip(), _MAX_FIELD), file=out)
+
+
+def _indent(line: str) -> str:
+    return " " * (len(line) - len(line.lstrip(" ")))
+
+
+def _factory(out: TextIO, *, is_console: bool) -> Any:
+    buffer: BinaryIO | None = getattr(out, "buffer", None)
+    if is_console or buffer is None:
+        return structlog.PrintLoggerFactory(out)
+    return structlog.BytesLoggerFactory(buffer)
+
+
+def _is_colorless() -> bool:
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def _encode(event: dict[str, Any], **_: object) -> bytes:
+    return encode_line(event)
+
+
+def _bounded(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        event[name] = _cut(value)
+    return event
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str) and len(value) > _MAX_FIELD:
+        return f"{value[:_MAX_FIELD]}… ({len(value)} characters)"
+    if isinstance(value, bytes):
+        return _cut(value[:_MAX_FIELD].hex())
+    if isinstance(value, dict):
+        return {name: _cut(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cut(inner) for inner in value]
+    return value
+
+
+def _escaped(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if name != "exc_info" and not isinstance(value, bool | int | float):
+            event[name] = printable(str(value), _MAX_FIELD)
+    return event
