@@ -43,14 +43,15 @@ def hop(namespace: str, record: Record, now_ms: int) -> tuple[str, Headers]:
         record: Its headers hold none of the ladder's own.
         now_ms: Epoch milliseconds.
     """
-    due_ms = record.due_ms
-    tier_s = None if due_ms is None else next_hop(due_ms - now_ms)
+    if record.due_ms is None:
+        return record.topic, record.headers
+    tier_s = next_hop(record.due_ms - now_ms)
     if tier_s is None:
         return record.topic, record.headers
     return delay_topic(namespace, tier_s), [
         *record.headers,
         (LANE_HEADER, record.topic.encode()),
-        (DUE_HEADER, b"%d" % due_ms),
+        (DUE_HEADER, b"%d" % record.due_ms),
     ]
 
 

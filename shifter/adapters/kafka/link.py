@@ -1,0 +1,197 @@
+"""One producer with the thread that polls it, from birth to burial.
+
+Delivery reports are served by that thread alone. When the client breaks for good (a
+fatal error), everything it still held is answered *unknown* and the link is dead; its
+owner makes a new one. A producer that is merely forgotten loses its queue without a
+word, so a link is always closed, at the latest when the interpreter ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Generator
+from typing import Final
+
+from confluent_kafka import KafkaException, Producer
+
+from shifter.adapters.kafka.errors import LastError, describe, kafka_error, make_client
+from shifter.adapters.kafka.pending import Inbox
+from shifter.adapters.kafka.properties import Property
+from shifter.model.reason import Reason
+from shifter.ports import Clock, Refused
+
+_POLL_S: Final = 0.1
+_WARM_UP_S: Final = 1.0
+_BURIAL_S: Final = 2.0
+_REBIRTH_S: Final = 1.0
+_EXIT_S: Final = 5.0
+
+
+class Link:
+    """A live producer.
+
+    Attributes:
+        producer: librdkafka's; ``produce`` may be called from any thread.
+        pid: The process it lives in; a fork's child must not use it.
+        last: What the client last complained about.
+        is_dead: Nothing may be produced any more.
+    """
+
+    def __init__(self, config: dict[str, Property], clock: Clock) -> None:
+        self.last = LastError()
+        self.producer = make_client(Producer, {**config, "error_cb": self.last})
+        self.pid = os.getpid()
+        self.is_dead = False
+        self._threads_waiting: set[threading.Event] = set()
+        self._clock = clock
+        self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
+        self._is_closing = False
+        self._thread = threading.Thread(
+            target=self._run, name="shifter-kafka-producer", daemon=True
+        )
+        self._thread.start()
+
+    def inbox(self, loop: asyncio.AbstractEventLoop) -> Inbox:
+        """The inbox of a running event loop."""
+        found = self._inboxes.get(loop)
+        if found is None:
+            for old in [old for old in self._inboxes if old.is_closed()]:
+                self._inboxes.pop(old, None)
+            found = self._inboxes.setdefault(loop, Inbox(loop, self._clock))
+        return found
+
+    @contextlib.contextmanager
+    def telling(self, event: threading.Event) -> Generator[None]:
+        """Set ``event`` too when this link dies."""
+        self._threads_waiting.add(event)
+        try:
+            yield
+        finally:
+            self._threads_waiting.discard(event)
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for all reports, then give up on the rest; returns how many those are.
+
+        Blocks for at most about the timeout. In a fork's child it does nothing.
+        """
+        if self.pid != os.getpid():
+            return 0
+        until, tick = self._clock.monotonic() + timeout_s, threading.Event()
+        while len(self.producer) and self._thread.is_alive():
+            left_s = until - self._clock.monotonic()
+            if left_s <= 0:
+                break
+            tick.wait(min(left_s, 0.01))
+        unanswered = len(self.producer)
+        self.is_dead = self._is_closing = True
+        self._thread.join(_BURIAL_S + _POLL_S)
+        return unanswered
+
+    def immortalise(self) -> None:
+        """Keep the handle for ever: a fork's child cannot end the parent's threads."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.producer))
+
+    def _run(self) -> None:
+        # The first acknowledgement of a fresh idempotent producer takes half a second;
+        # asking for metadata first brings it down to milliseconds.
+        with contextlib.suppress(KafkaException):
+            self.producer.list_topics(timeout=_WARM_UP_S)
+        detail = "closed before the cluster answered"
+        while not self._is_closing:
+            try:
+                self.producer.poll(_POLL_S)
+            except (KafkaException, SystemError) as exc:
+                # After a fatal error librdkafka raises from poll, or lets a delivery
+                # callback fail with SystemError; either way reports are lost.
+                error = kafka_error(exc)
+                detail = describe(error) if error is not None else str(exc)
+                break
+            self._wake()
+        self._bury(detail)
+
+    def _wake(self) -> None:
+        for inbox in list(self._inboxes.values()):
+            inbox.wake()
+
+    def _bury(self, detail: str) -> None:
+        self.is_dead = True
+        self._wake()
+        for inbox in list(self._inboxes.values()):
+            inbox.abandon(detail)
+        for event in list(self._threads_waiting):
+            event.set()
+        until = self._clock.monotonic() + _BURIAL_S
+        with contextlib.suppress(KafkaException, SystemError):
+            self.producer.purge()
+        while len(self.producer) and self._clock.monotonic() < until:
+            with contextlib.suppress(KafkaException, SystemError):
+                self.producer.poll(_POLL_S)
+
+
+class LinkKeeper:
+    """Makes the link when it is first needed, and again after a fork or its death.
+
+    Attributes:
+        link: The present one, for a quick look; `fresh` decides.
+    """
+
+    def __init__(self, config: dict[str, Property], clock: Clock) -> None:
+        self.link: Link | None = None
+        self._config, self._clock = config, clock
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._born_at = -_REBIRTH_S
+        me = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: _call(me()))
+
+    def fresh(self) -> Link | Refused:
+        """A link that may be used in this process.
+
+        Raises:
+            ConfigError: librdkafka refuses a property.
+        """
+        with self._lock:
+            link = self.link
+            if self._is_closed:
+                return Refused(Reason.CLOSED, "the log is closed")
+            if link is not None and not link.is_dead and link.pid == os.getpid():
+                return link
+            now = self._clock.monotonic()
+            if link is not None and now < self._born_at + _REBIRTH_S:
+                # A client that dies at birth would otherwise be born for each record.
+                detail = link.last.beside("the client broke and starts again shortly")
+                return Refused(Reason.REFUSED_BY_LOG, detail)
+            self._born_at = now
+            self.link = Link(self._config, self._clock)
+            return self.link
+
+    def close(self, timeout_s: float) -> int:
+        """Make no more links and close the present one; returns what it gave up."""
+        with self._lock:
+            self._is_closed = True
+            link, self.link = self.link, None
+        return 0 if link is None else link.close(timeout_s)
+
+    def close_at_exit(self) -> None:
+        """Flush a log that nobody closed, and say what was lost."""
+        lost = self.close(_EXIT_S)
+        if lost:
+            text = f"{lost} records had no answer from Kafka when their log went away"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        if self.link is not None:
+            self.link.immortalise()
+            self.link = None
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()

@@ -1,0 +1,191 @@
+"""Appends that wait for the cluster's word.
+
+Delivery reports arrive on the poll thread, one at a time; each does one cheap step
+there. What is finished goes to an inbox, one per event loop, and the loop is woken at
+most once a poll round however many appends finished. Each inbox also keeps its callers'
+patience: a coarse wheel of deadlines, since one timer a record would cost more than
+the record. Everything in an inbox but ``done`` belongs to the loop's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from confluent_kafka import KafkaError
+
+from shifter.adapters.kafka.errors import LastError, delivery_answer
+from shifter.ports import AppendAnswer, Appended, Clock, Refused, Unknown
+
+_TICKS_PER_S: Final = 8
+APPENDED: Final = Appended()
+TOO_LATE: Final = "no answer from the cluster in time"
+
+
+class Pending(Protocol):
+    """What an inbox keeps."""
+
+    bucket: set[Pending]
+
+    def finish(self) -> None:
+        """Tell the caller; called on the loop's thread."""
+
+    def give_up(self, detail: str) -> None:
+        """Tell the caller that nobody knows; called on the loop's thread."""
+
+
+class Inbox:
+    """The finished and the waiting appends of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self.loop = loop
+        self.done: deque[Pending] = deque()
+        self._clock = clock
+        self._is_woken = False
+        self._wheel: dict[int, set[Pending]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enroll(self, pending: Pending, timeout_s: float) -> None:
+        """Give up on ``pending`` when it is not finished in time, seconds."""
+        tick = int((self._clock.monotonic() + timeout_s) * _TICKS_PER_S) + 1
+        bucket = self._wheel.get(tick)
+        if bucket is None:
+            bucket = self._wheel[tick] = set()
+            if self._timer is None:
+                self._timer = self.loop.call_later(1 / _TICKS_PER_S, self._turn)
+        pending.bucket = bucket
+        bucket.add(pending)
+
+    def wake(self) -> None:
+        """Have the loop take what is done; called on the poll thread."""
+        if self.done and not self._is_woken:
+            self._is_woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._take)
+            except RuntimeError:
+                # The loop ended before its appends did: nobody waits for them.
+                self.done.clear()
+
+    def _take(self) -> None:
+        self._is_woken = False
+        done = self.done
+        for _ in range(len(done)):
+            done.popleft().finish()
+
+    def _turn(self) -> None:
+        now = int(self._clock.monotonic() * _TICKS_PER_S)
+        for tick in [t for t, b in self._wheel.items() if t <= now or not b]:
+            for pending in self._wheel.pop(tick):
+                pending.give_up(TOO_LATE)
+        self._timer = None
+        if self._wheel:
+            self._timer = self.loop.call_later(1 / _TICKS_PER_S, self._turn)
+
+    def abandon(self, detail: str) -> None:
+        """Give up on all that wait; called on the poll thread."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._abandon, detail)
+
+    def _abandon(self, detail: str) -> None:
+        for bucket in self._wheel.values():
+            for pending in list(bucket):
+                pending.give_up(detail)
+            bucket.clear()
+
+
+class One:
+    """One record that one task awaits."""
+
+    __slots__ = ("_error", "_future", "_inbox", "_last", "bucket")
+
+    def __init__(
+        self, inbox: Inbox, future: asyncio.Future[AppendAnswer], last: LastError
+    ) -> None:
+        self._inbox, self._future, self._last = inbox, future, last
+        self._error: KafkaError | None = None
+        self.bucket: set[Pending]
+
+    def report(self, error: KafkaError | None, _: object) -> None:
+        """The delivery report; called on the poll thread."""
+        self._error = error
+        self._inbox.done.append(self)
+
+    def finish(self) -> None:
+        """Tell the caller what the report said."""
+        self.bucket.discard(self)
+        if not self._future.done():
+            self._future.set_result(
+                APPENDED
+                if self._error is None
+                else delivery_answer(self._error, self._last)
+            )
+
+    def give_up(self, detail: str) -> None:
+        """Tell the caller that nobody knows."""
+        if not self._future.done():
+            self._future.set_result(Unknown(self._last.beside(detail)))
+
+
+class Batch:
+    """Many records that one caller awaits.
+
+    The poll thread counts reports, the caller counts what it sent. Whoever makes the
+    two equal says so; where both do, saying it twice is harmless.
+    """
+
+    __slots__ = (
+        "_errors",
+        "_is_reported",
+        "_last",
+        "_refused",
+        "_reported",
+        "_sent",
+        "_tell",
+    )
+
+    def __init__(self, size: int, tell: Callable[[], object], last: LastError) -> None:
+        self._is_reported = bytearray(size)
+        self._errors: dict[int, KafkaError] = {}
+        self._refused: dict[int, Refused] = {}
+        self._reported = 0
+        self._sent: int | None = None
+        self._tell, self._last = tell, last
+
+    def report(self, index: int, error: KafkaError | None, _: object) -> None:
+        """The delivery report of record ``index``; called on the poll thread."""
+        if error is not None:
+            self._errors[index] = error
+        self._is_reported[index] = 1
+        self._reported += 1
+        if self._reported == self._sent:
+            self._tell()
+
+    def refuse(self, index: int, refused: Refused) -> None:
+        """Note that record ``index`` was not sent."""
+        self._refused[index] = refused
+
+    def is_awaited(self) -> bool:
+        """Whether sent records still have no report; `tell` will say when they have.
+
+        Called once, when all records were sent or refused.
+        """
+        self._sent = len(self._is_reported) - len(self._refused)
+        return self._reported != self._sent
+
+    def answers(self, detail: str) -> list[AppendAnswer]:
+        """What is known of each record; ``detail`` where that is nothing."""
+        if self._reported == len(self._is_reported) and not self._errors:
+            return [APPENDED] * self._reported
+        return [self._answer(index, detail) for index in range(len(self._is_reported))]
+
+    def _answer(self, index: int, detail: str) -> AppendAnswer:
+        refused = self._refused.get(index)
+        if refused is not None:
+            return refused
+        if not self._is_reported[index]:
+            return Unknown(self._last.beside(detail))
+        error = self._errors.get(index)
+        return APPENDED if error is None else delivery_answer(error, self._last)

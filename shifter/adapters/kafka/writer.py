@@ -1,0 +1,197 @@
+"""The accepting side of the log on Kafka.
+
+Records are handed to librdkafka from the caller's own thread; one thread of ours polls
+for delivery reports. A caller waits for as long as it likes (``timeout_s``), which is
+shorter than the client's own ``message.timeout.ms``: when patience ends the answer is
+*unknown*, since the record may still arrive. Nothing is written a second time by us;
+what a caller sends again after *unknown* is recognised by its job id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Final
+
+from confluent_kafka import KafkaException
+
+from shifter.adapters.kafka.errors import delivery_answer, kafka_error
+from shifter.adapters.kafka.ladder import hop
+from shifter.adapters.kafka.link import Link, LinkKeeper
+from shifter.adapters.kafka.pending import TOO_LATE, Batch, One
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.errors import ConfigError
+from shifter.model.reason import Reason
+from shifter.ports import AppendAnswer, Clock, Record, Refused, Unknown
+
+# A big batch lets the loop's other tasks in after this many records.
+_CHUNK: Final = 500
+# How long a batch waits before it looks again whether the client has room.
+_ROOM_S: Final = 0.005
+# librdkafka counts its framing of a record too; `max_record_bytes` does not.
+_FRAMING_BYTES: Final = 4_096
+_FULL: Final = Refused(Reason.QUEUE_FULL, "the client's queue is full")
+
+
+class KafkaLaneLog:
+    """`shifter.ports.LaneLog` on Kafka. Connects at the first append, or `warm_up`.
+
+    A forked child makes its own connection; records the parent had not yet sent stay
+    the parent's.
+
+    Args:
+        config: The cluster.
+        namespace: First part of the delay topics' names.
+        clock: A real one: patience is kept on the event loop's own timers.
+        max_record_bytes: Largest record: value, key, header names and values.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        *,
+        namespace: str,
+        clock: Clock,
+        max_record_bytes: int = 1_000_000,
+    ) -> None:
+        self._namespace, self._clock = namespace, clock
+        self._limit_bytes = max_record_bytes
+        # Only values this large are measured in full: headers are small, and where
+        # they are not, librdkafka's own limit holds.
+        self._close_to_limit = max_record_bytes - _FRAMING_BYTES
+        settings = config.producer_config()
+        settings["message.max.bytes"] = max_record_bytes + _FRAMING_BYTES
+        self._keeper = LinkKeeper(settings, clock)
+        weakref.finalize(self, self._keeper.close_at_exit)
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Write records; one answer for each, in order, within the timeout.
+
+        A single record is refused at once when the client's queue is full; a batch
+        waits for room.
+
+        Raises:
+            ConfigError: The first connection found a property librdkafka refuses.
+        """
+        link = self._keeper.link
+        if link is None or link.is_dead or link.pid != os.getpid():
+            fresh = self._keeper.fresh()
+            if isinstance(fresh, Refused):
+                return [fresh] * len(records)
+            link = fresh
+        loop = asyncio.get_running_loop()
+        inbox = link.inbox(loop)
+        future: asyncio.Future[AppendAnswer] = loop.create_future()
+        waiter = One(inbox, future, link.last)
+        inbox.enroll(waiter, timeout_s)
+        if len(records) == 1:
+            refused = self._send(link, records[0], waiter.report)
+            if refused is None:
+                return [await future]
+            waiter.bucket.discard(waiter)
+            return [refused]
+        batch = Batch(len(records), partial(waiter.report, None, None), link.last)
+        until = self._clock.monotonic() + timeout_s
+        for pause_s in self._send_all(link, records, batch, until):
+            await self._clock.sleep(pause_s)
+        outcome = await future if batch.is_awaited() else None
+        waiter.bucket.discard(waiter)
+        return batch.answers(outcome.detail if isinstance(outcome, Unknown) else "")
+
+    def append_sync(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """The same for callers without an event loop; blocks up to the timeout.
+
+        Raises:
+            ConfigError: As `append`.
+        """
+        link = self._keeper.fresh()
+        if isinstance(link, Refused):
+            return [link] * len(records)
+        until = self._clock.monotonic() + timeout_s
+        told = threading.Event()
+        batch = Batch(len(records), told.set, link.last)
+        with link.telling(told):
+            for pause_s in self._send_all(link, records, batch, until):
+                threading.Event().wait(pause_s)
+            if batch.is_awaited():
+                told.wait(max(0.0, until - self._clock.monotonic()))
+        return batch.answers(TOO_LATE)
+
+    def _send_all(
+        self, link: Link, records: Sequence[Record], batch: Batch, until: float
+    ) -> Generator[float]:
+        """Send a batch, yielding how many seconds to pause where it must wait."""
+        for index, record in enumerate(records):
+            if index % _CHUNK == _CHUNK - 1:
+                yield 0.0
+            report = partial(batch.report, index)
+            refused = self._send(link, record, report)
+            while refused is _FULL and self._clock.monotonic() < until:
+                yield _ROOM_S
+                refused = self._send(link, record, report)
+            if refused is not None:
+                batch.refuse(index, refused)
+
+    def _send(
+        self, link: Link, record: Record, report: Callable[..., None]
+    ) -> Refused | None:
+        topic, headers = record.topic, record.headers
+        if record.due_ms is not None:
+            topic, headers = hop(self._namespace, record, self._clock.epoch_ms())
+        try:
+            if len(record.value) > self._close_to_limit:
+                size = record_bytes(record)
+                if size > self._limit_bytes:
+                    detail = f"{size} bytes; at most {self._limit_bytes}"
+                    return Refused(Reason.TOO_LARGE, detail)
+            link.producer.produce(
+                topic,
+                record.value,
+                record.key,
+                headers=headers,  # type: ignore[arg-type]  # list is invariant
+                on_delivery=report,
+            )
+        except BufferError:
+            return _FULL
+        except (KafkaException, TypeError, ValueError) as exc:
+            return _refusal(link, exc)
+        return None
+
+    def warm_up(self) -> None:
+        """Connect ahead of the first append; returns at once, never raises."""
+        # What is wrong with the settings is raised where somebody can act on it.
+        with contextlib.suppress(ConfigError):
+            self._keeper.fresh()
+
+    def close(self, *, timeout_s: float) -> int:
+        """Wait for all reports; returns how many records had none by then.
+
+        Blocks. Their callers are told that nobody knows. Closing twice is harmless.
+        """
+        return self._keeper.close(timeout_s)
+
+
+def record_bytes(record: Record) -> int:
+    """How large a record is: value, key, header names and values, in bytes."""
+    named = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.value) + len(record.key or b"") + named
+
+
+def _refusal(link: Link, exc: Exception) -> Refused:
+    """The client did not take the record: it is certainly not in the log."""
+    error = kafka_error(exc)
+    if error is None:
+        return Refused(Reason.REFUSED_BY_LOG, f"not a record: {exc}")
+    answer = delivery_answer(error, link.last)
+    if isinstance(answer, Refused):
+        return answer
+    return Refused(Reason.REFUSED_BY_LOG, answer.detail)
