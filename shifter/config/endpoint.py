@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from shifter.config.secret import MASK, Secret, mask_url
 from shifter.declare import nearest
@@ -34,38 +34,40 @@ _PROPERTY: Final = re.compile(r"[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\Z")
 _MAX_PORT: Final = 65_535
 _MAX_URL: Final = 8_192
 
-# These make librdkafka load a library or run a command: a setting must not become
-# code (CVE-2025-27817 and CVE-2023-25194 are the Java client's cousins of this).
-_CODE: Final = frozenset(
-    {
-        "plugin.library.paths",
-        "sasl.kerberos.kinit.cmd",
-        "ssl.engine.id",
-        "ssl.engine.location",
-        "ssl.providers",
-    }
+# Prefixes of what makes librdkafka load a library, run a command or fetch an address:
+# a setting must not become code (CVE-2025-27817 and CVE-2023-25194 are the Java
+# client's cousins of this).
+_CODE: Final = (
+    "plugin.library.paths",
+    "sasl.kerberos.kinit.cmd",
+    "sasl.oauthbearer.assertion.",
+    "sasl.oauthbearer.token.endpoint.url",
+    "ssl.engine.",
+    "ssl.providers",
 )
 # What the product's promises rest on; another value would break them silently.
-_OWN: Final = frozenset(
-    {
-        "acks",
-        "allow.auto.create.topics",
-        "auto.offset.reset",
-        "bootstrap.servers",
-        "check.crcs",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        "enable.idempotence",
-        "enable.partition.eof",
-        "group.id",
-        "isolation.level",
-        "message.timeout.ms",
-        "delivery.timeout.ms",
-        "metadata.broker.list",
-        "partitioner",
-        "request.required.acks",
-        "transactional.id",
-    }
+_OWN: Final = (
+    "acks",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "check.crcs",
+    "default.topic.config",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "isolation.level",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "partitioner",
+    "request.required.acks",
+    "test.mock.",
+    "transactional.id",
 )
 _PROTOCOLS: Final = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 
@@ -112,15 +114,10 @@ def parse_endpoint(field: str, url: str, schemes: Collection[str]) -> Endpoint:
         )
     try:
         parts = urlsplit(url)
-        pairs = parse_qsl(
-            parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)
-        )
     except ValueError:
         raise _malformed(field, url) from None
-    if parts.fragment or "#" in url:
-        raise _malformed(field, url)
     login, at, hosts = parts.netloc.rpartition("@")
-    if "@" in login:
+    if "#" in url or "@" in login:
         raise _malformed(field, url)
     user, colon, password = login.partition(":")
     return Endpoint(
@@ -129,7 +126,7 @@ def parse_endpoint(field: str, url: str, schemes: Collection[str]) -> Endpoint:
         unquote(user) if at and user else None,
         unquote(password) if colon else None,
         parts.path,
-        _once(field, url, pairs),
+        _query(field, url, parts.query),
     )
 
 
@@ -195,9 +192,9 @@ def property_name(field: str, name: str) -> str:
     found = name.lower().replace("_", ".")
     if not _PROPERTY.match(found):
         raise ConfigError(field, name, "use a librdkafka property, e.g. sasl_username")
-    if found in _CODE:
+    if found.startswith(_CODE):
         raise ConfigError(field, found, "refused: it makes the client load or run code")
-    if found in _OWN:
+    if found.startswith(_OWN):
         raise ConfigError(field, found, "refused: shifter sets it to keep its promises")
     return found
 
@@ -246,10 +243,16 @@ def _is_port(text: str) -> bool:
     return bool(re.fullmatch(r"[0-9]{1,5}", text)) and 1 <= int(text) <= _MAX_PORT
 
 
-def _once(field: str, url: str, pairs: list[tuple[str, str]]) -> dict[str, str]:
-    query = dict(pairs)
-    if len(query) != len(pairs):
-        raise ConfigError(field, mask_url(url), "a query parameter is given twice")
+def _query(field: str, url: str, text: str) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for pair in text.split("&") if text else ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise _malformed(field, url)
+        if name in query:
+            raise ConfigError(field, mask_url(url), f"{name!r} is given twice")
+        # unquote, not unquote_plus: passwords hold '+', and nobody escapes it.
+        query[name] = unquote(value)
     return query
 
 

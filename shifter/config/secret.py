@@ -30,7 +30,7 @@ _HARMLESS: Final = frozenset(
 _URL: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+]*)://"
     r"(?:(?P<user>[^:@/?#\s]*)(?::(?P<password>[^@/?#\s]*))?@)?"
-    r"(?P<hosts>[^@/?#\s]*)(?P<path>/[^@?#\s]*)?(?:\?(?P<query>[^#\s]*))?\Z"
+    r"(?P<hosts>[^@/?#\s]*)(?P<path>/[^@?#\s]*)?(?:\?(?P<query>[^@#\s]*))?\Z"
 )
 
 
