@@ -1,0 +1,22 @@
+"""What every log must do: its accepting side, its draining side, its administration.
+
+Three suites over one bench. Derive from each and give it the fixture ``log_bench``:
+
+    class TestMyAppends(LaneLogConformance):
+        @pytest.fixture
+        async def log_bench(self): ...
+"""
+
+from __future__ import annotations
+
+from shifter.testing.conformance.lane_feed import LaneFeedConformance
+from shifter.testing.conformance.lane_log import LaneLogConformance
+from shifter.testing.conformance.log_admin import LogAdminConformance
+from shifter.testing.conformance.log_bench import LogBench
+
+__all__ = [
+    "LaneFeedConformance",
+    "LaneLogConformance",
+    "LogAdminConformance",
+    "LogBench",
+]
