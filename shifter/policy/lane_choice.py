@@ -1,0 +1,227 @@
+"""Which lanes get the slots that just became free.
+
+``CRITICAL`` first, always. What it leaves is shared by weight between ``HIGH``,
+``NORMAL`` and ``LOW``, then evenly between the lanes (queues) of a priority. No slot
+stays empty while anything waits.
+
+**Sharing** is start-time fair queueing: everybody keeps a count of how far it is ahead,
+who is least ahead goes next, and a slot costs its taker ``1 / weight``. Who returns
+after a pause starts level with who is least ahead, so nobody saves up slots, and nobody
+gains by emptying and refilling. A batch of slots is decided at once, by searching for
+the level up to which everybody may go, with exactly the answer of one slot at a time.
+
+**Ageing** lifts the weights of ``NORMAL`` and ``LOW`` with the time their oldest head
+has stood in line, up to the weight of ``HIGH`` and no further: what is old enough
+counts as much as a fresh ``HIGH`` job, never more.
+
+**Nobody starves.** A priority that has something waiting gets one of any
+``1 + sum(1 + high_weight / its own weight)`` slots in a row that ``CRITICAL`` leaves,
+the sum over the two others: with the default weights every 19th for ``LOW``, every 7th
+for ``NORMAL``, every 5th for ``HIGH``, whatever the ages. Of ``n`` lanes of a priority,
+each gets one of any ``2 * n - 1`` slots in a row that its priority gets. A flood of
+``CRITICAL`` work does starve the rest: that is what the word is for.
+
+Source: Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996 (tags, hierarchy,
+fairness bound); ageing: any text on operating systems.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from shifter.errors import ConfigError
+from shifter.model.priority import Priority
+
+_MAX_WEIGHT = 100
+_UNIT = 1 << 16  # what a slot costs at weight 1; divides evenly by the usual weights
+_SHARED = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+
+Backlog: TypeAlias = Mapping[str, tuple[Priority, int, int]]
+"""By lane name: its priority, how many wait (>= 0), and for how many milliseconds the
+first of them has. Among equals the lane listed first goes first."""
+
+Key = TypeVar("Key", bound=str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneChoicePolicy:
+    """Settings of the choice.
+
+    Attributes:
+        high_weight: Share of ``HIGH``, 1 to 100, at least ``normal_weight``.
+        normal_weight: Share of ``NORMAL``, at least ``low_weight``.
+        low_weight: Share of ``LOW``, >= 1.
+        ageing_ms: Time in line that doubles a weight (twice as long triples it), >= 1.
+
+    Raises:
+        ConfigError: A value is out of its range, or the order is not kept.
+    """
+
+    high_weight: int = 8
+    normal_weight: int = 4
+    low_weight: int = 1
+    ageing_ms: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.low_weight < 1:
+            raise ConfigError("low_weight", self.low_weight, "use at least 1")
+        if self.normal_weight < self.low_weight:
+            want = f"must be at least low_weight ({self.low_weight})"
+            raise ConfigError("normal_weight", self.normal_weight, want)
+        if not self.normal_weight <= self.high_weight <= _MAX_WEIGHT:
+            want = f"use normal_weight ({self.normal_weight}) to {_MAX_WEIGHT}"
+            raise ConfigError("high_weight", self.high_weight, want)
+        if self.ageing_ms < 1:
+            raise ConfigError("ageing_ms", self.ageing_ms, "use at least 1 ms")
+
+
+@dataclass(frozen=True, slots=True)
+class LaneChoiceState:
+    """How far everybody is ahead of who is least ahead; who is not, is not listed.
+
+    Attributes:
+        priorities: In units of a slot's cost.
+        lanes: Per priority, in slots.
+    """
+
+    priorities: Mapping[Priority, int] = field(default_factory=dict)
+    lanes: Mapping[Priority, Mapping[str, int]] = field(default_factory=dict)
+
+
+def choose(
+    policy: LaneChoicePolicy, state: LaneChoiceState, backlog: Backlog, slots: int
+) -> tuple[LaneChoiceState, list[tuple[str, int]]]:
+    """Share out free slots.
+
+    Args:
+        policy: Weights and ageing.
+        state: As returned by the last call; at first `LaneChoiceState()`.
+        backlog: The lanes, empty ones allowed.
+        slots: How many may start now, >= 0.
+
+    Returns:
+        The next state, and how many of which lane start (each lane at most once, > 0),
+        ``CRITICAL`` first. The counts sum up to ``slots``, or to all that wait if that
+        is less.
+
+    Pure. Linear in lanes; it grows with the logarithm of ``slots``.
+    """
+    lanes, oldest_ms = _by_priority(backlog)
+    totals = {priority: sum(lines.values()) for priority, lines in lanes.items()}
+    critical = min(totals.get(Priority.CRITICAL, 0), slots)
+    shared = {priority: totals[priority] for priority in _SHARED if priority in totals}
+    costs = [_cost(policy, priority, oldest_ms[priority]) for priority in shared]
+    priorities, counts = _split(state.priorities, shared, costs, slots - critical)
+    counts[Priority.CRITICAL] = critical
+    after = dict(state.lanes)
+    picks: list[tuple[str, int]] = []
+    for priority in Priority:
+        if counts.get(priority):
+            after[priority], taken = _split(
+                after.get(priority, {}),
+                lanes[priority],
+                [1] * len(lanes[priority]),
+                counts[priority],
+            )
+            picks += taken.items()
+    return LaneChoiceState(priorities, after), picks
+
+
+def _by_priority(
+    backlog: Backlog,
+) -> tuple[dict[Priority, dict[str, int]], dict[Priority, int]]:
+    """For each priority how many wait in its lanes, and the age of its oldest head."""
+    lanes: dict[Priority, dict[str, int]] = {}
+    oldest_ms: dict[Priority, int] = {}
+    for name, (priority, waiting, head_age_ms) in backlog.items():
+        if waiting > 0:
+            lanes.setdefault(priority, {})[name] = waiting
+            oldest_ms[priority] = max(oldest_ms.get(priority, 0), head_age_ms)
+    return lanes, oldest_ms
+
+
+def _cost(policy: LaneChoicePolicy, priority: Priority, age_ms: int) -> int:
+    """What a slot costs a priority whose oldest head has waited so long."""
+    weight = policy.high_weight
+    if priority is Priority.NORMAL:
+        weight = policy.normal_weight
+    elif priority is Priority.LOW:
+        weight = policy.low_weight
+    aged = _UNIT * policy.ageing_ms // (weight * (policy.ageing_ms + age_ms))
+    # Rounded so that no priority is cheaper than its weight says against HIGH.
+    return max(aged, -(-_UNIT // policy.high_weight))
+
+
+def _split(
+    ahead: Mapping[Key, int],
+    waiting: Mapping[Key, int],
+    costs: Sequence[int],
+    slots: int,
+) -> tuple[dict[Key, int], dict[Key, int]]:
+    """Let who is least ahead go next, ``slots`` times.
+
+    Args:
+        ahead: How far each is ahead; who is not, is not listed.
+        waiting: How many wait, > 0 each.
+        costs: What a slot costs each of those that wait, >= 1.
+        slots: >= 0.
+
+    Returns:
+        How far each is ahead now, and how many slots each got, > 0.
+    """
+    if slots >= sum(waiting.values()):
+        # Nobody is left waiting, so nobody is owed anything.
+        return {}, dict(waiting)
+    starts = [ahead.get(key, 0) for key in waiting]
+    lines = list(zip(starts, costs, waiting.values(), strict=True))
+    level = _level(lines, slots)
+    left = slots - _begun_below(level, lines)
+    after = {key: tag - level for key, tag in ahead.items() if tag > level}
+    given: dict[Key, int] = {}
+    for key, (start, cost, number) in zip(waiting, lines, strict=True):
+        count = min(number, -((start - level) // cost)) if start < level else 0
+        if left and count < number and start + count * cost == level:
+            count += 1
+            left -= 1
+        if count:
+            given[key] = count
+            after[key] = start + count * cost - level
+    return {key: tag for key, tag in after.items() if tag > 0}, given
+
+
+def _level(lines: Sequence[tuple[int, int, int]], slots: int) -> int:
+    """How far everybody may go: the smallest start of those that still wait then.
+
+    Args:
+        lines: For each how far ahead it is, what a slot costs it and how many wait.
+        slots: Less than all that wait.
+    """
+    rate = spent = 0.0
+    for start, cost, _ in lines:
+        rate += 1 / cost
+        spent += start / cost
+    # The answer if no line runs out and all take part, which shortens the search.
+    even = int((slots + spent) / rate)
+    low, high = max(0, even - int(len(lines) / rate) - 1), even + 1
+    if _begun_below(low, lines) > slots:
+        low = 0
+    if _begun_below(high, lines) <= slots:
+        high = max(start + cost * waiting for start, cost, waiting in lines)
+
+    def begun(level: int) -> int:
+        return _begun_below(level, lines)
+
+    return bisect_right(range(high), slots, low, high, key=begun) - 1
+
+
+def _begun_below(level: int, lines: Sequence[tuple[int, int, int]]) -> int:
+    """How many of those that wait have a start below the level."""
+    begun = 0
+    for start, cost, waiting in lines:
+        if start < level:
+            count = -((start - level) // cost)
+            begun += min(count, waiting)
+    return begun
