@@ -21,7 +21,7 @@ MAX_DURATION_MS = 366 * 86_400_000
 """One year: longer is taken for a mistake."""
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_TEXT = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)\Z")
+_TEXT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)\Z")
 _WANT = "use a duration such as '250ms', '30s', '5m', '6h', '7d', or seconds"
 
 
@@ -40,7 +40,7 @@ def duration_ms(field: str, value: object, *, minimum_ms: int = 0) -> int:
     (1500, 2000, 300000)
     """
     found = _milliseconds(value)
-    if found is None or not math.isfinite(found):
+    if found is None or (isinstance(found, float) and not math.isfinite(found)):
         raise ConfigError(field, value, _WANT)
     rounded = math.ceil(round(found, 6))
     if not minimum_ms <= rounded <= MAX_DURATION_MS:
@@ -48,7 +48,7 @@ def duration_ms(field: str, value: object, *, minimum_ms: int = 0) -> int:
     return rounded
 
 
-def _milliseconds(value: object) -> float | None:
+def _milliseconds(value: object) -> int | float | None:
     if isinstance(value, timedelta):
         return value.total_seconds() * 1_000
     if isinstance(value, bool):

@@ -16,6 +16,7 @@ from shifter.model.priority import Priority
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
 _RESERVED_QUEUES = frozenset({"delay"})
+_PRIORITIES = {priority.value.lower(): priority for priority in Priority}
 
 
 class Lane(NamedTuple):
@@ -42,24 +43,26 @@ def delay_topic(namespace: str, tier_s: int) -> str:
 
 
 def parse_lane(topic: str) -> Lane | None:
-    """The lane a topic name stands for, or ``None`` when it is not a lane."""
+    """The lane a topic name stands for, or ``None`` when no lane can have it."""
     parts = topic.split(".")
     if len(parts) != 3:  # noqa: PLR2004  # namespace, queue, priority
         return None
     namespace, queue, priority = parts
-    if priority.upper() not in Priority.__members__ or priority != priority.lower():
+    if not (_NAME.match(namespace) and _NAME.match(queue) and priority in _PRIORITIES):
         return None
-    return Lane(namespace, queue, Priority[priority.upper()])
+    if queue in _RESERVED_QUEUES:
+        return None
+    return Lane(namespace, queue, _PRIORITIES[priority])
 
 
-def check_name(field: str, value: str) -> str:
+def check_name(field: str, value: object) -> str:
     """Return ``value`` if it may be a namespace or queue.
 
     Raises:
         ConfigError: Not 1–64 lower-case letters, digits and inner hyphens, or a
             reserved word.
     """
-    if not _NAME.match(value):
+    if not isinstance(value, str) or not _NAME.match(value):
         want = "use 1-64 lower-case letters, digits and inner hyphens"
         raise ConfigError(field, value, want)
     if field == "queue" and value in _RESERVED_QUEUES:
