@@ -1,7 +1,7 @@
 """Where the log and the state live: the two URLs, taken apart and checked.
 
 ``kafka://[user:password@]host[:port],…/?sasl_mechanism=…`` carries librdkafka
-properties in its query, dots written as underscores; ``redis://``, ``rediss://``,
+properties in its query, dots written as underscores; ``redis://`` (``rediss`` for TLS),
 ``redis+sentinel://``, ``redis+cluster://`` and ``unix://`` are Redis, ``memory://`` is
 for tests. Everything is checked before any connection is tried, and no error shows a
 credential.
@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from shifter.config.secret import MASK, Secret, mask_url
-from shifter.declare import nearest
 from shifter.errors import ConfigError
+from shifter.model.hint import nearest
 
 LOG_SCHEMES: Final = ("kafka", "memory")
 STATE_SCHEMES: Final = (
@@ -24,6 +24,8 @@ STATE_SCHEMES: Final = (
     "rediss",
     "redis+sentinel",
     "redis+cluster",
+    "rediss+sentinel",
+    "rediss+cluster",
     "unix",
     "memory",
 )

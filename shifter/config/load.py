@@ -20,8 +20,8 @@ from shifter.config.files import ConfigFile, find_files, read_secret
 from shifter.config.options import OPTIONS, Option, read_kafka_value, read_text
 from shifter.config.secret import MASK, Secret
 from shifter.config.settings import Settings
-from shifter.declare import nearest
 from shifter.errors import ConfigError
+from shifter.model.hint import nearest
 
 _PREFIX: Final = "SHIFTER_"
 _KAFKA: Final = "SHIFTER_KAFKA__"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from shifter.config.secret import Secret
-from shifter.declare import nearest
 from shifter.errors import ConfigError
 from shifter.model.duration import duration_ms
+from shifter.model.hint import nearest
 from shifter.policy.delay import MAX_DELAY_MS
 
 DAY_MS: Final = 86_400_000
