@@ -1,0 +1,73 @@
+# Every command of the project; CI calls the same names. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+BROKERS ?= 1
+ARGS ?=
+
+.PHONY: help fmt lint types arch unit check test test-redis test-kafka bench schemas \
+	stack stack-down compose-test lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+.venv: .venv/.made ## the environment, versions pinned with hashes
+.venv/.made: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+fmt: .venv ## format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet .
+
+lint: .venv ## formatting and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv ## mypy --strict
+	$(BIN)/mypy
+
+arch: .venv ## import contracts
+	$(BIN)/lint-imports
+
+unit: .venv ## tests that need no server
+	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure" $(ARGS)
+
+check: lint types arch unit ## everything that needs no server
+
+test: .venv ## everything, on real servers that it starts itself
+	$(BIN)/ruff format --check . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/python -m stack install
+	$(BIN)/pytest -m "not compose" $(ARGS)
+
+test-redis: .venv ## tests on a real redis-server
+	$(BIN)/pytest -q -m redis $(ARGS)
+
+test-kafka: .venv ## tests on a real Kafka broker
+	$(BIN)/pytest -q -m "kafka or secure" $(ARGS)
+
+bench: .venv ## measure against raw clients in the same run; writes build/bench.json
+	$(BIN)/python -m stack install
+	$(BIN)/python -m benchmarks $(ARGS)
+
+schemas: .venv ## write the published contracts
+	$(BIN)/shifter schemas --write schemas
+
+stack: .venv ## start Kafka and Redis; use: eval "$$(make -s stack)"
+	@$(BIN)/python -m stack up --brokers $(BROKERS)
+
+stack-down: .venv ## stop them
+	@$(BIN)/python -m stack down
+
+compose-test: .venv ## bring docker-compose.yml up, run a job through it, take it down
+	$(BIN)/pytest -m compose $(ARGS)
+
+lock: .venv ## pin the versions anew
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra fast --extra http --extra examples --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra fast --extra http pyproject.toml -c requirements/dev.txt -o requirements/run.txt
+
+clean: ## forget what was built
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
