@@ -1,0 +1,3 @@
+"""Deployable worker programs. They see only ``import shifter``, like any user's."""
+
+from __future__ import annotations
