@@ -1,0 +1,100 @@
+"""Servers for the tests: real ones, started once per session, ended with it.
+
+A server that cannot be had is a skip on a laptop and a failure in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import HealthCheck, settings
+from stack.install import Missing
+from stack.kafka import KafkaCluster
+from stack.redis import RedisServer
+
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile(
+    "ci",
+    max_examples=300,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def _missing(reason: Missing) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(str(reason), pytrace=False)
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """One broker; its group coordinator is warm."""
+    try:
+        cluster = KafkaCluster().start()
+    except Missing as reason:
+        _missing(reason)
+    try:
+        _warm_up(cluster.bootstrap)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One redis-server; tests keep apart by namespace."""
+    try:
+        server = RedisServer().start()
+    except Missing as reason:
+        _missing(reason)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """URL of the session's redis-server."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def mock_broker() -> Iterator[str]:
+    """Addresses of librdkafka's mock cluster, which lives as long as its client."""
+    owner = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
+    brokers = owner.list_topics(timeout=10).brokers.values()
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    owner.flush(1)
+
+
+def _warm_up(bootstrap: str) -> None:
+    """The first group of a new broker waits seconds for its offsets topic."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic("warm-up", 1, 1)]).values():
+        future.result(30)
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "warm-up", "auto.offset.reset": "earliest"}
+    )
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce("warm-up", b"x")
+    producer.flush(30)
+    consumer.subscribe(["warm-up"])
+    for _ in range(60):
+        if consumer.poll(1.0) is not None:
+            break
+    consumer.close()
