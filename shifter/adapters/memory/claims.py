@@ -1,0 +1,174 @@
+"""The claim store in memory: the rules of `shifter.policy.claim` and nothing else."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shifter.model.claim import (
+    Cancelled,
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimUpdate,
+    Renewal,
+)
+from shifter.model.state import JobState, JobStatus
+from shifter.model.time import StoreMs
+from shifter.policy.claim import (
+    RUNNING_GRACE_MS,
+    Ask,
+    Claim,
+    Kept,
+    decide_cancel,
+    decide_claim,
+    decide_finish,
+    decide_renew,
+)
+from shifter.ports import Clock
+
+
+class _Pointer(NamedTuple):
+    """Where the claim of a job lies whose identity is a user's key."""
+
+    identity: str
+
+
+class _Entry(NamedTuple):
+    value: Claim | _Pointer
+    until_ms: int
+
+
+class MemoryClaimStore:
+    """`shifter.ports.ClaimStore` in this process; its clock is the given one.
+
+    Several workers of one test share one store. No call gives way to another task.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._fading: list[tuple[int, str]] = []
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
+    ) -> list[ClaimAnswer]:
+        """Ask to run; answers in order."""
+        now = self._now()
+        return [self._claim(request, owner, lease_ms, now) for request in requests]
+
+    async def renew(
+        self, held: Sequence[tuple[str, int]], *, lease_ms: int
+    ) -> list[Renewal]:
+        """Extend leases, given as (identity, fence), from now."""
+        now = self._now()
+        answers: list[Renewal] = []
+        for identity, fence in held:
+            answer, kept = decide_renew(
+                self._claim_of(identity), fence=fence, lease_ms=lease_ms, now=now
+            )
+            self._keep(identity, kept, now)
+            answers.append(answer)
+        return answers
+
+    async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
+        """Write ends of turns; ``False`` where the fence was no longer the newest."""
+        now = self._now()
+        answers: list[bool] = []
+        for update in updates:
+            identity = update.identity
+            answer, kept = decide_finish(self._claim_of(identity), update, now=now)
+            self._keep(identity, kept, now)
+            answers.append(answer)
+        return answers
+
+    async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
+        """Ask that a job not run (again); returns its state after the call."""
+        now = self._now()
+        identity, alias = self._follow(job_id), job_id
+        claim = self._claim_of(identity)
+        if identity == job_id:
+            alias = ""
+        elif claim is not None and claim.job_id != job_id:
+            # Another job holds the key: this one is cancelled under its own id.
+            identity, alias, claim = job_id, "", None
+        after, kept = decide_cancel(claim, job_id=alias, keep_ms=keep_ms, now=now)
+        self._keep(identity, kept, now)
+        return _status(job_id, after)
+
+    async def status(self, job_id: str) -> JobStatus | None:
+        """What is known of a job; ``None`` when it has not started, or is forgotten."""
+        self._now()
+        claim = self._claim_of(self._follow(job_id))
+        return None if claim is None else _status(job_id, claim)
+
+    async def ping(self) -> str:
+        """One line that describes the store."""
+        return f"memory, {len(self._entries)} claims"
+
+    async def close(self) -> None:
+        """Forget nothing: other workers of the same test may go on."""
+
+    def _claim(
+        self, request: ClaimRequest, owner: str, lease_ms: int, now: StoreMs
+    ) -> ClaimAnswer:
+        identity, job_id, turn, attempt = request
+        alias = "" if identity == job_id else job_id
+        if alias and self._point(alias, identity, lease_ms + RUNNING_GRACE_MS, now):
+            return Cancelled()
+        ask = Ask(turn, attempt, owner, lease_ms, job_id=alias)
+        answer, kept = decide_claim(self._claim_of(identity), ask, now=now)
+        self._keep(identity, kept, now)
+        return answer
+
+    def _point(self, job_id: str, identity: str, keep_ms: int, now: StoreMs) -> bool:
+        """Leave a pointer; ``True`` if the job was cancelled before it was claimed."""
+        claim = self._claim_of(job_id)
+        if claim is None:
+            self._put(job_id, _Pointer(identity), now + keep_ms)
+        return claim is not None and claim.state is JobState.CANCELLED
+
+    def _follow(self, job_id: str) -> str:
+        """The identity of a job."""
+        entry = self._entries.get(job_id)
+        if entry is not None and isinstance(entry.value, _Pointer):
+            return entry.value.identity
+        return job_id
+
+    def _claim_of(self, identity: str) -> Claim | None:
+        entry = self._entries.get(identity)
+        if entry is None or isinstance(entry.value, _Pointer):
+            return None
+        return entry.value
+
+    def _keep(self, identity: str, kept: Kept | None, now: StoreMs) -> None:
+        if kept is None:
+            return
+        claim, keep_ms = kept
+        if not keep_ms:
+            until_ms = self._entries[identity].until_ms
+            self._entries[identity] = _Entry(claim, until_ms)
+            return
+        self._put(identity, claim, now + keep_ms)
+        pointer = self._entries.get(claim.job_id)
+        if claim.job_id and pointer is not None:
+            self._put(claim.job_id, pointer.value, now + keep_ms)
+
+    def _put(self, key: str, value: Claim | _Pointer, until_ms: int) -> None:
+        self._entries[key] = _Entry(value, until_ms)
+        heapq.heappush(self._fading, (until_ms, key))
+
+    def _now(self) -> StoreMs:
+        """The time, after forgetting what has faded by it."""
+        now = StoreMs(self._clock.epoch_ms())
+        while self._fading and self._fading[0][0] <= now:
+            _, key = heapq.heappop(self._fading)
+            entry = self._entries.get(key)
+            if entry is not None and entry.until_ms <= now:
+                del self._entries[key]
+        return now
+
+
+def _status(job_id: str, claim: Claim) -> JobStatus:
+    owner = claim.owner if claim.state is JobState.RUNNING else None
+    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)

@@ -1,0 +1,28 @@
+"""Which workers are alive, in memory."""
+
+from __future__ import annotations
+
+from shifter.ports import Clock, WorkerReport
+
+
+class MemoryPresenceStore:
+    """`shifter.ports.PresenceStore` in this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._reports: dict[str, tuple[int, WorkerReport]] = {}
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Say that a worker lives."""
+        until_ms = self._clock.epoch_ms() + keep_ms
+        self._reports[report.worker_id] = (until_ms, report)
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Say that a worker left."""
+        self._reports.pop(worker_id, None)
+
+    async def workers(self) -> list[WorkerReport]:
+        """All that live, by worker id."""
+        now = self._clock.epoch_ms()
+        self._reports = {k: v for k, v in self._reports.items() if v[0] > now}
+        return [report for _, (_, report) in sorted(self._reports.items())]

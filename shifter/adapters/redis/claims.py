@@ -1,0 +1,294 @@
+"""The claim store in Redis: one script call for a batch, on a cluster one per hash tag.
+
+The rules are `shifter.policy.claim`; the scripts mirror them.
+
+A claim whose answer was lost (a timeout, a cancelled call) may have been granted. Each
+call therefore has a name of its own, and the next call of this store says which names
+were never answered: nobody runs what those were granted, so it is granted again at once
+instead of standing still for a lease.
+
+On a cluster the claim of a user's idempotency key and the pointer from the job's id lie
+in different slots: pointers are then left in a round trip of their own, before.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from shifter.adapters.redis.batch import (
+    NOT_HELD,
+    claim_answers,
+    claim_args,
+    finish_args,
+    raw,
+    renewals,
+)
+from shifter.adapters.redis.client import RedisClient
+from shifter.adapters.redis.keys import ClaimKeys, hash_tag, to_field
+from shifter.adapters.redis.record import decode_claim, decode_pointer
+from shifter.adapters.redis.scripts import (
+    Command,
+    ScriptRunner,
+    describe,
+    read_script,
+)
+from shifter.model.claim import (
+    Cancelled,
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimUpdate,
+    Granted,
+    Renewal,
+)
+from shifter.model.state import JobState, JobStatus
+from shifter.policy.claim import FENCES_PER_MS, RUNNING_GRACE_MS, Claim
+
+_UNANSWERED: Final = 64
+# Jobs with a key of the user's that run here now; far more than can.
+_POINTERS: Final = 100_000
+
+
+class RedisClaimStore:
+    """`shifter.ports.ClaimStore` in Redis. Owned by one event loop.
+
+    Args:
+        client: From `shifter.adapters.redis.client.open_redis`; `close` closes it.
+        namespace: The fleet's.
+        by_tag: Whether to send one script call per hash tag; ``None`` decides by the
+            client. A server that is no cluster takes both.
+
+    Attributes:
+        resets: Values of another type or version that were found and overwritten.
+        store_ms: The store's clock at the last answer to a batch; 0 before the first.
+    """
+
+    def __init__(
+        self, client: RedisClient, namespace: str, *, by_tag: bool | None = None
+    ) -> None:
+        self._key = ClaimKeys(namespace).claim
+        self._scripts = {
+            name: read_script("record", *("decide",) * (name == "claim"), name)
+            for name in ("claim", "point", "renew", "finish", "cancel")
+        }
+        self._runner = ScriptRunner(client, self._scripts.values())
+        self._by_tag = self._runner.is_cluster if by_tag is None else by_tag
+        self._name, self._calls = secrets.token_hex(4), 0
+        self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
+        self._pointers: dict[str, str] = {}
+        self.resets = self.store_ms = 0
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
+    ) -> list[ClaimAnswer]:
+        """Ask to run; answers in order."""
+        self._calls += 1
+        op = f"{self._name}.{self._calls}"
+        try:
+            return await self._claim(requests, f"{op} {to_field(owner)}", lease_ms)
+        except BaseException:
+            self._unanswered.append(op)
+            raise
+
+    async def renew(
+        self, held: Sequence[tuple[str, int]], *, lease_ms: int
+    ) -> list[Renewal]:
+        """Extend leases, given as (identity, fence), from the store's now."""
+        found: list[Renewal] = [NOT_HELD] * len(held)
+        keep_ms = lease_ms + RUNNING_GRACE_MS
+        replies = await self._send(
+            "renew",
+            [self._key(identity) for identity, _ in held],
+            lambda group: ([], [lease_ms, *(held[i][1] for i in group)]),
+            self._keep_pointers((identity, keep_ms) for identity, _ in held),
+        )
+        for group, _, words in replies:
+            for i, renewal in zip(group, renewals(words), strict=True):
+                found[i] = renewal
+        return found
+
+    async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
+        """Write ends of turns; ``False`` where the fence was no longer the newest."""
+        written = [True] * len(updates)
+        replies = await self._send(
+            "finish",
+            [self._key(update.identity) for update in updates],
+            lambda group: ([], finish_args([updates[i] for i in group])),
+            self._keep_pointers((u.identity, u.keep_ms) for u in updates),
+        )
+        for group, _, words in replies:
+            for index in words:
+                written[group[int(index) - 1]] = False
+        if self._pointers:
+            for update in updates:
+                self._pointers.pop(update.identity, None)
+        return written
+
+    async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
+        """Ask that a job not run (again); returns its state after the call.
+
+        A job whose identity is not its id takes a second round trip, or a third.
+        """
+        own = self._key(job_id)
+        said, value = await self._cancel(own, keep_ms, "own")
+        if said == b"p":
+            key = self._key(value.decode(errors="surrogatepass"))
+            pointer = ("PEXPIRE", own, keep_ms)
+            said, value = await self._cancel(key, keep_ms, "job", job_id, pointer)
+        if said == b"o":
+            said, value = await self._cancel(own, keep_ms, "over")
+        claim = decode_claim(value)
+        assert claim is not None, "cancel.lua answers with a claim"  # noqa: S101  # ours
+        return _status(job_id, claim)
+
+    async def status(self, job_id: str) -> JobStatus | None:
+        """What is known of a job; ``None`` when it has not started, or is forgotten.
+
+        A job whose identity is not its id takes a second round trip.
+        """
+        value = await self._get(job_id)
+        identity = decode_pointer(value)
+        if identity is not None:
+            value = await self._get(identity)
+        claim = decode_claim(value)
+        return None if claim is None else _status(job_id, claim)
+
+    async def ping(self) -> str:
+        """One line that describes the store."""
+        return await describe(self._runner)
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self._runner.close()
+
+    async def _claim(
+        self, requests: Sequence[ClaimRequest], who: str, lease_ms: int
+    ) -> list[ClaimAnswer]:
+        aliased = [i for i, r in enumerate(requests) if r.identity != r.job_id]
+        answers: list[ClaimAnswer] = [Cancelled()] * len(requests)
+        asked: Sequence[int] = range(len(requests))
+        if aliased and self._by_tag:
+            gone = await self._point([requests[i] for i in aliased], lease_ms)
+            cancelled = {aliased[i] for i in gone}
+            asked = [i for i in asked if i not in cancelled]
+        unanswered = f" {' '.join(self._unanswered)} " if self._unanswered else ""
+        jobs = [] if self._by_tag else [self._key(requests[i].job_id) for i in aliased]
+
+        def parts(group: Sequence[int]) -> tuple[list[bytes], list[object]]:
+            chosen = [requests[asked[i]] for i in group]
+            args = claim_args(chosen, point=not self._by_tag)
+            return jobs, [len(chosen), lease_ms, who, unanswered, *args]
+
+        keys = [self._key(requests[i].identity) for i in asked]
+        for group, now_ms, words in await self._send("claim", keys, parts):
+            granted = Granted(now_ms * FENCES_PER_MS, 0)
+            for i, answer in zip(
+                group, claim_answers(words, granted, len(group)), strict=True
+            ):
+                answers[asked[i]] = answer
+        for i in aliased:
+            if isinstance(answers[i], Granted):
+                self._remember(requests[i])
+        return answers
+
+    async def _point(
+        self, requests: Sequence[ClaimRequest], lease_ms: int
+    ) -> list[int]:
+        """Leave pointers; indexes of jobs that were cancelled before their claim."""
+        keep_ms = lease_ms + RUNNING_GRACE_MS
+        replies = await self._send(
+            "point",
+            [self._key(request.job_id) for request in requests],
+            lambda group: ([], [keep_ms, *(raw(requests[i].identity) for i in group)]),
+        )
+        return [
+            i
+            for group, _, words in replies
+            for i, digit in zip(group, words[0], strict=True)
+            if digit == "1"
+        ]
+
+    async def _send(
+        self,
+        name: str,
+        keys: Sequence[bytes],
+        parts: Callable[[Sequence[int]], tuple[list[bytes], list[object]]],
+        further: Sequence[Command] = (),
+    ) -> list[tuple[Sequence[int], int, list[str]]]:
+        """Call a script for all keys in one round trip.
+
+        Args:
+            name: The script's.
+            keys: One for each member of the batch.
+            parts: From positions in ``keys`` to further keys and the arguments.
+            further: Sent along; their answers are ignored.
+
+        Returns:
+            Positions in ``keys``, when the script ran, and what it said of them.
+        """
+        if not keys:
+            return []
+        groups = self._groups(keys)
+        commands: list[Command] = []
+        for group in groups:
+            more, args = parts(group)
+            chosen = [*(keys[i] for i in group), *more]
+            commands.append(self._scripts[name].command(chosen, args))
+        commands += further
+        replies = await self._runner.send_all(f"claim.{name}", commands)
+        return [
+            (group, *self._read(reply))
+            for group, reply in zip(groups, replies, strict=False)
+        ]
+
+    def _groups(self, keys: Sequence[bytes]) -> list[Sequence[int]]:
+        if not self._by_tag:
+            return [range(len(keys))]
+        groups: dict[bytes, list[int]] = {}
+        for i, key in enumerate(keys):
+            groups.setdefault(hash_tag(key), []).append(i)
+        return list(groups.values())
+
+    def _read(self, reply: bytes) -> tuple[int, list[str]]:
+        now, resets, *words = reply.decode().split(" ")
+        self.store_ms = int(now)
+        self.resets += int(resets)
+        return self.store_ms, words
+
+    async def _cancel(
+        self, key: bytes, keep_ms: int, how: str, job_id: str = "", *also: Command
+    ) -> tuple[bytes, bytes]:
+        script = self._scripts["cancel"]
+        command = script.command([key], (keep_ms, how, to_field(job_id)))
+        reply, *_ = await self._runner.send_all("claim.cancel", [command, *also])
+        said, value, resets = reply
+        self.resets += resets
+        return said, value
+
+    async def _get(self, name: str) -> bytes | None:
+        # MGET, since GET fails on a value of another type.
+        (value,) = await self._runner.send("claim.status", ("MGET", self._key(name)))
+        found: bytes | None = value
+        return found
+
+    def _remember(self, request: ClaimRequest) -> None:
+        if len(self._pointers) >= _POINTERS:
+            del self._pointers[next(iter(self._pointers))]
+        self._pointers[request.identity] = request.job_id
+
+    def _keep_pointers(self, kept: Iterable[tuple[str, int]]) -> list[Command]:
+        """A pointer lives as long as the claim it names."""
+        if not self._pointers:
+            return []
+        return [
+            ("PEXPIRE", self._key(self._pointers[identity]), keep_ms)
+            for identity, keep_ms in kept
+            if identity in self._pointers
+        ]
+
+
+def _status(job_id: str, claim: Claim) -> JobStatus:
+    owner = claim.owner if claim.state is JobState.RUNNING else None
+    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)

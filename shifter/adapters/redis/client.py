@@ -1,0 +1,152 @@
+"""Opens Redis clients that answer soon or fail soon, and never send a call twice.
+
+The client's own defaults (10 retries with backoff, 5 s a try) make a call to a stopped
+server last a minute, and its retry sends a command again whose answer was only late:
+one INCR counted twice. Here a call has one try; who may ask again, asks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    ConnectionPool,
+    Redis,
+    RedisCluster,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from shifter.adapters.redis.errors import CAUGHT, store_error
+from shifter.adapters.redis.url import RedisUrl, parse_redis_url
+
+RedisClient: TypeAlias = Redis | RedisCluster
+
+# Calls are batches, so few are on their way at once; while the server is away this
+# also bounds how many connections are tried at the same time.
+_CONNECTIONS: Final = 16
+_MAX_CONNECT_S: Final = 0.5
+_HEALTH_CHECK_S: Final = 15
+
+
+def open_redis(url: str, *, timeout_s: float = 0.5) -> RedisClient:
+    """A client for a URL (`shifter.adapters.redis.url`); connects at the first call.
+
+    Args:
+        url: Credentials and TLS options included; never logged.
+        timeout_s: Longest wait for an answer, > 0. Connecting may take as long again,
+            at most half a second.
+
+    Raises:
+        ConfigError: The URL is wrong.
+    """
+    parsed = parse_redis_url(url)
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "health_check_interval": _HEALTH_CHECK_S,
+        "legacy_responses": False,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "retry": Retry(NoBackoff(), 0),
+        **parsed.options,
+    }
+    if parsed.kind == "unix":
+        return _pooled(UnixDomainSocketConnection, {**options, "path": parsed.path})
+    options["socket_connect_timeout"] = min(timeout_s, _MAX_CONNECT_S)
+    options["socket_keepalive"] = True
+    if parsed.kind == "sentinel":
+        return _by_sentinel(parsed, options)
+    if parsed.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in parsed.servers]
+        return RedisCluster(startup_nodes=nodes, ssl=parsed.is_tls, **options)
+    host, port = parsed.servers[0]
+    kind = SSLConnection if parsed.is_tls else Connection
+    return _pooled(kind, {**options, "host": host, "port": port})
+
+
+async def close_redis(client: RedisClient) -> None:
+    """Close a client and what it asks for addresses; closing twice is harmless."""
+    await client.aclose()
+    if isinstance(client, Redis):
+        pool = client.connection_pool
+        if isinstance(pool, SentinelConnectionPool):
+            await pool.sentinel_manager.aclose()
+
+
+def address(client: RedisClient) -> str:
+    """Where a client goes, for people; without credentials.
+
+    >>> address(open_redis("redis://user:secret@db1:7000/2"))
+    'redis db1:7000/2'
+    """
+    if isinstance(client, RedisCluster):
+        nodes = (f"{node.host}:{node.port}" for node in client.startup_nodes)
+        return f"redis cluster {','.join(nodes)}"
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        return f"redis by sentinel {pool.service_name!r}"
+    options = pool.connection_kwargs
+    if "path" in options:
+        return f"redis {options['path']}"
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    return f"redis {host}:{port}/{options.get('db', 0)}"
+
+
+def call_limit_s(client: RedisClient) -> float | None:
+    """Longest a call may take in all: connecting, then one answer."""
+    if isinstance(client, RedisCluster):
+        options = client.connection_kwargs
+    else:
+        options = client.connection_pool.connection_kwargs
+    timeout_s = options.get("socket_timeout")
+    if timeout_s is None:
+        return None
+    connect_s = options.get("socket_connect_timeout")
+    return float(timeout_s) + float(timeout_s if connect_s is None else connect_s)
+
+
+@contextlib.contextmanager
+def translated(store: str, op: str) -> Generator[None]:
+    """Turn the client's errors into the product's; unknown ones pass untouched.
+
+    Raises:
+        StoreUnavailableError: The outcome is unknown.
+        StoreRefusedError: A person must mend something.
+    """
+    try:
+        yield
+    except CAUGHT as error:
+        known = store_error(error, store=store, op=op)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _pooled(connection: type[Any], options: dict[str, Any]) -> Redis:
+    pool: ConnectionPool = BlockingConnectionPool(
+        connection_class=connection,
+        max_connections=options.pop("max_connections", _CONNECTIONS),
+        timeout=options["socket_timeout"],
+        **options,
+    )
+    return Redis.from_pool(pool)
+
+
+def _by_sentinel(parsed: RedisUrl, options: dict[str, Any]) -> Redis:
+    shared = ("ssl_", "socket_", "retry", "maint", "legacy")
+    own = {name: v for name, v in options.items() if name.startswith(shared)}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # the client's own
+        list(parsed.servers),
+        sentinel_kwargs={**own, "ssl": parsed.is_tls, **parsed.sentinel},
+        **{**options, "ssl": parsed.is_tls},
+    )
+    client: Redis = sentinel.master_for(parsed.path)
+    return client

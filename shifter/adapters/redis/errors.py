@@ -1,0 +1,94 @@
+"""What the client and the server say, as the two errors the product knows.
+
+*Refused* is what a person must mend (a credential, a right, a full or read-only
+server); everything that passes by itself is *unavailable*. The text is the server's
+first words, cut short: server and client put neither passwords nor values in it, and
+what a pipeline adds (the command with its keys) is taken off.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    ClusterError,
+    ConnectionError as RedisConnectionError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from shifter.errors import StoreError, StoreRefusedError, StoreUnavailableError
+
+_MAX_DETAIL: Final = 200
+_REFUSING: Final = (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+_PASSING: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ClusterError,
+    RedisClusterException,
+    NoScriptError,
+    OSError,
+    TimeoutError,
+)
+# Inside a script an old server buries the code in the text of a plain error.
+_REFUSED_CODE: Final = re.compile(
+    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|unknown command)\b"
+)
+_PASSING_CODE: Final = re.compile(
+    r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
+)
+_PIPELINE: Final = re.compile(
+    r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
+)
+
+CAUGHT: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What a call may raise that `store_error` can judge."""
+
+
+def store_error(error: BaseException, *, store: str, op: str) -> StoreError | None:
+    """The error the product knows; ``None`` if this one should pass untouched.
+
+    Args:
+        error: One of `CAUGHT`.
+        store: The store with its address, without credentials.
+        op: What was asked of it.
+    """
+    detail = _detail(error)
+    if isinstance(error, _REFUSING):
+        return StoreRefusedError(store, op, detail)
+    if isinstance(error, _PASSING):
+        return StoreUnavailableError(store, op, detail)
+    if isinstance(error, ResponseError):
+        if _REFUSED_CODE.search(detail):
+            return StoreRefusedError(store, op, detail)
+        if _PASSING_CODE.search(detail):
+            return StoreUnavailableError(store, op, detail)
+    return None
+
+
+def _detail(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    words = _PIPELINE.sub("", str(error)) or type(error).__name__
+    code = getattr(error, "status_code", None)
+    if isinstance(code, str) and code.isupper() and not words.startswith(code):
+        words = f"{code} {words}"
+    words = " ".join(words.split())
+    return words[:_MAX_DETAIL]

@@ -1,0 +1,89 @@
+"""The one place that builds Redis keys.
+
+``shifter:{<hash tag>}:<room>:<id>``. The hash tag, ``<namespace>:<0..15>``, spreads the
+claims of a namespace over a cluster while a batch still meets few nodes. What users or
+records name is bounded here: a long or unprintable id is replaced by its digest, so
+that it can neither fill the store nor move a key to another hash slot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote, unquote
+
+from shifter.model.lane import check_name
+
+TAGS: Final = 16
+_MAX_ID: Final = 128
+_DIGEST_MARK: Final = "#"
+# Keys of what runs now are built at the claim and asked for again at the end.
+_REMEMBERED: Final = 16_384
+
+
+class ClaimKeys:
+    """Keys of one namespace's claims.
+
+    Attributes:
+        claim: From an identity, or a job's id, to its key.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        name = check_name("namespace", namespace)
+        self._prefixes = [
+            f"shifter:{{{name}:{tag}}}:claim:".encode() for tag in range(TAGS)
+        ]
+        self.claim: Callable[[str], bytes] = lru_cache(_REMEMBERED)(self._claim)
+
+    def _claim(self, identity: str) -> bytes:
+        found = bounded_id(identity).encode()
+        return self._prefixes[zlib.crc32(found) % TAGS] + found
+
+
+def presence_keys(namespace: str) -> tuple[str, str]:
+    """When each worker's report fades, and the reports."""
+    tag = f"{check_name('namespace', namespace)}:0"
+    return f"shifter:{{{tag}}}:presence:until", f"shifter:{{{tag}}}:presence:report"
+
+
+def hash_tag(key: bytes) -> bytes:
+    """The part of a key that decides its hash slot."""
+    return key[: key.index(b"}")]
+
+
+def bounded_id(text: str) -> str:
+    """``text`` if it may stand in a key, else its digest; no two texts become one.
+
+    >>> bounded_id("0192f3c4-aaaa-7000-8000-000000000000")
+    '0192f3c4-aaaa-7000-8000-000000000000'
+    >>> bounded_id("{shop:0}")[:9]
+    '#61352bd3'
+    """
+    if (
+        len(text) <= _MAX_ID
+        and text.isprintable()
+        and "{" not in text
+        and "}" not in text
+        and not text.startswith(_DIGEST_MARK)
+    ):
+        return text
+    return (
+        _DIGEST_MARK + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    )
+
+
+def to_field(text: str) -> str:
+    """``text`` as one field of a claim record: no separator, no blank, bounded.
+
+    >>> to_field("host 1;42")
+    'host%201%3B42'
+    """
+    return quote(bounded_id(text), safe="#")
+
+
+def from_field(field: str) -> str:
+    """The text of a field."""
+    return unquote(field)

@@ -1,0 +1,9 @@
+-- Says that a worker lives. Mirrors shifter.adapters.memory.presence.
+-- Test: shifter/testing/conformance/presence.py.
+-- ARGV[1] worker id; [2] report; [3] keep, ms. Returns nothing.
+local faded = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
+for _, id in ipairs(faded) do forget(id) end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+for _, key in ipairs(KEYS) do redis.call('PEXPIREAT', key, last) end

@@ -1,0 +1,149 @@
+"""Runs the Lua scripts of this folder: loads them once, again when the server forgot.
+
+A server forgets scripts when it restarts, fails over or is told to. Then many calls
+find out at the same time; one of them loads all scripts, the others wait for it and
+ask again. Nothing was executed by a call that found no script, so asking again is safe;
+no other call is ever sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from redis.asyncio import RedisCluster
+from redis.exceptions import NoScriptError
+
+from shifter.adapters.redis.client import (
+    RedisClient,
+    address,
+    call_limit_s,
+    close_redis,
+    translated,
+)
+
+Command: TypeAlias = tuple[Any, ...]
+
+_TRIES: Final = 2
+
+
+class Script(NamedTuple):
+    """A script as the server knows it."""
+
+    source: str
+    sha: str
+
+    def command(self, keys: Sequence[bytes | str], args: Iterable[object]) -> Command:
+        """The call of this script."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+
+def read_script(*names: str) -> Script:
+    """A script from the files of this folder, joined in order."""
+    folder = files("shifter.adapters.redis").joinpath("lua")
+    parts = (folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
+    source = "".join(parts)
+    # The server's name for a script is its SHA-1; nothing rests on its strength.
+    return Script(
+        source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    )
+
+
+class ScriptRunner:
+    """Sends commands of one store to one client.
+
+    Args:
+        client: Shared by several runners; whoever closes first, closes it for all.
+        scripts: All that will be called.
+    """
+
+    def __init__(self, client: RedisClient, scripts: Iterable[Script]) -> None:
+        self.client, self.store = client, address(client)
+        self.is_cluster = isinstance(client, RedisCluster)
+        self._sources = [script.source for script in scripts]
+        self._limit_s = call_limit_s(client)
+        self._loading = asyncio.Lock()
+        self.loads = 0
+
+    async def send(self, op: str, command: Command) -> Any:
+        """One command's answer.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: As `translated` says.
+        """
+        with translated(self.store, op):
+            async with asyncio.timeout(self._limit_s):
+                return await self._send(command)
+
+    async def send_all(self, op: str, commands: Sequence[Command]) -> list[Any]:
+        """The answers of commands sent in one round trip; fails as a whole.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: The first failure; the others'
+                effects stand.
+        """
+        if len(commands) == 1:
+            return [await self.send(op, commands[0])]
+        with translated(self.store, op):
+            async with asyncio.timeout(self._limit_s):
+                return await self._send_all(commands)
+
+    async def close(self) -> None:
+        """Close the client."""
+        with translated(self.store, "close"):
+            await close_redis(self.client)
+
+    async def _send(self, command: Command) -> Any:
+        loads = self.loads
+        try:
+            return await self.client.execute_command(*command)
+        except NoScriptError:
+            await self._load(loads)
+        return await self.client.execute_command(*command)
+
+    async def _send_all(self, commands: Sequence[Command]) -> list[Any]:
+        answers: list[Any] = [NoScriptError()] * len(commands)
+        missing = list(range(len(commands)))
+        for _ in range(_TRIES):
+            loads = self.loads
+            pipeline = self.client.pipeline(transaction=False)
+            for index in missing:
+                pipeline.execute_command(*commands[index])
+            found = await pipeline.execute(raise_on_error=False)
+            for index, answer in zip(missing, found, strict=True):
+                answers[index] = answer
+            missing = [i for i in missing if isinstance(answers[i], NoScriptError)]
+            if not missing:
+                break
+            await self._load(loads)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _load(self, loads: int) -> None:
+        async with self._loading:
+            if self.loads == loads:
+                for source in self._sources:
+                    await self.client.script_load(source)
+                self.loads += 1
+
+
+async def describe(runner: ScriptRunner) -> str:
+    """One line about the server: version, address, mode, and what endangers claims."""
+    client = runner.client
+    with translated(runner.store, "ping"):
+        if isinstance(client, RedisCluster):
+            node = (await client.initialize()).get_default_node()
+            info = await client.info(target_nodes=node)
+        else:
+            info = await client.info()
+    version = info.get("redis_version", "?")
+    policy = info.get("maxmemory_policy", "?")
+    line = f"{runner.store}, version {version}, {info.get('redis_mode', '?')}"
+    if policy not in ("noeviction", "?"):
+        line += f"; evicts by {policy}: claims may vanish, use noeviction"
+    return line

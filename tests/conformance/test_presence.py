@@ -1,0 +1,55 @@
+"""Every presence store in this repository meets the public conformance suite."""
+
+from __future__ import annotations
+
+import pytest
+
+from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.redis.client import open_redis
+from shifter.adapters.redis.presence import RedisPresenceStore
+from shifter.testing.clock import FakeClock
+from shifter.testing.conformance.presence import PresenceStoreConformance
+from tests.conformance.redis_time import age_reports
+
+
+class MemoryBench:
+    def __init__(self):
+        self._clock = FakeClock()
+        self._store = MemoryPresenceStore(self._clock)
+
+    def open(self):
+        return self._store
+
+    async def advance(self, ms):
+        self._clock.advance(ms / 1_000)
+
+
+class RedisBench:
+    def __init__(self, url, namespace):
+        self._namespace = namespace
+        self.client = open_redis(url, timeout_s=5)
+
+    def open(self):
+        return RedisPresenceStore(self.client, self._namespace)
+
+    async def advance(self, ms):
+        await age_reports(self.client, self._namespace, ms)
+
+
+class TestMemoryPresence(PresenceStoreConformance):
+    """`MemoryPresenceStore`."""
+
+    @pytest.fixture
+    def presence_bench(self):
+        return MemoryBench()
+
+
+@pytest.mark.redis
+class TestRedisPresence(PresenceStoreConformance):
+    """`RedisPresenceStore`."""
+
+    @pytest.fixture
+    async def presence_bench(self, redis_url, namespace):
+        bench = RedisBench(redis_url, namespace)
+        yield bench
+        await bench.client.aclose()
