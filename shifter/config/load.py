@@ -29,6 +29,10 @@ _FILE: Final = "_FILE"
 _TABLE: Final = "kafka."
 _BY_NAME: Final[dict[str, Option]] = {option.name: option for option in OPTIONS}
 _NAMES: Final = ("namespace", *_BY_NAME)
+# Somebody who has read the code may try SHIFTER_LEASE_MS.
+_ALIASES: Final = {option.field: option.name for option in OPTIONS} | {
+    name: name for name in _NAMES
+}
 _SECRETS: Final = tuple(option.name for option in OPTIONS if option.is_secret)
 # Read elsewhere: by `load_settings` itself, and by the command line.
 _OTHERS: Final = ("config", "traceback")
@@ -217,9 +221,9 @@ def _warn_of_unknown(variable: str, warnings: list[str]) -> None:
     name = variable.removeprefix(_PREFIX).lower()
     if name in _OTHERS or _KUBERNETES.search(variable.removeprefix(_PREFIX)):
         return
-    close = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_TYPO_RATIO)
+    close = difflib.get_close_matches(name, _ALIASES, n=1, cutoff=_TYPO_RATIO)
     if close:
-        want = f"did you mean {_PREFIX}{close[0].upper()}?"
+        want = f"did you mean {_PREFIX}{_ALIASES[close[0]].upper()}?"
         raise ConfigError("environment variable", variable, want)
     warnings.append(f"{variable} is not a setting of shifter")
 

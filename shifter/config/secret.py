@@ -102,7 +102,9 @@ def mask_url(url: str) -> str:
 
 def _mask_pair(pair: str) -> str:
     name, equals, _ = pair.partition("=")
-    return pair if _is_harmless(name) else f"{name}{equals}{MASK if equals else ''}"
+    if not equals:
+        return MASK
+    return pair if _is_harmless(name) else f"{name}={MASK}"
 
 
 def _is_harmless(name: str) -> bool:

@@ -1,0 +1,599 @@
+"""Settings: where they come from, and what every bad one is answered with."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from shifter.config import Secret, Settings, load_settings
+from shifter.config.endpoint import property_name
+from shifter.config.options import OPTIONS, RETENTION_MS, duration_text
+from shifter.config.secret import mask_url
+from shifter.errors import ConfigError
+from shifter.model.duration import duration_ms
+from shifter.policy.delay import MAX_DELAY_MS
+
+CANARY = "c4n4ry-h7nt3r2"
+SECURE = "kafka://b1/?security_protocol=SASL_SSL"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(namespace="shop", *, toml=None, pyproject=None, env=None, flags=None):
+        if toml is not None:
+            (tmp_path / "shifter.toml").write_text(toml)
+        if pyproject is not None:
+            (tmp_path / "pyproject.toml").write_text(pyproject)
+        return load_settings(namespace, flags=flags, environ=env or {}, cwd=tmp_path)
+
+    return load
+
+
+def refused(load, **sources) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(**sources)
+    return caught.value
+
+
+# --- precedence ---------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_design(load):
+    settings = load()
+
+    assert settings == Settings(namespace="shop")
+    assert settings.accept_timeout_ms == 10_000
+    assert settings.lease_ms == 15_000
+    assert settings.log_url is None
+    assert settings.origin("lease_ms") == "default"
+
+
+def test_a_record_outlives_the_longest_delay_and_a_week_of_outage():
+    assert RETENTION_MS == MAX_DELAY_MS + 7 * 86_400_000
+
+
+def test_flag_beats_environment_beats_file_beats_default(load):
+    toml = 'lease = "20s"\nconcurrency = 20\npartitions = 20\n'
+    env = {"SHIFTER_LEASE": "30s", "SHIFTER_CONCURRENCY": "30"}
+
+    settings = load(toml=toml, env=env, flags={"lease": "40s", "log": None})
+
+    assert (settings.lease_ms, settings.concurrency, settings.partitions) == (
+        40_000,
+        30,
+        20,
+    )
+    assert settings.origin("lease_ms") == "flag --lease"
+    assert settings.origin("concurrency") == "env SHIFTER_CONCURRENCY"
+    assert settings.origin("partitions") == "file shifter.toml"
+    assert settings.origin("processes") == "default"
+    assert settings.origin("namespace") == "code"
+
+
+def test_the_project_file_beats_the_users_own(tmp_path, load):
+    home = tmp_path / "xdg" / "shifter"
+    home.mkdir(parents=True)
+    (home / "config.toml").write_text('lease = "20s"\npartitions = 20\n')
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+
+    settings = load(toml='lease = "30s"', env=env)
+
+    assert (settings.lease_ms, settings.partitions) == (30_000, 20)
+    assert settings.origin("partitions") == f"file {home / 'config.toml'}"
+
+
+def test_pyproject_serves_where_there_is_no_shifter_toml(load):
+    settings = load(pyproject='[tool.shifter]\nlease = "30s"\n')
+
+    assert settings.lease_ms == 30_000
+    assert settings.origin("lease_ms") == "file pyproject.toml [tool.shifter]"
+
+
+def test_somebody_elses_broken_pyproject_is_none_of_our_business(load):
+    assert load(pyproject="[tool.black\n") == Settings(namespace="shop")
+
+
+def test_an_explicit_file_is_the_only_one(tmp_path, load):
+    (tmp_path / "other.toml").write_text("partitions = 3")
+
+    settings = load(toml="concurrency = 9", env={"SHIFTER_CONFIG": "other.toml"})
+
+    assert (settings.partitions, settings.concurrency) == (3, 100)
+
+
+def test_an_empty_variable_counts_as_unset(load):
+    env = {"SHIFTER_LOG": "", "SHIFTER_LEASE": "", "SHIFTER_KAFKA__SASL_PASSWORD": ""}
+
+    assert load(env=env) == Settings(namespace="shop")
+
+
+def test_a_number_in_a_file_is_seconds(load):
+    assert load(toml="lease = 20").lease_ms == 20_000
+
+
+def test_the_codes_namespace_beats_environment_and_file(load):
+    settings = load(toml='namespace = "a"', env={"SHIFTER_NAMESPACE": "b"})
+
+    assert settings.namespace == "shop"
+
+
+def test_a_flag_that_contradicts_the_codes_namespace_is_refused(load):
+    error = refused(load, flags={"namespace": "other"})
+
+    assert error.field == "--namespace"
+    assert "shop" in error.want
+
+
+def test_a_namespace_must_come_from_somewhere(load):
+    error = refused(load, namespace=None)
+
+    assert error.field == "namespace"
+    assert "SHIFTER_NAMESPACE" in error.want
+
+
+def test_kubernetes_service_variables_are_not_settings(load):
+    env = {
+        "SHIFTER_SERVICE_HOST": "10.0.0.1",
+        "SHIFTER_PORT": "tcp://10.0.0.1:80",
+        "SHIFTER_PORT_80_TCP": "x",
+        "SHIFTER_LOG_PORT": "x",
+        "SHIFTER_STATE_SERVICE_PORT": "x",
+    }
+
+    settings = load(env=env)
+
+    assert settings == Settings(namespace="shop")
+    assert settings.warnings == ()
+
+
+def test_an_unknown_variable_far_from_any_setting_is_a_warning(load):
+    assert load(env={"SHIFTER_TORTURE": "full"}).warnings == (
+        "SHIFTER_TORTURE is not a setting of shifter",
+    )
+
+
+# --- files: rows 39 to 43 of the bad-input catalogue ----------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "not UTF-8"),
+        (b"lease = ", "not TOML"),
+        (b"a = " + b"[" * 5_000, "not TOML"),
+        (b"x" * 1_048_577, "larger than 1 MiB"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_fault(tmp_path, load, content, said):
+    (tmp_path / "shifter.toml").write_bytes(content)
+
+    error = refused(load)
+
+    assert error.value == "shifter.toml"
+    assert said in error.want
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nope.toml", "No such file"),
+        (".", "not a regular file"),
+        ("a\0b", "cannot be read"),
+        ("x" * 300, "cannot be read"),
+    ],
+)
+def test_an_explicit_file_that_cannot_be_read_is_refused(load, path, said):
+    error = refused(load, flags={"config": path})
+
+    assert error.field == "config file"
+    assert said in error.want
+
+
+@pytest.mark.parametrize(
+    ("sources", "near"),
+    [
+        ({"toml": 'laese = "1s"'}, "'lease'"),
+        ({"toml": "concurency = 1"}, "'concurrency'"),
+        ({"toml": "[kafak]\nx = 1"}, "'kafka'"),
+        ({"pyproject": "[tool.shifter]\npartition = 1"}, "'partitions'"),
+        ({"env": {"SHIFTER_LAESE": "1s"}}, "SHIFTER_LEASE"),
+        ({"env": {"SHIFTER_LOGS": "x"}}, "SHIFTER_LOG"),
+        ({"env": {"SHIFTER_LEASE_MS": "1"}}, "SHIFTER_LEASE?"),
+        ({"flags": {"leas": "1s"}}, "'lease'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(load, sources, near):
+    assert near in refused(load, **sources).want
+
+
+# --- values: rows 44 to 49 ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'concurrency = "3"',
+        "concurrency = 1.5",
+        "concurrency = true",
+        "lease = true",
+        "lease = []",
+        "lease = 1979-05-27",
+        "log = 7",
+        "log = {a = 1}",
+        "log_level = 3",
+        'log_level = "loud"',
+        "namespace = 3",
+        'kafka = "x"',
+        '[kafka]\nsasl_username = ["a"]',
+        "[kafka.sasl]\nusername = 'a'",
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(load, toml):
+    name = toml.strip("[").partition(" ")[0].partition("]")[0].partition(".")[0]
+
+    error = refused(load, namespace=None, toml=toml)
+
+    assert name in f"{error.field} {error.value}"
+    assert "shifter.toml" in error.field
+
+
+@pytest.mark.parametrize("text", ["10", "-5s", "1e9h", "5 minutes", "∞", "5S", "1_0s"])
+def test_a_duration_without_a_clear_unit_is_refused(load, text):
+    error = refused(load, env={"SHIFTER_LEASE": text})
+
+    assert (error.field, error.value) == ("SHIFTER_LEASE", text)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize(
+    "text", ["-1", "0.5", "NaN", "1e9", "٣", "0x10", "999999999999"]
+)
+def test_no_setting_takes_a_senseless_number(load, option, text):
+    refused(load, env={f"SHIFTER_{option.name.upper()}": text})
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"SHIFTER_LEASE": "1s", "SHIFTER_CLAIM_TIMEOUT": "500ms"},
+        {"SHIFTER_PROCESSES": "2", "SHIFTER_LOG": "memory://"},
+        {"SHIFTER_PROCESSES": "2", "SHIFTER_STATE": "memory://"},
+        {"SHIFTER_KAFKA__CLIENT_ID": "x", "SHIFTER_LOG": "memory://"},
+        {"SHIFTER_LOG": f"kafka://u:{CANARY}@b1"},
+        {"SHIFTER_LOG": "kafka://b1", "SHIFTER_KAFKA__SASL_USERNAME": "u"},
+        {
+            "SHIFTER_LOG": f"{SECURE}&client_id=a",
+            "SHIFTER_KAFKA__CLIENT_ID": "b",
+        },
+        {"SHIFTER_LOG": "kafka://b1", "SHIFTER_LOG_FILE": "/dev/null"},
+        {"SHIFTER_RETENTION": "1h"},
+        {"SHIFTER_COMMIT_INTERVAL": "2m"},
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(load, env):
+    assert CANARY not in str(refused(load, env=env))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "b1:9092",
+        "kafka:",
+        "kafka://",
+        "kafka://,",
+        "kafka://b1,",
+        "kafka://b1:1:2",
+        "kafka://::1",
+        "kafka://[::1",
+        "kafka://b1:0",
+        "kafka://b1:99999",
+        "kafka://b1:\uff19\uff10",
+        "kafka://b 1",
+        "kafka://b1\n",
+        "kafka://bö",
+        "kafka://b1/topic",
+        "kafka://b1#x",
+        "kafka://b1?x",
+        "kafka://b1?client_id=a&client_id=b",
+        "kafka://b1?security_protocol=tls",
+        "kafka://" + "b" * 9_000,
+        "http://b1",
+        "kafak://b1",
+        "redis://b1",
+    ],
+)
+def test_a_bad_log_url_is_refused(load, url):
+    error = refused(load, flags={"log": url})
+
+    assert error.field.startswith(("log", "--log", "security.protocol"))
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("kafka://b1", "b1"),
+        ("kafka://b1:9092,b2:9093/", "b1:9092,b2:9093"),
+        ("kafka://[::1]", "[::1]"),
+        ("kafka://[::1]:9092", "[::1]:9092"),
+    ],
+)
+def test_a_good_log_url_names_its_servers(load, url, servers):
+    client = load(env={"SHIFTER_LOG": url}).kafka_client()
+
+    assert client == {"bootstrap.servers": servers}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "redis://",
+        "redis://a,b",
+        "redis://a:x",
+        "redis://a/db0",
+        "rediz://a",
+        "kafka://a",
+        f"redis://:{CANARY}/x@a",
+    ],
+)
+def test_a_bad_state_url_is_refused(load, url):
+    error = refused(load, env={"SHIFTER_STATE": url})
+
+    assert CANARY not in f"{error!r} {error}"
+
+
+@pytest.mark.parametrize(
+    "namespace", ["", ".", "..", "a.b", "a_b", "A", "a b", "a/b", "ä", "a" * 250, "-a"]
+)
+def test_a_namespace_that_no_topic_may_have_is_refused(load, namespace):
+    refused(load, namespace=namespace)
+
+
+# --- librdkafka properties: row 51 ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plugin.library.paths",
+        "ssl.engine.location",
+        "sasl.kerberos.kinit.cmd",
+        "sasl.oauthbearer.token.endpoint.url",
+        "enable.idempotence",
+        "acks",
+        "group.id",
+        "transactional.id",
+        "bootstrap.servers",
+        "test.mock.num.brokers",
+    ],
+)
+def test_a_property_that_runs_code_or_breaks_a_promise_is_refused(load, name):
+    variable = f"SHIFTER_KAFKA__{name.upper().replace('.', '_')}"
+
+    for sources in (
+        {"env": {variable: "x"}},
+        {"toml": f'[kafka]\n"{name}" = "x"'},
+        {"env": {"SHIFTER_LOG": f"kafka://b1/?{name.replace('.', '_')}=x"}},
+    ):
+        assert "refused" in refused(load, **sources).want
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\n", "ä", "a..b", ".a", "1a"])
+def test_what_is_no_property_is_refused(name):
+    with pytest.raises(ConfigError):
+        property_name("kafka", name)
+
+
+def test_properties_come_from_url_environment_and_file(load):
+    settings = load(
+        toml='[kafka]\nclient_id = "c"\n"linger.ms" = 3\nsocket_keepalive_enable = true',
+        env={
+            "SHIFTER_LOG": "kafka://me:p%40ss+w@b1/?security_protocol=SASL_SSL",
+            "SHIFTER_KAFKA__SASL_MECHANISM": "PLAIN",
+        },
+    )
+
+    assert settings.kafka_client() == {
+        "bootstrap.servers": "b1",
+        "client.id": "c",
+        "linger.ms": "3",
+        "socket.keepalive.enable": "true",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "me",
+        "sasl.password": "p@ss+w",
+        "security.protocol": "SASL_SSL",
+    }
+    assert settings.origin("kafka.client.id") == "file shifter.toml"
+
+
+# --- secrets: S3, S22, row 50 ------------------------------------------------------
+
+
+def canaries() -> dict[str, str]:
+    return {
+        "SHIFTER_LOG": f"kafka://me:{CANARY}1@b1/?security_protocol=SASL_SSL"
+        f"&ssl_key_password={CANARY}2",
+        "SHIFTER_STATE": f"redis://me:{CANARY}3@r1:6379/0?password={CANARY}4",
+        "SHIFTER_KAFKA__SASL_OAUTHBEARER_CLIENT_SECRET": f"{CANARY}5",
+        "SHIFTER_KAFKA__SSL_KEY_PEM": f"{CANARY}6",
+    }
+
+
+def test_no_secret_is_seen_unless_revealed(load, caplog):
+    settings = load(env=canaries())
+    logging.getLogger("test").warning("%s %r", settings, settings.kafka)
+
+    shown = [
+        f"{settings}",
+        f"{settings!r}",
+        str(list(settings.shown())),
+        repr(settings.kafka),
+        str(settings.log_url),
+        f"{settings.log_url!r:>80}",
+        caplog.text,
+    ]
+
+    assert CANARY not in "".join(shown)
+    assert settings.kafka_client()["sasl.password"] == f"{CANARY}1"
+    assert settings.state_url.reveal() == canaries()["SHIFTER_STATE"]
+
+
+@pytest.mark.parametrize("broken", ["lease", "namespace", "concurrency"])
+def test_no_error_or_traceback_shows_a_secret(load, broken):
+    env = {**canaries(), f"SHIFTER_{broken.upper()}": "?"}
+
+    with pytest.raises(ConfigError) as caught:
+        load(None if broken == "namespace" else "shop", env=env)
+
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"kafka://u:{CANARY}@b1:x",
+        f"kafka://u:{CANARY}/x@b1",
+        f"kafka://u:{CANARY}?x@b1",
+        f"kafka://u:{CANARY}#x@b1",
+        f"kafka://u:{CANARY}@x@b1",
+        f"kafka://u:{CANARY} @b1",
+        f"kafka://b1/?sasl_password={CANARY}&security_protocol=x",
+        f"kafka://b1/?{CANARY}",
+        f"kafak://u:{CANARY}@b1",
+        CANARY,
+        f"{CANARY}@b1:9092",
+    ],
+)
+def test_a_malformed_url_hides_what_may_be_a_password(load, url):
+    error = refused(load, flags={"log": url})
+
+    assert CANARY not in f"{error!r} {error} {error.value} {error.want}"
+
+
+@given(st.text(alphabet="ab:/?#@&=%,. ", max_size=12))
+def test_a_mask_never_shows_a_password_however_it_is_written(tail):
+    assert CANARY not in mask_url(f"redis://user:{CANARY}{tail}@host:6379/0")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_secret_file_is_read_and_an_open_one_warned_of(tmp_path, load, mode):
+    path = tmp_path / "password"
+    path.write_text(f"{CANARY}\n")
+    path.chmod(mode)
+    env = {"SHIFTER_LOG": SECURE, "SHIFTER_KAFKA__SASL_PASSWORD_FILE": str(path)}
+
+    settings = load(env=env)
+
+    assert settings.kafka_client()["sasl.password"] == CANARY
+    variable = "SHIFTER_KAFKA__SASL_PASSWORD_FILE"
+    assert settings.origin("kafka.sasl.password") == f"env {variable}"
+    warned = (f"{variable}: everybody may read {path}: chmod 600",)
+    assert settings.warnings == (warned if mode == 0o644 else ())
+
+
+@pytest.mark.parametrize("variable", ["SHIFTER_LOG_FILE", "SHIFTER_STATE_FILE"])
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"a\nb\n", b"\xff"])
+def test_a_secret_file_that_holds_no_one_line_is_refused(
+    tmp_path, load, variable, content
+):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+
+    error = refused(load, env={variable: str(path)})
+
+    assert (error.field, error.value) == (variable, str(path))
+
+
+def test_an_open_file_with_secrets_is_warned_of(tmp_path, load):
+    (tmp_path / "shifter.toml").touch(mode=0o644)
+
+    settings = load(toml=f'log = "{SECURE}"\n[kafka]\nsasl_password = "{CANARY}"\n')
+
+    assert settings.warnings == (
+        "shifter.toml holds secrets and everybody may read it: chmod 600",
+    )
+
+
+def test_nothing_in_a_value_is_expanded(load):
+    settings = load(toml="[kafka]\nclient_id = '${HOME}$(id)`id`'")
+
+    assert settings.kafka["client.id"].reveal() == "${HOME}$(id)`id`"
+
+
+def test_settings_survive_the_way_to_another_process(load):
+    settings = load(env=canaries())
+
+    again = pickle.loads(pickle.dumps(settings))
+
+    assert again == settings
+    assert again.kafka_client() == settings.kafka_client()
+    assert CANARY not in repr(copy.deepcopy(again))
+
+
+def test_a_secret_equals_by_its_text_and_is_no_text_itself():
+    assert Secret("a") == Secret("a", mask="?")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert not isinstance(Secret("a"), str)
+
+
+# --- properties of the table -----------------------------------------------------
+
+
+@given(st.integers(0, 366 * 86_400_000))
+def test_a_shown_duration_is_read_back_as_the_same(ms):
+    assert duration_ms("x", duration_text(ms)) == ms
+
+
+def test_every_option_has_a_field_and_every_example_is_accepted():
+    names = {option.field for option in OPTIONS}
+    fields = set(Settings.__dataclass_fields__)
+
+    assert names == fields - {"namespace", "kafka", "origins", "warnings"}
+    for option in OPTIONS:
+        raw = int(option.example) if option.is_integer else option.example
+        option.check(option.name, option.read(option.name, raw))
+
+
+VALID = st.fixed_dictionaries(
+    {},
+    optional={
+        "lease": st.integers(3_000, 3_600_000).map(duration_text),
+        "claim_timeout": st.integers(10, 1_000).map(duration_text),
+        "drain_timeout": st.integers(0, 3_600_000).map(duration_text),
+        "concurrency": st.integers(1, 100_000),
+        "partitions": st.integers(1, 10_000),
+        "log": st.sampled_from(["kafka://b1:9092", "kafka://[::1]:1,b2/"]),
+        "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
+    },
+)
+
+
+@given(VALID)
+def test_what_is_shown_can_be_loaded_again_as_the_same(values):
+    nowhere = Path("/nonexistent")
+    settings = load_settings("shop", flags=values, environ={}, cwd=nowhere)
+    shown = {name: value for name, value, _ in settings.shown() if name != "namespace"}
+
+    again = load_settings("shop", flags=shown, environ={}, cwd=nowhere)
+
+    assert again == settings
+    assert again.log_url == settings.log_url
+
+
+@given(VALID, st.sampled_from([option.name for option in OPTIONS]))
+def test_one_bad_value_among_good_ones_is_the_one_that_is_named(values, name):
+    flags = {**values, name: "\x07"}
+
+    with pytest.raises(ConfigError) as caught:
+        load_settings("shop", flags=flags, environ={}, cwd=Path("/nonexistent"))
+
+    assert caught.value.field.partition(" ")[0] in (f"--{name.replace('_', '-')}", name)
