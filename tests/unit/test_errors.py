@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from shifter import errors
+
+RENDERED = [
+    (
+        errors.ConfigError("delay", "10", "use a duration"),
+        "delay is '10'; use a duration",
+    ),
+    (
+        errors.PayloadError("mail", "expected int at $.order_id"),
+        "payload of job 'mail': expected int at $.order_id",
+    ),
+    (
+        errors.DecodeError("undecodable_payload", "truncated at byte 7"),
+        "undecodable_payload: truncated at byte 7",
+    ),
+    (
+        errors.UnsupportedVersionError(3, supported=1),
+        "envelope version 3; this program reads 1",
+    ),
+    (
+        errors.OutcomeUnknownError("id-1", 5.04, "broker gone"),
+        "job 'id-1' may or may not be written after 5.0 s: broker gone",
+    ),
+    (
+        errors.DeadlineExceededError("id-1", 0.25),
+        "deadline of job 'id-1' passed 0.250 s ago",
+    ),
+    (errors.JobCancelledError("id-1"), "job 'id-1' was cancelled"),
+    (
+        errors.LeaseLostError("id-1", fence=33),
+        "lease on job 'id-1' lost: fence 33 is behind",
+    ),
+    (
+        errors.StoreUnavailableError("redis h:6379", "claim", "timed out"),
+        "redis h:6379 did not answer claim: timed out",
+    ),
+    (
+        errors.StoreRefusedError("kafka", "append", "no such topic"),
+        "kafka refused append: no such topic",
+    ),
+    (errors.Retry("30s"), "retry after '30s'"),
+    (errors.Retry(), "retry after None"),
+    (errors.Throttled(5), "throttled for 5"),
+    (errors.Discard("sold out"), "sold out"),
+    (errors.DeadLetter("no such user"), "no such user"),
+]
+ABSTRACT = {errors.ShifterError, errors.WireError, errors.StoreError}
+SIGNALS = {errors.Retry, errors.Throttled, errors.Discard, errors.DeadLetter}
+
+
+def classes() -> set[type[Exception]]:
+    return {
+        found
+        for _, found in inspect.getmembers(errors, inspect.isclass)
+        if found.__module__ == errors.__name__
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), RENDERED, ids=[type(error).__name__ for error, _ in RENDERED]
+)
+def test_the_text_carries_the_facts(error, text):
+    assert str(error) == text
+
+
+def test_every_class_is_rendered_here():
+    assert {type(error) for error, _ in RENDERED} == classes() - ABSTRACT
+
+
+@pytest.mark.parametrize("error", [error for error, _ in RENDERED], ids=repr)
+def test_every_argument_is_an_attribute_of_the_same_name(error):
+    names = set(inspect.signature(type(error).__init__).parameters) - {"self"}
+
+    assert set(vars(error)) == names
+
+
+@pytest.mark.parametrize("error", [error for error, _ in RENDERED], ids=repr)
+def test_messages_begin_in_lower_case_and_have_no_full_stop(error):
+    text = str(error)
+
+    assert not text[0].isupper()
+    assert not text.endswith(".")
+
+
+def test_faults_have_one_root_and_signals_stand_outside():
+    for found in classes():
+        assert issubclass(found, errors.ShifterError) is (found not in SIGNALS)
+
+
+def test_the_type_says_whether_asking_again_makes_sense():
+    assert not issubclass(errors.StoreUnavailableError, errors.StoreRefusedError)
+    assert issubclass(errors.StoreUnavailableError, errors.StoreError)
+    assert issubclass(errors.DecodeError, errors.WireError)
