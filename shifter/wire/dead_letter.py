@@ -1,0 +1,237 @@
+"""What a dead letter says of itself: text headers beside the original ones.
+
+The record's value, key and headers stay as they were, undecodable ones included; ours
+are added, named ``shifter-`` and the field's name. A dead letter is larger than its
+source and must never be too large for its topic, or a bad record comes back for ever:
+our diagnostics are cut first, then original headers are left out, and how many is said.
+
+Read back, all of it is untrusted: anybody may write to a dead-letter topic.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from shifter.wire.envelope import MAX_INSTANT_MS
+from shifter.wire.failure import (
+    MAX_LINE_CHARS,
+    MAX_MESSAGE_CHARS,
+    MAX_TYPE_CHARS,
+    ErrorFacts,
+    describe_error,
+    fingerprint,
+)
+from shifter.wire.headers import Headers
+from shifter.wire.text import printable
+
+__all__ = [
+    "DEAD_LETTER_ROOM_BYTES",
+    "DeadLetterInfo",
+    "ErrorFacts",
+    "dead_letter_headers",
+    "describe_error",
+    "fingerprint",
+    "header_name",
+    "read_dead_letter",
+]
+
+DEAD_LETTER_ROOM_BYTES: Final = 49_152
+"""All headers of a dead letter together, unless said otherwise.
+
+A decodable record's own headers take at most 25 KiB, so none of them is ever left out;
+with the largest payload the dead letter stays below a 1 MB record.
+"""
+
+MAX_STACK_BYTES: Final = 8_192
+HEADERS_DROPPED: Final = "shifter-headers-dropped"
+
+_MAX_STACK_LINES: Final = 60
+_HEADER_OVERHEAD_BYTES: Final = 8
+_MAX_DIGITS: Final = 18
+
+
+class DeadLetterInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Why and where a record ended. All instants are epoch milliseconds, UTC.
+
+    Attributes:
+        job_id: The job's id; ``None`` when the envelope could not be read.
+        job_type: The job type's name; ``None`` likewise.
+        queue: Queue of the lane it was read from.
+        reason: Why it is here: a `shifter.model.reason.Reason` value.
+        origin_topic: Topic it was read from.
+        origin_partition: Part of that topic.
+        origin_offset: Position there.
+        origin_timestamp_ms: When the log took the original record.
+        attempts: Attempts made, the first included; 0 when it never ran.
+        first_failed_ms: When an attempt failed for the first time.
+        last_failed_ms: When it ended here.
+        error_type: The last exception's class, or the reason.
+        error_message: Its message; printable, one line.
+        error_stack: Its frames, innermost last, then its causes; lines.
+        fingerprint: 12 hexadecimal digits; equal for failures of one kind.
+        worker: Who gave it up.
+    """
+
+    job_id: str | None
+    job_type: str | None
+    queue: str
+    reason: str
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    origin_timestamp_ms: int
+    attempts: int
+    first_failed_ms: int | None
+    last_failed_ms: int
+    error_type: str
+    error_message: str
+    error_stack: str
+    fingerprint: str
+    worker: str
+
+
+TEXT_LIMITS: Final = {
+    "job_id": 36,
+    "job_type": 200,
+    "queue": 64,
+    "reason": 64,
+    "origin_topic": 249,
+    "error_type": MAX_TYPE_CHARS,
+    "error_message": MAX_MESSAGE_CHARS,
+    "error_stack": MAX_STACK_BYTES,
+    "fingerprint": 64,
+    "worker": 255,
+}
+"""Characters of each text; the other fields are whole numbers."""
+
+OPTIONAL_FIELDS: Final = frozenset({"job_id", "job_type", "first_failed_ms"})
+
+
+def header_name(field: str) -> str:
+    """The header that carries a field of `DeadLetterInfo`."""
+    return "shifter-" + field.replace("_", "-")
+
+
+_FIELD_OF: Final = {
+    header_name(field): field for field in DeadLetterInfo.__struct_fields__
+}
+_REPLACED: Final = frozenset({*_FIELD_OF, HEADERS_DROPPED})
+_DIAGNOSTICS: Final = ("error_message", "error_stack")
+_IS_NUMBER: Final = re.compile(rb"[0-9]{1,18}").fullmatch
+
+
+def dead_letter_headers(
+    info: DeadLetterInfo,
+    original: Headers,
+    *,
+    room_bytes: int = DEAD_LETTER_ROOM_BYTES,
+) -> Headers:
+    """The headers of a dead letter.
+
+    Args:
+        info: What to say; texts are made printable, texts and instants bounded.
+        original: The record's headers, raw; kept in order, except for those of an
+            earlier dead letter.
+        room_bytes: What all headers may take together, >= 8192.
+
+    Returns:
+        The original headers, then ours.
+    """
+    kept = [header for header in original if header[0] not in _REPLACED]
+    ours = {
+        field: _written(field, value)
+        for field in DeadLetterInfo.__struct_fields__
+        if (value := getattr(info, field)) is not None
+    }
+    diagnostics = [ours[field] for field in _DIAGNOSTICS]
+    ours.update(dict.fromkeys(_DIAGNOSTICS, b""))
+    told: Headers = [(header_name(field), ours[field]) for field in ours]
+    room = room_bytes - _size(told)
+    spare = room - _size(kept)
+    if spare < 0:
+        kept, dropped = _fitting(kept, room)
+        return [*kept, *told, dropped]
+    for field, text in zip(_DIAGNOSTICS, diagnostics, strict=True):
+        ours[field] = _cut(text, spare)
+        spare -= len(ours[field])
+    return [*kept, *((header_name(field), ours[field]) for field in ours)]
+
+
+def read_dead_letter(headers: Headers) -> DeadLetterInfo | None:
+    """What a dead letter of ours says; ``None`` if it is not one, or malformed.
+
+    Nothing is trusted: texts are bounded and printable again, and a topic or a job id
+    may be anybody's invention. Never raises.
+    """
+    found = {
+        _FIELD_OF[name]: value
+        for name, value in headers
+        if name in _FIELD_OF and value is not None
+    }
+    facts: dict[str, str | int | None] = {}
+    for field in DeadLetterInfo.__struct_fields__:
+        value = found.get(field)
+        if value is None:
+            if field not in OPTIONAL_FIELDS:
+                return None
+            facts[field] = None
+        elif field in TEXT_LIMITS:
+            facts[field] = _read_text(field, value)
+        elif _IS_NUMBER(value):
+            facts[field] = _bounded(field, int(value))
+        else:
+            return None
+    return msgspec.convert(facts, DeadLetterInfo)
+
+
+def _written(field: str, value: str | int) -> bytes:
+    if isinstance(value, int):
+        return b"%d" % _bounded(field, value)
+    return _clean(field, value).encode()
+
+
+def _bounded(field: str, value: int) -> int:
+    limit = MAX_INSTANT_MS if field.endswith("_ms") else 10**_MAX_DIGITS - 1
+    return min(max(value, 0), limit)
+
+
+def _read_text(field: str, value: bytes) -> str:
+    return _clean(field, value[: 4 * TEXT_LIMITS[field]].decode("utf-8", "replace"))
+
+
+def _clean(field: str, text: str) -> str:
+    limit = TEXT_LIMITS[field]
+    if field != "error_stack":
+        return printable(text, limit)
+    lines = text[:limit].split("\n")[:_MAX_STACK_LINES]
+    clean = "\n".join(printable(line, MAX_LINE_CHARS) for line in lines)
+    return _cut(clean.encode(), limit).decode()
+
+
+def _cut(raw: bytes, room: int) -> bytes:
+    """At most ``room`` bytes of UTF-8, >= 0, never half a character."""
+    return raw[:room].decode("utf-8", "ignore").encode()
+
+
+def _fitting(headers: Headers, room: int) -> tuple[Headers, tuple[str, bytes]]:
+    """The first headers that fit, and the header that says how many do not."""
+    room -= _size([(HEADERS_DROPPED, b"0" * _MAX_DIGITS)])
+    kept: Headers = []
+    for header in headers:
+        size = _size([header])
+        if size <= room:
+            kept.append(header)
+            room -= size
+    return kept, (HEADERS_DROPPED, b"%d" % (len(headers) - len(kept)))
+
+
+def _size(headers: Headers) -> int:
+    return sum(
+        len(name.encode("utf-8", "replace"))
+        + (0 if value is None else len(value))
+        + _HEADER_OVERHEAD_BYTES
+        for name, value in headers
+    )

@@ -1,0 +1,136 @@
+r"""How deep a document is nested, measured before anything parses it.
+
+msgspec parses by recursion and has no limit of its own: a document of depth 900 kills
+the process on a thread with a small stack. So every document is measured first, in
+one pass over its bytes, whatever fields it is in, known or not.
+
+JSON: strings are cut out, all brackets are made alike, and ``[]`` is deleted as often
+as nesting is allowed; each deletion takes exactly the innermost level away, so what
+is left is too deep (or unbalanced, which no parser accepts either). Almost every
+document is let through before that, since it has too few brackets to be deep.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from shifter.errors import DecodeError
+from shifter.model.reason import Reason
+
+MAX_DEPTH: Final = 64
+
+_OPEN_ARRAY: Final = ord("[")
+
+# Possessive, so that an open string is passed over once and never tried again.
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_ALIKE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+_NO_CONTAINER: Final = bytes(
+    byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF)
+)
+# First bytes of msgpack scalars: the bytes that follow, or how many of them are a
+# length and how many more come before the content.
+_FIXED_BYTES: Final = {
+    0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8,
+    0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
+}  # fmt: skip
+_SIZED_BYTES: Final = {
+    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0),
+    0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
+    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
+}  # fmt: skip
+
+
+def check_depth(
+    raw: bytes,
+    limit: int = MAX_DEPTH,
+    *,
+    reason: Reason = Reason.UNDECODABLE_PAYLOAD,
+) -> None:
+    """Return if the JSON document ``raw`` is nested at most ``limit`` deep.
+
+    A number or string has depth 0, ``[]`` has depth 1. Says nothing else about
+    ``raw``: what is not JSON at all may pass.
+
+    Args:
+        raw: Any bytes.
+        limit: Deepest nesting allowed, >= 0.
+        reason: What the error says of the record.
+
+    Raises:
+        DecodeError: Nested deeper, or unbalanced with more than ``limit`` brackets.
+    """
+    # The usual document is one flat object; looking for a number is the fast search.
+    if _OPEN_ARRAY not in raw and raw.rfind(b"{") <= 0 < limit:
+        return
+    if raw.count(b"{") + raw.count(b"[") <= limit:
+        return
+    brackets = _STRINGS.sub(b"", raw).translate(_ALIKE, _NO_BRACKET)
+    for _ in range(limit):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
+        raise DecodeError(reason, f"nested deeper than {limit}, or unbalanced")
+
+
+def check_msgpack_depth(
+    raw: bytes,
+    limit: int = MAX_DEPTH,
+    *,
+    reason: Reason = Reason.UNDECODABLE_PAYLOAD,
+) -> None:
+    """The same for msgpack.
+
+    Lengths that lie are not believed: the scan ends where the bytes do.
+
+    Raises:
+        DecodeError: Nested deeper than ``limit``.
+    """
+    if len(raw.translate(None, _NO_CONTAINER)) <= limit:
+        return
+    open_items: list[int] = []
+    position, end = 0, len(raw)
+    while position < end:
+        children, size = _token(raw, position)
+        position += size
+        if open_items:
+            open_items[-1] -= 1
+        if children is not None:
+            if len(open_items) == limit:
+                raise DecodeError(reason, f"nested deeper than {limit}")
+            open_items.append(children)
+        while open_items and not open_items[-1]:
+            open_items.pop()
+
+
+def _token(raw: bytes, position: int) -> tuple[int | None, int]:
+    """Children of the token at ``position``, ``None`` for a scalar; its own bytes."""
+    first = raw[position]
+    if 0x80 <= first <= 0x8F:  # fixmap
+        return (first & 0x0F) * 2, 1
+    if 0x90 <= first <= 0x9F:  # fixarray
+        return first & 0x0F, 1
+    if 0xA0 <= first <= 0xBF:  # fixstr
+        return None, 1 + (first & 0x1F)
+    if first >= 0xDC:  # array or map of 16 or 32 bits, else fixint
+        return _container(raw, position, first)
+    if first in _SIZED_BYTES:
+        width, extra = _SIZED_BYTES[first]
+        return None, 1 + width + extra + _length(raw, position, width)
+    return None, 1 + _FIXED_BYTES.get(first, 0)
+
+
+def _container(raw: bytes, position: int, first: int) -> tuple[int | None, int]:
+    if first > 0xDF:  # negative fixint
+        return None, 1
+    width = 2 if first in (0xDC, 0xDE) else 4
+    factor = 1 if first <= 0xDD else 2  # a map has keys and values
+    return _length(raw, position, width) * factor, 1 + width
+
+
+def _length(raw: bytes, position: int, width: int) -> int:
+    return int.from_bytes(raw[position + 1 : position + 1 + width], "big")

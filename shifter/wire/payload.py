@@ -1,0 +1,256 @@
+"""Payloads: from a handler's signature to bytes and back.
+
+A payload is one object: the handler's parameters by name. Its type is made from the
+signature, once, when the job is registered; msgspec then checks every field in C. What
+`PayloadCodec.encode` lets through is exactly what a worker reads, since it reads its own
+output back the way a worker does; what the caller left out is left to the handler's own
+default.
+
+JSON or msgpack, told apart by the record's content type. Parameters without an
+annotation, or annotated ``Any``, arrive as plain JSON values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from shifter.errors import DecodeError, PayloadError
+from shifter.model.reason import Reason
+from shifter.wire.depth import check_depth, check_msgpack_depth
+from shifter.wire.headers import JSON, MSGPACK
+from shifter.wire.signature import Signature, read_signature
+from shifter.wire.text import printable
+
+DEFAULT_MAX_PAYLOAD_BYTES: Final = 900_000
+"""Leaves a dead letter, which is larger than its source, room in a 1 MB record."""
+
+_MAX_DETAIL: Final = 300
+_MSGPACK_NAMES: Final = frozenset(
+    {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}
+)
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
+_AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL).fullmatch
+
+_to_json: Final = msgspec.json.Encoder().encode
+_to_msgpack: Final = msgspec.msgpack.Encoder().encode
+
+
+class PayloadCodec:
+    """Reads and writes the payload of one job type. Safe to share between threads.
+
+    Attributes:
+        content_type: What `encode` writes.
+        context_parameter: Name of the handler's context parameter, or ``None``; it is
+            no part of the payload.
+    """
+
+    __slots__ = (
+        "_from_json",
+        "_from_msgpack",
+        "_job",
+        "_max_bytes",
+        "_signature",
+        "content_type",
+        "context_parameter",
+    )
+
+    def __init__(
+        self, job: str, signature: Signature, *, content_type: str, max_bytes: int
+    ) -> None:
+        self._job, self._signature, self._max_bytes = job, signature, max_bytes
+        self._from_json = msgspec.json.Decoder(signature.struct).decode
+        self._from_msgpack = msgspec.msgpack.Decoder(signature.struct).decode
+        self.content_type = content_type
+        self.context_parameter = signature.context_parameter
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        context_type: type,
+        content_type: str = JSON,
+        max_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+    ) -> PayloadCodec:
+        """The codec of a handler.
+
+        Args:
+            function: The handler; its annotations may be strings.
+            name: The job type's name, for errors.
+            context_type: A parameter annotated with it is no part of the payload.
+            content_type: What to write: ``application/json`` or
+                ``application/msgpack``. Both are read.
+            max_bytes: Largest payload written or read, > 0.
+
+        Raises:
+            ConfigError: A parameter cannot be named in a payload (``*args``,
+                ``**kwargs``, positional-only), or its type cannot travel.
+        """
+        signature = read_signature(function, name=name, context_type=context_type)
+        return cls(name, signature, content_type=content_type, max_bytes=max_bytes)
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The payload of a call.
+
+        Raises:
+            PayloadError: The call does not fit the signature, or the payload is too
+                large; names the argument.
+        """
+        arguments = self._bind(args, kwargs) if args else {**kwargs}
+        return self._write(arguments, self.content_type)
+
+    def encode_mapping(self, mapping: Mapping[str, Any]) -> bytes:
+        """The payload of a call whose arguments came as JSON, e.g. from a terminal.
+
+        Dates, bytes and the like are given in their JSON form, whatever the codec
+        itself writes.
+
+        Raises:
+            PayloadError: As from `encode`.
+        """
+        raw = self._write({**mapping}, JSON)
+        if self.content_type == JSON:
+            return raw
+        typed = self._from_json(raw)
+        arguments = {name: getattr(typed, name) for name in mapping}
+        return self._write(arguments, self.content_type)
+
+    def decode(self, value: bytes | None, content_type: str) -> dict[str, Any]:
+        """The arguments in a payload, defaults filled in; no bytes raise anything else.
+
+        Args:
+            value: A record's value.
+            content_type: As the record says.
+
+        Raises:
+            DecodeError: With ``Reason.UNDECODABLE_PAYLOAD``.
+        """
+        if not value:
+            raise _bad("null value" if value is None else "empty value")
+        return msgspec.structs.asdict(self._read(value, content_type))
+
+    def _read(self, value: bytes, content_type: str) -> msgspec.Struct:
+        if len(value) > self._max_bytes:
+            raise _bad(f"{len(value)} bytes; at most {self._max_bytes}")
+        is_json = content_type == JSON or (
+            content_type != MSGPACK and _is_json(content_type)
+        )
+        (check_depth if is_json else check_msgpack_depth)(value)
+        try:
+            found: msgspec.Struct = (
+                self._from_json(value) if is_json else self._from_msgpack(value)
+            )
+        except Exception as error:  # noqa: BLE001  # its errors have no common type
+            raise _bad(_explained(str(error) or type(error).__name__)) from None
+        return found
+
+    def _write(self, arguments: dict[str, Any], content_type: str) -> bytes:
+        try:
+            if content_type == JSON:
+                raw = _to_json(arguments)
+            else:
+                raw = _to_msgpack(arguments)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise PayloadError(self._job, _unwritable(arguments, error)) from error
+        # JSON has no NaN: msgspec writes null, which an optional number would swallow.
+        if b"null" in raw and content_type == JSON:
+            self._refuse_not_finite(arguments)
+        try:
+            self._read(raw, content_type)
+        except DecodeError as error:
+            detail = self._misfit(arguments) or error.detail
+            raise PayloadError(self._job, detail) from None
+        return raw
+
+    def _bind(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        names = self._signature.positional
+        if len(args) > len(names):
+            detail = f"takes {len(names)} positional arguments, {len(args)} given"
+            raise PayloadError(self._job, detail)
+        arguments = dict(zip(names, args, strict=False))
+        for name in kwargs:
+            if name in arguments:
+                raise PayloadError(self._job, f"argument {name!r} is given twice")
+        arguments.update(kwargs)
+        return arguments
+
+    def _misfit(self, arguments: Mapping[str, Any]) -> str | None:
+        known, required = self._signature.names, self._signature.required
+        for name in arguments:
+            if name not in known:
+                return f"unknown argument {name!r}; {_nearest(str(name), known)}"
+        missing = [repr(name) for name in required if name not in arguments]
+        return f"missing: {', '.join(missing)}" if missing else None
+
+    def _refuse_not_finite(self, arguments: Mapping[str, Any]) -> None:
+        for name, value in arguments.items():
+            if _has_not_finite(value):
+                detail = f"argument {name!r}: NaN and infinity cannot travel as JSON"
+                raise PayloadError(self._job, detail)
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether to read JSON, else msgpack.
+
+    Raises:
+        DecodeError: Neither, or another charset than UTF-8.
+    """
+    kind, *parameters = content_type.lower().split(";")
+    kind = kind.strip()
+    for parameter in parameters:
+        key, _, charset = parameter.strip().partition("=")
+        if key == "charset" and charset.strip('"') not in _CHARSETS:
+            raise _bad(f"content type {content_type!r}; use UTF-8")
+    if kind == JSON or kind.endswith("+json"):
+        return True
+    if kind in _MSGPACK_NAMES:
+        return False
+    raise _bad(f"content type {content_type!r}; use {JSON!r} or {MSGPACK!r}")
+
+
+def _explained(message: str) -> str:
+    """msgspec's message with the argument in front, as people look for it."""
+    found = _AT(message)
+    return f"argument {found[2]!r}: {found[1]}" if found and found[2] else message
+
+
+def _unwritable(arguments: Mapping[str, Any], error: Exception) -> str:
+    for name, value in arguments.items():
+        try:
+            _to_json({name: value})
+        except (TypeError, ValueError, OverflowError, RecursionError) as cause:
+            return printable(f"argument {name!r}: {cause}", _MAX_DETAIL)
+    return printable(str(error), _MAX_DETAIL)
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"arguments: {', '.join(known) or 'none'}"
+
+
+def _has_not_finite(value: object) -> bool:
+    left: list[object] = [msgspec.to_builtins(value)]
+    while left:
+        item = left.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return True
+        if isinstance(item, Mapping):
+            left.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            left.extend(item)
+    return False
+
+
+def _bad(detail: str) -> DecodeError:
+    return DecodeError(Reason.UNDECODABLE_PAYLOAD, printable(detail, _MAX_DETAIL))
