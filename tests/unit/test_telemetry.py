@@ -174,6 +174,16 @@ def test_an_encoded_line_is_printable_and_reads_back(value):
     assert json.loads(line) == value
 
 
+@pytest.mark.parametrize(
+    "char", [*"\x00\n\x1b\x7f\x9b\u202e\u2066\ufeff\ud800", "\U000e0001"]
+)
+def test_each_invisible_character_is_escaped_also_alone(char):
+    line = encode_line({"text": f"a{char}b"}).decode()
+
+    assert line.isprintable()
+    assert json.loads(line) == {"text": f"a{char}b"}
+
+
 # --- metrics -----------------------------------------------------------------
 
 
@@ -328,5 +338,5 @@ def test_importing_telemetry_loads_neither_structlog_nor_prometheus():
     for name in ("__init__", "event", "log", "metric", "totals"):
         text = (folder / f"{name}.py").read_text()
         assert not re.search(
-            r"^(import|from) (structlog|prometheus_client)", text, re.M
+            r"^(import|from) (structlog|prometheus_client)", text, re.MULTILINE
         )
