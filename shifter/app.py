@@ -1,4 +1,4 @@
-"""`Shifter`: the object a user holds. It registers job types and opens the service side.
+"""`Shifter`: the object a user holds; it registers jobs and opens the service side.
 
 Nothing here is process-wide: the app is made by the user and passed. Adapters are
 loaded by `shifter.wiring` on first use, so that importing this module stays cheap.
@@ -7,19 +7,28 @@ loaded by `shifter.wiring` on first use, so that importing this module stays che
 from __future__ import annotations
 
 import contextlib
-
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from shifter.config import Settings, load_settings
 from shifter.context import Context
-from shifter.declare import declare_job, nearest
+from shifter.declare import JobOptions, declare_job
 from shifter.errors import ConfigError, OutcomeUnknownError
 from shifter.model.answer import Answer
 from shifter.model.duration import Duration
+from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
 from shifter.model.lane import check_name
 from shifter.model.priority import Priority
@@ -37,8 +46,6 @@ _CANCEL_KEEP_MS = 86_400_000
 
 class BoundJob(Generic[P, R]):
     """A job with the options of one kind of call; made by `Job.options`, reusable."""
-
-    __slots__ = ("_job", "_plan")
 
     def __init__(self, job: Job[P, R], plan: CallPlan) -> None:
         self._job, self._plan = job, plan
@@ -79,7 +86,8 @@ class BoundJob(Generic[P, R]):
         """
         codec = self._job.codec
         payloads = (
-            codec.encode((), call) if isinstance(call, Mapping)
+            codec.encode((), call)
+            if isinstance(call, Mapping)
             else codec.encode(tuple(call), {})
             for call in calls
         )
@@ -98,17 +106,6 @@ class Job(BoundJob[P, R]):
         context_parameter: Name of the handler's `Context` parameter, or ``None``.
     """
 
-    __slots__ = (
-        "__doc__",
-        "__name__",
-        "__wrapped__",
-        "app",
-        "codec",
-        "context_parameter",
-        "function",
-        "spec",
-    )
-
     def __init__(
         self, app: Shifter, spec: JobSpec, function: Callable[..., Any]
     ) -> None:
@@ -124,7 +121,7 @@ class Job(BoundJob[P, R]):
         result: R = self.function(*args, **kwargs)
         return result
 
-    def options(
+    def options(  # noqa: PLR0913  # one keyword an option, all optional
         self,
         *,
         priority: Priority | None = None,
@@ -166,7 +163,7 @@ class Shifter:
     end. Without it the log is opened by the first call and flushed at exit.
 
     Args:
-        namespace: First part of every topic name; 1–64 lower-case letters, digits and
+        namespace: First part of every topic name; 1-64 lower-case letters, digits and
             inner hyphens.
         settings: Ready settings; by default read from flag, environment, file.
 
@@ -200,34 +197,20 @@ class Shifter:
         return self._open() if publisher is None else publisher
 
     @overload
-    def job(
-        self, function: Callable[Concatenate[Context, P], R], /
-    ) -> Job[P, R]: ...
+    def job(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R]: ...
 
     @overload
     def job(self, function: Callable[P, R], /) -> Job[P, R]: ...
 
     @overload
-    def job(
-        self,
-        *,
-        name: str | None = None,
-        queue: str = ...,
-        priority: Priority = ...,
-        timeout: Duration = ...,
-        deadline: Duration | None = ...,
-        attempts: int = ...,
-        backoff: Duration = ...,
-        max_backoff: Duration = ...,
-        isolate: str | None = ...,
-        on_block: str = ...,
-        max_block: Duration = ...,
-        claims: str = ...,
-        dedup_window: Duration = ...,
-        keep_status: Duration = ...,
-    ) -> _JobDecorator: ...
+    def job(self, **options: Unpack[JobOptions]) -> _JobDecorator: ...
 
-    def job(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def job(  # noqa: D417  # the options are the overload's
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        **options: Unpack[JobOptions],
+    ) -> Any:
         """Register a handler: ``async def``, or ``def``, which runs in a thread.
 
         Args:
@@ -252,7 +235,7 @@ class Shifter:
             ConfigError: An option is wrong, or the name is taken.
         """
         if function is not None:
-            return self._register(function, {})
+            return self._register(function, JobOptions())
         return lambda handler: self._register(handler, options)
 
     def find_job(self, name: str) -> Job[..., Any]:
@@ -324,7 +307,7 @@ class Shifter:
         await asyncio.to_thread(self.close)
 
     def _register(
-        self, function: Callable[..., Any], options: dict[str, Any]
+        self, function: Callable[..., Any], options: JobOptions
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.jobs)
         job: Job[..., Any] = Job(self, spec, function)
@@ -340,10 +323,10 @@ class Shifter:
             return self._publisher
 
     @contextlib.asynccontextmanager
-    async def _claims(self) -> Any:
+    async def _claims(self) -> AsyncGenerator[ClaimStore]:
         from shifter import wiring  # noqa: PLC0415  # vendors load on first use
 
-        claims: ClaimStore = wiring.open_claims(self.settings)
+        claims = wiring.open_claims(self.settings)
         try:
             yield claims
         finally:
@@ -359,5 +342,3 @@ class _JobDecorator:
     def __call__(self, function: Callable[P, R]) -> Job[P, R]: ...
     def __call__(self, function: Callable[..., Any]) -> Any:
         raise NotImplementedError
-
-

@@ -43,7 +43,7 @@ class Context:
         "traceparent",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # made in two places, by keyword
         self,
         *,
         job_id: str,

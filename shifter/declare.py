@@ -5,14 +5,14 @@ Every mistake is one `ConfigError` at import time, before anything is opened.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from shifter.errors import ConfigError
-from shifter.model.duration import duration_ms
+from shifter.model.duration import Duration, duration_ms
+from shifter.model.hint import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock
 from shifter.model.lane import check_name
 from shifter.model.priority import Priority
@@ -30,6 +30,25 @@ _DURATIONS = {
     "keep_status": ("keep_status_ms", 1_000),
 }
 _OTHERS = ("name", "queue", "priority", "attempts", "isolate", "on_block", "claims")
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of ``@app.job(...)``; `shifter.app.Shifter.job` says what each means."""
+
+    name: str | None
+    queue: str
+    priority: Priority
+    timeout: Duration
+    deadline: Duration | None
+    attempts: int
+    backoff: Duration
+    max_backoff: Duration
+    isolate: str | None
+    on_block: str
+    max_block: Duration
+    claims: str
+    dedup_window: Duration
+    keep_status: Duration
 
 
 def declare_job(
@@ -70,19 +89,6 @@ def declare_job(
     return spec
 
 
-def nearest(name: str, known: Iterable[str], what: str) -> str:
-    """A hint for a name that is not known: the nearest one, or all of them.
-
-    >>> nearest("send_receit", ["send_receipt"], "registered jobs")
-    "did you mean 'send_receipt'?"
-    """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"{what}: {', '.join(names) or 'none'}"
-
-
 def _check_options(options: Mapping[str, Any]) -> None:
     known = (*_OTHERS, *_DURATIONS)
     for option in options:
@@ -91,10 +97,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _name(function: Callable[..., Any], name: object, taken: Iterable[str]) -> str:
-    if not callable(function) or isinstance(function, type):
+    if not inspect.isroutine(function):
         raise ConfigError("job", function, "decorate a function")
     found = function.__name__ if name is None else name
-    if not isinstance(found, str) or not 1 <= len(found) <= 200:  # noqa: PLR2004
+    if not isinstance(found, str) or not 1 <= len(found) <= 200:
         raise ConfigError("name", found, "use 1-200 characters")
     if not found.isprintable() or found != found.strip():
         raise ConfigError("name", found, "use printable characters, no outer spaces")
@@ -118,14 +124,14 @@ def _priority(value: object) -> Priority:
     raise ConfigError("priority", value, "use a shifter.Priority")
 
 
-def _attempts(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        if 1 <= value <= _MAX_ATTEMPTS:
-            return value
+def _attempts(value: Any) -> int:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and 1 <= value <= _MAX_ATTEMPTS:
+        return int(value)
     raise ConfigError("attempts", value, f"use 1-{_MAX_ATTEMPTS}, the first included")
 
 
-def _choice(option: str, value: object, kind: type[E]) -> E:
+def _choice(option: str, value: Any, kind: type[E]) -> E:
     try:
         return kind(value)
     except ValueError:

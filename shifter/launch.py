@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -44,7 +46,9 @@ async def supervise(
     return await supervisor.run(until)
 
 
-async def drained(admin: LogAdmin, topics: list[str], *, depths: list[LaneDepth]) -> None:
+async def drained(
+    admin: LogAdmin, topics: list[str], *, depths: list[LaneDepth]
+) -> None:
     """Return when nothing waits, is delayed or runs on these lanes.
 
     A job on its way between lane and delay tier may be missed by one look, so several
@@ -69,9 +73,19 @@ def worker_process(options: WorkOptions) -> None:
         app = load_app(options.target)
         configure_logging(app.settings.log_level, app.settings.log_format)
         asyncio.run(_work(app, options))
+        _leave()
     except ShifterError as error:
         sys.stderr.write(f"worker cannot start: {error}\n")
         sys.exit(_CONFIG_EXIT)
+
+
+def _leave() -> None:
+    """End the process although a handler's thread may never return."""
+    if any(
+        not t.daemon and t is not threading.main_thread() for t in threading.enumerate()
+    ):
+        sys.stderr.flush()
+        os._exit(0)
 
 
 async def _work(app: Shifter, options: WorkOptions) -> None:
@@ -101,9 +115,7 @@ def _leave_with_parent() -> None:
 def _spawn_isolated(target: str) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(
-        target=isolated_process, args=(target, theirs), daemon=True
-    )
+    child = context.Process(target=isolated_process, args=(target, theirs), daemon=True)
     child.start()
     theirs.close()
     return child, ours

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from shifter.app import Shifter
-from shifter.declare import nearest
 from shifter.errors import ConfigError
+from shifter.model.hint import nearest
 
 _WANT = "use MODULE:APP, such as 'shop.jobs:app'"
 

@@ -217,7 +217,7 @@ def open_worker(
 def _kafka(settings: Settings) -> KafkaConfig:
     from shifter.adapters.kafka.url import KafkaConfig  # noqa: PLC0415
 
-    return KafkaConfig.from_properties(settings.kafka_client())
+    return KafkaConfig.from_client(settings.kafka_client())
 
 
 def _state_url(settings: Settings) -> str:

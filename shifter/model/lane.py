@@ -45,7 +45,7 @@ def delay_topic(namespace: str, tier_s: int) -> str:
 def parse_lane(topic: str) -> Lane | None:
     """The lane a topic name stands for, or ``None`` when no lane can have it."""
     parts = topic.split(".")
-    if len(parts) != 3:  # noqa: PLR2004  # namespace, queue, priority
+    if len(parts) != 3:  # namespace, queue, priority
         return None
     namespace, queue, priority = parts
     if not (_NAME.match(namespace) and _NAME.match(queue) and priority in _PRIORITIES):
@@ -59,7 +59,7 @@ def check_name(field: str, value: object) -> str:
     """Return ``value`` if it may be a namespace or queue.
 
     Raises:
-        ConfigError: Not 1–64 lower-case letters, digits and inner hyphens, or a
+        ConfigError: Not 1-64 lower-case letters, digits and inner hyphens, or a
             reserved word.
     """
     if not isinstance(value, str) or not _NAME.match(value):

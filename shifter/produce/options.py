@@ -110,7 +110,7 @@ def _delay_ms(options: CallOptions, deadline_ms: int | None) -> int | None:
     return delay_ms
 
 
-def _due_ms(due_at: datetime | None) -> int | None:
+def _due_ms(due_at: object) -> int | None:
     if due_at is None:
         return None
     if not isinstance(due_at, datetime) or due_at.tzinfo is None:
@@ -121,7 +121,7 @@ def _due_ms(due_at: datetime | None) -> int | None:
     return due_ms
 
 
-def _bounded(field: str, value: str | None) -> str | None:
+def _bounded(field: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= _MAX_KEY:

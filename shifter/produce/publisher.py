@@ -37,9 +37,7 @@ class Publisher:
     def __init__(self, log: LaneLog, clock: Clock, *, timeout_s: float) -> None:
         self._log, self._clock, self._timeout_s = log, clock, timeout_s
 
-    async def defer(
-        self, plan: CallPlan, payload: bytes, content_type: str
-    ) -> Answer:
+    async def defer(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """Write one job and wait for the log's word.
 
         Raises:

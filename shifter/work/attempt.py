@@ -9,8 +9,8 @@ from typing import Any
 from shifter.context import Context
 from shifter.errors import (
     ConfigError,
-    DeadlineExceededError,
     DeadLetter,
+    DeadlineExceededError,
     Discard,
     JobCancelledError,
     Retry,
@@ -26,10 +26,10 @@ from shifter.policy.retry import (
     Outcome,
     RetryAsked,
     Succeeded,
+    Throttled as ThrottledOutcome,
     WasCancelled,
 )
-from shifter.policy.retry import Throttled as ThrottledOutcome
-from shifter.wire.dead_letter import ErrorFacts, describe_error
+from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.work.item import Item
 
 SUCCEEDED = Succeeded()
@@ -80,7 +80,13 @@ class Attempt:
     )
 
     def __init__(
-        self, item: Item, context: Context, *, now: float, limit_s: float, stop_for: Stop
+        self,
+        item: Item,
+        context: Context,
+        *,
+        now: float,
+        limit_s: float,
+        stop_for: Stop,
     ) -> None:
         self.item, self.context = item, context
         self.started_at, self.expires_at = now, now + limit_s
@@ -148,4 +154,3 @@ class Attempt:
 
     def _past_deadline(self) -> bool:
         return self.stop_for is Stop.DEADLINE and self.context.remaining_s <= 0
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from shifter.errors import StoreUnavailableError
@@ -43,14 +43,20 @@ class Claiming:
         clock: For trust in leases.
         owner: This worker's id.
         lease_ms: Lease of a claim, > 0.
+        failed: Called for each call that the store did not answer.
     """
 
     def __init__(
-        self, store: ClaimStore, clock: Clock, *, owner: str, lease_ms: int
+        self,
+        store: ClaimStore,
+        clock: Clock,
+        *,
+        owner: str,
+        lease_ms: int,
+        failed: Callable[[], None],
     ) -> None:
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._failed = store, clock, failed
         self._owner, self._lease_ms = owner, lease_ms
-        self.failures = 0
         self._held: dict[str, Item] = {}
 
     def holds(self, item: Item) -> bool:
@@ -87,7 +93,7 @@ class Claiming:
                 requests, owner=self._owner, lease_ms=self._lease_ms
             )
         except StoreUnavailableError:
-            self.failures += 1
+            self._failed()
             self._unclaimed(items, claimed)
             return
         for item, answer in zip(items, answers, strict=True):
@@ -132,7 +138,7 @@ class Claiming:
         try:
             answers = await self._store.renew(held, lease_ms=self._lease_ms)
         except StoreUnavailableError:
-            self.failures += 1
+            self._failed()
             return False
         for attempt, answer in zip(attempts, answers, strict=True):
             if answer.cancel_requested:

@@ -18,11 +18,13 @@ from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
+from shifter.model.time import EpochMs
 from shifter.policy.delay import TIERS_S
 from shifter.policy.expiry import is_expired
 from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.policy.retry import Expired, Outcome, lost
 from shifter.ports import ClaimStore, Clock, Delivery, LaneFeed
+from shifter.telemetry import Event
 from shifter.work.attempt import INTERRUPTED, SUCCEEDED, Attempt, Stop
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
@@ -92,11 +94,13 @@ class Drain:
         self._holding = Holding(self._clock, self._ready_again)
         self._verdicts = Verdicts(owner)
         self._claiming = Claiming(
-            parts.claims, self._clock, owner=owner, lease_ms=lease_ms
+            parts.claims,
+            self._clock,
+            owner=owner,
+            lease_ms=lease_ms,
+            failed=parts.ledger.claims_failed,
         )
-        self._ending = Ending(
-            parts.claims, self._clock, self, lease_s=lease_ms / 1_000
-        )
+        self._ending = Ending(parts.claims, self._clock, self, lease_s=lease_ms / 1_000)
         self._executor = Executor(
             self._clock,
             concurrency=concurrency,
@@ -151,7 +155,8 @@ class Drain:
 
     async def _quiesce(self, drain_timeout_s: float) -> None:
         """Shutdown in order: nothing new starts, what runs ends, ends are recorded."""
-        self._ledger.quiesced(forgotten=self._buffer.clear())
+        handed_back = self._buffer.clear()
+        self._ledger.worker(Event.WORKER_DRAINING, handed_back=handed_back)
         until = self._clock.monotonic() + drain_timeout_s
         while self._asking or self._executor.running:
             if self._clock.monotonic() >= until:
@@ -267,9 +272,15 @@ class Drain:
     async def _start(self, items: list[Item], group: asyncio.TaskGroup) -> None:
         claimed = await self._claiming.ask(items)
         self._asking -= 1
-        started = 0
+        started, now_ms = 0, self._clock.epoch_ms()
         for item, losses in claimed.run:
-            started += self._launch(item, losses, group)
+            ending = self._without_run(item, losses, now_ms)
+            if ending is not None or item.job is None:
+                self._ending.add(cast("Step", ending))
+                continue
+            started += 1
+            self._ledger.started(item, now_ms)
+            self._executor.start(item, item.job, group)
         self._executor.give_back(len(items) - started)
         for item, answer in claimed.settle:
             state = JobState.CANCELLED if isinstance(answer, Cancelled) else None
@@ -278,17 +289,7 @@ class Drain:
             self._wait(item, wait_s)
         self._wake.set()
 
-    def _launch(self, item: Item, losses: int, group: asyncio.TaskGroup) -> bool:
-        """Start an item in its slot, unless it may not run any more."""
-        ending = self._without_run(item, losses)
-        if ending is not None or item.job is None:
-            self._ending.add(cast("Step", ending))
-            return False
-        self._ledger.started(item)
-        self._executor.start(item, item.job, group)
-        return True
-
-    def _without_run(self, item: Item, losses: int) -> Step | None:
+    def _without_run(self, item: Item, losses: int, now_ms: EpochMs) -> Step | None:
         """What becomes of a granted item that is not run; ``None`` to run it."""
         if item.refusal is not None:
             return self._verdicts.refused(item, item.refusal, None, self._moment())
@@ -296,7 +297,7 @@ class Drain:
             detail = f"{losses} workers vanished while running it"
             refusal = Refusal(end.reason or Reason.WORKER_LOST, detail)
             return self._verdicts.refused(item, refusal, None, self._moment())
-        if is_expired(item.envelope.deadline_ms, self._clock.epoch_ms()):
+        if is_expired(item.envelope.deadline_ms, now_ms):
             return self._verdicts.after(item, Expired(), None, self._moment())
         if self._stopping.is_set():
             return self._verdicts.after(item, INTERRUPTED, None, self._moment())
@@ -315,16 +316,14 @@ class Drain:
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         item = attempt.item
-        self._ledger.ran(attempt, outcome)
+        self._ledger.ran(attempt)
         if outcome is SUCCEEDED:
             self._ending.add(self._verdicts.succeeded(item))
         elif attempt.stopped is Stop.LEASE_LOST:
             self.fence_lost(item)
         else:
             moment = self._moment()
-            self._ending.add(
-                self._verdicts.after(item, outcome, attempt.error, moment)
-            )
+            self._ending.add(self._verdicts.after(item, outcome, attempt.error, moment))
         self._wake.set()
 
     def settled(self, step: Step) -> None:

@@ -162,6 +162,4 @@ class Executor:
             self.free += 1
             return
         loop = asyncio.get_running_loop()
-        held.add_done_callback(
-            lambda _: loop.call_soon_threadsafe(self.give_back, 1)
-        )
+        held.add_done_callback(lambda _: loop.call_soon_threadsafe(self.give_back, 1))

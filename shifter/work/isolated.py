@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: a crash, a leak or a hang takes nothing else along.
+"""Handlers in processes of their own: a crash or a hang takes nothing else along.
 
 Each child imports the app by itself and is told a job's *name*: what crosses the pipe
 is MessagePack of plain values, never a pickle, so nothing of a message is imported or
@@ -24,13 +24,16 @@ from shifter.errors import DeadLetter, Discard, Retry, Throttled
 from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
-from shifter.wire.dead_letter import ErrorFacts, describe_error
+from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.work.attempt import Attempt, RemoteError
 from shifter.work.item import Runnable
 
 _POLL_S = 0.1
 _SIGNALS: dict[str, type[Exception]] = {
-    "Retry": Retry, "Throttled": Throttled, "Discard": Discard, "DeadLetter": DeadLetter
+    "Retry": Retry,
+    "Throttled": Throttled,
+    "Discard": Discard,
+    "DeadLetter": DeadLetter,
 }
 
 
@@ -107,13 +110,8 @@ class IsolatedProcesses:
 
     def _converse(self, call: bytes, stop: threading.Event) -> bytes:
         process, connection = self._child()
-        try:
-            connection.send_bytes(call)
-            while not connection.poll(_POLL_S):
-                if stop.is_set() or self._closed.is_set():
-                    raise EOFError
-            answer = connection.recv_bytes()
-        except (EOFError, OSError):
+        answer = self._ask(connection, call, stop)
+        if answer is None:
             process.kill()
             process.join()
             connection.close()
@@ -121,6 +119,19 @@ class IsolatedProcesses:
         with self._lock:
             self._idle.append((process, connection))
         return answer
+
+    def _ask(
+        self, connection: Connection, call: bytes, stop: threading.Event
+    ) -> bytes | None:
+        """A child's answer; ``None`` when it died or is to be ended."""
+        try:
+            connection.send_bytes(call)
+            while not connection.poll(_POLL_S):
+                if stop.is_set() or self._closed.is_set():
+                    return None
+            return connection.recv_bytes()
+        except (EOFError, OSError):
+            return None
 
     def _child(self) -> tuple[BaseProcess, Connection]:
         with self._lock:

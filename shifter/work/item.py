@@ -82,7 +82,7 @@ class Item:
         "turn",
     )
 
-    def __init__(  # noqa: PLR0913  # made in one place, for every record
+    def __init__(  # made in one place, for every record
         self,
         delivery: Delivery,
         feed: LaneFeed,
@@ -128,9 +128,7 @@ class Reader:
         jobs: Registered jobs, by name.
     """
 
-    def __init__(
-        self, lanes: Mapping[str, Lane], jobs: Mapping[str, Runnable]
-    ) -> None:
+    def __init__(self, lanes: Mapping[str, Lane], jobs: Mapping[str, Runnable]) -> None:
         self._lanes, self._jobs = lanes, jobs
 
     def read(self, delivery: Delivery, feed: LaneFeed, now: int) -> Item | Unreadable:

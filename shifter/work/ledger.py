@@ -6,18 +6,29 @@ one line with all that is needed to find the job again.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
+from shifter.model.lane import Lane
 from shifter.model.state import JobState
-from shifter.policy.retry import Outcome
 from shifter.ports import Clock, LostRange
-from shifter.telemetry import Metrics, get_logger
+from shifter.telemetry import Event, Log, Metrics
+from shifter.telemetry.metric import Counter as Count, Histogram
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item
 from shifter.work.verdict import Step
 
 _RATE_WINDOW_S = 5.0
+
+
+class _LaneMetrics(NamedTuple):
+    """The series of one lane, looked up once."""
+
+    attempts: Count
+    wait: Histogram
+    duration: Histogram
+    done: Count
 
 
 class Ledger:
@@ -30,22 +41,30 @@ class Ledger:
     """
 
     def __init__(self, metrics: Metrics, clock: Clock, *, worker: str) -> None:
-        self._metrics, self._clock = metrics, clock
-        self._log = get_logger("shifter.work").bind(worker=worker)
+        self.metrics, self._clock = metrics, clock
+        self._log = Log(worker=worker)
+        self._says_done = self._log.is_on(logging.DEBUG)
+        self._lanes: dict[Lane, _LaneMetrics] = {}
         self._ended: Counter[str] = Counter()
         self._before: dict[str, int] = {}
-        self._since = clock.monotonic()
+        self._since: float = clock.monotonic()
         self._rates: dict[str, float] = {}
+        self._claims_said_at: float = -_RATE_WINDOW_S
 
-    def started(self, item: Item) -> None:
+    def started(self, item: Item, now_ms: int) -> None:
         """An attempt starts."""
-        waited_ms = self._clock.epoch_ms() - item.delivery.appended_ms
-        self._metrics.job_waited(item.lane, waited_ms / 1_000)
+        series = self._series(item.lane)
+        series.attempts.inc()
+        if item.attempt == 1:
+            since_ms = item.envelope.created_ms
+            if since_ms is None:
+                since_ms = item.delivery.appended_ms
+            series.wait.observe((now_ms - since_ms) / 1_000)
 
-    def ran(self, attempt: Attempt, outcome: Outcome) -> None:
+    def ran(self, attempt: Attempt) -> None:
         """An attempt ended."""
         ran_s = self._clock.monotonic() - attempt.started_at
-        self._metrics.attempt_ended(attempt.item.lane, outcome, ran_s)
+        self._series(attempt.item.lane).duration.observe(ran_s)
 
     def ended(self, step: Step) -> None:
         """A delivery ended, or its job goes on in place."""
@@ -54,17 +73,37 @@ class Ledger:
             self._ended[lane.name] += 1
         if step.is_copy:
             return
-        self._metrics.job_ended(lane, step.state)
-        if step.refusal is not None:
-            self._metrics.dead_lettered(lane, step.refusal.reason)
         if step.state is JobState.DONE:
-            self._log.debug("job.done", **_facts(step))
-        elif step.state is JobState.WAITING:
-            self._log.info("job.waits", **_facts(step), **_failure(step))
-        elif step.state is JobState.DEAD:
-            self._log.warning("job.dead_lettered", **_facts(step), **_failure(step))
-        else:
-            self._log.warning(f"job.{step.state.value}", **_facts(step))
+            self._series(lane).done.inc()
+            if self._says_done:
+                self._log.debug(Event.JOB_ENDED, outcome="done", **_facts(step))
+            return
+        self._ended_otherwise(step, lane)
+
+    def _ended_otherwise(self, step: Step, lane: Lane) -> None:
+        facts = {**_facts(step), **_failure(step)}
+        if step.state is JobState.WAITING:
+            self._log.info(Event.JOB_RETRIED, **facts)
+            return
+        outcome = step.state.value
+        self.metrics.jobs.of(lane.queue, lane.priority.value, outcome).inc()
+        if step.refusal is None:
+            self._log.warning(Event.JOB_ENDED, outcome=outcome, **facts)
+            return
+        self.metrics.dead_letters.of(lane.queue, step.refusal.reason.value).inc()
+        self._log.warning(Event.JOB_DEAD_LETTERED, **facts)
+
+    def _series(self, lane: Lane) -> _LaneMetrics:
+        series = self._lanes.get(lane)
+        if series is None:
+            labels = (lane.queue, lane.priority.value)
+            series = self._lanes[lane] = _LaneMetrics(
+                self.metrics.attempts.of(*labels),
+                self.metrics.job_wait.of(*labels),
+                self.metrics.job_duration.of(*labels),
+                self.metrics.jobs.of(*labels, JobState.DONE.value),
+            )
+        return series
 
     def rates(self, now: float) -> dict[str, float]:
         """Deliveries ended a second, per lane, over the last few seconds."""
@@ -79,28 +118,33 @@ class Ledger:
 
     def fence_lost(self, item: Item) -> None:
         """Somebody else was granted the job while it ran here."""
-        self._log.warning("claim.lost", job_id=item.envelope.id, lane=item.lane.name)
+        lane, job_id = item.lane.name, item.envelope.id
+        self._log.warning(Event.CLAIM_LOST, job_id=job_id, lane=lane)
 
     def hand_over_failed(self, step: Step, detail: str) -> None:
         """A successor was not taken; it will be tried again."""
-        self._log.warning("successor.not_taken", **_facts(step), detail=detail)
+        self._log.warning(Event.APPEND_REFUSED, **_facts(step), detail=detail)
 
     def lost(self, lost: LostRange) -> None:
         """Records were deleted before anybody read them."""
-        self._metrics.records_lost(lost.topic, lost.end - lost.first)
-        self._log.error("lane.records_lost", **lost._asdict())
+        self.metrics.records_lost.of(lost.topic).inc(lost.end - lost.first)
+        self._log.error(Event.RECORDS_LOST, **lost._asdict())
 
-    def store_away(self, what: str) -> None:
-        """The state store did not answer."""
-        self._metrics.store_failed(what)
+    def claims_failed(self) -> None:
+        """A call to the claim store failed; said at most every few seconds."""
+        self.metrics.claim_store_errors.of().inc()
+        now = self._clock.monotonic()
+        if now >= self._claims_said_at + _RATE_WINDOW_S:
+            self._claims_said_at = now
+            self._log.warning(Event.CLAIMS_UNAVAILABLE)
 
-    def quiesced(self, *, forgotten: int) -> None:
-        """Intake stopped; what had not started goes back to the log."""
-        self._log.info("worker.quiesced", handed_back=forgotten)
+    def worker(self, event: Event, **facts: object) -> None:
+        """A step in the life of the worker itself."""
+        self._log.info(event, **facts)
 
     def abandoned(self, pending: int) -> None:
         """Ends were not recorded in time; their jobs will come again."""
-        self._log.error("worker.abandoned_ends", pending=pending)
+        self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
 
 
 def _facts(step: Step) -> dict[str, Any]:

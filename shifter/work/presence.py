@@ -7,6 +7,7 @@ import socket
 
 from shifter.errors import StoreError
 from shifter.ports import Clock, PresenceStore, WorkerReport
+from shifter.telemetry import Event
 from shifter.work.drain import Drain
 from shifter.work.ledger import Ledger
 
@@ -14,7 +15,7 @@ _EVERY_S = 1.0
 _KEEP_MS = 10_000
 
 
-async def report_presence(  # noqa: PLR0913  # facts of one process, used once
+async def report_presence(  # facts of one process, used once
     store: PresenceStore,
     drain: Drain,
     ledger: Ledger,
@@ -23,9 +24,7 @@ async def report_presence(  # noqa: PLR0913  # facts of one process, used once
     worker_id: str,
     concurrency: int,
 ) -> None:
-    """Report until cancelled. A store that is away is not worth a word: the report
-    fades, and that is what it means.
-    """
+    """Report until cancelled; while the store is away the last report fades."""
     started_ms = clock.epoch_ms()
     while True:
         report = WorkerReport(
@@ -40,6 +39,6 @@ async def report_presence(  # noqa: PLR0913  # facts of one process, used once
         )
         try:
             await store.report(report, keep_ms=_KEEP_MS)
-        except StoreError:
-            ledger.store_away("presence")
+        except StoreError as error:
+            ledger.worker(Event.PRESENCE_UNAVAILABLE, detail=str(error))
         await clock.sleep(_EVERY_S)

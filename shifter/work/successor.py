@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from shifter.model.lane import dead_letter_topic
 from shifter.ports import Delivery, Record
-from shifter.wire.dead_letter import (
-    DeadLetterInfo,
-    ErrorFacts,
-    dead_letter_headers,
-    fingerprint,
-)
+from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
+from shifter.wire.failure import ErrorFacts, fingerprint
 from shifter.wire.headers import successor
 from shifter.work.item import Item, Refusal, Unreadable
 
@@ -41,8 +37,12 @@ def next_turn(
 
 
 def dead_letter(
-    entry: Item | Unreadable, why: Refusal, error: ErrorFacts | None, *,
-    now: int, worker: str,
+    entry: Item | Unreadable,
+    why: Refusal,
+    error: ErrorFacts | None,
+    *,
+    now: int,
+    worker: str,
 ) -> Record:
     """The dead letter of a delivery: raw value, key and headers, with the reason."""
     delivery, lane = entry.delivery, entry.lane
@@ -55,18 +55,18 @@ def dead_letter(
         )
     else:
         facts = error
-    is_item = isinstance(entry, Item)
+    item = entry if isinstance(entry, Item) else None
     info = DeadLetterInfo(
-        job_id=entry.envelope.id if is_item else None,
-        job_type=entry.envelope.type if is_item else None,
+        job_id=None if item is None else item.envelope.id,
+        job_type=None if item is None else item.envelope.type,
         queue=lane.queue,
         reason=why.reason.value,
         origin_topic=delivery.topic,
         origin_partition=delivery.partition,
         origin_offset=delivery.offset,
         origin_timestamp_ms=delivery.appended_ms,
-        attempts=entry.attempt if is_item else 0,
-        first_failed_ms=_first_failed(entry, now),
+        attempts=0 if item is None else item.attempt,
+        first_failed_ms=_first_failed(item, now),
         last_failed_ms=now,
         error_type=facts.type,
         error_message=facts.message,
@@ -82,10 +82,10 @@ def dead_letter(
     )
 
 
-def _first_failed(entry: Item | Unreadable, now: int) -> int:
-    if isinstance(entry, Item) and entry.first_failed_ms is not None:
-        return entry.first_failed_ms
-    return now
+def _first_failed(item: Item | None, now: int) -> int:
+    if item is None or item.first_failed_ms is None:
+        return now
+    return item.first_failed_ms
 
 
 def _value(delivery: Delivery) -> bytes:

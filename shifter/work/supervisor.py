@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Generator
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
-from shifter.telemetry import get_logger
+from shifter.telemetry import Event, Log
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -47,7 +47,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._signals = 0
         self._failed: int | None = None
-        self._log = get_logger("shifter.supervisor")
+        self._log = Log()
 
     def stop(self) -> None:
         """Let all children drain; a second call ends them at once."""
@@ -94,7 +94,7 @@ class Supervisor:
             if loop.time() - started > _HEALTHY_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
             self._log.error(
-                "worker.died", slot=slot, exit_code=code, again_in_s=pause_s
+                Event.PROCESS_ENDED, slot=slot, exit_code=code, again_in_s=pause_s
             )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shifter.model.claim import ClaimUpdate
-from shifter.model.job import JobSpec, OnBlock
+from shifter.model.job import Isolation, JobSpec, OnBlock
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
@@ -24,7 +24,7 @@ from shifter.policy.retry import (
     after_attempt,
 )
 from shifter.ports import Record
-from shifter.wire.dead_letter import ErrorFacts
+from shifter.wire.failure import ErrorFacts
 from shifter.work.item import Item, Refusal, Unreadable
 from shifter.work.successor import dead_letter, next_turn
 
@@ -103,8 +103,7 @@ class Verdicts:
         if item.refusal is not None:
             return self.refused(item, item.refusal, error, at)
         if isinstance(outcome, Interrupted):
-            update = _waiting(item, item.turn, item.attempt, 0)
-            return Step(item, JobState.WAITING, update=update, settles=False)
+            return self._handed_back(item)
         answer = after_attempt(
             self._policy(_spec(item)),
             outcome,
@@ -127,9 +126,7 @@ class Verdicts:
         """Ends in the dead-letter topic."""
         record = dead_letter(entry, refusal, error, now=at.now, worker=self._worker)
         update = _ended(entry, JobState.DEAD) if isinstance(entry, Item) else None
-        return Step(
-            entry, JobState.DEAD, record, update, refusal=refusal, error=error
-        )
+        return Step(entry, JobState.DEAD, record, update, refusal=refusal, error=error)
 
     def postponed(self, item: Item, due_ms: int) -> Step:
         """Goes back to the log until then; nobody ran it, nothing is charged."""
@@ -141,6 +138,17 @@ class Verdicts:
             first_failed_ms=item.first_failed_ms,
         )
         return Step(item, JobState.WAITING, record)
+
+    def _handed_back(self, item: Item) -> Step:
+        """Left unsettled, so that the log hands it to another worker.
+
+        A thread cannot be stopped: its claim is left to run out, since giving it back
+        would let another worker run the job beside it.
+        """
+        update = None
+        if _spec(item).isolation is not Isolation.THREAD:
+            update = _waiting(item, item.turn, item.attempt, 0)
+        return Step(item, JobState.WAITING, update=update, settles=False)
 
     def _end(
         self,
