@@ -179,6 +179,18 @@ def test_an_old_high_lane_gains_nothing():
     assert dict(picks) == {"h": 80, "l": 10}
 
 
+def test_growing_old_does_not_undo_the_price_of_an_earlier_slot():
+    fresh = {"h": (HIGH, PLENTY, 0), "l": (LOW, PLENTY, 0)}
+    aged = {"h": (HIGH, PLENTY, 0), "l": (LOW, PLENTY, 10**6)}
+
+    state, picks = choose(POLICY, FRESH, fresh, 2)
+
+    assert dict(picks) == {"h": 1, "l": 1}
+    assert dict(choose(POLICY, state, aged, 1)[1]) == {"h": 1}
+    assert dict(choose(POLICY, state, aged, 8)[1]) == {"h": 8}
+    assert dict(choose(POLICY, state, aged, 10)[1]) == {"h": 9, "l": 1}
+
+
 @pytest.mark.parametrize("ages_ms", [(700, 0), (0, 700)])
 def test_the_oldest_head_of_a_priority_speaks_for_all_its_lanes(ages_ms):
     backlog = {
