@@ -1,0 +1,209 @@
+"""Looks a deployment over, for ``shifter doctor``: each finding comes with its fix.
+
+Beside `shifter.wiring` the only module that may open adapters. A check that is refused
+a look (a missing right, an old server) is a warning, never a failure of the doctor.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import sqlite3
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, NamedTuple
+
+from shifter import wiring
+from shifter.app import Shifter
+from shifter.config import Settings
+from shifter.config.endpoint import check_kafka, servers
+from shifter.errors import ConfigError, ShifterError
+from shifter.ports import Clock, LogAdmin
+
+OK: Final = "ok"
+WARN: Final = "warn"
+FAIL: Final = "fail"
+
+_MAX_SKEW_MS: Final = 1_000
+_STATE_TIMEOUT_S: Final = 2.0
+_PYTHON: Final = (3, 11)
+# Below 2.15 librdkafka leaks a header list with each full queue and carries old
+# OpenSSL and curl; the floor is a security floor.
+_CONFLUENT: Final = (2, 15)
+# First releases of each line without the Lua and use-after-free holes of 2025 and 2026
+# (CVE-2025-49844, CVE-2026-23479).
+_REDIS_FLOORS: Final = {(7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2, (8, 6): 3}
+# First releases without the WAL-reset bug (SQLite 3.7.0 to 3.51.2).
+_SQLITE_FIXED: Final = {(3, 44): 6, (3, 50): 7, (3, 51): 3}
+_LOOPBACK: Final = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\])(?::[0-9]+)?\Z")
+
+
+class Finding(NamedTuple):
+    """What one check found.
+
+    Attributes:
+        name: What was looked at; a stable word.
+        status: ``ok``, ``warn`` or ``fail``.
+        detail: What was found.
+        fix: What to do about it; empty when nothing.
+    """
+
+    name: str
+    status: str
+    detail: str
+    fix: str = ""
+
+
+def check_versions() -> list[Finding]:
+    """Python, the Kafka client and SQLite of this process."""
+    python = platform.python_version()
+    is_old = sys.version_info[:2] < _PYTHON
+    found = [
+        Finding("python", FAIL, python, "use Python 3.11 or newer")
+        if is_old
+        else Finding("python", OK, python)
+    ]
+    return [*found, _confluent(), _sqlite()]
+
+
+async def check_log(settings: Settings, admin: LogAdmin) -> list[Finding]:
+    """Whether the log answers, and whether the way to it is safe.
+
+    Raises:
+        StoreError: It does not answer, or lets nobody in.
+    """
+    return [Finding("log", OK, await admin.ping()), *_transport(settings)]
+
+
+async def check_topics(app: Shifter, admin: LogAdmin) -> list[Finding]:
+    """Whether the topics of an app are there and as they should be."""
+    specs = wiring.topic_specs(app.settings, app.queues)
+    try:
+        changes = await admin.diff(specs)
+    except ShifterError as error:
+        fix = "grant DESCRIBE and DESCRIBE_CONFIGS on the topics"
+        return [Finding("topics", WARN, f"not known: {error}", fix)]
+    if not changes:
+        return [Finding("topics", OK, f"{len(specs)} topics are as they should be")]
+    return [
+        Finding(
+            "topics",
+            FAIL if change.action == "create" else WARN,
+            f"{change.topic}: {change.detail}",
+            "mend it by hand: shifter never narrows a topic"
+            if change.action == "warn"
+            else "shifter topics apply MODULE:APP",
+        )
+        for change in changes
+    ]
+
+
+async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
+    """Whether the state store answers, keeps what it is given, and tells the time.
+
+    Raises:
+        StoreError: It does not answer, or lets nobody in.
+    """
+    from shifter.adapters.redis.health import read_health  # noqa: PLC0415
+
+    if settings.state_url is None:
+        raise ConfigError("state", None, "set SHIFTER_STATE to redis://host:port/0")
+    asked_ms = clock.epoch_ms()
+    health = await read_health(settings.state_url.reveal(), timeout_s=_STATE_TIMEOUT_S)
+    # Its clock stood at that value some time between question and answer.
+    now_ms = (asked_ms + clock.epoch_ms()) // 2
+    return [
+        Finding("state", OK, f"{health.address}, version {health.version}"),
+        _redis_version(health.version),
+        _redis_role(health.role),
+        _redis_eviction(health.eviction, health.max_memory_bytes),
+        _redis_persistence(health.persistence),
+        _clock(health.epoch_ms - now_ms),
+    ]
+
+
+def _redis_version(text: str) -> Finding:
+    major, minor, patch = (*_numbers(text), 0, 0, 0)[:3]
+    line = (major, minor)
+    floor = _REDIS_FLOORS.get(line)
+    newest = max(_REDIS_FLOORS)
+    if line > newest or (floor is not None and patch >= floor):
+        return Finding("state.version", OK, text)
+    least = ".".join(map(str, (*line, floor))) if floor is not None else "8.6.3"
+    detail = f"{text} has known holes in scripting (CVE-2025-49844 and others)"
+    return Finding("state.version", WARN, detail, f"use {least} or newer")
+
+
+def _redis_role(role: str) -> Finding:
+    if role == "master":
+        return Finding("state.role", OK, role)
+    return Finding("state.role", FAIL, role, "point SHIFTER_STATE at the primary")
+
+
+def _redis_eviction(policy: str, limit_bytes: int) -> Finding:
+    if policy == "noeviction":
+        return Finding("state.eviction", OK, policy)
+    fix = "CONFIG SET maxmemory-policy noeviction"
+    detail = f"{policy}: claims may vanish, and their jobs run twice"
+    if limit_bytes == 0:
+        return Finding("state.eviction", WARN, f"{detail}, once maxmemory is set", fix)
+    return Finding("state.eviction", FAIL, detail, fix)
+
+
+def _redis_persistence(kind: str) -> Finding:
+    if kind in ("aof", "rdb"):
+        return Finding("state.persistence", OK, kind)
+    detail = "not known" if kind == "?" else "none: a restart forgets every claim"
+    return Finding("state.persistence", WARN, detail, "CONFIG SET appendonly yes")
+
+
+def _clock(skew_ms: int) -> Finding:
+    if abs(skew_ms) <= _MAX_SKEW_MS:
+        return Finding("clock", OK, f"{skew_ms} ms from the state store's")
+    detail = f"the state store's clock is {skew_ms} ms ahead of ours"
+    fix = "synchronise both by NTP: due times and deadlines go by these clocks"
+    return Finding("clock", WARN, detail, fix)
+
+
+def _transport(settings: Settings) -> list[Finding]:
+    url = settings.log_url
+    if url is None or not url.reveal().startswith("kafka://"):
+        return []
+    properties = check_kafka("log", url.reveal(), settings.kafka)
+    protocol = "plaintext"
+    if "security.protocol" in properties:
+        protocol = properties["security.protocol"].reveal().lower()
+    hosts = servers(url).split(",")
+    if protocol.endswith("ssl") or all(_LOOPBACK.match(host) for host in hosts):
+        return [Finding("log.transport", OK, protocol)]
+    detail = f"{protocol}: payloads and credentials cross the network in the clear"
+    return [Finding("log.transport", WARN, detail, "security_protocol=SASL_SSL")]
+
+
+def _confluent() -> Finding:
+    try:
+        found = version("confluent-kafka")
+    except PackageNotFoundError:
+        found = "not installed"
+    if _numbers(found)[:2] >= _CONFLUENT:
+        return Finding("kafka_client", OK, f"confluent-kafka {found}")
+    floor = ".".join(map(str, _CONFLUENT))
+    fix = f"pip install 'confluent-kafka>={floor}'"
+    return Finding("kafka_client", FAIL, f"confluent-kafka {found}", fix)
+
+
+def _sqlite() -> Finding:
+    found = sqlite3.sqlite_version
+    line = sqlite3.sqlite_version_info[:2]
+    fixed = _SQLITE_FIXED.get(line)
+    is_sound = line > max(_SQLITE_FIXED) or (
+        fixed is not None and sqlite3.sqlite_version_info[2] >= fixed
+    )
+    # Nothing is kept in SQLite yet, so a bad version is worth a line, not a warning.
+    verdict = "" if is_sound else ", has the WAL-reset bug (fixed in 3.51.3)"
+    return Finding("sqlite", OK, f"{found}{verdict}; not used by Kafka and Redis")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    match = re.match(r"[0-9]+(?:\.[0-9]+)*", text)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -1,0 +1,24 @@
+"""The command ``shifter``: data to stdout, progress and logs to stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: Without the program's name; by default the process's.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if tokens in (["version"], ["--version"]):
+        # Asked by scripts and health checks: the parser would double its price.
+        from shifter.cli.version import version  # noqa: PLC0415
+
+        version()
+        return 0
+    from shifter.cli.entry import run  # noqa: PLC0415
+
+    return run(tokens)

@@ -1,0 +1,75 @@
+"""An overview as rows of text, the same for a terminal, a pipe and the live view."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from shifter.cli.overview import Overview
+
+LANES: Final = (
+    *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
+)
+WORKERS: Final = ("worker", "host", "pid", "slots", "running")
+
+
+def lane_cells(overview: Overview) -> list[tuple[object, ...]]:
+    """Lanes as rows of text, in the order of the headings."""
+    return [
+        (
+            lane.queue,
+            lane.priority,
+            lane.waiting,
+            lane.delayed,
+            lane.running,
+            age_text(lane.oldest_age_s),
+            None if lane.rate_per_s is None else f"{lane.rate_per_s:.1f}/s",
+            age_text(lane.eta_s),
+        )
+        for lane in overview.lanes
+    ]
+
+
+def worker_cells(overview: Overview) -> list[tuple[object, ...]]:
+    """Workers as rows of text, in the order of the headings."""
+    return [
+        (
+            worker.worker_id,
+            worker.host,
+            worker.pid,
+            worker.concurrency,
+            sum(worker.running.values()),
+        )
+        for worker in overview.workers
+    ]
+
+
+def age_text(seconds: float | None) -> str | None:
+    """A span for eyes: the two units that matter.
+
+    >>> age_text(3.21), age_text(61.0), age_text(90_061.0), age_text(None)
+    ('3.2s', '1m1s', '1d1h', None)
+    """
+    if seconds is None:
+        return None
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
+
+
+def instant_text(epoch_ms: int) -> str:
+    """An instant for eyes, in UTC.
+
+    >>> instant_text(0), instant_text(10**18)
+    ('1970-01-01T00:00:00Z', '1000000000000000000 ms')
+    """
+    try:
+        instant = datetime.fromtimestamp(epoch_ms / 1_000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{epoch_ms} ms"
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,84 @@
+"""``shifter job show|cancel``."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+from shifter.app import Shifter
+from shifter.cli.output import write_json, write_table
+from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.session import InSession, Session, need_state
+from shifter.model.state import JobState, JobStatus
+
+
+def show(id_: str, /, *, json: bool = False, session: InSession) -> None:
+    """Show a job's state.
+
+    Args:
+        id_: The job's id, a UUID.
+        json: One JSON object.
+        session: This command line.
+    """
+    job_id = _job_id(id_)
+    status = asyncio.run(_app(session).status(job_id))
+    if status is None:
+        raise ProblemError(
+            Problem(
+                "unknown_job",
+                f"nothing is known of job {job_id}",
+                "it was not started yet, or its state is forgotten",
+                "see waiting jobs with: shifter status; keep states longer with "
+                "@app.job(keep_status=…)",
+                Exit.FAILURE,
+            )
+        )
+    _write(status, as_json=json)
+
+
+def cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
+    """Ask that a job not run, or not run again.
+
+    Args:
+        id_: The job's id, a UUID.
+        json: One JSON object.
+        session: This command line.
+    """
+    job_id = _job_id(id_)
+    status = asyncio.run(_app(session).cancel(job_id))
+    if status.state.is_terminal and status.state is not JobState.CANCELLED:
+        raise ProblemError(
+            Problem(
+                "too_late",
+                f"job {job_id} cannot be cancelled",
+                f"it has ended as {status.state.value!r}",
+                f"see: shifter job show {job_id}",
+                Exit.FAILURE,
+            )
+        )
+    _write(status, as_json=json)
+
+
+def _app(session: Session) -> Shifter:
+    settings = need_state(session.settings())
+    return Shifter(settings.namespace, settings=settings)
+
+
+def _job_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise usage(
+            "ID is not a job's id",
+            f"it is {text!r}",
+            "use the UUID that submit printed",
+        ) from None
+
+
+def _write(status: JobStatus, *, as_json: bool) -> None:
+    facts: dict[str, Any] = {**status._asdict(), "state": status.state.value}
+    if as_json:
+        write_json(facts)
+    else:
+        write_table(tuple(facts), [tuple(facts.values())], empty="")

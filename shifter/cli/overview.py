@@ -1,0 +1,166 @@
+"""The state of a namespace at one moment: what ``shifter status --json`` prints.
+
+The field names are a published contract (design, section 13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from shifter import wiring
+from shifter.cli.output import note
+from shifter.config import Settings
+from shifter.errors import StoreError
+from shifter.model.lane import Lane, dead_letter_topic, parse_lane
+from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
+
+
+class LaneRow(msgspec.Struct, frozen=True):
+    """One lane.
+
+    Attributes:
+        queue: Queue name.
+        priority: ``CRITICAL`` … ``LOW``.
+        waiting: Records appended and not settled.
+        delayed: Records that wait for their due time; ``None`` when not counted.
+        running: Attempts running now; ``None`` when the state store is away.
+        oldest_age_s: Seconds the oldest waiting record has waited.
+        rate_per_s: Jobs ended a second; ``None`` when the state store is away.
+        eta_s: Seconds until the lane is empty at that rate; ``None`` when not known.
+    """
+
+    queue: str
+    priority: str
+    waiting: int
+    delayed: int | None
+    running: int | None
+    oldest_age_s: float | None
+    rate_per_s: float | None
+    eta_s: float | None
+
+
+class DeadLetterRow(msgspec.Struct, frozen=True):
+    """How many dead letters a queue has."""
+
+    queue: str
+    count: int
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """Everything ``shifter status`` knows.
+
+    Attributes:
+        as_of_ms: When it was read, epoch milliseconds.
+        lanes: By queue, then most urgent first.
+        dead_letters: By queue.
+        circuits: Empty until circuits are shared.
+        budgets: Empty until budgets are shared.
+        workers: Live worker processes.
+    """
+
+    as_of_ms: int
+    lanes: list[LaneRow]
+    dead_letters: list[DeadLetterRow]
+    circuits: list[str]
+    budgets: list[str]
+    workers: list[WorkerReport]
+
+
+class Sources(NamedTuple):
+    """Where an overview is read from; ``presence`` is ``None`` without a store."""
+
+    namespace: str
+    admin: LogAdmin
+    presence: PresenceStore | None
+    clock: Clock
+
+
+@contextlib.asynccontextmanager
+async def open_sources(settings: Settings, clock: Clock) -> AsyncGenerator[Sources]:
+    """Open the log's and the state store's readers, and close them at the end."""
+    admin = wiring.open_admin(settings)
+    presence = None
+    if settings.state_url is not None:
+        presence = wiring.open_presence(settings)
+    try:
+        yield Sources(settings.namespace, admin, presence, clock)
+    finally:
+        await admin.close()
+
+
+async def read_overview(sources: Sources) -> Overview:
+    """Read everything once.
+
+    A state store that is away costs its columns, not the answer.
+
+    Raises:
+        StoreError: The log does not answer.
+    """
+    topics = await sources.admin.topics()
+    lanes = _lanes(sources.namespace, topics)
+    depths = await sources.admin.depths([lane.name for lane in lanes])
+    workers = await _workers(sources.presence)
+    now_ms = sources.clock.epoch_ms()
+    return Overview(
+        as_of_ms=now_ms,
+        lanes=[
+            _row(lane, depth, workers, now_ms)
+            for lane, depth in zip(lanes, depths, strict=True)
+        ],
+        dead_letters=[
+            DeadLetterRow(queue, await sources.admin.count(topic))
+            for queue, topic in _dead_letter_topics(sources.namespace, topics)
+        ],
+        circuits=[],
+        budgets=[],
+        workers=workers or [],
+    )
+
+
+def _lanes(namespace: str, topics: Sequence[str]) -> list[Lane]:
+    lanes = [lane for topic in topics if (lane := parse_lane(topic)) is not None]
+    own = [lane for lane in lanes if lane.namespace == namespace]
+    return sorted(own, key=lambda lane: (lane.queue, -lane.priority.rank))
+
+
+def _dead_letter_topics(namespace: str, topics: Sequence[str]) -> list[tuple[str, str]]:
+    queues = [topic.split(".")[1] for topic in topics if topic.count(".") == 2]
+    known = set(topics)
+    named = [(queue, dead_letter_topic(namespace, queue)) for queue in set(queues)]
+    return sorted(pair for pair in named if pair[1] in known)
+
+
+async def _workers(presence: PresenceStore | None) -> list[WorkerReport] | None:
+    if presence is None:
+        return None
+    try:
+        return await presence.workers()
+    except StoreError as error:
+        note(f"warning: workers are not shown: {error}")
+        return None
+
+
+def _row(
+    lane: Lane, depth: LaneDepth, workers: list[WorkerReport] | None, now_ms: int
+) -> LaneRow:
+    running = rate_per_s = None
+    if workers is not None:
+        running = sum(worker.running.get(lane.name, 0) for worker in workers)
+        rate_per_s = sum(worker.rate_per_s.get(lane.name, 0.0) for worker in workers)
+    oldest_age_s = None
+    if depth.oldest_ms is not None:
+        oldest_age_s = max(0.0, (now_ms - depth.oldest_ms) / 1_000)
+    return LaneRow(
+        queue=lane.queue,
+        priority=lane.priority.value,
+        waiting=depth.waiting,
+        delayed=depth.delayed,
+        running=running,
+        oldest_age_s=oldest_age_s,
+        rate_per_s=None if rate_per_s is None else round(rate_per_s, 3),
+        eta_s=round(depth.waiting / rate_per_s, 1) if rate_per_s else None,
+    )

@@ -1,0 +1,159 @@
+"""What went wrong, in three lines and one exit code.
+
+An error says what, why and how to fix it, and never with a traceback for a user's
+mistake. With ``--json`` the same facts stand on stdout as
+``{"error": {"kind", "what", "why", "fix", "exit_code"}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from shifter.errors import (
+    ConfigError,
+    DecodeError,
+    OutcomeUnknownError,
+    PayloadError,
+    ShifterError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+
+class Exit(IntEnum):
+    """Exit codes, after sysexits.h where it has one."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    PARTIAL = 3
+    DATA = 65
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    CANNOT_CREATE = 73
+    OUTPUT = 74
+    TRY_LATER = 75
+    NO_PERMISSION = 77
+    CONFIG = 78
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+class Problem(NamedTuple):
+    """One error as it is shown.
+
+    Attributes:
+        kind: A stable word for scripts.
+        what: What did not work.
+        why: The reason, with the value at fault.
+        fix: What to do about it.
+        exit_code: How the command ends.
+    """
+
+    kind: str
+    what: str
+    why: str
+    fix: str
+    exit_code: Exit
+
+    def as_json(self) -> dict[str, Any]:
+        """The error object of ``--json``."""
+        return {"error": self._asdict()}
+
+
+class ProblemError(ShifterError):
+    """Ends a command with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(f"{problem.what}: {problem.why}")
+
+
+def usage(what: str, why: str, fix: str) -> ProblemError:
+    """The command line itself is wrong."""
+    return ProblemError(Problem("usage", what, why, fix, Exit.USAGE))
+
+
+def explain(error: BaseException) -> Problem | None:
+    """The problem behind an exception; ``None`` for a fault of ours."""
+    if isinstance(error, ProblemError):
+        return error.problem
+    for kind, explainer in _EXPLAINERS:
+        if isinstance(error, kind):
+            return explainer(error)
+    return None
+
+
+def _payload(error: PayloadError) -> Problem:
+    fix = f"compare with the signature of job {error.job!r}"
+    return Problem(
+        "data", "the job's arguments do not fit", error.detail, fix, Exit.DATA
+    )
+
+
+def _record(error: DecodeError) -> Problem:
+    what = "a record cannot be read"
+    fix = "look at it with: shifter dlt show TOPIC PARTITION/OFFSET"
+    return Problem("data", what, str(error), fix, Exit.DATA)
+
+
+def _unknown_outcome(error: OutcomeUnknownError) -> Problem:
+    return Problem(
+        "unknown_outcome",
+        f"nobody knows whether job {error.job_id} was written",
+        f"{error.detail} (waited {error.waited_s:.1f} s)",
+        "submit it again with an --idempotency-key: it then takes effect once",
+        Exit.TRY_LATER,
+    )
+
+
+def _other(error: ShifterError) -> Problem:
+    fix = "see: shifter doctor"
+    return Problem("failure", "the command failed", str(error), fix, Exit.FAILURE)
+
+
+def _config(error: ConfigError) -> Problem:
+    value = "it is not set" if error.value is None else f"it is {error.value!r}"
+    what = f"{error.field} cannot be used"
+    if _is_argument(error.field):
+        return Problem("usage", what, value, error.want, Exit.USAGE)
+    return Problem("config", what, value, error.want, Exit.CONFIG)
+
+
+# Fields of `ConfigError` that name an argument of a command, not a setting.
+_ARGUMENTS: Final = frozenset(
+    {
+        *("MODULE:APP", "job", "delay", "due_at", "deadline", "priority", "key"),
+        *("idempotency_key", "job_id"),
+    }
+)
+
+
+def _is_argument(field: str) -> bool:
+    return field.startswith("--") or field in _ARGUMENTS
+
+
+def _unavailable(error: StoreUnavailableError) -> Problem:
+    what = f"{error.store} did not answer {error.op}"
+    fix = "check that it runs and that the URL is right: shifter doctor"
+    return Problem("unavailable", what, error.detail, fix, Exit.UNAVAILABLE)
+
+
+def _refused(error: StoreRefusedError) -> Problem:
+    what = f"{error.store} refused {error.op}"
+    fix = "check rights and topics: shifter doctor, shifter topics diff MODULE:APP"
+    return Problem("refused", what, error.detail, fix, Exit.NO_PERMISSION)
+
+
+# The first that fits explains, so the root of all comes last.
+_EXPLAINERS: Final[tuple[tuple[type[BaseException], Callable[[Any], Problem]], ...]] = (
+    (ConfigError, _config),
+    (StoreUnavailableError, _unavailable),
+    (StoreRefusedError, _refused),
+    (PayloadError, _payload),
+    (DecodeError, _record),
+    (OutcomeUnknownError, _unknown_outcome),
+    (ShifterError, _other),
+)

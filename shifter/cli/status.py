@@ -1,0 +1,62 @@
+"""``shifter status``: what waits, how long, and how fast it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import msgspec
+
+from shifter.adapters.system import SystemClock
+from shifter.cli.columns import LANES, WORKERS, lane_cells, worker_cells
+from shifter.cli.output import is_terminal, write_json, write_line, write_table
+from shifter.cli.overview import Overview, Sources, open_sources, read_overview
+from shifter.cli.session import InSession, need_log
+from shifter.config import Settings
+
+_REFRESH_S = 1.0
+
+
+def status(*, watch: bool = False, json: bool = False, session: InSession) -> None:
+    """Show lanes, dead letters and workers of a namespace.
+
+    Args:
+        watch: Show it again every second until Ctrl-C.
+        json: One JSON object, one a line with --watch.
+        session: This command line.
+    """
+    settings = need_log(session.settings())
+    asyncio.run(_status(settings, watch=watch, as_json=json))
+
+
+async def _status(settings: Settings, *, watch: bool, as_json: bool) -> None:
+    async with open_sources(settings, SystemClock()) as sources:
+        if not watch:
+            _print(await read_overview(sources), as_json=as_json)
+        elif as_json or not is_terminal(sys.stdout):
+            await _repeat(sources, as_json=as_json)
+        else:
+            from shifter.cli.live import watch_live  # noqa: PLC0415  # rich: 80 ms
+
+            await watch_live(sources, _REFRESH_S)
+
+
+async def _repeat(sources: Sources, *, as_json: bool) -> None:
+    while True:
+        _print(await read_overview(sources), as_json=as_json)
+        sys.stdout.flush()
+        await sources.clock.sleep(_REFRESH_S)
+
+
+def _print(overview: Overview, *, as_json: bool) -> None:
+    if as_json:
+        write_json(msgspec.to_builtins(overview))
+        return
+    write_table(LANES, lane_cells(overview), empty="no lanes: shifter topics apply")
+    if overview.dead_letters:
+        write_line()
+        rows = [(row.queue, row.count) for row in overview.dead_letters]
+        write_table(("queue", "dead letters"), rows, empty="")
+    if overview.workers:
+        write_line()
+        write_table(WORKERS, worker_cells(overview), empty="")

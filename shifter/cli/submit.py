@@ -1,0 +1,120 @@
+"""``shifter submit``: hand over one job, as the service would."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from shifter.app import Shifter
+from shifter.cli.output import write_json, write_line
+from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.session import InSession, need_log
+from shifter.model.answer import Shed
+from shifter.model.priority import Priority
+from shifter.model.reason import Reason
+
+_EXAMPLE: Final = """--json '{"order_id": 7}'"""
+
+
+def submit(  # noqa: PLR0913  # one parameter an option
+    target: str,
+    job: str,
+    /,
+    *,
+    json: str = "{}",
+    priority: Priority | None = None,
+    delay: str | None = None,
+    due_at: str | None = None,
+    deadline: str | None = None,
+    key: str | None = None,
+    idempotency_key: str | None = None,
+    format: Literal["text", "json"] = "text",  # noqa: A002  # the option's name
+    session: InSession,
+) -> None:
+    """Submit one job and print its id once it is durable.
+
+    Args:
+        target: MODULE:APP, such as shop.jobs:app.
+        job: The job's name.
+        json: Its arguments by name, as one JSON object.
+        priority: Instead of the job's own.
+        delay: Not before this much later, such as 5m.
+        due_at: Not before this instant, such as 2030-01-31T08:00:00Z.
+        deadline: After this long it is not started any more, such as 6h.
+        key: Jobs of one key run one after another.
+        idempotency_key: Jobs of one type and key take effect once.
+        format: text prints the id; json an object with id, lane and reason.
+        session: This command line.
+    """
+    app = session.app(target)
+    need_log(app.settings)
+    options: dict[str, Any] = {
+        "priority": priority,
+        "delay": delay,
+        "due_at": _instant(due_at),
+        "deadline": deadline,
+        "key": key,
+        "idempotency_key": idempotency_key,
+    }
+    _submit(app, job, _arguments(json), options, as_json=format == "json")
+
+
+def _submit(
+    app: Shifter,
+    name: str,
+    arguments: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    call = app.find_job(name).options(**options)
+    with app:
+        answer = call.defer_sync(**arguments)
+    if isinstance(answer, Shed):
+        raise ProblemError(_refusal(answer))
+    if as_json:
+        lane, reason = answer.lane, answer.reason.value
+        write_json({"job_id": answer.job_id, "lane": lane, "reason": reason})
+    else:
+        write_line(answer.job_id)
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise _not_an_object(str(error)) from None
+    if not isinstance(found, dict):
+        raise _not_an_object(f"it is a {type(found).__name__}")
+    return found
+
+
+def _not_an_object(why: str) -> ProblemError:
+    what = "--json is not a JSON object"
+    return ProblemError(Problem("data", what, why, f"use {_EXAMPLE}", Exit.DATA))
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        fix = "use ISO 8601 with a time zone, such as 2030-01-31T08:00:00Z"
+        raise usage("--due-at is not an instant", f"it is {text!r}", fix) from None
+
+
+def _refusal(answer: Shed) -> Problem:
+    why = answer.reason.value
+    if answer.detail:
+        why = f"{why}: {answer.detail}"
+    fix, code = "see: shifter doctor", Exit.NO_PERMISSION
+    if answer.retry_after_s is not None:
+        fix, code = f"try again in {answer.retry_after_s:g} s", Exit.TRY_LATER
+    elif answer.reason is Reason.TOO_LARGE:
+        fix, code = "send a reference instead of the data itself", Exit.DATA
+    elif answer.reason is Reason.EXPIRED:
+        fix, code = "give it a later deadline or a shorter delay", Exit.DATA
+    return Problem("shed", "the job was refused, nothing was written", why, fix, code)

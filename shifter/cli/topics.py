@@ -1,0 +1,86 @@
+"""``shifter topics plan|apply|diff``: make what an app needs, delete nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from shifter import wiring
+from shifter.app import Shifter
+from shifter.cli.output import note, write_json, write_table
+from shifter.cli.problem import Exit
+from shifter.cli.session import InSession, need_log
+from shifter.ports import LogAdmin, TopicChange, TopicSpec
+
+_COLUMNS = ("topic", "action", "detail")
+
+
+def plan(target: str, /, *, json: bool = False, session: InSession) -> None:
+    """Show every topic an app needs, and what `apply` would do to it.
+
+    Args:
+        target: MODULE:APP, such as shop.jobs:app.
+        json: A JSON list of topic, action and detail.
+        session: This command line.
+    """
+    specs, changes = asyncio.run(_look(session.app(target), apply=False))
+    touched = {change.topic for change in changes}
+    kept = [_kept(spec) for spec in specs if spec.name not in touched]
+    _write(sorted([*changes, *kept]), as_json=json)
+
+
+def apply(target: str, /, *, json: bool = False, session: InSession) -> int:
+    """Make and widen topics; ends with 3 if something needs a person.
+
+    Args:
+        target: MODULE:APP, such as shop.jobs:app.
+        json: A JSON list of topic, action and detail.
+        session: This command line.
+    """
+    _, changes = asyncio.run(_look(session.app(target), apply=True))
+    _write(changes, as_json=json)
+    needs_person = any(change.action == "warn" for change in changes)
+    return Exit.PARTIAL if needs_person else Exit.OK
+
+
+def diff(target: str, /, *, json: bool = False, session: InSession) -> int:
+    """Show differences only; ends with 1 if there are any.
+
+    Args:
+        target: MODULE:APP, such as shop.jobs:app.
+        json: A JSON list of topic, action and detail.
+        session: This command line.
+    """
+    _, changes = asyncio.run(_look(session.app(target), apply=False))
+    _write(changes, as_json=json)
+    return Exit.FAILURE if changes else Exit.OK
+
+
+async def _look(
+    app: Shifter, *, apply: bool
+) -> tuple[list[TopicSpec], list[TopicChange]]:
+    settings = need_log(app.settings)
+    specs = wiring.topic_specs(settings, app.queues)
+    admin: LogAdmin = wiring.open_admin(settings)
+    try:
+        change = admin.apply if apply else admin.diff
+        return specs, await change(specs)
+    finally:
+        await admin.close()
+
+
+def _kept(spec: TopicSpec) -> TopicChange:
+    return TopicChange(spec.name, "keep", f"{spec.partitions} partitions or more")
+
+
+def _write(changes: Sequence[TopicChange], *, as_json: bool) -> None:
+    if as_json:
+        found: list[dict[str, Any]] = [change._asdict() for change in changes]
+        write_json(found)
+        return
+    write_table(_COLUMNS, changes, empty="every topic is as it should be")
+    if not changes:
+        return
+    if any(change.action == "warn" for change in changes):
+        note("'warn' is left to a person: shifter never narrows or deletes a topic")

@@ -1,0 +1,131 @@
+"""``shifter work``: run workers until a signal, or until nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from shifter import wiring
+from shifter.adapters.system import SystemClock
+from shifter.app import Shifter
+from shifter.cli.problem import Exit, Problem, ProblemError
+from shifter.cli.progress import BurstProgress
+from shifter.cli.session import InSession, need_log, need_state
+from shifter.cli.waiting import until_up
+from shifter.config import Settings
+from shifter.config.options import OPTIONS
+from shifter.launch import drained, supervise
+from shifter.model.duration import duration_ms
+from shifter.model.priority import Priority
+from shifter.ports import Clock, LaneDepth, LogAdmin
+from shifter.telemetry import configure_logging
+from shifter.work.options import WorkOptions
+
+
+def work(  # noqa: PLR0913  # one parameter an option
+    target: str,
+    /,
+    *,
+    processes: int | None = None,
+    concurrency: int | None = None,
+    queue: list[str] | None = None,
+    priority: list[Priority] | None = None,
+    burst: bool = False,
+    wait: str = "0s",
+    session: InSession,
+) -> int:
+    """Run workers for an app.
+
+    Args:
+        target: MODULE:APP, such as shop.jobs:app.
+        processes: Worker processes.
+        concurrency: Jobs running at once in each process.
+        queue: Serve this queue only; may be repeated.
+        priority: Serve this priority only; may be repeated.
+        burst: End when nothing served is waiting, delayed or running.
+        wait: How long to wait for log and state store at the start, such as 60s.
+        session: This command line.
+    """
+    wait_s = duration_ms("--wait", wait) / 1_000
+    app = session.app(target)
+    settings = need_state(need_log(app.settings))
+    options = WorkOptions(
+        target=target,
+        processes=_checked("processes", processes, settings.processes),
+        concurrency=_checked("concurrency", concurrency, settings.concurrency),
+        queues=tuple(queue or ()),
+        priorities=tuple(priority or ()),
+        burst=burst,
+        wait_s=wait_s,
+    )
+    topics = list(wiring.lanes_served(app.namespace, app.queues, options))
+    if not topics:
+        raise _nothing_to_do(app)
+    configure_logging(settings.log_level, settings.log_format)
+    return asyncio.run(_work(settings, options, topics))
+
+
+async def _work(settings: Settings, options: WorkOptions, topics: list[str]) -> int:
+    clock = SystemClock()
+    admin = wiring.open_admin(settings)
+    try:
+        await until_up(settings, admin, clock, wait_s=options.wait_s)
+        await _check_topics(admin, topics, options.target)
+        return await _supervise(settings, options, admin, topics, clock)
+    finally:
+        await admin.close()
+
+
+async def _supervise(
+    settings: Settings,
+    options: WorkOptions,
+    admin: LogAdmin,
+    topics: list[str],
+    clock: Clock,
+) -> int:
+    drain_timeout_s = settings.drain_timeout_ms / 1_000
+    if not options.burst:
+        return await supervise(options, drain_timeout_s=drain_timeout_s, until=None)
+    depths: list[LaneDepth] = []
+    progress = BurstProgress(depths, clock, sys.stderr)
+    async with asyncio.TaskGroup() as group:
+        drawing = group.create_task(progress.run())
+        until = drained(admin, topics, depths=depths)
+        code = await supervise(options, drain_timeout_s=drain_timeout_s, until=until)
+        drawing.cancel()
+    return code
+
+
+async def _check_topics(admin: LogAdmin, topics: list[str], target: str) -> None:
+    missing = sorted(set(topics) - set(await admin.topics()))
+    if missing:
+        raise ProblemError(
+            Problem(
+                "missing_topics",
+                f"{len(missing)} topics of {target} do not exist, or are hidden",
+                ", ".join(missing),
+                f"shifter topics apply {target}",
+                Exit.CONFIG,
+            )
+        )
+
+
+def _checked(name: str, given: int | None, default: int) -> int:
+    if given is None:
+        return default
+    for option in OPTIONS:
+        if option.name == name:
+            option.check(f"--{name}", given)
+    return given
+
+
+def _nothing_to_do(app: Shifter) -> ProblemError:
+    return ProblemError(
+        Problem(
+            "app",
+            f"app {app.namespace!r} has nothing to work on",
+            "no job is registered in it",
+            "declare one with @app.job, in a module that MODULE:APP imports",
+            Exit.CONFIG,
+        )
+    )
