@@ -60,7 +60,9 @@ def publish(findings: list[Finding], path: Path) -> None:
     """Print the table and write the file."""
     table = Table(title="shifter against raw clients, this run")
     for column in ("what", "value", "unit", "against", "its value", "ratio", "target"):
-        table.add_column(column, justify="left" if column in ("what", "unit", "against") else "right")
+        table.add_column(
+            column, justify="left" if column in ("what", "unit", "against") else "right"
+        )
     table.add_column("met")
     for finding in findings:
         sign = "≤" if finding.at_most else "≥"

@@ -1,0 +1,60 @@
+"""An hour of two real services, played through two worker processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.kafka import KafkaCluster
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+
+
+@pytest.fixture
+def environment(kafka: KafkaCluster, redis_url: str, namespace: str) -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "SHIFTER_LOG": kafka.url,
+        "SHIFTER_STATE": redis_url,
+        "SHIFTER_NAMESPACE": namespace,
+    }
+
+
+@pytest.mark.timeout(240)
+def test_whole_trace_is_done_exactly_once_by_two_processes(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "examples.inference.play"]
+    sizes = ["--speedup", "90", "--slots", "32", "--processes", "2"]
+
+    played = subprocess.run(
+        [*command, *sizes, "--json", "--out", str(tmp_path)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+    assert played.returncode == 0, played.stderr + log_of(tmp_path)
+    report: dict[str, Any] = json.loads(played.stdout)
+    assert report["requests"] == report["accepted"] == report["done"] == 28_185
+    assert (report["lost"], report["doubled"], report["refused"]) == (0, 0, {})
+    assert report["unknown_ids"] == 0
+    outcomes = {p: row["outcomes"] for p, row in report["priorities"].items()}
+    assert outcomes == {"HIGH": {"done": 19_366}, "LOW": {"done": 8_819}}
+    assert len(list(tmp_path.glob("worker-*.jsonl"))) == 2
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def log_of(folder: Path) -> str:
+    log = folder / "workers.log"
+    return log.read_text()[-4_000:] if log.exists() else "no workers.log"
