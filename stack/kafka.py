@@ -97,7 +97,9 @@ class KafkaCluster:
         security: Security | None = None,
     ) -> None:
         self._temporary = folder is None
-        self.folder = Path(tempfile.mkdtemp(prefix="kafka-")) if folder is None else folder
+        self.folder = (
+            Path(tempfile.mkdtemp(prefix="kafka-")) if folder is None else folder
+        )
         self._attached, self._fast, self._security = attached, fast, security
         self.cluster_id = _new_cluster_id()
         self._nodes = [

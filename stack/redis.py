@@ -32,7 +32,9 @@ class RedisServer:
         user: tuple[str, str] | None = None,
     ) -> None:
         self._temporary = folder is None
-        self.folder = Path(tempfile.mkdtemp(prefix="redis-")) if folder is None else folder
+        self.folder = (
+            Path(tempfile.mkdtemp(prefix="redis-")) if folder is None else folder
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self._attached, self._certificates, self._user = attached, certificates, user
@@ -76,7 +78,9 @@ class RedisServer:
         if self._user is not None:
             name, password = self._user
             acl = self.folder / "users.acl"
-            acl.write_text(f"user default off\nuser {name} on >{password} ~* &* +@all\n")
+            acl.write_text(
+                f"user default off\nuser {name} on >{password} ~* &* +@all\n"
+            )
             options += ["--aclfile", str(acl)]
         return options
 

@@ -27,7 +27,10 @@ def make_certificates(folder: Path, *, name: str = "test-ca") -> Certificates:
     """Make an authority and a server certificate, valid for 30 days."""
     folder.mkdir(parents=True, exist_ok=True)
     files = Certificates(
-        *(folder / part for part in ("ca.crt", "server.crt", "server.key", "server.pem"))
+        *(
+            folder / part
+            for part in ("ca.crt", "server.crt", "server.key", "server.pem")
+        )
     )
     ca_key, request = folder / "ca.key", folder / "server.csr"
     extension = folder / "server.ext"

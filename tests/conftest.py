@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import HealthCheck, settings
+
 from stack.install import Missing
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
