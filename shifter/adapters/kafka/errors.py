@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -160,7 +160,7 @@ def store_error(
 
 
 def make_client(
-    kind: Callable[[dict[str, Property]], _Client], config: dict[str, Property]
+    kind: Callable[[dict[str, Any]], _Client], config: dict[str, Property]
 ) -> _Client:
     """Construct a client.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -132,16 +133,16 @@ class One:
 class Batch:
     """Many records that one caller awaits.
 
-    The poll thread counts reports, the caller counts what it sent. Whoever makes the
-    two equal says so; where both do, saying it twice is harmless.
+    Reports come from any thread that polls; the caller counts what it sent. Whoever
+    finds the two equal says so; where both do, saying it twice is harmless.
     """
 
     __slots__ = (
         "_errors",
         "_is_reported",
         "_last",
+        "_number",
         "_refused",
-        "_reported",
         "_sent",
         "_tell",
     )
@@ -150,17 +151,17 @@ class Batch:
         self._is_reported = bytearray(size)
         self._errors: dict[int, KafkaError] = {}
         self._refused: dict[int, Refused] = {}
-        self._reported = 0
+        # `next` of a counter is one step also between threads; `+= 1` is not.
+        self._number = itertools.count(1)
         self._sent: int | None = None
         self._tell, self._last = tell, last
 
     def report(self, index: int, error: KafkaError | None, _: object) -> None:
-        """The delivery report of record ``index``; called on the poll thread."""
+        """The delivery report of record ``index``; called by who polls."""
         if error is not None:
             self._errors[index] = error
         self._is_reported[index] = 1
-        self._reported += 1
-        if self._reported == self._sent:
+        if next(self._number) == self._sent:
             self._tell()
 
     def refuse(self, index: int, refused: Refused) -> None:
@@ -172,14 +173,16 @@ class Batch:
 
         Called once, when all records were sent or refused.
         """
+        # In this order, so that the last report finds `_sent` or is counted here.
         self._sent = len(self._is_reported) - len(self._refused)
-        return self._reported != self._sent
+        return self._is_reported.count(1) != self._sent
 
     def answers(self, detail: str) -> list[AppendAnswer]:
         """What is known of each record; ``detail`` where that is nothing."""
-        if self._reported == len(self._is_reported) and not self._errors:
-            return [APPENDED] * self._reported
-        return [self._answer(index, detail) for index in range(len(self._is_reported))]
+        size = len(self._is_reported)
+        if not self._errors and self._is_reported.count(1) == size:
+            return [APPENDED] * size
+        return [self._answer(index, detail) for index in range(size)]
 
     def _answer(self, index: int, detail: str) -> AppendAnswer:
         refused = self._refused.get(index)

@@ -1,0 +1,147 @@
+"""Looking after the log on Kafka: what waits, what is kept, what the topics are like.
+
+librdkafka's calls block, so each runs on a thread of its own while the loop goes on;
+one at a time, since they share a client and a reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final, TypeVar
+
+from confluent_kafka.admin import AdminClient
+
+from shifter.adapters.kafka.depth import DepthGauge
+from shifter.adapters.kafka.errors import LastError, make_client
+from shifter.adapters.kafka.probe import probe
+from shifter.adapters.kafka.reader import Reader, delivery
+from shifter.adapters.kafka.topics import TopicKeeper
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.system import SystemClock
+from shifter.ports import Clock, Delivery, LaneDepth, TopicChange, TopicSpec
+
+_Answer = TypeVar("_Answer")
+_PROBE_S: Final = 5.0
+
+
+class KafkaLogAdmin:
+    """`shifter.ports.LogAdmin` on Kafka.
+
+    Args:
+        config: The cluster.
+        namespace: Whose delay topics are counted.
+        group: The workers' group, ``<namespace>.workers`` unless given; the group of a
+            lane is this with the lane's priority behind a dot.
+        clock: For time limits.
+
+    Raises:
+        ConfigError: librdkafka refuses a property.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        namespace: str,
+        group: str | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._reader_group = KafkaConfig.group(namespace, "admin")
+        last = LastError()
+        client = make_client(AdminClient, {**config.admin_config(), "error_cb": last})
+        self._keeper = TopicKeeper(client, last, self._clock)
+        self._gauge = DepthGauge(
+            client,
+            lambda: Reader(config, self._reader_group, self._clock),
+            namespace=namespace,
+            group=KafkaConfig.group(namespace, "workers") if group is None else group,
+            clock=self._clock,
+            last=last,
+        )
+        self._turn = asyncio.Lock()
+
+    async def _call(self, function: Callable[..., _Answer], *args: object) -> _Answer:
+        async with self._turn:
+            return await asyncio.to_thread(function, *args)
+
+    async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
+        """What waits on each lane, in the order asked; 0 for a topic not there.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        return await self._call(self._gauge.measure, topics)
+
+    async def count(self, topic: str) -> int:
+        """Records kept in a topic; 0 for a topic not there.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        spans = await self._call(self._gauge.spans, [topic])
+        return sum(span.end - span.first for span in spans.values())
+
+    async def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """What `apply` would change.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        return await self._call(self._keeper.diff, specs)
+
+    async def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """Create and widen topics; returns what was done, warnings among it.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: A step failed; the next `apply`
+                goes on from there.
+        """
+        return await self._call(self._keeper.apply, specs)
+
+    async def topics(self) -> list[str]:
+        """Names of all visible topics but Kafka's own, ascending.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        metadata = await self._call(self._keeper.metadata)
+        return sorted(name for name in metadata.topics if not name.startswith("__"))
+
+    async def scan(self, topic: str) -> AsyncGenerator[list[Delivery]]:
+        """All records now in a topic, in batches, each partition in order.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        spans = await self._call(self._gauge.spans, [topic])
+        if not any(span.first < span.end for span in spans.values()):
+            return
+        reader = Reader(self._config, self._reader_group, self._clock)
+        try:
+            batches = reader.read(spans)
+            while True:
+                batch = await asyncio.to_thread(next, batches, None)
+                if batch is None:
+                    return
+                if batch:
+                    yield [delivery(message) for message in batch]
+        finally:
+            await asyncio.to_thread(reader.close)
+
+    async def ping(self) -> str:
+        """One line that describes the cluster.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With what is wrong, as far as the
+                client knows.
+        """
+        return await asyncio.to_thread(
+            probe, self._config, timeout_s=_PROBE_S, clock=self._clock
+        )
+
+    async def close(self) -> None:
+        """Free everything; closing twice is harmless."""
+        await self._call(self._gauge.close)

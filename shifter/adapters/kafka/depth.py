@@ -1,0 +1,223 @@
+"""What waits on lanes: offsets of the log against those of the group that drains it.
+
+A group commits the offset below which everything is settled, and what it settled ahead
+of that in the commit's metadata; the rest is waiting. Delayed records stand in the
+delay topics of the whole namespace, so their lanes are read from their headers, for as
+long as that takes little time. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __all__
+    AdminClient,
+    OffsetSpec,
+)
+
+from shifter.adapters.kafka.errors import LastError, store_error
+from shifter.adapters.kafka.ladder import waiting
+from shifter.adapters.kafka.reader import Partition, Reader, Span, headers
+from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.model.lane import delay_topic, parse_lane
+from shifter.policy.delay import TIERS_S
+from shifter.ports import Clock, LaneDepth
+
+_SAMPLE_S: Final = 5.0
+_COUNT_S: Final = 5.0
+
+
+class Committed(NamedTuple):
+    """What a group committed for a partition.
+
+    Attributes:
+        offset: The next one to be settled; below 0 when there is no commit.
+        metadata: What the group wrote beside it.
+    """
+
+    offset: int
+    metadata: str
+
+
+class DepthGauge:
+    """Measures lanes.
+
+    Args:
+        client: For offsets.
+        make_reader: Makes the consumer that samples records; called once, when the
+            first sample is needed.
+        namespace: Whose delay topics are counted.
+        group: The workers' group; a lane's own is ``<group>.<priority>``.
+        clock: For the time limits.
+        last: The client's complaints.
+    """
+
+    def __init__(
+        self,
+        client: AdminClient,
+        make_reader: Callable[[], Reader],
+        *,
+        namespace: str,
+        group: str,
+        clock: Clock,
+        last: LastError,
+    ) -> None:
+        self._client, self._last, self._clock = client, last, clock
+        self._keeper = TopicKeeper(client, last, clock)
+        self._make_reader = make_reader
+        self._reader: Reader | None = None
+        self._namespace, self._group = namespace, group
+
+    def spans(self, topics: Iterable[str]) -> dict[Partition, Span]:
+        """All that topics keep now: from the low to the high watermark.
+
+        Topics that do not exist are left out.
+        """
+        known = self._keeper.metadata().topics
+        partitions = [
+            (topic, index)
+            for topic in topics
+            if topic in known
+            for index in known[topic].partitions
+        ]
+        low = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # vendor's
+        high = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # vendor's
+        return {at: Span(low[at], high[at]) for at in partitions}
+
+    def measure(self, topics: Sequence[str]) -> list[LaneDepth]:
+        """The depth of each lane, in the order asked; 0 for a topic not there."""
+        kept = self.spans(topics)
+        committed = self._committed(kept, self._group_of)
+        first: dict[Partition, Span] = {}
+        count: Counter[str] = Counter()
+        for at, span in kept.items():
+            position, open_count = unsettled(span, committed.get(at))
+            if open_count:
+                count[at[0]] += open_count
+                first[at] = Span(position, position + 1)
+        oldest = self._appended_ms(first)
+        delayed = self._delayed()
+        return [
+            LaneDepth(
+                topic,
+                count[topic],
+                None if delayed is None else delayed[topic],
+                oldest.get(topic),
+            )
+            for topic in topics
+        ]
+
+    def close(self) -> None:
+        """Free the reader."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _offsets(
+        self, partitions: Sequence[Partition], spec: OffsetSpec
+    ) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        asked = self._client.list_offsets(
+            {TopicPartition(*at): spec for at in partitions}, request_timeout=CALL_S
+        )
+        try:
+            return {
+                (at.topic, at.partition): future.result().offset
+                for at, future in asked.items()
+            }
+        except KafkaException as exc:
+            raise store_error(exc, "list_offsets", self._last) from exc
+
+    def _group_of(self, topic: str) -> str:
+        lane = parse_lane(topic)
+        if lane is None:
+            return self._group
+        return KafkaConfig.group(self._group, lane.priority.value.lower())
+
+    def _committed(
+        self, partitions: Iterable[Partition], group_of: Callable[[str], str]
+    ) -> dict[Partition, Committed]:
+        of_group: dict[str, list[TopicPartition]] = {}
+        for at in partitions:
+            of_group.setdefault(group_of(at[0]), []).append(TopicPartition(*at))
+        # All are asked before the first is awaited: one round trip, not one a group.
+        asked = [
+            self._client.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=CALL_S
+            )[group]
+            for group, wanted in of_group.items()
+        ]
+        try:
+            return {
+                (at.topic, at.partition): Committed(at.offset, at.metadata or "")
+                for future in asked
+                for at in future.result().topic_partitions
+            }
+        except KafkaException as exc:
+            raise store_error(exc, "list_group_offsets", self._last) from exc
+
+    def _appended_ms(self, spans: Mapping[Partition, Span]) -> dict[str, int]:
+        """When the oldest record of each topic's spans was appended."""
+        oldest: dict[str, int] = {}
+        until = self._clock.monotonic() + _SAMPLE_S
+        for batch in self._read(spans):
+            for message in batch:
+                topic, (_, appended_ms) = message.topic() or "", message.timestamp()
+                oldest[topic] = min(appended_ms, oldest.get(topic, appended_ms))
+            if self._clock.monotonic() > until:
+                break
+        return oldest
+
+    def _delayed(self) -> Counter[str] | None:
+        """How many records wait on the delay ladder for each lane."""
+        kept = self.spans(delay_topic(self._namespace, tier_s) for tier_s in TIERS_S)
+        group = KafkaConfig.group(self._namespace, "delay")
+        committed = self._committed(kept, lambda _: group)
+        spans = {
+            at: Span(unsettled(span, committed.get(at))[0], span.end)
+            for at, span in kept.items()
+        }
+        count: Counter[str] = Counter()
+        until = self._clock.monotonic() + _COUNT_S
+        for batch in self._read(spans):
+            for message in batch:
+                goal, _ = waiting(headers(message))
+                if goal is not None:
+                    count[goal.topic] += 1
+            if self._clock.monotonic() > until:
+                return None
+        return count
+
+    def _read(self, spans: Mapping[Partition, Span]) -> Iterable[list[Message]]:
+        if not any(span.first < span.end for span in spans.values()):
+            return ()
+        if self._reader is None:
+            self._reader = self._make_reader()
+        return self._reader.read(spans)
+
+
+def unsettled(kept: Span, committed: Committed | None) -> tuple[int, int]:
+    """The first offset that is not settled, and how many are not. Pure.
+
+    A commit outside what the partition keeps is of a topic that was deleted and made
+    again: it says nothing.
+
+    >>> unsettled(Span(10, 20), Committed(15, ""))
+    (15, 5)
+    >>> unsettled(Span(10, 20), None), unsettled(Span(10, 20), Committed(99, ""))
+    ((10, 10), (10, 10))
+    """
+    if committed is None or not 0 <= committed.offset <= kept.end:
+        return kept.first, kept.end - kept.first
+    position = max(committed.offset, kept.first)
+    return position, kept.end - position

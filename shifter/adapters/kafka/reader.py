@@ -1,0 +1,168 @@
+"""Reading topics without joining a group: for scans, samples and counts.
+
+What is read is bounded by the ends the topics had when the reading began, so that it
+ends under any rate of appends. Everything here blocks; callers bring a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Final, NamedTuple
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from shifter.adapters.kafka.errors import (
+    LastError,
+    make_client,
+    store_error,
+)
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.errors import StoreUnavailableError
+from shifter.ports import Clock, Delivery, Headers
+
+Partition = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+_BATCH: Final = 500
+_SILENCE_S: Final = 15.0
+_WAIT_S: Final = 0.2
+_METADATA_S: Final = 10.0
+# Compaction is not ours, but a reader must end on any topic: a partition's last offsets
+# may hold no record, and only this event says so.
+_END: Final = "_PARTITION_EOF"
+
+
+class Span(NamedTuple):
+    """Offsets to read: from ``first``, included, to ``end``, excluded."""
+
+    first: int
+    end: int
+
+
+class Reader:
+    """A consumer that is told what to read.
+
+    Args:
+        config: The cluster.
+        group: A name for the broker's log; the group is never joined.
+        clock: For the time limit on silence.
+        prefetch: How many records of a partition are fetched ahead.
+    """
+
+    def __init__(
+        self, config: KafkaConfig, group: str, clock: Clock, *, prefetch: int = 10_000
+    ) -> None:
+        self._last, self._clock = LastError(), clock
+        self._known: set[str] = set()
+        self._consumer = make_client(
+            Consumer,
+            {
+                **config.consumer_config(group),
+                # The ends are known beforehand; what retention takes meanwhile is gone.
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "queued.min.messages": prefetch,
+                # A change of partitions waits for the fetch that is under way.
+                "fetch.wait.max.ms": 10,
+                "error_cb": self._last,
+            },
+        )
+
+    def read(self, spans: Mapping[Partition, Span]) -> Generator[list[Message]]:
+        """Records within the spans, in batches, each partition in order.
+
+        An empty batch is yielded while nothing comes, so that a caller with a time
+        limit of its own can stop.
+
+        Raises:
+            StoreUnavailableError: Nothing came for 15 s.
+            StoreRefusedError: A topic may not be read.
+        """
+        open_spans = {at: span for at, span in spans.items() if span.first < span.end}
+        self._learn({topic for topic, _ in open_spans})
+        self._consumer.assign(
+            [TopicPartition(*at, span.first) for at, span in open_spans.items()]
+        )
+        heard_at = self._clock.monotonic()
+        while open_spans:
+            found = list(self._batch(open_spans))
+            if found:
+                heard_at = self._clock.monotonic()
+            elif self._clock.monotonic() > heard_at + _SILENCE_S:
+                detail = self._last.beside(f"nothing came for {_SILENCE_S:.0f} s")
+                raise StoreUnavailableError("kafka", "read", detail)
+            yield found
+        self._consumer.unassign()
+
+    def _learn(self, topics: set[str]) -> None:
+        # Of a topic it has not met, the client finds the leaders only by a timer of
+        # one second; asking for metadata tells it at once.
+        if topics <= self._known:
+            return
+        try:
+            self._consumer.list_topics(timeout=_METADATA_S)
+        except KafkaException as exc:
+            raise store_error(exc, "read", self._last) from exc
+        self._known |= topics
+
+    def _batch(self, open_spans: dict[Partition, Span]) -> Generator[Message]:
+        # The timeout of `consume` is its latency: wait for one, then take the rest.
+        first = self._consumer.poll(_WAIT_S)
+        if first is None:
+            return
+        for message in (first, *self._consumer.consume(_BATCH - 1, 0)):
+            at = (message.topic() or "", message.partition() or 0)
+            if at not in open_spans:
+                continue
+            error = message.error()
+            if error is not None:
+                self._note(error, at, open_spans)
+                continue
+            offset, end = message.offset() or 0, open_spans[at].end
+            if offset >= end - 1:
+                del open_spans[at]
+            if offset < end:
+                yield message
+
+    def _note(
+        self, error: KafkaError, at: Partition, open_spans: dict[Partition, Span]
+    ) -> None:
+        if error.name() == _END:
+            del open_spans[at]
+        elif not error.retriable():
+            raise store_error(error, "read", self._last)
+
+    def close(self) -> None:
+        """Free the consumer."""
+        self._consumer.close()
+
+
+def delivery(message: Message) -> Delivery:
+    """A record as a reader of the log sees it."""
+    _, appended_ms = message.timestamp()
+    return Delivery(
+        topic=message.topic() or "",
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=headers(message),
+        appended_ms=appended_ms,
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+    )
+
+
+def headers(message: Message) -> Headers:
+    """Header names and values as written; none is an empty list."""
+    found = message.headers() or []
+    pairs = found.items() if isinstance(found, dict) else found
+    return [(name, _bytes(value)) for name, value in pairs]
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

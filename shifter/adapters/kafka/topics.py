@@ -1,0 +1,245 @@
+"""Topics as they are and as they should be: the plan and its execution.
+
+Nothing is deleted or narrowed. What needs a person (too many partitions, too few
+replicas, compaction, which would delete jobs) is a warning. Settings that may not be
+read are unknown, and an unknown setting is left alone. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+from confluent_kafka.admin._metadata import ClusterMetadata
+
+from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
+from shifter.errors import StoreUnavailableError
+from shifter.ports import Clock, TopicChange, TopicSpec
+
+CALL_S: Final = 20.0
+"""How long one administrative call may take, seconds."""
+
+_REPLICAS: Final = 3
+_LEADERS_S: Final = 30.0
+# A broker's limit is for a whole batch, and a producer fills batches up to a megabyte:
+# a topic below that would refuse small records for being in good company.
+_LEAST_BATCH_BYTES: Final = 1_048_588
+_BATCH_OVERHEAD_BYTES: Final = 65_536
+
+
+class TopicState(NamedTuple):
+    """A topic as it is.
+
+    Attributes:
+        partitions: How many.
+        replicas: Fewest replicas of any partition.
+        config: Its settings; empty when they may not be read.
+    """
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+
+
+class Step(NamedTuple):
+    """One change, and the setting it writes if it is one."""
+
+    change: TopicChange
+    setting: tuple[str, str] | None = None
+
+
+def settings(spec: TopicSpec, *, replicas: int) -> dict[str, str]:
+    """What a topic's settings must at least be."""
+    return {
+        "retention.ms": str(spec.retention_ms),
+        "max.message.bytes": str(
+            max(_LEAST_BATCH_BYTES, spec.max_record_bytes + _BATCH_OVERHEAD_BYTES)
+        ),
+        # With three replicas two must have a record before it counts as written.
+        "min.insync.replicas": "2" if replicas >= _REPLICAS else "1",
+    }
+
+
+def steps(spec: TopicSpec, found: TopicState | None, *, replicas: int) -> list[Step]:
+    """From a topic as it is to the topic as it should be. Pure.
+
+    Args:
+        spec: As it should be.
+        found: As it is; ``None`` when it does not exist.
+        replicas: How many a new topic gets here.
+    """
+    name = spec.name
+    if found is None:
+        detail = f"{spec.partitions} partitions, {replicas} replicas"
+        return [Step(TopicChange(name, "create", detail))]
+    plan = []
+    if found.partitions != spec.partitions:
+        grows = found.partitions < spec.partitions
+        action = "add_partitions" if grows else "warn"
+        detail = f"partitions: {found.partitions} to {spec.partitions}"
+        plan.append(Step(TopicChange(name, action, detail)))
+    if found.replicas < replicas:
+        detail = f"replicas: {found.replicas}; {replicas} survive the loss of a broker"
+        plan.append(Step(TopicChange(name, "warn", detail)))
+    if "compact" in found.config.get("cleanup.policy", ""):
+        detail = "cleanup.policy: compact; it deletes jobs that share a key"
+        plan.append(Step(TopicChange(name, "warn", detail)))
+    for key, least in settings(spec, replicas=found.replicas).items():
+        have = found.config.get(key)
+        # A negative retention means for ever.
+        if have is not None and 0 <= int(have) < int(least):
+            change = TopicChange(name, "set", f"{key}: {have} to {least}")
+            plan.append(Step(change, (key, least)))
+    return plan
+
+
+class TopicKeeper:
+    """Plans and applies topic changes over one administrative client."""
+
+    def __init__(self, client: AdminClient, last: LastError, clock: Clock) -> None:
+        self._client, self._last, self._clock = client, last, clock
+
+    def metadata(self, timeout_s: float = CALL_S) -> ClusterMetadata:
+        """Topics and brokers now.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        try:
+            return self._client.list_topics(timeout=timeout_s)
+        except KafkaException as exc:
+            self._client.poll(0)
+            raise store_error(exc, "metadata", self._last) from exc
+
+    def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """What `apply` would change, in the order of the specs."""
+        _, plan = self._plan(specs)
+        return [step.change for step in plan]
+
+    def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        """Create, widen and set; returns once every partition has a leader.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: A step failed; what was done
+                before it stays, and the next `apply` goes on from there.
+        """
+        replicas, plan = self._plan(specs)
+        of = {spec.name: spec for spec in specs}
+        created = [of[s.change.topic] for s in plan if s.change.action == "create"]
+        widened = [
+            of[s.change.topic] for s in plan if s.change.action == "add_partitions"
+        ]
+        self._create(created, replicas)
+        self._widen(widened)
+        self._set([step for step in plan if step.setting is not None])
+        self._await_leaders([*created, *widened])
+        return [step.change for step in plan]
+
+    def _plan(self, specs: Sequence[TopicSpec]) -> tuple[int, list[Step]]:
+        metadata = self.metadata()
+        names = [spec.name for spec in specs if spec.name in metadata.topics]
+        configs = self._configs(names)
+        replicas = min(_REPLICAS, len(metadata.brokers))
+        plan: list[Step] = []
+        for spec in specs:
+            topic = metadata.topics.get(spec.name)
+            state = None
+            if topic is not None:
+                parts = topic.partitions.values()
+                fewest = min((len(part.replicas) for part in parts), default=0)
+                state = TopicState(len(parts), fewest, configs[spec.name])
+            plan += steps(spec, state, replicas=replicas)
+        return replicas, plan
+
+    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {name: {} for name in names}
+        if not names:
+            return found
+        asked = self._client.describe_configs(
+            [ConfigResource(ResourceType.TOPIC, name) for name in names],
+            request_timeout=CALL_S,
+        )
+        for resource, future in asked.items():
+            try:
+                entries = future.result()
+            except KafkaException as exc:
+                error = kafka_error(exc)
+                if error is None or not error.name().endswith("AUTHORIZATION_FAILED"):
+                    raise store_error(exc, "describe_configs", self._last) from exc
+                continue
+            values = {entry.name: entry.value for entry in entries.values()}
+            found[resource.name] = {k: v for k, v in values.items() if v is not None}
+        return found
+
+    def _create(self, specs: Sequence[TopicSpec], replicas: int) -> None:
+        topics = [
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=replicas,
+                config=settings(spec, replicas=replicas),
+            )
+            for spec in specs
+        ]
+        if topics:
+            self._finish(self._client.create_topics(topics), "create_topics")
+
+    def _widen(self, specs: Sequence[TopicSpec]) -> None:
+        wider = [NewPartitions(spec.name, spec.partitions) for spec in specs]
+        if wider:
+            self._finish(self._client.create_partitions(wider), "create_partitions")
+
+    def _set(self, plan: Sequence[Step]) -> None:
+        entries: dict[str, list[ConfigEntry]] = {}
+        for step in plan:
+            if step.setting is not None:
+                entry = ConfigEntry(
+                    *step.setting, incremental_operation=AlterConfigOpType.SET
+                )
+                entries.setdefault(step.change.topic, []).append(entry)
+        if entries:
+            resources = [
+                ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
+                for name, changes in entries.items()
+            ]
+            asked = self._client.incremental_alter_configs(resources)
+            self._finish(asked, "alter_configs")
+
+    def _finish(self, asked: Mapping[Any, Future[Any]], op: str) -> None:
+        for future in asked.values():
+            try:
+                future.result(timeout=2 * CALL_S)
+            except KafkaException as exc:
+                error = kafka_error(exc)
+                # Somebody else applied the same plan a moment ago.
+                if error is None or error.name() != "TOPIC_ALREADY_EXISTS":
+                    raise store_error(exc, op, self._last) from exc
+
+    def _await_leaders(self, specs: Sequence[TopicSpec]) -> None:
+        until = self._clock.monotonic() + _LEADERS_S
+        waiting = list(specs)
+        while waiting:
+            topics = self.metadata().topics
+            waiting = [
+                spec
+                for spec in waiting
+                if spec.name not in topics
+                or len(topics[spec.name].partitions) < spec.partitions
+                or any(p.leader < 0 for p in topics[spec.name].partitions.values())
+            ]
+            if waiting and self._clock.monotonic() > until:
+                detail = f"no leader for {waiting[0].name!r} after {_LEADERS_S:.0f} s"
+                raise StoreUnavailableError("kafka", "create_topics", detail)
+            if waiting:
+                self._client.poll(0.05)
