@@ -38,9 +38,7 @@ MAX_INSTANT_MS: Final = 253_402_300_799_999
 SKEW_MS: Final = 86_400_000
 """A day: how wrong a producer's clock may be before its due time is refused."""
 
-_UUID: Final = (
-    "^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
-)
+_UUID: Final = "^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
 _MAX_DETAIL: Final = 300
 
 Uuid = Annotated[
@@ -50,7 +48,9 @@ Key = Annotated[str, Meta(min_length=1, max_length=255)]
 Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 
 
-class EnvelopeV1(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+class EnvelopeV1(
+    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True
+):
     """One job as it travels. All instants are epoch milliseconds, UTC.
 
     Texts hold printable characters only. ``None`` means not said; a reader fills in
@@ -59,20 +59,20 @@ class EnvelopeV1(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_o
     Attributes:
         v: Version of the contract: 1.
         id: The job's id, a UUID; any version, kept in lower case with hyphens.
-        type: The job type's registered name; 1–200 characters.
-        queue: Queue it was meant for; 1–64 characters.
+        type: The job type's registered name; 1-200 characters.
+        queue: Queue it was meant for; 1-64 characters.
         priority: How much it hurts not to serve it.
-        level: Finer than the priority, for shedding; 0–399.
+        level: Finer than the priority, for shedding; 0-399.
         created_ms: When it was handed over first.
         deadline_ms: From this instant on it is not started any more.
         timeout_ms: Longest one attempt may take, > 0.
         due_ms: Not started before this instant.
-        attempt: What it will be charged as, 1-based; 1–1000.
+        attempt: What it will be charged as, 1-based; 1-1000.
         turn: Hand-over number, 1-based, counts those too that are not charged;
-            1–100 000.
-        key: Jobs of one key and lane run in order; 1–255 characters.
-        idempotency_key: Jobs of one type and key take effect once; 1–255 characters.
-        origin: Who handed it over, e.g. a service's name; 1–255 characters.
+            1-100000.
+        key: Jobs of one key and lane run in order; 1-255 characters.
+        idempotency_key: Jobs of one type and key take effect once; 1-255 characters.
+        origin: Who handed it over, e.g. a service's name; 1-255 characters.
         replay_of: Id of the job whose dead letter this one replays.
         first_failed_ms: When an attempt of it failed for the first time.
     """
@@ -172,12 +172,10 @@ def _check_texts(envelope: EnvelopeV1) -> None:
 
 
 def _with_canonical_ids(envelope: EnvelopeV1) -> EnvelopeV1:
-    replay_of = envelope.replay_of
-    return msgspec.structs.replace(
-        envelope,
-        id=_canonical_uuid("id", envelope.id),
-        replay_of=None if replay_of is None else _canonical_uuid("replay_of", replay_of),
-    )
+    job_id, replay_of = _canonical_uuid("id", envelope.id), envelope.replay_of
+    if replay_of is not None:
+        replay_of = _canonical_uuid("replay_of", replay_of)
+    return msgspec.structs.replace(envelope, id=job_id, replay_of=replay_of)
 
 
 def _canonical_uuid(field: str, text: str) -> str:

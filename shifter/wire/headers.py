@@ -2,9 +2,9 @@
 
 Three names are ours: ``shifter`` (the envelope), ``content-type`` and ``traceparent``.
 Everything else is the user's and travels along untouched, retries included; only names
-that begin with ``shifter`` are dropped, so that nobody can speak in our name. librdkafka
-lets anything through (line breaks in names, null values, 40 kB names), so the limits
-are kept here.
+that begin with ``shifter`` are dropped, so that nobody can speak in our name. Kafka
+clients let anything through (line breaks in names, null values, 40 kB names), so the
+limits are kept here.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ MAX_VALUE_BYTES: Final = 4_096
 MAX_USER_BYTES: Final = 16_384
 MAX_CONTENT_TYPE_BYTES: Final = 200
 
-_RESERVED: Final = frozenset(
-    {ENVELOPE_HEADER, CONTENT_TYPE_HEADER, TRACEPARENT_HEADER}
-)
+_RESERVED: Final = frozenset({ENVELOPE_HEADER, CONTENT_TYPE_HEADER, TRACEPARENT_HEADER})
 _CONTENT_TYPES: Final = {JSON.encode(): JSON, MSGPACK.encode(): MSGPACK}
 _IS_USERS: Final = re.compile(
-    r"(?!(?i:shifter)|(?:content-type|traceparent)\Z)[!-~]{1,64}"
+    r"(?!(?i:shifter)|(?:content-type|traceparent)\Z)[!-~]{1,64}", re.ASCII
 ).fullmatch
-_IS_OURS: Final = re.compile(r"(?i:shifter)[!-~]{0,57}").fullmatch
+_IS_OURS: Final = re.compile(r"(?i:shifter)[!-~]{0,57}", re.ASCII).fullmatch
 _TRACEPARENT: Final = b"-".join((b"0" * 2, b"0" * 32, b"0" * 16, b"0" * 2))
 
 
@@ -110,9 +108,7 @@ def read_headers(headers: Headers) -> ReadHeaders:
         name, value = header
         if name == ENVELOPE_HEADER and raw is None and value is not None:
             raw = value
-        elif (
-            name == CONTENT_TYPE_HEADER and content_type is None and value is not None
-        ):
+        elif name == CONTENT_TYPE_HEADER and content_type is None and value is not None:
             content_type = value
         elif name == TRACEPARENT_HEADER and traceparent is None and value is not None:
             traceparent = value

@@ -2,9 +2,9 @@
 
 A payload is one object: the handler's parameters by name. Its type is made from the
 signature, once, when the job is registered; msgspec then checks every field in C. What
-`PayloadCodec.encode` lets through is exactly what a worker reads, since it reads its own
-output back the way a worker does; what the caller left out is left to the handler's own
-default.
+`PayloadCodec.encode` lets through is exactly what a worker reads, since it reads its
+own output back the way a worker does; what the caller left out is left to the
+handler's own default.
 
 JSON or msgpack, told apart by the record's content type. Parameters without an
 annotation, or annotated ``Any``, arrive as plain JSON values.
@@ -36,6 +36,8 @@ _MSGPACK_NAMES: Final = frozenset(
 )
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL).fullmatch
+
+_UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 _to_json: Final = msgspec.json.Encoder().encode
 _to_msgpack: Final = msgspec.msgpack.Encoder().encode
@@ -152,13 +154,13 @@ class PayloadCodec:
         return found
 
     def _write(self, arguments: dict[str, Any], content_type: str) -> bytes:
+        encode = _to_json if content_type == JSON else _to_msgpack
         try:
-            if content_type == JSON:
-                raw = _to_json(arguments)
-            else:
-                raw = _to_msgpack(arguments)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise PayloadError(self._job, _unwritable(arguments, error)) from error
+            raw = encode(arguments)
+        except _UNWRITABLE as error:
+            raise PayloadError(
+                self._job, _unwritable(arguments, error, encode)
+            ) from error
         # JSON has no NaN: msgspec writes null, which an optional number would swallow.
         if b"null" in raw and content_type == JSON:
             self._refuse_not_finite(arguments)
@@ -169,9 +171,7 @@ class PayloadCodec:
             raise PayloadError(self._job, detail) from None
         return raw
 
-    def _bind(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         names = self._signature.positional
         if len(args) > len(names):
             detail = f"takes {len(names)} positional arguments, {len(args)} given"
@@ -218,16 +218,20 @@ def _is_json(content_type: str) -> bool:
 
 
 def _explained(message: str) -> str:
-    """msgspec's message with the argument in front, as people look for it."""
+    """The decoder's message with the argument in front, as people look for it."""
     found = _AT(message)
     return f"argument {found[2]!r}: {found[1]}" if found and found[2] else message
 
 
-def _unwritable(arguments: Mapping[str, Any], error: Exception) -> str:
+def _unwritable(
+    arguments: Mapping[str, Any],
+    error: Exception,
+    encode: Callable[[object], bytes],
+) -> str:
     for name, value in arguments.items():
         try:
-            _to_json({name: value})
-        except (TypeError, ValueError, OverflowError, RecursionError) as cause:
+            encode({name: value})
+        except _UNWRITABLE as cause:
             return printable(f"argument {name!r}: {cause}", _MAX_DETAIL)
     return printable(str(error), _MAX_DETAIL)
 

@@ -113,9 +113,7 @@ def _struct(fields: list[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
     )
 
 
-def _field(
-    parameter: inspect.Parameter, hints: dict[str, Any]
-) -> tuple[str, Any, Any]:
+def _field(parameter: inspect.Parameter, hints: dict[str, Any]) -> tuple[str, Any, Any]:
     kind = hints.get(parameter.name, Any)
     kind = Any if kind is object else kind
     default = parameter.default

@@ -13,7 +13,7 @@ HEX_SHAPE: Final = bytes(
     ord("0") if chr(byte) in "0123456789abcdef" else byte if byte == ord("-") else 1
     for byte in range(256)
 )
-"""For ``bytes.translate``: a lower-case hexadecimal digit becomes ``0``, a hyphen stays.
+"""For ``bytes.translate``: lower-case hexadecimal digits become ``0``, hyphens stay.
 
 One comparison then tells whether a UUID or a trace id has its canonical form, in a
 third of the time of a regular expression.
@@ -40,9 +40,7 @@ def printable(text: str, limit: int) -> str:
     """
     head = text[:limit]
     if not head.isprintable():
-        head = "".join(
-            char if char.isprintable() else _escape(char) for char in head
-        )
+        head = "".join(char if char.isprintable() else _escape(char) for char in head)
     if len(head) > limit or len(text) > limit:
         return head[: limit - 1] + _CUT
     return head
