@@ -75,8 +75,14 @@ async def check_log(settings: Settings, admin: LogAdmin) -> list[Finding]:
     return [Finding("log", OK, await admin.ping()), *_transport(settings)]
 
 
-async def check_topics(app: Shifter, admin: LogAdmin) -> list[Finding]:
-    """Whether the topics of an app are there and as they should be."""
+async def check_topics(app: Shifter, admin: LogAdmin, target: str) -> list[Finding]:
+    """Whether the topics of an app are there and as they should be.
+
+    Args:
+        app: The app.
+        admin: Of its log.
+        target: Its ``MODULE:APP``, for the fix.
+    """
     specs = wiring.topic_specs(app.settings, app.queues)
     try:
         changes = await admin.diff(specs)
@@ -92,7 +98,7 @@ async def check_topics(app: Shifter, admin: LogAdmin) -> list[Finding]:
             f"{change.topic}: {change.detail}",
             "mend it by hand: shifter never narrows a topic"
             if change.action == "warn"
-            else "shifter topics apply MODULE:APP",
+            else f"shifter topics apply {target}",
         )
         for change in changes
     ]

@@ -50,33 +50,38 @@ def doctor(
     wait_s = duration_ms("--wait", wait) / 1_000
     app = None if target is None else session.app(target)
     settings = session.settings() if app is None else app.settings
-    findings = asyncio.run(_examine(settings, app, wait_s))
+    findings = asyncio.run(_examine(settings, wait_s))
+    if app is not None and target is not None and not _failed(findings) & {"log"}:
+        findings += asyncio.run(_topics(app, target))
     _write(findings, as_json=json)
-    failed = {finding.name for finding in findings if finding.status == FAIL}
+    failed = _failed(findings)
     if failed & {"log", "state"}:
         return Exit.UNAVAILABLE
     return Exit.PARTIAL if failed else Exit.OK
 
 
-async def _examine(
-    settings: Settings, app: Shifter | None, wait_s: float
-) -> list[Finding]:
+async def _examine(settings: Settings, wait_s: float) -> list[Finding]:
     clock = SystemClock()
     until = clock.monotonic() + wait_s
     findings = check_versions()
-    findings += await _guarded("log", lambda: _log(settings, app, clock, until))
+    findings += await _guarded("log", lambda: _log(settings, clock, until))
     findings += await _guarded("state", lambda: _state(settings, clock, until))
     return findings
 
 
-async def _log(
-    settings: Settings, app: Shifter | None, clock: Clock, until: float
-) -> list[Finding]:
+async def _log(settings: Settings, clock: Clock, until: float) -> list[Finding]:
     admin = wiring.open_admin(need_log(settings))
     try:
         await answered(admin.ping, clock, until)
-        findings = await check_log(settings, admin)
-        return findings if app is None else [*findings, *await check_topics(app, admin)]
+        return await check_log(settings, admin)
+    finally:
+        await admin.close()
+
+
+async def _topics(app: Shifter, target: str) -> list[Finding]:
+    admin = wiring.open_admin(app.settings)
+    try:
+        return await check_topics(app, admin, target)
     finally:
         await admin.close()
 
@@ -104,9 +109,13 @@ async def _guarded(
         return [Finding(name, FAIL, detail, fix)]
 
 
+def _failed(findings: list[Finding]) -> set[str]:
+    return {finding.name for finding in findings if finding.status == FAIL}
+
+
 def _write(findings: list[Finding], *, as_json: bool) -> None:
-    is_ok = not any(finding.status == FAIL for finding in findings)
     if as_json:
+        is_ok = not _failed(findings)
         write_json(
             {"ok": is_ok, "findings": [finding._asdict() for finding in findings]}
         )

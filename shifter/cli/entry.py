@@ -108,6 +108,7 @@ def build() -> App:
         for verb, path, verb_text in verbs:
             group.command(path, name=verb, help=verb_text)
         app.command(group)
+    app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_launcher(app))
     return app
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
+from pathlib import Path
+from typing import Final
 
 from shifter.app import Shifter
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.errors import ConfigError
 from shifter.target import load_app
 
-_FRAMES = 3
+_FRAMES: Final = 3
+_WANT: Final = "use MODULE:APP with dots, such as shop.jobs:app for shop/jobs.py"
+_NOT_THEIRS: Final = ("<frozen ", str(Path(__file__).parents[1]), importlib.__file__)
 
 
 def find_app(target: str) -> Shifter:
@@ -19,6 +24,9 @@ def find_app(target: str) -> Shifter:
         ConfigError: The module or attribute does not exist, or is no `Shifter`.
         ProblemError: The user's module raised while it was imported.
     """
+    module_name = target.partition(":")[0]
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError("MODULE:APP", target, _WANT)
     try:
         return load_app(target)
     except ConfigError:
@@ -29,7 +37,7 @@ def find_app(target: str) -> Shifter:
 
 def _broken(target: str, error: BaseException) -> ProblemError:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename]
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
     where = " > ".join(f"{frame.filename}:{frame.lineno}" for frame in own[-_FRAMES:])
     if isinstance(error, SyntaxError):
         where = f"{error.filename}:{error.lineno}"

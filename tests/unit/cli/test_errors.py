@@ -1,0 +1,390 @@
+"""Every mistake is three lines, one exit code and, with --json, one object."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from shifter import wiring
+from shifter.cli import main
+from shifter.cli.problem import Exit, explain
+from shifter.errors import (
+    ConfigError,
+    DeadlineExceededError,
+    DecodeError,
+    OutcomeUnknownError,
+    PayloadError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+CANARY = "c4n4ry"
+JOB = "018f0000-0000-7000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        # row 53
+        ("", 2, "see: shifter --help"),
+        ("topics", 2, "see: shifter topics --help"),
+        ("dlt list", 2, "see: shifter dlt list --help"),
+        ("submit", 2, "see: shifter submit --help"),
+        # row 54
+        ("statsu", 2, "did you mean 'status'?"),
+        ("topics aply x:y", 2, "did you mean 'apply'?"),
+        ("zzz", 2, "choose one: config, dlt"),
+        ("status --wacht", 2, "did you mean --watch?"),
+        ("status extra", 2, "see: shifter status --help"),
+        ("--log", 2, "see: shifter --help"),
+        # row 55
+        ("dlt show mail 0/-1", 2, "partition/offset"),
+        ("dlt show mail x/1", 2, "partition/offset"),
+        ("dlt show mail 1000000000/1", 2, "partition/offset"),
+        ("dlt show mail ٣/1", 2, "partition/offset"),
+        ("dlt show mail", 2, "PARTITION/OFFSET"),
+        ("dlt list mail --limit x", 2, "see: shifter dlt list --help"),
+        ("dlt list mail --limit -1", 2, "use 1 or more"),
+        ("dlt list nosuch", 1, "topics that look like one"),
+        # row 56, as far as there are instants
+        ("submit {shop} ping --due-at tomorrow", 2, "ISO 8601"),
+        ("submit {shop} ping --due-at 2030-01-01T00:00:00", 2, "time zone"),
+        ("submit {shop} ping --delay 5", 2, "'30s'"),
+        ("submit {shop} ping --delay=-5s", 2, "'30s'"),
+        ("submit {shop} ping --delay -5s", 2, "requires an argument"),
+        ("submit {shop} ping --delay 400d", 2, "366 days"),
+        ("submit {shop} ping --deadline 0s", 2, "allowed"),
+        ("submit {shop} ping --priority LOWEST", 2, "--help"),
+        ("submit {shop} ping --format xml", 2, "Choose from"),
+        ("submit {shop} pong", 2, "'ping'"),
+        ("submit {shop} ping --json [1]", 65, "--json"),
+        ("submit {shop} ping --json {", 65, "--json"),
+        ("submit {shop} ping --json nan", 65, "--json"),
+        ('submit {shop} ping --json {"nosuch":1}', 65, "signature"),
+        ('submit {shop} send_receipt --json {"order_id":"x"}', 65, "signature"),
+        ("work {shop} --processes 0", 2, "allowed: 1 to"),
+        ("work {shop} --concurrency -3", 2, "allowed: 1 to"),
+        ("work {shop} --queue nosuch", 2, "mail"),
+        ("work {shop} --wait 60", 2, "'30s'"),
+        ("work {shop}", 78, "shifter topics apply"),
+        ("job show 7", 2, "UUID"),
+        (f"job show {JOB}", 1, "shifter status"),
+        ("schemas --write a --check b", 2, "keep one"),
+        ("doctor --wait soon", 2, "'30s'"),
+        ("status --namespace A_B", 78, "lower-case"),
+        ("status --config nowhere.toml", 78, "No such file"),
+        ("topics plan {shop} --namespace other", 2, "'shop'"),
+    ],
+)
+def test_a_mistake_is_three_lines_and_an_exit_code(world, shop, arguments, code, said):
+    tokens = arguments.replace("{shop}", shop).split(" ")
+    world.log.create_lanes("shop.mail.dlt")
+
+    ended = world.run(*filter(None, tokens))
+
+    assert ended.code == code
+    assert ended.out == ""
+    assert any(said in line for line in ended.problem), ended.problem
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "statsu --json",
+        "status --json --nosuch",
+        "status --json --namespace A",
+        "status --json=maybe --json",
+        "dlt list nosuch --json",
+        "dlt show mail 0/1 --json",
+        "topics plan nosuch:app --json",
+        f"job show {JOB} --json",
+        "config show --json --config nowhere",
+        "doctor nosuch:app --json",
+        "submit nosuch:app x --format json",
+        "submit nosuch:app x --format=json --json {}",
+    ],
+)
+def test_json_stays_parseable_on_errors(world, arguments):
+    world.log.create_lanes("shop.mail.dlt")
+
+    ended = world.run(*arguments.split())
+
+    error = ended.json["error"]
+    assert set(error) == {"kind", "what", "why", "fix", "exit_code"}
+    assert error["exit_code"] == ended.code != 0
+    assert ended.problem == [error["what"], error["why"], error["fix"]]
+
+
+def test_the_payload_option_of_submit_does_not_ask_for_json_output(world):
+    ended = world.run("submit", "nosuch:app", "x", "--json", "{}")
+
+    assert ended.out == ""
+    assert len(ended.problem) == 3
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"),
+    [
+        ("status", "log"),
+        ("topics plan {shop}", "log"),
+        ("dlt list mail", "log"),
+        ("submit {shop} ping", "log"),
+        ("work {shop}", "log"),
+        (f"job show {JOB}", "state"),
+        (f"job cancel {JOB}", "state"),
+    ],
+)
+def test_a_verb_without_its_store_says_how_to_get_one(world, shop, verb, missing):
+    os.environ.pop(f"SHIFTER_{missing.upper()}")
+
+    ended = world.run(*verb.format(shop=shop).split())
+
+    assert ended.code == 78
+    what, why, fix = ended.problem
+    assert what == f"no {missing} is configured"
+    assert f"SHIFTER_{missing.upper()}" in why
+    assert 'eval "$(make -s stack)"' in fix
+
+
+# --- MODULE:APP -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("nosuch:app", 2, "no module 'nosuch'"),
+        ("{shop}.deeper:app", 2, "module"),
+        ("nocolon", 2, "MODULE:APP"),
+        (":app", 2, "MODULE:APP"),
+        ("{shop}:", 2, "MODULE:APP"),
+        ("{shop}:a b", 2, "MODULE:APP"),
+        ("{shop}:apq", 2, "did you mean 'app'?"),
+        ("{shop}:other", 2, "not a shifter.Shifter"),
+        ("../x:app", 2, "with dots"),
+        ("shop/jobs.py:app", 2, "with dots"),
+    ],
+)
+def test_a_target_that_is_no_app_is_explained(world, shop, target, code, said):
+    ended = world.run("topics", "plan", target.format(shop=shop.removesuffix(":app")))
+
+    assert ended.code == code
+    assert said in " ".join(ended.problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\n\ndef f():\n    raise KeyError('no')\n\nf()\n", "KeyError: 'no'"),
+        ("import nosuch_module_either\n", "ModuleNotFoundError"),
+        ("def (:\n", "SyntaxError"),
+        ("raise SystemExit(0)\n", "SystemExit"),
+        ("raise RuntimeError('a\\nb\\x1b[2J')\n", "RuntimeError: a"),
+    ],
+)
+def test_a_module_that_raises_shows_its_own_tail_and_no_traceback(
+    world, module, text, said
+):
+    name = module(text)
+
+    ended = world.run("topics", "plan", f"{name}:app")
+
+    assert ended.code == 78
+    what, why, fix = ended.problem
+    assert what == f"{name}:app cannot be imported"
+    assert said in why
+    assert re.search(rf"{name}\.py:\d+", fix)
+    assert "\x1b" not in ended.err
+
+
+def test_a_job_declared_wrongly_is_explained_by_its_own_words(world, module):
+    name = module(
+        "from shifter import Shifter\napp = Shifter('shop')\n"
+        "@app.job(attemps=3)\nasync def f(): ...\n"
+    )
+
+    ended = world.run("topics", "plan", f"{name}:app")
+
+    assert "did you mean 'attempts'?" in " ".join(ended.problem)
+
+
+# --- exit codes of every error ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (ConfigError("lease", "1", "w"), "config", Exit.CONFIG),
+        (ConfigError("--lease", "1", "w"), "usage", Exit.USAGE),
+        (ConfigError("MODULE:APP", "1", "w"), "usage", Exit.USAGE),
+        (PayloadError("j", "d"), "data", Exit.DATA),
+        (DecodeError("r", "d"), "data", Exit.DATA),
+        (StoreUnavailableError("kafka", "op", "d"), "unavailable", Exit.UNAVAILABLE),
+        (StoreRefusedError("kafka", "op", "d"), "refused", Exit.NO_PERMISSION),
+        (OutcomeUnknownError("j", 1.0, "d"), "unknown_outcome", Exit.TRY_LATER),
+        (DeadlineExceededError("j", 1.0), "failure", Exit.FAILURE),
+    ],
+)
+def test_each_error_has_one_exit_code(error, kind, code):
+    problem = explain(error)
+
+    assert (problem.kind, problem.exit_code) == (kind, code)
+    assert all((problem.what, problem.why, problem.fix))
+
+
+def test_exit_codes_are_the_documented_ones():
+    assert {code.name: int(code) for code in Exit} == {
+        "OK": 0,
+        "FAILURE": 1,
+        "USAGE": 2,
+        "PARTIAL": 3,
+        "DATA": 65,
+        "UNAVAILABLE": 69,
+        "SOFTWARE": 70,
+        "CANNOT_CREATE": 73,
+        "OUTPUT": 74,
+        "TRY_LATER": 75,
+        "NO_PERMISSION": 77,
+        "CONFIG": 78,
+        "INTERRUPTED": 130,
+        "BROKEN_PIPE": 141,
+    }
+
+
+@pytest.fixture
+def raising(world, monkeypatch):
+    """Make ``shifter status`` end with an exception."""
+
+    def arrange(error: BaseException):
+        def open_admin(settings):
+            raise error
+
+        monkeypatch.setattr(wiring, "open_admin", open_admin)
+        return world.run("status", "--json")
+
+    return arrange
+
+
+def test_a_fault_of_ours_is_three_lines_too(raising):
+    ended = raising(KeyError("oops"))
+
+    assert ended.code == 70
+    assert ended.json["error"]["kind"] == "internal"
+    assert "SHIFTER_TRACEBACK=1" in ended.problem[2]
+
+
+def test_the_traceback_of_a_fault_is_shown_to_who_asks(raising):
+    os.environ["SHIFTER_TRACEBACK"] = "1"
+
+    ended = raising(KeyError("oops"))
+
+    assert "Traceback (most recent call last)" in ended.err
+    assert ended.code == 70
+
+
+def test_the_cause_inside_a_group_is_what_is_explained(raising):
+    inner = StoreUnavailableError("kafka", "connect", "nobody there")
+    ended = raising(ExceptionGroup("g", [ExceptionGroup("h", [inner])]))
+
+    assert ended.code == 69
+    assert ended.json["error"]["why"] == "nobody there"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), BaseExceptionGroup("g", [KeyboardInterrupt()])]
+)
+def test_ctrl_c_ends_with_130_and_without_a_word(raising, error):
+    assert raising(error) == (130, "", "")
+
+
+def test_hostile_words_of_a_store_cannot_reach_the_terminal(raising):
+    ended = raising(StoreRefusedError("kafka", "op", "a\r\nb\x1b[2J\u202e"))
+
+    assert len(ended.problem) == 3
+    assert ended.err.replace("\n", "").isprintable()
+
+
+# --- secrets ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "config show --origin",
+        "config show --json",
+        "status --json",
+        "doctor --json",
+        "doctor",
+        "topics plan {shop}",
+        "topics plan nosuch:app",
+        f"job show {JOB}",
+        "--help",
+        "config show --help",
+        "status --namespace A",
+        "version --json",
+        "config show --state redis://:{canary}/x@h",
+        "config show --log kafka://u:{canary}@h",
+    ],
+)
+def test_no_secret_is_in_any_output(world, shop, arguments):
+    os.environ["SHIFTER_TRACEBACK"] = "1"
+    os.environ["SHIFTER_LOG"] = (
+        f"kafka://u:{CANARY}1@b1/?security_protocol=SASL_SSL&ssl_key_password={CANARY}2"
+    )
+    os.environ["SHIFTER_STATE"] = f"redis://u:{CANARY}3@r1/0"
+    os.environ["SHIFTER_KAFKA__SSL_KEY_PEM"] = f"{CANARY}4"
+
+    ended = world.run(*arguments.format(shop=shop, canary=CANARY).split())
+
+    assert CANARY not in ended.out + ended.err
+    assert ended.out or ended.err
+
+
+# --- streams ----------------------------------------------------------------------
+
+
+def test_a_reader_that_left_ends_the_command_quietly(monkeypatch, capfd):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+
+        code = main(["config", "show", "--namespace", "x"])
+
+    assert code == 141
+    assert capfd.readouterr().err == ""
+
+
+def test_a_full_disk_is_reported(monkeypatch, capfd):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+
+        code = main(["config", "show", "--namespace", "x"])
+
+    assert code == 74
+    assert "No space left" in capfd.readouterr().err
+
+
+def test_text_that_an_ascii_terminal_cannot_show_is_spelled_out(monkeypatch, tmp_path):
+    path = tmp_path / "out"
+    with path.open("w", encoding="ascii") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+
+        code = main(["config", "show", "--namespace", "x", "--json"])
+
+    assert code == 0
+    assert json.loads(path.read_text("ascii"))["namespace"]["value"] == "x"
+
+
+def test_warnings_of_settings_go_to_stderr_once(world, tmp_path):
+    (tmp_path / "shifter.toml").write_text('[kafka]\nsasl_password = "x"\n')
+    os.environ["SHIFTER_LOG"] = "kafka://b/?security_protocol=SASL_SSL"
+
+    ended = world.run("config", "show", "--json")
+
+    assert ended.err.count("chmod 600") == 1
+    assert ended.json["kafka.sasl.password"]["value"] == "***"
