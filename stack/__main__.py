@@ -1,27 +1,22 @@
-"""``python -m stack install | up [--brokers N] | down | status``.
+"""``python -m stack install | up [--brokers N] [--secure] | down | status | sums``.
 
 ``up`` prints the two ``export`` lines on standard output and everything else on
 standard error, so that ``eval "$(make -s stack)"`` works. It is idempotent: a stack
-that runs is used again.
+that runs is used again. ``--name`` tells apart stacks that run side by side.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
+import shlex
 import sys
-import time
-from pathlib import Path
-from typing import Any
 
-from stack.install import HOME, Missing, kafka_libs, redis_server, write_sums
-from stack.kafka import KafkaCluster
-from stack.process import end_detached, started_at
-from stack.redis import RedisServer
+from stack.errors import StackError
+from stack.install import say, write_sums
+from stack.local import LocalStack, install
 
-_STATE = HOME / "running.json"
-_DATA = HOME / "data"
+_UNAVAILABLE = 69
+_NOT_RUNNING = 3
 
 
 def main() -> int:
@@ -29,93 +24,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stack")
     parser.add_argument("verb", choices=["install", "up", "down", "status", "sums"])
     parser.add_argument("--brokers", type=int, choices=[1, 3], default=1)
+    parser.add_argument("--name", default="default", help="one of several stacks")
+    parser.add_argument("--secure", action="store_true", help="TLS, SCRAM and ACLs")
     arguments = parser.parse_args()
     try:
-        return _VERBS[arguments.verb](arguments.brokers)
-    except Missing as missing:
-        sys.stderr.write(f"stack: {missing}\n")
-        return 69
+        return _run(arguments)
+    except StackError as error:
+        say(str(error))
+        return _UNAVAILABLE
 
 
-def _install(_: int) -> int:
-    redis_server()
-    kafka_libs()
+def _run(arguments: argparse.Namespace) -> int:
+    verb: str = arguments.verb
+    pair = LocalStack(arguments.name)
+    match verb:
+        case "install":
+            install()
+        case "sums":
+            write_sums()
+        case "up":
+            state = pair.up(brokers=arguments.brokers, secure=arguments.secure)
+            print(f"export SHIFTER_LOG={shlex.quote(state['log'])}")
+            print(f"export SHIFTER_STATE={shlex.quote(state['state'])}")
+        case "down":
+            say("stopped" if pair.down() else "was not running")
+        case "status":
+            is_up = pair.running() is not None
+            say("up" if is_up else "down")
+            return 0 if is_up else _NOT_RUNNING
+        case _:
+            raise StackError(f"unknown verb {verb!r}")
     return 0
 
-
-def _sums(_: int) -> int:
-    write_sums()
-    return 0
-
-
-def _up(brokers: int) -> int:
-    state = _running()
-    if state is not None and state["brokers"] != brokers:
-        _down(brokers)
-        state = None
-    if state is None:
-        state = _start(brokers)
-    sys.stdout.write(f"export SHIFTER_LOG={state['log']}\n")
-    sys.stdout.write(f"export SHIFTER_STATE={state['state']}\n")
-    return 0
-
-
-def _start(brokers: int) -> dict[str, Any]:
-    _install(brokers)
-    begun = time.monotonic()
-    shutil.rmtree(_DATA, ignore_errors=True)
-    redis = RedisServer(_DATA / "redis", attached=False)
-    kafka = KafkaCluster(brokers, _DATA / "kafka", attached=False)
-    redis.start()
-    kafka.start()
-    pids = [redis.pid, *kafka.pids.values()]
-    state = {
-        "brokers": brokers,
-        "log": kafka.url,
-        "state": redis.url,
-        "processes": [(pid, started_at(pid)) for pid in pids],
-    }
-    _STATE.write_text(json.dumps(state))
-    passed_s = time.monotonic() - begun
-    sys.stderr.write(f"stack: {brokers} broker(s) and Redis up in {passed_s:.1f} s\n")
-    return state
-
-
-def _down(_: int) -> int:
-    if _STATE.exists():
-        for pid, started in reversed(json.loads(_STATE.read_text())["processes"]):
-            end_detached(pid, started)
-        _STATE.unlink()
-        shutil.rmtree(_DATA, ignore_errors=True)
-        sys.stderr.write("stack: stopped\n")
-    return 0
-
-
-def _status(_: int) -> int:
-    state = _running()
-    sys.stderr.write("stack: down\n" if state is None else "stack: up\n")
-    return 0 if state is not None else 3
-
-
-def _running() -> dict[str, Any] | None:
-    if not _STATE.exists():
-        return None
-    state: dict[str, Any] = json.loads(_STATE.read_text())
-    alive = [started_at(pid) == started for pid, started in state["processes"]]
-    if all(alive):
-        return state
-    _down(0)
-    return None
-
-
-_VERBS = {
-    "install": _install,
-    "up": _up,
-    "down": _down,
-    "status": _status,
-    "sums": _sums,
-}
 
 if __name__ == "__main__":
-    Path.mkdir(HOME, exist_ok=True)
     sys.exit(main())

@@ -1,56 +1,77 @@
 """Gets the servers: Kafka's published jars through Maven, redis-server through apt.
 
 The jars are compared with ``jars.sha256`` before anything is run from them. Where a
-server cannot be had, `Missing` says so in one line.
+server cannot be had, `Missing` says so in one line. To raise the version: change
+``pom.xml``, remove ``.stack/libs-*``, run Maven by hand, then ``python -m stack sums``.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
-HERE = Path(__file__).parent
-HOME = HERE.parent / ".stack"
-LIBS = HOME / "libs-4.3.1"
-_SUMS = HERE / "jars.sha256"
+from stack.errors import Missing, StackError
+from stack.home import HOME, locked
+
+_HERE: Final = Path(__file__).resolve().parent
+_POM: Final = _HERE / "pom.xml"
+_SUMS: Final = _HERE / "jars.sha256"
 
 
-class Missing(Exception):
-    """A server cannot be had; the message says why, in one line."""
+def kafka_version() -> str:
+    """The version that ``pom.xml`` pins."""
+    found = re.search(r"<artifactId>kafka_.*?<version>([^<]+)<", _POM.read_text())
+    if found is None:
+        raise StackError("stack/pom.xml names no version of Kafka")
+    return found[1]
 
 
-def kafka_libs() -> Path:
-    """The folder of Kafka's jars, fetched and verified on first use.
+@functools.cache
+def kafka_jars() -> tuple[Path, ...]:
+    """Kafka's jars in the order of the class path, fetched where they are not here.
 
     Raises:
-        Missing: No JVM or no Maven, the jars cannot be fetched, or they differ.
+        Missing: No JVM, no Maven, or Maven cannot fetch them.
+        StackError: A jar is not the one that was pinned.
     """
     if shutil.which("java") is None:
         raise Missing("no Kafka: there is no JVM (java) on the path")
-    if (LIBS / ".verified").exists():
-        return LIBS
-    if shutil.which("mvn") is None:
-        raise Missing("no Kafka: its jars come through Maven (mvn), which is not there")
-    _say("fetching Kafka's jars through Maven")
-    fetched = subprocess.run(
-        [
-            *("mvn", "-q", "-B", "-C", "-f", str(HERE / "pom.xml")),
-            *("dependency:copy-dependencies", f"-DoutputDirectory={LIBS}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    folder = HOME / f"libs-{kafka_version()}"
+    with locked("jars"):
+        if not folder.is_dir():
+            _fetch(folder)
+    return tuple(check_jars(folder, _SUMS.read_text()))
+
+
+def check_jars(folder: Path, sums: str) -> list[Path]:
+    """The jars of a folder, by name.
+
+    Args:
+        folder: Where they are.
+        sums: What they must be: lines of ``<sha256>  <name>``.
+
+    Raises:
+        StackError: One is missing, is there without being pinned, or differs.
+    """
+    pairs = [line.split() for line in sums.splitlines()]
+    wanted = {name: digest for digest, name in pairs}
+    found = {jar.name: _sum(jar) for jar in folder.glob("*.jar")}
+    wrong = sorted(
+        name for name in wanted | found if wanted.get(name) != found.get(name)
     )
-    if fetched.returncode:
-        last = (fetched.stdout.strip() or fetched.stderr.strip()).splitlines()[:1]
-        raise Missing(f"no Kafka: Maven could not fetch its jars: {last}")
-    _verify()
-    (LIBS / ".verified").touch()
-    return LIBS
+    if wrong:
+        shown = ", ".join(wrong[:3])
+        raise StackError(
+            f"jars differ from stack/jars.sha256: {shown} in {folder.name}"
+        )
+    return [folder / name for name in sorted(found)]
 
 
 def redis_server() -> str:
@@ -64,8 +85,9 @@ def redis_server() -> str:
         return found
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Missing("no Redis: there is no redis-server on the path")
-    _say("installing redis-server")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    say("installing redis-server")
+    # run level 1: the package must not start a server of its own
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (
         ["apt-get", "update", "-qq"],
         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"],
@@ -79,24 +101,39 @@ def redis_server() -> str:
 
 def write_sums() -> None:
     """Note the sums of the jars that are there: for whoever raises the version."""
-    lines = [f"{_sum(jar)}  {jar.name}" for jar in sorted(LIBS.glob("*.jar"))]
+    folder = HOME / f"libs-{kafka_version()}"
+    lines = [f"{_sum(jar)}  {jar.name}" for jar in sorted(folder.glob("*.jar"))]
     _SUMS.write_text("\n".join(lines) + "\n")
 
 
-def _verify() -> None:
-    wanted = dict(
-        reversed(line.split("  ")) for line in _SUMS.read_text().splitlines() if line
+def say(text: str) -> None:
+    """Progress, for a person; standard output is for data."""
+    print(f"stack: {text}", file=sys.stderr, flush=True)
+
+
+def _fetch(folder: Path) -> None:
+    if shutil.which("mvn") is None:
+        raise Missing("no Kafka: its jars come through Maven (mvn), which is not there")
+    say("fetching Kafka's jars through Maven")
+    draft = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    fetched = subprocess.run(
+        [
+            # -C: a jar whose checksum is not the repository's ends the run
+            *("mvn", "-q", "-B", "-C", "-f", str(_POM)),
+            *("dependency:copy-dependencies", f"-DoutputDirectory={draft}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    found = {jar.name: _sum(jar) for jar in LIBS.glob("*.jar")}
-    wrong = {name for name in wanted | found if wanted.get(name) != found.get(name)}
-    if wrong:
-        raise Missing(f"no Kafka: jars differ from jars.sha256: {sorted(wrong)[:3]}")
+    if fetched.returncode:
+        last = (fetched.stdout.strip() or fetched.stderr.strip()).splitlines()[:1]
+        raise Missing(f"no Kafka: Maven could not fetch its jars: {last}")
+    # the name it is used by appears only after all are checked
+    check_jars(draft, _SUMS.read_text())
+    draft.rename(folder)
 
 
 def _sum(jar: Path) -> str:
     return hashlib.sha256(jar.read_bytes()).hexdigest()
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"stack: {text}\n")
-    sys.stderr.flush()

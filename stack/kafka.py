@@ -1,9 +1,5 @@
 """Apache Kafka (KRaft) from its published jars: one broker, or three.
 
-Settings are those of a small test broker: quick to start (class data sharing, no second
-compiler), quick to come back after a kill (short broker sessions), little memory (small
-log cleaner buffer). ``fast=True`` leaves the compiler alone, for benchmarks.
-
 Each cluster has an id of its own, checked after the start, so that an orphan of an
 earlier run is never taken for it.
 """
@@ -13,78 +9,40 @@ from __future__ import annotations
 import base64
 import shutil
 import signal
-import subprocess
-import tempfile
 import time
 import uuid
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, Self
+from urllib.parse import quote
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stack.install import HOME, kafka_libs
+from stack.errors import StackError
+from stack.home import make_run_dir
+from stack.jvm import broker_options, copy_data, format_data, jvm_env, template
 from stack.process import Server, free_port
-from stack.tls import Certificates
+from stack.properties import Node, Security, node_properties
 
-_LOG4J = """status=error
-rootLogger.level=warn
-rootLogger.appenderRefs=c
-rootLogger.appenderRef.c.ref=c
-appender.c.type=Console
-appender.c.name=c
-appender.c.layout.type=PatternLayout
-appender.c.layout.pattern=%d{ISO8601} %p %c{1} %m%n
-logger.r.name=kafka.server.KafkaRaftServer
-logger.r.level=info
-"""
-_COMMON = """process.roles=broker,controller
-controller.listener.names=CONTROLLER
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
-log.cleaner.dedupe.buffer.size=2097152
-num.network.threads=2
-num.io.threads=2
-background.threads=2
-broker.session.timeout.ms=1500
-broker.heartbeat.interval.ms=300
-group.consumer.min.session.timeout.ms=3000
-group.consumer.min.heartbeat.interval.ms=500
-group.min.session.timeout.ms=1000
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.num.partitions=4
-"""
+__all__ = ["KafkaCluster", "Security"]
 
-
-class Security(NamedTuple):
-    """SASL_SSL with SCRAM-SHA-512 and ACLs.
-
-    Attributes:
-        certificates: The broker's.
-        users: Name to password; ``admin`` is a super user and must be there.
-    """
-
-    certificates: Certificates
-    users: dict[str, str]
-
-
-class _Node(NamedTuple):
-    number: int
-    folder: Path
-    port: int
-    controller_port: int
+_START_S: Final = 60.0
 
 
 class KafkaCluster:
-    """A cluster on free ports of 127.0.0.1.
+    """A cluster on free ports of 127.0.0.1. Start it, or use it in ``with``.
 
     Args:
         brokers: 1 or 3.
-        folder: Where data and logs go; a temporary one by default.
+        folder: Where data and logs go, kept after `stop`; a temporary one by default.
         attached: Whether the brokers die with this process.
         fast: Full compilation and 512 MiB of heap, for benchmarks.
         security: Require SASL_SSL; ``None`` for plaintext.
+
+    Attributes:
+        folder: Where data and logs are.
+        cluster_id: Its own, new for each cluster.
+        jvm_options: How each broker's JVM is started from now on.
     """
 
     def __init__(
@@ -97,13 +55,12 @@ class KafkaCluster:
         security: Security | None = None,
     ) -> None:
         self._temporary = folder is None
-        self.folder = (
-            Path(tempfile.mkdtemp(prefix="kafka-")) if folder is None else folder
-        )
-        self._attached, self._fast, self._security = attached, fast, security
-        self.cluster_id = _new_cluster_id()
+        self.jvm_options = broker_options(fast=fast)
+        self.folder = make_run_dir("kafka") if folder is None else folder
+        self.cluster_id = _new_id()
+        self._attached, self._security = attached, security
         self._nodes = [
-            _Node(number, self.folder / f"node-{number}", free_port(), free_port())
+            Node(number, self.folder / f"node-{number}", free_port(), free_port())
             for number in range(1, brokers + 1)
         ]
         self._servers: dict[int, Server] = {}
@@ -111,54 +68,116 @@ class KafkaCluster:
     @property
     def bootstrap(self) -> str:
         """Addresses of all brokers, ``host:port`` separated by commas."""
-        return ",".join(f"{self._host}:{node.port}" for node in self._nodes)
+        return ",".join(f"127.0.0.1:{node.port}" for node in self._nodes)
 
     @property
     def url(self) -> str:
-        """``SHIFTER_LOG`` of a plaintext cluster."""
-        return f"kafka://{self.bootstrap}"
+        """``SHIFTER_LOG``; of a secure cluster with the rights of ``admin``."""
+        return self.url_for("admin")
+
+    def url_for(self, user: str) -> str:
+        """``SHIFTER_LOG`` for one user of a secure cluster."""
+        address = f"kafka://{self.bootstrap}"
+        if self._security is None:
+            return address
+        pairs = self._security.client(user).items()
+        query = "&".join(f"{k.replace('.', '_')}={quote(v)}" for k, v in pairs)
+        return f"{address}/?{query}"
+
+    def client(self, user: str = "admin") -> dict[str, str]:
+        """Properties of a librdkafka client: where, and who where that is asked."""
+        address = {"bootstrap.servers": self.bootstrap}
+        if self._security is None:
+            return address
+        return address | self._security.client(user)
 
     @property
     def pids(self) -> dict[int, int]:
         """Process ids by node number."""
         return {number: server.pid for number, server in self._servers.items()}
 
+    @property
+    def processes(self) -> list[tuple[int, int]]:
+        """Process id and client port of each started broker."""
+        return [
+            (self._servers[node.number].pid, node.port)
+            for node in self._nodes
+            if node.number in self._servers
+        ]
+
     def start(self) -> Self:
-        """Start all brokers and wait until the cluster answers."""
-        libs = kafka_libs()
-        self._write_config()
-        self._format(libs)
+        """Start all brokers and wait until the cluster answers.
+
+        Raises:
+            Missing: Kafka cannot be had here.
+            StackError: A broker ended, or the cluster did not come up, or is another.
+        """
         for node in self._nodes:
-            self.start_node(node.number)
-        for node in self._nodes:
-            self._servers[node.number].wait_for_port(node.port)
-        self._check_own()
+            node.folder.mkdir(parents=True, exist_ok=True)
+            text = node_properties(node, self._nodes, self._security)
+            node.properties.write_text(text)
+            node.properties.chmod(0o600)  # may hold a password
+            self._make_data(node)
+        try:
+            for node in self._nodes:
+                self.start_node(node.number)
+            for node in self._nodes:
+                self.wait_for(node.number)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def start_node(self, number: int) -> None:
         """Start one broker, e.g. again after a `kill`; does not wait."""
         node = self._nodes[number - 1]
-        command = [
-            "java",
-            *self._java_options(),
-            *("-cp", f"{kafka_libs()}/*", "kafka.Kafka"),
-            str(node.folder / "server.properties"),
-        ]
-        log = node.folder / "broker.log"
-        self._servers[number] = Server(command, log, attached=self._attached)
+        self._servers[number] = Server(
+            ["java", *self.jvm_options, "kafka.Kafka", str(node.properties)],
+            node.folder / "broker.log",
+            attached=self._attached,
+            env=jvm_env(),
+        )
 
-    def wait_for(self, number: int, *, timeout_s: float = 60.0) -> None:
-        """Return once one broker accepts connections."""
-        node = self._nodes[number - 1]
-        self._servers[number].wait_for_port(node.port, timeout_s=timeout_s)
+    def wait_for(self, number: int, *, timeout_s: float = _START_S) -> None:
+        """Return once one broker accepts connections and the cluster counts it in."""
+        until = time.monotonic() + timeout_s
+        port = self._nodes[number - 1].port
+        self._servers[number].wait_for_port(port, timeout_s=timeout_s)
+        # a quick reconnect: the other brokers may still be starting
+        quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50}
+        admin = AdminClient({**self.client(), **quick, "log_level": 0})
+        while not self._counts_in(admin, number):
+            if time.monotonic() > until:
+                raise StackError(
+                    f"broker {number} of {self.cluster_id} did not come up"
+                )
+            time.sleep(0.02)
 
-    def stop(self) -> None:
+    def restart(self, number: int = 1) -> None:
+        """Start one broker on its old data and port, ended first if it runs; waits."""
+        self._servers[number].stop()
+        self.start_node(number)
+        self.wait_for(number)
+
+    def warm(self, *, timeout_s: float = _START_S) -> None:
+        """Make the group coordinator; else the first group of a broker waits 3 s."""
+        until = time.monotonic() + timeout_s
+        consumer = Consumer({**self.client(), "group.id": "warm-up", "log_level": 0})
+        try:
+            while not _has_coordinator(consumer):
+                if time.monotonic() > until:
+                    raise StackError(f"no group coordinator at {self.bootstrap}")
+                time.sleep(0.05)
+        finally:
+            consumer.close()
+
+    def stop(self, *, timeout_s: float = 15.0) -> None:
         """End all brokers in order and remove a temporary folder."""
         for server in self._servers.values():
             server.signal(signal.SIGCONT)
             server.signal(signal.SIGTERM)
         for server in self._servers.values():
-            server.stop()
+            server.stop(timeout_s=timeout_s)
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -180,127 +199,39 @@ class KafkaCluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def _host(self) -> str:
-        return "127.0.0.1" if self._security is None else "localhost"
-
-    def _java_options(self) -> list[str]:
-        log4j = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        if self._fast:
-            return ["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", log4j]
-        archive = HOME / "kafka.jsa"
-        return [
-            *("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-            *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
-            *("-Xlog:cds=off", "-Xlog:cds+dynamic=off", log4j),
-        ]
-
-    def _write_config(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "log4j2.properties").write_text(_LOG4J)
-        voters = ",".join(
-            f"{node.number}@127.0.0.1:{node.controller_port}" for node in self._nodes
-        )
-        factor = len(self._nodes)
-        for node in self._nodes:
-            node.folder.mkdir(parents=True, exist_ok=True)
-            lines = [
-                _COMMON + self._listener_lines(node),
-                f"node.id={node.number}",
-                f"log.dirs={node.folder / 'data'}",
-                f"controller.quorum.voters={voters}",
-            ]
-            for topic in ("offsets.topic", "transaction.state.log"):
-                lines.append(f"{topic}.replication.factor={factor}")
-            lines += [
-                f"share.coordinator.state.topic.replication.factor={factor}",
-                f"transaction.state.log.min.isr={max(1, factor - 1)}",
-                f"share.coordinator.state.topic.min.isr={max(1, factor - 1)}",
-            ]
-            (node.folder / "server.properties").write_text("\n".join(lines) + "\n")
-
-    def _listener_lines(self, node: _Node) -> str:
-        name = "PLAINTEXT" if self._security is None else "SECURE"
-        protocol = "PLAINTEXT" if self._security is None else "SASL_SSL"
-        lines = (
-            f"listeners={name}://127.0.0.1:{node.port},"
-            f"CONTROLLER://127.0.0.1:{node.controller_port}\n"
-            f"advertised.listeners={name}://{self._host}:{node.port}\n"
-            f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,{name}:{protocol}\n"
-            f"inter.broker.listener.name={name}\n"
-        )
-        if self._security is None:
-            return lines
-        files, password = self._security.certificates, self._security.users["admin"]
-        return lines + (
-            "sasl.enabled.mechanisms=SCRAM-SHA-512\n"
-            "sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512\n"
-            "listener.name.secure.scram-sha-512.sasl.jaas.config="
-            "org.apache.kafka.common.security.scram.ScramLoginModule required "
-            f'username="admin" password="{password}";\n'
-            f"ssl.keystore.type=PEM\nssl.keystore.location={files.server_pem}\n"
-            f"ssl.truststore.type=PEM\nssl.truststore.location={files.ca_cert}\n"
-            "authorizer.class.name="
-            "org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
-            "super.users=User:admin;User:ANONYMOUS\n"
-        )
-
-    def _format(self, libs: Path) -> None:
-        formatting = [
-            subprocess.Popen(
-                self._format_command(node, libs),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for node in self._nodes
-            if not (node.folder / "data").exists()
-        ]
-        if any(process.wait() for process in formatting):
-            raise RuntimeError(f"could not format the data folders in {self.folder}")
-
-    def _format_command(self, node: _Node, libs: Path) -> list[str]:
-        users = {} if self._security is None else self._security.users
-        scram = [
-            part
-            for name, password in users.items()
-            for part in (
-                "--add-scram",
-                f"SCRAM-SHA-512=[name={name},password={password}]",
-            )
-        ]
-        return [
-            *("java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
-            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
-            *("-cp", f"{libs}/*", "kafka.tools.StorageTool", "format"),
-            *("-t", self.cluster_id, "-c"),
-            str(node.folder / "server.properties"),
-            *scram,
-        ]
-
-    def _check_own(self) -> None:
-        """Whether the cluster that answers is this one, complete and with leaders."""
-        if self._security is not None:
+    def _make_data(self, node: Node) -> None:
+        if node.data.exists():
             return
-        admin = AdminClient(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "reconnect.backoff.ms": 20,
-                "reconnect.backoff.max.ms": 50,
-            }
-        )
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            time.sleep(0.02)
-            try:
-                metadata = admin.list_topics(timeout=0.5)
-            except KafkaException:
-                continue
-            if metadata.cluster_id != self.cluster_id:
-                raise RuntimeError("another broker answers on this port")
-            if len(metadata.brokers) == len(self._nodes):
-                return
-        raise RuntimeError(f"cluster {self.cluster_id} did not come up")
+        first = self._nodes[0]
+        if self._security is not None and node is first:
+            # the users are among the records that a format writes
+            format_data(node.properties, self.cluster_id, self._security.users)
+            return
+        formatted = template() if self._security is None else first.data
+        ids = {"cluster.id": self.cluster_id, "node.id": str(node.number)}
+        copy_data(formatted, node.data, ids | {"directory.id": _new_id()})
+
+    def _counts_in(self, admin: AdminClient, number: int) -> bool:
+        """Whether the cluster that answers is ours and has this broker."""
+        try:
+            metadata = admin.list_topics(timeout=0.5)
+        except KafkaException:
+            return False
+        if metadata.cluster_id not in (None, self.cluster_id):
+            raise StackError(
+                f"cluster {metadata.cluster_id} answers at {self.bootstrap}, "
+                f"not {self.cluster_id}: another broker has the port"
+            )
+        return number in metadata.brokers
 
 
-def _new_cluster_id() -> str:
+def _has_coordinator(consumer: Consumer) -> bool:
+    try:
+        consumer.committed([TopicPartition("none", 0)], timeout=5)
+    except KafkaException:
+        return False  # still being elected, or loading
+    return True
+
+
+def _new_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

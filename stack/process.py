@@ -1,27 +1,46 @@
 """Starting and ending one server process, so that none is ever left behind.
 
 An *attached* process dies with its parent, also when that is killed. A detached one
-(``make stack``) is remembered by pid and start time, so that nothing else is ended in
-its place.
+(``make stack``) is remembered by pid and *mark*: when and as what it was started. A pid
+alone names nobody, since it is used again, and nothing is ended in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+from stack.errors import StackError
+
+# The kernel sends the parent-death signal when the *thread* that started the child
+# ends. This one lives as long as the process, so a server may be started from any.
+_SPAWNER: Final = ThreadPoolExecutor(1, thread_name_prefix="stack-spawner")
+# Below the range of outgoing connections, so that no client's connection takes the port
+# of a broker that is down for a moment.
+_PORTS: Final = range(20_000, 32_000)
+_PROC: Final = Path("/proc")
+_STATE, _START_TICKS = 0, 19
 
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    draw = SystemRandom()
+    for _ in range(200):
+        port = draw.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StackError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 def is_listening(port: int) -> bool:
@@ -38,38 +57,46 @@ class Server:
         command: Program and arguments.
         log: File that takes its output.
         attached: Whether it dies with this process.
+        env: Its whole environment; this process's if None.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, *, attached: bool) -> None:
-        guard = ["setpriv", "--pdeathsig", "KILL"] if attached else []
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        attached: bool,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [*guard, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=not attached,
-            )
+        spawned = _SPAWNER.submit(
+            _spawn, [*_leash(attached=attached), *command], log, env
+        )
+        self._process = spawned.result()
         self.pid = self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended; a paused one runs."""
+        return self._process.poll() is None
 
     def wait_for_port(self, port: int, *, timeout_s: float = 60.0) -> None:
         """Return once the server accepts connections.
 
         Raises:
-            RuntimeError: It ended, or did not accept within the timeout; carries the
+            StackError: It ended, or did not accept within the timeout; carries the
                 last lines it said.
         """
         until = time.monotonic() + timeout_s
         while not is_listening(port):
-            if self._process.poll() is not None or time.monotonic() > until:
+            if not self.is_running or time.monotonic() > until:
                 tail = self.log.read_text(errors="replace")[-2_000:]
-                raise RuntimeError(f"server did not start on port {port}:\n{tail}")
+                raise StackError(f"server did not start on port {port}:\n{tail}")
             time.sleep(0.02)
 
     def signal(self, number: int) -> None:
         """Send a signal, if it still runs."""
-        if self._process.poll() is None:
+        if self.is_running:
             self._process.send_signal(number)
 
     def stop(self, *, timeout_s: float = 15.0) -> None:
@@ -87,21 +114,61 @@ class Server:
         self._process.wait()
 
 
-def started_at(pid: int) -> str | None:
-    """When a process started, in ticks since boot; ``None`` if there is none."""
+def mark_of(pid: int) -> str | None:
+    """When and as what a process was started; ``None`` if it is gone."""
+    if not _PROC.is_dir():
+        return _mark_by_ps(pid)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # the name, in brackets, may hold spaces and brackets itself
+        fields = (_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
+        words = (_PROC / f"{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    if fields[_STATE] in "ZX":
+        return None
+    command = " ".join(word.decode(errors="replace") for word in words)
+    return f"{fields[_START_TICKS]} {' '.join(command.split())}"
 
 
-def end_detached(pid: int, started: str, *, timeout_s: float = 15.0) -> None:
+def end_detached(pid: int, mark: str, *, timeout_s: float = 15.0) -> None:
     """End a process started by an earlier run, if it is still that one."""
-    for number, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 5.0)):
+    for number, patience_s in (
+        (signal.SIGCONT, 0.0),  # a paused one could not obey
+        (signal.SIGTERM, timeout_s),
+        (signal.SIGKILL, 5.0),
+    ):
         until = time.monotonic() + patience_s
-        if started_at(pid) == started:
+        if mark_of(pid) == mark:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        while started_at(pid) == started and time.monotonic() < until:
+        while mark_of(pid) == mark and time.monotonic() < until:
             time.sleep(0.05)
+
+
+def _spawn(
+    command: Sequence[str], log: Path, env: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=env,
+            # Ctrl-C in a terminal is for the tests, which then stop the server
+            start_new_session=True,
+        )
+
+
+def _leash(*, attached: bool) -> list[str]:
+    # Without setpriv (it is Linux's) a server outlives a parent that was killed.
+    setpriv = shutil.which("setpriv")
+    if not attached or setpriv is None:
+        return []
+    return [setpriv, "--pdeathsig", "KILL", "--"]
+
+
+def _mark_by_ps(pid: int) -> str | None:
+    asked = ["ps", "-ww", "-o", "lstart=,command=", "-p", str(pid)]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return " ".join(shown.stdout.split()) or None
