@@ -8,11 +8,10 @@ Indexes count from 1, as in the scripts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
-from shifter.adapters.redis.keys import to_field
-from shifter.adapters.redis.record import LETTER_STATE, STATE_LETTER
+from shifter.adapters.redis.record import LETTER_STATE, STATE_LETTER, job_field
 from shifter.model.claim import (
     Busy,
     Cancelled,
@@ -53,7 +52,7 @@ def claim_args(requests: Sequence[ClaimRequest], *, point: bool) -> list[object]
     for index, (identity, job_id, turn, attempt) in enumerate(requests, 1):
         has_alias = identity != job_id
         if has_alias or turn != usual_turn or attempt != usual_attempt:
-            job = to_field(job_id) if has_alias else ""
+            job = job_field(job_id) if has_alias else ""
             target = identity if has_alias and point else ""
             args += (index, f"{turn};{attempt}", job, raw(target))
     return args
@@ -68,17 +67,38 @@ def claim_answers(words: Sequence[str], granted: Granted, n: int) -> list[ClaimA
     return answers
 
 
-def finish_args(updates: Sequence[ClaimUpdate]) -> list[object]:
-    """Fences, turns, states and keep times of a batch, >= 1, for ``finish.lua``."""
+def finish_args(
+    updates: Sequence[ClaimUpdate], pointed: Container[str]
+) -> list[object]:
+    """Fences, turns, states and keep times of a batch, >= 1, for ``finish.lua``.
+
+    Args:
+        updates: In the order of their keys.
+        pointed: Identities whose job keys follow, in the same order.
+    """
     _, _, usual_state, _, _, usual_keep_ms = updates[0]
-    args: list[object] = [
+    args: list[object] = [len(updates)]
+    args += [
         b"%d;%d;%d" % (fence, turn, attempt)
         for _, fence, _, turn, attempt, _ in updates
     ]
     args += (STATE_LETTER[usual_state], usual_keep_ms)
-    for index, (_, _, state, _, _, keep_ms) in enumerate(updates, 1):
-        if state is not usual_state or keep_ms != usual_keep_ms:
-            args += (index, STATE_LETTER[state], keep_ms)
+    for index, (identity, _, state, _, _, keep_ms) in enumerate(updates, 1):
+        is_pointed = bool(pointed) and identity in pointed
+        if is_pointed or state is not usual_state or keep_ms != usual_keep_ms:
+            target = identity if is_pointed else ""
+            args += (index, STATE_LETTER[state], keep_ms, raw(target))
+    return args
+
+
+def renew_args(
+    held: Sequence[tuple[str, int]], lease_ms: int, pointed: Container[str]
+) -> list[object]:
+    """Fences of a batch for ``renew.lua``; ``pointed`` as for `finish_args`."""
+    args: list[object] = [len(held), lease_ms, *(fence for _, fence in held)]
+    for index, (identity, _) in enumerate(held, 1):
+        if identity in pointed:
+            args += (index, raw(identity))
     return args
 
 

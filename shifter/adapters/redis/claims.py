@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from shifter.adapters.redis.batch import (
@@ -24,11 +24,12 @@ from shifter.adapters.redis.batch import (
     claim_args,
     finish_args,
     raw,
+    renew_args,
     renewals,
 )
 from shifter.adapters.redis.client import RedisClient
 from shifter.adapters.redis.keys import ClaimKeys, hash_tag, to_field
-from shifter.adapters.redis.record import decode_claim, decode_pointer
+from shifter.adapters.redis.record import decode_claim, decode_pointer, job_field
 from shifter.adapters.redis.scripts import (
     Command,
     ScriptRunner,
@@ -77,7 +78,10 @@ class RedisClaimStore:
         self._by_tag = self._runner.is_cluster if by_tag is None else by_tag
         self._name, self._calls = secrets.token_hex(4), 0
         self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
+        # Which job each keyed claim that was granted here belongs to: its pointer
+        # lives as long as the claim, refreshed in the same script where that may be.
         self._pointers: dict[str, str] = {}
+        self._inlined: Mapping[str, str] = {} if self._by_tag else self._pointers
         self.resets = self.store_ms = 0
 
     async def claim(
@@ -96,15 +100,17 @@ class RedisClaimStore:
         self, held: Sequence[tuple[str, int]], *, lease_ms: int
     ) -> list[Renewal]:
         """Extend leases, given as (identity, fence), from the store's now."""
+        identities = [identity for identity, _ in held]
         found: list[Renewal] = [NOT_HELD] * len(held)
+
+        def parts(group: Sequence[int]) -> tuple[list[bytes], list[object]]:
+            args = renew_args([held[i] for i in group], lease_ms, self._inlined)
+            return self._pointer_keys(identities[i] for i in group), args
+
         keep_ms = lease_ms + RUNNING_GRACE_MS
-        replies = await self._send(
-            "renew",
-            [self._key(identity) for identity, _ in held],
-            lambda group: ([], [lease_ms, *(held[i][1] for i in group)]),
-            self._keep_pointers((identity, keep_ms) for identity, _ in held),
-        )
-        for group, _, words in replies:
+        keys = [self._key(identity) for identity in identities]
+        further = self._point_apart((identity, keep_ms) for identity in identities)
+        for group, _, words in await self._send("renew", keys, parts, further):
             for i, renewal in zip(group, renewals(words), strict=True):
                 found[i] = renewal
         return found
@@ -112,13 +118,15 @@ class RedisClaimStore:
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
         """Write ends of turns; ``False`` where the fence was no longer the newest."""
         written = [True] * len(updates)
-        replies = await self._send(
-            "finish",
-            [self._key(update.identity) for update in updates],
-            lambda group: ([], finish_args([updates[i] for i in group])),
-            self._keep_pointers((u.identity, u.keep_ms) for u in updates),
-        )
-        for group, _, words in replies:
+
+        def parts(group: Sequence[int]) -> tuple[list[bytes], list[object]]:
+            chosen = [updates[i] for i in group]
+            args = finish_args(chosen, self._inlined)
+            return self._pointer_keys(update.identity for update in chosen), args
+
+        keys = [self._key(update.identity) for update in updates]
+        further = self._point_apart((u.identity, u.keep_ms) for u in updates)
+        for group, _, words in await self._send("finish", keys, parts, further):
             for index in words:
                 written[group[int(index) - 1]] = False
         if self._pointers:
@@ -261,10 +269,11 @@ class RedisClaimStore:
         self, key: bytes, keep_ms: int, how: str, job_id: str = "", *also: Command
     ) -> tuple[bytes, bytes]:
         script = self._scripts["cancel"]
-        command = script.command([key], (keep_ms, how, to_field(job_id)))
+        job = job_field(job_id) if job_id else ""
+        command = script.command([key], (keep_ms, how, job))
         reply, *_ = await self._runner.send_all("claim.cancel", [command, *also])
-        said, value, resets = reply
-        self.resets += resets
+        said, value, told = reply
+        self._read(told)
         return said, value
 
     async def _get(self, name: str) -> bytes | None:
@@ -278,12 +287,24 @@ class RedisClaimStore:
             del self._pointers[next(iter(self._pointers))]
         self._pointers[request.identity] = request.job_id
 
-    def _keep_pointers(self, kept: Iterable[tuple[str, int]]) -> list[Command]:
-        """A pointer lives as long as the claim it names."""
-        if not self._pointers:
+    def _pointer_keys(self, identities: Iterable[str]) -> list[bytes]:
+        """Keys of pointers that a script refreshes together with the claims."""
+        if not self._inlined:
             return []
         return [
-            ("PEXPIRE", self._key(self._pointers[identity]), keep_ms)
+            self._key(self._inlined[identity])
+            for identity in identities
+            if identity in self._inlined
+        ]
+
+    def _point_apart(self, kept: Iterable[tuple[str, int]]) -> list[Command]:
+        """The same by calls of their own, where one script may not meet all keys."""
+        if not (self._by_tag and self._pointers):
+            return []
+        return [
+            self._scripts["point"].command(
+                [self._key(self._pointers[identity])], (keep_ms, raw(identity))
+            )
             for identity, keep_ms in kept
             if identity in self._pointers
         ]

@@ -52,7 +52,7 @@ def decode_claim(value: bytes | None) -> Claim | None:
         cancel_keep_ms=cancel_keep,
         op=op,
         owner=from_field(owner),
-        job_id=from_field(job.decode(errors="replace")),
+        job_id=from_field(job.decode(errors="replace").removesuffix("!")),
     )
 
 
@@ -71,7 +71,13 @@ def encode_claim(claim: Claim) -> bytes:
     is_running = claim.state is JobState.RUNNING
     who = f"{claim.op} {to_field(claim.owner)}" if is_running else ""
     numbers = ";".join(map(str, whole))
-    return f"1{letter}{numbers};{who};{to_field(claim.job_id)}".encode()
+    job = job_field(claim.job_id) if claim.job_id else ""
+    return f"1{letter}{numbers};{who};{job}".encode()
+
+
+def job_field(job_id: str) -> str:
+    """The last field of a keyed job's claim; its mark shows that nothing is cut off."""
+    return f"{to_field(job_id)}!"
 
 
 def decode_pointer(value: bytes | None) -> str | None:

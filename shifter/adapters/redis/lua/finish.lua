@@ -1,12 +1,12 @@
 -- Writes the ends of turns. Mirrors shifter.policy.claim.decide_finish.
 -- Test: tests/property/test_claims_machine.py.
--- KEYS  claims, n of them.
--- ARGV[1..n] "<fence>;<turn>;<attempt>"; [n+1] state and [n+2] keep, ms, of most; then
---   three each for the others: index, state, keep.
+-- KEYS[1..n]  claims; KEYS[n+1..] pointers of those below that have one.
+-- ARGV[1] n; [2..n+1] "<fence>;<turn>;<attempt>"; [n+2] state and [n+3] keep, ms, of most;
+--   then four each for the others: index, state, keep, identity if it has a pointer.
 -- Returns "<now> <resets>" and the indexes whose fence was not the newest.
-local n, others = #KEYS, {}
-local tail, out = ';0;0;' .. int(now) .. ';0;;', {int(now)}
-for a = n + 3, #ARGV, 3 do others[tonumber(ARGV[a])] = a end
+local n, others = tonumber(ARGV[1]), {}
+local tail, out, pointers = ';0;0;' .. int(now) .. ';0;;', {int(now)}, n
+for a = n + 4, #ARGV, 4 do others[tonumber(ARGV[a])] = a end
 
 local function said(key, ask, state, keep)
   local r = read(key)
@@ -23,15 +23,22 @@ local function said(key, ask, state, keep)
 end
 
 for i = 1, n do
-  local key, ask, a = KEYS[i], ARGV[i], others[i]
-  local state, keep = ARGV[a and a + 1 or n + 1], ARGV[a and a + 2 or n + 2]
+  local key, ask, a = KEYS[i], ARGV[i + 1], others[i]
+  local state, keep = ARGV[a and a + 1 or n + 2], ARGV[a and a + 2 or n + 3]
   local v, cut = redis.pcall('GET', key), string.find(ask, ';', 1, true)
-  -- Most: running, no cancel asked, no job of its own (the last field is empty).
-  if type(v) == 'string' and string.byte(v, -1) == 59
+  local last, written = type(v) == 'string' and string.byte(v, -1), v and true
+  -- Most: a whole record (it ends in ';', or in '!' after a job), running, not cancelled.
+  if (last == 59 or last == 33)
     and string.sub(v, 1, cut + 2) == '1r' .. string.sub(ask, 1, cut) then
-    redis.call('SET', key, '1' .. state .. ask .. tail, 'PX', keep)
-  elseif not v or not said(key, ask, state, keep) then
-    out[#out + 1] = i
+    local job = last == 33 and string.match(v, '[^;]*$') or ''
+    redis.call('SET', key, '1' .. state .. ask .. tail .. job, 'PX', keep)
+  else
+    written = v and said(key, ask, state, keep)
+  end
+  if not written then out[#out + 1] = i end
+  if a and ARGV[a + 3] ~= '' then
+    pointers = pointers + 1
+    if written then point(KEYS[pointers], ARGV[a + 3], keep) end
   end
 end
 table.insert(out, 2, resets)

@@ -2,7 +2,8 @@
 -- .Claim and shifter.adapters.redis.record. One string, whole numbers, instants of this
 -- server in ms:
 --   1<state><fence>;<turn>;<attempt>;<losses>;<lease end>;<updated>;<cancel keep>;
---   <op> <owner>;<job>          (on one line; <op> <owner> is empty unless running)
+--   <op> <owner>;<job>!         (on one line; <op> <owner> is empty unless running, and
+--                               <job>! where the identity is the job's id)
 -- state: r running, q running and asked to stop, w waiting, d done, x dead, e expired,
 --        c cancelled, i discarded. 1p<identity> points from a job id to its claim.
 -- Whatever else lies at a key counts as absent, and is counted in `resets`.
