@@ -47,8 +47,24 @@ states = st.builds(
 )
 backlogs = st.dictionaries(
     st.sampled_from(list(LANES)),
-    st.tuples(st.integers(0, 60) | st.integers(0, 3_000), ages),
+    st.tuples(st.integers(0, 4) | st.integers(0, 3_000), ages),
 ).map(lambda found: {name: (LANES[name], *rest) for name, rest in found.items()})
+
+
+def is_relative_to_the_least_ahead(
+    state: LaneChoiceState, waiting: Mapping[str, int], picks: list[tuple[str, int]]
+) -> None:
+    """Who waits and is least ahead is not ahead at all: so a newcomer starts level."""
+    left = [name for name, count in waiting.items() if count]
+    if any(LANES[name] in SHARED for name in left):
+        assert any(
+            LANES[name] in SHARED and LANES[name] not in state.priorities
+            for name in left
+        )
+    for priority in {LANES[name] for name, _ in picks}:
+        mine = [name for name in left if LANES[name] is priority]
+        ahead = state.lanes.get(priority, {})
+        assert not mine or any(name not in ahead for name in mine)
 
 
 def fits(
@@ -72,9 +88,11 @@ def fits(
 def test_every_batch_is_work_conserving_and_serves_critical_first(
     policy, state, backlog, slots
 ):
-    _, picks = choose(policy, state, backlog, slots)
+    after, picks = choose(policy, state, backlog, slots)
 
     fits(backlog, picks, slots)
+    left = {n: w - dict(picks).get(n, 0) for n, (_, w, _) in backlog.items()}
+    is_relative_to_the_least_ahead(after, left, picks)
 
 
 @given(
@@ -187,6 +205,7 @@ class Draining(RuleBasedStateMachine):
             fits(backlog, picks, slots)
             for name, count in picks:
                 self.waiting[name] -= count
+            is_relative_to_the_least_ahead(self.state, self.waiting, picks)
             self.count(dict(picks))
 
     def count(self, picks):
@@ -230,7 +249,7 @@ class Draining(RuleBasedStateMachine):
 
     @invariant()
     def the_state_stays_small(self):
-        most_ahead = 65_536 // self.policy.low_weight
+        most_ahead = -(-65_536 // self.policy.low_weight)
         assert all(0 < ahead <= most_ahead for ahead in self.state.priorities.values())
         for lanes in self.state.lanes.values():
             assert set(lanes.values()) <= {1}

@@ -22,6 +22,7 @@ from shifter.model.duration import MAX_DURATION_MS, duration_ms
         (0, 0),
         (0.25, 250),
         (1.1, 1_100),
+        (2.007, 2_007),  # 2007.0000000000002 as a float of milliseconds
         (timedelta(minutes=2), 120_000),
     ],
 )

@@ -63,6 +63,10 @@ def test_the_longest_path_has_the_stated_number_of_hops():
     assert len(hops(longest * 1_000)) == MAX_HOPS
 
 
+def test_the_longest_delay_has_a_path():
+    assert sum(hops(MAX_DELAY_MS)) * 1_000 == MAX_DELAY_MS
+
+
 def test_a_day_takes_few_hops():
     assert len(hops(86_400_000)) <= 5 + 21
 

@@ -91,6 +91,14 @@ def test_lanes_of_one_priority_share_evenly():
     assert picks == [("low_a", 50), ("low_b", 50), ("low_c", 3)]
 
 
+def test_a_line_that_ran_out_gets_nothing_of_the_remainder():
+    backlog = lines(low_a=2, low_b=PLENTY, low_c=PLENTY)
+
+    _, picks = choose(POLICY, FRESH, backlog, 7)
+
+    assert picks == [("low_a", 2), ("low_b", 3), ("low_c", 2)]
+
+
 def test_critical_lanes_share_evenly_too():
     backlog = lines(critical_a=PLENTY, critical_b=PLENTY, high_a=1)
 
@@ -130,6 +138,14 @@ def test_a_lane_away_for_one_turn_is_still_ahead_when_it_returns():
 
     assert picks == [("high_b", 1)]
     assert later == [("high_c", 1)]
+
+
+def test_a_newcomer_starts_level_and_not_ahead():
+    state, _ = choose(POLICY, FRESH, lines(low_a=1, low_b=PLENTY), 4)
+
+    _, picks = choose(POLICY, state, lines(low_b=PLENTY, low_c=PLENTY), 1)
+
+    assert picks == [("low_b", 1)]
 
 
 def test_nobody_saves_up_slots_while_away():
