@@ -29,6 +29,7 @@ from shifter.adapters.kafka.reader import Partition, Reader, Span, headers
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.lane import delay_topic, parse_lane
+from shifter.policy.ackmap import Range, binding, decode
 from shifter.policy.delay import TIERS_S
 from shifter.ports import Clock, LaneDepth
 
@@ -41,11 +42,11 @@ class Committed(NamedTuple):
 
     Attributes:
         offset: The next one to be settled; below 0 when there is no commit.
-        metadata: What the group wrote beside it.
+        ahead: What it settled above that: ranges, ascending, disjoint.
     """
 
     offset: int
-    metadata: str
+    ahead: list[Range]
 
 
 class DepthGauge:
@@ -145,22 +146,22 @@ class DepthGauge:
         return KafkaConfig.group(self._group, lane.priority.value.lower())
 
     def _committed(
-        self, partitions: Iterable[Partition], group_of: Callable[[str], str]
+        self, kept: Mapping[Partition, Span], group_of: Callable[[str], str]
     ) -> dict[Partition, Committed]:
         of_group: dict[str, list[TopicPartition]] = {}
-        for at in partitions:
+        for at in kept:
             of_group.setdefault(group_of(at[0]), []).append(TopicPartition(*at))
         # All are asked before the first is awaited: one round trip, not one a group.
-        asked = [
-            self._client.list_consumer_group_offsets(
+        asked = {
+            group: self._client.list_consumer_group_offsets(
                 [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=CALL_S
             )[group]
             for group, wanted in of_group.items()
-        ]
+        }
         try:
             return {
-                (at.topic, at.partition): Committed(at.offset, at.metadata or "")
-                for future in asked
+                (at.topic, at.partition): _committed(group, at, kept)
+                for group, future in asked.items()
                 for at in future.result().topic_partitions
             }
         except KafkaException as exc:
@@ -206,18 +207,38 @@ class DepthGauge:
         return self._reader.read(spans)
 
 
+def _committed(
+    group: str, found: TopicPartition, kept: Mapping[Partition, Span]
+) -> Committed:
+    at = (found.topic, found.partition)
+    ahead = decode(
+        found.metadata,
+        binding=binding(group, *at),
+        position=found.offset,
+        high=kept[at].end,
+    )
+    return Committed(found.offset, ahead)
+
+
 def unsettled(kept: Span, committed: Committed | None) -> tuple[int, int]:
     """The first offset that is not settled, and how many are not. Pure.
 
     A commit outside what the partition keeps is of a topic that was deleted and made
     again: it says nothing.
 
-    >>> unsettled(Span(10, 20), Committed(15, ""))
-    (15, 5)
-    >>> unsettled(Span(10, 20), None), unsettled(Span(10, 20), Committed(99, ""))
+    >>> unsettled(Span(10, 20), Committed(15, [(17, 19)]))
+    (15, 3)
+    >>> unsettled(Span(16, 20), Committed(12, [(14, 18)]))
+    (18, 2)
+    >>> unsettled(Span(10, 20), None), unsettled(Span(10, 20), Committed(99, []))
     ((10, 10), (10, 10))
     """
     if committed is None or not 0 <= committed.offset <= kept.end:
         return kept.first, kept.end - kept.first
     position = max(committed.offset, kept.first)
-    return position, kept.end - position
+    waiting_count = kept.end - position
+    for first, end in committed.ahead:
+        waiting_count -= max(0, end - max(first, position))
+        if first <= position < end:
+            position = end
+    return position, waiting_count

@@ -3,12 +3,14 @@
 Delivery reports are served by that thread alone. When the client breaks for good (a
 fatal error), everything it still held is answered *unknown* and the link is dead; its
 owner makes a new one. A producer that is merely forgotten loses its queue without a
-word, so a link is always closed, at the latest when the interpreter ends.
+word, so a forgotten link lives until its queue is empty, and the interpreter's end
+waits for it for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import os
@@ -29,7 +31,7 @@ from shifter.ports import Clock, Refused
 _POLL_S: Final = 0.1
 _PARKED_S: Final = 0.05
 _WARM_UP_S: Final = 1.0
-_WARM_AFTER_S: Final = 1.0
+_WARM_AFTER_S: Final = 0.6
 _BURIAL_S: Final = 2.0
 _REBIRTH_S: Final = 1.0
 _EXIT_S: Final = 5.0
@@ -43,6 +45,7 @@ class Link:
         pid: The process it lives in; a fork's child must not use it.
         last: What the client last complained about.
         is_dead: Nothing may be produced any more.
+        epitaph: Why it died, once it has.
     """
 
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
@@ -50,10 +53,12 @@ class Link:
         self.producer = make_client(Producer, {**config, "error_cb": self.last})
         self.pid = os.getpid()
         self.is_dead = False
+        self.epitaph: str | None = None
         self._threads_waiting: set[threading.Event] = set()
         self._clock, self._born_at = clock, clock.monotonic()
         self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
         self._is_closing = False
+        self._on_retired: Callable[[], object] | None = None
         self._fault: Exception | None = None
         self._senders: set[object] = set()
         self._resume = threading.Event()
@@ -126,6 +131,10 @@ class Link:
         self._thread.join(_BURIAL_S + _POLL_S)
         return unanswered
 
+    def retire(self, on_end: Callable[[], object]) -> None:
+        """End by itself once all reports are in; does not block."""
+        self._on_retired = on_end
+
     def immortalise(self) -> None:
         """Keep the handle for ever: a fork's child cannot end the parent's threads."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.producer))
@@ -147,18 +156,22 @@ class Link:
                 # callback fail with SystemError; either way reports are lost.
                 self._fault = exc
             self._wake()
+            if self._on_retired is not None and not len(self.producer):
+                break
         self._bury()
+        if self._on_retired is not None:
+            self._on_retired()
 
     def _wake(self) -> None:
         for inbox in list(self._inboxes.values()):
             inbox.wake()
 
     def _bury(self) -> None:
-        self.is_dead = True
-        detail = "closed before the cluster answered"
+        detail = "the log was closed before the cluster answered"
         if self._fault is not None:
             error = kafka_error(self._fault)
             detail = str(self._fault) if error is None else describe(error)
+        self.epitaph, self.is_dead = detail, True
         self._wake()
         for inbox in list(self._inboxes.values()):
             inbox.abandon(detail)
@@ -185,6 +198,7 @@ class LinkKeeper:
         self._lock = threading.Lock()
         self._is_closed = False
         self._born_at = -_REBIRTH_S
+        atexit.register(self.close_at_exit)
         me = weakref.WeakMethod(self._after_fork)
         os.register_at_fork(after_in_child=lambda: _call(me()))
 
@@ -214,10 +228,18 @@ class LinkKeeper:
         with self._lock:
             self._is_closed = True
             link, self.link = self.link, None
+        atexit.unregister(self.close_at_exit)
         return 0 if link is None else link.close(timeout_s)
 
+    def retire(self) -> None:
+        """Let a log that was forgotten deliver what it still has; does not block."""
+        if self.link is None:
+            atexit.unregister(self.close_at_exit)
+        else:
+            self.link.retire(lambda: atexit.unregister(self.close_at_exit))
+
     def close_at_exit(self) -> None:
-        """Flush a log that nobody closed, and say what was lost."""
+        """Flush a log that nobody closed, and say what may be lost."""
         lost = self.close(_EXIT_S)
         if lost:
             text = f"{lost} records had no answer from Kafka when their log went away"

@@ -76,7 +76,7 @@ class KafkaLaneLog:
         bulk = {**settings, "linger.ms": settings["linger.ms"] or _BULK_LINGER_MS}
         self._bulk_keeper = LinkKeeper(bulk, clock)
         for keeper in (self._keeper, self._bulk_keeper):
-            weakref.finalize(self, keeper.close_at_exit)
+            weakref.finalize(self, keeper.retire).atexit = False
 
     async def append(
         self, records: Sequence[Record], *, timeout_s: float
@@ -133,7 +133,7 @@ class KafkaLaneLog:
                 threading.Event().wait(pause_s)
             if batch.is_awaited():
                 told.wait(max(0.0, until - self._clock.monotonic()))
-        return batch.answers(TOO_LATE)
+        return batch.answers(link.epitaph or TOO_LATE)
 
     def _link(self, count: int) -> Link | Refused:
         if count >= _BULK:
@@ -148,8 +148,13 @@ class KafkaLaneLog:
         self, link: Link, records: Sequence[Record], batch: Batch, until: float
     ) -> Generator[float]:
         """Send a batch, yielding how many seconds to pause where it must wait."""
+        is_full = False
         with link.sending():
             for index, record in enumerate(records):
+                if is_full:
+                    # None may slip in behind one of the same key that was refused.
+                    batch.refuse(index, _FULL)
+                    continue
                 if index % _SERVE == 0:
                     link.serve()
                     if index % _CHUNK == 0:
@@ -162,6 +167,7 @@ class KafkaLaneLog:
                     refused = self._send(link, record, report)
                 if refused is not None:
                     batch.refuse(index, refused)
+                    is_full = refused is _FULL
 
     def _send(
         self, link: Link, record: Record, report: Callable[..., None]
@@ -191,8 +197,9 @@ class KafkaLaneLog:
     def warm_up(self) -> None:
         """Connect ahead of the first append; returns at once, never raises."""
         # What is wrong with the settings is raised where somebody can act on it.
-        with contextlib.suppress(ConfigError):
-            self._keeper.fresh()
+        for keeper in (self._keeper, self._bulk_keeper):
+            with contextlib.suppress(ConfigError):
+                keeper.fresh()
 
     def close(self, *, timeout_s: float) -> int:
         """Wait for all reports; returns how many records had none by then.
