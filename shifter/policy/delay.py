@@ -8,8 +8,9 @@ no other store.
 
 Tiers grow by a factor of 4, so a record waits at most three times in any tier but the
 largest: at most `MAX_HOPS` hops in all, and at most 21 for a delay up to 4.5 hours.
-Time lost on the way (a slow append, a late mover) is never added to the wait: the next
-hop is chosen from what really remains.
+Time lost on the way (a slow append, a late mover) is made up for, since the next hop is
+chosen from what really remains: a job is never early, and late by no more than its last
+move was late and its append to the lane took.
 
 This module knows no clock and no topic; names are in `shifter.model.lane`, the mover
 in the log's adapter. Source: design record, section 4 (log-spaced delay topics).
