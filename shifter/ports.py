@@ -344,3 +344,6 @@ class PresenceStore(Protocol):
 
     async def workers(self) -> list[WorkerReport]:
         """All that live, by worker id."""
+
+    async def close(self) -> None:
+        """Free everything; what was reported fades by itself."""

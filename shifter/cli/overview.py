@@ -90,6 +90,8 @@ async def open_sources(settings: Settings, clock: Clock) -> AsyncGenerator[Sourc
         yield Sources(settings.namespace, admin, presence, clock)
     finally:
         await admin.close()
+        if presence is not None:
+            await presence.close()
 
 
 async def read_overview(sources: Sources) -> Overview:

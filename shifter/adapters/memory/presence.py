@@ -26,3 +26,6 @@ class MemoryPresenceStore:
         now = self._clock.epoch_ms()
         self._reports = {k: v for k, v in self._reports.items() if v[0] > now}
         return [report for _, (_, report) in sorted(self._reports.items())]
+
+    async def close(self) -> None:
+        """Nothing to free."""

@@ -61,6 +61,10 @@ class RedisPresenceStore:
         reports = [report for report in map(self._decode, found) if report is not None]
         return sorted(reports, key=lambda report: report.worker_id)
 
+    async def close(self) -> None:
+        """Close the client, for every store that shares it."""
+        await self._runner.close()
+
     def _decode(self, text: bytes | None) -> WorkerReport | None:
         # The store is not trusted: whatever cannot be read is left out and counted.
         try:
