@@ -8,9 +8,11 @@ same id again without a second effect.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
-import uuid_utils
+from uuid_utils import uuid7
 
 from shifter.errors import OutcomeUnknownError
 from shifter.model.answer import Answer, Deferred, Shed
@@ -22,7 +24,12 @@ from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
 
 _RETRY_AFTER_S = 1.0
-_BULK = 5_000
+_BULK = 2_000
+
+_Bulk: TypeAlias = tuple[
+    list[tuple[str, Record | None]], asyncio.Task[list[AppendAnswer]]
+]
+"""Job ids and records of one bulk, and the log's word on them."""
 
 
 class Publisher:
@@ -43,7 +50,7 @@ class Publisher:
         Raises:
             OutcomeUnknownError: The log did not answer in time.
         """
-        job_id, record = self._record(plan, payload, content_type)
+        ((job_id, record),) = self._records(plan, (payload,), content_type)
         if record is None:
             return _expired(job_id)
         answers = await self._log.append((record,), timeout_s=self._timeout_s)
@@ -51,7 +58,7 @@ class Publisher:
 
     def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """The same for callers without an event loop; blocks up to the timeout."""
-        job_id, record = self._record(plan, payload, content_type)
+        ((job_id, record),) = self._records(plan, (payload,), content_type)
         if record is None:
             return _expired(job_id)
         answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
@@ -67,50 +74,75 @@ class Publisher:
         unknown outcome stands in the list as the error itself.
         """
         answers: list[Answer | OutcomeUnknownError] = []
-        for bulk in _bulks(payloads):
-            made = [self._record(plan, payload, content_type) for payload in bulk]
-            records = [record for _, record in made if record is not None]
-            told = iter(await self._log.append(records, timeout_s=self._timeout_s))
-            answers += [
-                _expired(job_id)
-                if record is None
-                else self._answer(plan, job_id, next(told))
-                for job_id, record in made
-            ]
+        before: _Bulk | None = None
+        async with asyncio.TaskGroup() as group:
+            for bulk in _bulks(payloads):
+                made = self._records(plan, bulk, content_type)
+                records = [record for _, record in made if record is not None]
+                told = group.create_task(
+                    self._log.append(records, timeout_s=self._timeout_s)
+                )
+                # One bulk is written while the next one is made.
+                if before is not None:
+                    answers += await self._answers(plan, before)
+                before = made, told
+            if before is not None:
+                answers += await self._answers(plan, before)
         return answers
+
+    async def _answers(
+        self, plan: CallPlan, bulk: _Bulk
+    ) -> list[Answer | OutcomeUnknownError]:
+        made, told = bulk
+        answers = iter(await told)
+        return [
+            _expired(job_id)
+            if record is None
+            else self._answer(plan, job_id, next(answers))
+            for job_id, record in made
+        ]
 
     def close(self, *, timeout_s: float) -> int:
         """Flush and stop; returns how many records had no answer by then."""
         return self._log.close(timeout_s=timeout_s)
 
-    def _record(
-        self, plan: CallPlan, payload: bytes, content_type: str
-    ) -> tuple[str, Record | None]:
+    def _records(
+        self, plan: CallPlan, payloads: Iterable[bytes], content_type: str
+    ) -> list[tuple[str, Record | None]]:
+        """Job ids and records of one plan; no record where it is due too late."""
         now = self._clock.epoch_ms()
-        job_id = plan.job_id
-        if job_id is None:
-            job_id = str(uuid_utils.uuid7())
         due_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
         deadline_ms = None if plan.deadline_ms is None else now + plan.deadline_ms
-        if due_ms is not None and deadline_ms is not None and due_ms >= deadline_ms:
-            return job_id, None
-        envelope = EnvelopeV1(
-            v=1,
-            id=job_id,
-            type=plan.spec.name,
-            queue=plan.spec.queue,
-            priority=plan.priority,
-            created_ms=now,
-            deadline_ms=deadline_ms,
-            timeout_ms=plan.spec.timeout_ms,
-            due_ms=due_ms,
-            key=plan.key,
-            idempotency_key=plan.idempotency_key,
+        is_late = (
+            due_ms is not None and deadline_ms is not None and due_ms >= deadline_ms
         )
-        headers = build_headers(
-            envelope, content_type=content_type, traceparent=current_traceparent()
-        )
-        return job_id, Record(plan.lane, payload, headers, plan.key_bytes, due_ms)
+        spec, given_id = plan.spec, plan.job_id
+        traceparent = current_traceparent()
+        made: list[tuple[str, Record | None]] = []
+        for payload in payloads:
+            job_id = str(uuid7()) if given_id is None else given_id
+            if is_late:
+                made.append((job_id, None))
+                continue
+            envelope = EnvelopeV1(
+                v=1,
+                id=job_id,
+                type=spec.name,
+                queue=spec.queue,
+                priority=plan.priority,
+                created_ms=now,
+                deadline_ms=deadline_ms,
+                timeout_ms=spec.timeout_ms,
+                due_ms=due_ms,
+                key=plan.key,
+                idempotency_key=plan.idempotency_key,
+            )
+            headers = build_headers(
+                envelope, content_type=content_type, traceparent=traceparent
+            )
+            record = Record(plan.lane, payload, headers, plan.key_bytes, due_ms)
+            made.append((job_id, record))
+        return made
 
     def _answer(
         self, plan: CallPlan, job_id: str, answer: AppendAnswer

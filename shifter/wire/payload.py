@@ -177,10 +177,11 @@ class PayloadCodec:
             detail = f"takes {len(names)} positional arguments, {len(args)} given"
             raise PayloadError(self._job, detail)
         arguments = dict(zip(names, args, strict=False))
-        for name in kwargs:
-            if name in arguments:
-                raise PayloadError(self._job, f"argument {name!r} is given twice")
-        arguments.update(kwargs)
+        if kwargs:
+            for name in kwargs:
+                if name in arguments:
+                    raise PayloadError(self._job, f"argument {name!r} is given twice")
+            arguments.update(kwargs)
         return arguments
 
     def _misfit(self, arguments: Mapping[str, Any]) -> str | None:
