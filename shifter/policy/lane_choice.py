@@ -22,8 +22,8 @@ each gets one of any ``2 * n - 1`` slots in a row that its priority gets. A floo
 ``CRITICAL`` work does starve the rest: that is what the word is for.
 
 Source: Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996 (tags, hierarchy,
-fairness bound); ageing against starvation: Silberschatz, Galvin, Gagne, "Operating System
-Concepts", priority scheduling.
+fairness bound); ageing against starvation: Silberschatz, Galvin, Gagne, "Operating
+System Concepts", priority scheduling.
 """
 
 from __future__ import annotations
