@@ -41,6 +41,7 @@ _SERVE: Final = 100
 _ROOM_S: Final = 0.005
 # librdkafka counts its framing of a record too; `max_record_bytes` does not.
 _FRAMING_BYTES: Final = 4_096
+_CLOSED: Final = "the log is closed"
 _FULL: Final = Refused(Reason.QUEUE_FULL, "the client's queue is full")
 
 
@@ -148,17 +149,19 @@ class KafkaLaneLog:
         self, link: Link, records: Sequence[Record], batch: Batch, until: float
     ) -> Generator[float]:
         """Send a batch, yielding how many seconds to pause where it must wait."""
-        is_full = False
+        rest: Refused | None = None
         with link.sending():
             for index, record in enumerate(records):
-                if is_full:
-                    # None may slip in behind one of the same key that was refused.
-                    batch.refuse(index, _FULL)
-                    continue
-                if index % _SERVE == 0:
+                if index and index % _SERVE == 0:
                     link.serve()
                     if index % _CHUNK == 0:
                         yield 0.0
+                if link.is_dead:
+                    rest = Refused(Reason.CLOSED, link.epitaph or _CLOSED)
+                if rest is not None:
+                    # None may slip in behind one of the same key that was refused.
+                    batch.refuse(index, rest)
+                    continue
                 report = partial(batch.report, index)
                 refused = self._send(link, record, report)
                 while refused is _FULL and self._clock.monotonic() < until:
@@ -167,7 +170,7 @@ class KafkaLaneLog:
                     refused = self._send(link, record, report)
                 if refused is not None:
                     batch.refuse(index, refused)
-                    is_full = refused is _FULL
+                    rest = refused if refused is _FULL else None
 
     def _send(
         self, link: Link, record: Record, report: Callable[..., None]

@@ -1,0 +1,367 @@
+"""The writer over a scripted client: what no broker can be made to do on request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections import deque
+from typing import ClassVar
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from shifter.adapters.kafka import link
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.writer import KafkaLaneLog
+from shifter.adapters.system import SystemClock
+from shifter.errors import ConfigError
+from shifter.model.reason import Reason
+from shifter.ports import Appended, Record, Refused, Unknown
+
+RECORD = Record("shop.mail.low", b"{}", [("shifter", b"{}")], b"key")
+
+
+class ScriptedProducer:
+    """librdkafka's producer, with a cluster that does what the test says."""
+
+    made: ClassVar[list[ScriptedProducer]] = []
+
+    def __init__(self, config):
+        self.config, self.sent, self.pollers = config, [], set()
+        self.waiting, self.reports = deque(), deque()
+        self.room, self.is_answering = 10**9, True
+        self.fault, self.refusal = None, None
+        self.news = threading.Event()
+        ScriptedProducer.made.append(self)
+
+    def produce(self, topic, value, key, *, headers, on_delivery):
+        if self.refusal is not None:
+            raise self.refusal
+        if len(self) >= self.room:
+            raise BufferError
+        self.sent.append((topic, value, key, headers))
+        self.waiting.append(on_delivery)
+        if self.is_answering:
+            self.answer()
+
+    def answer(self, error=None, count=None):
+        for _ in range(len(self.waiting) if count is None else count):
+            self.reports.append((self.waiting.popleft(), error))
+        self.news.set()
+
+    def poll(self, timeout):
+        self.pollers.add(threading.current_thread().name)
+        self.news.wait(timeout)
+        self.news.clear()
+        served = 0
+        while self.reports:
+            report, error = self.reports.popleft()
+            report(error, None)
+            served += 1
+        if self.fault is not None:
+            raise self.fault
+        return served
+
+    def list_topics(self, timeout):
+        return None
+
+    def purge(self):
+        self.answer(KafkaError(KafkaError._PURGE_QUEUE))
+
+    def break_down(self, fault):
+        self.fault = fault
+        self.news.set()
+
+    def __len__(self):
+        return len(self.waiting) + len(self.reports)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    monkeypatch.setattr(ScriptedProducer, "made", [])
+    monkeypatch.setattr(link, "Producer", ScriptedProducer)
+    return ScriptedProducer.made
+
+
+@pytest.fixture
+def log(made):
+    log = KafkaLaneLog(
+        KafkaConfig("h"), namespace="shop", clock=SystemClock(), max_record_bytes=10_000
+    )
+    yield log
+    for producer in made:
+        producer.fault = None
+        producer.answer()
+    log.close(timeout_s=1)
+
+
+async def test_nothing_is_made_before_the_first_append(log, made):
+    assert made == []
+
+    assert await log.append([RECORD], timeout_s=5) == [Appended()]
+
+    assert len(made) == 1
+    assert made[0].sent == [(RECORD.topic, RECORD.value, RECORD.key, RECORD.headers)]
+
+
+async def test_warm_up_connects_ahead(log, made):
+    log.warm_up()
+    log.warm_up()
+
+    assert [producer.config["linger.ms"] for producer in made] == [0, 5]
+
+
+async def test_each_of_many_answers_is_its_own(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].is_answering = False
+    tasks = [asyncio.ensure_future(log.append([RECORD], timeout_s=5)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    made[0].answer(None, 1)
+    made[0].answer(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), 1)
+    made[0].answer(KafkaError(KafkaError._MSG_TIMED_OUT), 1)
+    answers = [(await task)[0] for task in tasks]
+
+    assert [type(answer) for answer in answers] == [Appended, Refused, Unknown]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        KafkaException(KafkaError(KafkaError._FATAL, "broken", fatal=True)),
+        SystemError("returned a result with an exception set"),
+    ],
+)
+async def test_a_broken_client_leaves_unknowns_and_is_replaced(log, made, fault):
+    await log.append([RECORD], timeout_s=5)
+    made[0].is_answering = False
+    alone = asyncio.ensure_future(log.append([RECORD], timeout_s=60))
+    batch = asyncio.ensure_future(log.append([RECORD] * 3, timeout_s=60))
+    blocked = asyncio.ensure_future(
+        asyncio.to_thread(log.append_sync, [RECORD] * 2, timeout_s=60)
+    )
+    while len(made[0].waiting) < 6:
+        await asyncio.sleep(0.001)
+
+    made[0].break_down(fault)
+    answers = [*await alone, *await batch, *await blocked]
+
+    assert [type(answer) for answer in answers] == [Unknown] * 6
+    [refused] = await log.append([RECORD], timeout_s=5)
+    assert isinstance(refused, Refused)
+    log._keeper._born_at -= 10
+    assert await log.append([RECORD], timeout_s=5) == [Appended()]
+    assert len(made) == 2
+
+
+async def test_a_full_queue_refuses_a_single_record_at_once(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].room = 0
+    began = time.monotonic()
+
+    [answer] = await log.append([RECORD], timeout_s=60)
+
+    assert answer.reason == Reason.QUEUE_FULL
+    assert time.monotonic() - began < 1
+
+
+async def test_a_batch_waits_for_room(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].room, made[0].is_answering = 2, False
+    task = asyncio.ensure_future(log.append([RECORD] * 7, timeout_s=60))
+
+    while not task.done():
+        made[0].answer()
+        await asyncio.sleep(0.001)
+
+    assert await task == [Appended()] * 7
+
+
+async def test_without_room_in_time_the_rest_of_a_batch_is_refused(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].room, made[0].is_answering = 2, False
+
+    answers = await log.append([RECORD] * 5, timeout_s=0.05)
+
+    assert [type(answer) for answer in answers] == [Unknown] * 2 + [Refused] * 3
+    assert {answer.reason for answer in answers[2:]} == {Reason.QUEUE_FULL}
+    sync = await asyncio.to_thread(log.append_sync, [RECORD] * 2, timeout_s=0.05)
+    assert [answer.reason for answer in sync] == [Reason.QUEUE_FULL] * 2
+
+
+async def test_what_the_client_does_not_take_is_refused(log, made):
+    await log.append([RECORD], timeout_s=5)
+    bad_value = Record("shop.mail.low", None, [])
+    made[0].refusal = KafkaException(KafkaError(KafkaError._FATAL, "broken"))
+
+    [broken] = await log.append([RECORD], timeout_s=5)
+    made[0].refusal = TypeError("not a str or bytes")
+    [mistyped] = await log.append([RECORD], timeout_s=5)
+    made[0].refusal = None
+    [no_value] = await log.append([bad_value], timeout_s=5)
+
+    for answer in (broken, mistyped, no_value):
+        assert isinstance(answer, Refused)
+        assert answer.reason == Reason.REFUSED_BY_LOG
+
+
+async def test_size_counts_value_key_and_headers(log, made):
+    headers = [("name", b"1234"), ("none", None)]
+    room = 10_000 - len("namenone1234key")
+
+    fits, too_large = await log.append(
+        [
+            Record("t", bytes(room), headers, b"key"),
+            Record("t", bytes(room + 1), headers, b"key"),
+        ],
+        timeout_s=5,
+    )
+
+    assert fits == Appended()
+    assert too_large.reason == Reason.TOO_LARGE
+    assert "10001 bytes" in too_large.detail
+
+
+async def test_patience_is_the_callers(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].is_answering = False
+    began = time.monotonic()
+
+    one = asyncio.ensure_future(log.append([RECORD], timeout_s=0.1))
+    many = asyncio.ensure_future(log.append([RECORD] * 3, timeout_s=0.1))
+    sync = asyncio.ensure_future(
+        asyncio.to_thread(log.append_sync, [RECORD], timeout_s=0.1)
+    )
+    answers = [*await one, *await many, *await sync]
+
+    assert [type(answer) for answer in answers] == [Unknown] * 5
+    assert time.monotonic() - began < 2
+
+
+async def test_big_batches_go_by_the_lingering_producer_once_it_is_warm(log, made):
+    big = [RECORD] * 300
+    await log.append(big, timeout_s=5)
+    assert [len(producer.sent) for producer in made] == [0, 300]
+    log._bulk_keeper.link._born_at -= 10
+
+    assert await log.append(big, timeout_s=5) == [Appended()] * 300
+    assert await log.append([RECORD] * 3, timeout_s=5) == [Appended()] * 3
+
+    by_linger = {p.config["linger.ms"]: len(p.sent) for p in made}
+    assert by_linger == {0: 303, 5: 300}
+
+
+async def test_a_sending_caller_serves_reports_itself(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].pollers.clear()
+
+    await log.append([RECORD] * 250, timeout_s=5)
+
+    assert threading.main_thread().name in made[0].pollers
+
+
+async def test_close_counts_what_has_no_answer_and_tells_the_callers(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].is_answering = False
+    task = asyncio.ensure_future(log.append([RECORD] * 3, timeout_s=60))
+    await asyncio.sleep(0)
+
+    assert log.close(timeout_s=0.05) == 3
+
+    assert [type(answer) for answer in await task] == [Unknown] * 3
+    assert log.close(timeout_s=1) == 0
+    [refused] = log.append_sync([RECORD], timeout_s=1)
+    assert refused.reason == Reason.CLOSED
+
+
+async def test_a_batch_cut_short_by_close_is_refused_from_there(log, made):
+    await log.append([RECORD], timeout_s=5)
+    task = asyncio.ensure_future(log.append([RECORD] * 1_200, timeout_s=60))
+    while len(made[0].sent) < 501:
+        await asyncio.sleep(0)
+
+    log.close(timeout_s=5)
+
+    answers = await task
+    sent = len(made[0].sent) - 1
+    assert 500 <= sent < 1_200
+    assert answers[:sent] == [Appended()] * sent
+    assert {answer.reason for answer in answers[sent:]} == {Reason.CLOSED}
+
+
+async def test_close_waits_for_reports(log, made):
+    await log.append([RECORD], timeout_s=5)
+    made[0].is_answering = False
+    task = asyncio.ensure_future(log.append([RECORD] * 3, timeout_s=60))
+    await asyncio.sleep(0)
+    threading.Timer(0.05, made[0].answer).start()
+
+    assert await asyncio.to_thread(log.close, timeout_s=30) == 0
+
+    assert await task == [Appended()] * 3
+
+
+def wait_until(check):
+    until = time.monotonic() + 5
+    while not check() and time.monotonic() < until:
+        threading.Event().wait(0.01)
+    assert check()
+
+
+def test_a_forgotten_log_delivers_before_its_thread_ends(made):
+    log = KafkaLaneLog(KafkaConfig("h"), namespace="shop", clock=SystemClock())
+    log.append_sync([RECORD], timeout_s=5)
+    [producer] = made
+    producer.is_answering = False
+    log.append_sync([RECORD], timeout_s=0.01)
+    thread = log._keeper.link._thread
+    began = time.monotonic()
+
+    del log
+    gc.collect()
+
+    assert time.monotonic() - began < 1
+    assert len(producer) == 1
+    assert thread.is_alive()
+    producer.answer()
+    wait_until(lambda: not thread.is_alive())
+    assert len(producer) == 0
+
+
+def test_a_log_nobody_closed_says_at_exit_what_may_be_lost(log, made, monkeypatch):
+    log.append_sync([RECORD], timeout_s=5)
+    made[0].is_answering = False
+    log.append_sync([RECORD], timeout_s=0.01)
+    monkeypatch.setattr(link, "_EXIT_S", 0.05)
+
+    with pytest.warns(RuntimeWarning, match="1 records had no answer"):
+        log._keeper.close_at_exit()
+
+
+def test_one_log_serves_two_loops_at_once(log, made):
+    answers = []
+
+    def run():
+        answers.append(asyncio.run(log.append([RECORD], timeout_s=5)))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == [[Appended()]] * 2
+    assert len(made) == 1
+
+
+async def test_a_wrong_property_is_raised_by_append_and_not_by_warm_up():
+    config = KafkaConfig("h", {"no.such": "1"})
+    log = KafkaLaneLog(config, namespace="shop", clock=SystemClock())
+
+    log.warm_up()
+
+    with pytest.raises(ConfigError, match=r"no\.such"):
+        await log.append([RECORD], timeout_s=1)
+    assert log.close(timeout_s=1) == 0
