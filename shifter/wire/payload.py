@@ -229,12 +229,20 @@ def _unwritable(
     error: Exception,
     encode: Callable[[object], bytes],
 ) -> str:
-    for name, value in arguments.items():
-        try:
-            encode({name: value})
-        except _UNWRITABLE as cause:
-            return printable(f"argument {name!r}: {cause}", _MAX_DETAIL)
-    return printable(str(error), _MAX_DETAIL)
+    at_fault = (
+        f"argument {name!r}: "
+        for name, value in arguments.items()
+        if not _is_writable({name: value}, encode)
+    )
+    return printable(f"{next(at_fault, '')}{error}", _MAX_DETAIL)
+
+
+def _is_writable(value: object, encode: Callable[[object], bytes]) -> bool:
+    try:
+        encode(value)
+    except _UNWRITABLE:
+        return False
+    return True
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

@@ -152,11 +152,11 @@ def _plain(text: str) -> str:
 
 
 def _docstring(documented: type) -> str:
-    text = inspect.getdoc(documented)
+    text = documented.__doc__
     # Python's -OO leaves docstrings out; a contract without words is of no use.
     if text is None:
         raise RuntimeError(f"{documented.__name__} has no docstring")
-    return text
+    return inspect.cleandoc(text)
 
 
 def _encoded(document: object) -> bytes:
