@@ -46,7 +46,8 @@ class ClaimMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.now = self.highest = self.floor = 1_767_225_600_000
+        self.now = self.highest = 1_767_225_600_000
+        self.floor = self.now - 10 * 3_600_000
         self.claim = None
         self.calls = 0
         self.unanswered = set()
@@ -177,6 +178,14 @@ TestClaimMachine.settings = settings(deadline=None, stateful_step_count=40)
 IDENTITIES = [("a", "a"), ("b", "b"), ("mail:k", "j1"), ("mail:k", "j2"), ("j1", "j1")]
 JOBS = ["a", "b", "j1", "j2", "mail:k"]
 KEYS = ["a", "b", "mail:k", "j1", "j2"]
+# Of no version, half written, of another version, beyond all numbers, of another type.
+SPOILED = [
+    b"",
+    b"1r",
+    b"2r1;1;1;0;0;0;0;;",
+    b"1r" + b"9" * 30 + b";1;1;0;9;9;0;;",
+    None,
+]
 turns = st.integers(1, 3)
 some_store = st.integers(0, 2)
 leases = st.sampled_from([1, 60_000])
@@ -234,7 +243,7 @@ operations = st.lists(
     | st.tuples(
         st.just("spoil"),
         st.sampled_from(KEYS),
-        st.sampled_from([b"", b"1r", b"2r1;1;1;0;0;0;0;;", b"1r9" + b"9" * 30, None]),
+        st.sampled_from(SPOILED),
     )
     | st.tuples(st.just("flush")),
     min_size=3,
@@ -347,7 +356,6 @@ class Pair:
             await self.client.rpush(self.key(key), "x")
         else:
             await self.client.set(self.key(key), value)
-        self.spoiled = True
 
     async def flush(self):
         await self.client.script_flush()

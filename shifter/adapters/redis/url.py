@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -167,6 +168,12 @@ def _text(name: str, text: str) -> str:
     return text
 
 
+def _file(name: str, text: str) -> str:
+    if not Path(text).is_file():
+        raise ConfigError(name, text, "no such file")
+    return text
+
+
 def _whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 6):
         raise ConfigError(name, text, "use a whole number")
@@ -201,13 +208,13 @@ _OPTION: Final[dict[str, Callable[[str, str], Any]]] = {
     "protocol": _whole,
     "sentinel_password": _text,
     "sentinel_username": _text,
-    "ssl_ca_certs": _text,
+    "ssl_ca_certs": _file,
     "ssl_ca_path": _text,
     "ssl_cert_reqs": _check_mode,
-    "ssl_certfile": _text,
+    "ssl_certfile": _file,
     "ssl_check_hostname": _yes_no,
     "ssl_ciphers": _text,
-    "ssl_keyfile": _text,
+    "ssl_keyfile": _file,
     "ssl_min_version": _tls_version,
     "ssl_password": _text,
     "username": _text,

@@ -213,9 +213,10 @@ class ClaimStoreConformance:
         grant = await granted(store)
         await end(store, grant.fence)
 
-        held = [("j1", grant.fence), ("never", 1)]
+        await granted(store, "other")
+        held = [("j1", grant.fence), ("never", 1), ("other", 2**52)]
 
-        assert await store.renew(held, lease_ms=LEASE_MS) == [LOST, LOST]
+        assert await store.renew(held, lease_ms=LEASE_MS) == [LOST, LOST, LOST]
 
     async def test_an_end_whose_answer_was_lost_is_confirmed_when_said_again(
         self, claim_bench: ClaimBench
@@ -225,6 +226,7 @@ class ClaimStoreConformance:
         await end(store, grant.fence, JobState.WAITING, turn=2)
 
         assert await end(store, grant.fence, JobState.WAITING, turn=2) is True
+        assert await end(store, grant.fence, JobState.WAITING, turn=3) is False
         assert await end(store, grant.fence, JobState.DONE, turn=1) is False
         assert await state_of(store) is JobState.WAITING
 

@@ -1,0 +1,113 @@
+"""Claims as text, and whatever else may lie at their keys."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+from hypothesis import given, strategies as st
+
+from shifter.adapters.redis.record import (
+    LETTER_STATE,
+    decode_claim,
+    decode_pointer,
+    encode_claim,
+)
+from shifter.model.state import JobState
+from shifter.policy.claim import FENCES_PER_MS, RUNNING_GRACE_MS, Claim
+
+whole = st.integers(0, 2**53 - 2)
+names = st.text(max_size=100).filter(lambda text: not text.startswith("#"))
+plain = st.builds(
+    Claim,
+    st.sampled_from(JobState),
+    fence=whole,
+    turn=whole,
+    attempt=whole,
+    losses=whole,
+    lease_end_ms=whole,
+    updated_ms=whole,
+    cancel_keep_ms=st.just(0),
+    op=st.just(""),
+    owner=st.just(""),
+    job_id=names,
+)
+running = st.builds(
+    Claim,
+    st.just(JobState.RUNNING),
+    fence=whole,
+    turn=whole,
+    attempt=whole,
+    losses=whole,
+    lease_end_ms=whole,
+    updated_ms=whole,
+    cancel_keep_ms=whole,
+    op=st.from_regex(r"[0-9a-f]{8}\.[0-9]{1,6}", fullmatch=True),
+    owner=names.filter(str.isprintable),
+    job_id=names,
+)
+
+
+def printable(claim):
+    return claim.job_id.isprintable() and not set(claim.job_id) & set("{}")
+
+
+@given(plain.filter(printable) | running.filter(printable))
+def test_a_claim_comes_back_as_it_was_written(claim):
+    if set(claim.owner) & set("{}"):
+        return
+    assert decode_claim(encode_claim(claim)) == claim
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_claim_or_nothing(value):
+    found = decode_claim(value)
+
+    assert found is None or value.startswith(b"1")
+
+
+@given(running.filter(printable), st.data())
+def test_a_record_that_is_cut_off_within_its_numbers_is_nothing(claim, data):
+    value = encode_claim(claim)
+    numbers = [at.start() for at in re.finditer(b";", value)][6]
+    cut = data.draw(st.integers(0, numbers))
+
+    assert decode_claim(value[:cut]) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"1p",
+        b"1z1;1;1;0;0;0;0;;",
+        b"2r1;1;1;0;0;0;0;;",
+        b"1r-1;1;1;0;0;0;0;;",
+        b"1r1.5;1;1;0;0;0;0;;",
+        b"1r%d;1;1;0;0;0;0;;" % (2**53 - 1),
+        b"1r1;1;" + b"9" * 5_000 + b";0;0;0;0;;",
+        "1r\u0661;1;1;0;0;0;0;;".encode(),
+    ],
+)
+def test_what_is_no_claim_counts_as_absent(value):
+    assert decode_claim(value) is None
+
+
+def test_a_pointer_names_an_identity_and_is_no_claim():
+    value = b"1p" + "mail:\ud800;é".encode(errors="surrogatepass")
+
+    assert decode_pointer(value) == "mail:\ud800;é"
+    assert decode_claim(value) is None
+    assert decode_pointer(b"1r1;1;1;0;0;0;0;;") is None
+    assert decode_pointer(None) is None
+
+
+def test_scripts_and_rules_share_their_constants():
+    lua = files("shifter.adapters.redis").joinpath("lua")
+    record = lua.joinpath("record.lua").read_text("utf-8")
+
+    assert f"{RUNNING_GRACE_MS}, {2**53 - 1}" in record
+    assert f"[rq{''.join(LETTER_STATE).removeprefix('r')}]" in record
+    assert f"now * {FENCES_PER_MS}" in lua.joinpath("claim.lua").read_text("utf-8")
