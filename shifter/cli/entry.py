@@ -67,6 +67,11 @@ _GROUPS: Final = (
         (("show", "shifter.cli.config:show", "Show settings and their origins."),),
     ),
 )
+_EXIT_CODES: Final = (
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 in part, 65 data, 69 unavailable, "
+    "70 our fault, 73 cannot create, 74 output, 75 try later, 77 not permitted, "
+    "78 settings, 130 Ctrl-C, 141 reader gone."
+)
 _PRINTS_NOTHING: Final[dict[str, Any]] = {"exit_on_error": False, "print_error": False}
 _OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
@@ -96,6 +101,7 @@ def build() -> App:
     app = App(
         name="shifter",
         help="Shift work in time: run it now, or when it hurts nobody.",
+        help_epilogue=_EXIT_CODES,
         version_flags=[],
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=""),

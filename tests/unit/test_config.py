@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import re
 import traceback
 from pathlib import Path
 
@@ -561,6 +562,16 @@ def test_every_option_has_a_field_and_every_example_is_accepted():
     for option in OPTIONS:
         raw = int(option.example) if option.is_integer else option.example
         option.check(option.name, option.read(option.name, raw))
+
+
+def test_every_setting_is_documented_with_its_default():
+    document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\S*) *\|", document, re.MULTILINE)
+    shown = {name: value for name, value, _ in Settings(namespace="x").shown()}
+
+    assert [name for name, _ in rows] == list(shown)
+    for name, default in rows[1:]:
+        assert default == ("" if shown[name] is None else str(shown[name]))
 
 
 VALID = st.fixed_dictionaries(

@@ -24,6 +24,7 @@ from shifter.errors import (
 )
 
 CANARY = "c4n4ry"
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 JOB = "018f0000-0000-7000-8000-000000000000"
 
 
@@ -236,7 +237,13 @@ def test_each_error_has_one_exit_code(error, kind, code):
     assert all((problem.what, problem.why, problem.fix))
 
 
-def test_exit_codes_are_the_documented_ones():
+def test_exit_codes_are_the_documented_ones(world):
+    rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", DOCUMENT, re.MULTILINE)
+    assert [(int(number), name) for number, name in rows] == [
+        (int(code), code.name) for code in Exit
+    ]
+    described = world.run("--help").out.partition("Exit codes:")[2]
+    assert [int(number) for number in re.findall(r"\d+", described)] == list(Exit)
     assert {code.name: int(code) for code in Exit} == {
         "OK": 0,
         "FAILURE": 1,
