@@ -13,6 +13,7 @@ from shifter.cli.output import note
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.cli.target import find_app
 from shifter.config import Settings, load_settings
+from shifter.config.secret import mask_url
 from shifter.errors import ConfigError
 
 _VARIABLES: Final = {
@@ -61,8 +62,16 @@ class Session:
         if namespace not in (None, app.namespace):
             want = f"the app's namespace is {app.namespace!r}: leave the flag out"
             raise ConfigError("--namespace", namespace, want)
+        self._check_taken(app.settings)
         self._warn(app.settings)
         return app
+
+    def _check_taken(self, settings: Settings) -> None:
+        for name, url in (("log", settings.log_url), ("state", settings.state_url)):
+            flag = self._flags.get(name)
+            if flag is not None and (url is None or url.reveal() != flag):
+                want = "the app brings settings of its own: leave the flag out"
+                raise ConfigError(f"--{name}", mask_url(flag), want)
 
     def _warn(self, settings: Settings) -> None:
         for warning in settings.warnings:

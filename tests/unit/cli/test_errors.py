@@ -202,6 +202,20 @@ def test_a_module_that_raises_shows_its_own_tail_and_no_traceback(
     assert "\x1b" not in ended.err
 
 
+@pytest.mark.parametrize("flag", ["--log", "--state"])
+def test_a_flag_that_the_apps_own_settings_would_ignore_is_refused(world, module, flag):
+    name = module(
+        "from shifter import Shifter\nfrom shifter.config import Settings\n"
+        "app = Shifter('shop', settings=Settings(namespace='shop'))\n"
+    )
+
+    ended = world.run("topics", "plan", f"{name}:app", flag, f"redis://u:{CANARY}@h")
+
+    assert ended.code == 2
+    assert ended.problem[0] == f"{flag} cannot be used"
+    assert CANARY not in ended.err
+
+
 def test_a_job_declared_wrongly_is_explained_by_its_own_words(world, module):
     name = module(
         "from shifter import Shifter\napp = Shifter('shop')\n"
