@@ -34,7 +34,8 @@ from shifter.work.item import Item
 
 SUCCEEDED = Succeeded()
 INTERRUPTED = Interrupted()
-_DEFAULT_THROTTLE_MS = 1_000
+_LEAST_THROTTLE_MS = 100
+"""An uncharged wait of nothing would go round for ever."""
 
 
 class RemoteError(Exception):
@@ -150,7 +151,7 @@ class Attempt:
             return self.failed(describe_error(error))
         if isinstance(signal, Retry):
             return RetryAsked(after_ms)
-        return ThrottledOutcome(_DEFAULT_THROTTLE_MS if after_ms is None else after_ms)
+        return ThrottledOutcome(max(after_ms or 0, _LEAST_THROTTLE_MS))
 
     def _past_deadline(self) -> bool:
         return self.stop_for is Stop.DEADLINE and self.context.remaining_s <= 0

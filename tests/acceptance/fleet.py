@@ -30,7 +30,7 @@ class Fleet:
             "SHIFTER_PARTITIONS": "3",
             "TEST_NAMESPACE": namespace,
             "EFFECTS": str(self.effects_file),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),
         }
         self.workers: list[subprocess.Popen[bytes]] = []
 
@@ -57,14 +57,15 @@ class Fleet:
 
     def work(self, *arguments: str, target: str = TARGET) -> subprocess.Popen[bytes]:
         """Start a worker in the background."""
-        out = (self.folder / f"worker-{len(self.workers)}.log").open("wb")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "shifter.cli", "work", target, *arguments],
-            env=self.environment,
-            cwd=ROOT,
-            stdout=out,
-            stderr=out,
-        )
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        with log.open("wb") as out:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "shifter.cli", "work", target, *arguments],
+                env=self.environment,
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+            )
         self.workers.append(worker)
         return worker
 
