@@ -61,9 +61,9 @@ def jvm_env() -> dict[str, str]:
 @functools.cache
 def archive_path() -> Path:
     """Where the class archive for this JDK and class path is, or would be."""
+    paths = "\n".join(map(str, kafka_jars())).encode()  # says so if there is no JVM
     asked = ["java", "-version"]
     version = subprocess.run(asked, capture_output=True, check=False).stderr
-    paths = "\n".join(map(str, kafka_jars())).encode()
     return HOME / f"kafka-{hashlib.sha256(version + paths).hexdigest()[:12]}.jsa"
 
 

@@ -115,7 +115,10 @@ class Server:
 
 
 def mark_of(pid: int) -> str | None:
-    """When and as what a process was started; ``None`` if it is gone."""
+    """When and as what a process was started; ``None`` if it is gone.
+
+    Take it once a server is ready: before, its program is still being exchanged.
+    """
     if not _PROC.is_dir():
         return _mark_by_ps(pid)
     try:
@@ -141,7 +144,7 @@ def end_detached(pid: int, mark: str, *, timeout_s: float = 15.0) -> None:
         if mark_of(pid) == mark:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        while mark_of(pid) == mark and time.monotonic() < until:
+        while _is_there(pid, mark) and time.monotonic() < until:
             time.sleep(0.05)
 
 
@@ -165,10 +168,19 @@ def _leash(*, attached: bool) -> list[str]:
     setpriv = shutil.which("setpriv")
     if not attached or setpriv is None:
         return []
-    return [setpriv, "--pdeathsig", "KILL", "--"]
+    # A parent that dies before the signal is armed is never told of: look, then go on.
+    guard = f'[ "$PPID" = {os.getpid()} ] && exec "$@"'
+    return [setpriv, "--pdeathsig", "KILL", "--", "sh", "-c", guard, "guard"]
+
+
+def _is_there(pid: int, mark: str) -> bool:
+    # One that is ending has lost its command already, but not yet its ports.
+    now = mark_of(pid)
+    return now is not None and now.partition(" ")[0] == mark.partition(" ")[0]
 
 
 def _mark_by_ps(pid: int) -> str | None:
     asked = ["ps", "-ww", "-o", "lstart=,command=", "-p", str(pid)]
     shown = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return " ".join(shown.stdout.split()) or None
+    words = shown.stdout.split()
+    return f"{'-'.join(words[:5])} {' '.join(words[5:])}" if words else None

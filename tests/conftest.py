@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Producer
 from hypothesis import HealthCheck, settings
 
-from stack.install import Missing
+from stack.errors import Missing
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 
@@ -43,7 +42,7 @@ def kafka() -> Iterator[KafkaCluster]:
     except Missing as reason:
         _missing(reason)
     try:
-        _warm_up(cluster.bootstrap)
+        cluster.warm()
         yield cluster
     finally:
         cluster.stop()
@@ -81,21 +80,3 @@ def mock_broker() -> Iterator[str]:
     brokers = owner.list_topics(timeout=10).brokers.values()
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
     owner.flush(1)
-
-
-def _warm_up(bootstrap: str) -> None:
-    """The first group of a new broker waits seconds for its offsets topic."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for future in admin.create_topics([NewTopic("warm-up", 1, 1)]).values():
-        future.result(30)
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "warm-up", "auto.offset.reset": "earliest"}
-    )
-    producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce("warm-up", b"x")
-    producer.flush(30)
-    consumer.subscribe(["warm-up"])
-    for _ in range(60):
-        if consumer.poll(1.0) is not None:
-            break
-    consumer.close()

@@ -6,8 +6,10 @@ import hashlib
 
 import pytest
 
-from stack.errors import StackError
-from stack.install import check_jars
+from stack.errors import Missing, StackError
+from stack.install import check_jars, kafka_jars
+from stack.jvm import archive_path
+from stack.kafka import KafkaCluster
 
 
 @pytest.fixture
@@ -42,3 +44,12 @@ def test_pinned_jars_come_in_the_order_of_their_names(folder):
 def test_a_jar_that_differs_from_the_list_is_refused(folder, pinned):
     with pytest.raises(StackError, match=r"[ac]\.jar"):
         check_jars(folder, pinned)
+
+
+def test_a_machine_without_a_jvm_is_told_so_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    kafka_jars.cache_clear()
+    archive_path.cache_clear()
+
+    with pytest.raises(Missing, match=r"\Ano Kafka: there is no JVM[^\n]*\Z"):
+        KafkaCluster()

@@ -15,7 +15,8 @@ from stack.errors import StackError
 from stack.home import HOME, make_run_dir
 from stack.process import Server, end_detached, free_port, mark_of
 
-SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEPS = "import time; print('ready', flush=True); time.sleep(60)"
+SLEEPER = [sys.executable, "-c", SLEEPS]
 PARENT = """
 import sys, time
 from pathlib import Path
@@ -36,6 +37,10 @@ def is_gone(pid: int, *, within_s: float = 5.0) -> bool:
 @pytest.fixture
 def sleeper(tmp_path):
     server = Server(SLEEPER, tmp_path / "log", attached=True)
+    # a mark is good once the program runs: until then it is still being exchanged
+    until = time.monotonic() + 5
+    while "ready" not in (tmp_path / "log").read_text() and time.monotonic() < until:
+        time.sleep(0.01)
     yield server
     server.kill()
 
