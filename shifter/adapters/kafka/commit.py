@@ -1,0 +1,94 @@
+"""Tells the group how far its partitions are.
+
+Commits go out at an interval, without waiting; only when a partition is given away is
+an answer awaited. A commit that fails is repeated with the next one, by when it says
+more: nothing is lost by that but time. A refusal to take the text beside a commit costs
+the text, not the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from shifter.adapters.kafka.assignment import Assignment, Part
+from shifter.adapters.kafka.errors import describe, kafka_error
+from shifter.policy.ackmap import binding, encode
+
+_TOO_LONG: Final = "OFFSET_METADATA_TOO_LARGE"
+
+
+class Committer:
+    """Commits of one member. Owned by the member's thread.
+
+    Args:
+        group: The group's name.
+        assignment: Whose parts are committed.
+        failed: Called with the client's words when a commit fails.
+    """
+
+    def __init__(
+        self, group: str, assignment: Assignment, failed: Callable[[str], None]
+    ) -> None:
+        self._group, self._assignment, self._failed = group, assignment, failed
+
+    def send(self, consumer: Consumer, parts: Iterable[Part]) -> None:
+        """Commit what changed, without waiting."""
+        offsets = self._offsets(parts)
+        if offsets:
+            try:
+                consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as exc:
+                self.reported(kafka_error(exc), offsets)
+
+    def send_and_wait(self, consumer: Consumer, parts: Iterable[Part]) -> None:
+        """Commit what changed and wait for the answer; never raises for a failure."""
+        parts = list(parts)
+        self._try(consumer, parts)
+        refused_for_text = [part for part in parts if part.is_bare and part.is_dirty]
+        self._try(consumer, refused_for_text)
+
+    def _try(self, consumer: Consumer, parts: Iterable[Part]) -> None:
+        offsets = self._offsets(parts)
+        if not offsets:
+            return
+        try:
+            told = consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as exc:
+            self.reported(kafka_error(exc), offsets)
+        else:
+            self.reported(None, told or [])
+
+    def reported(
+        self, error: KafkaError | None, partitions: Iterable[TopicPartition]
+    ) -> None:
+        """What became of a commit; also the client's ``on_commit``."""
+        for at in partitions:
+            failure = at.error or error
+            if failure is None:
+                continue
+            self._failed(describe(failure))
+            for part in self._assignment.of([(at.topic, at.partition)]):
+                part.committed, part.is_dirty = None, True
+                part.is_bare = part.is_bare or failure.name() == _TOO_LONG
+
+    def _offsets(self, parts: Iterable[Part]) -> list[TopicPartition]:
+        offsets = []
+        for part in parts:
+            if not part.is_dirty:
+                continue
+            part.is_dirty = False
+            said = self._said(part)
+            if said != part.committed:
+                part.committed = said
+                offsets.append(TopicPartition(*part.place, *said))
+        return offsets
+
+    def _said(self, part: Part) -> tuple[int, str]:
+        position = part.acks.frontier
+        if part.is_bare:
+            return position, ""
+        bound = binding(self._group, *part.place)
+        return position, encode(part.acks.ahead(), binding=bound, position=position)

@@ -1,0 +1,174 @@
+"""The draining side of the log on Kafka, as the event loop sees it.
+
+A member of the group reads on a thread of its own (`shifter.adapters.kafka.member`);
+deliveries come over in batches, one wake-up each (`shifter.adapters.kafka.landing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from shifter.adapters.kafka.errors import describe
+from shifter.adapters.kafka.landing import Landing, Observer
+from shifter.adapters.kafka.member import Member, MemberPlan
+from shifter.adapters.kafka.properties import Property
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.policy.ackmap import WINDOW
+from shifter.ports import AppendAnswer, Clock, Delivery, LaneLog, LostRange, Record
+
+_NOTHING: frozenset[int] = frozenset()
+
+
+class KafkaLaneFeed:
+    """`shifter.ports.LaneFeed` on Kafka: one member of a consumer group.
+
+    `settle` returns at once: the log remembers within the commit interval. A feed that
+    was opened must be closed. One feed is opened once.
+
+    Args:
+        config: The cluster.
+        topics: Lanes to drain; all must exist.
+        group: Feeds of one group share the lanes' partitions.
+        writer: Writes successors.
+        clock: A real one: waits are kept on the event loop's own timers.
+        commit_interval_s: Seconds between commits, > 0.
+        window: Records read since a partition's frontier, at most; a partition that
+            has more is not read until its oldest records end. >= 2.
+        observer: Hears of rebalances, failed commits and the like, on the feed's own
+            thread; those that somebody should see are logged, unless it is given.
+        tuning: Further properties of the consumer; they win.
+    """
+
+    def __init__(  # noqa: PLR0913  # made in one place, by the composition root
+        self,
+        config: KafkaConfig,
+        topics: Sequence[str],
+        *,
+        group: str,
+        writer: LaneLog,
+        clock: Clock,
+        commit_interval_s: float = 0.5,
+        window: int = WINDOW,
+        observer: Observer | None = None,
+        tuning: Mapping[str, Property] = MappingProxyType({}),
+    ) -> None:
+        self._plan = MemberPlan(
+            {**config.consumer_config(group), **tuning},
+            tuple(topics),
+            group,
+            commit_interval_s,
+            window,
+        )
+        self._writer, self._clock, self._observer = writer, clock, observer
+        self._member: Member | None = None
+        self._landing: Landing | None = None
+
+    async def open(self) -> None:
+        """Join the group; returns when this member has its share, or within 25 s.
+
+        The share may be empty: there can be more members than partitions. Opening
+        twice is harmless.
+
+        Raises:
+            ConfigError: librdkafka refuses a property.
+            StoreRefusedError: A topic does not exist, or the cluster says no.
+            StoreUnavailableError: Nobody answered.
+        """
+        if self._landing is None:
+            self._landing = Landing(self._observer)
+            self._member = Member(self._plan, self._landing, self._clock)
+            self._member.start()
+        await self._landing.until_opened()
+
+    async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
+        """At most ``max_records`` deliveries; empty when none came within the wait.
+
+        Trouble on the way to the cluster is not raised, since the client tries on;
+        `last_error` tells.
+
+        Raises:
+            StoreRefusedError: The cluster says no, e.g. a right was taken away.
+            StoreUnavailableError: The client broke for good.
+        """
+        landing, member = self._landing, self._member
+        if landing is None or member is None:
+            return []
+        landing.check()
+        if not landing.has_arrivals and not landing.is_over.is_set():
+            member.requests.want(max_records)
+            await landing.until_arrival(wait_s)
+            landing.check()
+        return landing.take(max_records)
+
+    def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Note that these start now; returns those this member still owns."""
+        if self._member is None:
+            return []
+        return self._member.assignment.begin(deliveries)
+
+    async def hand_over(
+        self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Write each delivery's successor; the delivery itself is not settled."""
+        return await self._writer.append(
+            [record for _, record in pairs], timeout_s=timeout_s
+        )
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """End deliveries; those taken away meanwhile are ignored. Returns at once."""
+        if self._member is not None and deliveries:
+            self._member.requests.settle(deliveries)
+
+    def losses(self) -> list[LostRange]:
+        """Ranges found lost since the last call."""
+        return [] if self._landing is None else self._landing.losses()
+
+    def idle(self) -> bool:
+        """Whether every owned record has ended and the log was found to hold no more.
+
+        The broker says so about half a second after the last record was read.
+        """
+        member = self._member
+        return member is None or (
+            not member.requests.settled and member.assignment.is_idle()
+        )
+
+    @property
+    def epochs(self) -> frozenset[int]:
+        """Epochs of deliveries that may still begin; another set after a rebalance."""
+        return _NOTHING if self._member is None else self._member.assignment.epochs
+
+    def hold(self, epochs: frozenset[int]) -> None:
+        """Read no more of these partitions, and of all others again.
+
+        Takes effect with the next fetch; what was read before may still come.
+        """
+        if self._member is not None:
+            self._member.requests.hold(epochs)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How often each thing happened that an observer hears of."""
+        return {} if self._landing is None else self._landing.counts
+
+    @property
+    def last_error(self) -> str | None:
+        """What the client last complained about; it may be over by now."""
+        error = None if self._member is None else self._member.last.error
+        return None if error is None else describe(error)
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Commit what was settled, leave the group, free everything.
+
+        Closing twice is harmless. When the time is up the thread is left to itself.
+        """
+        if self._member is None or self._landing is None:
+            return
+        self._member.requests.leave()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._landing.is_over.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,299 @@
+"""One member of a group: a consumer, and the one thread that ever touches it.
+
+The thread turns: apply what was settled, commit when it is time, then serve whoever
+wants records. It blocks in ``poll`` for the first record and takes what else is there
+with ``consume(n, 0)``, so that a record is handed over the moment it comes. While
+nobody wants records nothing is read; when that lasts, partitions are paused, so that
+polling can go on and the member stays alive. Not earlier: pausing throws away what the
+client has fetched ahead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from shifter.adapters.kafka.assignment import Assignment, Part
+from shifter.adapters.kafka.commit import Committer
+from shifter.adapters.kafka.errors import LastError, describe, make_client, store_error
+from shifter.adapters.kafka.properties import Property
+from shifter.adapters.kafka.rebalance import Outlet, Rebalancer
+from shifter.adapters.kafka.requests import Requests
+from shifter.errors import StoreRefusedError, StoreUnavailableError
+from shifter.ports import Clock, Delivery
+
+# Records end a poll at once, so its length delays only commits and requests to leave.
+_POLL_S: Final = 0.1
+_REST_AFTER_S: Final = 1.0
+_CONNECT_S: Final = 10.0
+_JOIN_S: Final = 15.0
+_SLICE_S: Final = 0.5
+# How long a topic may be unknown to a broker before we believe it: at the start, when
+# it may have been made a moment ago, and later, when the broker may have.
+_NEW_TOPIC_S: Final = 2.0
+_DOUBT_S: Final = 5.0
+_MOST: Final = 1_000
+
+_END: Final = "_PARTITION_EOF"
+_GONE: Final = "_AUTO_OFFSET_RESET"
+_UNKNOWN_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
+_BROKEN: Final = frozenset(
+    {"_FATAL", "FENCED_INSTANCE_ID", "INCONSISTENT_GROUP_PROTOCOL"}
+)
+
+
+class MemberOutlet(Outlet, Protocol):
+    """Who hears of it; called on the member's thread."""
+
+    def opened(self) -> None:
+        """The member connected, found its topics and joined, or tries on."""
+
+    def arrived(self, deliveries: list[Delivery]) -> None:
+        """Records were read."""
+
+    def ended(self, cause: BaseException | None) -> None:
+        """The thread is over; with what broke it, unless it was asked to leave."""
+
+
+class MemberPlan(NamedTuple):
+    """What a member is to do.
+
+    Attributes:
+        properties: Of its consumer.
+        topics: What it subscribes to.
+        group: Which group it joins.
+        commit_interval_s: Seconds between commits, > 0.
+        window: Records read since a partition's frontier, at most, >= 2.
+    """
+
+    properties: Mapping[str, Property]
+    topics: Sequence[str]
+    group: str
+    commit_interval_s: float
+    window: int
+
+
+class Member:
+    """Everything here but `start` runs on the member's own thread.
+
+    Attributes:
+        requests: How others speak to the thread.
+        assignment: What it owns.
+        last: What its client last complained about.
+    """
+
+    def __init__(self, plan: MemberPlan, outlet: MemberOutlet, clock: Clock) -> None:
+        self._plan, self._outlet, self._clock = plan, outlet, clock
+        # Full as soon as one more batch might not fit.
+        self._most = max(1, min(_MOST, plan.window // 2))
+        self.requests, self.last = Requests(), LastError()
+        self.assignment = Assignment(max(1, plan.window - self._most))
+        self._committer = Committer(plan.group, self.assignment, self._commit_failed)
+        self._rebalancer = Rebalancer(
+            plan.group,
+            self.assignment,
+            self._committer,
+            self.requests,
+            outlet,
+            clock,
+        )
+        self._held: frozenset[int] = frozenset()
+        self._is_resting = False
+        self._unwanted_since: float | None = None
+        self._commit_at = 0.0
+        self._doubt_at: float | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        name = f"shifter-kafka-{self._plan.group}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        cause: BaseException | None = None
+        try:
+            consumer = make_client(
+                Consumer,
+                {
+                    **self._plan.properties,
+                    "enable.partition.eof": True,
+                    "error_cb": self.last,
+                    "on_commit": self._committer.reported,
+                },
+            )
+            try:
+                self._work(consumer)
+            finally:
+                self._leave(consumer)
+        except KafkaException as exc:
+            cause = store_error(exc, "fetch", self.last)
+        except BaseException as exc:  # noqa: BLE001  # reported to whoever fetches
+            cause = exc
+        self._outlet.ended(cause)
+
+    def _work(self, consumer: Consumer) -> None:
+        self._await_topics(consumer)
+        self._rebalancer.subscribe(consumer, self._plan.topics)
+        until = self._clock.monotonic() + _JOIN_S
+        while not self._rebalancer.is_joined and self._clock.monotonic() < until:
+            if self.requests.is_leaving:
+                return
+            self._take(consumer, consumer.poll(_POLL_S))
+        self._outlet.opened()
+        while not self.requests.is_leaving:
+            self._turn(consumer)
+
+    def _await_topics(self, consumer: Consumer) -> None:
+        """Return once all topics are known.
+
+        Raises:
+            StoreRefusedError: One is not there, or the cluster does not let us in.
+            StoreUnavailableError: Nobody answered in time.
+        """
+        began = self._clock.monotonic()
+        while not self.requests.is_leaving:
+            waited_s = self._clock.monotonic() - began
+            try:
+                missing = self._missing(consumer)
+            except KafkaException as exc:
+                consumer.poll(0)
+                if self.last.is_cause or waited_s > _CONNECT_S:
+                    raise store_error(exc, "connect", self.last) from exc
+                continue
+            if missing is None:
+                return
+            if waited_s > _NEW_TOPIC_S:
+                raise missing
+            self.requests.wait(_SLICE_S)
+
+    def _missing(self, consumer: Consumer) -> StoreRefusedError | None:
+        known = consumer.list_topics(timeout=_SLICE_S).topics
+        for topic in self._plan.topics:
+            if topic not in known:
+                detail = (
+                    f"no topic {topic!r}, or not visible to this user; create it with "
+                    "`shifter topics apply`"
+                )
+                return StoreRefusedError("kafka", "subscribe", detail)
+        return None
+
+    def _turn(self, consumer: Consumer) -> None:
+        now = self._clock.monotonic()
+        self._rebalancer.settle()
+        if now >= self._commit_at:
+            self._commit_at = now + self._plan.commit_interval_s
+            self._committer.send(consumer, self.assignment.parts.values())
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._resolve_doubt(consumer)
+        wanted = self.requests.wanted
+        if self._is_to_rest(now, wanted=wanted) is not self._is_resting:
+            self._is_resting = not self._is_resting
+            self.assignment.has_shifted = True
+        if self.assignment.has_shifted or self.requests.held is not self._held:
+            self._direct(consumer)
+        if wanted:
+            first = consumer.poll(_POLL_S)
+            if first is not None:
+                most = min(wanted, self._most) - 1
+                more = consumer.consume(most, 0) if most else []
+                self._take(consumer, first, *more)
+        else:
+            self.requests.wait(_POLL_S)
+            if self._is_resting:
+                self._take(consumer, consumer.poll(0))
+
+    def _is_to_rest(self, now: float, *, wanted: int) -> bool:
+        if wanted:
+            self._unwanted_since = None
+            return False
+        if self._unwanted_since is None:
+            self._unwanted_since = now
+        return now - self._unwanted_since >= _REST_AFTER_S
+
+    def _direct(self, consumer: Consumer) -> None:
+        """Tell the client which partitions to read, where that has changed."""
+        self.assignment.has_shifted = False
+        self._held = self.requests.held
+        to_pause: list[Part] = []
+        to_resume: list[Part] = []
+        for part in self.assignment.parts.values():
+            is_to_pause = self._is_resting or part.is_full or part.epoch in self._held
+            if is_to_pause is not part.is_paused:
+                part.is_paused = is_to_pause
+                (to_pause if is_to_pause else to_resume).append(part)
+                if part.is_full:
+                    self._outlet.said("partition_full", **_facts(part))
+        if to_pause:
+            consumer.pause(_places(to_pause))
+        if to_resume:
+            consumer.resume(_places(to_resume))
+
+    def _take(self, consumer: Consumer, *messages: Message | None) -> None:
+        """Hand over what was read, and see to the events among it."""
+        deliveries, events = self.assignment.take(m for m in messages if m is not None)
+        if deliveries:
+            # Before the hand-over: what is asked for after it must not be forgotten.
+            self.requests.wanted = 0
+            self._outlet.arrived(deliveries)
+        for event in events:
+            self._see_to(consumer, event)
+
+    def _see_to(self, consumer: Consumer, event: Message) -> None:
+        error = event.error()
+        if error is None:
+            return
+        name, place = error.name(), (event.topic() or "", event.partition() or 0)
+        if name == _END:
+            for part in self.assignment.of([place]):
+                part.is_dirty = part.is_dirty or part.acks.position < (
+                    event.offset() or 0
+                )
+                part.acks.reach(event.offset() or 0)
+                part.at_end = True
+        elif name == _GONE:
+            self._rebalancer.restart(consumer, event)
+        elif name in _BROKEN:
+            raise StoreUnavailableError("kafka", "fetch", describe(error))
+        elif name in _UNKNOWN_TOPIC:
+            self._doubt_at = self._clock.monotonic() + _DOUBT_S
+        else:
+            found = store_error(error, "fetch")
+            if isinstance(found, StoreRefusedError):
+                self._outlet.refused(found)
+            else:
+                self.last(error)
+
+    def _resolve_doubt(self, consumer: Consumer) -> None:
+        """A broker that just started knows no topics: ask again before giving up."""
+        self._doubt_at = None
+        try:
+            missing = self._missing(consumer)
+        except KafkaException:
+            self._doubt_at = self._clock.monotonic() + _DOUBT_S
+            return
+        if missing is not None:
+            self._outlet.refused(missing)
+
+    def _commit_failed(self, detail: str) -> None:
+        self._outlet.said("commit_failed", detail=detail)
+
+    def _leave(self, consumer: Consumer) -> None:
+        """Commit what was settled, then leave the group."""
+        self.requests.is_leaving = True
+        parts = list(self.assignment.parts.values())
+        self.assignment.withdraw(parts)
+        self._rebalancer.settle()
+        self._committer.send_and_wait(consumer, parts)
+        consumer.close()
+        self.assignment.drop(parts)
+
+
+def _places(parts: Sequence[Part]) -> list[TopicPartition]:
+    return [TopicPartition(*part.place) for part in parts]
+
+
+def _facts(part: Part) -> dict[str, object]:
+    topic, index = part.place
+    return {"topic": topic, "partition": index, "open": part.acks.open_count}

@@ -1,0 +1,190 @@
+"""What a member does when partitions come, go, or turn out to be elsewhere.
+
+The client calls on the member's own thread, from within ``poll`` or ``consume``, and
+waits for as long as this takes; heartbeats go on meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from shifter.adapters.kafka.assignment import Assignment, Part
+from shifter.adapters.kafka.commit import Committer
+from shifter.adapters.kafka.errors import store_error
+from shifter.adapters.kafka.requests import Requests
+from shifter.adapters.kafka.starting import (
+    Place,
+    Start,
+    find_kept,
+    find_starts,
+    without,
+)
+from shifter.errors import StoreError, StoreRefusedError
+from shifter.policy.ackmap import Range
+from shifter.ports import Clock, LostRange
+
+_REVOKE_S: Final = 3.0
+_ASK_AGAIN_S: Final = 0.2
+
+
+class Outlet(Protocol):
+    """Who hears of what happens; called on the member's thread."""
+
+    def lost(self, found: LostRange) -> None:
+        """Records were deleted before anybody read them."""
+
+    def refused(self, error: StoreError) -> None:
+        """The cluster will not let us read, until somebody does something."""
+
+    def said(self, what: str, **facts: object) -> None:
+        """Something happened that a person may want to know."""
+
+
+class Rebalancer:
+    """The client's rebalance callbacks. Owned by the member's thread.
+
+    Args:
+        group: The group's name.
+        assignment: What it changes.
+        committer: Commits what goes away.
+        requests: What was settled meanwhile, and whether to leave.
+        outlet: Hears of it.
+        clock: For time limits.
+
+    Attributes:
+        is_joined: Whether the group gave this member its share, if only an empty one.
+    """
+
+    def __init__(  # made in one place
+        self,
+        group: str,
+        assignment: Assignment,
+        committer: Committer,
+        requests: Requests,
+        outlet: Outlet,
+        clock: Clock,
+    ) -> None:
+        self._group, self._assignment, self._committer = group, assignment, committer
+        self._requests, self._outlet, self._clock = requests, outlet, clock
+        self.is_joined = False
+
+    def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
+        """Join the group."""
+        consumer.subscribe(
+            list(topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def settle(self) -> None:
+        """Apply what was settled so far."""
+        settled = self._requests.settled
+        while settled:
+            self._assignment.settle(settled.popleft())
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        starts = self._starts(consumer, partitions) if partitions else {}
+        self.is_joined = True
+        offsets = []
+        for place, start in starts.items():
+            self._assignment.add(place, start)
+            offsets.append(TopicPartition(*place, start.position))
+            self._tell(place, start)
+        consumer.incremental_assign(offsets)
+        if offsets:
+            # A partition that was paused, went and came back is still paused.
+            consumer.resume(offsets)
+        self._outlet.said("assigned", partitions=len(offsets))
+
+    def _starts(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition]
+    ) -> dict[Place, Start]:
+        while not self._requests.is_leaving:
+            try:
+                return find_starts(consumer, partitions, self._group)
+            except KafkaException as exc:
+                error = store_error(exc, "committed")
+                if isinstance(error, StoreRefusedError):
+                    self._outlet.refused(error)
+                    break
+                self._outlet.said("start_unknown", detail=str(error))
+                self._requests.wait(_ASK_AGAIN_S)
+        return {}
+
+    def _tell(self, place: Place, start: Start) -> None:
+        if start.is_foreign:
+            self._outlet.said("made_again", topic=place[0], partition=place[1])
+        for lost in start.lost:
+            self._outlet.lost(LostRange(*place, *lost))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        parts = self._assignment.of(_places(partitions))
+        self._assignment.withdraw(parts)
+        if not self._requests.is_leaving:
+            self._await_started(parts)
+        self.settle()
+        self._committer.send_and_wait(consumer, parts)
+        self._assignment.drop(parts)
+        started = sum(len(part.started) for part in parts)
+        self._outlet.said("revoked", partitions=len(parts), unfinished=started)
+
+    def _await_started(self, parts: Sequence[Part]) -> None:
+        """Let what has begun end, so that the next owner does not run it again.
+
+        Less than half a session: a member that answers late is thrown out.
+        """
+        until = self._clock.monotonic() + _REVOKE_S
+        self.settle()
+        while any(part.started for part in parts) and not self._requests.is_leaving:
+            left_s = until - self._clock.monotonic()
+            if left_s <= 0:
+                return
+            self._requests.wait(left_s)
+            self.settle()
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        """Others own these already: whatever we would commit might undo their work."""
+        parts = self._assignment.of(_places(partitions))
+        self._assignment.drop(parts)
+        self._outlet.said("membership_lost", partitions=len(parts))
+
+    def restart(self, consumer: Consumer, event: Message) -> None:
+        """Go on where the log still is, after the client found its place gone."""
+        place = (event.topic() or "", event.partition() or 0)
+        for part in self._assignment.of([place]):
+            low, high = self._kept(consumer, place)
+            position = part.acks.position
+            if position > high:
+                self._tell(place, Start(low, is_foreign=True))
+                part = self._assignment.add(place, Start(low))  # noqa: PLW2901
+            elif position < low:
+                first = max(position, event.offset() or position)
+                for lost in without((first, low), part.acks.ahead()):
+                    self._outlet.lost(LostRange(*place, *lost))
+                part.acks.reach(low)
+                part.is_dirty = True
+            there = TopicPartition(*place, part.acks.position)
+            # The client has stopped reading this partition and cannot seek.
+            consumer.incremental_unassign([there])
+            consumer.incremental_assign([there])
+            part.is_paused = False
+            self._assignment.has_shifted = True
+
+    def _kept(self, consumer: Consumer, place: Place) -> Range:
+        while True:
+            try:
+                return find_kept(consumer, place)
+            except KafkaException as exc:
+                if self._requests.is_leaving:
+                    raise
+                detail = str(store_error(exc, "watermarks"))
+                self._outlet.said("start_unknown", detail=detail)
+                self._requests.wait(_ASK_AGAIN_S)
+
+
+def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+    return [(at.topic, at.partition) for at in partitions]
