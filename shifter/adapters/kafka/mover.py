@@ -1,0 +1,192 @@
+"""Moves delayed records along the ladder of delay topics, and at last to their lanes.
+
+Every record waits exactly its tier's time in one topic, so each partition is first in,
+first out and only its next few seconds are held in memory. What is due goes out in one
+append; only when that is acknowledged is the source settled, so a crash at any point
+moves a record twice at worst, which the claim store makes harmless. Nothing is moved
+to its lane before it is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from shifter.adapters.kafka.feed import KafkaLaneFeed
+from shifter.adapters.kafka.shelf import LIMIT, Shelf
+from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.model.reason import Reason
+from shifter.ports import Appended, Clock, LaneLog, Refused, Unknown
+from shifter.telemetry import Event, Log
+
+_FETCH: Final = 1_000
+_FETCH_WAIT_S: Final = 0.5
+_BATCH: Final = 2_000
+_APPEND_S: Final = 35.0
+_BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
+# One append is under way at a time, unless it takes longer than this: a lane that the
+# cluster has to look for must not hold up the others.
+_PATIENCE_S: Final = 0.05
+_MOST_APPENDS: Final = 8
+# The longest sleep, so that a wall clock that was set forward is noticed.
+_NAP_S: Final = 1.0
+_LAND_S: Final = 5.0
+_CLOSE_S: Final = 10.0
+# Trips that may be under way at once without holding up their partition.
+_WINDOW: Final = 50_000
+_TRY_AGAIN: Final = frozenset({Reason.QUEUE_FULL.value, Reason.CLOSED.value})
+_TUNING: Final = {"queued.min.messages": 2_000, "queued.max.messages.kbytes": 4_096}
+
+
+class KafkaDelayMover:
+    """`shifter.ports.DelayMover` on Kafka. Any number of them share the work.
+
+    Args:
+        config: The cluster.
+        namespace: Whose delay topics are moved.
+        writer: Writes the moved records.
+        clock: A real one.
+        limit: Records held in memory at once, about; > 0.
+
+    Attributes:
+        counts: Records by what became of them: ``onward`` (to the next tier or their
+            lane), ``ladder`` (put back), ``dead_letter``, ``again`` (an append that
+            has to be repeated).
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        namespace: str,
+        writer: LaneLog,
+        clock: Clock,
+        *,
+        limit: int = LIMIT,
+    ) -> None:
+        self._writer, self._clock = writer, clock
+        self._planner = TripPlanner(namespace)
+        self._shelf = Shelf(limit)
+        self._feed = KafkaLaneFeed(
+            config,
+            self._planner.topics,
+            group=KafkaConfig.group(namespace, "delay"),
+            writer=writer,
+            clock=clock,
+            window=_WINDOW,
+            tuning=_TUNING,
+        )
+        self._epochs: frozenset[int] = frozenset()
+        self._changed = asyncio.Event()
+        self._appends: set[asyncio.Task[None]] = set()
+        self._log = Log(namespace=namespace)
+        self.counts: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Move until cancelled; what is under way then lands first. Runs once.
+
+        Raises:
+            StoreRefusedError: A delay topic does not exist, or the cluster says no.
+            StoreUnavailableError: Nobody answered, or the client broke for good.
+        """
+        try:
+            await self._feed.open()
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self._read())
+                try:
+                    await self._move_ready(group)
+                finally:
+                    reading.cancel()
+                    if self._appends:
+                        await asyncio.wait(self._appends, timeout=_LAND_S)
+        finally:
+            await self._feed.close(timeout_s=_CLOSE_S)
+
+    async def _read(self) -> None:
+        """Keep the shelf filled with what becomes ready soon."""
+        feed, shelf, plan = self._feed, self._shelf, self._planner.plan
+        while True:
+            batch = await feed.fetch(_FETCH, wait_s=_FETCH_WAIT_S)
+            now_ms = self._clock.epoch_ms()
+            for delivery in batch:
+                shelf.put(plan(delivery, now_ms))
+            if feed.epochs is not self._epochs:
+                self._epochs = feed.epochs
+                shelf.keep_only(self._epochs)
+            feed.hold(shelf.to_hold(now_ms))
+            if batch:
+                self._changed.set()
+            for lost in feed.losses():
+                self._log.error(Event.RECORDS_LOST, **lost._asdict())
+
+    async def _move_ready(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            self._changed.clear()
+            ready = self._shelf.take_ready(self._clock.epoch_ms(), _BATCH)
+            if not ready:
+                await self._nap()
+                continue
+            task = group.create_task(self._move(ready))
+            self._appends.add(task)
+            task.add_done_callback(self._appends.discard)
+            while len(self._appends) >= _MOST_APPENDS:
+                await asyncio.wait(self._appends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task], timeout=_PATIENCE_S)
+
+    async def _nap(self) -> None:
+        """Sleep until the next trip is ready, or there is another one."""
+        next_ms, wait_s = self._shelf.next_ms, _NAP_S
+        if next_ms is not None:
+            left_ms = max(1, next_ms - self._clock.epoch_ms())
+            wait_s = min(wait_s, left_ms / 1_000)
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _move(self, trips: Sequence[Trip]) -> None:
+        """Append what follows, settle what was acknowledged, reroute the rest."""
+        trips = self._still_owned(trips)
+        answers = await self._writer.append(
+            [trip.record for trip in trips], timeout_s=_APPEND_S
+        )
+        landed = []
+        for trip, answer in zip(trips, answers, strict=True):
+            if isinstance(answer, Appended):
+                self.counts[trip.goal.value] += 1
+                landed.append(trip.delivery)
+            else:
+                self._not_taken(trip, answer)
+        await self._feed.settle(landed)
+
+    def _still_owned(self, trips: Sequence[Trip]) -> Sequence[Trip]:
+        deliveries = [trip.delivery for trip in trips]
+        owned = self._feed.begin(deliveries)
+        if len(owned) == len(trips):
+            return trips
+        kept = {id(delivery) for delivery in owned}
+        return [trip for trip in trips if id(trip.delivery) in kept]
+
+    def _not_taken(self, trip: Trip, answer: Refused | Unknown) -> None:
+        """Try again where that may help, else go another way."""
+        now_ms = self._clock.epoch_ms()
+        is_final = isinstance(answer, Refused) and answer.reason not in _TRY_AGAIN
+        if is_final and trip.goal is not Goal.LADDER:
+            self._planner.reroute(trip, answer.detail, now_ms)
+            self._log.warning(
+                Event.APPEND_REFUSED,
+                goal=trip.goal.value,
+                topic=trip.record.topic,
+                detail=answer.detail,
+            )
+            trip.ready_ms = now_ms
+        else:
+            backoff_s = _BACKOFF_S[min(trip.tries, len(_BACKOFF_S) - 1)]
+            trip.ready_ms = now_ms + int(backoff_s * 1_000)
+            self.counts["again"] += 1
+        trip.tries += 1
+        self._shelf.put(trip)
+        self._changed.set()
