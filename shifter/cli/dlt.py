@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from shifter import wiring
 from shifter.cli.columns import instant_text
 from shifter.cli.letters import (
     Group,
@@ -20,11 +18,12 @@ from shifter.cli.letters import (
     wanted_by,
     whole,
 )
+from shifter.cli.opening import opened_admin
 from shifter.cli.output import escape, note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
-from shifter.cli.session import InSession, need_log
+from shifter.cli.session import InSession
 from shifter.config import Settings
-from shifter.ports import Delivery, LogAdmin
+from shifter.ports import Delivery
 from shifter.telemetry.encode import encode_line
 
 _COLUMNS = ("count", "reason", "error", "message", "last seen", "fingerprint")
@@ -49,7 +48,7 @@ def list_(
     """
     if limit < 1:
         raise usage("--limit is too small", f"it is {limit}", "use 1 or more")
-    groups = asyncio.run(_groups(need_log(session.settings()), source))
+    groups = asyncio.run(_groups(session.settings(), source))
     if json:
         write_json(msgspec.to_builtins(groups[:limit]))
         return
@@ -75,7 +74,7 @@ def show(
     if which is None:
         source, which = _split(source)
     wanted = wanted_by(which)
-    delivery = asyncio.run(_find(need_log(session.settings()), source, wanted))
+    delivery = asyncio.run(_find(session.settings(), source, wanted))
     if delivery is None:
         raise ProblemError(
             Problem(
@@ -90,7 +89,7 @@ def show(
 
 
 async def _groups(settings: Settings, source: str) -> list[Group]:
-    async with _admin(settings) as admin:
+    async with opened_admin(settings) as admin:
         topic = await find_topic(admin, settings.namespace, source)
         return await group(admin.scan(topic))
 
@@ -98,18 +97,9 @@ async def _groups(settings: Settings, source: str) -> list[Group]:
 async def _find(
     settings: Settings, source: str, wanted: Callable[[Delivery], bool]
 ) -> Delivery | None:
-    async with _admin(settings) as admin:
+    async with opened_admin(settings) as admin:
         topic = await find_topic(admin, settings.namespace, source)
         return await find(admin.scan(topic), wanted)
-
-
-@asynccontextmanager
-async def _admin(settings: Settings) -> AsyncGenerator[LogAdmin]:
-    admin = wiring.open_admin(settings)
-    try:
-        yield admin
-    finally:
-        await admin.close()
 
 
 def _split(text: str) -> tuple[str, str]:

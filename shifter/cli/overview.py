@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from shifter import wiring
+from shifter.cli.opening import opened_admin
 from shifter.cli.output import note
 from shifter.config import Settings
 from shifter.errors import StoreError
@@ -82,14 +83,13 @@ class Sources(NamedTuple):
 @contextlib.asynccontextmanager
 async def open_sources(settings: Settings, clock: Clock) -> AsyncGenerator[Sources]:
     """Open the log's and the state store's readers, and close them at the end."""
-    admin = wiring.open_admin(settings)
     presence = None
     if settings.state_url is not None:
         presence = wiring.open_presence(settings)
     try:
-        yield Sources(settings.namespace, admin, presence, clock)
+        async with opened_admin(settings) as admin:
+            yield Sources(settings.namespace, admin, presence, clock)
     finally:
-        await admin.close()
         if presence is not None:
             await presence.close()
 

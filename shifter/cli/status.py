@@ -11,7 +11,7 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.columns import LANES, WORKERS, lane_cells, worker_cells
 from shifter.cli.output import is_terminal, write_json, write_line, write_table
 from shifter.cli.overview import Overview, Sources, open_sources, read_overview
-from shifter.cli.session import InSession, need_log
+from shifter.cli.session import InSession
 from shifter.config import Settings
 
 _REFRESH_S = 1.0
@@ -25,7 +25,7 @@ def status(*, watch: bool = False, json: bool = False, session: InSession) -> No
         json: One JSON object, one a line with --watch.
         session: This command line.
     """
-    settings = need_log(session.settings())
+    settings = session.settings()
     asyncio.run(_status(settings, watch=watch, as_json=json))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from shifter import wiring
 from shifter.app import Shifter
+from shifter.cli.opening import opened_admin
 from shifter.cli.output import note, write_json, write_table
 from shifter.cli.problem import Exit
-from shifter.cli.session import InSession, need_log
-from shifter.ports import LogAdmin, TopicChange, TopicSpec
+from shifter.cli.session import InSession
+from shifter.ports import TopicChange, TopicSpec
 
 _COLUMNS = ("topic", "action", "detail")
 
@@ -60,14 +61,10 @@ def diff(target: str, /, *, json: bool = False, session: InSession) -> int:
 async def _look(
     app: Shifter, *, apply: bool
 ) -> tuple[list[TopicSpec], list[TopicChange]]:
-    settings = need_log(app.settings)
-    specs = wiring.topic_specs(settings, app.queues)
-    admin: LogAdmin = wiring.open_admin(settings)
-    try:
+    specs = wiring.topic_specs(app.settings, app.queues)
+    async with opened_admin(app.settings) as admin:
         change = admin.apply if apply else admin.diff
         return specs, await change(specs)
-    finally:
-        await admin.close()
 
 
 def _kept(spec: TopicSpec) -> TopicChange:
