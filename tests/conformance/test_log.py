@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from shifter.adapters.memory.log import (
     MemoryLaneFeed,
@@ -18,6 +19,7 @@ from shifter.testing.conformance.log import (
     LaneLogConformance,
     LogAdminConformance,
 )
+from tests.conformance.kafka_bench import Cluster, KafkaBench
 
 
 class MemoryBench:
@@ -37,7 +39,7 @@ class MemoryBench:
         self._log.create_lanes(name, partitions=partitions)
         return name
 
-    def log(self):
+    def log(self, *, fresh=False):
         return MemoryLaneLog(self._log, max_record_bytes=self.max_record_bytes)
 
     def feed(self, *topics):
@@ -47,18 +49,60 @@ class MemoryBench:
         return MemoryLogAdmin(self._log)
 
 
-@pytest.fixture
-def log_bench():
-    return MemoryBench()
+@pytest.fixture(scope="session")
+def kafka_cluster(kafka):
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def make_topic(name, partitions):
+        for future in admin.create_topics([NewTopic(name, partitions, 1)]).values():
+            future.result(30)
+        while not _has_leaders(admin.list_topics(name, timeout=30).topics[name]):
+            admin.poll(0.02)
+
+    cluster = Cluster(kafka.bootstrap, make_topic)
+    yield cluster
+    cluster.log.close(timeout_s=5)
 
 
-class TestMemoryAppends(LaneLogConformance):
+def _has_leaders(topic):
+    leaders = [partition.leader for partition in topic.partitions.values()]
+    return bool(leaders) and min(leaders) >= 0
+
+
+class OnMemory:
+    @pytest.fixture
+    def log_bench(self):
+        return MemoryBench()
+
+
+@pytest.mark.kafka
+class OnKafka:
+    @pytest.fixture
+    async def log_bench(self, kafka_cluster):
+        bench = KafkaBench(kafka_cluster)
+        yield bench
+        await bench.close()
+
+
+class TestMemoryAppends(OnMemory, LaneLogConformance):
     """`MemoryLaneLog`."""
 
 
-class TestMemoryFeeds(LaneFeedConformance):
+class TestMemoryFeeds(OnMemory, LaneFeedConformance):
     """`MemoryLaneFeed`."""
 
 
-class TestMemoryAdmin(LogAdminConformance):
+class TestMemoryAdmin(OnMemory, LogAdminConformance):
     """`MemoryLogAdmin`."""
+
+
+class TestKafkaAppends(OnKafka, LaneLogConformance):
+    """`KafkaLaneLog` on a real broker."""
+
+
+class TestKafkaFeeds(OnKafka, LaneFeedConformance):
+    """`KafkaLaneFeed` on a real broker."""
+
+
+class TestKafkaAdmin(OnKafka, LogAdminConformance):
+    """`KafkaLogAdmin` on a real broker."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __al
     OffsetSpec,
 )
 
-from shifter.adapters.kafka.errors import LastError, store_error
+from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.ladder import waiting
 from shifter.adapters.kafka.reader import Partition, Reader, Span, headers
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
@@ -33,8 +33,21 @@ from shifter.policy.ackmap import Range, binding, decode
 from shifter.policy.delay import TIERS_S
 from shifter.ports import Clock, LaneDepth
 
+_Answer = TypeVar("_Answer")
 _SAMPLE_S: Final = 5.0
 _COUNT_S: Final = 5.0
+_MOVING_S: Final = 10.0
+_LOOK_AGAIN_S: Final = 0.05
+_MOVING: Final = frozenset(
+    {
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "COORDINATOR_NOT_AVAILABLE",
+        "LEADER_NOT_AVAILABLE",
+        "NOT_COORDINATOR",
+        "NOT_LEADER_FOR_PARTITION",
+        "UNKNOWN_TOPIC_OR_PART",
+    }
+)
 
 
 class Committed(NamedTuple):
@@ -128,16 +141,30 @@ class DepthGauge:
     ) -> dict[Partition, int]:
         if not partitions:
             return {}
-        asked = self._client.list_offsets(
-            {TopicPartition(*at): spec for at in partitions}, request_timeout=CALL_S
-        )
-        try:
+
+        def ask() -> dict[Partition, int]:
+            asked = self._client.list_offsets(
+                {TopicPartition(*at): spec for at in partitions}, request_timeout=CALL_S
+            )
             return {
                 (at.topic, at.partition): future.result().offset
                 for at, future in asked.items()
             }
-        except KafkaException as exc:
-            raise store_error(exc, "list_offsets", self._last) from exc
+
+        return self._patiently(ask, "list_offsets")
+
+    def _patiently(self, ask: Callable[[], _Answer], op: str) -> _Answer:
+        """Ask again while a leader or a coordinator is being found."""
+        until = self._clock.monotonic() + _MOVING_S
+        while True:
+            try:
+                return ask()
+            except KafkaException as exc:
+                error = kafka_error(exc)
+                is_moving = error is not None and error.name() in _MOVING
+                if not is_moving or self._clock.monotonic() > until:
+                    raise store_error(exc, op, self._last) from exc
+                self._client.poll(_LOOK_AGAIN_S)
 
     def _group_of(self, topic: str) -> str:
         lane = parse_lane(topic)
@@ -151,21 +178,23 @@ class DepthGauge:
         of_group: dict[str, list[TopicPartition]] = {}
         for at in kept:
             of_group.setdefault(group_of(at[0]), []).append(TopicPartition(*at))
-        # All are asked before the first is awaited: one round trip, not one a group.
-        asked = {
-            group: self._client.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=CALL_S
-            )[group]
-            for group, wanted in of_group.items()
-        }
-        try:
+
+        def ask() -> dict[Partition, Committed]:
+            # All are asked before the first is awaited: one round trip for all groups.
+            asked = {
+                group: self._client.list_consumer_group_offsets(
+                    [ConsumerGroupTopicPartitions(group, wanted)],
+                    request_timeout=CALL_S,
+                )[group]
+                for group, wanted in of_group.items()
+            }
             return {
                 (at.topic, at.partition): _committed(group, at, kept)
                 for group, future in asked.items()
                 for at in future.result().topic_partitions
             }
-        except KafkaException as exc:
-            raise store_error(exc, "list_group_offsets", self._last) from exc
+
+        return self._patiently(ask, "list_group_offsets")
 
     def _appended_ms(self, spans: Mapping[Partition, Span]) -> dict[str, int]:
         """When the oldest record of each topic's spans was appended."""

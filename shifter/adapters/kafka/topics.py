@@ -7,6 +7,7 @@ read are unknown, and an unknown setting is left alone. Everything here blocks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
@@ -31,7 +32,9 @@ CALL_S: Final = 20.0
 """How long one administrative call may take, seconds."""
 
 _REPLICAS: Final = 3
-_LEADERS_S: Final = 30.0
+_SHOWN_S: Final = 30.0
+_MAY_BE_UNKNOWN: Final = re.compile(".*AUTHORIZATION_FAILED|UNKNOWN_TOPIC_OR_PART")
+_LOOK_AGAIN_S: Final = 0.05
 # A broker's limit is for a whole batch, and a producer fills batches up to a megabyte:
 # a topic below that would refuse small records for being in good company.
 _LEAST_BATCH_BYTES: Final = 1_048_588
@@ -128,7 +131,7 @@ class TopicKeeper:
         return [step.change for step in plan]
 
     def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
-        """Create, widen and set; returns once every partition has a leader.
+        """Create, widen and set; returns once the brokers show it.
 
         Raises:
             StoreUnavailableError, StoreRefusedError: A step failed; what was done
@@ -143,7 +146,7 @@ class TopicKeeper:
         self._create(created, replicas)
         self._widen(widened)
         self._set([step for step in plan if step.setting is not None])
-        self._await_leaders([*created, *widened])
+        self._await(specs)
         return [step.change for step in plan]
 
     def _plan(self, specs: Sequence[TopicSpec]) -> tuple[int, list[Step]]:
@@ -175,7 +178,8 @@ class TopicKeeper:
                 entries = future.result()
             except KafkaException as exc:
                 error = kafka_error(exc)
-                if error is None or not error.name().endswith("AUTHORIZATION_FAILED"):
+                # Not ours to read, or so new that this broker has not heard of it.
+                if error is None or not _MAY_BE_UNKNOWN.fullmatch(error.name()):
                     raise store_error(exc, "describe_configs", self._last) from exc
                 continue
             values = {entry.name: entry.value for entry in entries.values()}
@@ -226,20 +230,22 @@ class TopicKeeper:
                 if error is None or error.name() != "TOPIC_ALREADY_EXISTS":
                     raise store_error(exc, op, self._last) from exc
 
-    def _await_leaders(self, specs: Sequence[TopicSpec]) -> None:
-        until = self._clock.monotonic() + _LEADERS_S
-        waiting = list(specs)
-        while waiting:
-            topics = self.metadata().topics
-            waiting = [
-                spec
-                for spec in waiting
-                if spec.name not in topics
-                or len(topics[spec.name].partitions) < spec.partitions
-                or any(p.leader < 0 for p in topics[spec.name].partitions.values())
-            ]
-            if waiting and self._clock.monotonic() > until:
-                detail = f"no leader for {waiting[0].name!r} after {_LEADERS_S:.0f} s"
-                raise StoreUnavailableError("kafka", "create_topics", detail)
-            if waiting:
-                self._client.poll(0.05)
+    def _await(self, specs: Sequence[TopicSpec]) -> None:
+        """Return once brokers show what was done, and every partition has a leader."""
+        until = self._clock.monotonic() + _SHOWN_S
+        while (missing := self._missing(specs)) is not None:
+            if self._clock.monotonic() > until:
+                detail = f"{missing} after {_SHOWN_S:.0f} s"
+                raise StoreUnavailableError("kafka", "apply", detail)
+            self._client.poll(_LOOK_AGAIN_S)
+
+    def _missing(self, specs: Sequence[TopicSpec]) -> str | None:
+        _, plan = self._plan(specs)
+        for step in plan:
+            if step.change.action != "warn":
+                return f"{step.change.topic}: {step.change.detail}"
+        topics = self.metadata().topics
+        for spec in specs:
+            if any(part.leader < 0 for part in topics[spec.name].partitions.values()):
+                return f"{spec.name}: no leader"
+        return None

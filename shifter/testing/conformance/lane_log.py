@@ -134,7 +134,7 @@ class LaneLogConformance:
         assert numbers(await collect(feed, 1, clock=log_bench.clock)) == [7]
 
     async def test_a_closed_log_refuses(self, log_bench: LogBench) -> None:
-        lane, log = await log_bench.lane(), log_bench.log()
+        lane, log = await log_bench.lane(), log_bench.log(fresh=True)
         await log.append(records_of(lane, [1]), timeout_s=PATIENCE_S)
 
         assert log.close(timeout_s=PATIENCE_S) == 0

@@ -79,8 +79,6 @@ class LogAdminConformance:
         assert depth.oldest_ms is None
 
     async def test_depths_count_delayed_records(self, log_bench: LogBench) -> None:
-        if not log_bench.has_delay:
-            return
         lane, other = await log_bench.lane(), await log_bench.lane()
         due_ms = log_bench.clock.epoch_ms() + 3_600_000
         delayed = [Record(lane, b"1", [], None, due_ms + n) for n in range(6)]

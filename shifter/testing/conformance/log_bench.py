@@ -34,8 +34,8 @@ class LogBench(Protocol):
     async def lane(self, *, partitions: int = 1) -> str:
         """A new, empty lane, ready to be used."""
 
-    def log(self) -> LaneLog:
-        """A new accepting side; the bench closes it in the end."""
+    def log(self, *, fresh: bool = False) -> LaneLog:
+        """An accepting side; closed by the bench. ``fresh``: one the test may close."""
 
     def feed(self, *topics: str) -> LaneFeed:
         """A new member of the bench's one group, not open; closed in the end."""

@@ -1,0 +1,86 @@
+"""Kafka as the log's suites want it: fresh lanes, one group, everything closed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+
+from shifter.adapters.kafka.admin import KafkaLogAdmin
+from shifter.adapters.kafka.feed import KafkaLaneFeed
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.writer import KafkaLaneLog
+from shifter.adapters.system import SystemClock
+from shifter.model.lane import delay_topic
+from shifter.policy.delay import TIERS_S
+
+MAX_RECORD_BYTES = 900_000
+
+
+class Cluster:
+    """A cluster with a namespace, its delay topics and one writer for all tests."""
+
+    def __init__(self, bootstrap, make_topic):
+        self.config, self.make_topic = KafkaConfig(bootstrap), make_topic
+        self.namespace = f"t{uuid.uuid4().hex[:8]}"
+        for tier_s in TIERS_S:
+            make_topic(delay_topic(self.namespace, tier_s), 2)
+        self.log = self.open_log()
+
+    def open_log(self):
+        return KafkaLaneLog(
+            self.config,
+            namespace=self.namespace,
+            clock=SystemClock(),
+            max_record_bytes=MAX_RECORD_BYTES,
+        )
+
+
+class KafkaBench:
+    """`LogBench` on a cluster; lanes and group are of this test alone."""
+
+    max_record_bytes = MAX_RECORD_BYTES
+    early_ms = 1_000
+    has_delay = False
+
+    def __init__(self, cluster):
+        self.clock, self._cluster = SystemClock(), cluster
+        self._queue, self._serial = uuid.uuid4().hex[:8], itertools.count()
+        self._group = f"{cluster.namespace}.{self._queue}"
+        self._logs, self._feeds, self._admins = [], [], []
+
+    async def lane(self, *, partitions=1):
+        name = f"{self._cluster.namespace}.{self._queue}-{next(self._serial)}.low"
+        await asyncio.to_thread(self._cluster.make_topic, name, partitions)
+        return name
+
+    def log(self, *, fresh=False):
+        if not fresh:
+            return self._cluster.log
+        self._logs.append(self._cluster.open_log())
+        return self._logs[-1]
+
+    def feed(self, *topics):
+        feed = KafkaLaneFeed(
+            self._cluster.config,
+            topics,
+            group=f"{self._group}.low",
+            writer=self._cluster.log,
+            clock=self.clock,
+            commit_interval_s=0.1,
+        )
+        self._feeds.append(feed)
+        return feed
+
+    def admin(self):
+        config, namespace = self._cluster.config, self._cluster.namespace
+        self._admins.append(KafkaLogAdmin(config, namespace, self._group))
+        return self._admins[-1]
+
+    async def close(self):
+        for feed in self._feeds:
+            await feed.close(timeout_s=10)
+        for admin in self._admins:
+            await admin.close()
+        for log in self._logs:
+            log.close(timeout_s=5)
