@@ -47,6 +47,13 @@ from shifter.model.claim import (
 from shifter.model.state import JobState, JobStatus
 from shifter.policy.claim import FENCES_PER_MS, RUNNING_GRACE_MS, Claim
 
+_SCRIPTS: Final = (
+    ("claim", "decide"),
+    ("point",),
+    ("renew",),
+    ("finish", "ended"),
+    ("cancel",),
+)
 _UNANSWERED: Final = 64
 # Jobs with a key of the user's that run here now; far more than can.
 _POINTERS: Final = 100_000
@@ -71,8 +78,8 @@ class RedisClaimStore:
     ) -> None:
         self._key = ClaimKeys(namespace).claim
         self._scripts = {
-            name: read_script("record", *("decide",) * (name == "claim"), name)
-            for name in ("claim", "point", "renew", "finish", "cancel")
+            name: read_script("record", "access", *before, name)
+            for name, *before in _SCRIPTS
         }
         self._runner = ScriptRunner(client, self._scripts.values())
         self._by_tag = self._runner.is_cluster if by_tag is None else by_tag

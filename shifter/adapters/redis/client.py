@@ -34,7 +34,6 @@ RedisClient: TypeAlias = Redis | RedisCluster
 # Calls are batches, so few are on their way at once; while the server is away this
 # also bounds how many connections are tried at the same time.
 _CONNECTIONS: Final = 16
-_MAX_CONNECT_S: Final = 0.5
 _HEALTH_CHECK_S: Final = 15
 
 
@@ -43,8 +42,7 @@ def open_redis(url: str, *, timeout_s: float = 0.5) -> RedisClient:
 
     Args:
         url: Credentials and TLS options included; never logged.
-        timeout_s: Longest wait for an answer, > 0. Connecting may take as long again,
-            at most half a second.
+        timeout_s: Longest wait for an answer, > 0; connecting may take as long again.
 
     Raises:
         ConfigError: The URL is wrong.
@@ -60,7 +58,7 @@ def open_redis(url: str, *, timeout_s: float = 0.5) -> RedisClient:
     }
     if parsed.kind == "unix":
         return _pooled(UnixDomainSocketConnection, {**options, "path": parsed.path})
-    options["socket_connect_timeout"] = min(timeout_s, _MAX_CONNECT_S)
+    options["socket_connect_timeout"] = timeout_s
     options["socket_keepalive"] = True
     if parsed.kind == "sentinel":
         return _by_sentinel(parsed, options)

@@ -3,7 +3,8 @@
 *Refused* is what a person must mend (a credential, a right, a full or read-only
 server); everything that passes by itself is *unavailable*. The text is the server's
 first words, cut short: server and client put neither passwords nor values in it, and
-what a pipeline adds (the command with its keys) is taken off.
+what a pipeline adds (the command with its keys) and Sentinel's client (itself) is
+taken off.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
@@ -47,9 +49,11 @@ _PASSING: Final = (
     OSError,
     TimeoutError,
 )
-# Inside a script an old server buries the code in the text of a plain error.
+# Inside a script an old server buries the code in the text of a plain error, and the
+# client buries what each sentinel said in "no master found".
 _REFUSED_CODE: Final = re.compile(
     r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|unknown command)\b"
+    r"|AuthenticationError\("
 )
 _PASSING_CODE: Final = re.compile(
     r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
@@ -57,6 +61,7 @@ _PASSING_CODE: Final = re.compile(
 _PIPELINE: Final = re.compile(
     r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
 )
+_CLIENT: Final = re.compile(r"<redis\..*?> - ", re.DOTALL)
 
 CAUGHT: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What a call may raise that `store_error` can judge."""
@@ -71,22 +76,18 @@ def store_error(error: BaseException, *, store: str, op: str) -> StoreError | No
         op: What was asked of it.
     """
     detail = _detail(error)
-    if isinstance(error, _REFUSING):
+    speaks = isinstance(error, ResponseError | MasterNotFoundError)
+    if isinstance(error, _REFUSING) or (speaks and _REFUSED_CODE.search(detail)):
         return StoreRefusedError(store, op, detail)
-    if isinstance(error, _PASSING):
+    if isinstance(error, _PASSING) or (speaks and _PASSING_CODE.search(detail)):
         return StoreUnavailableError(store, op, detail)
-    if isinstance(error, ResponseError):
-        if _REFUSED_CODE.search(detail):
-            return StoreRefusedError(store, op, detail)
-        if _PASSING_CODE.search(detail):
-            return StoreUnavailableError(store, op, detail)
     return None
 
 
 def _detail(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
-    words = _PIPELINE.sub("", str(error)) or type(error).__name__
+    words = _CLIENT.sub("", _PIPELINE.sub("", str(error))) or type(error).__name__
     code = getattr(error, "status_code", None)
     if isinstance(code, str) and code.isupper() and not words.startswith(code):
         words = f"{code} {words}"

@@ -2,8 +2,9 @@
 
 A server forgets scripts when it restarts, fails over or is told to. Then many calls
 find out at the same time; one of them loads all scripts, the others wait for it and
-ask again. Nothing was executed by a call that found no script, so asking again is safe;
-no other call is ever sent twice.
+ask again. A call that finds its script gone even then brings it along. Nothing was
+executed by a call that found no script, so asking again is safe; no other call is ever
+sent twice.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from shifter.adapters.redis.client import (
 
 Command: TypeAlias = tuple[Any, ...]
 
-_TRIES: Final = 2
+_LOADING_TRIES: Final = 2
 
 
 class Script(NamedTuple):
@@ -63,7 +64,7 @@ class ScriptRunner:
     def __init__(self, client: RedisClient, scripts: Iterable[Script]) -> None:
         self.client, self.store = client, address(client)
         self.is_cluster = isinstance(client, RedisCluster)
-        self._sources = [script.source for script in scripts]
+        self._sources = {script.sha: script.source for script in scripts}
         self._limit_s = call_limit_s(client)
         self._loading = asyncio.Lock()
         self.loads = 0
@@ -97,37 +98,48 @@ class ScriptRunner:
             await close_redis(self.client)
 
     async def _send(self, command: Command) -> Any:
-        loads = self.loads
-        try:
-            return await self.client.execute_command(*command)
-        except NoScriptError:
-            await self._load(loads)
-        return await self.client.execute_command(*command)
+        for _ in range(_LOADING_TRIES):
+            loads = self.loads
+            try:
+                return await self.client.execute_command(*command)
+            except NoScriptError:
+                await self._load(loads)
+        return await self.client.execute_command(*self._whole(command))
 
     async def _send_all(self, commands: Sequence[Command]) -> list[Any]:
-        answers: list[Any] = [NoScriptError()] * len(commands)
-        missing = list(range(len(commands)))
-        for _ in range(_TRIES):
-            loads = self.loads
-            pipeline = self.client.pipeline(transaction=False)
-            for index in missing:
-                pipeline.execute_command(*commands[index])
-            found = await pipeline.execute(raise_on_error=False)
-            for index, answer in zip(missing, found, strict=True):
-                answers[index] = answer
-            missing = [i for i in missing if isinstance(answers[i], NoScriptError)]
-            if not missing:
+        loads = self.loads
+        answers = await self._pipeline(commands)
+        for step in range(_LOADING_TRIES):
+            gone = [i for i, a in enumerate(answers) if isinstance(a, NoScriptError)]
+            if not gone:
                 break
             await self._load(loads)
+            loads, is_last = self.loads, step == _LOADING_TRIES - 1
+            again = [commands[i] for i in gone]
+            if is_last:
+                again = [self._whole(command) for command in again]
+            for i, answer in zip(gone, await self._pipeline(again), strict=True):
+                answers[i] = answer
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
         return answers
 
+    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(await pipeline.execute(raise_on_error=False))
+
+    def _whole(self, command: Command) -> Command:
+        """The call with its script's source, for a server that keeps none."""
+        _, sha, *rest = command
+        return ("EVAL", self._sources[sha], *rest)
+
     async def _load(self, loads: int) -> None:
         async with self._loading:
             if self.loads == loads:
-                for source in self._sources:
+                for source in self._sources.values():
                     await self.client.script_load(source)
                 self.loads += 1
 

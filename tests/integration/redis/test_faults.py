@@ -337,3 +337,27 @@ async def test_closing_twice_is_harmless(stores, redis_url):
 
     await store.close()
     await store.close()
+
+
+@pytest.mark.parametrize("by_tag", [False, True])
+async def test_a_server_that_keeps_no_scripts_still_runs_them(
+    stores, redis_url, by_tag, monkeypatch
+):
+    store, client = stores(redis_url, by_tag=by_tag), open_redis(redis_url)
+    load = store._runner._load
+
+    async def load_in_vain(loads):
+        await load(loads)
+        await client.script_flush()
+
+    monkeypatch.setattr(store._runner, "_load", load_in_vain)
+    await client.script_flush()
+
+    answers = await store.claim(
+        [ClaimRequest(f"j{i}", f"j{i}", 1, 1) for i in range(40)],
+        owner="w",
+        lease_ms=9_000,
+    )
+
+    assert {type(answer) for answer in answers} == {Granted}
+    await client.aclose()

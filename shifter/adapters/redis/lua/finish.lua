@@ -8,20 +8,6 @@ local n, others = tonumber(ARGV[1]), {}
 local tail, out, pointers = ';0;0;' .. int(now) .. ';0;;', {int(now)}, n
 for a = n + 4, #ARGV, 4 do others[tonumber(ARGV[a])] = a end
 
-local function said(key, ask, state, keep)
-  local r = read(key)
-  local fence, turn, attempt = string.match(ask, '^(%d+);(%d+);(%d+)$')
-  if not r or r.f ~= tonumber(fence) then return false end
-  if r.s ~= 'r' and r.s ~= 'q' then
-    return r.t == tonumber(turn) and (r.s == state or (r.s == 'c' and state == 'w'))
-  end
-  if r.s == 'q' and state == 'w' then state, keep = 'c', math.max(tonumber(keep), r.c) end
-  close(r, state)
-  r.t, r.a = tonumber(turn), tonumber(attempt)
-  write(key, r, keep)
-  return true
-end
-
 for i = 1, n do
   local key, ask, a = KEYS[i], ARGV[i + 1], others[i]
   local state, keep = ARGV[a and a + 1 or n + 2], ARGV[a and a + 2 or n + 3]
@@ -33,7 +19,7 @@ for i = 1, n do
     local job = last == 33 and string.match(v, '[^;]*$') or ''
     redis.call('SET', key, '1' .. state .. ask .. tail .. job, 'PX', keep)
   else
-    written = v and said(key, ask, state, keep)
+    written = v and ended(key, ask, state, keep)
   end
   if not written then out[#out + 1] = i end
   if a and ARGV[a + 3] ~= '' then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from shifter.adapters.redis.client import translated
 from shifter.adapters.redis.errors import store_error
@@ -20,6 +21,10 @@ from shifter.errors import StoreRefusedError, StoreUnavailableError
         exceptions.ReadOnlyError("can't write", status_code="READONLY"),
         exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"),
         exceptions.ResponseError("unknown command 'EVALSHA', with args"),
+        MasterNotFoundError(
+            "No master found for 'main' : <redis.asyncio.client.Redis(<pool(<c(h=1)>)>)>"
+            " - AuthenticationError('invalid username-password pair')"
+        ),
         exceptions.ResponseError(
             "Error running script (call to f_1): @user_script:5: OOM command not allowed"
         ),
@@ -30,6 +35,7 @@ def test_what_a_person_must_mend_is_refused(error):
 
     assert isinstance(found, StoreRefusedError)
     assert found.op == "claim"
+    assert "<redis" not in found.detail
 
 
 @pytest.mark.parametrize(

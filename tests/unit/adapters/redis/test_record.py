@@ -15,7 +15,12 @@ from shifter.adapters.redis.record import (
     encode_claim,
 )
 from shifter.model.state import JobState
-from shifter.policy.claim import FENCES_PER_MS, RUNNING_GRACE_MS, Claim
+from shifter.policy.claim import (
+    FENCES_PER_MS,
+    OTHER_JOB_RETRY_MS,
+    RUNNING_GRACE_MS,
+    Claim,
+)
 
 whole = st.integers(0, 2**53 - 2)
 names = st.text(max_size=100).filter(lambda text: not text.startswith("#"))
@@ -105,9 +110,12 @@ def test_a_pointer_names_an_identity_and_is_no_claim():
 
 
 def test_scripts_and_rules_share_their_constants():
-    lua = files("shifter.adapters.redis").joinpath("lua")
-    record = lua.joinpath("record.lua").read_text("utf-8")
+    def lua(name):
+        folder = files("shifter.adapters.redis").joinpath("lua")
+        return folder.joinpath(f"{name}.lua").read_text("utf-8")
 
-    assert f"{RUNNING_GRACE_MS}, {2**53 - 1}" in record
-    assert f"[rq{''.join(LETTER_STATE).removeprefix('r')}]" in record
-    assert f"now * {FENCES_PER_MS}" in lua.joinpath("claim.lua").read_text("utf-8")
+    assert f"GRACE = {RUNNING_GRACE_MS} " in lua("access")
+    assert f"LIMIT = {2**53 - 1} " in lua("record")
+    assert f"[rq{''.join(LETTER_STATE).removeprefix('r')}]" in lua("record")
+    assert f"now * {FENCES_PER_MS}" in lua("claim")
+    assert f"or {OTHER_JOB_RETRY_MS}," in lua("decide")

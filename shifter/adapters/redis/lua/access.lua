@@ -1,0 +1,30 @@
+-- Reading and writing claims; put after record.lua.
+local GRACE = 3600000 -- ms; how long a running claim outlives its lease
+local resets = 0 -- values of another type or version that were found
+
+local function read(key)
+  local v = redis.pcall('GET', key)
+  if not v then return nil end
+  if type(v) == 'table' then
+    -- Anything but a key of another type is the caller's error: raise it.
+    if not string.find(v.err, 'WRONGTYPE', 1, true) then redis.call('GET', key) end
+    resets = resets + 1
+    return nil
+  end
+  local r = parse(v)
+  if not r and string.sub(v, 1, 2) ~= '1p' then resets = resets + 1 end
+  return r, v
+end
+
+local function write(key, r, keep) redis.call('SET', key, line(r), 'PX', int(keep)) end
+
+local function close(r, state)
+  r.s, r.l, r.e, r.u, r.c, r.who = state, 0, 0, now, 0, ''
+  return r
+end
+
+local function point(key, identity, keep)
+  local r = read(key)
+  if not r then redis.call('SET', key, '1p' .. identity, 'PX', keep) end
+  return r ~= nil and r.s == 'c'
+end

@@ -1,0 +1,15 @@
+-- Ends one turn, whatever its claim looks like; put before finish.lua. Mirrors
+-- shifter.policy.claim.decide_finish; returns whether the fence was the newest.
+local function ended(key, ask, state, keep)
+  local r = read(key)
+  local fence, turn, attempt = string.match(ask, '^(%d+);(%d+);(%d+)$')
+  if not r or r.f ~= tonumber(fence) then return false end
+  if r.s ~= 'r' and r.s ~= 'q' then
+    return r.t == tonumber(turn) and (r.s == state or (r.s == 'c' and state == 'w'))
+  end
+  if r.s == 'q' and state == 'w' then state, keep = 'c', math.max(tonumber(keep), r.c) end
+  close(r, state)
+  r.t, r.a = tonumber(turn), tonumber(attempt)
+  write(key, r, keep)
+  return true
+end
