@@ -7,7 +7,7 @@ that is cancelled, loses a record.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -42,7 +42,7 @@ class Landing:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._waiter: asyncio.Future[None] | None = None
         self._arrived: list[Delivery] = []
-        self._losses: list[LostRange] = []
+        self._losses: deque[LostRange] = deque()
         self._error: BaseException | None = None
 
     def opened(self) -> None:
@@ -143,8 +143,8 @@ class Landing:
 
     def losses(self) -> list[LostRange]:
         """Ranges found lost since the last call."""
-        found, self._losses = self._losses, []
-        return found
+        losses = self._losses
+        return [losses.popleft() for _ in range(len(losses))]
 
 
 def _let_go(waiter: asyncio.Future[None]) -> None:

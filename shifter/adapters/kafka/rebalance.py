@@ -6,8 +6,8 @@ waits for as long as this takes; heartbeats go on meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -26,8 +26,13 @@ from shifter.errors import StoreError, StoreRefusedError
 from shifter.policy.ackmap import Range
 from shifter.ports import Clock, LostRange
 
+_Answer = TypeVar("_Answer")
+
 _REVOKE_S: Final = 3.0
 _ASK_AGAIN_S: Final = 0.2
+# A new topic has no leader for a moment, and a new broker knows no topic: that is
+# nobody's concern.
+_QUIET_S: Final = 5.0
 
 
 class Outlet(Protocol):
@@ -58,7 +63,7 @@ class Rebalancer:
         is_joined: Whether the group gave this member its share, if only an empty one.
     """
 
-    def __init__(  # made in one place
+    def __init__(
         self,
         group: str,
         assignment: Assignment,
@@ -103,17 +108,29 @@ class Rebalancer:
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
     ) -> dict[Place, Start]:
+        group = self._group
+        found = self._insist(lambda: find_starts(consumer, partitions, group))
+        return {} if found is None else found
+
+    def _insist(self, ask: Callable[[], _Answer]) -> _Answer | None:
+        """Ask until there is an answer; ``None`` if there will be none.
+
+        A wrong position would lose records, so there is no other way out of a cluster
+        that does not answer than to wait for it, or to leave.
+        """
+        began = self._clock.monotonic()
         while not self._requests.is_leaving:
             try:
-                return find_starts(consumer, partitions, self._group)
+                return ask()
             except KafkaException as exc:
-                error = store_error(exc, "committed")
-                if isinstance(error, StoreRefusedError):
-                    self._outlet.refused(error)
-                    break
-                self._outlet.said("start_unknown", detail=str(error))
+                if self._clock.monotonic() - began > _QUIET_S:
+                    error = store_error(exc, "offsets")
+                    if isinstance(error, StoreRefusedError):
+                        self._outlet.refused(error)
+                        return None
+                    self._outlet.said("start_unknown", detail=str(error))
                 self._requests.wait(_ASK_AGAIN_S)
-        return {}
+        return None
 
     def _tell(self, place: Place, start: Start) -> None:
         if start.is_foreign:
@@ -156,34 +173,36 @@ class Rebalancer:
         """Go on where the log still is, after the client found its place gone."""
         place = (event.topic() or "", event.partition() or 0)
         for part in self._assignment.of([place]):
-            low, high = self._kept(consumer, place)
-            position = part.acks.position
-            if position > high:
-                self._tell(place, Start(low, is_foreign=True))
-                part = self._assignment.add(place, Start(low))  # noqa: PLW2901
-            elif position < low:
-                first = max(position, event.offset() or position)
-                for lost in without((first, low), part.acks.ahead()):
-                    self._outlet.lost(LostRange(*place, *lost))
-                part.acks.reach(low)
-                part.is_dirty = True
-            there = TopicPartition(*place, part.acks.position)
-            # The client has stopped reading this partition and cannot seek.
-            consumer.incremental_unassign([there])
-            consumer.incremental_assign([there])
-            part.is_paused = False
-            self._assignment.has_shifted = True
+            kept = self._insist(lambda: find_kept(consumer, place))
+            if kept is not None:
+                position = self._move_on(part, kept, event.offset())
+                there = TopicPartition(*place, position)
+                # The client has stopped reading this partition and cannot seek.
+                consumer.incremental_unassign([there])
+                consumer.incremental_assign([there])
+                consumer.resume([there])
+                part.is_paused, self._assignment.has_shifted = False, True
 
-    def _kept(self, consumer: Consumer, place: Place) -> Range:
-        while True:
-            try:
-                return find_kept(consumer, place)
-            except KafkaException as exc:
-                if self._requests.is_leaving:
-                    raise
-                detail = str(store_error(exc, "watermarks"))
-                self._outlet.said("start_unknown", detail=detail)
-                self._requests.wait(_ASK_AGAIN_S)
+    def _move_on(self, part: Part, kept: Range, missed: int | None) -> int:
+        """Account for what is gone; returns the position to read from.
+
+        Args:
+            part: Whose place is gone.
+            kept: Offsets the log holds now.
+            missed: The first offset the client could not read, if it says.
+        """
+        (low, high), position = kept, part.acks.position
+        if position > high:
+            start = Start(low, is_foreign=True)
+            self._tell(part.place, start)
+            return self._assignment.add(part.place, start).acks.position
+        if position < low:
+            first = position if missed is None else max(position, missed)
+            for lost in without((first, low), part.acks.ahead()):
+                self._outlet.lost(LostRange(*part.place, *lost))
+            part.acks.reach(low)
+            part.is_dirty = True
+        return part.acks.position
 
 
 def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
