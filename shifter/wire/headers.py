@@ -41,7 +41,7 @@ MAX_CONTENT_TYPE_BYTES: Final = 200
 _RESERVED: Final = frozenset({ENVELOPE_HEADER, CONTENT_TYPE_HEADER, TRACEPARENT_HEADER})
 _CONTENT_TYPES: Final = {JSON.encode(): JSON, MSGPACK.encode(): MSGPACK}
 _IS_USERS: Final = re.compile(
-    r"(?!(?i:shifter)|(?:content-type|traceparent)\Z)[!-~]{1,64}", re.ASCII
+    r"(?!(?i:shifter)|(?:content-type|traceparent)\Z)[!-~]{1,64}"
 ).fullmatch
 _IS_OURS: Final = re.compile(r"(?i:shifter)[!-~]{0,57}", re.ASCII).fullmatch
 _TRACEPARENT: Final = b"-".join((b"0" * 2, b"0" * 32, b"0" * 16, b"0" * 2))

@@ -211,6 +211,20 @@ def test_headers_that_find_no_room_are_counted_and_the_others_kept():
     assert size_of(headers) <= DEAD_LETTER_ROOM_BYTES
 
 
+def test_what_fits_exactly_is_kept_and_one_byte_less_leaves_it_out():
+    bare = size_of(dead_letter_headers(changed(error_message="", error_stack=""), []))
+    told = size_of([(HEADERS_DROPPED, b"9" * 18)])
+    one: Headers = [("x", b"x" * 9_000)]
+    room = bare + size_of(one)
+
+    def kept(original: Headers, room_bytes: int) -> int:
+        headers = dead_letter_headers(INFO, original, room_bytes=room_bytes)
+        return len([header for header in headers if header == one[0]])
+
+    assert (kept(one, room), kept(one, room - 1)) == (1, 0)
+    assert (kept(one * 2, room + told), kept(one * 2, room + told - 1)) == (1, 0)
+
+
 @pytest.mark.parametrize("count", [10_000, 100_000])
 def test_ten_thousand_headers_fit_as_well(count):
     original: Headers = [(f"x{number}", b"y") for number in range(count)]

@@ -85,7 +85,15 @@ def test_any_uuid_is_accepted_and_kept_in_one_form(form, version):
 @pytest.mark.parametrize(
     "given",
     [
-        *("", "7", "x" * 10_000, ID + "\n", ID[:-1] + "\n", "{" + ID[:-2] + "}"),
+        *(
+            "",
+            "7",
+            "x" * 10_000,
+            ID + "\n",
+            ID.replace("-", "") + "\n",
+            ID[:-1] + "\n",
+            "{" + ID[:-2] + "}",
+        ),
         *(ID.replace("-", "", 1), ID.replace("-", "_"), "g" + ID[1:], ID[:-1] + "٣"),
         *("../" * 12, "\x00" * 36, "🎉" * 36, ID[:35] + "\u202e", ID.replace("-", "0")),
     ],

@@ -393,6 +393,16 @@ def test_bad_bytes_are_one_error_with_a_printable_detail(name, content_type):
 
 
 @pytest.mark.parametrize(
+    ("value", "told"), [(None, "null value"), (b"", "empty value")]
+)
+def test_a_record_without_a_payload_is_named_as_such(value, told):
+    with pytest.raises(DecodeError) as caught:
+        codec(send_receipt).decode(value, JSON)
+
+    assert caught.value.detail == told
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         *(
