@@ -205,7 +205,7 @@ class Shifter:
     @overload
     def job(self, **options: Unpack[JobOptions]) -> _JobDecorator: ...
 
-    def job(  # noqa: D417  # the options are the overload's
+    def job(  # type: ignore[misc]  # mypy: a TypedDict that is not total never fits
         self,
         function: Callable[..., Any] | None = None,
         /,

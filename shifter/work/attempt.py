@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Any
 
 from shifter.context import Context
 from shifter.errors import (
@@ -17,6 +16,7 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.model.duration import duration_ms
+from shifter.model.time import EpochMs
 from shifter.policy.retry import (
     DeadLettered,
     Discarded,
@@ -29,6 +29,7 @@ from shifter.policy.retry import (
     Throttled as ThrottledOutcome,
     WasCancelled,
 )
+from shifter.ports import Clock
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.work.item import Item
 
@@ -60,8 +61,10 @@ class Attempt:
 
     Attributes:
         item: What is run.
-        context: What the handler may ask; made for every attempt.
+        limit_ms: When its time is up, epoch milliseconds.
         expires_at: Monotonic seconds at which it is stopped.
+        has_begun: Whether its task has run at all.
+        cancelled: Whether somebody asked that the job be cancelled.
         stop_for: What it is stopped for at ``expires_at``.
         stopped: Why it was stopped, once it was.
         task: The task that runs it.
@@ -70,10 +73,14 @@ class Attempt:
     """
 
     __slots__ = (
-        "context",
+        "_clock",
+        "_context",
+        "cancelled",
         "error",
         "expires_at",
+        "has_begun",
         "item",
+        "limit_ms",
         "started_at",
         "stop_for",
         "stopped",
@@ -81,26 +88,55 @@ class Attempt:
     )
 
     def __init__(
-        self,
-        item: Item,
-        context: Context,
-        *,
-        now: float,
-        limit_s: float,
-        stop_for: Stop,
+        self, item: Item, clock: Clock, *, started_at: float, now_ms: int, limit_ms: int
     ) -> None:
-        self.item, self.context = item, context
-        self.started_at, self.expires_at = now, now + limit_s
-        self.stop_for = stop_for
+        self.item, self._clock = item, clock
+        self.started_at, self.limit_ms = started_at, now_ms + limit_ms
+        self.expires_at = started_at + limit_ms / 1_000
+        deadline_ms = item.envelope.deadline_ms
+        is_last = deadline_ms is not None and self.limit_ms >= deadline_ms
+        self.stop_for = Stop.DEADLINE if is_last else Stop.TIMEOUT
         self.stopped: Stop | None = None
-        self.task: asyncio.Task[Any] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.error: ErrorFacts | None = None
+        self.has_begun = self.cancelled = False
+        self._context: Context | None = None
+
+    @property
+    def context(self) -> Context:
+        """What the handler may ask; made where it is wanted, which is rarely."""
+        if self._context is None:
+            envelope = self.item.envelope
+            self._context = Context(
+                job_id=envelope.id,
+                job_type=envelope.type,
+                attempt=self.item.attempt,
+                fence=self.item.fence,
+                limit_ms=EpochMs(self.limit_ms),
+                clock=self._clock,
+                key=envelope.key,
+                idempotency_key=envelope.idempotency_key,
+                traceparent=self.item.read.traceparent,
+            )
+            self._context.cancelled = self.cancelled
+        return self._context
+
+    def cancel_job(self) -> None:
+        """Somebody asked that the job be cancelled: its handler may look."""
+        self.cancelled = True
+        if self._context is not None:
+            self._context.cancelled = True
 
     def stop(self, why: Stop) -> None:
-        """Cancel the handler; its outcome will say why."""
-        if self.stopped is None and self.task is not None:
+        """Cancel the handler; its outcome will say why.
+
+        A task cancelled before its first step would end without a word, so one that
+        has not begun is only marked.
+        """
+        if self.stopped is None:
             self.stopped = why
-            self.task.cancel()
+            if self.has_begun and self.task is not None:
+                self.task.cancel()
 
     def outcome_of(self, error: BaseException) -> Outcome:
         """What an exception that left the handler means.
@@ -112,7 +148,7 @@ class Attempt:
             return self._stopped_outcome(self.stopped)
         if isinstance(error, Retry | Throttled | Discard | DeadLetter):
             return self._signal_outcome(error)
-        if isinstance(error, JobCancelledError) and self.context.cancelled:
+        if isinstance(error, JobCancelledError) and self.cancelled:
             return WasCancelled()
         if isinstance(error, DeadlineExceededError) and self._past_deadline():
             return Expired()
@@ -154,4 +190,6 @@ class Attempt:
         return ThrottledOutcome(max(after_ms or 0, _LEAST_THROTTLE_MS))
 
     def _past_deadline(self) -> bool:
-        return self.stop_for is Stop.DEADLINE and self.context.remaining_s <= 0
+        return (
+            self.stop_for is Stop.DEADLINE and self._clock.epoch_ms() >= self.limit_ms
+        )

@@ -9,6 +9,7 @@ from shifter.errors import StoreUnavailableError
 from shifter.model.claim import (
     Busy,
     Cancelled,
+    ClaimAnswer,
     ClaimRequest,
     Finished,
     Granted,
@@ -59,10 +60,6 @@ class Claiming:
         self._owner, self._lease_ms = owner, lease_ms
         self._held: dict[str, Item] = {}
 
-    def holds(self, item: Item) -> bool:
-        """Whether another item of the same identity is on its way here."""
-        return self._held.get(item.identity, item) is not item
-
     def forget(self, item: Item) -> None:
         """The item ended, waits or left: its claim is not kept alive any more."""
         if self._held.get(item.identity) is item:
@@ -73,12 +70,12 @@ class Claiming:
         """Ask for a batch in one round trip; nothing is raised."""
         claimed = Claimed([], [], [])
         asked: list[Item] = []
+        held = self._held
         for item in items:
-            if self.holds(item):
-                claimed.wait.append((item, _DUPLICATE_WAIT_S))
-            else:
-                self._held[item.identity] = item
+            if held.setdefault(item.identity, item) is item:
                 asked.append(item)
+            else:
+                claimed.wait.append((item, _DUPLICATE_WAIT_S))
         if asked:
             await self._ask(asked, claimed)
         return claimed
@@ -97,15 +94,18 @@ class Claiming:
             self._unclaimed(items, claimed)
             return
         for item, answer in zip(items, answers, strict=True):
-            if isinstance(answer, Granted):
+            if type(answer) is Granted:
                 item.fence = answer.fence
                 claimed.run.append((item, answer.losses))
-            elif isinstance(answer, Busy):
-                self.forget(item)
-                claimed.wait.append((item, answer.retry_in_ms / 1_000))
             else:
-                self.forget(item)
-                claimed.settle.append((item, answer))
+                self._refused(item, answer, claimed)
+
+    def _refused(self, item: Item, answer: ClaimAnswer, claimed: Claimed) -> None:
+        self.forget(item)
+        if isinstance(answer, Busy):
+            claimed.wait.append((item, answer.retry_in_ms / 1_000))
+        elif not isinstance(answer, Granted):
+            claimed.settle.append((item, answer))
 
     def _unclaimed(self, items: Iterable[Item], claimed: Claimed) -> None:
         for item in items:
@@ -142,7 +142,7 @@ class Claiming:
             return False
         for attempt, answer in zip(attempts, answers, strict=True):
             if answer.cancel_requested:
-                attempt.context.cancelled = True
+                attempt.cancel_job()
             if not answer.held and attempt.item.fence:
                 attempt.stop(Stop.LEASE_LOST)
         return True

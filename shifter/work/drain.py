@@ -140,6 +140,7 @@ class Drain:
                 services.create_task(self._ending.run()),
                 services.create_task(self._holding.run()),
                 services.create_task(self._executor.sweep()),
+                services.create_task(self._executor.failed()),
                 services.create_task(self._claiming.keep(self._executor.running)),
             ]
             intakes = [
@@ -227,7 +228,7 @@ class Drain:
                 if items:
                     self._executor.take(len(items))
                     self._asking += 1
-                    group.create_task(self._start(items, group))
+                    group.create_task(self._start(items))
 
     def _may_start(self) -> bool:
         free = self._executor.free
@@ -269,19 +270,20 @@ class Drain:
                     self._buffer.release(item, now=self._clock.monotonic())
         return begun
 
-    async def _start(self, items: list[Item], group: asyncio.TaskGroup) -> None:
+    async def _start(self, items: list[Item]) -> None:
         claimed = await self._claiming.ask(items)
         self._asking -= 1
-        started, now_ms = 0, self._clock.epoch_ms()
+        now_ms = self._clock.epoch_ms()
+        ready: list[tuple[Item, Runnable]] = []
         for item, losses in claimed.run:
             ending = self._without_run(item, losses, now_ms)
-            if ending is not None or item.job is None:
-                self._ending.add(cast("Step", ending))
-                continue
-            started += 1
-            self._ledger.started(item, now_ms)
-            self._executor.start(item, item.job, group)
-        self._executor.give_back(len(items) - started)
+            if ending is not None:
+                self._ending.add(ending)
+            elif item.job is not None:
+                ready.append((item, item.job))
+        self._executor.give_back(len(items) - len(ready))
+        self._ledger.started([item for item, _ in ready], now_ms)
+        self._executor.start(ready, now_ms=now_ms)
         for item, answer in claimed.settle:
             state = JobState.CANCELLED if isinstance(answer, Cancelled) else None
             self._ending.add(self._verdicts.settled_elsewhere(item, state))
@@ -316,9 +318,9 @@ class Drain:
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         item = attempt.item
-        self._ledger.ran(attempt)
+        self._ledger.ran(attempt, self._clock.monotonic())
         if outcome is SUCCEEDED:
-            self._ending.add(self._verdicts.succeeded(item))
+            self._ending.add_done(item)
         elif attempt.stopped is Stop.LEASE_LOST:
             self.fence_lost(item)
         else:
@@ -326,14 +328,26 @@ class Drain:
             self._ending.add(self._verdicts.after(item, outcome, attempt.error, moment))
         self._wake.set()
 
+    def done(self, items: Sequence[Item]) -> None:
+        """Jobs ended as they should; their deliveries are settled."""
+        self._ledger.done(items)
+        for item in items:
+            self._leave(item)
+
     def settled(self, step: Step) -> None:
-        """The delivery ended; its state is known."""
-        self._ledger.ended(step)
+        """The delivery ended otherwise; its state is known."""
         if isinstance(step.entry, Item):
-            self._claiming.forget(step.entry)
-            if step.entry.key_id is not None:
-                self._buffer.release(step.entry, now=self._clock.monotonic())
-                self._wake.set()
+            self._leave(step.entry)
+            if step.state is JobState.DONE and not step.is_copy:
+                self._ledger.done([step.entry])
+                return
+        self._ledger.ended(step)
+
+    def _leave(self, item: Item) -> None:
+        self._claiming.forget(item)
+        if item.key_id is not None:
+            self._buffer.release(item, now=self._clock.monotonic())
+            self._wake.set()
 
     def waits(self, step: Step) -> None:
         """The item keeps its place and runs again later, unless handed back."""

@@ -18,9 +18,10 @@ from typing import Protocol, cast
 
 from shifter.errors import StoreUnavailableError
 from shifter.model.job import ClaimsMode
+from shifter.model.state import JobState
 from shifter.ports import Appended, ClaimStore, Clock, LaneFeed
 from shifter.work.item import Item
-from shifter.work.verdict import Step
+from shifter.work.verdict import Step, ended_update, succeeded
 
 _HAND_OVER_TIMEOUT_S = 35.0
 _BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
@@ -30,8 +31,11 @@ _INSIST_S = 0.5
 class EndingSink(Protocol):
     """Who hears of each entry's end, in the loop."""
 
+    def done(self, items: Sequence[Item]) -> None:
+        """Jobs ended as they should; their deliveries are settled."""
+
     def settled(self, step: Step) -> None:
-        """The delivery ended; its state is known."""
+        """The delivery ended otherwise; its state is known."""
 
     def waits(self, step: Step) -> None:
         """The item keeps its place and runs again later."""
@@ -59,6 +63,7 @@ class Ending:
         self._claims, self._clock, self._sink = claims, clock, sink
         self._lease_s = lease_s
         self._steps: list[Step] = []
+        self._succeeded: list[Item] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -67,6 +72,13 @@ class Ending:
     def add(self, step: Step) -> None:
         """Carry a step out soon."""
         self._steps.append(step)
+        self.pending += 1
+        self._wake.set()
+        self._idle.clear()
+
+    def add_done(self, item: Item) -> None:
+        """Settle a job that succeeded: the usual end, and the cheapest."""
+        self._succeeded.append(item)
         self.pending += 1
         self._wake.set()
         self._idle.clear()
@@ -81,6 +93,9 @@ class Ending:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                done, self._succeeded = self._succeeded, []
+                if done:
+                    await self._finish_done(done, group)
                 steps, self._steps = self._steps, []
                 forwards = [step for step in steps if step.record is not None]
                 if forwards:
@@ -88,6 +103,23 @@ class Ending:
                     steps = [step for step in steps if step.record is None]
                 if steps:
                     await self._finish(steps, group)
+
+    async def _finish_done(self, items: list[Item], group: asyncio.TaskGroup) -> None:
+        updates = [ended_update(item, JobState.DONE) for item in items if item.fence]
+        try:
+            answers = iter(await self._claims.finish(updates) if updates else ())
+        except StoreUnavailableError:
+            await self._finish([succeeded(item) for item in items], group)
+            return
+        held = [not item.fence or next(answers) for item in items]
+        if not all(held):
+            steps = map(succeeded, items)
+            await self._settle(list(zip(steps, held, strict=True)))
+            return
+        for feed, mine in _by_feed(items):
+            await feed.settle([item.delivery for item in mine])
+        self._sink.done(items)
+        self._ended(len(items))
 
     async def _hand_on(self, steps: list[Step], group: asyncio.TaskGroup) -> None:
         for pause_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
@@ -101,7 +133,7 @@ class Ending:
     async def _hand_over(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
         taken: list[Step] = []
         left: list[Step] = []
-        for feed, mine in _by_feed(steps):
+        for feed, mine in _steps_by_feed(steps):
             pairs = [
                 (step.entry.delivery, step.record)
                 for step in mine
@@ -148,7 +180,7 @@ class Ending:
 
     async def _settle(self, told: Sequence[tuple[Step, bool]]) -> None:
         ended = [step for step, held in told if held and step.settles]
-        for feed, mine in _by_feed(ended):
+        for feed, mine in _steps_by_feed(ended):
             await feed.settle([step.entry.delivery for step in mine])
         for step, held in told:
             if not held:
@@ -157,12 +189,25 @@ class Ending:
                 self._sink.settled(step)
             else:
                 self._sink.waits(step)
-        self.pending -= len(told)
+        self._ended(len(told))
+
+    def _ended(self, count: int) -> None:
+        self.pending -= count
         if not self.pending:
             self._idle.set()
 
 
-def _by_feed(steps: Iterable[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
+def _by_feed(items: list[Item]) -> Iterable[tuple[LaneFeed, list[Item]]]:
+    first = items[0].feed
+    if all(item.feed is first for item in items):
+        return ((first, items),)
+    groups: dict[int, tuple[LaneFeed, list[Item]]] = {}
+    for item in items:
+        groups.setdefault(id(item.feed), (item.feed, []))[1].append(item)
+    return groups.values()
+
+
+def _steps_by_feed(steps: Iterable[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
     groups: dict[int, tuple[LaneFeed, list[Step]]] = {}
     for step in steps:
         feed = step.entry.feed

@@ -51,6 +51,7 @@ class Item:
         feed: Where to settle it.
         lane: The lane it was read from.
         read: Its headers.
+        envelope: The one among them.
         job: The job to run; ``None`` together with a ``refusal``.
         refusal: Why it goes to the dead letters without being run.
         identity: Its claim identity.
@@ -69,6 +70,7 @@ class Item:
         "blocked_since",
         "busy_since",
         "delivery",
+        "envelope",
         "feed",
         "fence",
         "first_failed_ms",
@@ -94,8 +96,11 @@ class Item:
         envelope = read.envelope
         self.delivery, self.feed, self.lane = delivery, feed, lane
         self.read, self.job, self.refusal = read, job, refusal
-        self.identity = claim_identity(
-            envelope.type, envelope.id, envelope.idempotency_key
+        self.envelope: EnvelopeV1 = envelope
+        self.identity = (
+            envelope.id
+            if envelope.idempotency_key is None
+            else claim_identity(envelope.type, envelope.id, envelope.idempotency_key)
         )
         self.turn, self.attempt = envelope.turn, envelope.attempt
         self.key_id = None if envelope.key is None else (delivery.topic, envelope.key)
@@ -104,11 +109,6 @@ class Item:
         self.busy_since: float | None = None
         self.ready_at = 0.0
         self.fence = 0
-
-    @property
-    def envelope(self) -> EnvelopeV1:
-        """The record's envelope."""
-        return self.read.envelope
 
 
 class Unreadable(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from shifter.model.lane import Lane
@@ -29,6 +30,8 @@ class _LaneMetrics(NamedTuple):
     wait: Histogram
     duration: Histogram
     done: Count
+    waits: list[float]
+    durations: list[float]
 
 
 class Ledger:
@@ -51,34 +54,39 @@ class Ledger:
         self._rates: dict[str, float] = {}
         self._claims_said_at: float = -_RATE_WINDOW_S
 
-    def started(self, item: Item, now_ms: int) -> None:
-        """An attempt starts."""
-        series = self._series(item.lane)
-        series.attempts.inc()
-        if item.attempt == 1:
-            since_ms = item.envelope.created_ms
-            if since_ms is None:
-                since_ms = item.delivery.appended_ms
-            series.wait.observe((now_ms - since_ms) / 1_000)
+    def started(self, items: Sequence[Item], now_ms: int) -> None:
+        """Attempts start."""
+        for item in items:
+            series = self._series(item.lane)
+            series.attempts.inc()
+            if item.attempt == 1:
+                since_ms = item.envelope.created_ms
+                if since_ms is None:
+                    since_ms = item.delivery.appended_ms
+                series.waits.append((now_ms - since_ms) / 1_000)
 
-    def ran(self, attempt: Attempt) -> None:
+    def ran(self, attempt: Attempt, now: float) -> None:
         """An attempt ended."""
-        ran_s = self._clock.monotonic() - attempt.started_at
-        self._series(attempt.item.lane).duration.observe(ran_s)
+        series = self._series(attempt.item.lane)
+        series.durations.append(now - attempt.started_at)
+
+    def done(self, items: Sequence[Item]) -> None:
+        """Jobs ended as they should."""
+        for lane, count in Counter([item.lane for item in items]).items():
+            self._series(lane).done.inc(count)
+            self._ended[lane.name] += count
+        if self._says_done:
+            for item in items:
+                facts = _facts(Step(item, JobState.DONE))
+                self._log.debug(Event.JOB_ENDED, outcome="done", **facts)
 
     def ended(self, step: Step) -> None:
-        """A delivery ended, or its job goes on in place."""
+        """A delivery ended otherwise, or its job goes on in place."""
         lane = step.entry.lane
         if step.settles:
             self._ended[lane.name] += 1
-        if step.is_copy:
-            return
-        if step.state is JobState.DONE:
-            self._series(lane).done.inc()
-            if self._says_done:
-                self._log.debug(Event.JOB_ENDED, outcome="done", **_facts(step))
-            return
-        self._ended_otherwise(step, lane)
+        if not step.is_copy:
+            self._ended_otherwise(step, lane)
 
     def _ended_otherwise(self, step: Step, lane: Lane) -> None:
         facts = {**_facts(step), **_failure(step)}
@@ -102,8 +110,18 @@ class Ledger:
                 self.metrics.job_wait.of(*labels),
                 self.metrics.job_duration.of(*labels),
                 self.metrics.jobs.of(*labels, JobState.DONE.value),
+                [],
+                [],
             )
         return series
+
+    def fold(self) -> None:
+        """Put what was gathered since the last call into the histograms."""
+        for series in self._lanes.values():
+            series.wait.observe_many(series.waits)
+            series.duration.observe_many(series.durations)
+            series.waits.clear()
+            series.durations.clear()
 
     def rates(self, now: float) -> dict[str, float]:
         """Deliveries ended a second, per lane, over the last few seconds."""

@@ -27,6 +27,7 @@ async def report_presence(  # facts of one process, used once
     """Report until cancelled; while the store is away the last report fades."""
     started_ms = clock.epoch_ms()
     while True:
+        ledger.fold()
         report = WorkerReport(
             worker_id=worker_id,
             host=socket.gethostname(),

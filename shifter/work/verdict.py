@@ -86,10 +86,6 @@ class Verdicts:
         self._worker = worker
         self._policies: dict[str, RetryPolicy] = {}
 
-    def succeeded(self, item: Item) -> Step:
-        """What follows the usual end."""
-        return Step(item, JobState.DONE, None, _ended(item, JobState.DONE))
-
     def settled_elsewhere(self, item: Item, state: JobState | None) -> Step:
         """A job that ended before it was run here; ``None`` if it ran elsewhere."""
         if state is None:
@@ -221,9 +217,17 @@ def _spec(item: Item) -> JobSpec:
     return JobSpec(name=item.envelope.type) if item.job is None else item.job.spec
 
 
+def succeeded(item: Item) -> Step:
+    """What follows the usual end."""
+    return Step(item, JobState.DONE, None, _ended(item, JobState.DONE))
+
+
 def _ended(item: Item, state: JobState) -> ClaimUpdate | None:
-    if not item.fence:
-        return None
+    return ended_update(item, state) if item.fence else None
+
+
+def ended_update(item: Item, state: JobState) -> ClaimUpdate:
+    """What the claim store is told of a job that is over."""
     spec = _spec(item)
     keep_ms = spec.keep_status_ms
     if item.envelope.idempotency_key is not None:

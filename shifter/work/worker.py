@@ -48,7 +48,7 @@ class WorkerLimits(NamedTuple):
 
 
 async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
-    """Work until SIGTERM, SIGINT or the end of the parent.
+    """Work until SIGTERM, or the end of the parent.
 
     The first signal drains; a second one aborts at once, without a word to anybody:
     what ran comes again when its lease ends.
@@ -98,6 +98,7 @@ async def _close(
     )
     with contextlib.suppress(StoreError):
         await parts.presence.withdraw(limits.worker_id)
+    await parts.presence.close()
     await asyncio.to_thread(parts.log.close, timeout_s=10.0)
     await parts.drain.claims.close()
 
@@ -115,10 +116,10 @@ def _signals(stop: Callable[[], None]) -> Generator[None]:
         asked = True
         stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    # A terminal sends SIGINT to the whole group; the supervisor says what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -30,7 +30,9 @@ class Fleet:
             "SHIFTER_PARTITIONS": "3",
             "TEST_NAMESPACE": namespace,
             "EFFECTS": str(self.effects_file),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            ),
         }
         self.workers: list[subprocess.Popen[bytes]] = []
 

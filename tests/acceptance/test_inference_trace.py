@@ -32,7 +32,7 @@ def test_whole_trace_is_done_exactly_once_by_two_processes(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "examples.inference.play"]
-    sizes = ["--speedup", "90", "--slots", "32", "--processes", "2"]
+    sizes = ["--speedup", "60", "--slots", "48", "--processes", "2"]
 
     played = subprocess.run(
         [*command, *sizes, "--json", "--out", str(tmp_path)],

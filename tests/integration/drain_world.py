@@ -101,7 +101,9 @@ class World:
         status: JobStatus | None = await self.claims.status(job_id)
         return None if status is None else status.state
 
-    async def ended(self, job_id: str, state: JobState, *, timeout_s: float = 10) -> None:
+    async def ended(
+        self, job_id: str, state: JobState, *, timeout_s: float = 10
+    ) -> None:
         """Wait until a job is in this state."""
         async with asyncio.timeout(timeout_s):
             while await self.state(job_id) is not state:
