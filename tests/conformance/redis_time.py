@@ -6,15 +6,16 @@ from shifter.adapters.redis.record import decode_claim, encode_claim
 
 
 async def age_claims(client, namespace, ms):
-    """Make every claim of the namespace look ``ms`` older."""
+    """Make every claim of the namespace look ``ms`` older, or younger (< 0)."""
     async for key in client.scan_iter(match=f"shifter:{{{namespace}:*}}:claim:*"):
-        left_ms = await client.pttl(key) - ms
-        assert left_ms > -ms, "a claim without a time to live"
+        left_ms = await client.pttl(key)
+        assert left_ms > 0, "a claim without a time to live"
+        left_ms -= ms
         value = await client.get(key)
         if left_ms <= 0:
             await client.delete(key)
         elif (claim := decode_claim(value)) is not None:
-            lease_end_ms = max(0, claim.lease_end_ms - ms)
+            lease_end_ms = claim.lease_end_ms and claim.lease_end_ms - ms
             older = claim._replace(
                 lease_end_ms=lease_end_ms, updated_ms=claim.updated_ms - ms
             )
@@ -26,8 +27,9 @@ async def age_claims(client, namespace, ms):
 async def age_reports(client, namespace, ms):
     """Make every report of the namespace look ``ms`` older."""
     async for key in client.scan_iter(match=f"shifter:{{{namespace}:*}}:presence:*"):
-        left_ms = await client.pttl(key) - ms
-        assert left_ms > -ms, "a key without a time to live"
+        left_ms = await client.pttl(key)
+        assert left_ms > 0, "a key without a time to live"
+        left_ms -= ms
         if await client.type(key) == b"zset":
             for member, until_ms in await client.zrange(key, 0, -1, withscores=True):
                 await client.zadd(key, {member: until_ms - ms})

@@ -29,6 +29,9 @@ class MemoryBench:
     async def advance(self, ms):
         self._clock.advance(ms / 1_000)
 
+    async def set_back(self, ms):
+        self._clock.shift_wall(-ms)
+
     async def forget(self):
         self._store = MemoryClaimStore(self._clock)
 
@@ -49,6 +52,9 @@ class RedisBench:
 
     async def advance(self, ms):
         await age_claims(self.client, self._namespace, ms)
+
+    async def set_back(self, ms):
+        await age_claims(self.client, self._namespace, -ms)
 
     async def forget(self):
         await forget(self.client, self._namespace)

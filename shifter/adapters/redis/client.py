@@ -54,6 +54,8 @@ def open_redis(url: str, *, timeout_s: float = 0.5) -> RedisClient:
         "legacy_responses": False,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "retry": Retry(NoBackoff(), 0),
+        # Two round trips less to connect, and a right less to be granted.
+        "driver_info": None,
         **parsed.options,
     }
     if parsed.kind == "unix":
@@ -139,7 +141,7 @@ def _pooled(connection: type[Any], options: dict[str, Any]) -> Redis:
 
 
 def _by_sentinel(parsed: RedisUrl, options: dict[str, Any]) -> Redis:
-    shared = ("ssl_", "socket_", "retry", "maint", "legacy")
+    shared = ("ssl_", "socket_", "retry", "maint", "legacy", "driver")
     own = {name: v for name, v in options.items() if name.startswith(shared)}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]  # the client's own
         list(parsed.servers),

@@ -38,6 +38,9 @@ class ClaimBench(Protocol):
     async def advance(self, ms: int) -> None:
         """Let the store's clock go on, > 0."""
 
+    async def set_back(self, ms: int) -> None:
+        """Set the store's clock back, > 0."""
+
     async def forget(self) -> None:
         """Lose everything, as a store does that restarts empty."""
 

@@ -158,6 +158,21 @@ class ClaimStoreConformance:
         assert after.fence > before.fence
         assert await end(store, before.fence) is False
 
+    async def test_a_clock_that_goes_back_makes_no_lease_longer_and_no_fence_smaller(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        store = claim_bench.open()
+        before = await granted(store)
+        await claim_bench.set_back(HOUR_MS)
+
+        busy = await ask(store)
+        await claim_bench.advance(LEASE_MS)
+        after = await granted(store)
+
+        assert isinstance(busy, Busy)
+        assert LEASE_MS - 5_000 < busy.retry_in_ms <= LEASE_MS
+        assert after.fence > before.fence
+
     async def test_an_older_fence_neither_renews_nor_ends(
         self, claim_bench: ClaimBench
     ) -> None:

@@ -278,13 +278,14 @@ async def test_values_of_other_kinds_count_as_absent_and_are_counted(
     stores, redis_url, namespace
 ):
     store, client = stores(redis_url), open_redis(redis_url)
-    names = ["list", "empty", "half", "other version", "good"]
+    names = ["list", "empty", "half", "other version", "too large", "good"]
     grant = await granted(store, "good")
     key = store._key
     await client.rpush(key("list"), "x")
     await client.set(key("empty"), b"")
     await client.set(key("half"), b"1r17672256")
     await client.set(key("other version"), b"2r1;1;1;0;0;0;0;;")
+    await client.set(key("too large"), b"1r" + b"9" * 30 + b";1;1;0;0;0;0;;")
 
     written = await store.finish(
         [ClaimUpdate(name, 1, JobState.DONE, 1, 1, 9_000) for name in names]
@@ -293,10 +294,10 @@ async def test_values_of_other_kinds_count_as_absent_and_are_counted(
         [ClaimRequest(name, name, 1, 1) for name in names], owner="w", lease_ms=9_000
     )
 
-    assert written == [False] * 5
-    assert [type(answer) for answer in answers] == [Granted] * 4 + [Busy]
-    assert store.resets == 8
-    assert [await state_of(store, name) for name in names] == [JobState.RUNNING] * 5
+    assert written == [False] * 6
+    assert [type(answer) for answer in answers] == [Granted] * 5 + [Busy]
+    assert store.resets == 10
+    assert [await state_of(store, name) for name in names] == [JobState.RUNNING] * 6
     assert await end(store, grant.fence, identity="good")
     await client.aclose()
 
