@@ -106,6 +106,14 @@ async def _shifter(
     if command is None:
         raise FleetError("the command 'shifter' is not installed")
     with log.open("ab") as out:
+        # a session of its own: Ctrl-C reaches the player, which then asks them once;
+        # a second signal would abort them
         return await asyncio.create_subprocess_exec(
-            command, *arguments, env=env, cwd=ROOT, stdout=out, stderr=out
+            command,
+            *arguments,
+            env=env,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from examples.inference.app import app, complete, converse
 from examples.inference.notes import Note, NoteReader
 from examples.inference.report import Played, make_report
 from examples.inference.trace import IN_TIME_S, Arrival, read_trace
-from shifter import BoundJob, OutcomeUnknownError, Shed
+from shifter import BoundJob, OutcomeUnknownError, Shed, ShifterError
 
 _HEAD_START_S = 0.5
 _LOOK_S = 0.25
@@ -215,11 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     out = options.out.resolve()
     plan = fleet.FleetPlan(options.processes, options.slots, options.speedup, out)
+    # SIGTERM is taken like Ctrl-C, so that the workers are stopped on both
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         report = asyncio.run(play(read_trace(options.minutes), plan))
-    except fleet.FleetError as error:
+    except (fleet.FleetError, ShifterError) as error:
         sys.stderr.write(f"play: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     report = {"processes": plan.processes, "slots": plan.slots, **report}
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     from examples.inference.plot import draw  # noqa: PLC0415  # matplotlib: 0.5 s

@@ -34,18 +34,12 @@ def test_whole_trace_is_done_exactly_once_by_two_processes(
     command = [sys.executable, "-m", "examples.inference.play"]
     sizes = ["--speedup", "60", "--slots", "48", "--processes", "2"]
 
-    played = subprocess.run(
-        [*command, *sizes, "--json", "--out", str(tmp_path)],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+    code, out, err = run(
+        [*command, *sizes, "--json", "--out", str(tmp_path)], environment
     )
 
-    assert played.returncode == 0, played.stderr + log_of(tmp_path)
-    report: dict[str, Any] = json.loads(played.stdout)
+    assert code == 0, err + log_of(tmp_path)
+    report: dict[str, Any] = json.loads(out)
     assert report["requests"] == report["accepted"] == report["done"] == 28_185
     assert (report["lost"], report["doubled"], report["refused"]) == (0, 0, {})
     assert report["unknown_ids"] == 0
@@ -53,6 +47,18 @@ def test_whole_trace_is_done_exactly_once_by_two_processes(
     assert outcomes == {"HIGH": {"done": 19_366}, "LOW": {"done": 8_819}}
     assert len(list(tmp_path.glob("worker-*.jsonl"))) == 2
     assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+    """To its end, or to a SIGTERM, on which it stops its workers too."""
+    with subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=-1, stderr=-1, text=True
+    ) as player:
+        try:
+            out, err = player.communicate(timeout=200)
+        finally:
+            player.terminate()
+    return player.returncode, out, err
 
 
 def log_of(folder: Path) -> str:

@@ -73,12 +73,17 @@ class Project:
         """Run ``docker compose`` and return what it printed."""
         files = [word for file in FILES for word in ("-f", str(ROOT / file))]
         place = ["--project-directory", str(ROOT), "-p", self.name]
-        ports = {"KAFKA_PORT": str(self.kafka_port), "REDIS_PORT": str(self.redis_port)}
+        own = {
+            "KAFKA_PORT": str(self.kafka_port),
+            "REDIS_PORT": str(self.redis_port),
+            "SHIFTER_NAMESPACE": "relay",
+            "COMPOSE_PROGRESS": "plain",
+        }
         if not quiet:
             _say(f"docker compose {' '.join(arguments)}")
         done = subprocess.run(
             ["docker", "compose", *place, *files, *arguments],
-            env={**os.environ, **ports, "COMPOSE_PROGRESS": "plain"},
+            env={**os.environ, **own},
             capture_output=True,
             text=True,
             check=False,
