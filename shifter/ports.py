@@ -15,9 +15,7 @@ import msgspec
 from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
 from shifter.model.state import JobStatus
 from shifter.model.time import EpochMs, Monotonic
-
-Headers: TypeAlias = list[tuple[str, bytes | None]]
-"""Header names and values, in order, repeats allowed."""
+from shifter.wire.headers import Headers
 
 
 class Clock(Protocol):
