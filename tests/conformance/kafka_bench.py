@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import threading
 import uuid
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.feed import KafkaLaneFeed
+from shifter.adapters.kafka.mover import KafkaDelayMover
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.system import SystemClock
@@ -27,6 +30,26 @@ class Cluster:
             make_topic(delay_topic(self.namespace, tier_s), 2)
         self.log = self.open_log()
 
+    @contextlib.contextmanager
+    def moving(self):
+        """Run the delay mover on a loop of its own."""
+        mover = KafkaDelayMover(self.config, self.namespace, self.log, SystemClock())
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(mover.run())
+
+        def run():
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+            loop.close()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join(30)
+
     def open_log(self):
         return KafkaLaneLog(
             self.config,
@@ -41,7 +64,7 @@ class KafkaBench:
 
     max_record_bytes = MAX_RECORD_BYTES
     early_ms = 1_000
-    has_delay = False
+    has_delay = True
 
     def __init__(self, cluster):
         self.clock, self._cluster = SystemClock(), cluster

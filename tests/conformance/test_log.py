@@ -60,7 +60,8 @@ def kafka_cluster(kafka):
             admin.poll(0.02)
 
     cluster = Cluster(kafka.bootstrap, make_topic)
-    yield cluster
+    with cluster.moving():
+        yield cluster
     cluster.log.close(timeout_s=5)
 
 

@@ -221,8 +221,9 @@ class DepthGauge:
         until = self._clock.monotonic() + _COUNT_S
         for batch in self._read(spans):
             for message in batch:
+                at = (message.topic() or "", message.partition() or 0)
                 goal, _ = waiting(headers(message))
-                if goal is not None:
+                if goal is not None and not _is_ahead(message, committed[at]):
                     count[goal.topic] += 1
             if self._clock.monotonic() > until:
                 return None
@@ -247,6 +248,11 @@ def _committed(
         high=kept[at].end,
     )
     return Committed(found.offset, ahead)
+
+
+def _is_ahead(message: Message, committed: Committed) -> bool:
+    offset = message.offset() or 0
+    return any(first <= offset < end for first, end in committed.ahead)
 
 
 def unsettled(kept: Span, committed: Committed | None) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from shifter.testing.conformance.log_bench import (
     eventually,
     numbers,
     records_of,
+    spread_records,
 )
 
 _WEEK_MS: Final = 7 * 86_400_000
@@ -25,7 +26,7 @@ class LogAdminConformance:
         self, log_bench: LogBench
     ) -> None:
         lane, clock = await log_bench.lane(partitions=3), log_bench.clock
-        await append_all(log_bench, records_of(lane, range(1_200)))
+        await append_all(log_bench, spread_records(lane, range(1_200)))
         feed = log_bench.feed(lane)
         await feed.open()
         await feed.settle(await collect(feed, 100, clock=clock))

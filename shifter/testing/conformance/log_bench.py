@@ -52,6 +52,11 @@ def records_of(
     return [Record(topic, b"%d" % value, [], raw) for value in values]
 
 
+def spread_records(topic: str, values: Iterable[int]) -> list[Record]:
+    """The same, each with a key of its own, so that all parts of a topic get some."""
+    return [Record(topic, b"%d" % value, [], b"k%d" % value) for value in values]
+
+
 def numbers(deliveries: Iterable[Delivery]) -> list[int]:
     """The numbers that `records_of` wrote."""
     return [int(delivery.value or b"-1") for delivery in deliveries]
