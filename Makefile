@@ -33,7 +33,7 @@ types: .venv ## mypy --strict
 	$(BIN)/mypy
 
 arch: .venv ## import contracts
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 unit: .venv ## tests that need no server
 	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure" $(ARGS)
@@ -41,7 +41,7 @@ unit: .venv ## tests that need no server
 check: lint types arch unit ## everything that needs no server
 
 test: .venv ## everything, on real servers that it starts itself
-	$(BIN)/ruff format --check . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff format --check . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(SERVERS)
 	$(BIN)/pytest -m "not compose" $(ARGS)
 

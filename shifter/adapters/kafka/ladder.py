@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from shifter.model.lane import delay_topic
 from shifter.policy.delay import next_hop
-from shifter.ports import Headers, Record
+from shifter.ports import Record
+from shifter.wire.headers import Headers
 
 LANE_HEADER: Final = "shifter-lane"
 DUE_HEADER: Final = "shifter-due"

@@ -24,7 +24,7 @@ from shifter.adapters.kafka.errors import (
 )
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreUnavailableError
-from shifter.ports import Clock, Delivery, Headers
+from shifter.ports import Clock, Delivery
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
