@@ -43,6 +43,15 @@ def ended(project: docker.Project, job_id: str) -> dict[str, Any]:
     return shown
 
 
+def status_with_a_worker(project: docker.Project) -> dict[str, Any]:
+    until = time.monotonic() + 60
+    status: dict[str, Any] = {"workers": []}
+    while time.monotonic() < until and not status["workers"]:
+        time.sleep(0.3)
+        status = json.loads(project.shifter("status", "--json"))
+    return status
+
+
 def tell(what: str, value: object) -> None:
     sys.stderr.write(f"compose-test: {what}: {json.dumps(value)}\n")
 
@@ -88,7 +97,7 @@ def test_target_inside_the_network_that_is_not_allowed_is_a_dead_letter(
 
 def test_worker_is_not_root_and_reports_itself(project: docker.Project) -> None:
     uid = project.compose("exec", "-T", "worker", "id", "-u").strip()
-    status = json.loads(project.shifter("status", "--json"))
+    status = status_with_a_worker(project)
 
     tell("status", {"workers": status["workers"], "lanes": status["lanes"]})
     assert uid == "10001"
@@ -104,9 +113,11 @@ def test_sigterm_ends_the_worker_with_0_inside_its_grace(
     took_s = time.monotonic() - begun
 
     worker = project.services()["worker"]
+    left = json.loads(project.shifter("status", "--json"))["workers"]
     project.compose("start", "worker")
 
     tell("stopped", {"exit_code": worker["ExitCode"], "seconds": round(took_s, 1)})
+    assert left == []
     assert worker["State"] == "exited"
     assert worker["ExitCode"] == 0
     assert took_s < 45
