@@ -25,6 +25,7 @@ from shifter.adapters.kafka.errors import (
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Clock, Delivery
+from shifter.wire.headers import Headers
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
