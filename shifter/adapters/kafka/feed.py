@@ -7,6 +7,7 @@ deliveries come over in batches, one wake-up each (`shifter.adapters.kafka.landi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -66,10 +67,10 @@ class KafkaLaneFeed:
         self._landing: Landing | None = None
 
     async def open(self) -> None:
-        """Join the group; returns when this member has its share, or within 25 s.
+        """Join the group; returns when this member has its share, or within 20 s.
 
-        The share may be empty: there can be more members than partitions. Opening
-        twice is harmless.
+        The share may be empty: there can be more members than partitions, of which a
+        broker that balances the group itself does not tell. Opening twice is harmless.
 
         Raises:
             ConfigError: librdkafka refuses a property.
@@ -167,8 +168,7 @@ class KafkaLaneFeed:
         if self._member is None or self._landing is None:
             return
         self._member.requests.leave()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._landing.is_over.wait()
-        except TimeoutError:
-            return
+        self._landing.check_for_bugs()

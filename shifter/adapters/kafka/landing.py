@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from shifter.errors import StoreError
+from shifter.errors import ShifterError, StoreError
 from shifter.ports import Delivery, LostRange
 from shifter.telemetry import Event, Log
 
@@ -116,6 +116,11 @@ class Landing:
             if not self.is_over.is_set():
                 self._error = None
             raise error
+
+    def check_for_bugs(self) -> None:
+        """Raise what nobody foresaw: not the cluster's doing, but ours."""
+        if self._error is not None and not isinstance(self._error, ShifterError):
+            raise self._error
 
     @property
     def has_arrivals(self) -> bool:

@@ -29,7 +29,7 @@ from shifter.ports import Clock, Delivery
 _POLL_S: Final = 0.1
 _REST_AFTER_S: Final = 1.0
 _CONNECT_S: Final = 10.0
-_JOIN_S: Final = 15.0
+_JOIN_S: Final = 10.0
 _SLICE_S: Final = 0.5
 # How long a topic may be unknown to a broker before we believe it: at the start, when
 # it may have been made a moment ago, and later, when the broker may have.
@@ -287,7 +287,7 @@ class Member:
         self._rebalancer.settle()
         self._committer.send_and_wait(consumer, parts)
         consumer.close()
-        self.assignment.drop(parts)
+        self.assignment.drop(self.assignment.parts.values())
 
 
 def _places(parts: Sequence[Part]) -> list[TopicPartition]:

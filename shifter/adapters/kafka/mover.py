@@ -111,7 +111,7 @@ class KafkaDelayMover:
             batch = await feed.fetch(_FETCH, wait_s=_FETCH_WAIT_S)
             now_ms = self._clock.epoch_ms()
             for delivery in batch:
-                shelf.put(plan(delivery, now_ms))
+                shelf.read(plan(delivery, now_ms))
             if feed.epochs is not self._epochs:
                 self._epochs = feed.epochs
                 shelf.keep_only(self._epochs)
@@ -149,12 +149,17 @@ class KafkaDelayMover:
 
     async def _move(self, trips: Sequence[Trip]) -> None:
         """Append what follows, settle what was acknowledged, reroute the rest."""
-        trips = self._still_owned(trips)
-        answers = await self._writer.append(
-            [trip.record for trip in trips], timeout_s=_APPEND_S
-        )
+        now_ms, leaving, records = self._clock.epoch_ms(), [], []
+        for trip in self._still_owned(trips):
+            record = self._planner.step(trip, now_ms)
+            if record is None:
+                self._shelf.put(trip)
+            else:
+                leaving.append(trip)
+                records.append(record)
+        answers = await self._writer.append(records, timeout_s=_APPEND_S)
         landed = []
-        for trip, answer in zip(trips, answers, strict=True):
+        for trip, answer in zip(leaving, answers, strict=True):
             if isinstance(answer, Appended):
                 self.counts[trip.goal.value] += 1
                 landed.append(trip.delivery)

@@ -9,7 +9,7 @@ takes more than its share: a long tier can never stand in the way of a short one
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from typing import Final
 
 from shifter.adapters.kafka.trip import Trip
@@ -17,6 +17,9 @@ from shifter.adapters.kafka.trip import Trip
 LIMIT: Final = 50_000
 """Trips on the shelf above which partitions keep to their shares."""
 
+# How many records must agree that a partition was read far enough: the time of one
+# may come from a clock that is wrong.
+_WITNESSES: Final = 16
 _NEAR_MS: Final = 2_000
 _FAR_MS: Final = 10_000
 
@@ -33,7 +36,7 @@ class Shelf:
         self._heap: list[tuple[int, int, Trip]] = []
         self._serial = 0
         self._count: Counter[int] = Counter()
-        self._newest_ms: dict[int, int] = {}
+        self._newest_ms: dict[int, deque[int]] = {}
         self._held: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
@@ -44,12 +47,18 @@ class Shelf:
         """When the next trip may start, epoch milliseconds; ``None`` without one."""
         return self._heap[0][0] if self._heap else None
 
+    def read(self, trip: Trip) -> None:
+        """Keep a trip that was just read from its partition."""
+        epoch = trip.delivery.epoch
+        newest = self._newest_ms.get(epoch)
+        if newest is None:
+            newest = self._newest_ms[epoch] = deque(maxlen=_WITNESSES)
+        newest.append(trip.ready_ms)
+        self.put(trip)
+
     def put(self, trip: Trip) -> None:
         """Keep a trip until it is ready."""
-        epoch = trip.delivery.epoch
-        self._count[epoch] += 1
-        if trip.tries == 0:
-            self._newest_ms[epoch] = trip.ready_ms
+        self._count[trip.delivery.epoch] += 1
         self._serial += 1
         heapq.heappush(self._heap, (trip.ready_ms, self._serial, trip))
 
@@ -68,8 +77,8 @@ class Shelf:
         self._heap = [one for one in self._heap if one[2].delivery.epoch in epochs]
         heapq.heapify(self._heap)
         self._count = Counter(one[2].delivery.epoch for one in self._heap)
-        kept = {e: ms for e, ms in self._newest_ms.items() if e in epochs}
-        self._newest_ms = kept
+        newest_ms = self._newest_ms.items()
+        self._newest_ms = {epoch: ms for epoch, ms in newest_ms if epoch in epochs}
 
     def to_hold(self, now_ms: int) -> frozenset[int]:
         """Epochs of the partitions that should not be read further for now.
@@ -82,7 +91,7 @@ class Shelf:
         held = frozenset(
             epoch
             for epoch, newest_ms in self._newest_ms.items()
-            if newest_ms - now_ms > (_NEAR_MS if epoch in self._held else far_ms)
+            if min(newest_ms) - now_ms > (_NEAR_MS if epoch in self._held else far_ms)
             or (is_full and self._count[epoch] > share)
         )
         if held != self._held:

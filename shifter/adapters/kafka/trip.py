@@ -12,11 +12,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from shifter.adapters.kafka.ladder import Waiting, waiting
+from shifter.adapters.kafka.ladder import Waiting, hop, waiting
 from shifter.errors import WireError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
 from shifter.model.reason import Reason
-from shifter.policy.delay import TIERS_S, ready_at
+from shifter.policy.delay import TIERS_S, next_hop, ready_at
 from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers, fingerprint
 from shifter.wire.envelope import MAX_DUE_AHEAD_MS, SKEW_MS, EnvelopeV1
@@ -41,7 +41,7 @@ class Trip:
 
     Attributes:
         delivery: As read.
-        record: What is appended next.
+        record: What is to be appended; to a lane by way of further tiers.
         goal: Where that leads.
         ready_ms: Not appended before this instant, epoch milliseconds.
         due_ms: Not on its lane before this instant; 0 if that cannot be told.
@@ -86,24 +86,41 @@ class TripPlanner:
         lane = None if goal is None else self._lane(goal.topic)
         due_ms = 0 if goal is None else goal.due_ms
         trip = Trip(delivery, lane, due_ms)
-        leaves_ms = delivery.appended_ms + self._tiers[delivery.topic] * 1_000
+        # A clock in the future must not hold up those behind it.
+        appended_ms, tier_s = (
+            min(delivery.appended_ms, now_ms),
+            self._tiers[delivery.topic],
+        )
         if goal is None or lane is None:
             self._give_up(trip, Reason.UNDECODABLE_ENVELOPE, "no lane to go to", now_ms)
-            trip.ready_ms = leaves_ms
+            trip.ready_ms = appended_ms + tier_s * 1_000
         elif due_ms > now_ms + MAX_DUE_AHEAD_MS + SKEW_MS:
             detail = f"due at {due_ms} ms, too far in the future"
             self._give_up(trip, Reason.UNDECODABLE_ENVELOPE, detail, now_ms)
-            trip.ready_ms = leaves_ms
+            trip.ready_ms = appended_ms + tier_s * 1_000
         else:
             trip.record = Record(
                 goal.topic, delivery.value or b"", headers, delivery.key, due_ms
             )
-            ready_ms = ready_at(
-                delivery.appended_ms, self._tiers[delivery.topic], due_ms
-            )
-            if due_ms - ready_ms >= TIERS_S[0] * 1_000:
+            ready_ms = ready_at(appended_ms, tier_s, due_ms)
+            if next_hop(due_ms - ready_ms) is not None:
                 trip.ready_ms = ready_ms
         return trip
+
+    def step(self, trip: Trip, now_ms: int) -> Record | None:
+        """What to append now; ``None`` if the rest is waited for in memory.
+
+        The way is chosen here and not by the writer, so that no moment that passes
+        between the two brings a record to its lane too early.
+        """
+        record = trip.record
+        if trip.goal is not Goal.ONWARD:
+            return record
+        topic, headers = hop(self._namespace, record, now_ms)
+        if topic == record.topic and now_ms < trip.due_ms:
+            trip.ready_ms = trip.due_ms
+            return None
+        return Record(topic, record.value, headers, record.key)
 
     def reroute(self, trip: Trip, detail: str, now_ms: int) -> None:
         """Choose another way for a trip whose record was refused."""

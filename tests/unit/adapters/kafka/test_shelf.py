@@ -7,17 +7,17 @@ from shifter.ports import Delivery
 NOW = 1_000_000
 
 
-def trip(ready_ms, *, epoch=1, tries=0):
+def trip(ready_ms, *, epoch=1):
     delivery = Delivery("t", None, b"", [], 0, 0, 0, epoch)
     made = Trip(delivery, None, 0)
-    made.ready_ms, made.tries = ready_ms, tries
+    made.ready_ms = ready_ms
     return made
 
 
 def filled(*trips, limit=100):
     shelf = Shelf(limit)
     for one in trips:
-        shelf.put(one)
+        shelf.read(one)
     return shelf
 
 
@@ -87,7 +87,7 @@ def test_on_a_full_shelf_only_what_takes_more_than_its_share_is_held():
 def test_a_share_is_free_again_when_its_trips_have_left():
     shelf = filled(*(trip(NOW - n, epoch=1) for n in range(60)))
     for _ in range(40):
-        shelf.put(trip(NOW + 100, epoch=2))
+        shelf.read(trip(NOW + 100, epoch=2))
     assert shelf.to_hold(NOW) == {1}
 
     shelf.take_ready(NOW, 60)
@@ -96,6 +96,16 @@ def test_a_share_is_free_again_when_its_trips_have_left():
 
 
 def test_a_trip_that_was_put_back_says_nothing_of_how_far_its_partition_was_read():
-    shelf = filled(trip(NOW), trip(NOW + 60_000, tries=1))
+    shelf = filled(trip(NOW))
+
+    shelf.put(trip(NOW + 60_000))
+
+    assert shelf.to_hold(NOW) == frozenset()
+
+
+def test_one_clock_that_is_wrong_holds_up_no_partition():
+    genuine = [trip(NOW + ms) for ms in range(20)]
+
+    shelf = filled(*genuine, trip(NOW + 3_600_000))
 
     assert shelf.to_hold(NOW) == frozenset()

@@ -61,10 +61,29 @@ class TestOnward:
             read = Delivery(there[0], None, b"v", there[1], now_ms, 0, 0, 1)
             trip = planner.plan(read, now_ms)
             now_ms, record = trip.ready_ms, trip.record
+            topic, headers = hop("shop", record, now_ms)
+            assert planner.step(trip, now_ms) == Record(topic, b"v", headers)
 
         assert hops == [f"shop.delay.{s}s" for s in (64, 16, 4, 4, 1, 1)]
         assert now_ms == due_ms
         assert record.headers == [("a", b"1")]
+
+    def test_what_is_ready_a_little_late_waits_for_the_rest_in_memory(self):
+        planner = TripPlanner("shop")
+        trip = planner.plan(delivery(ladder_headers(due_ms=NOW + 65_000)), NOW)
+        assert planner.step(trip, NOW + 64_000).topic == "shop.delay.1s"
+
+        assert planner.step(trip, NOW + 64_001) is None
+
+        assert trip.ready_ms == NOW + 65_000
+        assert planner.step(trip, NOW + 64_999) is None
+        assert planner.step(trip, NOW + 65_000).topic == "shop.mail.low"
+
+    def test_a_clock_in_the_future_delays_by_no_more_than_the_tier(self):
+        headers = ladder_headers(due_ms=NOW + DAY_MS)
+
+        assert planned(headers, appended_ms=NOW + 3_600_000).ready_ms == NOW + 64_000
+        assert planned([], appended_ms=NOW + 3_600_000).ready_ms == NOW + 64_000
 
     def test_a_record_of_another_program_is_told_by_its_envelope(self):
         headers = envelope_headers(
