@@ -26,11 +26,19 @@ class MemoryBench:
 
 class RedisBench:
     def __init__(self, url, namespace):
-        self._namespace = namespace
+        self._url, self._namespace = url, namespace
         self.client = open_redis(url, timeout_s=5)
+        self.stores = []
 
     def open(self):
-        return RedisPresenceStore(self.client, self._namespace)
+        client = open_redis(self._url, timeout_s=5)
+        self.stores.append(RedisPresenceStore(client, self._namespace))
+        return self.stores[-1]
+
+    async def close(self):
+        await self.client.aclose()
+        for store in self.stores:
+            await store.close()
 
     async def advance(self, ms):
         await age_reports(self.client, self._namespace, ms)
@@ -52,4 +60,4 @@ class TestRedisPresence(PresenceStoreConformance):
     async def presence_bench(self, redis_url, namespace):
         bench = RedisBench(redis_url, namespace)
         yield bench
-        await bench.client.aclose()
+        await bench.close()

@@ -62,7 +62,7 @@ def bounded_id(text: str) -> str:
     >>> bounded_id("0192f3c4-aaaa-7000-8000-000000000000")
     '0192f3c4-aaaa-7000-8000-000000000000'
     >>> bounded_id("{shop:0}")[:9]
-    '#61352bd3'
+    '#46b22cac'
     """
     if (
         len(text) <= _MAX_ID

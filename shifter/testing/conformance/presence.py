@@ -100,3 +100,14 @@ class PresenceStoreConformance:
         await store.withdraw("w1")
 
         assert [report.worker_id for report in await store.workers()] == ["w2"]
+
+    async def test_a_report_outlives_the_handle_that_made_it_and_closing_is_repeatable(
+        self, presence_bench: PresenceBench
+    ) -> None:
+        store, other = presence_bench.open(), presence_bench.open()
+        await store.report(report_of("w1"), keep_ms=KEEP_MS)
+
+        await store.close()
+        await store.close()
+
+        assert await other.workers() == [report_of("w1")]

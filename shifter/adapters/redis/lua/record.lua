@@ -15,14 +15,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function int(n) return string.format('%.0f', n) end
 
 local function parse(v)
-  local r = {}
-  r.s, r.f, r.t, r.a, r.l, r.e, r.u, r.c, r.who, r.job = string.match(v,
+  local s, f, t, a, l, e, u, c, who, job = string.match(v,
     '^1([rqwdxeci])(%d+);(%d+);(%d+);(%d+);(%d+);(%d+);(%d+);([^;]*);(.*)$')
-  if not r.s then return nil end
-  for _, name in ipairs({'f', 't', 'a', 'l', 'e', 'u', 'c'}) do
-    r[name] = tonumber(r[name])
+  if not s then return nil end
+  local r = {f = f, t = t, a = a, l = l, e = e, u = u, c = c}
+  for name, digits in pairs(r) do
+    r[name] = tonumber(digits)
     if r[name] >= LIMIT then return nil end
   end
+  r.s, r.who, r.job = s, who, job
   return r
 end
 
