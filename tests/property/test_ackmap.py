@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import string
 
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -61,6 +62,15 @@ def test_a_text_never_says_more_than_was_written(seed):
 )
 def test_no_text_makes_the_reader_raise_or_say_anything(text, position, high):
     assert decode(text, binding=BOUND, position=position, high=high) == []
+
+
+def test_the_unused_bits_of_the_last_character_are_noticed():
+    text = encode([(10, 21)], binding=BOUND, position=10)
+
+    at = text.index("=") - 1
+    for other in set(string.ascii_letters) - set(text[at]):
+        changed = text[:at] + other + text[at + 1 :]
+        assert decode(changed, binding=BOUND, position=10, high=10**9) == []
 
 
 @given(st.data())
