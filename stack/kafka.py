@@ -234,4 +234,6 @@ def _has_coordinator(consumer: Consumer) -> bool:
 
 
 def _new_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # Kafka's tools take a first "-" for an option.
+    return f"k{text[1:]}"
