@@ -23,8 +23,8 @@ MAX_RECORD_BYTES = 900_000
 class Cluster:
     """A cluster with a namespace, its delay topics and one writer for all tests."""
 
-    def __init__(self, bootstrap, make_topic):
-        self.config, self.make_topic = KafkaConfig(bootstrap), make_topic
+    def __init__(self, bootstrap, make_topic, **properties):
+        self.config, self.make_topic = KafkaConfig(bootstrap, properties), make_topic
         self.namespace = f"t{uuid.uuid4().hex[:8]}"
         for tier_s in TIERS_S:
             make_topic(delay_topic(self.namespace, tier_s), 2)
