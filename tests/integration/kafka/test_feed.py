@@ -345,7 +345,10 @@ class TestTrouble:
         await feed.close(timeout_s=10)
 
         assert feed._landing.is_over.is_set()
-        assert not [t for t in threading.enumerate() if bench.group in t.name]
+        for thread in threading.enumerate():
+            if bench.group in thread.name:
+                await asyncio.to_thread(thread.join, 5)
+                assert not thread.is_alive()
 
 
 def _parts(feed):

@@ -143,7 +143,7 @@ async def test_a_broken_client_leaves_unknowns_and_is_replaced(log, made, fault)
         asyncio.to_thread(log.append_sync, [RECORD] * 2, timeout_s=60)
     )
     while len(made[0].waiting) < 6:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
     made[0].break_down(fault)
     answers = [*await alone, *await batch, *await blocked]
@@ -174,7 +174,7 @@ async def test_a_batch_waits_for_room(log, made):
 
     while not task.done():
         made[0].answer()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
     assert await task == [Appended()] * 7
 
