@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
-from shifter.errors import ShifterError
+from shifter.errors import ShifterError, StoreRefusedError
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.target import load_app
 from shifter.telemetry import configure_logging
@@ -30,6 +30,7 @@ from shifter.work.worker import run_worker
 
 _DRAINED_CHECKS = 3
 _CHECK_EVERY_S = 0.4
+_REFUSED_EXIT = 77
 _CONFIG_EXIT = 78
 _KILL_GRACE_S = 15.0
 
@@ -76,7 +77,8 @@ def worker_process(options: WorkOptions) -> None:
         _leave()
     except ShifterError as error:
         sys.stderr.write(f"worker cannot start: {error}\n")
-        sys.exit(_CONFIG_EXIT)
+        is_refused = isinstance(error, StoreRefusedError)
+        sys.exit(_REFUSED_EXIT if is_refused else _CONFIG_EXIT)
 
 
 def _leave() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
 from shifter.app import Shifter
+from shifter.cli.opening import opened_admin
 from shifter.cli.output import write_json, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_log
@@ -70,6 +72,7 @@ def _submit(
     as_json: bool,
 ) -> None:
     call = app.find_job(name).options(**options)
+    asyncio.run(_check_log(app))
     with app:
         answer = call.defer_sync(**arguments)
     if isinstance(answer, Shed):
@@ -79,6 +82,13 @@ def _submit(
         write_json({"job_id": answer.job_id, "lane": lane, "reason": reason})
     else:
         write_line(answer.job_id)
+
+
+async def _check_log(app: Shifter) -> None:
+    # A log that lets nobody in is a definite no at once; a publisher that is kept out
+    # waits for its whole time and then cannot say whether anything was written.
+    async with opened_admin(app.settings):
+        pass
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final
 from shifter import wiring
 from shifter.cli.output import note
 from shifter.config import Settings
-from shifter.errors import StoreError, StoreUnavailableError
+from shifter.errors import StoreUnavailableError
 from shifter.ports import ClaimStore, Clock, LogAdmin
 
 _PAUSE_S: Final = 0.5
@@ -20,14 +20,15 @@ async def until_up(
     """Return when both answer; go on without the state store when only that is away.
 
     Raises:
-        StoreUnavailableError, StoreRefusedError: The log's last word in that time.
+        StoreUnavailableError: The log's last word in that time.
+        StoreRefusedError: One of them does not let us in, which waiting never mends.
     """
     until = clock.monotonic() + wait_s
     await answered(admin.ping, clock, until)
     claims: ClaimStore = wiring.open_claims(settings)
     try:
         await answered(claims.ping, clock, until)
-    except StoreError as error:
+    except StoreUnavailableError as error:
         # A worker can do without it: each job says what then (`claims=`).
         note(f"warning: starting without the state store: {error}")
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 from shifter import wiring
@@ -14,6 +15,7 @@ from shifter.cli.session import InSession, need_log, need_state
 from shifter.cli.waiting import until_up
 from shifter.config import Settings
 from shifter.config.options import OPTIONS
+from shifter.errors import StoreUnavailableError
 from shifter.launch import drained, supervise
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
@@ -71,6 +73,7 @@ async def _work(settings: Settings, options: WorkOptions, topics: list[str]) -> 
     try:
         await until_up(settings, admin, clock, wait_s=options.wait_s)
         await _check_topics(admin, topics, options.target)
+        await _check_rights(admin, topics)
         return await _supervise(settings, options, admin, topics, clock)
     finally:
         await admin.close()
@@ -108,6 +111,13 @@ async def _check_topics(admin: LogAdmin, topics: list[str], target: str) -> None
                 Exit.CONFIG,
             )
         )
+
+
+async def _check_rights(admin: LogAdmin, topics: list[str]) -> None:
+    # Asking what waits needs the group and, where something does, its records: a
+    # missing right is said once and at once, not by each worker process.
+    with contextlib.suppress(StoreUnavailableError):
+        await admin.depths(topics)
 
 
 def _checked(name: str, given: int | None, default: int) -> int:

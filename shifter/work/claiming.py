@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from shifter.errors import StoreUnavailableError
+from shifter.errors import StoreError
 from shifter.model.claim import (
     Busy,
     Cancelled,
@@ -89,7 +89,7 @@ class Claiming:
             answers = await self._store.claim(
                 requests, owner=self._owner, lease_ms=self._lease_ms
             )
-        except StoreUnavailableError:
+        except StoreError:
             self._failed()
             self._unclaimed(items, claimed)
             return
@@ -137,7 +137,7 @@ class Claiming:
         held = [(attempt.item.identity, attempt.item.fence) for attempt in attempts]
         try:
             answers = await self._store.renew(held, lease_ms=self._lease_ms)
-        except StoreUnavailableError:
+        except StoreError:
             self._failed()
             return False
         for attempt, answer in zip(attempts, answers, strict=True):

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
-from shifter.errors import StoreUnavailableError
+from shifter.errors import StoreError
 from shifter.model.job import ClaimsMode
 from shifter.model.state import JobState
 from shifter.ports import Appended, ClaimStore, Clock, LaneFeed
@@ -108,7 +108,7 @@ class Ending:
         updates = [ended_update(item, JobState.DONE) for item in items if item.fence]
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
-        except StoreUnavailableError:
+        except StoreError:
             await self._finish([succeeded(item) for item in items], group)
             return
         held = [not item.fence or next(answers) for item in items]
@@ -152,7 +152,7 @@ class Ending:
         updates = [step.update for step in steps if step.update is not None]
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
-        except StoreUnavailableError:
+        except StoreError:
             steps, insisting = _split(steps)
             if insisting:
                 group.create_task(self._insist(insisting))
@@ -172,7 +172,7 @@ class Ending:
             await self._clock.sleep(_INSIST_S)
             try:
                 answers = await self._claims.finish(updates)
-            except StoreUnavailableError:
+            except StoreError:
                 continue
             await self._settle(list(zip(steps, answers, strict=True)))
             return

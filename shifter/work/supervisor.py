@@ -20,7 +20,8 @@ from shifter.telemetry import Event, Log
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _HEALTHY_AFTER_S = 60.0
-_CONFIG_EXIT = 78
+# No permission, wrong configuration: starting again changes nothing.
+_FINAL_EXITS = frozenset({77, 78})
 
 
 class Entry(NamedTuple):
@@ -87,7 +88,7 @@ class Supervisor:
             code = await self._run_child(slot)
             if self._stopping.is_set():
                 return
-            if code == _CONFIG_EXIT:
+            if code in _FINAL_EXITS:
                 self._failed = code
                 self.stop()
                 return

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from shifter.adapters.kafka.properties import Property, unknown_property
+from shifter.config import Secret
 from shifter.errors import (
     ConfigError,
     StoreError,
@@ -61,8 +62,8 @@ _HELP: Final = MappingProxyType(
         "GROUP_AUTHORIZATION_FAILED": "grant READ on the group",
         "MSG_SIZE_TOO_LARGE": "raise the topic's max.message.bytes, or send less",
         "SASL_AUTHENTICATION_FAILED": "check sasl_username and sasl_password",
-        "TOPIC_AUTHORIZATION_FAILED": "grant DESCRIBE and WRITE (publisher) or READ "
-        "(worker) on the topic",
+        "TOPIC_AUTHORIZATION_FAILED": "on the topic, grant a publisher DESCRIBE and "
+        "WRITE, a worker READ too, CREATE to whoever applies topics",
         "TOPIC_EXCEPTION": "the topic's name is not allowed",
         "UNKNOWN_TOPIC_OR_PART": "create it with `shifter topics apply`",
         "UNSUPPORTED_VERSION": "the broker is too old for this; try "
@@ -83,7 +84,7 @@ _HELP: Final = MappingProxyType(
 _CAUSES: Final = frozenset({"SASL_AUTHENTICATION_FAILED", "_AUTHENTICATION", "_SSL"})
 _CAUSE_OUTLIVES: Final = 10
 _NO_SUCH: Final = re.compile(r'No such configuration property: "([^"]*)"')
-_PROPERTY: Final = re.compile(r'property "([^"]+)"')
+_PROPERTY: Final = re.compile(r'(?:property "|: )((?:[a-z]+\.)+[a-z]+)(?:"| failed:)')
 
 
 class LastError:
@@ -91,10 +92,15 @@ class LastError:
 
     A cause (bad credentials, a wrong certificate) is kept over the next few complaints
     about its consequences. Called on librdkafka's own terms, from any thread.
+
+    Attributes:
+        error: The complaint, if there was one.
+        is_kept_out: Whether the client died before it was let in: nothing was sent.
     """
 
     def __init__(self) -> None:
         self.error: KafkaError | None = None
+        self.is_kept_out = False
         self._since_cause = 0
 
     def __call__(self, error: KafkaError) -> None:
@@ -119,6 +125,12 @@ class LastError:
             return text
         return f"{text}; last client error: {describe(self.error)}"
 
+    def unanswered(self, text: str) -> Refused | Unknown:
+        """What is known of a record that the cluster said nothing about."""
+        if self.is_kept_out:
+            return Refused(Reason.REFUSED_BY_LOG, self.beside(text))
+        return Unknown(self.beside(text))
+
 
 def describe(error: KafkaError) -> str:
     """Name, text and what to do about it, in one line without secrets."""
@@ -138,7 +150,7 @@ def delivery_answer(error: KafkaError, last: LastError) -> Refused | Unknown:
     reason = _CERTAIN.get(error.name())
     if reason is not None:
         return Refused(reason, describe(error))
-    return Unknown(last.beside(describe(error)))
+    return last.unanswered(describe(error))
 
 
 def store_error(
@@ -180,4 +192,5 @@ def make_client(
             raise unknown_property(unknown[1]) from None
         named = _PROPERTY.search(text)
         field = named[1] if named is not None else "kafka property"
-        raise ConfigError(field, "***", text) from None
+        shown = Secret.of_property(field, str(config.get(field, "")))
+        raise ConfigError(field, str(shown), text) from None

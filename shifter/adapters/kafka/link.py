@@ -13,12 +13,13 @@ import asyncio
 import atexit
 import contextlib
 import ctypes
+import logging
 import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Generator
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
@@ -35,6 +36,9 @@ _WARM_AFTER_S: Final = 0.6
 _BURIAL_S: Final = 2.0
 _REBIRTH_S: Final = 1.0
 _EXIT_S: Final = 5.0
+# The first thing an idempotent producer asks for is a number of its own; one that may
+# write to no topic gets none, and dies.
+_KEPT_OUT: Final = "CLUSTER_AUTHORIZATION_FAILED"
 
 
 class Link:
@@ -50,7 +54,12 @@ class Link:
 
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
         self.last = LastError()
-        self.producer = make_client(Producer, {**config, "error_cb": self.last})
+        # A fatal error is printed on stderr whatever ``log_level`` says, unless there
+        # is a logger; who appends gets it as the answer.
+        unheard: Any = logging.Logger("shifter.kafka", 99)  # noqa: LOG001  # ours alone
+        self.producer = make_client(
+            Producer, {**config, "error_cb": self.last, "logger": unheard}
+        )
         self.pid = os.getpid()
         self.is_dead = False
         self.epitaph: str | None = None
@@ -60,6 +69,7 @@ class Link:
         self._is_closing = False
         self._on_retired: Callable[[], object] | None = None
         self._fault: Exception | None = None
+        self._has_heard = False
         self._senders: set[object] = set()
         self._resume = threading.Event()
         self._thread = threading.Thread(
@@ -108,7 +118,7 @@ class Link:
     def serve(self) -> None:
         """Serve delivery reports on the caller's thread; does not block."""
         try:
-            self.producer.poll(0)
+            self._poll(0.0)
         except (KafkaException, SystemError) as exc:
             self._fault = exc
         self._wake()
@@ -150,7 +160,7 @@ class Link:
                 self._resume.wait(_PARKED_S)
             timeout_s = 0.0 if self._senders else _POLL_S
             try:
-                self.producer.poll(timeout_s)
+                self._poll(timeout_s)
             except (KafkaException, SystemError) as exc:
                 # After a fatal error librdkafka raises from poll, or lets a delivery
                 # callback fail with SystemError; either way reports are lost.
@@ -162,6 +172,10 @@ class Link:
         if self._on_retired is not None:
             self._on_retired()
 
+    def _poll(self, timeout_s: float) -> None:
+        if self.producer.poll(timeout_s):
+            self._has_heard = True
+
     def _wake(self) -> None:
         for inbox in list(self._inboxes.values()):
             inbox.wake()
@@ -171,6 +185,11 @@ class Link:
         if self._fault is not None:
             error = kafka_error(self._fault)
             detail = str(self._fault) if error is None else describe(error)
+            # Without a word from the cluster before it, this was the first number it
+            # asked for, and no record leaves without one.
+            if error is not None and error.name() == _KEPT_OUT:
+                self.last(error)
+                self.last.is_kept_out = not self._has_heard
         self.epitaph, self.is_dead = detail, True
         self._wake()
         for inbox in list(self._inboxes.values()):

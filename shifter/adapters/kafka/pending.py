@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from confluent_kafka import KafkaError
 
 from shifter.adapters.kafka.errors import LastError, delivery_answer
-from shifter.ports import AppendAnswer, Appended, Clock, Refused, Unknown
+from shifter.ports import AppendAnswer, Appended, Clock, Refused
 
 _TICKS_PER_S: Final = 8
 APPENDED: Final = Appended()
@@ -127,7 +127,7 @@ class One:
     def give_up(self, detail: str) -> None:
         """Tell the caller that nobody knows."""
         if not self._future.done():
-            self._future.set_result(Unknown(self._last.beside(detail)))
+            self._future.set_result(self._last.unanswered(detail))
 
 
 class Batch:
@@ -189,6 +189,6 @@ class Batch:
         if refused is not None:
             return refused
         if not self._is_reported[index]:
-            return Unknown(self._last.beside(detail))
+            return self._last.unanswered(detail)
         error = self._errors.get(index)
         return APPENDED if error is None else delivery_answer(error, self._last)

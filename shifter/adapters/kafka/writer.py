@@ -113,7 +113,8 @@ class KafkaLaneLog:
             await self._clock.sleep(pause_s)
         outcome = await future if batch.is_awaited() else None
         waiter.bucket.discard(waiter)
-        return batch.answers(outcome.detail if isinstance(outcome, Unknown) else "")
+        detail = outcome.detail if isinstance(outcome, Refused | Unknown) else ""
+        return batch.answers(detail)
 
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float

@@ -58,6 +58,8 @@ _REFUSED_CODE: Final = re.compile(
 _PASSING_CODE: Final = re.compile(
     r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
 )
+# Python says so in the text of a plain connection error; no second try mends it.
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _PIPELINE: Final = re.compile(
     r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
 )
@@ -77,7 +79,9 @@ def store_error(error: BaseException, *, store: str, op: str) -> StoreError | No
     """
     detail = _detail(error)
     speaks = isinstance(error, ResponseError | MasterNotFoundError)
-    if isinstance(error, _REFUSING) or (speaks and _REFUSED_CODE.search(detail)):
+    if isinstance(error, _REFUSING) or _UNTRUSTED in detail:
+        return StoreRefusedError(store, op, detail)
+    if speaks and _REFUSED_CODE.search(detail):
         return StoreRefusedError(store, op, detail)
     if isinstance(error, _PASSING) or (speaks and _PASSING_CODE.search(detail)):
         return StoreUnavailableError(store, op, detail)
