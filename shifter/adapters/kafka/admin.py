@@ -7,6 +7,7 @@ one at a time, since they share a client and a reader.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -51,7 +52,11 @@ class KafkaLogAdmin:
         self._clock: Clock = SystemClock() if clock is None else clock
         self._reader_group = KafkaConfig.group(namespace, "admin")
         last = LastError()
-        client = make_client(AdminClient, {**config.admin_config(), "error_cb": last})
+        # Left to the collector it may die on a thread of its own, with the interpreter.
+        self._held = contextlib.ExitStack()
+        client = self._held.enter_context(
+            make_client(AdminClient, {**config.admin_config(), "error_cb": last})
+        )
         self._keeper = TopicKeeper(client, last, self._clock)
         self._gauge = DepthGauge(
             client,
@@ -144,4 +149,8 @@ class KafkaLogAdmin:
 
     async def close(self) -> None:
         """Free everything; closing twice is harmless."""
-        await self._call(self._gauge.close)
+        await self._call(self._free)
+
+    def _free(self) -> None:
+        self._gauge.close()
+        self._held.close()

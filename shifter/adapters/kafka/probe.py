@@ -7,6 +7,7 @@ as a cause is heard.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from confluent_kafka import KafkaException, Producer
@@ -48,17 +49,19 @@ def fetch_metadata(
         ConfigError, StoreRefusedError, StoreUnavailableError: As `probe`.
     """
     last = LastError()
-    client = make_client(Producer, {**config.admin_config(), "error_cb": last})
     until = clock.monotonic() + timeout_s
-    while True:
-        left_s = until - clock.monotonic()
-        try:
-            found: ClusterMetadata = client.list_topics(
-                timeout=max(0.05, min(left_s, _SLICE_S))
-            )
-        except KafkaException as exc:
-            client.poll(0)
-            if last.is_cause or clock.monotonic() >= until:
-                raise store_error(exc, "connect", last) from exc
-        else:
-            return found
+    with contextlib.closing(
+        make_client(Producer, {**config.admin_config(), "error_cb": last})
+    ) as client:
+        while True:
+            left_s = until - clock.monotonic()
+            try:
+                found: ClusterMetadata = client.list_topics(
+                    timeout=max(0.05, min(left_s, _SLICE_S))
+                )
+            except KafkaException as exc:
+                client.poll(0)
+                if last.is_cause or clock.monotonic() >= until:
+                    raise store_error(exc, "connect", last) from exc
+            else:
+                return found
