@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from shifter.errors import ConfigError, StoreUnavailableError
+from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shifter.model.claim import Granted
 from shifter.testing.conformance.claim_bench import ask
 from stack.redis import RedisServer
@@ -44,7 +44,7 @@ async def test_a_certificate_of_nobody_known_is_not_trusted(secure, stores, tmp_
     other = make_certificates(tmp_path, name="other-ca")
     store = stores(own_url(secure, other.ca_cert), timeout_s=5)
 
-    with pytest.raises(StoreUnavailableError, match="certificate verify failed"):
+    with pytest.raises(StoreRefusedError, match="certificate verify failed"):
         await ask(store)
 
 
