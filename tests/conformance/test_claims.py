@@ -7,6 +7,7 @@ import pytest
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
+from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.claims import (
     CancelConformance,
@@ -14,6 +15,7 @@ from shifter.testing.conformance.claims import (
     KeyedClaimConformance,
 )
 from tests.conformance.redis_time import age_claims, forget
+from tests.conformance.sqlite_file import PlainFile
 
 
 class MemoryBench:
@@ -65,6 +67,34 @@ class RedisBench:
         await self.client.aclose()
 
 
+class SqliteBench:
+    """Claims in a file, on a clock that moves by hand; a connection for each worker."""
+
+    def __init__(self, path):
+        self._clock, self._path = FakeClock(), path
+        self._file = PlainFile(path)
+        self._file.create()
+        self._opened = [self._file]
+
+    def open(self):
+        file = PlainFile(self._path)
+        self._opened.append(file)
+        return SqliteClaimStore(file, "shop", self._clock)
+
+    async def advance(self, ms):
+        self._clock.advance(ms / 1_000)
+
+    async def set_back(self, ms):
+        self._clock.shift_wall(-ms)
+
+    async def forget(self):
+        await self._file.write(lambda c: c.execute("DELETE FROM claim"))
+
+    async def close(self):
+        for file in self._opened:
+            await file.close()
+
+
 @pytest.fixture
 async def redis_bench(redis_url, namespace):
     bench = RedisBench(redis_url, namespace, by_tag=False)
@@ -79,10 +109,23 @@ async def tagged_bench(redis_url, namespace):
     await bench.close()
 
 
+@pytest.fixture
+async def sqlite_bench(tmp_path):
+    bench = SqliteBench(tmp_path / "fleet.db")
+    yield bench
+    await bench.close()
+
+
 class InMemory:
     @pytest.fixture
     def claim_bench(self):
         return MemoryBench()
+
+
+class OnSqlite:
+    @pytest.fixture
+    def claim_bench(self, sqlite_bench):
+        return sqlite_bench
 
 
 @pytest.mark.redis
@@ -111,6 +154,18 @@ class TestMemoryCancels(InMemory, CancelConformance):
 
 class TestMemoryKeyedClaims(InMemory, KeyedClaimConformance):
     """`MemoryClaimStore`."""
+
+
+class TestSqliteClaims(OnSqlite, ClaimStoreConformance):
+    """`SqliteClaimStore`."""
+
+
+class TestSqliteCancels(OnSqlite, CancelConformance):
+    """`SqliteClaimStore`."""
+
+
+class TestSqliteKeyedClaims(OnSqlite, KeyedClaimConformance):
+    """`SqliteClaimStore`."""
 
 
 class TestRedisClaims(InRedis, ClaimStoreConformance):

@@ -7,9 +7,11 @@ import pytest
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.presence import RedisPresenceStore
+from shifter.adapters.sqlite.presence import SqlitePresenceStore
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.presence import PresenceStoreConformance
 from tests.conformance.redis_time import age_reports
+from tests.conformance.sqlite_file import PlainFile
 
 
 class MemoryBench:
@@ -44,12 +46,41 @@ class RedisBench:
         await age_reports(self.client, self._namespace, ms)
 
 
+class SqliteBench:
+    def __init__(self, path):
+        self._clock, self._path = FakeClock(), path
+        self._opened = [PlainFile(path)]
+        self._opened[0].create()
+
+    def open(self):
+        file = PlainFile(self._path)
+        self._opened.append(file)
+        return SqlitePresenceStore(file, "shop", self._clock)
+
+    async def advance(self, ms):
+        self._clock.advance(ms / 1_000)
+
+    async def close(self):
+        for file in self._opened:
+            await file.close()
+
+
 class TestMemoryPresence(PresenceStoreConformance):
     """`MemoryPresenceStore`."""
 
     @pytest.fixture
     def presence_bench(self):
         return MemoryBench()
+
+
+class TestSqlitePresence(PresenceStoreConformance):
+    """`SqlitePresenceStore`."""
+
+    @pytest.fixture
+    async def presence_bench(self, tmp_path):
+        bench = SqliteBench(tmp_path / "fleet.db")
+        yield bench
+        await bench.close()
 
 
 @pytest.mark.redis
