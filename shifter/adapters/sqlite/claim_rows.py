@@ -9,7 +9,7 @@ pointer leads to: half the time to read and write of a column for each field.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from shifter.model.time import StoreMs
 from shifter.policy.claim import Claim, Kept
 
 _CHUNK: Final = 512
+_LIMIT: Final = 2**53
 _WRITE: Final = "REPLACE INTO claim (key, until_ms, value) VALUES (?, ?, ?)"
 
 
@@ -40,70 +41,79 @@ class ClaimRows:
         now: What has faded by now is absent.
 
     Attributes:
+        claims: What lies at the keys that were loaded; to be read, changed by `keep`.
         unreadable: Values found that are no claim; they count as absent.
     """
 
     def __init__(self, connection: sqlite3.Connection, now: StoreMs) -> None:
         self._connection, self._now = connection, now
-        self._found: dict[bytes, tuple[int, Claim | bytes]] = {}
-        self._changed: set[bytes] = set()
+        self.claims: dict[bytes, Claim] = {}
+        self._pointers: dict[bytes, bytes] = {}
+        self._until_ms: dict[bytes, int] = {}
+        self._changed: dict[bytes, tuple[bytes, int, bytes]] = {}
+        # Most of a batch are alike: equal values are read and written as one.
+        self._decoded: dict[bytes, Claim | bytes] = {}
+        self._encoded: tuple[Claim | None, bytes] = (None, b"")
         self.unreadable = 0
 
-    def load(self, keys: Iterable[bytes]) -> None:
-        """Read rows, once each; only what was loaded is seen."""
-        wanted = list(keys)
-        for at in range(0, len(wanted), _CHUNK):
-            self._load(wanted[at : at + _CHUNK])
-
-    def claim(self, key: bytes) -> Claim | None:
-        """The claim at a key; ``None`` for a pointer."""
-        _, value = self._found.get(key, (0, b""))
-        return None if isinstance(value, bytes) else value
+    def load(self, keys: Sequence[bytes]) -> None:
+        """Read rows; only what was loaded is seen."""
+        for at in range(0, len(keys), _CHUNK):
+            self._load(keys[at : at + _CHUNK])
 
     def follow(self, key: bytes) -> bytes:
         """Where the claim of a job lies: where its pointer leads, else its own key."""
-        _, value = self._found.get(key, (0, b""))
-        return value if isinstance(value, bytes) and value else key
+        return self._pointers.get(key, key)
 
     def keep(self, key: bytes, kept: Kept) -> None:
         """Put a claim; a keep time of 0 leaves the time it had left."""
         claim, keep_ms = kept
-        until_ms = self._now + keep_ms if keep_ms else self._found[key][0]
-        self._put(key, until_ms, claim)
+        until_ms = self._now + keep_ms if keep_ms else self._until_ms[key]
+        if claim is not self._encoded[0]:
+            self._encoded = (claim, _encode(claim))
+        self.claims[key] = claim
+        self._changed[key] = (key, until_ms, self._encoded[1])
 
     def point(self, key: bytes, target: bytes, keep_ms: int) -> Claim | None:
         """Leave a pointer, unless a claim lies there already: returns that."""
-        claim = self.claim(key)
+        claim = self.claims.get(key)
         if claim is None:
-            self._put(key, self._now + keep_ms, target)
+            self._changed[key] = (key, self._now + keep_ms, _encode(target))
         return claim
 
     def save(self) -> None:
-        """Write what has changed."""
-        found = self._found
-        self._connection.executemany(
-            _WRITE,
-            # In the order of the keys, so that neighbours meet the same page.
-            [
-                (key, found[key][0], _encode(found[key][1]))
-                for key in sorted(self._changed)
-            ],
-        )
-        self._changed.clear()
+        """Write what has changed, once."""
+        # In the order of the keys, so that neighbours meet the same page.
+        self._connection.executemany(_WRITE, sorted(self._changed.values()))
 
-    def _put(self, key: bytes, until_ms: int, value: Claim | bytes) -> None:
-        self._found[key] = (until_ms, value)
-        self._changed.add(key)
-
-    def _load(self, keys: list[bytes]) -> None:
+    def _load(self, keys: Sequence[bytes]) -> None:
         size = 1 << (len(keys) - 1).bit_length()
-        asked = keys + keys[-1:] * (size - len(keys))
+        asked = [*keys, *[keys[-1]] * (size - len(keys))]
         rows = self._connection.execute(_READ[size], asked).fetchall()
         for key, until_ms, value in rows:
             if until_ms <= self._now:
                 continue
-            try:
-                self._found[key] = (until_ms, _decode(value))
-            except msgspec.DecodeError:
-                # Of another program, or damaged: a new claim is made over it.
-                self.unreadable += 1
+            found = self._decoded.get(value) or self._read(value)
+            if isinstance(found, Claim):
+                self.claims[key], self._until_ms[key] = found, until_ms
+            elif found:
+                self._pointers[key] = found
+
+    def _read(self, value: bytes) -> Claim | bytes:
+        try:
+            found: Claim | bytes = _decode(value)
+        except msgspec.DecodeError:
+            found = b""
+        if not found or (isinstance(found, Claim) and not _is_whole(found)):
+            # Of another program, or damaged: a new claim is made over it.
+            self.unreadable += 1
+            return b""
+        self._decoded[value] = found
+        return found
+
+
+def _is_whole(claim: Claim) -> bool:
+    """Whether its numbers can be counted on, without an overflow."""
+    _, fence, turn, attempt, losses, lease_end, updated, cancel_keep, *_ = claim
+    numbers = (fence, turn, attempt, losses, lease_end, updated, cancel_keep)
+    return min(numbers) >= 0 and max(numbers) < _LIMIT

@@ -1,0 +1,197 @@
+"""The claims of one namespace, as bodies of transactions on a connection.
+
+The rules are `shifter.policy.claim`; here they meet rows. One machine has one clock, so
+instants are of this process's wall clock, read inside the transaction: the time a call
+waited for its turn shortens no lease.
+
+A body may run again from the start where its transaction failed, so it keeps nothing
+but the place of the sweep.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Final
+
+from shifter.adapters.sqlite.claim_rows import ClaimRows
+from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
+from shifter.adapters.sqlite.sweep import ClaimSweep
+from shifter.model.claim import (
+    Cancelled,
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimUpdate,
+    Renewal,
+)
+from shifter.model.state import JobState
+from shifter.model.time import StoreMs
+from shifter.policy.claim import (
+    RUNNING_GRACE_MS,
+    Ask,
+    Claim,
+    Kept,
+    decide_cancel,
+    decide_claim,
+    decide_finish,
+    decide_renew,
+)
+from shifter.ports import Clock
+
+# The file then holds at most a third more claims than live.
+_SWEPT_PER_CLAIM: Final = 4
+
+
+class ClaimTable:
+    """Reads and writes claims in a transaction that the caller began and ends.
+
+    Args:
+        namespace: The fleet's; others may share the file.
+        clock: Of this machine.
+
+    Attributes:
+        resets: Values found that are no claim; they count as absent.
+    """
+
+    def __init__(self, namespace: str, clock: Clock) -> None:
+        self._prefix, self._clock = key_prefix(namespace), clock
+        self._sweep = ClaimSweep()
+        self.resets = 0
+
+    def claim(
+        self,
+        connection: sqlite3.Connection,
+        requests: Sequence[ClaimRequest],
+        first: Ask,
+    ) -> list[ClaimAnswer]:
+        """Ask to run, as ``first`` does for the first turn of a plain job."""
+        rows, now = self._rows(connection)
+        keys = [self._key(request.identity) for request in requests]
+        aliased = [r.job_id for r in requests if r.job_id != r.identity]
+        rows.load([*keys, *map(self._key, aliased)])
+        # The rules are pure, and most of a batch are alike: those are decided once.
+        decide = cache(partial(decide_claim, now=now))
+        answers = [
+            self._answer(rows, key, request, first, decide)
+            for key, request in zip(keys, requests, strict=True)
+        ]
+        self._save(rows)
+        self._sweep.step(connection, now, rows=_SWEPT_PER_CLAIM * len(keys))
+        return answers
+
+    def renew(
+        self,
+        connection: sqlite3.Connection,
+        held: Sequence[tuple[str, int]],
+        lease_ms: int,
+    ) -> list[Renewal]:
+        """Extend leases, given as (identity, fence), from now."""
+        rows, now = self._rows(connection)
+        keys = [self._key(identity) for identity, _ in held]
+        self._load(rows, keys)
+        decide = cache(partial(decide_renew, lease_ms=lease_ms, now=now))
+        answers: list[Renewal] = []
+        for key, (_, fence) in zip(keys, held, strict=True):
+            answer, kept = decide(rows.claims.get(key), fence=fence)
+            self._keep(rows, key, kept)
+            answers.append(answer)
+        self._save(rows)
+        return answers
+
+    def finish(
+        self, connection: sqlite3.Connection, updates: Sequence[ClaimUpdate]
+    ) -> list[bool]:
+        """Write ends of turns; ``False`` where the fence was no longer the newest."""
+        rows, now = self._rows(connection)
+        keys = [self._key(update.identity) for update in updates]
+        self._load(rows, keys)
+        decide = cache(partial(decide_finish, now=now))
+        answers: list[bool] = []
+        for key, update in zip(keys, updates, strict=True):
+            # Without the identity, which decides nothing, most updates are alike.
+            answer, kept = decide(rows.claims.get(key), ClaimUpdate("", *update[1:]))
+            self._keep(rows, key, kept)
+            answers.append(answer)
+        self._save(rows)
+        return answers
+
+    def cancel(
+        self, connection: sqlite3.Connection, job_id: str, keep_ms: int
+    ) -> Claim:
+        """Ask that a job not run (again); returns its claim after the call."""
+        rows, now = self._rows(connection)
+        own, alias = self._key(job_id), ""
+        key = self._load_job(rows, own)
+        claim = rows.claims.get(key)
+        if key != own:
+            alias = bounded(job_id)
+            if claim is not None and claim.job_id != alias:
+                # Another job holds the key: this one is cancelled under its own id.
+                key, alias, claim = own, "", None
+        after, kept = decide_cancel(claim, job_id=alias, keep_ms=keep_ms, now=now)
+        self._keep(rows, key, kept)
+        self._save(rows)
+        return after
+
+    def find(self, connection: sqlite3.Connection, job_id: str) -> Claim | None:
+        """The claim a job runs under; needs no transaction."""
+        rows, _ = self._rows(connection)
+        return rows.claims.get(self._load_job(rows, self._key(job_id)))
+
+    def _answer(
+        self,
+        rows: ClaimRows,
+        key: bytes,
+        request: ClaimRequest,
+        first: Ask,
+        decide: Callable[[Claim | None, Ask], tuple[ClaimAnswer, Kept | None]],
+    ) -> ClaimAnswer:
+        identity, job_id, turn, attempt = request
+        if identity != job_id:
+            keep_ms = first.lease_ms + RUNNING_GRACE_MS
+            found = rows.point(self._key(job_id), key, keep_ms)
+            if found is not None and found.state is JobState.CANCELLED:
+                return Cancelled()
+            ask = first._replace(turn=turn, attempt=attempt, job_id=bounded(job_id))
+        elif turn == attempt == 1:
+            ask = first
+        else:
+            ask = first._replace(turn=turn, attempt=attempt)
+        answer, kept = decide(rows.claims.get(key), ask)
+        self._keep(rows, key, kept)
+        return answer
+
+    def _rows(self, connection: sqlite3.Connection) -> tuple[ClaimRows, StoreMs]:
+        now = StoreMs(self._clock.epoch_ms())
+        return ClaimRows(connection, now), now
+
+    def _load(self, rows: ClaimRows, keys: Sequence[bytes]) -> None:
+        """Read claims, and the pointers of those that have one."""
+        rows.load(keys)
+        named = {claim.job_id for claim in rows.claims.values()} - {""}
+        rows.load([self._prefix + job_id.encode() for job_id in named])
+
+    def _load_job(self, rows: ClaimRows, own: bytes) -> bytes:
+        """Read the claim of a job; returns where it lies."""
+        rows.load([own])
+        key = rows.follow(own)
+        if key != own:
+            rows.load([key])
+        return key
+
+    def _keep(self, rows: ClaimRows, key: bytes, kept: Kept | None) -> None:
+        if kept is None:
+            return
+        rows.keep(key, kept)
+        claim, keep_ms = kept
+        if claim.job_id and keep_ms:
+            # The pointer lives as long as its claim.
+            rows.point(self._prefix + claim.job_id.encode(), key, keep_ms)
+
+    def _save(self, rows: ClaimRows) -> None:
+        rows.save()
+        self.resets += rows.unreadable
+
+    def _key(self, name: str) -> bytes:
+        return self._prefix + bounded(name).encode()
