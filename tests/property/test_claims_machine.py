@@ -268,7 +268,7 @@ class Pair:
         self.key = ClaimKeys(namespace).claim
         self.clock = FakeClock(0)
         self.twin = Twin(self.clock)
-        self.fences = {}
+        self.fences, self.holders = {}, {}
 
     async def clean(self):
         await self.client.delete(*(self.key(name) for name in KEYS))
@@ -301,6 +301,9 @@ class Pair:
             return await which.claim(requests, owner=f"w {n}", lease_ms=lease_ms)
 
         answers = await self.both(store, call)
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Granted):
+                self.holders[request.identity] = store
         if not is_answered:
             store._unanswered.append(self.twin.op)
             return
@@ -315,17 +318,27 @@ class Pair:
         return known[-1 - age] if len(known) > age else 1
 
     async def renew(self, n, wanted, lease_ms):
-        held = [(key, self.fence(key, age)) for key, age in wanted]
-        await self.both(
-            self.stores[n], lambda which: which.renew(held, lease_ms=lease_ms)
-        )
+        for store, part in self.by_holder(n, wanted):
+            held = [(key, self.fence(key, age)) for key, age in part]
+            await self.both(
+                store, lambda which, held=held: which.renew(held, lease_ms=lease_ms)
+            )
 
     async def finish(self, n, wanted):
-        updates = [
-            ClaimUpdate(key, self.fence(key, age), state, turn, attempt, keep_ms)
-            for key, age, state, turn, attempt, keep_ms in wanted
-        ]
-        await self.both(self.stores[n], lambda which: which.finish(updates))
+        for store, part in self.by_holder(n, wanted):
+            updates = [
+                ClaimUpdate(key, self.fence(key, age), state, turn, attempt, keep_ms)
+                for key, age, state, turn, attempt, keep_ms in part
+            ]
+            await self.both(store, lambda which, updates=updates: which.finish(updates))
+
+    def by_holder(self, n, wanted):
+        """Who was granted a claim renews and ends it: it knows the claim's pointer."""
+        parts = {}
+        for one in wanted:
+            store = self.holders.get(one[0], self.stores[n])
+            parts.setdefault(id(store), (store, []))[1].append(one)
+        return list(parts.values())
 
     async def cancel(self, n, job_id, keep_ms):
         await self.both(
