@@ -86,9 +86,9 @@ class BoundJob(Generic[P, R]):
         """
         codec = self._job.codec
         payloads = (
-            codec.encode((), call)
-            if isinstance(call, Mapping)
-            else codec.encode(tuple(call), {})
+            codec.encode(call, {})
+            if isinstance(call, tuple)
+            else codec.encode((), call)
             for call in calls
         )
         publisher = self._job.app.publisher

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from uuid_utils import uuid7
 
@@ -21,15 +21,21 @@ from shifter.ports import AppendAnswer, Appended, Clock, LaneLog, Record, Refuse
 from shifter.produce.options import CallPlan
 from shifter.produce.trace import current_traceparent
 from shifter.wire.envelope import EnvelopeV1
-from shifter.wire.headers import build_headers
+from shifter.wire.headers import build_headers, headers_by_id
 
 _RETRY_AFTER_S = 1.0
-_BULK = 2_000
+_BULK_JOBS = 2_000
 
-_Bulk: TypeAlias = tuple[
-    list[tuple[str, Record | None]], asyncio.Task[list[AppendAnswer]]
-]
-"""Job ids and records of one bulk, and the log's word on them."""
+
+class _Bulk(NamedTuple):
+    """Jobs of one plan; no records where they are due at or after their deadline."""
+
+    ids: list[str]
+    records: list[Record]
+
+
+_Writing: TypeAlias = tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]
+"""A bulk, and the log's word on it."""
 
 
 class Publisher:
@@ -50,7 +56,7 @@ class Publisher:
         Raises:
             OutcomeUnknownError: The log did not answer in time.
         """
-        ((job_id, record),) = self._records(plan, (payload,), content_type)
+        job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
         answers = await self._log.append((record,), timeout_s=self._timeout_s)
@@ -58,7 +64,7 @@ class Publisher:
 
     def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """The same for callers without an event loop; blocks up to the timeout."""
-        ((job_id, record),) = self._records(plan, (payload,), content_type)
+        job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
         answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
@@ -74,75 +80,87 @@ class Publisher:
         unknown outcome stands in the list as the error itself.
         """
         answers: list[Answer | OutcomeUnknownError] = []
-        before: _Bulk | None = None
+        before: _Writing | None = None
         async with asyncio.TaskGroup() as group:
-            for bulk in _bulks(payloads):
-                made = self._records(plan, bulk, content_type)
-                records = [record for _, record in made if record is not None]
+            for part in _bulks(payloads):
+                bulk = self._bulk(plan, part, content_type)
                 told = group.create_task(
-                    self._log.append(records, timeout_s=self._timeout_s)
+                    self._log.append(bulk.records, timeout_s=self._timeout_s)
                 )
                 # One bulk is written while the next one is made.
                 if before is not None:
                     answers += await self._answers(plan, before)
-                before = made, told
+                before = bulk, told
             if before is not None:
                 answers += await self._answers(plan, before)
         return answers
 
     async def _answers(
-        self, plan: CallPlan, bulk: _Bulk
+        self, plan: CallPlan, writing: _Writing
     ) -> list[Answer | OutcomeUnknownError]:
-        made, told = bulk
-        answers = iter(await told)
+        bulk, told = writing
+        answers, lane = await told, plan.lane
+        if not bulk.records:
+            return [_expired(job_id) for job_id in bulk.ids]
         return [
-            _expired(job_id)
-            if record is None
-            else self._answer(plan, job_id, next(answers))
-            for job_id, record in made
+            Deferred(job_id, lane)
+            if type(answer) is Appended
+            else self._answer(plan, job_id, answer)
+            for job_id, answer in zip(bulk.ids, answers, strict=True)
         ]
 
     def close(self, *, timeout_s: float) -> int:
         """Flush and stop; returns how many records had no answer by then."""
         return self._log.close(timeout_s=timeout_s)
 
-    def _records(
-        self, plan: CallPlan, payloads: Iterable[bytes], content_type: str
-    ) -> list[tuple[str, Record | None]]:
-        """Job ids and records of one plan; no record where it is due too late."""
-        now = self._clock.epoch_ms()
-        due_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
-        deadline_ms = None if plan.deadline_ms is None else now + plan.deadline_ms
-        is_late = (
-            due_ms is not None and deadline_ms is not None and due_ms >= deadline_ms
+    def _record(
+        self, plan: CallPlan, payload: bytes, content_type: str
+    ) -> tuple[str, Record | None]:
+        """A job id and its record; none where it is due at or after its deadline."""
+        job_id = str(uuid7()) if plan.job_id is None else plan.job_id
+        envelope = self._envelope(plan, job_id)
+        if _is_late(envelope):
+            return job_id, None
+        headers = build_headers(
+            envelope, content_type=content_type, traceparent=current_traceparent()
         )
-        spec, given_id = plan.spec, plan.job_id
-        traceparent = current_traceparent()
-        made: list[tuple[str, Record | None]] = []
-        for payload in payloads:
-            job_id = str(uuid7()) if given_id is None else given_id
-            if is_late:
-                made.append((job_id, None))
-                continue
-            envelope = EnvelopeV1(
-                v=1,
-                id=job_id,
-                type=spec.name,
-                queue=spec.queue,
-                priority=plan.priority,
-                created_ms=now,
-                deadline_ms=deadline_ms,
-                timeout_ms=spec.timeout_ms,
-                due_ms=due_ms,
-                key=plan.key,
-                idempotency_key=plan.idempotency_key,
-            )
-            headers = build_headers(
-                envelope, content_type=content_type, traceparent=traceparent
-            )
-            record = Record(plan.lane, payload, headers, plan.key_bytes, due_ms)
-            made.append((job_id, record))
-        return made
+        return job_id, Record(
+            plan.lane, payload, headers, plan.key_bytes, envelope.due_ms
+        )
+
+    def _bulk(
+        self, plan: CallPlan, payloads: Sequence[bytes], content_type: str
+    ) -> _Bulk:
+        given_id = plan.job_id
+        ids = [str(uuid7()) if given_id is None else given_id for _ in payloads]
+        envelope = self._envelope(plan, ids[0])
+        if _is_late(envelope):
+            return _Bulk(ids, [])
+        headers_of = headers_by_id(
+            envelope, content_type=content_type, traceparent=current_traceparent()
+        )
+        lane, key, due_ms = plan.lane, plan.key_bytes, envelope.due_ms
+        records = [
+            Record(lane, payload, headers_of(job_id), key, due_ms)
+            for job_id, payload in zip(ids, payloads, strict=True)
+        ]
+        return _Bulk(ids, records)
+
+    def _envelope(self, plan: CallPlan, job_id: str) -> EnvelopeV1:
+        now, spec = self._clock.epoch_ms(), plan.spec
+        return EnvelopeV1(
+            v=1,
+            id=job_id,
+            type=spec.name,
+            queue=spec.queue,
+            priority=plan.priority,
+            created_ms=now,
+            deadline_ms=None if plan.deadline_ms is None else now + plan.deadline_ms,
+            timeout_ms=spec.timeout_ms,
+            due_ms=plan.due_ms if plan.delay_ms is None else now + plan.delay_ms,
+            key=plan.key,
+            idempotency_key=plan.idempotency_key,
+        )
 
     def _answer(
         self, plan: CallPlan, job_id: str, answer: AppendAnswer
@@ -166,6 +184,11 @@ def _known(answer: Answer | OutcomeUnknownError) -> Answer:
     return answer
 
 
+def _is_late(envelope: EnvelopeV1) -> bool:
+    due_ms, deadline_ms = envelope.due_ms, envelope.deadline_ms
+    return due_ms is not None and deadline_ms is not None and due_ms >= deadline_ms
+
+
 def _expired(job_id: str) -> Shed:
     detail = "due at or after its deadline"
     return Shed(None, job_id=job_id, reason=Reason.EXPIRED, detail=detail)
@@ -175,7 +198,7 @@ def _bulks(payloads: Iterable[bytes]) -> Iterable[Sequence[bytes]]:
     bulk: list[bytes] = []
     for payload in payloads:
         bulk.append(payload)
-        if len(bulk) == _BULK:
+        if len(bulk) == _BULK_JOBS:
             yield bulk
             bulk = []
     if bulk:

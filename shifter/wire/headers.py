@@ -10,7 +10,7 @@ limits are kept here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -88,6 +88,28 @@ def build_headers(
     if extra:
         headers += [header for header in extra if not _is_reserved(header[0])]
     return headers
+
+
+def headers_by_id(
+    envelope: EnvelopeV1, *, content_type: str, traceparent: str | None = None
+) -> Callable[[str], Headers]:
+    """What makes the headers of records whose envelopes differ in nothing but the id.
+
+    Args:
+        envelope: Any of the jobs.
+        content_type: How the payloads are written.
+        traceparent: W3C trace context, or ``None``.
+    """
+    (name, raw), *rest = build_headers(
+        envelope, content_type=content_type, traceparent=traceparent
+    )
+    # The id is the first text in an envelope; nothing before it can look like one.
+    before, _, after = (raw or b"").partition(envelope.id.encode())
+
+    def make(job_id: str) -> Headers:
+        return [(name, before + job_id.encode() + after), *rest]
+
+    return make
 
 
 def read_headers(headers: Headers) -> ReadHeaders:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -90,8 +89,9 @@ class KafkaLaneLog:
         Raises:
             ConfigError: The first connection found a property librdkafka refuses.
         """
+        # A fork's child finds no link: its keeper took it away.
         link = self._keeper.link
-        if link is None or link.is_dead or link.pid != os.getpid() or len(records) > 1:
+        if link is None or link.is_dead or len(records) > 1:
             fresh = self._link(len(records))
             if isinstance(fresh, Refused):
                 return [fresh] * len(records)
@@ -185,12 +185,8 @@ class KafkaLaneLog:
                 if size > self._limit_bytes:
                     detail = f"{size} bytes; at most {self._limit_bytes}"
                     return Refused(Reason.TOO_LARGE, detail)
-            link.producer.produce(
-                topic,
-                record.value,
-                record.key,
-                headers=headers,  # type: ignore[arg-type]  # list is invariant
-                on_delivery=report,
+            link.produce(
+                topic, record.value, record.key, -1, report, None, 0, headers
             )
         except BufferError:
             return _FULL

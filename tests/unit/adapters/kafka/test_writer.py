@@ -36,13 +36,15 @@ class ScriptedProducer:
         self.news = threading.Event()
         ScriptedProducer.made.append(self)
 
-    def produce(self, topic, value, key, *, headers, on_delivery):
+    def produce(self, topic, value, key, *rest):
+        part, report, _, timestamp, headers = rest
+        assert (part, timestamp) == (-1, 0)
         if self.refusal is not None:
             raise self.refusal
         if len(self) >= self.room:
             raise BufferError
         self.sent.append((topic, value, key, headers))
-        self.waiting.append(on_delivery)
+        self.waiting.append(report)
         if self.is_answering:
             self.answer()
 
