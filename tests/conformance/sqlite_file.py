@@ -18,7 +18,8 @@ class PlainFile:
 
     def create(self):
         for statement in CLAIMS_DDL:
-            self._connection.execute(statement)
+            wanted = statement.replace("TABLE", "TABLE IF NOT EXISTS")
+            self._connection.execute(wanted)
 
     async def write(self, fn):
         return self.write_sync(fn)
@@ -33,3 +34,10 @@ class PlainFile:
 
     async def close(self):
         self._connection.close()
+
+
+def open_file(path):
+    """The file as one process opens it, with its tables."""
+    file = PlainFile(path)
+    file.create()
+    return file
