@@ -106,11 +106,13 @@ class ClaimTable:
         rows, now = self._rows(connection)
         keys = [self._key(update.identity) for update in updates]
         self._load(rows, keys)
-        decide = cache(partial(decide_finish, now=now))
+        # Without the identity, which decides nothing, most ends are alike.
+        decide = cache(
+            lambda claim, end: decide_finish(claim, ClaimUpdate("", *end), now=now)
+        )
         answers: list[bool] = []
         for key, update in zip(keys, updates, strict=True):
-            # Without the identity, which decides nothing, most updates are alike.
-            answer, kept = decide(rows.claims.get(key), ClaimUpdate("", *update[1:]))
+            answer, kept = decide(rows.claims.get(key), update[1:])
             self._keep(rows, key, kept)
             answers.append(answer)
         self._save(rows)
