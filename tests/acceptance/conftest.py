@@ -1,4 +1,4 @@
-"""A fleet on the session's servers, with the topics of the test app."""
+"""A fleet with the topics of the test app, on real servers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from stack.kafka import KafkaCluster
 from tests.acceptance.fleet import TARGET, Fleet
 
+SERVERS = pytest.param(
+    "servers", id="kafka", marks=[pytest.mark.kafka, pytest.mark.redis]
+)
 
-@pytest.fixture
+
+@pytest.fixture(params=[SERVERS])
 def fleet(
-    kafka: KafkaCluster, redis_url: str, namespace: str, tmp_path: Path
+    request: pytest.FixtureRequest, namespace: str, tmp_path: Path
 ) -> Iterator[Fleet]:
     """Ready to work; everything it started is ended afterwards."""
-    fleet = Fleet(kafka.url, redis_url, namespace, tmp_path)
+    log = request.getfixturevalue("kafka").url
+    state = request.getfixturevalue("redis_url")
+    fleet = Fleet(log, state, namespace, tmp_path)
     fleet.run("topics", "apply", TARGET)
     try:
         yield fleet

@@ -12,6 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Producer
+
+from shifter.config.load import load_settings
+from shifter.ports import Appended, Record
+from shifter.wire.headers import Headers
+from shifter.wiring import open_log
+
 TARGET = "tests.acceptance.jobs:app"
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +63,21 @@ class Fleet:
     def json(self, *arguments: str) -> Any:
         """Run ``shifter`` with ``--json`` and read what it prints."""
         return json.loads(self.run(*arguments, "--json").stdout)
+
+    def put(self, topic: str, value: bytes | None, headers: Headers) -> None:
+        """Append a record as it is, past the door of this package."""
+        if self.environment["SHIFTER_LOG"].startswith("kafka://"):
+            servers = self.environment["SHIFTER_LOG"].removeprefix("kafka://")
+            producer = Producer({"bootstrap.servers": servers.rstrip("/")})
+            producer.produce(topic, value, headers=list(headers))
+            assert producer.flush(10) == 0
+            return
+        settings = load_settings(self.namespace, environ=self.environment)
+        log = open_log(settings)
+        # A file has no record without a value.
+        record = Record(topic, b"" if value is None else value, headers)
+        assert log.append_sync([record], timeout_s=10) == [Appended()]
+        assert log.close(timeout_s=10) == 0
 
     def work(self, *arguments: str, target: str = TARGET) -> subprocess.Popen[bytes]:
         """Start a worker in the background."""

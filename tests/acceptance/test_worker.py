@@ -9,11 +9,10 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import Producer
 
 from tests.acceptance.fleet import TARGET, Fleet
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 
 def submit(fleet: Fleet, job: str, payload: dict, *options: str) -> str:
@@ -55,17 +54,12 @@ def test_jobs_of_every_kind_end_as_they_should_in_one_burst(fleet):
     assert reasons == {"dead_lettered_by_handler", "attempts_exhausted"}
 
 
-def test_a_record_built_by_hand_runs_like_any_other(fleet, kafka):
-    """Another language needs a Kafka client and schemas/, nothing of this package."""
+def test_a_record_built_by_hand_runs_like_any_other(fleet):
+    """Another language needs a client of the log and schemas/, nothing of ours."""
     job_id = str(uuid.uuid4())
     envelope = json.dumps({"v": 1, "id": job_id, "type": "note"})
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    producer.produce(
-        f"{fleet.namespace}.default.high",
-        b'{"number": 42}',
-        headers=[("shifter", envelope.encode())],
-    )
-    assert producer.flush(10) == 0
+    headers = [("shifter", envelope.encode())]
+    fleet.put(f"{fleet.namespace}.default.high", b'{"number": 42}', headers)
 
     fleet.run("work", TARGET, "--burst")
 
@@ -73,12 +67,10 @@ def test_a_record_built_by_hand_runs_like_any_other(fleet, kafka):
     assert state(fleet, job_id) == "done"
 
 
-def test_a_record_that_cannot_be_read_is_kept_and_stops_nothing(fleet, kafka):
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+def test_a_record_that_cannot_be_read_is_kept_and_stops_nothing(fleet):
     topic = f"{fleet.namespace}.default.normal"
-    for value, headers in [(b"\xff\x00", []), (None, [("shifter", b"{")])]:
-        producer.produce(topic, value, headers=headers)
-    assert producer.flush(10) == 0
+    fleet.put(topic, b"\xff\x00", [])
+    fleet.put(topic, None, [("shifter", b"{")])
     job_id = submit(fleet, "note", {"number": 1})
 
     fleet.run("work", TARGET, "--burst")
