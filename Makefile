@@ -8,7 +8,9 @@ ARGS ?=
 # a server that cannot be had is a failure in CI; elsewhere its tests are skipped
 SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 
-.PHONY: help fmt lint types arch unit check test test-redis test-kafka bench schemas \
+DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
+
+.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka bench schemas \
 	stack stack-down compose-test lock clean
 
 help: ## list the commands
@@ -20,6 +22,15 @@ help: ## list the commands
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# only what a run needs; the package is found by PYTHONPATH, so nothing is built
+.venv/.run: requirements/run.txt
+	@test -e .venv/.made || { $(PYTHON) -m venv .venv && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; }
+	@touch $@
+
+demo: .venv/.run ## watch a recorded overload being shifted; needs no server
+	@PYTHONPATH=. $(BIN)/python -m shifter.cli demo $(DEMO_OUT) $(ARGS)
 
 fmt: .venv ## format
 	$(BIN)/ruff format .

@@ -44,6 +44,10 @@ class Session:
         self._warn(settings)
         return settings
 
+    def flag(self, name: str) -> str | None:
+        """What a global option was given as; ``None`` where it was not."""
+        return self._flags.get(name)
+
     def app(self, target: str) -> Shifter:
         """The app that ``MODULE:APP`` names, under this command line's settings.
 

@@ -39,7 +39,7 @@ JOB = "018f0000-0000-7000-8000-000000000000"
         # row 54
         ("statsu", 2, "did you mean 'status'?"),
         ("topics aply x:y", 2, "did you mean 'apply'?"),
-        ("zzz", 2, "choose one: config, dlt"),
+        ("zzz", 2, "choose one: config, demo, dlt"),
         ("status --wacht", 2, "did you mean --watch?"),
         ("status extra", 2, "see: shifter status --help"),
         ("--log", 2, "see: shifter --help"),

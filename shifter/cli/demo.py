@@ -1,0 +1,118 @@
+"""``shifter demo``: ten minutes of a real overload in one, with nothing installed."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_text
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from shifter.adapters.system import SystemClock
+from shifter.cli.output import is_terminal, note, write_json, write_line, write_table
+from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.session import InSession
+from shifter.demo import summary
+from shifter.demo.bar import ProgressBar
+from shifter.demo.controls import parse_script
+from shifter.demo.outcome import Outcome
+from shifter.demo.plot import draw
+from shifter.demo.run import Plan, Show, play
+from shifter.demo.stage import Servers, StageError
+
+
+def demo(  # noqa: PLR0913  # one parameter an option
+    *,
+    speed: float = 10.0,
+    seconds: float = 60.0,
+    out: Path = Path("shifter-demo"),
+    headless: bool = False,
+    json: bool = False,
+    script: str = "",
+    session: InSession,
+) -> int:
+    """Play a recorded overload against a small backend, and watch it being shifted.
+
+    Ends with 0 when every accepted job has ended, 3 when some still wait.
+
+    Args:
+        speed: How much faster than it was; 0.1 to 100.
+        seconds: How long jobs are offered, up to the end of the ten minutes.
+        out: Folder for the plot and the numbers.
+        headless: No view, no keys; progress on standard error.
+        json: One JSON object on standard output at the end; implies --headless.
+        script: What to do when, as SECOND:ACTION,…; actions: break, heal, poison,
+            kill, quit.
+        session: This command line.
+    """
+    if not 0.1 <= speed <= 100:
+        raise usage("--speed is out of range", f"it is {speed:g}", "use 0.1 to 100")
+    if not 1 <= seconds <= 3_600:
+        raise usage("--seconds is out of range", f"it is {seconds:g}", "use 1 to 3600")
+    servers = Servers(session.flag("log"), session.flag("state"))
+    plan = Plan(speed, seconds, parse_script(script), servers)
+    _make_folder(out)
+    is_watched = not (headless or json) and is_terminal(sys.stdout)
+    outcome = _play(plan, _show(is_watched=is_watched and is_terminal(sys.stdin)))
+    plot = _save(outcome, out)
+    _print(outcome, plot, as_json=json)
+    if outcome.is_interrupted:
+        return Exit.INTERRUPTED
+    if outcome.lost or outcome.duplicates:
+        return Exit.FAILURE
+    return Exit.PARTIAL if outcome.waiting else Exit.OK
+
+
+def _play(plan: Plan, show: Show) -> Outcome:
+    try:
+        return asyncio.run(play(plan, show))
+    except* StageError as group:
+        raise _not_started(group.exceptions[0]) from None
+    except* asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _show(*, is_watched: bool) -> Show:
+    if not is_watched:
+        return ProgressBar(sys.stderr, SystemClock())
+    from shifter.demo.view import LiveView  # noqa: PLC0415  # a terminal's modules
+
+    return LiveView(Console(), SystemClock())
+
+
+def _save(outcome: Outcome, out: Path) -> Path:
+    plot = (out / "demo.svg").resolve()
+    plot.write_text(draw(outcome), encoding="utf-8")
+    numbers = json_text.dumps(outcome.as_json(), indent=1)
+    (out / "demo.json").write_text(f"{numbers}\n", encoding="utf-8")
+    return plot
+
+
+def _print(outcome: Outcome, plot: Path, *, as_json: bool) -> None:
+    if as_json:
+        write_json({**outcome.as_json(), "plot": str(plot)})
+        return
+    write_table(summary.COLUMNS, summary.cells(outcome), empty="")
+    write_line()
+    write_line(summary.verdict(outcome))
+    note(f"written: {plot} and demo.json beside it")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        fix = "choose another folder with --out"
+        what = f"the folder {str(out)!r} cannot be made"
+        raise ProblemError(
+            Problem("output", what, why, fix, Exit.CANNOT_CREATE)
+        ) from None
+
+
+def _not_started(error: BaseException) -> ProblemError:
+    fix = "run shifter doctor; SHIFTER_TRACEBACK=1 shows more"
+    return ProblemError(
+        Problem("demo", "the demo cannot go on", str(error), fix, Exit.UNAVAILABLE)
+    )

@@ -1,0 +1,9 @@
+"""What a newcomer sees first: ten minutes of a real overload, played in one.
+
+``shifter demo`` brings everything along: a recorded trace, a small backend, two worker
+processes, a log in a temporary folder. It uses the product as any user would: an app
+with two job types, ``shifter work``, and the looking-after side of the log. Nothing of
+the product knows this package.
+"""
+
+from __future__ import annotations

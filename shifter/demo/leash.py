@@ -1,0 +1,51 @@
+"""Holds a command, and all it starts, to the life of whoever started this program.
+
+    python leash.py FOLDER COMMAND ...
+
+Standard input is the leash. A line on it asks the command to end (SIGTERM); its end,
+which also comes when the demo was killed, does the same and removes the folder. What
+does not end in time is killed, together with everything in this process group: the demo
+starts the program in a session of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+GRACE_S = 12.0
+"""How long the command may take to end."""
+
+
+def main(folder: str, command: list[str]) -> None:
+    """Run the command until it ends, or until the leash is let go."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  # the demo's
+    # Only now: what is ignored stays ignored in a child.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(child,), daemon=True).start()
+    asked = sys.stdin.buffer.readline()
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_S)
+    if not asked:
+        shutil.rmtree(folder, ignore_errors=True)
+    # This process too: nothing of the group stays behind.
+    os.killpg(0, signal.SIGKILL)
+
+
+def _follow(child: subprocess.Popen[bytes]) -> None:
+    """End with the command, when it ends by itself."""
+    code = child.wait()
+    if code >= 0:
+        os._exit(code)
+    os._exit(128 - code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

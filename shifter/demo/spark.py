@@ -1,0 +1,48 @@
+"""Numbers as a row of characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+_BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_PLAIN: Final = " .:-=+*#@"
+
+
+def sparkline(
+    values: Sequence[int], width: int, *, most: int, ascii_only: bool = False
+) -> str:
+    """The last values that fit, one column each; 0 is a blank, all else is seen.
+
+    Args:
+        values: Each >= 0.
+        width: Columns, >= 1.
+        most: What a full column stands for, >= 1; more is shown as that.
+        ascii_only: Whether block characters cannot be shown.
+
+    >>> sparkline([0, 1, 4, 8], 3, most=8)
+    '▁▄█'
+    >>> sparkline([0, 1, 4, 8], 8, most=8, ascii_only=True)
+    ' .=@'
+    """
+    marks = _PLAIN if ascii_only else _BLOCKS
+    top = len(marks) - 1
+    return "".join(
+        marks[min(top, -(-value * top // most))] for value in values[-width:]
+    )
+
+
+def meter(share: float, width: int, *, ascii_only: bool = False) -> str:
+    """A bar that is full to a share.
+
+    Args:
+        share: 0 to 1; outside of it is shown as the nearer end.
+        width: Columns, >= 1.
+        ascii_only: Whether block characters cannot be shown.
+
+    >>> meter(0.5, 4), meter(2.0, 2, ascii_only=True)
+    ('██░░', '##')
+    """
+    full, rest = ("#", "-") if ascii_only else ("█", "░")
+    filled = round(max(0.0, min(1.0, share)) * width)
+    return full * filled + rest * (width - filled)

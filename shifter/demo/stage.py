@@ -1,0 +1,197 @@
+"""Everything of a run beside the demo's own process, and its end.
+
+A temporary folder with the log and the settings, the backend, and the workers as the
+product starts them: ``shifter work … --processes 2``. All of it ends with the block,
+and also when the demo itself is killed (`shifter.demo.leash`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import shifter
+from shifter import wiring
+from shifter.config import Settings, load_settings
+from shifter.demo import leash
+from shifter.demo.app import NAMESPACE, QUEUE, TARGET
+
+SLOTS: Final = 20
+"""Of the backend: the hour needs 14 on average, its worst minute 30."""
+
+PROCESSES: Final = 2
+
+_READY_S: Final = 15.0
+_SOCKET_LENGTH: Final = 90
+_CONFIG: Final = {
+    "concurrency": SLOTS // PROCESSES,
+    # Short, so that one sees the jobs of a killed worker come back.
+    "lease": "3s",
+    "drain_timeout": "5s",
+}
+
+
+class StageError(Exception):
+    """A part did not start, or ended by itself; the text has its last words."""
+
+
+class Servers(NamedTuple):
+    """URLs of a log and a state store; ``None`` plays on a file in the folder."""
+
+    log: str | None = None
+    state: str | None = None
+
+
+class Stage:
+    """The parts of a run.
+
+    Attributes:
+        folder: Holds database, settings and the workers' log; removed at the end.
+        settings: Those of this run.
+        socket: Where the backend listens.
+    """
+
+    def __init__(self, folder: Path, servers: Servers) -> None:
+        self.folder, self.socket = folder, str(folder / "backend")
+        self._config = folder / "shifter.toml"
+        self._config.write_text(_toml(folder, servers), encoding="utf-8")
+        flags = {"config": str(self._config)}
+        self.settings: Settings = load_settings(
+            NAMESPACE, flags=flags, environ=_kafka()
+        )
+        self._parts: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, speed: float) -> None:
+        """Make the topics, then start backend and workers.
+
+        Raises:
+            StageError: The backend does not start.
+            StoreError: The log does not answer.
+        """
+        admin = wiring.open_admin(self.settings)
+        try:
+            await admin.apply(wiring.topic_specs(self.settings, [QUEUE]))
+        finally:
+            await admin.close()
+        await self._start_backend(speed)
+        command = [sys.executable, "-m", "shifter.cli", "work", TARGET]
+        sizes = ["--processes", str(PROCESSES), "--wait", f"{_READY_S:.0f}s"]
+        held = [sys.executable, "-I", leash.__file__, str(self.folder)]
+        await self._spawn("workers", [*held, *command, *sizes])
+
+    async def stop_workers(self) -> None:
+        """Let the workers finish what they run, and end."""
+        workers = self._parts["workers"]
+        if workers.returncode is None and workers.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                workers.stdin.write(b"end\n")
+                await workers.stdin.drain()
+        await workers.wait()
+
+    def check(self) -> None:
+        """Raise when a part has ended by itself.
+
+        Raises:
+            StageError: It has.
+        """
+        for name, process in self._parts.items():
+            if process.returncode is not None:
+                raise StageError(f"the {name} ended: {self._last_words(name)}")
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for process in self._parts.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """End what still runs."""
+        self.kill()
+        for process in self._parts.values():
+            await process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+    async def _start_backend(self, speed: float) -> None:
+        module = [sys.executable, "-m", "shifter.demo.backend"]
+        sizes = [self.socket, str(SLOTS), repr(speed)]
+        backend = await self._spawn("backend", [*module, *sizes])
+        if backend.stdout is None or await backend.stdout.readline() != b"ready\n":
+            await backend.wait()
+            self.check()
+
+    async def _spawn(self, name: str, command: list[str]) -> asyncio.subprocess.Process:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            # A session of its own: Ctrl-C is for the demo, which then asks once.
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self.folder,
+                env=self._environ(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE if name == "backend" else log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._parts[name] = process
+        return process
+
+    def _environ(self) -> dict[str, str]:
+        # Nothing of the user's own settings: the demo must not play on a real log.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SHIFTER_")}
+        root = str(Path(shifter.__file__).parents[1])
+        path = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
+        return {
+            **kept,
+            **_kafka(),
+            "PYTHONPATH": path,
+            "SHIFTER_CONFIG": str(self._config),
+            "DEMO_BACKEND": self.socket,
+        }
+
+    def _last_words(self, name: str) -> str:
+        log = self.folder / f"{name}.log"
+        lines = log.read_text("utf-8", "replace").split("\n") if log.exists() else []
+        return " / ".join(line.strip() for line in lines[-6:] if line.strip())
+
+
+@contextlib.asynccontextmanager
+async def open_stage(servers: Servers) -> AsyncGenerator[Stage]:
+    """A stage; nothing of it is left after the block."""
+    folder = _new_folder()
+    try:
+        stage = Stage(folder, servers)
+        try:
+            yield stage
+        finally:
+            await asyncio.shield(stage.close())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="shifter-demo-")
+    if len(folder) > _SOCKET_LENGTH:
+        # The name of a UNIX socket may have 104 bytes on macOS. The folder is 0700.
+        shutil.rmtree(folder)
+        folder = tempfile.mkdtemp(prefix="shifter-demo-", dir="/tmp")
+    return Path(folder)
+
+
+def _toml(folder: Path, servers: Servers) -> str:
+    own = f"sqlite://{folder / 'demo.db'}"
+    values = {"log": servers.log or own, "state": servers.state or own, **_CONFIG}
+    # A JSON text or number is one in TOML.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def _kafka() -> Mapping[str, str]:
+    return {k: v for k, v in os.environ.items() if k.startswith("SHIFTER_KAFKA__")}

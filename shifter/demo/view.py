@@ -1,0 +1,185 @@
+"""The live view: one frame as a picture that fits 24 lines of 80 columns.
+
+It grows with the terminal; the line of keys is always the last one. Where a terminal
+cannot show block characters, or is asked not to show colours (``NO_COLOR``, obeyed by
+rich), the same picture comes without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.layout import Layout
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from shifter.demo.frame import Frame, Phase, PriorityFrame
+from shifter.demo.keys import pressed_keys
+from shifter.demo.spark import meter, sparkline
+from shifter.demo.stage import PROCESSES
+from shifter.model.priority import Priority
+from shifter.ports import Clock
+
+_REDRAW_S: Final = 0.25
+_NUMBERS_WIDTH: Final = 53
+_STYLES: Final = {
+    Priority.CRITICAL: "red",
+    Priority.HIGH: "dark_orange3",
+    Priority.NORMAL: "blue",
+    Priority.LOW: "green",
+}
+_HELP: Final = (
+    ("b", "break backend"),
+    ("h", "heal"),
+    ("p", "poison jobs"),
+    ("k", "kill -9 a worker"),
+    ("q", "end"),
+)
+
+
+class LiveView:
+    """Draws frames on a terminal and hears its keys.
+
+    Args:
+        console: The terminal.
+        clock: Paces the drawing.
+    """
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console, self._clock = console, clock
+
+    async def run(
+        self, frame: Callable[[], Frame], press: Callable[[str], None]
+    ) -> None:
+        """Draw until cancelled; the terminal is then as it was."""
+        with (
+            pressed_keys(press),
+            Live(
+                self._picture(frame()),
+                console=self._console,
+                auto_refresh=False,
+                screen=True,
+            ) as live,
+        ):
+            while True:
+                live.update(self._picture(frame()), refresh=True)
+                await self._clock.sleep(_REDRAW_S)
+
+    def _picture(self, frame: Frame) -> RenderableType:
+        options = self._console.options
+        return picture(frame, width=options.max_width, ascii_only=options.ascii_only)
+
+
+def picture(frame: Frame, *, width: int, ascii_only: bool = False) -> Layout:
+    """One frame.
+
+    Args:
+        frame: What to draw.
+        width: Columns; 80 or more show everything.
+        ascii_only: Whether block characters cannot be shown.
+    """
+    layout = Layout()
+    layout.split_column(
+        Layout(_head(frame, width, ascii_only=ascii_only), size=3),
+        Layout(_priorities(frame, width, ascii_only=ascii_only), size=10),
+        Layout(_parts(frame, ascii_only=ascii_only), size=4),
+        Layout(_events(frame), ratio=1, minimum_size=1),
+        Layout(_help(), size=1),
+    )
+    return layout
+
+
+def _head(frame: Frame, width: int, *, ascii_only: bool) -> RenderableType:
+    title = Text("shifter demo", style="bold", no_wrap=True, overflow="ellipsis")
+    title.append(
+        f"  two recorded inference services, {frame.speed:g} times as fast", "not bold"
+    )
+    seconds = f" {min(frame.elapsed_s, frame.length_s):3.0f}/{frame.length_s:.0f} s"
+    line = Text(f"{frame.phase.value:<9}", no_wrap=True)
+    share = min(1.0, frame.elapsed_s / frame.length_s)
+    bar_width = max(1, width - 9 - len(seconds))
+    line.append(meter(share, bar_width, ascii_only=ascii_only), "cyan")
+    line.append(seconds)
+    return Group(title, line)
+
+
+def _priorities(frame: Frame, width: int, *, ascii_only: bool) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("PRIORITY", width=9, no_wrap=True)
+    for heading in ("OFFERED", "EXECUTED", "WAITING", "OLDEST", "DEAD"):
+        table.add_column(heading, justify="right", width=8, no_wrap=True)
+    table.add_column("OFFERED/S, EXECUTED/S", ratio=1, no_wrap=True)
+    spark_width = max(1, width - _NUMBERS_WIDTH - 5)
+    for row in frame.rows:
+        _add(table, row, spark_width, ascii_only=ascii_only)
+    return table
+
+
+def _add(
+    table: Table, row: PriorityFrame, spark_width: int, *, ascii_only: bool
+) -> None:
+    most = max(1, *row.offered_per_s, *row.executed_per_s)
+
+    def spark(per_s: Sequence[int]) -> str:
+        return sparkline(per_s, spark_width, most=most, ascii_only=ascii_only)
+
+    age = "-" if row.oldest_age_s is None else f"{row.oldest_age_s:.1f} s"
+    style = _STYLES[row.priority]
+    table.add_row(
+        Text(row.priority.value, style=f"bold {style}"),
+        f"{row.offered}",
+        f"{row.executed}",
+        Text(f"{row.waiting}", style="bold" if row.waiting else ""),
+        age,
+        Text(f"{row.dead}", style="red" if row.dead else ""),
+        Text(spark(row.offered_per_s), style="bright_black"),
+    )
+    table.add_row("", "", "", "", "", "", Text(spark(row.executed_per_s), style=style))
+
+
+def _parts(frame: Frame, *, ascii_only: bool) -> RenderableType:
+    backend = Text("backend  ", no_wrap=True)
+    word, style = _backend(frame)
+    backend.append(f"{word:<8}", style)
+    share = frame.running / frame.slots if frame.slots else 0.0
+    backend.append(meter(share, 20, ascii_only=ascii_only), style)
+    backend.append(f" {frame.running}/{frame.slots} slots busy")
+    alive = len(frame.workers)
+    workers = Text("workers  ", no_wrap=True)
+    workers.append(
+        f"{alive} of {PROCESSES} alive ", "green" if alive >= PROCESSES else "bold red"
+    )
+    workers.append(" ".join(f"pid {pid}" for pid in frame.workers), "bright_black")
+    letters = Text("dead-letter topic  ", no_wrap=True)
+    letters.append(f"{frame.dead_letters}", "bold red" if frame.dead_letters else "")
+    return Group(backend, workers, letters)
+
+
+def _backend(frame: Frame) -> tuple[str, str]:
+    if frame.is_down is None:
+        return "-", ""
+    if frame.is_down:
+        return "DOWN", "bold red"
+    return ("BUSY", "yellow") if frame.running >= frame.slots else ("UP", "green")
+
+
+def _events(frame: Frame) -> Text:
+    if not frame.events and frame.phase is Phase.STARTING:
+        return Text("starting the backend and two worker processes ...")
+    text = Text(no_wrap=True, overflow="ellipsis")
+    # Newest first: what a small terminal cuts off is the past.
+    for at_s, event in reversed(frame.events):
+        text.append(f"{at_s:6.1f} s  ", "bright_black")
+        text.append(f"{event}\n")
+    return text
+
+
+def _help() -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for key, action in _HELP:
+        line.append(f" {key} ", "reverse")
+        line.append(f" {action}  ")
+    return line
