@@ -60,7 +60,7 @@ class KafkaLogAdmin:
         self._keeper = TopicKeeper(client, last, self._clock)
         self._gauge = DepthGauge(
             client,
-            lambda: Reader(config, self._reader_group, self._clock),
+            config,
             namespace=namespace,
             group=KafkaConfig.group(namespace, "workers") if group is None else group,
             clock=self._clock,

@@ -12,17 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __all__
     AdminClient,
     OffsetSpec,
 )
 
+from shifter.adapters.kafka.committed import CommitReader
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.ladder import waiting
 from shifter.adapters.kafka.reader import Partition, Reader, Span, headers
@@ -66,9 +62,9 @@ class DepthGauge:
     """Measures lanes.
 
     Args:
-        client: For offsets.
-        make_reader: Makes the consumer that samples records; called once, when the
-            first sample is needed.
+        client: For offsets of the log.
+        config: For consumers: those that say what groups committed, and one that
+            samples records.
         namespace: Whose delay topics are counted.
         group: The workers' group; a lane's own is ``<group>.<priority>``.
         clock: For the time limits.
@@ -78,7 +74,7 @@ class DepthGauge:
     def __init__(
         self,
         client: AdminClient,
-        make_reader: Callable[[], Reader],
+        config: KafkaConfig,
         *,
         namespace: str,
         group: str,
@@ -86,8 +82,8 @@ class DepthGauge:
         last: LastError,
     ) -> None:
         self._client, self._last, self._clock = client, last, clock
+        self._config, self._commits = config, CommitReader(config, last, clock)
         self._keeper = TopicKeeper(client, last, clock)
-        self._make_reader = make_reader
         self._reader: Reader | None = None
         self._namespace, self._group = namespace, group
 
@@ -131,7 +127,8 @@ class DepthGauge:
         ]
 
     def close(self) -> None:
-        """Free the reader."""
+        """Free the reader and the consumers."""
+        self._commits.close()
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -180,21 +177,13 @@ class DepthGauge:
             of_group.setdefault(group_of(at[0]), []).append(TopicPartition(*at))
 
         def ask() -> dict[Partition, Committed]:
-            # All are asked before the first is awaited: one round trip for all groups.
-            asked = {
-                group: self._client.list_consumer_group_offsets(
-                    [ConsumerGroupTopicPartitions(group, wanted)],
-                    request_timeout=CALL_S,
-                )[group]
-                for group, wanted in of_group.items()
-            }
             return {
                 (at.topic, at.partition): _committed(group, at, kept)
-                for group, future in asked.items()
-                for at in future.result().topic_partitions
+                for group, found in self._commits.ask(of_group).items()
+                for at in found
             }
 
-        return self._patiently(ask, "list_group_offsets")
+        return self._patiently(ask, "committed")
 
     def _appended_ms(self, spans: Mapping[Partition, Span]) -> dict[str, int]:
         """When the oldest record of each topic's spans was appended."""
@@ -233,7 +222,8 @@ class DepthGauge:
         if not any(span.first < span.end for span in spans.values()):
             return ()
         if self._reader is None:
-            self._reader = self._make_reader()
+            group = KafkaConfig.group(self._namespace, "admin")
+            self._reader = Reader(self._config, group, self._clock)
         return self._reader.read(spans)
 
 

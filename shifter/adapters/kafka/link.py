@@ -177,7 +177,8 @@ class Link:
             self._on_retired()
 
     def _poll(self, timeout_s: float) -> None:
-        if self.producer.poll(timeout_s):
+        complaints = self.last.count
+        if self.producer.poll(timeout_s) > self.last.count - complaints:
             self._has_heard = True
 
     def _wake(self) -> None:

@@ -185,9 +185,7 @@ class KafkaLaneLog:
                 if size > self._limit_bytes:
                     detail = f"{size} bytes; at most {self._limit_bytes}"
                     return Refused(Reason.TOO_LARGE, detail)
-            link.produce(
-                topic, record.value, record.key, -1, report, None, 0, headers
-            )
+            link.produce(topic, record.value, record.key, -1, report, None, 0, headers)
         except BufferError:
             return _FULL
         except (KafkaException, TypeError, ValueError) as exc:
