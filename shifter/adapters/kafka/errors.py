@@ -95,19 +95,18 @@ class LastError:
 
     Attributes:
         error: The complaint, if there was one.
-        count: How many there were.
+        is_let_in: Whether the cluster acknowledged a record.
         is_kept_out: Whether the client died before it was let in: nothing was sent.
     """
 
     def __init__(self) -> None:
         self.error: KafkaError | None = None
-        self.count = 0
+        self.is_let_in = False
         self.is_kept_out = False
         self._since_cause = 0
 
     def __call__(self, error: KafkaError) -> None:
         """Remember ``error`` unless it only follows from the one remembered."""
-        self.count += 1
         self._since_cause += 1
         known = self.error is not None and self.error.name() in _CAUSES
         if known and error.name() not in _CAUSES:

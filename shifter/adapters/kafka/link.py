@@ -73,7 +73,6 @@ class Link:
         self._is_closing = False
         self._on_retired: Callable[[], object] | None = None
         self._fault: Exception | None = None
-        self._has_heard = False
         self._senders: set[object] = set()
         self._resume = threading.Event()
         self._thread = threading.Thread(
@@ -122,7 +121,7 @@ class Link:
     def serve(self) -> None:
         """Serve delivery reports on the caller's thread; does not block."""
         try:
-            self._poll(0.0)
+            self.producer.poll(0.0)
         except (KafkaException, SystemError) as exc:
             self._fault = exc
         self._wake()
@@ -164,7 +163,7 @@ class Link:
                 self._resume.wait(_PARKED_S)
             timeout_s = 0.0 if self._senders else _POLL_S
             try:
-                self._poll(timeout_s)
+                self.producer.poll(timeout_s)
             except (KafkaException, SystemError) as exc:
                 # After a fatal error librdkafka raises from poll, or lets a delivery
                 # callback fail with SystemError; either way reports are lost.
@@ -176,11 +175,6 @@ class Link:
         if self._on_retired is not None:
             self._on_retired()
 
-    def _poll(self, timeout_s: float) -> None:
-        complaints = self.last.count
-        if self.producer.poll(timeout_s) > self.last.count - complaints:
-            self._has_heard = True
-
     def _wake(self) -> None:
         for inbox in list(self._inboxes.values()):
             inbox.wake()
@@ -190,11 +184,11 @@ class Link:
         if self._fault is not None:
             error = kafka_error(self._fault)
             detail = str(self._fault) if error is None else describe(error)
-            # Without a word from the cluster before it, this was the first number it
-            # asked for, and no record leaves without one.
+            # Before any record was acknowledged this was the first number it asked
+            # for, and no record leaves without one.
             if error is not None and error.name() == _KEPT_OUT:
                 self.last(error)
-                self.last.is_kept_out = not self._has_heard
+                self.last.is_kept_out = not self.last.is_let_in
         self.epitaph, self.is_dead = detail, True
         self._wake()
         for inbox in list(self._inboxes.values()):

@@ -111,6 +111,8 @@ class One:
 
     def report(self, error: KafkaError | None, _: object) -> None:
         """The delivery report; called on the poll thread."""
+        if error is None:
+            self._last.is_let_in = True
         self._error = error
         self._inbox.done.append(self)
 
@@ -158,7 +160,9 @@ class Batch:
 
     def report(self, index: int, error: KafkaError | None, _: object) -> None:
         """The delivery report of record ``index``; called by who polls."""
-        if error is not None:
+        if error is None:
+            self._last.is_let_in = True
+        else:
             self._errors[index] = error
         self._is_reported[index] = 1
         if next(self._number) == self._sent:
