@@ -34,6 +34,7 @@ def demo(  # noqa: PLR0913  # one parameter an option
 ) -> int:
     """Play a recorded overload against a small backend, and watch it being shifted.
 
+    With --log and --state it plays there, in a namespace of its own whose topics stay.
     Ends with 0 when every accepted job has ended, 3 when some still wait.
 
     Args:

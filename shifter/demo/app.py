@@ -44,7 +44,10 @@ def build(settings: Settings | None = None) -> DemoApp:
     Args:
         settings: Ready settings; by default read as in any program.
     """
-    app = Shifter(NAMESPACE, settings=settings)
+    namespace = os.environ.get("DEMO_NAMESPACE", NAMESPACE)
+    if settings is not None:
+        namespace = settings.namespace
+    app = Shifter(namespace, settings=settings)
 
     @app.job(queue=QUEUE, priority=Priority.HIGH, attempts=3, backoff="200ms")
     async def converse(

@@ -107,7 +107,7 @@ class Scene:
             running=0 if look is None else sum(look.running.values()),
             slots=0 if look is None else look.slots,
             workers=() if self.watcher is None else self.watcher.seen.workers,
-            dead_letters=len(self._tally.dead),
+            dead_letters=sum(self._tally.dead_by(p) for p in Priority),
             events=tuple(self._tally.events[-_LAST_EVENTS:]),
         )
 

@@ -18,6 +18,7 @@ _WIDTH: Final = 960
 _PANEL_WIDTH: Final = 400
 _PANEL_HEIGHT: Final = 96
 _LEFTS: Final = (70, 520)
+_MOST_EVENTS: Final = 30
 _TOP: Final = 84
 _STEP: Final = 136
 _OFFERED: Final = "#9aa5b1"
@@ -67,7 +68,9 @@ class _Panel(NamedTuple):
 def draw(outcome: Outcome) -> str:
     """The picture as the text of an SVG file."""
     seconds = max(1, int(outcome.played_s + outcome.drained_s) + 1)
-    height = _TOP + _STEP * len(Priority) + 16
+    events = [event for event in outcome.tally.events if event[0] > 0][:_MOST_EVENTS]
+    bottom = _TOP + _STEP * len(Priority) + 16
+    height = bottom + 16 * len(events)
     parts = [
         f'<svg xmlns="{_SVG}" viewBox="0 0 {_WIDTH} {height}" {_FONT}>',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
@@ -77,6 +80,8 @@ def draw(outcome: Outcome) -> str:
         top = _TOP + _STEP * number
         parts += _rates(outcome, priority, top, seconds)
         parts += _waiting(outcome, priority, top, seconds)
+    for number, (at_s, event) in enumerate(events):
+        parts.append(_text(_LEFTS[0], bottom + 16 * number, f"{at_s:.1f} s: {event}"))
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -50,6 +51,11 @@ class Servers(NamedTuple):
     log: str | None = None
     state: str | None = None
 
+    def namespace(self) -> str:
+        """One of this run alone where others may have played before."""
+        is_own = self.log is None and self.state is None
+        return NAMESPACE if is_own else f"{NAMESPACE}-{secrets.token_hex(3)}"
+
 
 class Stage:
     """The parts of a run.
@@ -66,7 +72,7 @@ class Stage:
         self._config.write_text(_toml(folder, servers), encoding="utf-8")
         flags = {"config": str(self._config)}
         self.settings: Settings = load_settings(
-            NAMESPACE, flags=flags, environ=_kafka()
+            servers.namespace(), flags=flags, environ=_kafka()
         )
         self._parts: dict[str, asyncio.subprocess.Process] = {}
 
@@ -155,6 +161,7 @@ class Stage:
             "PYTHONPATH": path,
             "SHIFTER_CONFIG": str(self._config),
             "DEMO_BACKEND": self.socket,
+            "DEMO_NAMESPACE": self.settings.namespace,
         }
 
     def _last_words(self, name: str) -> str:

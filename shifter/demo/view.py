@@ -81,14 +81,18 @@ def picture(frame: Frame, *, width: int, ascii_only: bool = False) -> Layout:
         width: Columns; 80 or more show everything.
         ascii_only: Whether block characters cannot be shown.
     """
-    layout = Layout()
-    layout.split_column(
-        Layout(_head(frame, width, ascii_only=ascii_only), size=3),
-        Layout(_priorities(frame, width, ascii_only=ascii_only), size=10),
-        Layout(_parts(frame, ascii_only=ascii_only), size=4),
-        Layout(_events(frame), ratio=1, minimum_size=1),
-        Layout(_help(), size=1),
+    # What does not fit is cut off at the bottom of the body, never the keys.
+    body = Group(
+        _head(frame, width, ascii_only=ascii_only),
+        Text(),
+        _priorities(frame, width, ascii_only=ascii_only),
+        Text(),
+        _parts(frame, ascii_only=ascii_only),
+        Text(),
+        _events(frame),
     )
+    layout = Layout()
+    layout.split_column(Layout(body, ratio=1), Layout(_help(), size=1))
     return layout
 
 

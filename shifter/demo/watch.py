@@ -16,7 +16,7 @@ import msgspec
 
 from shifter import wiring
 from shifter.config import Settings
-from shifter.demo.app import NAMESPACE, QUEUE
+from shifter.demo.app import QUEUE
 from shifter.demo.tally import Tally
 from shifter.demo.wire import Look, Told, ask
 from shifter.errors import StoreError
@@ -26,11 +26,6 @@ from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore
 from shifter.wire.dead_letter import read_dead_letter
 
 EVERY_S: Final = 0.25
-
-_LANES: Final = {
-    priority: Lane(NAMESPACE, QUEUE, priority).name for priority in Priority
-}
-_DEAD_LETTERS: Final = dead_letter_topic(NAMESPACE, QUEUE)
 
 
 class Seen(NamedTuple):
@@ -55,6 +50,7 @@ class Watcher:
     Args:
         admin: Of the log.
         presence: Where workers report.
+        namespace: Of the run.
         socket: The backend's.
         tally: Where what was carried out goes, and what waits.
         clock: Paces the looking.
@@ -67,12 +63,15 @@ class Watcher:
         self,
         admin: LogAdmin,
         presence: PresenceStore,
+        namespace: str,
         socket: str,
         tally: Tally,
         clock: Clock,
     ) -> None:
         self._admin, self._presence, self._socket = admin, presence, socket
         self.tally, self._clock = tally, clock
+        self._lanes = [Lane(namespace, QUEUE, p).name for p in Priority]
+        self._dead_letters = dead_letter_topic(namespace, QUEUE)
         self._known = 0
         self._letters = 0
         self.seen = Seen(None, {}, {}, ())
@@ -87,8 +86,9 @@ class Watcher:
         """Look once."""
         backend = await self._ask_backend()
         with contextlib.suppress(StoreError):
-            depths = await self._admin.depths(list(_LANES.values()))
+            depths = await self._admin.depths(self._lanes)
             workers = await self._workers()
+            self._note_new(workers)
             await self._read_letters()
             now_ms = self._clock.epoch_ms()
             running = {} if backend is None else backend.running
@@ -105,10 +105,10 @@ class Watcher:
         Raises:
             StoreError: The log does not answer.
         """
-        depths = await self._admin.depths(list(_LANES.values()))
+        depths = await self._admin.depths(self._lanes)
         return {
             priority: depth.waiting + (depth.delayed or 0)
-            for priority, depth in zip(_LANES, depths, strict=True)
+            for priority, depth in zip(Priority, depths, strict=True)
         }
 
     async def _ask_backend(self) -> Look | None:
@@ -127,11 +127,16 @@ class Watcher:
         # A killed one is reported until its word fades; its process is gone at once.
         return tuple(sorted(r.pid for r in reports if _lives(r.pid)))
 
+    def _note_new(self, workers: tuple[int, ...]) -> None:
+        for pid in set(workers) - set(self.seen.workers):
+            if self.tally.began_at:
+                self.tally.note(f"worker {pid} started", self._clock.monotonic())
+
     async def _read_letters(self) -> None:
-        if await self._admin.count(_DEAD_LETTERS) == self._letters:
+        if await self._admin.count(self._dead_letters) == self._letters:
             return
         count = 0
-        async for batch in self._admin.scan(_DEAD_LETTERS):
+        async for batch in self._admin.scan(self._dead_letters):
             for delivery in batch:
                 count += 1
                 letter = read_dead_letter(delivery.headers)
@@ -147,7 +152,7 @@ async def open_watcher(
     """A watcher with its own connections."""
     admin, presence = wiring.open_admin(settings), wiring.open_presence(settings)
     try:
-        yield Watcher(admin, presence, socket, tally, clock)
+        yield Watcher(admin, presence, settings.namespace, socket, tally, clock)
     finally:
         await presence.close()
         await admin.close()
@@ -161,14 +166,14 @@ def _waiting(
         priority: max(
             0, depth.waiting + (depth.delayed or 0) - running.get(priority.value, 0)
         )
-        for priority, depth in zip(_LANES, depths, strict=True)
+        for priority, depth in zip(Priority, depths, strict=True)
     }
 
 
 def _ages(depths: Sequence[LaneDepth], now_ms: int) -> dict[Priority, float]:
     return {
         priority: max(0.0, (now_ms - depth.oldest_ms) / 1_000)
-        for priority, depth in zip(_LANES, depths, strict=True)
+        for priority, depth in zip(Priority, depths, strict=True)
         if depth.oldest_ms is not None
     }
 
