@@ -78,7 +78,7 @@ stack-down: .venv ## stop them
 	@$(BIN)/python -m stack down
 
 compose-test: .venv ## bring docker-compose.yml up, run a job through it, take it down
-	$(BIN)/pytest -m compose $(ARGS)
+	$(BIN)/pytest -m compose tests/compose $(ARGS)
 
 lock: .venv ## pin the versions anew
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra fast --extra http --extra examples --group dev pyproject.toml -o requirements/dev.txt
