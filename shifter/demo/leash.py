@@ -28,8 +28,10 @@ def main(folder: str, command: list[str]) -> None:
     # Only now: what is ignored stays ignored in a child.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(child,), daemon=True).start()
+    let_go = threading.Event()
+    threading.Thread(target=_follow, args=(child, let_go), daemon=True).start()
     asked = sys.stdin.buffer.readline()
+    let_go.set()
     child.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(GRACE_S)
@@ -39,12 +41,11 @@ def main(folder: str, command: list[str]) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _follow(child: subprocess.Popen[bytes]) -> None:
+def _follow(child: subprocess.Popen[bytes], let_go: threading.Event) -> None:
     """End with the command, when it ends by itself."""
     code = child.wait()
-    if code >= 0:
-        os._exit(code)
-    os._exit(128 - code)
+    if not let_go.is_set():
+        os._exit(code if code >= 0 else 128 - code)
 
 
 if __name__ == "__main__":
