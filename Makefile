@@ -25,7 +25,7 @@ help: ## list the commands
 
 # only what a run needs; the package is found by PYTHONPATH, so nothing is built
 .venv/.run: requirements/run.txt
-	@test -e .venv/.made || { $(PYTHON) -m venv .venv && \
+	@test -e .venv/.made || { echo "making .venv, once" >&2; $(PYTHON) -m venv .venv && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; }
 	@touch $@
 
