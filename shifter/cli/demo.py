@@ -69,7 +69,7 @@ def _play(plan: Plan, show: Show) -> Outcome:
     try:
         return asyncio.run(play(plan, show))
     except* StageError as group:
-        raise _not_started(group.exceptions[0]) from None
+        raise _cannot_go_on(_innermost(group)) from None
     except* asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
@@ -112,8 +112,14 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def _not_started(error: BaseException) -> ProblemError:
-    fix = "run shifter doctor; SHIFTER_TRACEBACK=1 shows more"
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _cannot_go_on(error: BaseException) -> ProblemError:
+    fix = "try again; if it comes back, look with: shifter doctor"
     return ProblemError(
         Problem("demo", "the demo cannot go on", str(error), fix, Exit.UNAVAILABLE)
     )

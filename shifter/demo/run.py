@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -17,6 +18,7 @@ from shifter.demo.stage import PROCESSES, Servers, Stage, StageError, open_stage
 from shifter.demo.tally import Tally
 from shifter.demo.trace import LENGTH_S, read_trace
 from shifter.demo.watch import Watcher, open_watcher
+from shifter.errors import StoreError
 from shifter.ports import Clock
 
 _TURN_S: Final = 0.05
@@ -165,9 +167,14 @@ class _Run:
             await self._turn()
         # Carried out is not yet settled: the log learns of it a moment later.
         until = min(until, self._clock.monotonic() + _SETTLE_S)
-        while any((await self._watcher.left()).values()) and not self._is_over(until):
+        while not (await self._is_settled() or self._is_over(until)):
             await self._turn()
         return self._clock.monotonic() - began_at
+
+    async def _is_settled(self) -> bool:
+        with contextlib.suppress(StoreError):
+            return not any((await self._watcher.left()).values())
+        return False
 
     def _is_over(self, until: float) -> bool:
         return self._ending.leaving.is_set() or self._clock.monotonic() > until

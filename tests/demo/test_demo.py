@@ -235,6 +235,24 @@ def test_nothing_outlives_a_demo_that_is_killed(home):
         assert home.is_quiet(within_s=20)
 
 
+def test_workers_that_end_by_themselves_are_an_error_in_three_lines(home):
+    with home.start(
+        "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        line_with(process.stderr, "playing")
+        for pid in home.processes():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"shifter.cli\0work" in command and b"leash" not in command:
+                os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 69
+    assert json.loads(out)["error"]["kind"] == "demo"
+    assert "error: the demo cannot go on" in err
+    assert "Traceback" not in err
+    assert home.is_quiet()
+
+
 def on_a_terminal(home, keys, *arguments):
     """Run it on a terminal of 80 by 24; press each key after its text was seen."""
     pid, terminal = pty.fork()
