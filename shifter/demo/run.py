@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from shifter.adapters.system import SystemClock
+from shifter.app import Shifter
 from shifter.demo.app import DemoApp, build
 from shifter.demo.controls import Controls, Cue, Ending
 from shifter.demo.frame import Frame, Phase, Scene
@@ -19,6 +21,7 @@ from shifter.demo.tally import Tally
 from shifter.demo.trace import LENGTH_S, read_trace
 from shifter.demo.watch import Watcher, open_watcher
 from shifter.errors import StoreError
+from shifter.model.priority import Priority
 from shifter.ports import Clock
 
 _TURN_S: Final = 0.05
@@ -133,7 +136,7 @@ class _Run:
             await self._stage.stop_workers()
             obeying.cancel()
             looking.cancel()
-        return await self._account(played_s, drained_s)
+        return await self._account(jobs.app, played_s, drained_s)
 
     async def _until_ready(self) -> None:
         """Both workers said that they live, or somebody does not want to wait."""
@@ -183,18 +186,39 @@ class _Run:
         self._stage.check()
         await self._clock.sleep(_TURN_S)
 
-    async def _account(self, played_s: float, drained_s: float) -> Outcome:
+    async def _account(
+        self, app: Shifter, played_s: float, drained_s: float
+    ) -> Outcome:
         await self._watcher.look()
         look = self._watcher.seen.backend
         if look is None:
             raise StageError("the backend does not answer any more")
+        left = await self._watcher.left()
+        if len(self._tally.unfinished()) > sum(left.values()):
+            await _ask_states(app, self._tally, left)
         return settle(
             self._tally,
             look,
-            await self._watcher.left(),
+            left,
             Cut(played_s, drained_s, self._ending.is_interrupted),
             speed=self._plan.speed,
         )
+
+
+async def _ask_states(app: Shifter, tally: Tally, left: dict[Priority, int]) -> None:
+    """What the state store knows of jobs that neither log nor backend accounts for.
+
+    They may have expired, or wait where the log cannot count them.
+    """
+    waiting: Counter[Priority] = Counter()
+    for job_id in tally.unfinished():
+        status = await app.status(job_id)
+        if status is not None and status.state.is_terminal:
+            tally.ended_otherwise.add(job_id)
+        elif status is not None:
+            waiting[tally.accepted[job_id]] += 1
+    for priority, count in waiting.items():
+        left[priority] = max(left.get(priority, 0), count)
 
 
 async def _obey(controls: Controls, asked: asyncio.Queue[str]) -> None:
