@@ -10,7 +10,9 @@ class Reason(StrEnum):
 
     # answers of defer
     ACCEPTED = "accepted"
+    SPOOLED = "spooled"
     QUEUE_FULL = "queue_full"
+    SPOOL_FULL = "spool_full"
     TOO_LARGE = "too_large"
     EXPIRED = "expired"
     REFUSED_BY_LOG = "refused_by_log"

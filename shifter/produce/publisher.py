@@ -17,12 +17,20 @@ from uuid_utils import uuid7
 from shifter.errors import OutcomeUnknownError
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.reason import Reason
-from shifter.ports import AppendAnswer, Appended, Clock, LaneLog, Record, Refused
+from shifter.ports import (
+    AppendAnswer,
+    Appended,
+    Clock,
+    LaneLog,
+    Record,
+    Refused,
+)
 from shifter.produce.options import CallPlan
 from shifter.produce.trace import current_traceparent
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers, headers_by_id
 
+_APPENDED = Appended()
 _RETRY_AFTER_S = 1.0
 _BULK_JOBS = 2_000
 
@@ -104,7 +112,7 @@ class Publisher:
             return [_expired(job_id) for job_id in bulk.ids]
         return [
             Deferred(job_id, lane)
-            if type(answer) is Appended
+            if answer == _APPENDED
             else self._answer(plan, job_id, answer)
             for job_id, answer in zip(bulk.ids, answers, strict=True)
         ]
@@ -166,7 +174,8 @@ class Publisher:
         self, plan: CallPlan, job_id: str, answer: AppendAnswer
     ) -> Answer | OutcomeUnknownError:
         if isinstance(answer, Appended):
-            return Deferred(job_id, plan.lane)
+            reason = Reason.SPOOLED if answer.is_spooled else Reason.ACCEPTED
+            return Deferred(job_id, plan.lane, reason=reason)
         if isinstance(answer, Refused):
             vain = answer.reason != Reason.QUEUE_FULL
             return Shed(

@@ -1,0 +1,61 @@
+"""What the product needs from the outside world, as protocols.
+
+Each port has an in-memory twin in `shifter.adapters.memory` and, where users may write
+an adapter, a public conformance suite in `shifter.testing.conformance`.
+"""
+
+from __future__ import annotations
+
+from shifter.ports.clock import (
+    Clock,
+)
+from shifter.ports.log import (
+    AppendAnswer,
+    Appended,
+    DelayMover,
+    Delivery,
+    LaneDepth,
+    LaneFeed,
+    LaneLog,
+    LogAdmin,
+    LostRange,
+    Record,
+    Refused,
+    TopicChange,
+    TopicSpec,
+    Unknown,
+)
+from shifter.ports.spool import (
+    Spool,
+    SpoolDepth,
+    SpoolEntry,
+)
+from shifter.ports.state import (
+    ClaimStore,
+    PresenceStore,
+    WorkerReport,
+)
+
+__all__ = [
+    "AppendAnswer",
+    "Appended",
+    "ClaimStore",
+    "Clock",
+    "DelayMover",
+    "Delivery",
+    "LaneDepth",
+    "LaneFeed",
+    "LaneLog",
+    "LogAdmin",
+    "LostRange",
+    "PresenceStore",
+    "Record",
+    "Refused",
+    "Spool",
+    "SpoolDepth",
+    "SpoolEntry",
+    "TopicChange",
+    "TopicSpec",
+    "Unknown",
+    "WorkerReport",
+]

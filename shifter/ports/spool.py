@@ -1,0 +1,70 @@
+"""Records kept on this machine while the log is away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from shifter.ports.log import Record
+
+
+class SpoolEntry(NamedTuple):
+    """A record in a spool.
+
+    Attributes:
+        number: Ascending in the order of spooling; never given twice.
+        record: As it goes to the log.
+    """
+
+    number: int
+    record: Record
+
+
+class SpoolDepth(NamedTuple):
+    """What is in a spool.
+
+    Attributes:
+        waiting: Records to be forwarded.
+        refused: Records that the log will never take; kept for a person.
+        oldest_ms: When the oldest waiting one was spooled; ``None`` if none.
+        first: Its number; ``None`` if none.
+        used: Part of the allowed size that is used, from 0.0.
+    """
+
+    waiting: int
+    refused: int
+    oldest_ms: int | None
+    first: int | None
+    used: float
+
+
+class Spool(Protocol):
+    """Records kept on this machine while the log is away. Everything here blocks.
+
+    Safe to share between threads; several processes may share one place.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: From any method.
+    """
+
+    def put(self, records: Sequence[Record], *, timeout_s: float) -> list[int]:
+        """Make records durable, all or none; returns their numbers."""
+
+    def take(self, most: int) -> list[SpoolEntry]:
+        """The oldest records that wait, in order; they stay."""
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forget records that are in the log."""
+
+    def set_aside(self, number: int, detail: str) -> None:
+        """Keep a record that the log refuses apart from those that wait."""
+
+    def depth(self) -> SpoolDepth:
+        """What is there now; cheap."""
+
+    def forwarding(self) -> AbstractContextManager[bool]:
+        """Be the one who forwards; yields ``False`` while somebody else does."""
+
+    def close(self) -> None:
+        """Free everything; what was put stays."""

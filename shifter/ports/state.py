@@ -1,0 +1,84 @@
+"""What the processes of a fleet share: claims, and who is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
+from shifter.model.state import JobStatus
+
+
+class ClaimStore(Protocol):
+    """Where "once" is decided. Every call is one round trip, or fails as a whole.
+
+    Raises:
+        StoreUnavailableError: From any method; the outcome is then unknown.
+    """
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
+    ) -> list[ClaimAnswer]:
+        """Ask to run; answers in order. No identity may be asked for twice at once."""
+
+    async def renew(
+        self, held: Sequence[tuple[str, int]], *, lease_ms: int
+    ) -> list[Renewal]:
+        """Extend leases, given as (identity, fence), from the store's now."""
+
+    async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
+        """Write ends of turns; ``False`` where the fence was no longer the newest."""
+
+    async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
+        """Ask that a job not run (again); returns its state after the call."""
+
+    async def status(self, job_id: str) -> JobStatus | None:
+        """What is known of a job; ``None`` when it has not started, or is forgotten."""
+
+    async def ping(self) -> str:
+        """One line that describes the store."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+class WorkerReport(msgspec.Struct, frozen=True, gc=False):
+    """What a worker process says of itself, about once a second.
+
+    Attributes:
+        worker_id: Unique per process and start.
+        host: Host name.
+        pid: Process id.
+        started_ms: Epoch milliseconds.
+        reported_ms: When this was said.
+        concurrency: Slots.
+        running: Attempts running now, per lane name.
+        rate_per_s: Jobs ended a second, per lane name, over the last seconds.
+    """
+
+    worker_id: str
+    host: str
+    pid: int
+    started_ms: int
+    reported_ms: int
+    concurrency: int
+    running: dict[str, int]
+    rate_per_s: dict[str, float]
+
+
+class PresenceStore(Protocol):
+    """Which worker processes are alive. A report fades when it is not renewed."""
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Say that a worker lives."""
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Say that a worker left."""
+
+    async def workers(self) -> list[WorkerReport]:
+        """All that live, by worker id."""
+
+    async def close(self) -> None:
+        """Free everything; what was reported fades by itself."""

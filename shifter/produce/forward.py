@@ -1,0 +1,125 @@
+"""Brings spooled records to the log, in order, once it answers again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from shifter.errors import StoreError
+from shifter.model.reason import Reason
+from shifter.ports import Appended, LaneLog, Refused, Spool, SpoolEntry
+
+_BATCH: Final = 1_000
+_PATIENCE_S: Final = 10.0
+_PAUSE_S: Final = 1.0
+_IDLE_S: Final = 5.0
+_RETRIED: Final = frozenset({Reason.QUEUE_FULL, Reason.CLOSED})
+
+
+class Forwarder:
+    """Forwards a spool; one process at a time does, the others watch.
+
+    A record leaves the spool when the log has acknowledged it. One that the log will
+    never take (too large, a topic that may not be written) is set aside: it must not
+    hold up the others. Of one key, a record is sent after the one before it arrived.
+
+    Args:
+        spool: Where records wait.
+        log: Where they go.
+        is_up: Whether the log answers; blocks for a second or two.
+        on_moved: Told the number of the oldest that waits, ``None`` if none.
+        on_up: Told that the log answers again.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        log: LaneLog,
+        *,
+        is_up: Callable[[], bool],
+        on_moved: Callable[[int | None], object],
+        on_up: Callable[[], object],
+    ) -> None:
+        self._spool, self._log, self._is_up = spool, log, is_up
+        self._on_moved, self._on_up = on_moved, on_up
+        self._news, self._is_stopping = threading.Event(), False
+        self._thread = threading.Thread(
+            target=self._run, name="shifter-spool", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin, on a thread of its own."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now: something was spooled."""
+        self._news.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """End; what waits, waits for the next process. Blocks up to the timeout."""
+        self._is_stopping = True
+        self._news.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._news.clear()
+            try:
+                pause_s = self._turn()
+            except StoreError:
+                # The next `put` of a caller says what is wrong, where it is heard.
+                pause_s = _IDLE_S
+            self._news.wait(pause_s)
+
+    def _turn(self) -> float:
+        """Forward what can be; returns how long to rest."""
+        first = self._spool.depth().first
+        self._on_moved(first)
+        if first is None:
+            return _IDLE_S
+        with self._spool.forwarding() as is_ours:
+            if is_ours and self._is_up():
+                self._on_up()
+                while not self._is_stopping and forward(self._spool, self._log):
+                    self._on_moved(self._spool.depth().first)
+        self._on_moved(self._spool.depth().first)
+        return _PAUSE_S
+
+
+def forward(spool: Spool, log: LaneLog) -> int:
+    """Forward one batch; returns how many records left the waiting line.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: The spool fails; nothing is lost.
+    """
+    batch = _first_of_each_key(spool.take(_BATCH))
+    if not batch:
+        return 0
+    answers = log.append_sync([entry.record for entry in batch], timeout_s=_PATIENCE_S)
+    arrived = [
+        entry.number
+        for entry, answer in zip(batch, answers, strict=True)
+        if isinstance(answer, Appended)
+    ]
+    spool.drop(arrived)
+    moved = len(arrived)
+    for entry, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, Refused) and answer.reason not in _RETRIED:
+            spool.set_aside(entry.number, f"{answer.reason}: {answer.detail}")
+            moved += 1
+    return moved
+
+
+def _first_of_each_key(entries: Sequence[SpoolEntry]) -> list[SpoolEntry]:
+    seen: set[tuple[str, bytes]] = set()
+    batch = []
+    for entry in entries:
+        if entry.record.key is not None:
+            mark = (entry.record.topic, entry.record.key)
+            if mark in seen:
+                continue
+            seen.add(mark)
+        batch.append(entry)
+    return batch

@@ -1,0 +1,262 @@
+"""A log that keeps accepting while the log behind it is away.
+
+What the log does not answer in time goes to the spool under the same job id: it may be
+in the log already, and the claim store makes the two one effect. While the log is known
+to be away records go to the spool at once, without waiting for it; records of a key
+stay behind those of their key that wait there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from shifter.errors import StoreError, StoreUnavailableError
+from shifter.model.lane import parse_lane
+from shifter.model.priority import Priority
+from shifter.model.reason import Reason
+from shifter.policy.spool import may_spool
+from shifter.ports import (
+    AppendAnswer,
+    Appended,
+    LaneLog,
+    Record,
+    Refused,
+    Spool,
+    Unknown,
+)
+from shifter.produce.forward import Forwarder
+from shifter.produce.key_gate import KeyGate
+
+_APPENDED: Final = Appended()
+_SPOOLED: Final = Appended(is_spooled=True)
+# Of the caller's patience this much is kept for writing to the spool.
+_RESERVE: Final = 0.2
+_RESERVE_S: Final = 1.0
+
+
+class SpoolingLog:
+    """`shifter.ports.LaneLog` before another one. Safe to share between threads.
+
+    Args:
+        log: The log that is meant.
+        spool: Where records wait while it is away.
+        is_up: Whether the log answers again; blocks for a second or two.
+    """
+
+    def __init__(
+        self, log: LaneLog, spool: Spool, *, is_up: Callable[[], bool]
+    ) -> None:
+        self._log, self._spool, self._is_up = log, spool, is_up
+        self._gate, self._is_away = KeyGate(), False
+        self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._lock = threading.Lock()
+        self._forwarder: Forwarder | None = None
+        me = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: _call(me()))
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Write records to the log, or to the spool where it does not answer."""
+        patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
+        behind = self._behind(records)
+        answers: list[AppendAnswer | None] = [None] * len(records)
+        if len(behind) < len(records):
+            ahead = _without(records, behind)
+            told = await self._log.append(ahead, timeout_s=patience_s)
+            if not behind and all(answer == _APPENDED for answer in told):
+                return told
+            behind = self._merge(answers, told, behind)
+        if behind:
+            desk = self._desk()
+            kept = await desk.put([records[index] for index in behind], timeout_s)
+            _fill(answers, behind, kept)
+        return [answer for answer in answers if answer is not None]
+
+    def append_sync(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """The same for callers without an event loop; blocks up to the timeout."""
+        patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
+        behind = self._behind(records)
+        answers: list[AppendAnswer | None] = [None] * len(records)
+        if len(behind) < len(records):
+            ahead = _without(records, behind)
+            told = self._log.append_sync(ahead, timeout_s=patience_s)
+            behind = self._merge(answers, told, behind)
+        if behind:
+            kept = self._keep([records[index] for index in behind], timeout_s)
+            _fill(answers, behind, kept)
+        return [answer for answer in answers if answer is not None]
+
+    def warm_up(self) -> None:
+        """Connect, and forward what an earlier process left behind."""
+        self._log.warm_up()
+        try:
+            first = self._spool.depth().first
+        except StoreError:
+            return  # said by the first record that needs it
+        if first is not None:
+            # Their keys are not known: all keys wait until they are through.
+            self._gate.move(first, floor=_EVERYTHING)
+        self._forwarding()
+
+    def close(self, *, timeout_s: float) -> int:
+        """Stop; what is spooled stays there. Returns what the log never answered."""
+        with self._lock:
+            forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            forwarder.stop(timeout_s)
+        unanswered = self._log.close(timeout_s=timeout_s)
+        self._spool.close()
+        return unanswered
+
+    def _behind(self, records: Sequence[Record]) -> list[int]:
+        """Which records go to the spool without being tried."""
+        if self._is_away:
+            return list(range(len(records)))
+        if self._gate.is_open:
+            return []
+        return [i for i, record in enumerate(records) if self._gate.holds(record)]
+
+    def _merge(
+        self,
+        answers: list[AppendAnswer | None],
+        told: Sequence[AppendAnswer],
+        behind: Sequence[int],
+    ) -> list[int]:
+        """Enter the log's answers; returns all that go to the spool now."""
+        waiting, tried = set(behind), iter(told)
+        for index in range(len(answers)):
+            if index in waiting:
+                continue
+            answers[index] = answer = next(tried)
+            if _is_away(answer):
+                self._is_away = True
+                waiting.add(index)
+        return sorted(waiting)
+
+    def _keep(self, records: Sequence[Record], timeout_s: float) -> list[AppendAnswer]:
+        """Spool records; an answer for each. Blocks."""
+        try:
+            used = self._spool.depth().used
+            kept = [record for record in records if may_spool(_priority(record), used)]
+            numbers = self._spool.put(kept, timeout_s=timeout_s) if kept else []
+        except StoreUnavailableError as error:
+            return [Unknown(str(error))] * len(records)
+        except StoreError as error:
+            return [Refused(Reason.SPOOL_FULL, str(error))] * len(records)
+        self._gate.hold(zip(kept, numbers, strict=True))
+        self._forwarding().wake()
+        full = Refused(Reason.SPOOL_FULL, f"the spool is {used:.0%} full")
+        return [
+            _SPOOLED if may_spool(_priority(record), used) else full
+            for record in records
+        ]
+
+    def _forwarding(self) -> Forwarder:
+        with self._lock:
+            if self._forwarder is None:
+                self._forwarder = Forwarder(
+                    self._spool,
+                    self._log,
+                    is_up=self._is_up,
+                    on_moved=self._gate.move,
+                    on_up=self._came_back,
+                )
+                self._forwarder.start()
+            return self._forwarder
+
+    def _came_back(self) -> None:
+        self._is_away = False
+
+    def _desk(self) -> _Desk:
+        loop = asyncio.get_running_loop()
+        desk = self._desks.get(loop)
+        if desk is None:
+            desk = self._desks.setdefault(loop, _Desk(self._keep))
+        return desk
+
+    def _after_fork(self) -> None:
+        # The thread and whoever held the locks stayed with the parent.
+        self._lock, self._forwarder = threading.Lock(), None
+        self._gate = KeyGate()
+        self._gate.move(1, floor=_EVERYTHING)
+
+
+_EVERYTHING: Final = 1 << 62
+
+
+class _Desk:
+    """Collects what one event loop spools meanwhile: one transaction for all of it."""
+
+    def __init__(
+        self, keep: Callable[[Sequence[Record], float], list[AppendAnswer]]
+    ) -> None:
+        self._keep = keep
+        self._line: list[tuple[list[Record], asyncio.Future[list[AppendAnswer]]]] = []
+        self._clerk: asyncio.Task[None] | None = None
+
+    async def put(self, records: list[Record], timeout_s: float) -> list[AppendAnswer]:
+        """Spool records with those of others."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[AppendAnswer]] = loop.create_future()
+        self._line.append((records, future))
+        if self._clerk is None or self._clerk.done():
+            self._clerk = loop.create_task(self._serve(timeout_s))
+        return await future
+
+    async def _serve(self, timeout_s: float) -> None:
+        while self._line:
+            line, self._line = self._line, []
+            records = [record for part, _ in line for record in part]
+            answers = iter(await asyncio.to_thread(self._keep, records, timeout_s))
+            for part, future in line:
+                mine = [next(answers) for _ in part]
+                if not future.done():
+                    future.set_result(mine)
+
+
+def _is_away(answer: AppendAnswer) -> bool:
+    if isinstance(answer, Refused):
+        return answer.reason == Reason.QUEUE_FULL
+    return isinstance(answer, Unknown)
+
+
+def _priority(record: Record) -> Priority:
+    lane = parse_lane(record.topic)
+    return Priority.NORMAL if lane is None else lane.priority
+
+
+def _without(records: Sequence[Record], behind: Sequence[int]) -> Sequence[Record]:
+    if not behind:
+        return records
+    skipped = set(behind)
+    return [record for i, record in enumerate(records) if i not in skipped]
+
+
+def _fill(
+    answers: list[AppendAnswer | None],
+    indices: Sequence[int],
+    kept: Sequence[AppendAnswer],
+) -> None:
+    for index, answer in zip(indices, kept, strict=True):
+        before = answers[index]
+        # Not spooled does not make an unknown outcome a refusal.
+        answers[index] = (
+            before
+            if isinstance(before, Unknown) and isinstance(answer, Refused)
+            else answer
+        )
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()
