@@ -29,13 +29,13 @@ class SqliteClaimStore:
     """`shifter.ports.ClaimStore` in a file. Owned by one event loop.
 
     Args:
-        database: Of this process; `close` closes it, for all that share it.
+        database: This store's share of it; `close` gives that back.
         namespace: The fleet's; others may share the file.
         clock: Of this machine.
     """
 
     def __init__(self, database: Transactions, namespace: str, clock: Clock) -> None:
-        self._database = database
+        self._database, self._is_closed = database, False
         self._table = ClaimTable(namespace, clock)
         self._name, self._calls = secrets.token_hex(4), 0
         self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
@@ -99,8 +99,10 @@ class SqliteClaimStore:
         return await self._database.read(_describe)
 
     async def close(self) -> None:
-        """Close the database, for every store that shares it."""
-        await self._database.close()
+        """Leave the database; it goes on for the others that share it."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._database.close()
 
 
 def _status(job_id: str, claim: Claim) -> JobStatus:

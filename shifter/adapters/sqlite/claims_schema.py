@@ -47,7 +47,7 @@ def bounded(text: str) -> str:
     >>> bounded("0192f3c4-aaaa-7000-8000-000000000000")
     '0192f3c4-aaaa-7000-8000-000000000000'
     >>> bounded("#1")[:9]
-    '#a0bd94d9'
+    '#0b0fa0b2'
     """
     if (
         len(text) <= _MAX_NAME

@@ -24,7 +24,12 @@ _SWEPT_PER_REPORT: Final = 5_000
 
 
 class SqlitePresenceStore:
-    """`shifter.ports.PresenceStore` in a file; shares its database with other stores.
+    """`shifter.ports.PresenceStore` in a file.
+
+    Args:
+        database: This store's share of it; `close` gives that back.
+        namespace: The fleet's; others may share the file.
+        clock: Of this machine.
 
     Attributes:
         unreadable: Reports found that were too large or no reports.
@@ -32,6 +37,7 @@ class SqlitePresenceStore:
 
     def __init__(self, database: Transactions, namespace: str, clock: Clock) -> None:
         self._database, self._clock = database, clock
+        self._is_closed = False
         self._prefix = key_prefix(namespace)
         self._sweep = ClaimSweep()
         self._encoder = msgspec.json.Encoder()
@@ -69,8 +75,10 @@ class SqlitePresenceStore:
         return sorted(reports, key=lambda report: report.worker_id)
 
     async def close(self) -> None:
-        """Close the database, for every store that shares it."""
-        await self._database.close()
+        """Leave the database; it goes on for the others that share it."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._database.close()
 
     def _live(self, connection: sqlite3.Connection) -> list[bytes]:
         first, end = self._prefix, self._prefix[:-1] + b"\1"

@@ -26,4 +26,4 @@ class Transactions(Protocol):
         """Run ``fn`` on what is committed."""
 
     async def close(self) -> None:
-        """Free everything; again is harmless."""
+        """Give this share back; call it once. The last one frees everything."""
