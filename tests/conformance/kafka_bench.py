@@ -65,6 +65,9 @@ class KafkaBench:
     max_record_bytes = MAX_RECORD_BYTES
     early_ms = 1_000
     has_delay = True
+    keeps_settled = True
+    is_transactional = False
+    rebalances = True
 
     def __init__(self, cluster):
         self.clock, self._cluster = SystemClock(), cluster

@@ -8,6 +8,7 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.sqlite.claims import SqliteClaimStore
+from shifter.adapters.sqlite.database import Database
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.claims import (
     CancelConformance,
@@ -15,7 +16,6 @@ from shifter.testing.conformance.claims import (
     KeyedClaimConformance,
 )
 from tests.conformance.redis_time import age_claims, forget
-from tests.conformance.sqlite_file import PlainFile
 
 
 class MemoryBench:
@@ -68,18 +68,16 @@ class RedisBench:
 
 
 class SqliteBench:
-    """Claims in a file, on a clock that moves by hand; a connection for each worker."""
+    """Claims in a file, on a clock that moves by hand."""
 
     def __init__(self, path):
-        self._clock, self._path = FakeClock(), path
-        self._file = PlainFile(path)
-        self._file.create()
-        self._opened = [self._file]
+        self._clock, self._database = FakeClock(), Database(path)
+        self._stores = []
 
     def open(self):
-        file = PlainFile(self._path)
-        self._opened.append(file)
-        return SqliteClaimStore(file, "shop", self._clock)
+        store = SqliteClaimStore(self._database.share(), "shop", self._clock)
+        self._stores.append(store)
+        return store
 
     async def advance(self, ms):
         self._clock.advance(ms / 1_000)
@@ -88,11 +86,11 @@ class SqliteBench:
         self._clock.shift_wall(-ms)
 
     async def forget(self):
-        await self._file.write(lambda c: c.execute("DELETE FROM claim"))
+        await self._database.write(lambda c: c.execute("DELETE FROM claim"))
 
     async def close(self):
-        for file in self._opened:
-            await file.close()
+        for part in (*self._stores, self._database):
+            await part.close()
 
 
 @pytest.fixture

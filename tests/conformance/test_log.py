@@ -14,7 +14,12 @@ from shifter.adapters.memory.log import (
     MemoryLog,
     MemoryLogAdmin,
 )
+from shifter.adapters.sqlite.admin import SqliteLogAdmin
+from shifter.adapters.sqlite.database import Database
+from shifter.adapters.sqlite.feed import SqliteLaneFeed
+from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.system import SystemClock
+from shifter.ports import TopicSpec
 from shifter.testing.conformance.log import (
     LaneFeedConformance,
     LaneLogConformance,
@@ -30,6 +35,9 @@ class MemoryBench:
     max_record_bytes = 1_000_000
     early_ms = 0
     has_delay = True
+    keeps_settled = True
+    is_transactional = False
+    rebalances = True
 
     def __init__(self):
         self.clock = SystemClock()
@@ -49,6 +57,47 @@ class MemoryBench:
 
     def admin(self):
         return MemoryLogAdmin(self._log)
+
+
+class SqliteBench:
+    """A file, and one process that has it open."""
+
+    max_record_bytes = 1_000_000
+    early_ms = 0
+    has_delay = True
+    keeps_settled = False
+    is_transactional = True
+    rebalances = False
+
+    def __init__(self, path):
+        self.clock, self._path = SystemClock(), path
+        self._serial, self._feeds, self._admins = itertools.count(), [], []
+        self._log = self.log(fresh=True)
+
+    async def lane(self, *, partitions=1):
+        name = f"shop.q{next(self._serial)}.low"
+        await self.admin().apply([TopicSpec(name, partitions, 1, 1_000_000)])
+        return name
+
+    def log(self, *, fresh=False):
+        if not fresh:
+            return self._log
+        return SqliteLaneLog(Database(self._path), self.clock, makes_topics=False)
+
+    def feed(self, *topics):
+        self._feeds.append(SqliteLaneFeed(self._log, topics, self.clock))
+        return self._feeds[-1]
+
+    def admin(self):
+        self._admins.append(SqliteLogAdmin(self._log.database.share()))
+        return self._admins[-1]
+
+    async def close(self):
+        for feed in self._feeds:
+            await feed.close(timeout_s=5)
+        for admin in self._admins:
+            await admin.close()
+        self._log.close(timeout_s=5)
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +138,14 @@ class OnMemory:
         return MemoryBench()
 
 
+class OnSqlite:
+    @pytest.fixture
+    async def log_bench(self, tmp_path):
+        bench = SqliteBench(tmp_path / "log.db")
+        yield bench
+        await bench.close()
+
+
 @pytest.mark.kafka
 class OnKafka:
     @pytest.fixture
@@ -117,6 +174,18 @@ class TestMemoryFeeds(OnMemory, LaneFeedConformance):
 
 class TestMemoryAdmin(OnMemory, LogAdminConformance):
     """`MemoryLogAdmin`."""
+
+
+class TestSqliteAppends(OnSqlite, LaneLogConformance):
+    """`SqliteLaneLog`."""
+
+
+class TestSqliteFeeds(OnSqlite, LaneFeedConformance):
+    """`SqliteLaneFeed`."""
+
+
+class TestSqliteAdmin(OnSqlite, LogAdminConformance):
+    """`SqliteLogAdmin`."""
 
 
 class TestMockAppends(OnMock, LaneLogConformance):

@@ -7,11 +7,11 @@ import pytest
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.presence import RedisPresenceStore
+from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.presence import SqlitePresenceStore
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.presence import PresenceStoreConformance
 from tests.conformance.redis_time import age_reports
-from tests.conformance.sqlite_file import PlainFile
 
 
 class MemoryBench:
@@ -48,21 +48,20 @@ class RedisBench:
 
 class SqliteBench:
     def __init__(self, path):
-        self._clock, self._path = FakeClock(), path
-        self._opened = [PlainFile(path)]
-        self._opened[0].create()
+        self._clock, self._database = FakeClock(), Database(path)
+        self._stores = []
 
     def open(self):
-        file = PlainFile(self._path)
-        self._opened.append(file)
-        return SqlitePresenceStore(file, "shop", self._clock)
+        store = SqlitePresenceStore(self._database.share(), "shop", self._clock)
+        self._stores.append(store)
+        return store
 
     async def advance(self, ms):
         self._clock.advance(ms / 1_000)
 
     async def close(self):
-        for file in self._opened:
-            await file.close()
+        for part in (*self._stores, self._database):
+            await part.close()
 
 
 class TestMemoryPresence(PresenceStoreConformance):

@@ -126,7 +126,10 @@ class LaneFeedConformance:
         await feed.close(timeout_s=PATIENCE_S)
         again = log_bench.feed(lane)
         await again.open()
-        assert numbers(await collect(again, 1, clock=log_bench.clock)) == [1]
+        if log_bench.is_transactional:
+            assert await again.fetch(1, wait_s=0.5) == []
+        else:
+            assert numbers(await collect(again, 1, clock=log_bench.clock)) == [1]
 
     async def test_a_refused_successor_says_so(self, log_bench: LogBench) -> None:
         lane = await log_bench.lane()
@@ -189,6 +192,8 @@ class LaneFeedConformance:
     async def test_what_another_feed_took_over_does_not_begin(
         self, log_bench: LogBench
     ) -> None:
+        if not log_bench.rebalances:
+            return
         lane = await log_bench.lane(partitions=4)
         await append_all(log_bench, spread_records(lane, range(200)))
         old, new = log_bench.feed(lane), log_bench.feed(lane)

@@ -24,12 +24,19 @@ class LogBench(Protocol):
         early_ms: How much before its due time a feed may hand out a delayed record
             (the worker holds it for the rest), >= 0.
         has_delay: Whether delayed records reach their lanes here.
+        keeps_settled: Whether a record can still be scanned once it is settled.
+        is_transactional: Whether `hand_over` ends the source together with writing its
+            successor.
+        rebalances: Whether a new member takes over what another holds unsettled.
     """
 
     clock: Clock
     max_record_bytes: int
     early_ms: int
     has_delay: bool
+    keeps_settled: bool
+    is_transactional: bool
+    rebalances: bool
 
     async def lane(self, *, partitions: int = 1) -> str:
         """A new, empty lane, ready to be used."""

@@ -1,0 +1,104 @@
+"""Connections: how a file is made, and what every connection to it is told."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from shifter.adapters.sqlite.errors import store_error
+from shifter.adapters.sqlite.file import FileLock, check_file
+from shifter.adapters.sqlite.schema import VERSION, migrate
+from shifter.errors import ConfigError, StoreRefusedError
+
+_BUSY_S: Final = 5.0
+_PAGE_BYTES: Final = 8_192
+_STATEMENTS: Final = 256
+
+
+def make_file(path: Path, lock: FileLock) -> None:
+    """Create the file, or bring it to this version.
+
+    Raises:
+        ConfigError: It is of a newer version.
+        StoreRefusedError: It cannot be made, or is damaged.
+    """
+    try:
+        with lock.held():
+            _make(path)
+    except sqlite3.Error as error:
+        raise store_error(error, path, "open") from None
+
+
+def _make(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        # Only where the file is new: pages are counted in this size for ever.
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            want = f"this file system has no shared memory (journal mode {mode})"
+            raise ConfigError("sqlite file", str(path), want)
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            migrate(connection, path)
+    finally:
+        connection.close()
+
+
+def prepare(path: Path) -> FileLock:
+    """Check the place, make the directory and the file; returns the lock beside it.
+
+    Raises:
+        ConfigError: Not a file of ours.
+        StoreRefusedError: The directory or the file cannot be made or written.
+    """
+    check_file(path)
+    before = os.umask(0o077)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(path)
+        make_file(path, lock)
+    except OSError as error:
+        detail = f"{error.strerror}: {error.filename}"
+        raise StoreRefusedError(f"sqlite {path}", "open", detail) from None
+    finally:
+        os.umask(before)
+    return lock
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection as all of ours are; used by one thread at a time.
+
+    ``synchronous=FULL``: what is committed survives a power cut. No connection
+    checkpoints by itself.
+
+    Raises:
+        StoreRefusedError, StoreUnavailableError: It cannot be opened.
+    """
+    try:
+        connection = sqlite3.connect(
+            path,
+            isolation_level=None,
+            timeout=_BUSY_S,
+            cached_statements=_STATEMENTS,
+            check_same_thread=False,
+        )
+        for name, value in (
+            ("synchronous", "FULL"),
+            ("wal_autocheckpoint", "0"),
+            ("trusted_schema", "OFF"),
+            ("cell_size_check", "ON"),
+            ("mmap_size", "0"),
+            ("fullfsync", "1"),
+            ("checkpoint_fullfsync", "1"),
+        ):
+            connection.execute(f"PRAGMA {name} = {value}")
+    except sqlite3.Error as error:
+        raise store_error(error, path, "open") from None
+    return connection

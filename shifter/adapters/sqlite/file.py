@@ -1,0 +1,137 @@
+"""The file: what may be opened, and the lock around every write.
+
+SQLite's own busy handler sleeps and tries again, so that under load one process may
+get nothing for seconds; and a checkpoint beside a writer can corrupt a file of SQLite
+before 3.51.3 (the WAL-reset bug). An exclusive lock on a file of its own, taken around
+every write transaction and every checkpoint, gives fairness and rules the bug out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+from shifter.errors import ConfigError, StoreRefusedError
+
+APPLICATION_ID: Final = 0x53484654
+"""``SHFT``: what the header of every file of ours says."""
+
+_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+_APPLICATION_AT: Final = 68
+_NETWORK: Final = (
+    "9p",
+    "afs",
+    "ceph",
+    "cifs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "smb",
+)
+_LABEL: Final = "sqlite file"
+
+
+def check_file(path: Path, *, mounts: str | None = None) -> None:
+    """Return if ``path`` is a file of ours, or free to become one.
+
+    Args:
+        path: Absolute.
+        mounts: What ``/proc/self/mountinfo`` says, where it is not asked itself.
+
+    Raises:
+        ConfigError: A link, a directory, a pipe, another program's file, or a place
+            that several machines share.
+    """
+    kind = file_system(path, mounts)
+    if kind.startswith(_NETWORK):
+        want = f"{kind} is shared between machines; SQLite needs a local disk"
+        raise ConfigError(_LABEL, str(path), want)
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(_LABEL, str(path), error.strerror or str(error)) from None
+    if not stat.S_ISREG(mode):
+        raise ConfigError(_LABEL, str(path), "not a plain file; choose another path")
+    _check_header(path)
+
+
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER_BYTES)
+    except OSError as error:
+        op, store = "open", f"sqlite {path}"
+        raise StoreRefusedError(store, op, error.strerror or str(error)) from None
+    if not head:
+        return
+    if not head.startswith(_MAGIC) or len(head) < _HEADER_BYTES:
+        raise ConfigError(_LABEL, str(path), "not a SQLite database; choose another")
+    (application,) = struct.unpack_from(">I", head, _APPLICATION_AT)
+    if application != APPLICATION_ID:
+        want = "a database of another program; choose another path"
+        raise ConfigError(_LABEL, str(path), want)
+
+
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """Type of the file system ``path`` is on; empty where nobody says."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        except OSError:
+            return ""
+    found, longest = "", -1
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(), after.split()
+        if len(fields) < 5 or not kinds:  # proc(5): the mount point
+            continue
+        point = fields[4].replace("\\040", " ")
+        if path.is_relative_to(point) and len(point) > longest:
+            found, longest = kinds[0], len(point)
+    return found
+
+
+class FileLock:
+    """An exclusive lock between threads and processes, on ``<file>.lock``."""
+
+    def __init__(self, path: Path, *, suffix: str = ".lock") -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(f"{path}{suffix}", flags, 0o600)
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Wait for the lock, hold it, let it go."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def tried(self) -> Generator[bool]:
+        """Hold the lock if it is free; yields whether it was."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the file back; a lock that is held goes with it."""
+        os.close(self._fd)

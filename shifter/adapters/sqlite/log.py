@@ -1,0 +1,224 @@
+"""The accepting side of the log in a file: one transaction for all that wait.
+
+Appends of many tasks and threads are collected while the one before is committed; each
+takes part in one sync, and each event loop is woken once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import shutil
+import sqlite3
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from shifter.adapters.sqlite.database import Database
+from shifter.adapters.sqlite.lane_table import LaneTable
+from shifter.adapters.sqlite.wake import ring, waiting
+from shifter.errors import StoreRefusedError
+from shifter.model.reason import Reason
+from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
+
+KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
+"""Below this much free space nothing is accepted, so that draining still works."""
+
+_FREE_FOR_S: Final = 1.0
+_APPENDED: Final = Appended()
+_NEW_TOPIC: Final = (1, 0, 1_000_000)
+_CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
+_TOO_LATE: Final = Unknown("no answer from the file in time")
+
+
+class _Wanted(NamedTuple):
+    """What one caller wants written, and whom to tell."""
+
+    records: Sequence[Record]
+    loop: asyncio.AbstractEventLoop | None
+    future: Any
+
+
+class SqliteLaneLog:
+    """`shifter.ports.LaneLog` in a file.
+
+    Args:
+        database: Of this process; closed with this log.
+        clock: Dates the records.
+        max_record_bytes: Largest record: value, key, header names and values.
+        makes_topics: Whether a topic that is not there is made by its first record.
+        kept_free_bytes: Free space below which records are refused.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        max_record_bytes: int = 1_000_000,
+        makes_topics: bool = True,
+        kept_free_bytes: int = KEPT_FREE_BYTES,
+    ) -> None:
+        self.database, self._clock = database, clock
+        self._limit_bytes, self._makes_topics = max_record_bytes, makes_topics
+        self._kept_free, self._free, self._free_until = kept_free_bytes, True, 0.0
+        self.table, self._guard = LaneTable(), threading.Lock()
+        self._line: list[_Wanted] = []
+        self._is_closed = False
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Write records; one answer for each, in order, within the timeout."""
+        if not records:
+            return []
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[AppendAnswer]] = loop.create_future()
+        timer = loop.call_later(timeout_s, _give_up, future, [_TOO_LATE] * len(records))
+        self._enqueue(_Wanted(records, loop, future))
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def append_sync(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """The same for callers without an event loop; blocks up to the timeout."""
+        if not records:
+            return []
+        future: concurrent.futures.Future[list[AppendAnswer]]
+        future = concurrent.futures.Future()
+        self._enqueue(_Wanted(records, None, future))
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            return [_TOO_LATE] * len(records)
+
+    def warm_up(self) -> None:
+        """Nothing to connect."""
+
+    def close(self, *, timeout_s: float) -> int:  # noqa: ARG002  # what is queued is soon written
+        """Write what is queued, then stop; nothing is left without an answer."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.database.close_sync()
+        return 0
+
+    def _enqueue(self, wanted: _Wanted) -> None:
+        if self._is_closed:
+            _tell([(wanted, [_CLOSED] * len(wanted.records))])
+            return
+        with self._guard:
+            is_first = not self._line
+            self._line.append(wanted)
+        if is_first:
+            batch = _Batch(self)
+            self.database.submit(batch.write, batch.answer)
+
+    def take_line(self) -> list[_Wanted]:
+        """All that callers want written now."""
+        with self._guard:
+            line, self._line = self._line, []
+        return line
+
+    def write(
+        self, connection: sqlite3.Connection, records: Sequence[Record]
+    ) -> list[AppendAnswer]:
+        """Append inside a transaction; the answers hold once it is committed."""
+        if not self._has_room():
+            detail = f"less than {self._kept_free >> 20} MiB are free on the disk"
+            return [Refused(Reason.QUEUE_FULL, detail)] * len(records)
+        good: list[Record] = []
+        answers: list[AppendAnswer] = []
+        for record in records:
+            refused = self._refusal(connection, record)
+            answers.append(_APPENDED if refused is None else refused)
+            if refused is None:
+                good.append(record)
+        self.table.append(connection, good, self._clock.epoch_ms())
+        return answers
+
+    def _refusal(
+        self, connection: sqlite3.Connection, record: Record
+    ) -> Refused | None:
+        size = len(record.value) + len(record.key or b"")
+        for name, value in record.headers:
+            size += len(name) + len(value or b"")
+        if size > self._limit_bytes:
+            detail = f"{size} bytes; at most {self._limit_bytes}"
+            return Refused(Reason.TOO_LARGE, detail)
+        if self.table.topic_id(connection, record.topic) is None:
+            if not self._makes_topics:
+                detail = f"no topic {record.topic!r}; shifter topics apply makes it"
+                return Refused(Reason.REFUSED_BY_LOG, detail)
+            self.table.make_topic(connection, record.topic, _NEW_TOPIC)
+        return None
+
+    def _has_room(self) -> bool:
+        now = self._clock.monotonic()
+        if now >= self._free_until:
+            self._free_until = now + _FREE_FOR_S
+            free = shutil.disk_usage(self.database.path.parent).free
+            self._free = free >= self._kept_free
+        return self._free
+
+
+class _Batch:
+    """What is in line when the writer comes to it; the same if it has to come again."""
+
+    def __init__(self, log: SqliteLaneLog) -> None:
+        self._log = log
+        self._line: list[_Wanted] | None = None
+
+    def write(
+        self, connection: sqlite3.Connection
+    ) -> tuple[list[list[AppendAnswer]], list[str]]:
+        """Append for everybody in line; returns answers and whom to wake."""
+        if self._line is None:
+            self._line = self._log.take_line()
+        records = [record for wanted in self._line for record in wanted.records]
+        answers = iter(self._log.write(connection, records))
+        told = [[next(answers) for _ in wanted.records] for wanted in self._line]
+        return told, waiting(connection, {record.topic for record in records})
+
+    def answer(
+        self,
+        result: tuple[list[list[AppendAnswer]], list[str]] | None,
+        error: BaseException | None,
+    ) -> None:
+        """Tell everybody, after the commit."""
+        line = self._log.take_line() if self._line is None else self._line
+        if result is not None:
+            told, members = result
+            _tell(list(zip(line, told, strict=True)))
+            ring(members)
+            return
+        answer: AppendAnswer = Unknown(str(error))
+        if isinstance(error, StoreRefusedError):
+            answer = Refused(Reason.REFUSED_BY_LOG, str(error))
+        _tell([(wanted, [answer] * len(wanted.records)) for wanted in line])
+
+
+def _tell(pairs: Sequence[tuple[_Wanted, list[AppendAnswer]]]) -> None:
+    of_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, list[AppendAnswer]]]] = {}
+    for wanted, answers in pairs:
+        if wanted.loop is None:
+            _give_up(wanted.future, answers)
+        else:
+            of_loop.setdefault(wanted.loop, []).append((wanted.future, answers))
+    for loop, told in of_loop.items():
+        # A loop that ended before its answers came: nobody waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_give_all, told)
+
+
+def _give_all(told: Sequence[tuple[Any, list[AppendAnswer]]]) -> None:
+    for future, answers in told:
+        _give_up(future, answers)
+
+
+def _give_up(future: Any, answers: Sequence[AppendAnswer]) -> None:
+    if not future.done():
+        future.set_result(list(answers))

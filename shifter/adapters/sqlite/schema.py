@@ -1,0 +1,87 @@
+"""All tables of a file, and how a file of an older version becomes one of this.
+
+One file serves as log, as shared state and as spool, in any combination: an unused
+table costs a page.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from shifter.adapters.sqlite.claims_schema import CLAIMS_DDL
+from shifter.adapters.sqlite.file import APPLICATION_ID
+from shifter.errors import ConfigError
+
+VERSION: Final = 1
+"""What ``user_version`` of a file says."""
+
+# A lane is a part of a topic: records without a key in part 0, for anybody; keyed ones
+# in parts that one member at a time drains. A job's id is its lane's, shifted, plus its
+# place, so that each lane is one run of the b-tree: `next` is where the next record
+# goes, `cur` where the next fetch begins, `live` how many are not settled.
+_LOG_DDL: Final = (
+    """CREATE TABLE topic (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+        partitions INTEGER NOT NULL, retention_ms INTEGER NOT NULL,
+        max_record_bytes INTEGER NOT NULL, delayed INTEGER NOT NULL DEFAULT 0
+    )""",
+    """CREATE TABLE lane (
+        id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, part INTEGER NOT NULL,
+        next INTEGER NOT NULL DEFAULT 0, cur INTEGER NOT NULL DEFAULT 0,
+        live INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, part)
+    )""",
+    "CREATE TABLE job (id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, body BLOB)",
+    # One row a fetched batch; `first` included, `last` excluded.
+    """CREATE TABLE lease (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL,
+        first INTEGER NOT NULL, last INTEGER NOT NULL,
+        member INTEGER NOT NULL, left INTEGER NOT NULL
+    )""",
+    """CREATE TABLE member (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, until_ms INTEGER NOT NULL,
+        topics TEXT NOT NULL, socket TEXT NOT NULL, waiting INTEGER NOT NULL
+    )""",
+    # id: due time in milliseconds, shifted, plus a number.
+    """CREATE TABLE delayed (
+        id INTEGER PRIMARY KEY, topic INTEGER NOT NULL,
+        crc INTEGER NOT NULL, body BLOB
+    )""",
+    """CREATE TABLE damaged (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL,
+        noted_ms INTEGER NOT NULL, body BLOB
+    )""",
+)
+_SPOOL_DDL: Final = (
+    """CREATE TABLE spool (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, crc INTEGER NOT NULL,
+        spooled_ms INTEGER NOT NULL, body BLOB
+    )""",
+    """CREATE TABLE refused (
+        id INTEGER PRIMARY KEY, spooled_ms INTEGER NOT NULL,
+        detail TEXT NOT NULL, body BLOB
+    )""",
+    """CREATE TABLE spool_count (
+        id INTEGER PRIMARY KEY CHECK (id = 1), waiting INTEGER NOT NULL
+    )""",
+    "INSERT INTO spool_count VALUES (1, 0)",
+)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a file to this version; call it inside a write transaction.
+
+    Raises:
+        ConfigError: The file is of a newer version.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > VERSION:
+        want = f"its version is {found}, this program knows {VERSION}; upgrade shifter"
+        raise ConfigError("sqlite file", str(path), want)
+    if found == VERSION:
+        return
+    for statement in (*_LOG_DDL, *_SPOOL_DDL, *CLAIMS_DDL):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")

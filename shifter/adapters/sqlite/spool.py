@@ -1,0 +1,169 @@
+"""The spool in a file: what a service accepted while the log is away."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Final
+
+from shifter.adapters.sqlite.body import pack, unpack
+from shifter.adapters.sqlite.database import Database
+from shifter.adapters.sqlite.file import FileLock
+from shifter.ports import Clock, Record, SpoolDepth, SpoolEntry
+
+MAX_BYTES: Final = 1 << 30
+
+
+class SqliteSpool:
+    """`shifter.ports.Spool` in a file of its own; several processes may share it.
+
+    Args:
+        database: Of this process; closed with this.
+        clock: Dates the records.
+        max_bytes: How large the file may become, > 0.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, *, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.database, self._clock, self._max_bytes = database, clock, max_bytes
+
+    def put(self, records: Sequence[Record], *, timeout_s: float) -> list[int]:
+        """Make records durable, all or none; returns their numbers."""
+
+        def write(connection: sqlite3.Connection) -> list[int]:
+            now = self._clock.epoch_ms()
+            numbers = [self._insert(connection, record, now) for record in records]
+            _count(connection, len(numbers))
+            return numbers
+
+        return self.database.write_sync(write, timeout_s=timeout_s)
+
+    def take(self, most: int) -> list[SpoolEntry]:
+        """The oldest records that wait, in order; damaged ones are set aside."""
+        rows = self.database.read_sync(
+            lambda connection: connection.execute(
+                "SELECT id, crc, body FROM spool ORDER BY id LIMIT ?", (most,)
+            ).fetchall()
+        )
+        found, bad = [], []
+        for number, crc, raw in rows:
+            body = unpack(crc, raw)
+            if body is None:
+                bad.append((number, raw))
+                continue
+            record = Record(body.topic, body.value, body.headers, body.key, body.due_ms)
+            found.append(SpoolEntry(number, record))
+        if bad:
+            self._damaged(bad)
+        return found
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forget records that are in the log."""
+        if numbers:
+            self.database.write_sync(lambda connection: _delete(connection, numbers))
+
+    def set_aside(self, number: int, detail: str) -> None:
+        """Keep a record that the log refuses apart from those that wait."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO refused (id, spooled_ms, detail, body) "
+                "SELECT id, spooled_ms, ?, body FROM spool WHERE id = ?",
+                (detail, number),
+            )
+            _delete(connection, [number])
+
+        self.database.write_sync(write)
+
+    def depth(self) -> SpoolDepth:
+        """What is there now; counts no rows but those the log refused."""
+
+        def read(connection: sqlite3.Connection) -> SpoolDepth:
+            (waiting,) = connection.execute(
+                "SELECT waiting FROM spool_count"
+            ).fetchone()
+            (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()
+            first, oldest_ms = connection.execute(
+                "SELECT id, spooled_ms FROM spool ORDER BY id LIMIT 1"
+            ).fetchone() or (None, None)
+            used = _used_bytes(connection) / self._max_bytes
+            return SpoolDepth(waiting, refused, oldest_ms, first, used)
+
+        return self.database.read_sync(read)
+
+    def check(self) -> int:
+        """Read every record; damaged ones are set aside. Returns how many those are."""
+        after, damaged = 0, 0
+        while True:
+            rows = self.database.read_sync(partial(_page, after))
+            if not rows:
+                return damaged
+            after = rows[-1][0]
+            bad = [(n, raw) for n, crc, raw in rows if unpack(crc, raw) is None]
+            if bad:
+                self._damaged(bad)
+                damaged += len(bad)
+
+    @contextlib.contextmanager
+    def forwarding(self) -> Generator[bool]:
+        """Be the one process that forwards; yields ``False`` while another does."""
+        lock = FileLock(self.database.path, suffix=".forward")
+        try:
+            with lock.tried() as is_ours:
+                yield is_ours
+        finally:
+            lock.close()
+
+    def close(self) -> None:
+        """Free everything; what was put stays."""
+        self.database.close_sync()
+
+    def _insert(self, connection: sqlite3.Connection, record: Record, now: int) -> int:
+        crc, raw = pack(record, now, topic=record.topic)
+        return int(
+            connection.execute(
+                "INSERT INTO spool (crc, spooled_ms, body) VALUES (?, ?, ?)",
+                (crc, now, raw),
+            ).lastrowid
+            or 0
+        )
+
+    def _damaged(self, rows: Sequence[tuple[int, object]]) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            now = self._clock.epoch_ms()
+            connection.executemany(
+                "INSERT INTO damaged (source, noted_ms, body) VALUES (?, ?, ?)",
+                [(f"spool {number}", now, raw) for number, raw in rows],
+            )
+            _delete(connection, [number for number, _ in rows])
+
+        self.database.write_sync(write)
+
+
+def _page(after: int, connection: sqlite3.Connection) -> list[tuple[int, int, object]]:
+    return connection.execute(
+        "SELECT id, crc, body FROM spool WHERE id > ? ORDER BY id LIMIT ?",
+        (after, 1_000),
+    ).fetchall()
+
+
+def _delete(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    before = connection.total_changes
+    connection.executemany(
+        "DELETE FROM spool WHERE id = ?", [(number,) for number in numbers]
+    )
+    _count(connection, before - connection.total_changes)
+
+
+def _count(connection: sqlite3.Connection, change: int) -> None:
+    connection.execute("UPDATE spool_count SET waiting = waiting + ?", (change,))
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int((pages - free) * size)

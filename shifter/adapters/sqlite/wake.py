@@ -1,0 +1,67 @@
+"""Telling a waiting member that there is work: one datagram, after the commit.
+
+A member binds a socket of its own and writes down, in the transaction that found
+nothing, that it waits. Who appends for one of its topics sends it a byte. Nobody
+waiting means no system call; a byte that is lost costs at most the next look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+import sqlite3
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+_BYTE = b"!"
+
+
+class Doorbell:
+    """The socket of one member; its path is short, whatever the file's is."""
+
+    def __init__(self, database: Path) -> None:
+        mark = hashlib.sha256(str(database).encode()).hexdigest()[:8]
+        name = f"shifter-{mark}-{secrets.token_hex(6)}"
+        self.path = str(Path(tempfile.gettempdir()) / name)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        before = os.umask(0o177)
+        try:
+            self.socket.bind(self.path)
+        finally:
+            os.umask(before)
+
+    def drain(self) -> None:
+        """Forget what was sent."""
+        with contextlib.suppress(OSError):
+            while self.socket.recv(64):
+                pass
+
+    def close(self) -> None:
+        """Free it."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            Path(self.path).unlink()
+
+
+def waiting(connection: sqlite3.Connection, topics: Iterable[str]) -> list[str]:
+    """Sockets of the members that wait for one of these topics."""
+    rows = connection.execute("SELECT socket, topics FROM member WHERE waiting = 1")
+    wanted = set(topics)
+    return [path for path, names in rows.fetchall() if wanted & set(names.split("\n"))]
+
+
+def ring(paths: Iterable[str]) -> None:
+    """Wake members; never blocks, never fails."""
+    paths = list(paths)
+    if not paths:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        for path in paths:
+            with contextlib.suppress(OSError):
+                sender.sendto(_BYTE, path)
