@@ -10,13 +10,12 @@ from hypothesis import given, settings, strategies as st
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.sqlite.claim_rows import ClaimRows
 from shifter.adapters.sqlite.claims import SqliteClaimStore
-from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
+from shifter.adapters.sqlite.claims_schema import CLAIMS_DDL, bounded, key_prefix
 from shifter.adapters.sqlite.sweep import ClaimSweep
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
 from shifter.policy.claim import Claim
 from shifter.testing.clock import FakeClock
-from tests.conformance.sqlite_file import PlainFile
 
 PREFIX = key_prefix("shop")
 IDENTITIES = [("a", "a"), ("b", "b"), ("mail:k", "j1"), ("mail:k", "j2"), ("j1", "j1")]
@@ -64,6 +63,26 @@ operations = st.one_of(
 )
 
 
+class PlainFile:
+    """`Transactions` without a thread: each call is a transaction of its own."""
+
+    def __init__(self):
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        for statement in CLAIMS_DDL:
+            self.connection.execute(statement)
+
+    async def write(self, fn):
+        return self.write_sync(fn)
+
+    def write_sync(self, fn):
+        self.connection.execute("BEGIN IMMEDIATE")
+        with self.connection:
+            return fn(self.connection)
+
+    async def read(self, fn):
+        return fn(self.connection)
+
+
 class Twin(MemoryClaimStore):
     """The rules, told the names of calls as the store in a file tells them."""
 
@@ -79,8 +98,7 @@ class Pair:
     def __init__(self):
         self.clock = FakeClock(1_767_225_600_000)
         self.twin = Twin(self.clock)
-        self.file = PlainFile(":memory:")
-        self.file.create()
+        self.file = PlainFile()
         self.stores = [
             SqliteClaimStore(self.file, "shop", self.clock) for _ in range(2)
         ]
@@ -151,10 +169,10 @@ class Pair:
 
     def compare(self):
         now = self.clock.epoch_ms()
-        rows = ClaimRows(self.file._connection, now)
+        rows = ClaimRows(self.file.connection, now)
         rows.load([PREFIX + key.encode() for key in KEYS])
         until_ms = dict(
-            self.file._connection.execute("SELECT key, until_ms FROM claim").fetchall()
+            self.file.connection.execute("SELECT key, until_ms FROM claim").fetchall()
         )
         for name in KEYS:
             key = PREFIX + name.encode()
@@ -176,7 +194,7 @@ def test_the_file_and_the_rules_answer_alike(chosen):
         pair = Pair()
         for operation in chosen:
             await pair.do(*operation)
-        await pair.file.close()
+        pair.file.connection.close()
 
     asyncio.run(play())
 

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from shifter.adapters.sqlite.claims import SqliteClaimStore
+from shifter.adapters.sqlite.database import Database
 from shifter.adapters.system import SystemClock
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
 from shifter.policy.claim import Ask
-from tests.conformance.sqlite_file import open_file
 
 BATCH = 20
 
@@ -57,7 +57,7 @@ def stall(store, owner, connection):
 
 
 async def main(path, owner):
-    database = open_file(Path(path))
+    database = Database(Path(path))
     store = SqliteClaimStore(database, "shop", SystemClock())
     say("ready")
     for line in sys.stdin:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from shifter.adapters.sqlite.claims import SqliteClaimStore
+from shifter.adapters.sqlite.database import Database
 from shifter.adapters.system import SystemClock
 from shifter.model.claim import Busy, Granted
 from shifter.model.state import JobState
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.claim_bench import ask, end, state_of
-from tests.conformance.sqlite_file import open_file
 
 ROOT = Path(__file__).parents[3]
 JOBS = 600
@@ -87,7 +87,7 @@ def clock():
 
 @pytest.fixture
 async def store(path, clock):
-    store = SqliteClaimStore(open_file(path), "shop", clock)
+    store = SqliteClaimStore(Database(path), "shop", clock)
     yield store
     await store.close()
 

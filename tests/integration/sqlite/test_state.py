@@ -6,6 +6,7 @@ import pytest
 
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.claims_schema import key_prefix
+from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.presence import MAX_WORKERS, SqlitePresenceStore
 from shifter.errors import ConfigError
 from shifter.model.claim import Busy, ClaimRequest, Granted
@@ -13,7 +14,6 @@ from shifter.model.state import JobState
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.claim_bench import KEEP_MS, ask, end, granted, state_of
 from shifter.testing.conformance.presence import report_of
-from tests.conformance.sqlite_file import open_file
 
 PREFIX = key_prefix("shop")
 
@@ -25,9 +25,9 @@ def clock():
 
 @pytest.fixture
 async def file(tmp_path):
-    file = open_file(tmp_path / "fleet.db")
-    yield file
-    await file.close()
+    database = Database(tmp_path / "fleet.db")
+    yield database
+    await database.close()
 
 
 @pytest.fixture
