@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import uuid_utils
 
 from shifter.adapters.system import SystemClock
-from shifter.config import Settings
+from shifter.config import Secret, Settings
+from shifter.config.endpoint import sqlite_path
 from shifter.errors import ConfigError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic
 from shifter.model.priority import Priority
@@ -34,6 +35,8 @@ from shifter.produce.publisher import Publisher
 
 if TYPE_CHECKING:
     from shifter.adapters.kafka.url import KafkaConfig
+    from shifter.adapters.sqlite.database import Database
+    from shifter.adapters.sqlite.log import SqliteLaneLog
     from shifter.work.item import Runnable
     from shifter.work.options import WorkOptions
     from shifter.work.worker import WorkerLimits, WorkerParts
@@ -56,6 +59,15 @@ def open_log(settings: Settings) -> LaneLog:
     Raises:
         ConfigError: No log is configured, or its URL is wrong.
     """
+    if is_sqlite(settings.log_url):
+        from shifter.adapters.sqlite.log import SqliteLaneLog  # noqa: PLC0415
+
+        return SqliteLaneLog(
+            _database("log", settings.log_url),
+            SystemClock(),
+            max_record_bytes=max_record_bytes(settings),
+            new_topic=(1, settings.retention_ms, _largest(settings)),
+        )
     from shifter.adapters.kafka.writer import KafkaLaneLog  # noqa: PLC0415
 
     return KafkaLaneLog(
@@ -70,6 +82,10 @@ def open_feed(
     settings: Settings, priority: Priority, topics: Iterable[str], log: LaneLog
 ) -> LaneFeed:
     """The lanes of one priority, as a member of their group."""
+    if is_sqlite(settings.log_url):
+        from shifter.adapters.sqlite.feed import SqliteLaneFeed  # noqa: PLC0415
+
+        return SqliteLaneFeed(_sqlite_log(log), sorted(topics), SystemClock())
     from shifter.adapters.kafka.feed import KafkaLaneFeed  # noqa: PLC0415
 
     return KafkaLaneFeed(
@@ -84,6 +100,8 @@ def open_feed(
 
 def open_mover(settings: Settings, log: LaneLog) -> DelayMover | None:
     """What moves due records; ``None`` where the log does so by itself."""
+    if is_sqlite(settings.log_url):
+        return None
     from shifter.adapters.kafka.mover import KafkaDelayMover  # noqa: PLC0415
 
     return KafkaDelayMover(_kafka(settings), settings.namespace, log, SystemClock())
@@ -91,17 +109,30 @@ def open_mover(settings: Settings, log: LaneLog) -> DelayMover | None:
 
 def open_admin(settings: Settings) -> LogAdmin:
     """Looking after the log."""
+    if is_sqlite(settings.log_url):
+        from shifter.adapters.sqlite.admin import SqliteLogAdmin  # noqa: PLC0415
+
+        return SqliteLogAdmin(_database("log", settings.log_url), makes_topics=True)
     from shifter.adapters.kafka.admin import KafkaLogAdmin  # noqa: PLC0415
 
     return KafkaLogAdmin(_kafka(settings), settings.namespace)
 
 
-def open_claims(settings: Settings) -> ClaimStore:
+def open_claims(settings: Settings, beside: LaneLog | None = None) -> ClaimStore:
     """Where "once" is decided.
+
+    Args:
+        settings: Name the state store.
+        beside: An open log; a state in the same file shares its transactions.
 
     Raises:
         ConfigError: No state store is configured, or its URL is wrong.
     """
+    if is_sqlite(settings.state_url):
+        from shifter.adapters.sqlite.claims import SqliteClaimStore  # noqa: PLC0415
+
+        database = _state_database(settings, beside)
+        return SqliteClaimStore(database, settings.namespace, SystemClock())
     from shifter.adapters.redis.claims import RedisClaimStore  # noqa: PLC0415
     from shifter.adapters.redis.client import open_redis  # noqa: PLC0415
 
@@ -111,8 +142,15 @@ def open_claims(settings: Settings) -> ClaimStore:
     return RedisClaimStore(client, settings.namespace)
 
 
-def open_presence(settings: Settings) -> PresenceStore:
-    """Where workers say that they live."""
+def open_presence(settings: Settings, beside: LaneLog | None = None) -> PresenceStore:
+    """Where workers say that they live; arguments as of `open_claims`."""
+    if is_sqlite(settings.state_url):
+        from shifter.adapters.sqlite.presence import (  # noqa: PLC0415
+            SqlitePresenceStore,
+        )
+
+        database = _state_database(settings, beside)
+        return SqlitePresenceStore(database, settings.namespace, SystemClock())
     from shifter.adapters.redis.client import open_redis  # noqa: PLC0415
     from shifter.adapters.redis.presence import RedisPresenceStore  # noqa: PLC0415
 
@@ -134,13 +172,19 @@ def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
         for priority in Priority
     ]
     names += [dead_letter_topic(namespace, queue) for queue in sorted(queues)]
-    names += [delay_topic(namespace, tier_s) for tier_s in TIERS_S]
-    # twice the headroom: a dead letter is larger than its source
-    largest = max_record_bytes(settings) + _HEADROOM_BYTES
+    is_embedded = is_sqlite(settings.log_url)
+    if not is_embedded:
+        names += [delay_topic(namespace, tier_s) for tier_s in TIERS_S]
+    partitions = 1 if is_embedded else settings.partitions
     return [
-        TopicSpec(name, settings.partitions, settings.retention_ms, largest)
+        TopicSpec(name, partitions, settings.retention_ms, _largest(settings))
         for name in names
     ]
+
+
+def _largest(settings: Settings) -> int:
+    # Twice the headroom: a dead letter is larger than its source.
+    return max_record_bytes(settings) + _HEADROOM_BYTES
 
 
 def lanes_served(
@@ -199,7 +243,7 @@ def open_worker(
         },
         lanes=lanes,
         jobs=jobs,
-        claims=open_claims(settings),
+        claims=open_claims(settings, log),
         clock=clock,
         processes=IsolatedProcesses(spawn, size=size) if isolates else None,
         ledger=Ledger(Metrics(), clock, worker=worker_id),
@@ -210,7 +254,8 @@ def open_worker(
         lease_ms=settings.lease_ms,
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
     )
-    parts = WorkerParts(drain, log, open_mover(settings, log), open_presence(settings))
+    presence = open_presence(settings, log)
+    parts = WorkerParts(drain, log, open_mover(settings, log), presence)
     return parts, limits
 
 
@@ -218,6 +263,31 @@ def _kafka(settings: Settings) -> KafkaConfig:
     from shifter.adapters.kafka.url import KafkaConfig  # noqa: PLC0415
 
     return KafkaConfig.from_client(settings.kafka_client())
+
+
+def is_sqlite(url: Secret | None) -> bool:
+    """Whether a URL names a file on this machine."""
+    return url is not None and url.reveal().startswith("sqlite:")
+
+
+def _database(field: str, url: Secret | None) -> Database:
+    from shifter.adapters.sqlite.database import Database  # noqa: PLC0415
+
+    return Database(sqlite_path(field, "" if url is None else url.reveal()))
+
+
+def _state_database(settings: Settings, beside: LaneLog | None) -> Database:
+    if beside is not None and settings.state_url == settings.log_url:
+        return _sqlite_log(beside).database.share()
+    return _database("state", settings.state_url)
+
+
+def _sqlite_log(log: LaneLog) -> SqliteLaneLog:
+    from shifter.adapters.sqlite.log import SqliteLaneLog  # noqa: PLC0415
+
+    if not isinstance(log, SqliteLaneLog):
+        raise TypeError(log)
+    return log
 
 
 def _state_url(settings: Settings) -> str:

@@ -2,15 +2,16 @@
 
 ``kafka://[user:password@]host[:port],…/?sasl_mechanism=…`` carries librdkafka
 properties in its query, dots written as underscores; ``redis://`` (``rediss`` for TLS),
-``redis+sentinel://``, ``redis+cluster://`` and ``unix://`` are Redis, ``memory://`` is
-for tests. Everything is checked before any connection is tried, and no error shows a
-credential.
+``redis+sentinel://``, ``redis+cluster://`` and ``unix://`` are Redis, ``sqlite:///path``
+is a file on this machine for either, ``memory://`` is for tests. Everything is checked
+before any connection is tried, and no error shows a credential.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +19,7 @@ from shifter.config.secret import MASK, Secret, mask_url
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
 
-LOG_SCHEMES: Final = ("kafka", "memory")
+LOG_SCHEMES: Final = ("kafka", "sqlite", "memory")
 STATE_SCHEMES: Final = (
     "redis",
     "rediss",
@@ -27,6 +28,7 @@ STATE_SCHEMES: Final = (
     "rediss+sentinel",
     "rediss+cluster",
     "unix",
+    "sqlite",
     "memory",
 )
 
@@ -172,6 +174,8 @@ def check_state(field: str, url: str) -> Endpoint:
         ConfigError: It is none, or its parts do not fit its scheme.
     """
     endpoint = parse_endpoint(field, url, STATE_SCHEMES)
+    if endpoint.scheme == "sqlite":
+        sqlite_path(field, url)
     if endpoint.scheme in ("redis", "rediss"):
         if len(endpoint.hosts) > 1:
             want = "one server only; several need redis+sentinel or redis+cluster"
@@ -180,6 +184,20 @@ def check_state(field: str, url: str) -> Endpoint:
             want = "the path is the number of a database, as in redis://host:6379/0"
             raise ConfigError(field, mask_url(url), want)
     return endpoint
+
+
+def sqlite_path(field: str, url: str) -> Path:
+    """The file that a ``sqlite:///`` URL names.
+
+    Raises:
+        ConfigError: It names none, or one relative to who knows where.
+    """
+    endpoint = parse_endpoint(field, url, ("sqlite",))
+    path = unquote(endpoint.path)
+    if endpoint.query or path.endswith("/") or not path.startswith("/"):
+        want = "name a file by its whole path: sqlite:///var/lib/shop.db"
+        raise ConfigError(field, mask_url(url), want)
+    return Path(path)
 
 
 def property_name(field: str, name: str) -> str:
@@ -220,7 +238,10 @@ def _check_security(field: str, found: Mapping[str, Secret]) -> None:
 
 
 def _hosts(field: str, url: str, scheme: str, text: str) -> tuple[str, ...]:
-    if scheme in ("memory", "unix"):
+    if scheme == "sqlite" and text:
+        want = "three slashes before the path: sqlite:///var/lib/shop.db"
+        raise ConfigError(field, mask_url(url), want)
+    if scheme in ("memory", "unix", "sqlite"):
         return ()
     hosts = tuple(text.split(","))
     for host in hosts:

@@ -14,12 +14,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from shifter.config.endpoint import property_name
 from shifter.config.files import ConfigFile, find_files, read_secret
 from shifter.config.options import OPTIONS, Option, read_kafka_value, read_text
 from shifter.config.secret import MASK, Secret
-from shifter.config.settings import Settings
+from shifter.config.settings import DEFAULT_ORIGIN, Settings
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
 
@@ -94,7 +95,24 @@ def load_settings(
     if namespace is not None:
         _check_agreement(namespace, given.get("namespace"))
         found["namespace"] = Found("namespace", "namespace", "code", namespace, True)
-    return _build(found, tuple(warnings))
+    return _build(found | _embedded(found, environ), tuple(warnings))
+
+
+def _embedded(
+    found: Mapping[str, Found], environ: Mapping[str, str]
+) -> dict[str, Found]:
+    """Without a log: a file of this user on this machine, for the state too."""
+    name = found["namespace"].value if "namespace" in found else None
+    if "log" in found or not isinstance(name, str):
+        return {}
+    home = Path(environ.get("HOME") or Path.home())
+    base = environ.get("XDG_STATE_HOME") or str(home / ".local" / "state")
+    url = f"sqlite://{quote(str(Path(base) / 'shifter' / f'{name}.db'))}"
+    return {
+        setting: Found(setting, setting, DEFAULT_ORIGIN, url, is_text=True)
+        for setting in ("log", "state")
+        if setting not in found
+    }
 
 
 def _build(found: Mapping[str, Found], warnings: tuple[str, ...]) -> Settings:

@@ -13,6 +13,7 @@ from shifter.config.endpoint import (
     parse_endpoint,
     property_name,
     servers,
+    sqlite_path,
 )
 from shifter.config.options import OPTIONS, RETENTION_MS, duration_text
 from shifter.config.secret import Secret
@@ -115,9 +116,13 @@ def _check_endpoints(settings: Settings) -> None:
     if settings.log_url is None:
         return
     label, url = _label(settings, "log"), settings.log_url.reveal()
-    if parse_endpoint(label, url, LOG_SCHEMES).scheme == "kafka":
+    scheme = parse_endpoint(label, url, LOG_SCHEMES).scheme
+    if scheme == "kafka":
         check_kafka(label, url, settings.kafka)
-    elif settings.kafka:
+        return
+    if scheme == "sqlite":
+        sqlite_path(label, url)
+    if settings.kafka:
         want = "these belong to a log of kafka://; drop them, or set log"
         raise ConfigError("kafka", ", ".join(sorted(settings.kafka)), want)
 

@@ -82,7 +82,7 @@ class SqliteBench:
     def log(self, *, fresh=False):
         if not fresh:
             return self._log
-        return SqliteLaneLog(Database(self._path), self.clock, makes_topics=False)
+        return SqliteLaneLog(Database(self._path), self.clock)
 
     def feed(self, *topics):
         self._feeds.append(SqliteLaneFeed(self._log, topics, self.clock))

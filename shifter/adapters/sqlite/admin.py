@@ -24,10 +24,13 @@ class SqliteLogAdmin:
 
     Args:
         database: Of this process; closed with this.
+        makes_topics: Whether the first record of a topic makes it, so that a topic that
+            is not there needs nothing.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, makes_topics: bool = False) -> None:
         self._database, self._table = database, LaneTable()
+        self._makes_topics = makes_topics
 
     async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
         """What waits on each lane, in the order asked; counts no rows."""
@@ -42,7 +45,12 @@ class SqliteLogAdmin:
 
     async def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """What `apply` would change."""
-        return await self._database.read(lambda connection: _plan(connection, specs))
+        plan = await self._database.read(lambda connection: _plan(connection, specs))
+        return [
+            change
+            for change in plan
+            if change.action != "create" or not self._makes_topics
+        ]
 
     async def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """Make and widen topics; returns what was done."""

@@ -27,7 +27,6 @@ KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
 
 _FREE_FOR_S: Final = 1.0
 _APPENDED: Final = Appended()
-_NEW_TOPIC: Final = (1, 0, 1_000_000)
 _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
 _TOO_LATE: Final = Unknown("no answer from the file in time")
 
@@ -47,7 +46,8 @@ class SqliteLaneLog:
         database: Of this process; closed with this log.
         clock: Dates the records.
         max_record_bytes: Largest record: value, key, header names and values.
-        makes_topics: Whether a topic that is not there is made by its first record.
+        new_topic: What a topic is made with by its first record: partitions, retention
+            in milliseconds, largest record; ``None`` refuses such records.
         kept_free_bytes: Free space below which records are refused.
     """
 
@@ -57,11 +57,11 @@ class SqliteLaneLog:
         clock: Clock,
         *,
         max_record_bytes: int = 1_000_000,
-        makes_topics: bool = True,
+        new_topic: tuple[int, int, int] | None = None,
         kept_free_bytes: int = KEPT_FREE_BYTES,
     ) -> None:
         self.database, self._clock = database, clock
-        self._limit_bytes, self._makes_topics = max_record_bytes, makes_topics
+        self._limit_bytes, self._new_topic = max_record_bytes, new_topic
         self._kept_free, self._free, self._free_until = kept_free_bytes, True, 0.0
         self.table, self._guard = LaneTable(), threading.Lock()
         self._line: list[_Wanted] = []
@@ -150,10 +150,10 @@ class SqliteLaneLog:
             detail = f"{size} bytes; at most {self._limit_bytes}"
             return Refused(Reason.TOO_LARGE, detail)
         if self.table.topic_id(connection, record.topic) is None:
-            if not self._makes_topics:
+            if self._new_topic is None:
                 detail = f"no topic {record.topic!r}; shifter topics apply makes it"
                 return Refused(Reason.REFUSED_BY_LOG, detail)
-            self.table.make_topic(connection, record.topic, _NEW_TOPIC)
+            self.table.make_topic(connection, record.topic, self._new_topic)
         return None
 
     def _has_room(self) -> bool:
