@@ -1,59 +1,71 @@
-"""One file as one process sees it: a thread that writes for all, and a reader."""
+"""One file as one process sees it: a thread that writes for all, and a reader.
+
+Whatever is to be written at the same time goes into one transaction and is made durable
+by one sync (group commit): the writer takes what is queued, commits, and answers
+everybody, each event loop once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
+import queue
 import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from shifter.adapters.sqlite.connection import connect, prepare
 from shifter.adapters.sqlite.errors import store_error
-from shifter.adapters.sqlite.writer import After, Task, Writer
 from shifter.errors import StoreUnavailableError
 
 T = TypeVar("T")
 
-_CLOSE_S: Final = 10.0
+_MOST_AT_ONCE: Final = 2_000
+_CHECKPOINT_TRANSACTIONS: Final = 256
+_CHECKPOINT_ROWS: Final = 10_000
+_VACUUM_PAGES: Final = 200
+_IDLE_S: Final = 2.0
+_CLOSE_S: Final = 5.0
+
+Answer = Callable[[Any, BaseException | None], None]
+
+
+class _Task(NamedTuple):
+    """Something to be written; ``answer`` is called on the writer's thread."""
+
+    fn: Callable[[sqlite3.Connection], Any]
+    answer: Answer
 
 
 class Database:
     """A file, shared by all parts of a process that use it. Safe between threads.
 
-    Connections are opened when they are needed, and closed around a fork: the child
-    opens its own. What the parent had queued stays the parent's.
+    A forked child opens the file anew; what the parent had queued stays the parent's.
 
     Args:
         path: Absolute; made where it is not there.
 
-    Attributes:
-        path: The same.
-
     Raises:
         ConfigError: Not a file of ours, of a newer version, or on a network.
-        StoreRefusedError, StoreUnavailableError: It cannot be opened or written.
+        StoreRefusedError: It cannot be opened or written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._users = 1
+        self._lock = prepare(path)
+        self._users, self._guard = 1, threading.Lock()
         self._begin()
-        me = weakref.ref(self)
-        os.register_at_fork(
-            before=lambda: _call(me, Database._before_fork),
-            after_in_parent=lambda: _call(me, Database._after_fork_in_parent),
-            after_in_child=lambda: _call(me, Database._after_fork_in_child),
-        )
+        me = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: _call(me()))
 
     def _begin(self) -> None:
-        self._lock = prepare(self.path)
-        self._writer = Writer(self.path, self._lock)
-        self._guard, self._reading = threading.Lock(), threading.Lock()
+        self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -64,29 +76,32 @@ class Database:
             self._users += 1
         return self
 
-    def submit(self, task: Task) -> None:
-        """Have a task run in the next transaction.
+    def submit(self, fn: Callable[[sqlite3.Connection], T], answer: Answer) -> None:
+        """Have ``fn`` run in the next write transaction; it may run more than once.
 
-        Raises:
-            StoreUnavailableError: The database is closed.
+        Args:
+            fn: Given the connection; what it raises undoes only what it did.
+            answer: Told the result or the error, after the commit, on the writer's
+                thread.
         """
         if self._thread is None:
             self._start()
-        self._writer.tasks.put(task)
+        self._queue.put(_Task(fn, answer))
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``fn`` in a write transaction; its answer, once that is durable.
 
-        Args:
-            fn: Given the connection; may run more than once. What it raises undoes
-                what it did, and nothing of others.
-
         Raises:
-            StoreUnavailableError, StoreRefusedError: From SQLite.
+            StoreUnavailableError, StoreRefusedError: Nothing was written, unless the
+                error says otherwise.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self.submit(_Awaited(fn, loop, future))
+
+        def answer(result: Any, error: BaseException | None) -> None:
+            _tell(loop, future, result, error)
+
+        self.submit(fn, answer)
         return await future
 
     def write_sync(
@@ -95,12 +110,18 @@ class Database:
         """The same for callers without an event loop; blocks.
 
         Raises:
-            StoreUnavailableError: Also when the time is over; the outcome is then
-                unknown.
+            StoreUnavailableError: Also when the time is over; the outcome is unknown.
             StoreRefusedError: Nothing was written.
         """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self.submit(_Blocking(fn, future))
+
+        def answer(result: Any, error: BaseException | None) -> None:
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.submit(fn, answer)
         try:
             return future.result(timeout_s)
         except concurrent.futures.TimeoutError:
@@ -115,7 +136,7 @@ class Database:
         """The same, on the caller's thread.
 
         Raises:
-            StoreUnavailableError, StoreRefusedError: From SQLite.
+            StoreUnavailableError, StoreRefusedError: SQLite says no.
         """
         with self._reading:
             if self._is_closed:
@@ -140,10 +161,11 @@ class Database:
             self._is_closed = True
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._writer.tasks.put(None)
+            self._queue.put(None)
             thread.join(_CLOSE_S)
         with self._reading:
-            self._disconnect()
+            if self._reader is not None:
+                self._reader.close()
         if thread is None or not thread.is_alive():
             self._lock.close()
 
@@ -153,78 +175,152 @@ class Database:
                 raise self._closed()
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._writer.run, name="shifter-sqlite", daemon=True
+                    target=_Writer(self.path, self._lock, self._queue).run,
+                    name="shifter-sqlite",
+                    daemon=True,
                 )
                 self._thread.start()
 
     def _closed(self) -> StoreUnavailableError:
         return StoreUnavailableError(f"sqlite {self.path}", "use", "it is closed")
 
-    def _disconnect(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
+    def _after_fork(self) -> None:
+        # The parent's connections must be neither used nor closed here: that would
+        # drop its locks. They are left where nobody looks.
+        self._left_behind = (self._reader, self._thread, self._lock)
+        self._guard = threading.Lock()
+        self._lock = prepare(self.path)
+        self._begin()
+
+
+class _Writer:
+    """The thread's own: takes what is queued, writes it, answers."""
+
+    def __init__(
+        self, path: Path, lock: Any, tasks: queue.SimpleQueue[_Task | None]
+    ) -> None:
+        self._path, self._lock, self._tasks = path, lock, tasks
+        self._connection: sqlite3.Connection | None = None
+        self._transactions = self._rows = 0
+        self._is_over = False
+
+    def run(self) -> None:
+        while not self._is_over:
+            try:
+                first = self._tasks.get(timeout=_IDLE_S)
+            except queue.Empty:
+                self._tidy()
+                continue
+            tasks = self._more(first)
+            if tasks:
+                self._serve(tasks)
+        if self._connection is not None:
+            self._tidy()
+            self._connection.close()
+
+    def _more(self, first: _Task | None) -> list[_Task]:
+        tasks: list[_Task] = []
+        task = first
+        while True:
+            if task is None:
+                self._is_over = True
+            else:
+                tasks.append(task)
+            if self._is_over or len(tasks) >= _MOST_AT_ONCE:
+                return tasks
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                return tasks
+
+    def _serve(self, tasks: list[_Task]) -> None:
+        try:
+            results = self._commit([task.fn for task in tasks])
+        except BaseException as error:  # noqa: BLE001  # answered, whatever it is
+            if len(tasks) > 1:
+                # One of them spoils it: each on its own.
+                for task in tasks:
+                    self._serve([task])
+                return
+            tasks[0].answer(None, self._translated(error))
+            return
+        for task, result in zip(tasks, results, strict=True):
+            task.answer(result, None)
+
+    def _commit(self, fns: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        if self._connection is None:
+            self._connection = connect(self._path)
+        connection = self._connection
+        with self._lock.held():
+            before = connection.total_changes
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                results = [fn(connection) for fn in fns]
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite may have rolled back by itself, e.g. on a full disk.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._transactions += 1
+            self._rows += connection.total_changes - before
+            if (
+                self._transactions >= _CHECKPOINT_TRANSACTIONS
+                or self._rows >= _CHECKPOINT_ROWS
+            ):
+                self._checkpoint(connection)
+        return results
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        self._transactions = self._rows = 0
+        # Where it fails, the commit before it stands; the next one tries again.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _tidy(self) -> None:
+        """While nothing else is to be done: checkpoint, give pages back."""
+        if self._connection is None:
+            return
+        try:
             with self._lock.held():
-                reader.close()
+                if self._transactions:
+                    self._checkpoint(self._connection)
+                (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+                (all_,) = self._connection.execute("PRAGMA page_count").fetchone()
+                if free > _VACUUM_PAGES and free * 4 > all_:
+                    # `execute` would free one page only.
+                    self._connection.executescript(
+                        f"PRAGMA incremental_vacuum({max(_VACUUM_PAGES, free // 4)})"
+                    )
+                    self._transactions = 1
+        except sqlite3.Error:
+            pass  # who writes or reads next is told
 
-    # SQLite forbids a fork with an open connection: the child would take the parent's
-    # locks for its own.
-
-    def _before_fork(self) -> None:
-        for lock in (self._guard, self._writer.gate, self._reading):
-            lock.acquire()
-        if not self._is_closed:
-            self._writer.disconnect()
-            self._disconnect()
-
-    def _after_fork_in_parent(self) -> None:
-        for lock in (self._reading, self._writer.gate, self._guard):
-            lock.release()
-
-    def _after_fork_in_child(self) -> None:
-        if not self._is_closed:
-            self._lock.close()
-            self._begin()
+    def _translated(self, error: BaseException) -> BaseException:
+        if isinstance(error, sqlite3.Error):
+            return store_error(error, self._path, "write")
+        return error
 
 
-def _call(me: weakref.ref[Database], method: Callable[[Database], None]) -> None:
-    database = me()
-    if database is not None:
-        method(database)
-
-
-class _Awaited:
-    """A write that a task of an event loop waits for."""
-
-    __slots__ = ("_future", "_loop", "may_wait", "run")
-
-    def __init__(
-        self,
-        fn: Callable[[sqlite3.Connection], Any],
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[Any],
-    ) -> None:
-        self.may_wait, self.run = False, fn
-        self._loop, self._future = loop, future
-
-    def done(self, result: Any, error: BaseException | None, after: After) -> None:
-        after.tell(self._loop, self._future, result, error)
-
-
-class _Blocking:
-    """A write that a thread waits for."""
-
-    __slots__ = ("_future", "may_wait", "run")
-
-    def __init__(
-        self,
-        fn: Callable[[sqlite3.Connection], Any],
-        future: concurrent.futures.Future[Any],
-    ) -> None:
-        self.may_wait, self.run, self._future = False, fn, future
-
-    def done(self, result: Any, error: BaseException | None, after: After) -> None:
-        del after
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    result: Any,
+    error: BaseException | None,
+) -> None:
+    def settle() -> None:
+        if future.done():
+            return
         if error is None:
-            self._future.set_result(result)
+            future.set_result(result)
         else:
-            self._future.set_exception(error)
+            future.set_exception(error)
+
+    # A loop that ended before its answer came: nobody waits.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(settle)
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()

@@ -12,18 +12,21 @@ import contextlib
 import fcntl
 import os
 import stat
+import struct
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from shifter.errors import ConfigError
+from shifter.errors import ConfigError, StoreRefusedError
 
 APPLICATION_ID: Final = 0x53484654
 """``SHFT``: what the header of every file of ours says."""
 
-# A bind mount of a container (9p, virtiofs, other fuse) may be one machine's own: those
-# are let through.
+_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+_APPLICATION_AT: Final = 68
 _NETWORK: Final = (
+    "9p",
     "afs",
     "ceph",
     "cifs",
@@ -35,60 +38,50 @@ _NETWORK: Final = (
     "nfs",
     "smb",
 )
-FILE: Final = "sqlite file"
-"""What errors call it."""
+_LABEL: Final = "sqlite file"
 
 
 def check_file(path: Path, *, mounts: str | None = None) -> None:
-    """Return if a database may be at ``path``.
+    """Return if ``path`` is a file of ours, or free to become one.
 
     Args:
         path: Absolute.
         mounts: What ``/proc/self/mountinfo`` says, where it is not asked itself.
 
     Raises:
-        ConfigError: A link, a directory, a pipe, or a place that several machines
-            share.
+        ConfigError: A link, a directory, a pipe, another program's file, or a place
+            that several machines share.
     """
-    kind = file_system(path.parent.resolve() / path.name, mounts)
+    kind = file_system(path, mounts)
     if kind.startswith(_NETWORK):
         want = f"{kind} is shared between machines; SQLite needs a local disk"
-        raise ConfigError(FILE, str(path), want)
+        raise ConfigError(_LABEL, str(path), want)
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ConfigError(FILE, str(path), error.strerror or str(error)) from None
+        raise ConfigError(_LABEL, str(path), error.strerror or str(error)) from None
     if not stat.S_ISREG(mode):
-        want = f"a {_kind(mode)}, not a plain file; choose another path"
-        raise ConfigError(FILE, str(path), want)
+        raise ConfigError(_LABEL, str(path), "not a plain file; choose another path")
+    _check_header(path)
 
 
-def create_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, where there is none.
-
-    SQLite gives its ``-wal`` and ``-shm`` the same rights.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    # Never opened by us where it exists: closing it again would drop the locks that
-    # SQLite holds for this process.
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, flags, 0o600))
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFLNK: "link",
-        stat.S_IFDIR: "directory",
-        stat.S_IFIFO: "pipe",
-        stat.S_IFSOCK: "socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "device")
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER_BYTES)
+    except OSError as error:
+        op, store = "open", f"sqlite {path}"
+        raise StoreRefusedError(store, op, error.strerror or str(error)) from None
+    if not head:
+        return
+    if not head.startswith(_MAGIC) or len(head) < _HEADER_BYTES:
+        raise ConfigError(_LABEL, str(path), "not a SQLite database; choose another")
+    (application,) = struct.unpack_from(">I", head, _APPLICATION_AT)
+    if application != APPLICATION_ID:
+        want = "a database of another program; choose another path"
+        raise ConfigError(_LABEL, str(path), want)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
