@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from shifter.adapters.sqlite.errors import store_error
-from shifter.adapters.sqlite.file import FileLock, check_file
+from shifter.adapters.sqlite.file import APPLICATION_ID, FileLock, check_file
 from shifter.adapters.sqlite.schema import VERSION, migrate
 from shifter.errors import ConfigError, StoreRefusedError
 
@@ -35,6 +35,7 @@ def _make(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+        _check_owner(connection, path)
         if version == VERSION:
             return
         # Only where the file is new: pages are counted in this size for ever.
@@ -49,6 +50,14 @@ def _make(path: Path) -> None:
             migrate(connection, path)
     finally:
         connection.close()
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if pages and application != APPLICATION_ID:
+        want = "a database of another program; choose another path"
+        raise ConfigError("sqlite file", str(path), want)
 
 
 def prepare(path: Path) -> FileLock:

@@ -12,19 +12,15 @@ import contextlib
 import fcntl
 import os
 import stat
-import struct
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from shifter.errors import ConfigError, StoreRefusedError
+from shifter.errors import ConfigError
 
 APPLICATION_ID: Final = 0x53484654
 """``SHFT``: what the header of every file of ours says."""
 
-_MAGIC: Final = b"SQLite format 3\x00"
-_HEADER_BYTES: Final = 100
-_APPLICATION_AT: Final = 68
 _NETWORK: Final = (
     "9p",
     "afs",
@@ -42,15 +38,18 @@ _LABEL: Final = "sqlite file"
 
 
 def check_file(path: Path, *, mounts: str | None = None) -> None:
-    """Return if ``path`` is a file of ours, or free to become one.
+    """Return if ``path`` is a plain file on a local disk, or free to become one.
+
+    It is not opened: closing it again would drop the locks that SQLite has on it in
+    this process, and another process would then delete a log that is in use.
 
     Args:
         path: Absolute.
         mounts: What ``/proc/self/mountinfo`` says, where it is not asked itself.
 
     Raises:
-        ConfigError: A link, a directory, a pipe, another program's file, or a place
-            that several machines share.
+        ConfigError: A link, a directory, a pipe, or a place that several machines
+            share.
     """
     kind = file_system(path, mounts)
     if kind.startswith(_NETWORK):
@@ -64,24 +63,6 @@ def check_file(path: Path, *, mounts: str | None = None) -> None:
         raise ConfigError(_LABEL, str(path), error.strerror or str(error)) from None
     if not stat.S_ISREG(mode):
         raise ConfigError(_LABEL, str(path), "not a plain file; choose another path")
-    _check_header(path)
-
-
-def _check_header(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-    except OSError as error:
-        op, store = "open", f"sqlite {path}"
-        raise StoreRefusedError(store, op, error.strerror or str(error)) from None
-    if not head:
-        return
-    if not head.startswith(_MAGIC) or len(head) < _HEADER_BYTES:
-        raise ConfigError(_LABEL, str(path), "not a SQLite database; choose another")
-    (application,) = struct.unpack_from(">I", head, _APPLICATION_AT)
-    if application != APPLICATION_ID:
-        want = "a database of another program; choose another path"
-        raise ConfigError(_LABEL, str(path), want)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
