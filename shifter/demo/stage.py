@@ -32,7 +32,7 @@ SLOTS: Final = 20
 PROCESSES: Final = 2
 
 _READY_S: Final = 15.0
-_SOCKET_LENGTH: Final = 90
+_FOLDER_LENGTH: Final = 60
 _CONFIG: Final = {
     "concurrency": SLOTS // PROCESSES,
     # Short, so that one sees the jobs of a killed worker come back.
@@ -159,6 +159,8 @@ class Stage:
             **kept,
             **_kafka(),
             "PYTHONPATH": path,
+            # What a killed worker could not remove goes with the folder.
+            "TMPDIR": str(self.folder),
             "SHIFTER_CONFIG": str(self._config),
             "DEMO_BACKEND": self.socket,
             "DEMO_NAMESPACE": self.settings.namespace,
@@ -186,7 +188,7 @@ async def open_stage(servers: Servers) -> AsyncGenerator[Stage]:
 
 def _new_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="shifter-demo-")
-    if len(folder) > _SOCKET_LENGTH:
+    if len(folder) > _FOLDER_LENGTH:
         # The name of a UNIX socket may have 104 bytes on macOS. The folder is 0700.
         shutil.rmtree(folder)
         folder = tempfile.mkdtemp(prefix="shifter-demo-", dir="/tmp")
