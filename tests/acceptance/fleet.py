@@ -1,4 +1,4 @@
-"""Runs the real command against real servers."""
+"""Runs the real command against real servers, or on one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real worker processes on real Kafka and Redis: the whole road of a job."""
+"""Real worker processes, on Kafka and Redis and on one file: the whole road of a job."""
 
 from __future__ import annotations
 
