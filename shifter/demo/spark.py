@@ -9,6 +9,26 @@ _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _PLAIN: Final = " .:-=+*#@"
 
 
+def condense(per_s: Sequence[int], width: int, *, length: int) -> list[int]:
+    """Rates a second as so many columns, each the mean of as many seconds.
+
+    Args:
+        per_s: One value a second, each >= 0.
+        width: Columns, >= 1.
+        length: Seconds that are expected in all, so that columns keep their meaning
+            while values are added; more of them still fit.
+
+    Returns:
+        At most ``width`` values, rounded up: what is not zero stays seen.
+
+    >>> condense([1, 3, 5, 5, 0, 1], 3, length=6)
+    [2, 5, 1]
+    """
+    seconds = max(1, -(-max(length, len(per_s)) // width))
+    parts = [per_s[at : at + seconds] for at in range(0, len(per_s), seconds)]
+    return [-(-sum(part) // len(part)) for part in parts]
+
+
 def sparkline(
     values: Sequence[int], width: int, *, most: int, ascii_only: bool = False
 ) -> str:

@@ -7,6 +7,7 @@ rich), the same picture comes without them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from shifter.demo.frame import Frame, Phase, PriorityFrame
 from shifter.demo.keys import pressed_keys
-from shifter.demo.spark import meter, sparkline
+from shifter.demo.spark import condense, meter, sparkline
 from shifter.demo.stage import PROCESSES
 from shifter.model.priority import Priority
 from shifter.ports import Clock
@@ -118,17 +119,24 @@ def _priorities(frame: Frame, width: int, *, ascii_only: bool) -> Table:
     table.add_column("OFFERED/S, EXECUTED/S", ratio=1, no_wrap=True)
     spark_width = max(1, width - _NUMBERS_WIDTH - 5)
     for row in frame.rows:
-        _add(table, row, spark_width, ascii_only=ascii_only)
+        _add(table, _condensed(row, spark_width, frame), ascii_only=ascii_only)
     return table
 
 
-def _add(
-    table: Table, row: PriorityFrame, spark_width: int, *, ascii_only: bool
-) -> None:
+def _condensed(row: PriorityFrame, width: int, frame: Frame) -> PriorityFrame:
+    length = math.ceil(frame.length_s)
+    return row._replace(
+        offered_per_s=tuple(condense(row.offered_per_s, width, length=length)),
+        executed_per_s=tuple(condense(row.executed_per_s, width, length=length)),
+    )
+
+
+def _add(table: Table, row: PriorityFrame, *, ascii_only: bool) -> None:
     most = max(1, *row.offered_per_s, *row.executed_per_s)
 
     def spark(per_s: Sequence[int]) -> str:
-        return sparkline(per_s, spark_width, most=most, ascii_only=ascii_only)
+        width = max(1, len(per_s))
+        return sparkline(per_s, width, most=most, ascii_only=ascii_only)
 
     age = "-" if row.oldest_age_s is None else f"{row.oldest_age_s:.1f} s"
     style = _STYLES[row.priority]

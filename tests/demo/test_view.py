@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from rich.console import Console
 
 from shifter.demo.frame import Frame, Phase, PriorityFrame
-from shifter.demo.spark import meter, sparkline
+from shifter.demo.spark import condense, meter, sparkline
 from shifter.demo.view import picture
 from shifter.model.priority import Priority
 
@@ -150,6 +150,29 @@ def test_a_sparkline_shows_every_value_that_is_not_zero(values, width, most, pla
     shown = values[-width:]
     assert len(line) == len(shown)
     assert [mark == " " for mark in line] == [value == 0 for value in shown]
+
+
+@given(
+    st.lists(st.integers(0, 500), max_size=200), st.integers(1, 60), st.integers(1, 90)
+)
+def test_the_whole_run_fits_its_columns_and_nothing_vanishes(values, width, length):
+    columns = condense(values, width, length=length)
+
+    assert len(columns) <= width
+    assert any(columns) == any(values)
+    assert max(columns, default=0) <= max(values, default=0)
+
+
+@given(st.integers(1, 60), st.integers(1, 90))
+def test_a_column_keeps_its_seconds_while_a_run_goes_on(width, length):
+    values = list(range(length))
+
+    whole = condense(values, width, length=length)
+
+    for count in range(length):
+        # All but the last column, which is still filling.
+        so_far = condense(values[:count], width, length=length)[:-1]
+        assert whole[: len(so_far)] == so_far
 
 
 @given(st.floats(-1, 2), st.integers(1, 200), st.booleans())
