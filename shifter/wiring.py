@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uuid_utils
@@ -18,7 +19,8 @@ import uuid_utils
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.config.endpoint import sqlite_path
-from shifter.errors import ConfigError
+from shifter.config.files import state_folder
+from shifter.errors import ConfigError, StoreError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic
 from shifter.model.priority import Priority
 from shifter.policy.delay import TIERS_S
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
     from shifter.adapters.kafka.url import KafkaConfig
     from shifter.adapters.sqlite.database import Database
     from shifter.adapters.sqlite.log import SqliteLaneLog
+    from shifter.adapters.sqlite.spool import SqliteSpool
     from shifter.work.item import Runnable
     from shifter.work.options import WorkOptions
     from shifter.work.worker import WorkerLimits, WorkerParts
 
+_PROBE_S = 2.0
 _HEADROOM_BYTES = 100_000
 """What headers, and the diagnostics of a dead letter, add to the largest payload."""
 
@@ -48,9 +52,62 @@ _HEADROOM_BYTES = 100_000
 def open_publisher(settings: Settings) -> Publisher:
     """The service side of an app; connects in the background."""
     log = open_log(settings)
+    path = spool_path(settings)
+    if path is not None:
+        log = _before_spool(settings, log, path)
     log.warm_up()
     timeout_s = settings.accept_timeout_ms / 1_000
     return Publisher(log, SystemClock(), timeout_s=timeout_s)
+
+
+def spool_path(settings: Settings) -> Path | None:
+    """Where jobs are kept while the log is away; ``None`` where nothing is."""
+    is_kafka = settings.log_url is not None and settings.log_url.reveal().startswith(
+        "kafka:"
+    )
+    if not is_kafka or settings.spool == "off":
+        return None
+    if settings.spool != "auto":
+        return Path(settings.spool)
+    return state_folder() / f"{settings.namespace}.spool.db"
+
+
+def open_spool(settings: Settings, path: Path) -> SqliteSpool:
+    """The spool of this machine.
+
+    Raises:
+        ConfigError, StoreRefusedError: Its file cannot be used.
+    """
+    from shifter.adapters.sqlite.database import Database  # noqa: PLC0415
+    from shifter.adapters.sqlite.spool import SqliteSpool  # noqa: PLC0415
+
+    return SqliteSpool(
+        Database(path), SystemClock(), max_bytes=settings.spool_max_bytes
+    )
+
+
+def log_is_up(settings: Settings) -> bool:
+    """Whether Kafka answers; blocks for a second or two."""
+    from shifter.adapters.kafka.probe import probe  # noqa: PLC0415
+
+    try:
+        probe(_kafka(settings), timeout_s=_PROBE_S, clock=SystemClock())
+    except StoreError:
+        return False
+    return True
+
+
+def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
+    from shifter.produce.spooling import SpoolingLog  # noqa: PLC0415
+
+    try:
+        spool = open_spool(settings, path)
+    except (ConfigError, StoreError):
+        # A container without a place to write works as well, without a spool.
+        if settings.spool != "auto":
+            raise
+        return log
+    return SpoolingLog(log, spool, is_up=lambda: log_is_up(settings))
 
 
 def open_log(settings: Settings) -> LaneLog:

@@ -63,6 +63,15 @@ _GROUPS: Final = (
         ),
     ),
     (
+        "spool",
+        "Look after jobs that wait for Kafka here.",
+        (
+            ("status", "shifter.cli.spool:status", "Show what waits on this machine."),
+            ("flush", "shifter.cli.spool:flush", "Bring it to the log now."),
+            ("fsck", "shifter.cli.spool:fsck", "Read all of it, set damage aside."),
+        ),
+    ),
+    (
         "config",
         "Look at the settings.",
         (("show", "shifter.cli.config:show", "Show settings and their origins."),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -101,3 +102,14 @@ def _bytes(label: str, shown: str, path: Path) -> tuple[bytes, bool]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise ConfigError(label, shown, f"cannot be read: {reason}") from None
+
+
+def state_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this user's programs keep what they need again: XDG's state folder.
+
+    Source: XDG Base Directory Specification, ``XDG_STATE_HOME``.
+    """
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get("HOME") or Path.home())
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else home / ".local" / "state") / "shifter"

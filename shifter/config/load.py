@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from shifter.config.endpoint import property_name
-from shifter.config.files import ConfigFile, find_files, read_secret
+from shifter.config.files import ConfigFile, find_files, read_secret, state_folder
 from shifter.config.options import OPTIONS, Option, read_kafka_value, read_text
 from shifter.config.secret import MASK, Secret
 from shifter.config.settings import DEFAULT_ORIGIN, Settings
@@ -105,9 +105,7 @@ def _embedded(
     name = found["namespace"].value if "namespace" in found else None
     if "log" in found or not isinstance(name, str):
         return {}
-    home = Path(environ.get("HOME") or Path.home())
-    base = environ.get("XDG_STATE_HOME") or str(home / ".local" / "state")
-    url = f"sqlite://{quote(str(Path(base) / 'shifter' / f'{name}.db'))}"
+    url = f"sqlite://{quote(str(state_folder(environ) / f'{name}.db'))}"
     return {
         setting: Found(setting, setting, DEFAULT_ORIGIN, url, is_text=True)
         for setting in ("log", "state")

@@ -101,6 +101,16 @@ def _integer(name: str, minimum: int, maximum: int, example: str) -> Option:
     return Option(name, name, read, check, _same, example, is_integer=True)
 
 
+def _place(name: str, example: str) -> Option:
+    def check(label: str, value: object) -> None:
+        if value not in ("auto", "off") and not str(value).startswith("/"):
+            raise ConfigError(
+                label, value, "use auto, off, or the whole path of a file"
+            )
+
+    return Option(name, name, read_text, check, _same, example)
+
+
 def _word(name: str, words: tuple[str, ...]) -> Option:
     def check(label: str, value: object) -> None:
         if value not in words:
@@ -149,6 +159,8 @@ OPTIONS: Final = (
     _integer("processes", 1, 1_024, "4"),
     _integer("max_payload_bytes", 1, 8_000_000, "900000"),
     _integer("partitions", 1, 10_000, "6"),
+    _place("spool", "auto"),
+    _integer("spool_max_bytes", 1_000_000, 1 << 40, "1073741824"),
     _word("log_level", ("info", "debug", "warning", "error")),
     _word("log_format", ("auto", "json", "console")),
 )

@@ -42,6 +42,9 @@ class Settings:
         processes: Worker processes.
         max_payload_bytes: Largest payload accepted.
         partitions: Partitions of a topic that is made.
+        spool: Where a service keeps jobs while Kafka is away: a file's whole path,
+            ``auto`` for one of this user and namespace, or ``off``.
+        spool_max_bytes: How large that file may become.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         origins: Field name to where its value came from.
@@ -65,6 +68,8 @@ class Settings:
     processes: int = 1
     max_payload_bytes: int = 900_000
     partitions: int = 6
+    spool: str = "auto"
+    spool_max_bytes: int = 1 << 30
     log_level: str = "info"
     log_format: str = "auto"
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
