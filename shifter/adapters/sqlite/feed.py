@@ -169,9 +169,9 @@ class SqliteLaneFeed:
         now = self._clock.epoch_ms()
         self._table.promote(connection, now)
         self._turn += 1
-        at = self._turn % max(1, len(self._topics))
-        topics = self._topics[at:] + self._topics[:at]
-        found = self._table.lease(connection, topics, self._member, most, now)
+        found = self._table.lease(
+            connection, self._topics, self._member, most, now, self._turn
+        )
         if not found:
             connection.execute(
                 "UPDATE member SET waiting = 1 WHERE id = ? AND waiting = 0",

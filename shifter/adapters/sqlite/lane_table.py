@@ -21,6 +21,7 @@ _SHIFT: Final = 40
 _DUE_SHIFT: Final = 20
 _KEY_PARTS: Final = 8
 _PROMOTED: Final = 1_000
+_NOBODY: Final = 0
 
 
 class Taken(NamedTuple):
@@ -34,25 +35,20 @@ class Taken(NamedTuple):
 
 
 class LaneTable:
-    """The log's tables. Knows the ids of topics and lanes; those never change."""
+    """The log's tables.
 
-    def __init__(self) -> None:
-        self._topics: dict[str, int] = {}
-        self._lanes: dict[tuple[str, int], int] = {}
+    It remembers no ids: a transaction that is undone takes them back, and the next
+    topic would get the id of one that is not there.
+    """
 
     # --- topics ---------------------------------------------------------------------
 
     def topic_id(self, connection: sqlite3.Connection, name: str) -> int | None:
         """Its id; ``None`` if there is no such topic."""
-        found = self._topics.get(name)
-        if found is None:
-            row = connection.execute(
-                "SELECT id FROM topic WHERE name = ?", (name,)
-            ).fetchone()
-            if row is None:
-                return None
-            found = self._topics[name] = row[0]
-        return found
+        row = connection.execute(
+            "SELECT id FROM topic WHERE name = ?", (name,)
+        ).fetchone()
+        return None if row is None else int(row[0])
 
     def make_topic(
         self, connection: sqlite3.Connection, name: str, settings: tuple[int, int, int]
@@ -65,18 +61,13 @@ class LaneTable:
         )
 
     def _lane(self, connection: sqlite3.Connection, topic: str, part: int) -> int:
-        found = self._lanes.get((topic, part))
-        if found is None:
-            topic_id = self.topic_id(connection, topic)
-            connection.execute(
-                "INSERT OR IGNORE INTO lane (topic, part) VALUES (?, ?)",
-                (topic_id, part),
-            )
-            (found,) = connection.execute(
-                "SELECT id FROM lane WHERE topic = ? AND part = ?", (topic_id, part)
-            ).fetchone()
-            # Not remembered here: a transaction that is undone takes it back.
-        return int(found)
+        ids = (self.topic_id(connection, topic), part)
+        asked = "SELECT id FROM lane WHERE topic = ? AND part = ?"
+        row = connection.execute(asked, ids).fetchone()
+        if row is None:
+            connection.execute("INSERT INTO lane (topic, part) VALUES (?, ?)", ids)
+            row = connection.execute(asked, ids).fetchone()
+        return int(row[0])
 
     # --- writing --------------------------------------------------------------------
 
@@ -157,61 +148,73 @@ class LaneTable:
         member: int,
         most: int,
         now: int,
+        turn: int,
     ) -> list[Taken]:
-        """Take up to ``most`` records for a member: first what dead members left."""
+        """Take up to ``most`` records for a member: first what dead members left.
+
+        ``turn`` says which lane is asked first.
+        """
         alive = [
             (number, names.split("\n"))
             for number, names in connection.execute(
                 "SELECT id, topics FROM member WHERE until_ms > ? ORDER BY id", (now,)
             )
         ]
-        taken: list[Taken] = []
+        places: list[tuple[tuple[str, int, int], tuple[int, int]]] = []
         for topic in topics:
             mates = [number for number, names in alive if topic in names]
-            lanes = connection.execute(
-                "SELECT lane.id, part, cur, next FROM lane JOIN topic "
-                "ON topic.id = lane.topic WHERE name = ? AND live > 0 ORDER BY part",
-                (topic,),
-            ).fetchall()
-            for lane, part, cur, end in lanes:
-                if len(taken) >= most or not _may_drain(
-                    connection, lane, part, member, mates
-                ):
-                    continue
-                at = (topic, part, lane)
-                taken += self._left_over(
-                    connection, at, member, mates, most - len(taken), now
+            places += [
+                ((topic, part, lane), (cur, end))
+                for lane, part, cur, end in _busy_lanes(connection, topic)
+                if _may_drain(connection, lane, part, member, mates)
+            ]
+        at = turn % max(1, len(places))
+        places = places[at:] + places[:at]
+        everybody = [number for number, _ in alive]
+        taken: list[Taken] = []
+        # Each lane gets its share, so that a flood of one starves none of the others;
+        # what a short one leaves over goes to those behind it.
+        for left, (place, span) in zip(range(len(places), 0, -1), places, strict=True):
+            share = -(-(most - len(taken)) // left)
+            if share > 0:
+                taken += self._from_lane(
+                    connection, place, span, (member, everybody), share, now
                 )
-                room = most - len(taken)
-                if room > 0 and cur < end:
-                    last = min(end, cur + room)
-                    connection.execute(
-                        "UPDATE lane SET cur = ? WHERE id = ?", (last, lane)
-                    )
-                    taken += self._take(connection, at, member, (cur, last), now)
         return taken
 
-    def _left_over(
+    def _from_lane(
         self,
         connection: sqlite3.Connection,
         at: tuple[str, int, int],
-        member: int,
-        mates: Sequence[int],
-        room: int,
+        span: tuple[int, int],
+        who: tuple[int, Sequence[int]],
+        most: int,
         now: int,
     ) -> list[Taken]:
-        taken: list[Taken] = []
-        marks = ",".join("?" * len(mates))
-        rows = connection.execute(
-            "SELECT id, first, last FROM lease WHERE lane = ? "  # noqa: S608  # marks
+        """First what dead members left, oldest first, then what nobody had yet."""
+        lane, (cur, end), (member, alive) = at[2], span, who
+        marks = ",".join("?" * len(alive))
+        left_over = connection.execute(
+            "SELECT id, first, last, left FROM lease WHERE lane = ? "  # noqa: S608  # marks
             f"AND member NOT IN ({marks}) ORDER BY first",
-            (at[2], *mates),
+            (lane, *alive),
         ).fetchall()
-        for lease, first, last in rows:
-            if len(taken) >= room:
-                break
+        taken: list[Taken] = []
+        for lease, first, last, left in left_over:
+            room = most - len(taken)
+            if room <= 0:
+                return taken
+            # A new lease, so that its old holder's word counts no more.
             connection.execute("DELETE FROM lease WHERE id = ?", (lease,))
-            taken += self._take(connection, at, member, (first, last), now)
+            taken += self._take(
+                connection, at, member, (first, last), (room, left), now
+            )
+        room = most - len(taken)
+        if room > 0 and cur < end:
+            last = min(end, cur + room)
+            connection.execute("UPDATE lane SET cur = ? WHERE id = ?", (last, lane))
+            span = (cur, last)
+            taken += self._take(connection, at, member, span, (room, last - cur), now)
         return taken
 
     def _take(
@@ -220,19 +223,39 @@ class LaneTable:
         at: tuple[str, int, int],
         member: int,
         span: tuple[int, int],
+        counts: tuple[int, int],
         now: int,
     ) -> list[Taken]:
+        """Lease a range to a member.
+
+        Args:
+            connection: In a transaction.
+            at: Topic, part and id of the lane.
+            member: Who takes it.
+            span: First place, included, and last, excluded.
+            counts: The most to take, and how many records should be there.
+            now: Dates what is set aside.
+        """
         topic, part, lane = at
-        base = lane << _SHIFT
+        base, (first, last), (most, wanted) = lane << _SHIFT, span, counts
         rows = connection.execute(
-            "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? ORDER BY id",
-            (base + span[0], base + span[1]),
+            "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? "
+            "ORDER BY id LIMIT ?",
+            (base + first, base + last, most),
         ).fetchall()
-        lease = connection.execute(
-            "INSERT INTO lease (lane, first, last, member, left) "
-            "VALUES (?, ?, ?, ?, ?)",
-            (lane, *span, member, len(rows)),
-        ).lastrowid
+        if len(rows) == most and most < wanted:
+            # The rest stays with nobody.
+            rest, last = (rows[-1][0] - base + 1, last), rows[-1][0] - base + 1
+            _write_lease(connection, lane, rest, _NOBODY, wanted - most)
+        elif len(rows) < wanted:
+            # The file lost them: they must not be waited for.
+            connection.execute(
+                "UPDATE lane SET live = live - ? WHERE id = ?",
+                (wanted - len(rows), lane),
+            )
+        if not rows:
+            return []
+        lease = _write_lease(connection, lane, (first, last), member, len(rows))
         taken, bad = [], []
         for job_id, crc, raw in rows:
             body = unpack(crc, raw)
@@ -240,9 +263,9 @@ class LaneTable:
                 _set_aside(connection, f"{topic} {job_id - base}", now, raw)
                 bad.append(job_id)
             else:
-                taken.append(Taken(job_id, topic, part, lease or 0, body))
-        if bad or not rows:
-            self.settle(connection, {lease or 0: bad}, member)
+                taken.append(Taken(job_id, topic, part, lease, body))
+        if bad:
+            self.settle(connection, {lease: bad}, member)
         return taken
 
     def settle(
@@ -317,6 +340,30 @@ def _may_drain(
         (lane, member, *mates),
     ).fetchone()
     return held is None
+
+
+def _busy_lanes(
+    connection: sqlite3.Connection, topic: str
+) -> list[tuple[int, int, int, int]]:
+    return connection.execute(
+        "SELECT lane.id, part, cur, next FROM lane JOIN topic "
+        "ON topic.id = lane.topic WHERE name = ? AND live > 0 ORDER BY part",
+        (topic,),
+    ).fetchall()
+
+
+def _write_lease(
+    connection: sqlite3.Connection,
+    lane: int,
+    span: tuple[int, int],
+    member: int,
+    left: int,
+) -> int:
+    written = connection.execute(
+        "INSERT INTO lease (lane, first, last, member, left) VALUES (?, ?, ?, ?, ?)",
+        (lane, *span, member, left),
+    )
+    return written.lastrowid or 0
 
 
 def _spans(job_ids: Iterable[int]) -> list[tuple[int, int]]:
