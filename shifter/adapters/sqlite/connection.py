@@ -101,6 +101,9 @@ def connect(path: Path) -> sqlite3.Connection:
         for name, value in (
             ("synchronous", "FULL"),
             ("wal_autocheckpoint", "0"),
+            # What one huge transaction left is cut to this; the rest stays allocated,
+            # so that work can be ended while the disk is full.
+            ("journal_size_limit", "16777216"),
             ("trusted_schema", "OFF"),
             ("cell_size_check", "ON"),
             ("mmap_size", "0"),

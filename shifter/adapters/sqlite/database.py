@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from shifter.adapters.sqlite.connection import connect, prepare
 from shifter.adapters.sqlite.errors import store_error
+from shifter.adapters.sqlite.file import FileLock
 from shifter.errors import StoreUnavailableError
 
 T = TypeVar("T")
@@ -28,8 +29,9 @@ T = TypeVar("T")
 _MOST_AT_ONCE: Final = 2_000
 _CHECKPOINT_TRANSACTIONS: Final = 256
 _CHECKPOINT_ROWS: Final = 10_000
-_VACUUM_PAGES: Final = 200
-_IDLE_S: Final = 2.0
+_VACUUM_PAGES: Final = 500
+# Shorter than what a worker with nothing to do still writes: its report, its beat.
+_IDLE_S: Final = 0.2
 _CLOSE_S: Final = 5.0
 
 Answer = Callable[[Any, BaseException | None], None]
@@ -60,13 +62,18 @@ class Database:
         self._lock = prepare(path)
         self._users, self._guard = 1, threading.Lock()
         self._begin()
-        me = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: _call(me()))
+        me = weakref.ref(self)
+        os.register_at_fork(
+            before=lambda: _call(me, Database._before_fork),
+            after_in_parent=lambda: _call(me, Database._after_fork_in_parent),
+            after_in_child=lambda: _call(me, Database._after_fork_in_child),
+        )
 
     def _begin(self) -> None:
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
+        self._writer = _Writer(self.path, self._lock, self._queue)
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -175,48 +182,78 @@ class Database:
                 raise self._closed()
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=_Writer(self.path, self._lock, self._queue).run,
-                    name="shifter-sqlite",
-                    daemon=True,
+                    target=self._writer.run, name="shifter-sqlite", daemon=True
                 )
                 self._thread.start()
 
     def _closed(self) -> StoreUnavailableError:
         return StoreUnavailableError(f"sqlite {self.path}", "use", "it is closed")
 
-    def _after_fork(self) -> None:
-        # The parent's connections must be neither used nor closed here: that would
-        # drop its locks. They are left where nobody looks.
-        self._left_behind = (self._reader, self._thread, self._lock)
-        self._guard = threading.Lock()
-        self._lock = prepare(self.path)
+    # SQLite forbids a fork with an open connection: the child would take the parent's
+    # locks for its own, and a parent that leaves would delete the log that the child
+    # writes. So there is none while a process forks.
+
+    def _before_fork(self) -> None:
+        for lock in (self._guard, self._writer.gate, self._reading):
+            lock.acquire()
+        self._writer.disconnect()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _after_fork_in_parent(self) -> None:
+        for lock in (self._reading, self._writer.gate, self._guard):
+            lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        self._guard, is_closed = threading.Lock(), self._is_closed
+        if not is_closed:
+            # While the child had it open, a parent killed with the lock held would
+            # never let it go.
+            self._lock.close()
+            self._lock = FileLock(self.path)
         self._begin()
+        self._is_closed = is_closed
 
 
 class _Writer:
-    """The thread's own: takes what is queued, writes it, answers."""
+    """The thread's own: takes what is queued, writes it, answers.
+
+    Attributes:
+        gate: Held while the connection is used.
+    """
 
     def __init__(
-        self, path: Path, lock: Any, tasks: queue.SimpleQueue[_Task | None]
+        self, path: Path, lock: FileLock, tasks: queue.SimpleQueue[_Task | None]
     ) -> None:
+        self.gate = threading.Lock()
         self._path, self._lock, self._tasks = path, lock, tasks
         self._connection: sqlite3.Connection | None = None
         self._transactions = self._rows = 0
-        self._is_over = False
+        self._is_over, self._is_tidy = False, True
 
     def run(self) -> None:
         while not self._is_over:
             try:
                 first = self._tasks.get(timeout=_IDLE_S)
             except queue.Empty:
-                self._tidy()
+                with self.gate:
+                    self._tidy()
                 continue
             tasks = self._more(first)
-            if tasks:
-                self._serve(tasks)
-        if self._connection is not None:
-            self._tidy()
-            self._connection.close()
+            with self.gate:
+                if tasks:
+                    self._serve(tasks)
+                self._checkpoint_if_due()
+        with self.gate:
+            self._checkpoint()
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the connection, holding the gate; the next transaction opens one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _more(self, first: _Task | None) -> list[_Task]:
         tasks: list[_Task] = []
@@ -262,39 +299,47 @@ class _Writer:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self._transactions += 1
-            self._rows += connection.total_changes - before
-            if (
-                self._transactions >= _CHECKPOINT_TRANSACTIONS
-                or self._rows >= _CHECKPOINT_ROWS
-            ):
-                self._checkpoint(connection)
+        self._transactions += 1
+        self._rows += connection.total_changes - before
+        self._is_tidy = False
         return results
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+    def _checkpoint_if_due(self) -> None:
+        # Once everybody has been answered: nobody waits for it.
+        is_due = self._transactions >= _CHECKPOINT_TRANSACTIONS
+        if is_due or self._rows >= _CHECKPOINT_ROWS:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        if self._connection is None or not self._transactions:
+            return
         self._transactions = self._rows = 0
-        # Where it fails, the commit before it stands; the next one tries again.
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        # What was committed stands; the next checkpoint tries again.
+        with contextlib.suppress(sqlite3.Error), self._lock.held():
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _tidy(self) -> None:
-        """While nothing else is to be done: checkpoint, give pages back."""
-        if self._connection is None:
+        """While nothing else is to be done: give pages back."""
+        if self._is_tidy or self._connection is None:
             return
-        try:
-            with self._lock.held():
-                if self._transactions:
-                    self._checkpoint(self._connection)
-                (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-                (all_,) = self._connection.execute("PRAGMA page_count").fetchone()
-                if free > _VACUUM_PAGES and free * 4 > all_:
-                    # `execute` would free one page only.
-                    self._connection.executescript(
-                        f"PRAGMA incremental_vacuum({max(_VACUUM_PAGES, free // 4)})"
-                    )
-                    self._transactions = 1
-        except sqlite3.Error:
-            pass  # who writes or reads next is told
+        with contextlib.suppress(sqlite3.Error):  # who writes or reads next is told
+            while self._tasks.empty():
+                if not self._give_pages_back(self._connection):
+                    self._is_tidy = True
+                    return
+                self._transactions += 1
+                self._checkpoint()
+
+    def _give_pages_back(self, connection: sqlite3.Connection) -> bool:
+        """A few, so that nobody waits long for the lock; whether there were any."""
+        with self._lock.held():
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            if free <= _VACUUM_PAGES or free * 4 <= pages:
+                return False
+            # `execute` would free one page only.
+            connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+        return True
 
     def _translated(self, error: BaseException) -> BaseException:
         if isinstance(error, sqlite3.Error):
@@ -321,6 +366,7 @@ def _tell(
         loop.call_soon_threadsafe(settle)
 
 
-def _call(function: Callable[[], None] | None) -> None:
-    if function is not None:
-        function()
+def _call(me: weakref.ref[Database], method: Callable[[Database], None]) -> None:
+    database = me()
+    if database is not None:
+        method(database)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from shifter.adapters.sqlite.database import Database
@@ -66,6 +68,8 @@ class SqliteLaneLog:
         self.table, self._guard = LaneTable(), threading.Lock()
         self._line: list[_Wanted] = []
         self._is_closed = False
+        me = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: _call(me()))
 
     async def append(
         self, records: Sequence[Record], *, timeout_s: float
@@ -105,6 +109,10 @@ class SqliteLaneLog:
             self._is_closed = True
             self.database.close_sync()
         return 0
+
+    def _after_fork(self) -> None:
+        # Who stands in line is the parent's, and so is who held the lock.
+        self._guard, self._line = threading.Lock(), []
 
     def _enqueue(self, wanted: _Wanted) -> None:
         if self._is_closed:
@@ -222,3 +230,8 @@ def _give_all(told: Sequence[tuple[Any, list[AppendAnswer]]]) -> None:
 def _give_up(future: Any, answers: Sequence[AppendAnswer]) -> None:
     if not future.done():
         future.set_result(list(answers))
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()
