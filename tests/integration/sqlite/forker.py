@@ -58,7 +58,6 @@ def parent_is_killed(path):
         log.database.write_sync(lambda _: wait_for(forked[0]))
     os.close(died[1])
     os.waitpid(parent, 0)
-    os.wait()
 
 
 def wait_for(fd):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,16 +21,29 @@ ROOT = Path(__file__).parents[3]
 PATIENCE_S = 20
 
 
-def run(program, *words, timeout_s=PATIENCE_S):
-    return subprocess.run(
+class Told(NamedTuple):
+    """What a program said."""
+
+    stdout: str
+    stderr: str
+
+
+def run(program, *words):
+    """Run a program of this folder until it and all its children have ended."""
+    process = subprocess.Popen(
         [sys.executable, "-m", f"tests.integration.sqlite.{program}", *map(str, words)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
-        check=False,
+        start_new_session=True,
     )
+    try:
+        return Told(*process.communicate(timeout=PATIENCE_S))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def until(check):
