@@ -30,7 +30,7 @@ class SqliteLogAdmin:
 
     def __init__(self, database: Database, *, makes_topics: bool = False) -> None:
         self._database, self._table = database, LaneTable()
-        self._makes_topics = makes_topics
+        self._makes_topics, self._is_closed = makes_topics, False
 
     async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
         """What waits on each lane, in the order asked; counts no rows."""
@@ -105,8 +105,10 @@ class SqliteLogAdmin:
         return f"{line}; {damaged} damaged records set aside" if damaged else line
 
     async def close(self) -> None:
-        """Free everything."""
-        await self._database.close()
+        """Free everything; again is harmless to others that share the file."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._database.close()
 
 
 def wal_is_fixed(version: tuple[int, ...]) -> bool:

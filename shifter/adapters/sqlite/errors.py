@@ -7,13 +7,11 @@ from pathlib import Path
 
 from shifter.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
-_NO_ROOM = "no space is left; free some, nothing that was accepted is lost"
 _DAMAGED = (
     "the file is damaged; stop writing, keep a copy, and see shifter doctor and "
     "shifter spool fsck"
 )
 _REFUSED = {
-    "SQLITE_FULL": _NO_ROOM,
     "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_NOTADB": "not a database; choose another path",
     "SQLITE_READONLY": "the file or its directory cannot be written",
@@ -23,9 +21,19 @@ _REFUSED = {
 }
 
 
+class NoSpaceError(StoreRefusedError):
+    """The disk is full, for now; nothing was written."""
+
+    def __init__(self, path: Path, op: str) -> None:
+        detail = "no space is left; free some, nothing that was accepted is lost"
+        super().__init__(f"sqlite {path}", op, detail)
+
+
 def store_error(error: sqlite3.Error, path: Path, op: str) -> StoreError:
     """The house's error for one of SQLite's."""
     name = getattr(error, "sqlite_errorname", "") or ""
+    if name == "SQLITE_FULL":
+        return NoSpaceError(path, op)
     for prefix, advice in _REFUSED.items():
         if name.startswith(prefix):
             return StoreRefusedError(f"sqlite {path}", op, f"{name}: {advice}")

@@ -12,11 +12,18 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from shifter.adapters.sqlite.lane_table import Taken, place_of
-from shifter.adapters.sqlite.log import SqliteLaneLog
-from shifter.adapters.sqlite.wake import Doorbell, ring, waiting
-from shifter.errors import StoreError, StoreRefusedError
-from shifter.model.reason import Reason
+from shifter.adapters.sqlite.errors import NoSpaceError
+from shifter.adapters.sqlite.lane_table import place_of
+from shifter.adapters.sqlite.lease_table import LeaseTable, Taken
+from shifter.adapters.sqlite.log import SqliteLaneLog, failure
+from shifter.adapters.sqlite.member import (
+    ALIVE_MS,
+    MemberTable,
+    note_waiting,
+    waiting,
+)
+from shifter.adapters.sqlite.wake import Doorbell, ring
+from shifter.errors import StoreError, StoreUnavailableError
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -24,13 +31,11 @@ from shifter.ports import (
     Delivery,
     LostRange,
     Record,
-    Refused,
     Unknown,
 )
 
 T = TypeVar("T")
 
-_ALIVE_MS: Final = 10_000
 _BEAT_S: Final = 2.5
 _LOOK_S: Final = 0.5
 _SETTLE_S: Final = 0.02
@@ -48,7 +53,10 @@ class SqliteLaneFeed:
     def __init__(self, log: SqliteLaneLog, topics: Sequence[str], clock: Clock) -> None:
         self._log, self._table, self._database = log, log.table, log.database
         self._topics, self._clock = list(topics), clock
-        self._member = 0
+        self._leases = LeaseTable()
+        self._members, self._member = MemberTable(clock), 0
+        # From here on others may believe us dead.
+        self._alive_until, self._is_lost = 0.0, False
         self._owned: dict[tuple[str, int, int], tuple[int, int]] = {}
         self._ended: dict[int, list[int]] = {}
         self._news = asyncio.Event()
@@ -61,7 +69,7 @@ class SqliteLaneFeed:
     async def open(self) -> None:
         """Join."""
         self._bell = Doorbell(self._database.path)
-        self._member = await self._database.write(self._join)
+        await self._rejoin()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._bell.socket, self._rung)
         self._beating = loop.create_task(self._beat())
@@ -73,9 +81,15 @@ class SqliteLaneFeed:
         until = self._clock.monotonic() + wait_s
         while True:
             self._news.clear()
-            found = await self._write_ended(
-                lambda connection: self._take(connection, max_records)
-            )
+            try:
+                found = await self._write_ended(
+                    lambda connection: self._take(connection, max_records)
+                )
+            except (StoreUnavailableError, NoSpaceError):
+                # A full disk, or a file that another program holds: it may pass.
+                left_s = until - self._clock.monotonic()
+                await self._clock.sleep(max(0.0, min(left_s, _LOOK_S)))
+                return []
             if found:
                 return [self._delivery(taken) for taken in found]
             if not await self._wait_until_something(until):
@@ -83,6 +97,10 @@ class SqliteLaneFeed:
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Those that this process still owns."""
+        if self._clock.monotonic() >= self._alive_until:
+            # The loop stood still for so long that others took over: leave for good.
+            self._is_lost = True
+            return []
         owned = self._owned
         return [
             one
@@ -105,21 +123,18 @@ class SqliteLaneFeed:
         except TimeoutError:
             return [Unknown("no answer from the file in time")] * len(pairs)
         except StoreError as error:
-            is_certain = isinstance(error, StoreRefusedError)
-            answer: AppendAnswer = Unknown(str(error))
-            if is_certain:
-                answer = Refused(Reason.REFUSED_BY_LOG, str(error))
-            return [answer] * len(pairs)
+            return [failure(error)] * len(pairs)
         ring(members)
         return answers
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """End deliveries; written with the next fetch, or within a moment."""
         for one in deliveries:
-            lease, job_id = self._owned.pop(
-                (one.topic, one.partition, one.offset), (0, 0)
-            )
+            at = (one.topic, one.partition, one.offset)
+            lease, job_id = self._owned.get(at, (0, 0))
+            # Of an older lease it ends nothing: the record was handed out again.
             if lease and lease == one.epoch:
+                del self._owned[at]
                 self._ended.setdefault(lease, []).append(job_id)
         if self._ended and self._settling is None:
             loop = asyncio.get_running_loop()
@@ -154,29 +169,18 @@ class SqliteLaneFeed:
     # --- inside a transaction -------------------------------------------------------
 
     def _join(self, connection: sqlite3.Connection) -> int:
-        now = self._clock.epoch_ms()
-        connection.execute("DELETE FROM member WHERE until_ms <= ?", (now,))
+        self._members.leave(connection, self._member)
         path = "" if self._bell is None else self._bell.path
-        names = "\n".join(self._topics)
-        member = connection.execute(
-            "INSERT INTO member (until_ms, topics, socket, waiting) "
-            "VALUES (?, ?, ?, 0)",
-            (now + _ALIVE_MS, names, path),
-        ).lastrowid
-        return int(member or 0)
+        return self._members.join(connection, self._topics, path)
 
     def _take(self, connection: sqlite3.Connection, most: int) -> list[Taken]:
         now = self._clock.epoch_ms()
         self._table.promote(connection, now)
         self._turn += 1
-        found = self._table.lease(
-            connection, self._topics, self._member, most, now, self._turn
-        )
+        who = (self._member, self._members.alive(connection))
+        found = self._leases.lease(connection, who, self._topics, most, now, self._turn)
         if not found:
-            connection.execute(
-                "UPDATE member SET waiting = 1 WHERE id = ? AND waiting = 0",
-                (self._member,),
-            )
+            note_waiting(connection, self._member)
         self._next_due_ms = self._table.next_due_ms(connection)
         return found
 
@@ -185,23 +189,19 @@ class SqliteLaneFeed:
         connection: sqlite3.Connection,
         kept: Sequence[tuple[tuple[int, int], Record]],
     ) -> tuple[list[AppendAnswer], list[str]]:
-        held = {
-            lease: self._table.holds(connection, lease, self._member)
-            for lease in {lease for (lease, _), _ in kept}
-        }
-        records = [record for (lease, _), record in kept if held[lease]]
-        written = iter(self._log.write(connection, records))
-        gone = Refused(Reason.REFUSED_BY_LOG, "taken over by another worker")
-        answers = [next(written) if held[lease] else gone for (lease, _), _ in kept]
+        records = [record for _, record in kept]
+        # Also where the source was taken over meanwhile: who has it now asks the claim
+        # store, and that knows of this successor.
+        answers = self._log.write(connection, records, is_new=False)
         ended: dict[int, list[int]] = {}
         for ((lease, job_id), _), answer in zip(kept, answers, strict=True):
             if isinstance(answer, Appended):
                 ended.setdefault(lease, []).append(job_id)
-        self._table.settle(connection, ended, self._member)
+        self._leases.settle(connection, ended, self._member)
         return answers, waiting(connection, {record.topic for record in records})
 
     def _leave(self, connection: sqlite3.Connection) -> list[str]:
-        connection.execute("DELETE FROM member WHERE id = ?", (self._member,))
+        self._members.leave(connection, self._member)
         return waiting(connection, self._topics)
 
     async def _write_ended(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -209,7 +209,7 @@ class SqliteLaneFeed:
         ended, self._ended = self._ended, {}
 
         def write(connection: sqlite3.Connection) -> T:
-            self._table.settle(connection, ended, self._member)
+            self._leases.settle(connection, ended, self._member)
             return fn(connection)
 
         try:
@@ -225,20 +225,22 @@ class SqliteLaneFeed:
         while True:
             await self._clock.sleep(_BEAT_S)
             with contextlib.suppress(StoreError):
-                if not await self._database.write(self._stay):
-                    # Everything this member had is somebody else's by now.
-                    self._owned.clear()
-                    self._ended.clear()
-                    self._member = await self._database.write(self._join)
-                    self._news.set()
+                now, member = self._clock.monotonic(), self._member
+                if not self._is_lost and await self._database.write(
+                    lambda connection: self._members.stay(connection, member)  # noqa: B023  # awaited in the same round
+                ):
+                    self._alive_until = now + ALIVE_MS / 1_000
+                else:
+                    await self._rejoin()
 
-    def _stay(self, connection: sqlite3.Connection) -> bool:
-        now = self._clock.epoch_ms()
-        kept = connection.execute(
-            "UPDATE member SET until_ms = ? WHERE id = ? AND until_ms > ?",
-            (now + _ALIVE_MS, self._member, now),
-        )
-        return kept.rowcount == 1
+    async def _rejoin(self) -> None:
+        """Become a new member; what an old one had is anybody's."""
+        self._owned.clear()
+        self._ended.clear()
+        now = self._clock.monotonic()
+        self._member = await self._database.write(self._join)
+        self._alive_until, self._is_lost = now + ALIVE_MS / 1_000, False
+        self._news.set()
 
     async def _wait_until_something(self, until: float) -> bool:
         """Whether to look again before the wait is over."""
@@ -262,12 +264,13 @@ class SqliteLaneFeed:
         if self._next_due_ms is not None and self._next_due_ms <= now:
             return True
         marks = ",".join("?" * len(self._topics))
+        alive = [one.number for one in self._members.alive(connection)]
         row = connection.execute(
             "SELECT 1 FROM lane JOIN topic ON topic.id = lane.topic "  # noqa: S608  # marks
             f"WHERE name IN ({marks}) AND live > 0 AND (cur < next OR EXISTS ("
-            "SELECT 1 FROM lease WHERE lease.lane = lane.id AND member NOT IN ("
-            "SELECT id FROM member WHERE until_ms > ?))) LIMIT 1",
-            (*self._topics, now),
+            "SELECT 1 FROM lease WHERE lease.lane = lane.id "
+            f"AND member NOT IN ({','.join('?' * len(alive))}))) LIMIT 1",
+            (*self._topics, *alive),
         ).fetchone()
         return row is not None
 

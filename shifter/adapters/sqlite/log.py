@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.lane_table import LaneTable
-from shifter.adapters.sqlite.wake import ring, waiting
+from shifter.adapters.sqlite.errors import NoSpaceError
+from shifter.adapters.sqlite.lane_table import LaneTable, Row, row_of
+from shifter.adapters.sqlite.member import waiting
+from shifter.adapters.sqlite.wake import ring
 from shifter.errors import StoreRefusedError
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
@@ -132,20 +134,36 @@ class SqliteLaneLog:
         return line
 
     def write(
-        self, connection: sqlite3.Connection, records: Sequence[Record]
+        self,
+        connection: sqlite3.Connection,
+        records: Sequence[Record],
+        *,
+        is_new: bool = True,
     ) -> list[AppendAnswer]:
-        """Append inside a transaction; the answers hold once it is committed."""
-        if not self._has_room():
+        """Append inside a transaction; the answers hold once it is committed.
+
+        Args:
+            connection: In a transaction.
+            records: One answer for each, in order.
+            is_new: Whether they come on top; what follows another record is written
+                on a nearly full disk too, or the log could not be emptied there.
+        """
+        if is_new and not self._has_room():
             detail = f"less than {self._kept_free >> 20} MiB are free on the disk"
             return [Refused(Reason.QUEUE_FULL, detail)] * len(records)
-        good: list[Record] = []
+        rows: list[Row] = []
         answers: list[AppendAnswer] = []
+        now = self._clock.epoch_ms()
         for record in records:
             refused = self._refusal(connection, record)
-            answers.append(_APPENDED if refused is None else refused)
             if refused is None:
-                good.append(record)
-        self.table.append(connection, good, self._clock.epoch_ms())
+                try:
+                    rows.append(row_of(record, now))
+                except (TypeError, ValueError) as error:
+                    # One that cannot be written must not fail those beside it.
+                    refused = Refused(Reason.REFUSED_BY_LOG, str(error))
+            answers.append(_APPENDED if refused is None else refused)
+        self.table.append(connection, rows)
         return answers
 
     def _refusal(
@@ -203,10 +221,17 @@ class _Batch:
             _tell(list(zip(line, told, strict=True)))
             ring(members)
             return
-        answer: AppendAnswer = Unknown(str(error))
-        if isinstance(error, StoreRefusedError):
-            answer = Refused(Reason.REFUSED_BY_LOG, str(error))
+        answer = failure(error)
         _tell([(wanted, [answer] * len(wanted.records)) for wanted in line])
+
+
+def failure(error: BaseException | None) -> AppendAnswer:
+    """The answer to a record whose transaction failed."""
+    if isinstance(error, NoSpaceError):
+        return Refused(Reason.QUEUE_FULL, str(error))
+    if isinstance(error, StoreRefusedError):
+        return Refused(Reason.REFUSED_BY_LOG, str(error))
+    return Unknown(str(error))
 
 
 def _tell(pairs: Sequence[tuple[_Wanted, list[AppendAnswer]]]) -> None:

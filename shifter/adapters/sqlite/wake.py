@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import secrets
 import socket
-import sqlite3
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,11 +27,12 @@ class Doorbell:
         self.path = str(Path(tempfile.gettempdir()) / name)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
-        before = os.umask(0o177)
         try:
             self.socket.bind(self.path)
-        finally:
-            os.umask(before)
+            Path(self.path).chmod(0o600)
+        except OSError:
+            # No place for a socket, or too long a path: its owner looks by itself.
+            self.path = ""
 
     def drain(self) -> None:
         """Forget what was sent."""
@@ -44,15 +43,9 @@ class Doorbell:
     def close(self) -> None:
         """Free it."""
         self.socket.close()
-        with contextlib.suppress(OSError):
-            Path(self.path).unlink()
-
-
-def waiting(connection: sqlite3.Connection, topics: Iterable[str]) -> list[str]:
-    """Sockets of the members that wait for one of these topics."""
-    rows = connection.execute("SELECT socket, topics FROM member WHERE waiting = 1")
-    wanted = set(topics)
-    return [path for path, names in rows.fetchall() if wanted & set(names.split("\n"))]
+        if self.path:
+            with contextlib.suppress(OSError):
+                Path(self.path).unlink()
 
 
 def ring(paths: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 
 import pytest
@@ -12,7 +13,8 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.system import SystemClock
-from shifter.ports import Appended, Record
+from shifter.model.reason import Reason
+from shifter.ports import Appended, Record, Refused
 
 LANE = "shop.mail.low"
 NEW_TOPIC = (1, 60_000, 1_000_000)
@@ -136,3 +138,154 @@ async def test_records_the_file_lost_are_not_waited_for(process):
     await feed.fetch(10, wait_s=0)
 
     assert await process.waiting() == 0
+
+
+class ShiftedClock(SystemClock):
+    """A clock that a test sets on."""
+
+    wall_ms = 0
+    on_s = 0.0
+
+    def epoch_ms(self):
+        return super().epoch_ms() + self.wall_ms
+
+    def monotonic(self):
+        return super().monotonic() + self.on_s
+
+
+async def test_the_end_of_an_older_hand_out_ends_nothing(process):
+    await process.append(records([1]))
+    feed = await process.feed()
+    [old] = await feed.fetch(1, wait_s=5)
+    await feed._rejoin()
+    [new] = await feed.fetch(1, wait_s=5)
+
+    await feed.settle([old])
+    assert feed.begin([old, new]) == [new]
+    await feed.settle([new])
+    await feed.fetch(1, wait_s=0)
+
+    assert await process.waiting() == 0
+
+
+async def test_a_successor_is_written_after_its_source_was_taken_over(process):
+    """As on every log: the claim store tells the new owner that it was handed on."""
+    await process.append(records([1]))
+    old = await process.feed()
+    [source] = await old.fetch(1, wait_s=5)
+    await process.forget_members()
+    new = await process.feed()
+    [again] = await new.fetch(1, wait_s=5)
+
+    answers = await old.hand_over(
+        [(source, *records([2], topic="shop.mail.dlt"))], timeout_s=5
+    )
+
+    assert answers == [Appended()]
+    assert await process.waiting("shop.mail.dlt") == 1
+    assert new.begin([again]) == [again]
+
+
+async def test_a_nearly_full_disk_takes_nothing_new_and_lets_work_end(process):
+    await process.append(records([1, 2]))
+    process.log._kept_free, process.log._free_until = 1 << 60, 0.0
+    feed = await process.feed()
+
+    [refused] = await process.log.append(records([3]), timeout_s=5)
+    first, second = await feed.fetch(10, wait_s=5)
+    answers = await feed.hand_over(
+        [(first, *records([4], topic="shop.mail.dlt"))], timeout_s=5
+    )
+    await feed.settle([first, second])
+    await feed.fetch(10, wait_s=0)
+
+    assert (type(refused), refused.reason) == (Refused, Reason.QUEUE_FULL)
+    assert answers == [Appended()]
+    assert await process.waiting() == 0
+
+
+async def test_a_full_file_refuses_for_now_and_goes_on_when_there_is_room(process):
+    await process.append(records(range(10)))
+    feed = await process.feed()
+    (pages,) = await process.database.write(
+        lambda c: c.execute("PRAGMA max_page_count = 1").fetchone()
+    )
+
+    [refused] = await process.log.append(
+        [Record(LANE, bytes(900_000), [])], timeout_s=5
+    )
+    await feed.settle(await feed.fetch(10, wait_s=5))
+    await process.database.write(
+        lambda c: c.execute(f"PRAGMA max_page_count = {pages + 1_000}").fetchone()
+    )
+    await process.append([Record(LANE, bytes(900_000), [])])
+
+    assert (type(refused), refused.reason) == (Refused, Reason.QUEUE_FULL)
+    assert "no space" in refused.detail
+    [last] = await feed.fetch(10, wait_s=5)
+    assert len(last.value) == 900_000
+
+
+async def test_a_record_that_no_row_can_hold_fails_alone(process):
+    good, late = records([1, 2])
+    late = Record(late.topic, late.value, [], None, 253_402_300_799_000)
+    named = Record(LANE, b"1", [("\ud800", b"1")])
+
+    answers = await process.log.append([late, good, named], timeout_s=5)
+
+    assert [type(answer) for answer in answers] == [Refused, Appended, Refused]
+    assert await process.waiting() == 1
+
+
+async def test_nothing_begins_once_others_may_believe_its_worker_dead(process):
+    clock = ShiftedClock()
+    feed = SqliteLaneFeed(process.log, [LANE], clock)
+    await feed.open()
+    await process.append(records([1]))
+    found = await feed.fetch(1, wait_s=5)
+    assert feed.begin(found) == found
+
+    clock.on_s = 10.0
+    late = feed.begin(found)
+    clock.on_s = 0.0
+
+    assert late == []
+    async with asyncio.timeout(20):
+        while not (again := await feed.fetch(1, wait_s=1)):
+            pass
+    assert numbers(again) == [1]
+    await feed.close(timeout_s=5)
+
+
+async def test_a_wall_clock_that_is_set_on_makes_nobody_look_dead(process):
+    await process.append(records([1]))
+    feed = await process.feed()
+    await feed.fetch(1, wait_s=5)
+    clock = ShiftedClock()
+    clock.wall_ms = 86_400_000
+
+    other = SqliteLaneFeed(process.log, [LANE], clock)
+    await other.open()
+
+    assert await other.fetch(1, wait_s=0.3) == []
+    await other.close(timeout_s=5)
+
+
+async def test_where_no_bell_can_hang_work_is_found_all_the_same(process, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/" + "x" * 200)
+    feed = await process.feed()
+
+    async with asyncio.TaskGroup() as group:
+        fetching = group.create_task(feed.fetch(1, wait_s=5))
+        await process.append(records([1]))
+
+    assert numbers(fetching.result()) == [1]
+
+
+async def test_an_admin_closed_twice_takes_the_file_from_nobody(process):
+    admin = SqliteLogAdmin(process.database.share())
+
+    await admin.close()
+    await admin.close()
+
+    await process.append(records([1]))
