@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from shifter.adapters.sqlite.errors import NoSpaceError
@@ -22,7 +23,7 @@ from shifter.adapters.sqlite.member import (
     note_waiting,
     waiting,
 )
-from shifter.adapters.sqlite.wake import Doorbell, ring
+from shifter.adapters.sqlite.wake import Doorbell, is_dead, ring
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.ports import (
     AppendAnswer,
@@ -168,10 +169,16 @@ class SqliteLaneFeed:
 
     # --- inside a transaction -------------------------------------------------------
 
-    def _join(self, connection: sqlite3.Connection) -> int:
-        self._members.leave(connection, self._member)
+    def _join(self, dead: Sequence[int], connection: sqlite3.Connection) -> int:
+        self._members.leave(connection, self._member, *dead)
         path = "" if self._bell is None else self._bell.path
         return self._members.join(connection, self._topics, path)
+
+    def _stay(
+        self, member: int, dead: Sequence[int], connection: sqlite3.Connection
+    ) -> bool:
+        self._members.leave(connection, *dead)
+        return self._members.stay(connection, member)
 
     def _take(self, connection: sqlite3.Connection, most: int) -> list[Taken]:
         now = self._clock.epoch_ms()
@@ -225,20 +232,26 @@ class SqliteLaneFeed:
         while True:
             await self._clock.sleep(_BEAT_S)
             with contextlib.suppress(StoreError):
-                now, member = self._clock.monotonic(), self._member
-                if not self._is_lost and await self._database.write(
-                    lambda connection: self._members.stay(connection, member)  # noqa: B023  # awaited in the same round
-                ):
+                now, dead = self._clock.monotonic(), await self._dead()
+                stay = partial(self._stay, self._member, dead)
+                if not self._is_lost and await self._database.write(stay):
                     self._alive_until = now + ALIVE_MS / 1_000
                 else:
                     await self._rejoin()
+                if dead:
+                    self._news.set()
+
+    async def _dead(self) -> list[int]:
+        """Members that were killed: what they had need not wait for their end."""
+        bells = await self._database.read(self._members.bells)
+        return [number for number, path in bells if is_dead(path)]
 
     async def _rejoin(self) -> None:
         """Become a new member; what an old one had is anybody's."""
         self._owned.clear()
         self._ended.clear()
-        now = self._clock.monotonic()
-        self._member = await self._database.write(self._join)
+        now, dead = self._clock.monotonic(), await self._dead()
+        self._member = await self._database.write(partial(self._join, dead))
         self._alive_until, self._is_lost = now + ALIVE_MS / 1_000, False
         self._news.set()
 

@@ -66,9 +66,17 @@ class MemberTable:
         )
         return kept.rowcount == 1
 
-    def leave(self, connection: sqlite3.Connection, number: int) -> None:
-        """Be over now."""
-        connection.execute("DELETE FROM member WHERE id = ?", (number,))
+    def leave(self, connection: sqlite3.Connection, *numbers: int) -> None:
+        """Be over now, or say so of members that have ended."""
+        connection.executemany(
+            "DELETE FROM member WHERE id = ?", [(number,) for number in numbers]
+        )
+
+    def bells(self, connection: sqlite3.Connection) -> list[tuple[int, str]]:
+        """Number and socket of every member that has one."""
+        return connection.execute(
+            "SELECT id, socket FROM member WHERE socket <> ''"
+        ).fetchall()
 
     def alive(self, connection: sqlite3.Connection) -> list[Member]:
         """All that live, the oldest first."""

@@ -58,3 +58,19 @@ def ring(paths: Iterable[str]) -> None:
         for path in paths:
             with contextlib.suppress(OSError):
                 sender.sendto(_BYTE, path)
+
+
+def is_dead(path: str) -> bool:
+    """Whether whoever had this bell has certainly ended; nobody is rung.
+
+    A bell that is not there says nothing: its owner may see other folders than we do.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        caller.setblocking(False)
+        try:
+            caller.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return False
