@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -50,6 +51,8 @@ def submit(  # noqa: PLR0913  # one parameter an option
         format: text prints the id; json an object with id, lane and reason.
         session: This command line.
     """
+    # A spool is for services: nobody would be left here to forward it.
+    os.environ["SHIFTER_SPOOL"] = "off"
     app = session.app(target)
     need_log(app.settings)
     options: dict[str, Any] = {

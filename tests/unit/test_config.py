@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from shifter.config import Secret, Settings, load_settings
 from shifter.config.endpoint import property_name
+from shifter.config.files import state_folder
 from shifter.config.options import OPTIONS, RETENTION_MS, duration_text
 from shifter.config.secret import mask_url
 from shifter.errors import ConfigError
@@ -22,6 +23,10 @@ from shifter.policy.delay import MAX_DELAY_MS
 
 CANARY = "c4n4ry-h7nt3r2"
 SECURE = "kafka://b1/?security_protocol=SASL_SSL"
+
+
+EMBEDDED = Secret.of_url(f"sqlite://{state_folder({})}/shop.db")
+DEFAULTS = Settings(namespace="shop", log_url=EMBEDDED, state_url=EMBEDDED)
 
 
 @pytest.fixture
@@ -48,10 +53,10 @@ def refused(load, **sources) -> ConfigError:
 def test_defaults_are_those_of_the_design(load):
     settings = load()
 
-    assert settings == Settings(namespace="shop")
+    assert settings == DEFAULTS
     assert settings.accept_timeout_ms == 10_000
     assert settings.lease_ms == 15_000
-    assert settings.log_url is None
+    assert settings.origin("log_url") == "default"
     assert settings.origin("lease_ms") == "default"
 
 
@@ -97,7 +102,7 @@ def test_pyproject_serves_where_there_is_no_shifter_toml(load):
 
 
 def test_somebody_elses_broken_pyproject_is_none_of_our_business(load):
-    assert load(pyproject="[tool.black\n") == Settings(namespace="shop")
+    assert load(pyproject="[tool.black\n") == DEFAULTS
 
 
 def test_an_explicit_file_is_the_only_one(tmp_path, load):
@@ -111,7 +116,7 @@ def test_an_explicit_file_is_the_only_one(tmp_path, load):
 def test_an_empty_variable_counts_as_unset(load):
     env = {"SHIFTER_LOG": "", "SHIFTER_LEASE": "", "SHIFTER_KAFKA__SASL_PASSWORD": ""}
 
-    assert load(env=env) == Settings(namespace="shop")
+    assert load(env=env) == DEFAULTS
 
 
 def test_a_number_in_a_file_is_seconds(load):
@@ -149,7 +154,7 @@ def test_kubernetes_service_variables_are_not_settings(load):
 
     settings = load(env=env)
 
-    assert settings == Settings(namespace="shop")
+    assert settings == DEFAULTS
     assert settings.warnings == ()
 
 
@@ -524,7 +529,9 @@ def test_an_open_file_with_secrets_is_warned_of(tmp_path, load):
 
 
 def test_nothing_in_a_value_is_expanded(load):
-    settings = load(toml="[kafka]\nclient_id = '${HOME}$(id)`id`'")
+    toml = "log = 'kafka://h'\n[kafka]\nclient_id = '${HOME}$(id)`id`'"
+
+    settings = load(toml=toml)
 
     assert settings.kafka["client.id"].reveal() == "${HOME}$(id)`id`"
 

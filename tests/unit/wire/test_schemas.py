@@ -31,7 +31,7 @@ SCHEMAS = Path(__file__).parents[3] / "schemas"
 GOLDEN = sorted((SCHEMAS / "golden").glob("*.json"))
 ANSWERS = {
     *(Reason.ACCEPTED, Reason.QUEUE_FULL, Reason.TOO_LARGE, Reason.EXPIRED),
-    *(Reason.REFUSED_BY_LOG, Reason.CLOSED),
+    *(Reason.REFUSED_BY_LOG, Reason.CLOSED, Reason.SPOOLED, Reason.SPOOL_FULL),
 }
 
 
