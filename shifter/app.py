@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import (
@@ -22,6 +22,7 @@ from typing import (
     overload,
 )
 
+from shifter.call import Call
 from shifter.config import Settings, load_settings
 from shifter.context import Context
 from shifter.declare import JobOptions, declare_job
@@ -104,6 +105,7 @@ class Job(BoundJob[P, R]):
         function: The handler.
         codec: Reads and writes its payload.
         context_parameter: Name of the handler's `Context` parameter, or ``None``.
+        calls: What a `shifter.testing.TestApp` ran, in order; empty elsewhere.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Job(BoundJob[P, R]):
         self.context_parameter = self.codec.context_parameter
         self.__wrapped__, self.__doc__ = function, function.__doc__
         self.__name__ = spec.name
+        self.calls: list[Call] = []
         super().__init__(self, plan_call(app.namespace, spec, CallOptions()))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -176,6 +179,7 @@ class Shifter:
         self.jobs: dict[str, Job[..., Any]] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
+        self._stand_in: ClaimStore | None = None
         self._lock = threading.Lock()
 
     @property
@@ -272,9 +276,26 @@ class Shifter:
         async with self._claims() as claims:
             return await claims.cancel(job_id, keep_ms=_CANCEL_KEEP_MS)
 
+    @contextlib.contextmanager
+    def served_by(self, publisher: Publisher, claims: ClaimStore) -> Generator[None]:
+        """Use these, and not what the settings name, while the block runs.
+
+        For tests; whoever closes the app inside the block closes neither of them.
+        """
+        with self._lock:
+            before = self._publisher, self._stand_in
+            self._publisher, self._stand_in = publisher, claims
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._publisher, self._stand_in = before
+
     def close(self) -> int:
         """Flush and close the service side; returns how many records got no answer."""
         with self._lock:
+            if self._stand_in is not None:
+                return 0
             publisher, self._publisher = self._publisher, None
         if publisher is None:
             return 0
@@ -324,6 +345,9 @@ class Shifter:
 
     @contextlib.asynccontextmanager
     async def _claims(self) -> AsyncGenerator[ClaimStore]:
+        if self._stand_in is not None:
+            yield self._stand_in
+            return
         from shifter import wiring  # noqa: PLC0415  # vendors load on first use
 
         claims = wiring.open_claims(self.settings)

@@ -1,3 +1,15 @@
-"""The public test kit: what jobs, adapters and their authors are tested with."""
+"""The public test kit: what jobs, adapters and their authors are tested with.
+
+`TestApp` runs the jobs of an app in memory and in virtual time. The suites that every
+adapter of a port must pass are in `shifter.testing.conformance`.
+"""
 
 from __future__ import annotations
+
+from shifter.call import Call
+from shifter.testing.app import TestApp
+from shifter.testing.clock import FakeClock
+from shifter.testing.letter import Letter
+from shifter.testing.report import DrainReport, StuckError
+
+__all__ = ["Call", "DrainReport", "FakeClock", "Letter", "StuckError", "TestApp"]

@@ -49,10 +49,17 @@ class FakeClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        future = asyncio.get_running_loop().create_future()
+        await self.timer(seconds)
+
+    def timer(self, seconds: float) -> asyncio.Future[None]:
+        """A future that is done when the clock was moved this far, > 0.
+
+        Who does not want it any more cancels it.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         due_us = self._now_us + max(1, round(seconds * 1_000_000))
         heapq.heappush(self._sleepers, (due_us, next(self._count), future))
-        await future
+        return future
 
     def advance(self, seconds: float) -> None:
         """Move on at once and wake everybody whose time has come, in order.

@@ -9,6 +9,7 @@ buffer.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
@@ -64,6 +65,20 @@ class DrainParts(NamedTuple):
     clock: Clock
     processes: ProcessRunner | None
     ledger: Ledger
+
+
+class Standing(NamedTuple):
+    """How far a drain has come, for whoever moves its clock by hand.
+
+    Attributes:
+        goes_on: Whether it has something to do without any time passing.
+        attempts: What runs.
+        next_at: When time alone will change something, monotonic; ``None`` never.
+    """
+
+    goes_on: bool
+    attempts: list[Attempt]
+    next_at: float | None
 
 
 class Drain:
@@ -128,6 +143,16 @@ class Drain:
             topic = attempt.item.delivery.topic
             counts[topic] = counts.get(topic, 0) + 1
         return counts
+
+    def standing(self) -> Standing:
+        """How far it has come."""
+        attempts = list(self._executor.running)
+        instants = [attempt.expires_at for attempt in attempts]
+        if self._holding.next_at is not None:
+            instants.append(self._holding.next_at)
+        may_start = len(self._buffer) > 0 and self._executor.free > 0
+        goes_on = may_start or self._asking > 0 or self._ending.pending > 0
+        return Standing(goes_on, attempts, min(instants, default=None))
 
     async def run(self, *, drain_timeout_s: float) -> None:
         """Drain until `stop`, then let running attempts end or hand them back.
@@ -212,7 +237,7 @@ class Drain:
         if self._stopping.is_set():
             return
         now = self._clock.monotonic()
-        stood_in_line = item.ready_at > 0
+        stood_in_line = item.ready_at > -math.inf
         if stood_in_line:
             self._buffer.put_back(item, now=now)
         else:

@@ -38,20 +38,27 @@ class Holding:
         if self._heap[0][2] is item:
             self._changed.set()
 
+    @property
+    def next_at(self) -> float | None:
+        """When the next item may go on, monotonic; ``None`` while nothing is held."""
+        return self._heap[0][0] if self._heap else None
+
     async def run(self) -> None:
         """Hand items on when their time has come, until cancelled."""
         while True:
             self._changed.clear()
             wait_s = self._release_due()
-            waiter = self._changed.wait()
             if wait_s is None:
-                await waiter
-                continue
-            try:
-                async with asyncio.timeout(wait_s):
-                    await waiter
-            except TimeoutError:
-                continue
+                await self._changed.wait()
+            else:
+                await self._wait(wait_s)
+
+    async def _wait(self, wait_s: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            timer = group.create_task(self._clock.sleep(wait_s))
+            timer.add_done_callback(lambda _: self._changed.set())
+            await self._changed.wait()
+            timer.cancel()
 
     def _release_due(self) -> float | None:
         now = self._clock.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -61,7 +62,8 @@ class Item:
         blocked_since: Monotonic seconds of its first retry in place, else ``None``.
         busy_since: Monotonic seconds since when another holds its claim, if one does.
         first_failed_ms: Epoch milliseconds of its first failure, if any.
-        ready_at: Monotonic seconds since when it may start.
+        ready_at: Monotonic seconds since when it may start; minus infinity until it
+            first stood in line.
         fence: As granted; 0 while unclaimed.
     """
 
@@ -107,7 +109,7 @@ class Item:
         self.first_failed_ms = envelope.first_failed_ms
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
-        self.ready_at = 0.0
+        self.ready_at = -math.inf
         self.fence = 0
 
 

@@ -1,0 +1,219 @@
+"""`TestApp`: a user's app on memory, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, ClassVar, Final, Self
+
+from shifter.app import Job, Shifter
+from shifter.errors import ConfigError
+from shifter.model.duration import Duration, duration_ms
+from shifter.model.lane import dead_letter_topic
+from shifter.testing.clock import FakeClock
+from shifter.testing.driver import Driver, Worker
+from shifter.testing.handler_time import virtual_timers
+from shifter.testing.letter import Letter, read_letter
+from shifter.testing.report import DrainReport
+from shifter.testing.stage import Stage
+
+_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class TestApp:
+    """An app whose jobs run in this process, when the test says so.
+
+    While the block runs the app defers to a log in memory, and `drain` runs what is
+    due with the worker that runs in production, on a clock that moves by itself. Jobs
+    must be registered before the block is entered.
+
+    Args:
+        app: The app; its settings and environment are not read.
+        start: When the test's time starts; with a time zone.
+        concurrency: Attempts at once; with 1 everything runs in the order it is due.
+        patience: Real time a handler may wait for something that is not the clock.
+        seed: Seeds the jitter of retries.
+
+    Raises:
+        ConfigError: An argument is wrong.
+
+    >>> app = Shifter("shop")
+    >>> @app.job
+    ... async def greet(name: str) -> None: ...
+    >>> with TestApp(app) as test:
+    ...     _ = greet.defer_sync("ann")
+    ...     test.drain_sync().done, greet.calls[0].arguments
+    (1, {'name': 'ann'})
+    """
+
+    __test__: ClassVar = False  # or pytest would take it for a test
+
+    def __init__(
+        self,
+        app: Shifter,
+        *,
+        start: datetime = _START,
+        concurrency: int = 1,
+        patience: Duration = "30s",
+        seed: int = 0,
+    ) -> None:
+        if start.tzinfo is None:
+            raise ConfigError("start", start, "use a datetime with a time zone")
+        if concurrency < 1:
+            raise ConfigError("concurrency", concurrency, "must be at least 1")
+        self._app, self._concurrency, self._seed = app, concurrency, seed
+        self._patience_s = duration_ms("patience", patience, minimum_ms=1) / 1_000
+        epoch_ms = round(start.timestamp() * 1_000)
+        self._stage = Stage(app.namespace, epoch_ms=epoch_ms)
+        self._opened = contextlib.ExitStack()
+        self._runner: asyncio.Runner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker: Worker | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The test's time, UTC."""
+        epoch_ms = self._stage.clocks.front.epoch_ms()
+        return datetime.fromtimestamp(epoch_ms / 1_000, UTC)
+
+    @property
+    def clock(self) -> FakeClock:
+        """The test's time, for code that takes a clock; only `drain` moves it."""
+        return self._stage.clocks.front
+
+    async def drain(self, advance: Duration = 0) -> DrainReport:
+        """Run everything that is due until so much time has passed.
+
+        Jobs start when they are due, retries and delays included, with the clock where
+        it would be. What has started is let end, even if this takes the clock further.
+
+        Args:
+            advance: How far the clock goes; by default only what is due now is run.
+
+        Returns:
+            What happened, and how many jobs wait now.
+
+        Raises:
+            StuckError: A handler waits for something real that does not happen.
+        """
+        advance_s = duration_ms("advance", advance) / 1_000
+        self._stage.create_topics(self._app.queues)
+        worker = await self._started()
+        before = worker.tally.counts.copy()
+        driver = Driver(
+            worker,
+            self._stage.clocks,
+            lease_s=self._stage.settings.lease_ms / 1_000,
+            patience_s=self._patience_s,
+        )
+        await driver.run(advance_s)
+        worker.tally.fold()
+        waiting = await self._stage.waiting(self._app.queues)
+        return DrainReport(**(worker.tally.counts - before), waiting=waiting)
+
+    def drain_sync(self, advance: Duration = 0) -> DrainReport:
+        """`drain` for tests without asyncio; use it with ``with``."""
+        if self._runner is None:
+            self._runner = self._opened.enter_context(asyncio.Runner())
+        return self._runner.run(self.drain(advance))
+
+    def fail_with(
+        self,
+        job: Job[..., Any],
+        error: BaseException | type[BaseException],
+        *,
+        times: int | None = 1,
+    ) -> None:
+        """Let the next runs of a job raise this in place of its handler.
+
+        Args:
+            job: The job.
+            error: What is raised: a failure, or a signal such as ``Retry("10s")``.
+            times: How many runs; ``None`` for all that follow.
+
+        Raises:
+            ConfigError: ``times`` is below 1, or the job is not this app's.
+        """
+        if times is not None and times < 1:
+            raise ConfigError("times", times, "must be at least 1")
+        found = self._app.find_job(job.spec.name)
+        planned = error() if isinstance(error, type) else error
+        self._stage.failures.plan(found.spec.name, planned, times)
+
+    def dead_letters(self, queue: str | None = None) -> list[Letter]:
+        """The dead letters of a queue, oldest first; of all queues by default.
+
+        Raises:
+            ConfigError: No job of the app uses that queue.
+        """
+        queues = self._app.queues
+        if queue is not None and queue not in queues:
+            raise ConfigError("queue", queue, f"queues of the app: {queues}")
+        letters = [
+            read_letter(delivery, self._app.jobs)
+            for name in queues
+            if queue in (None, name)
+            for delivery in self._stage.log.entries(
+                dead_letter_topic(self._app.namespace, name)
+            )
+        ]
+        return [letter for letter in letters if letter is not None]
+
+    async def _started(self) -> Worker:
+        loop = asyncio.get_running_loop()
+        if self._worker is not None:
+            if loop is not self._loop:
+                raise RuntimeError("a TestApp drains in one event loop only")
+            return self._worker
+        self._loop = loop
+        self._opened.enter_context(virtual_timers(loop))
+        self._worker = await self._stage.start(
+            self._app.jobs, concurrency=self._concurrency, seed=self._seed
+        )
+        return self._worker
+
+    async def _stopped(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await self._stage.stop(worker)
+
+    def _open(self) -> None:
+        self._stage.create_topics(self._app.queues)
+        for job in self._app.jobs.values():
+            job.calls.clear()
+        served = self._app.served_by(self._stage.publisher, self._stage.claims)
+        self._opened.enter_context(served)
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._stopped()
+        finally:
+            self._opened.close()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            loop = self._loop
+            if loop is not None and not loop.is_closed() and not loop.is_running():
+                loop.run_until_complete(self._stopped())
+        finally:
+            self._opened.close()

@@ -1,0 +1,92 @@
+"""What a drain did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shifter.errors import ShifterError
+from shifter.model.state import JobState
+from shifter.ports import Clock
+from shifter.telemetry import Metrics
+from shifter.work.item import Item
+from shifter.work.ledger import Ledger
+from shifter.work.verdict import Step
+
+
+class StuckError(ShifterError):
+    """A drain cannot go on: a handler waits for something that does not happen.
+
+    Attributes:
+        jobs: Names of the jobs that wait, ascending; empty if it is no handler.
+        waited_s: How long nothing happened, in seconds of real time.
+    """
+
+    def __init__(self, jobs: Sequence[str], waited_s: float) -> None:
+        self.jobs, self.waited_s = tuple(jobs), waited_s
+        who = ", ".join(map(repr, jobs)) or "the worker"
+        super().__init__(
+            f"nothing happened for {waited_s:g} s of real time: {who} waits for "
+            "something that is not this test's clock (a thread, a socket, a future "
+            "nobody sets); replace it in the test, or use fail_with()"
+        )
+
+
+class DrainReport(NamedTuple):
+    """What happened during one drain.
+
+    Attributes:
+        started: Attempts started.
+        done: Jobs that succeeded.
+        retried: Attempts that failed and will be repeated, throttled ones included.
+        dead: Jobs that went to the dead letters.
+        expired: Jobs whose deadline passed.
+        cancelled: Jobs that were cancelled.
+        discarded: Jobs discarded by their handlers.
+        repeated: Records whose job had ended, or ran, under the same idempotency key
+            or id: settled without being run.
+        waiting: Jobs that wait now, for their time or for their retry.
+    """
+
+    started: int = 0
+    done: int = 0
+    retried: int = 0
+    dead: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    discarded: int = 0
+    repeated: int = 0
+    waiting: int = 0
+
+
+class Tally(Ledger):
+    """A ledger that can be read.
+
+    Attributes:
+        counts: Of the fields of `DrainReport`, since the start.
+    """
+
+    def __init__(self, clock: Clock, *, worker: str) -> None:
+        super().__init__(Metrics(), clock, worker=worker)
+        self.counts: Counter[str] = Counter()
+
+    def started(self, items: Sequence[Item], now_ms: int) -> None:
+        """Attempts start."""
+        super().started(items, now_ms)
+        self.counts["started"] += len(items)
+
+    def done(self, items: Sequence[Item]) -> None:
+        """Jobs ended as they should."""
+        super().done(items)
+        self.counts["done"] += len(items)
+
+    def ended(self, step: Step) -> None:
+        """A delivery ended otherwise, or its job goes on."""
+        super().ended(step)
+        if step.is_copy:
+            self.counts["repeated"] += 1
+        elif step.state is JobState.WAITING:
+            self.counts["retried"] += 1
+        else:
+            self.counts[step.state.value] += 1

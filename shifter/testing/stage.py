@@ -1,0 +1,125 @@
+"""A log, a claim store and a worker in memory, on one virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
+from shifter.app import Job
+from shifter.config import Settings
+from shifter.model.lane import Lane
+from shifter.model.priority import Priority
+from shifter.produce.publisher import Publisher
+from shifter.testing.clock import FakeClock
+from shifter.testing.driver import Clocks, Worker
+from shifter.testing.gate import Gate, GatedFeed, HorizonClock
+from shifter.testing.handler_time import Handler, HandlerClock
+from shifter.testing.rehearsal import Failures, RehearsedJob
+from shifter.testing.report import Tally
+from shifter.wiring import max_record_bytes, topic_specs
+from shifter.work.drain import Drain, DrainParts
+
+_NAME: Final = "test-app"
+_CLOSING_ROUNDS: Final = 2_000
+_CLOSING_STEP_S: Final = 0.05
+
+
+class Stage:
+    """What stands in for the servers, and the worker on it.
+
+    Attributes:
+        settings: The defaults; one partition, so that lanes keep their order.
+        clocks: Its time.
+        log: The log.
+        claims: The claim store.
+        publisher: The service's side.
+        failures: What handlers are made to raise.
+    """
+
+    def __init__(self, namespace: str, *, epoch_ms: int) -> None:
+        self.settings = Settings(namespace=namespace, partitions=1)
+        back = FakeClock(epoch_ms)
+        self.clocks = Clocks(HandlerClock(epoch_ms), back, HorizonClock(back))
+        self.log = MemoryLog(self.clocks.log)
+        self.claims = MemoryClaimStore(back)
+        self.failures = Failures()
+        limit_bytes = max_record_bytes(self.settings)
+        self.publisher = Publisher(
+            MemoryLaneLog(self.log, max_record_bytes=limit_bytes),
+            back,
+            timeout_s=self.settings.accept_timeout_ms / 1_000,
+        )
+
+    def create_topics(self, queues: Iterable[str]) -> None:
+        """Make what these queues need; again is harmless."""
+        for spec in topic_specs(self.settings, queues):
+            self.log.create(spec)
+
+    async def waiting(self, queues: Iterable[str]) -> int:
+        """How many jobs wait in the lanes of these queues."""
+        lanes = list(self._lanes(queues))
+        depths = await MemoryLogAdmin(self.log).depths(lanes)
+        return sum(depth.waiting + (depth.delayed or 0) for depth in depths)
+
+    async def start(
+        self, jobs: Mapping[str, Job[..., Any]], *, concurrency: int, seed: int
+    ) -> Worker:
+        """Start a worker for these jobs; it does nothing before its gate is opened."""
+        lanes = self._lanes({job.spec.queue for job in jobs.values()})
+        gate, tally = Gate(), Tally(self.clocks.back, worker=_NAME)
+        handlers: dict[asyncio.Task[Any], Handler] = {}
+        feeds = {
+            priority: GatedFeed(self.log, _served(lanes, priority), gate)
+            for priority in Priority
+        }
+        parts = DrainParts(
+            feeds=feeds,
+            lanes=lanes,
+            jobs={
+                name: RehearsedJob(job, self.clocks.front, self.failures, handlers)
+                for name, job in jobs.items()
+            },
+            claims=self.claims,
+            clock=self.clocks.back,
+            processes=None,
+            ledger=tally,
+        )
+        drain = Drain(
+            parts,
+            owner=_NAME,
+            concurrency=concurrency,
+            lease_ms=self.settings.lease_ms,
+            seed=seed,
+        )
+        for feed in feeds.values():
+            await feed.open()
+        # Owned by `stop`: a task group would have to be left in the task that made it,
+        # which test frameworks do not promise.
+        task = asyncio.get_running_loop().create_task(drain.run(drain_timeout_s=0.0))
+        return Worker(drain, task, self.log, gate, tally, handlers)
+
+    async def stop(self, worker: Worker) -> None:
+        """End a worker and what it still runs."""
+        worker.drain.stop()
+        for _ in range(_CLOSING_ROUNDS):
+            if worker.task.done():
+                break
+            self.clocks.move(_CLOSING_STEP_S)
+            await asyncio.sleep(0)
+        worker.task.cancel()
+        await asyncio.wait([worker.task])
+
+    def _lanes(self, queues: Iterable[str]) -> dict[str, Lane]:
+        lanes = [
+            Lane(self.settings.namespace, queue, priority)
+            for queue in sorted(queues)
+            for priority in Priority
+        ]
+        return {lane.name: lane for lane in lanes}
+
+
+def _served(lanes: Mapping[str, Lane], priority: Priority) -> list[str]:
+    return [name for name, lane in lanes.items() if lane.priority is priority]
