@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.progress import Progress
 
-from benchmarks import ours, peers, raw
+from benchmarks import embedded, ours, peers, raw
 from benchmarks.report import Finding, publish
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
@@ -31,6 +31,7 @@ def main() -> None:
         findings = measure(
             kafka.bootstrap, kafka.url, redis.url, scale, arguments.rounds
         )
+    findings += embedded.measure(_fresh_app, scale)
     publish(findings, Path("build/bench.json"))
 
 
