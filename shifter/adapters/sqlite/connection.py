@@ -55,6 +55,10 @@ def _make(path: Path) -> None:
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application == 0 and not tables:
+        # New, or its making was cut short: nobody's yet.
+        return
     if pages and application != APPLICATION_ID:
         want = "a database of another program; choose another path"
         raise ConfigError("sqlite file", str(path), want)
@@ -104,6 +108,9 @@ def connect(path: Path) -> sqlite3.Connection:
             # What one huge transaction left is cut to this; the rest stays allocated,
             # so that work can be ended while the disk is full.
             ("journal_size_limit", "16777216"),
+            # Some distributions have it on: what is deleted is then written once more,
+            # as zeros, and draining fills a disk that is nearly full.
+            ("secure_delete", "OFF"),
             ("trusted_schema", "OFF"),
             ("cell_size_check", "ON"),
             ("mmap_size", "0"),

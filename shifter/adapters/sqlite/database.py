@@ -29,6 +29,8 @@ T = TypeVar("T")
 _MOST_AT_ONCE: Final = 2_000
 _CHECKPOINT_TRANSACTIONS: Final = 256
 _CHECKPOINT_ROWS: Final = 10_000
+# 4 MB: large records fill the WAL long before they are many.
+_CHECKPOINT_PAGES: Final = 512
 _VACUUM_PAGES: Final = 500
 # Shorter than what a worker with nothing to do still writes: its report, its beat.
 _IDLE_S: Final = 0.2
@@ -229,7 +231,7 @@ class _Writer:
         self.gate = threading.Lock()
         self._path, self._lock, self._tasks = path, lock, tasks
         self._connection: sqlite3.Connection | None = None
-        self._transactions = self._rows = 0
+        self._transactions = self._rows = self._pages = 0
         self._is_over, self._is_tidy = False, True
 
     def run(self) -> None:
@@ -306,14 +308,31 @@ class _Writer:
 
     def _checkpoint_if_due(self) -> None:
         # Once everybody has been answered: nobody waits for it.
-        is_due = self._transactions >= _CHECKPOINT_TRANSACTIONS
-        if is_due or self._rows >= _CHECKPOINT_ROWS:
+        used = self._used_pages()
+        # What is drained and filled again counts again.
+        self._pages = min(self._pages, used)
+        if (
+            self._transactions >= _CHECKPOINT_TRANSACTIONS
+            or self._rows >= _CHECKPOINT_ROWS
+            or used >= self._pages + _CHECKPOINT_PAGES
+        ):
             self._checkpoint()
+
+    def _used_pages(self) -> int:
+        if self._connection is None:
+            return 0
+        try:
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        except sqlite3.Error:
+            return 0  # who writes or reads next is told
+        return int(pages - free)
 
     def _checkpoint(self) -> None:
         if self._connection is None or not self._transactions:
             return
         self._transactions = self._rows = 0
+        self._pages = self._used_pages()
         # What was committed stands; the next checkpoint tries again.
         with contextlib.suppress(sqlite3.Error), self._lock.held():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -29,7 +29,6 @@ from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknow
 KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
 """Below this much free space nothing is accepted, so that draining still works."""
 
-_FREE_FOR_S: Final = 1.0
 _APPENDED: Final = Appended()
 _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
 _TOO_LATE: Final = Unknown("no answer from the file in time")
@@ -66,7 +65,7 @@ class SqliteLaneLog:
     ) -> None:
         self.database, self._clock = database, clock
         self._limit_bytes, self._new_topic = max_record_bytes, new_topic
-        self._kept_free, self._free, self._free_until = kept_free_bytes, True, 0.0
+        self._kept_free = kept_free_bytes
         self.table, self._guard = LaneTable(), threading.Lock()
         self._line: list[_Wanted] = []
         self._is_closed = False
@@ -148,7 +147,7 @@ class SqliteLaneLog:
             is_new: Whether they come on top; what follows another record is written
                 on a nearly full disk too, or the log could not be emptied there.
         """
-        if is_new and not self._has_room():
+        if is_new and not self._has_room(connection):
             detail = f"less than {self._kept_free >> 20} MiB are free on the disk"
             return [Refused(Reason.QUEUE_FULL, detail)] * len(records)
         rows: list[Row] = []
@@ -182,13 +181,19 @@ class SqliteLaneLog:
             self.table.make_topic(connection, record.topic, self._new_topic)
         return None
 
-    def _has_room(self) -> bool:
-        now = self._clock.monotonic()
-        if now >= self._free_until:
-            self._free_until = now + _FREE_FOR_S
-            free = shutil.disk_usage(self.database.path.parent).free
-            self._free = free >= self._kept_free
-        return self._free
+    def _has_room(self, connection: sqlite3.Connection) -> bool:
+        # Asked for each transaction: large records fill a disk within a tenth of a
+        # second, and the question costs two microseconds.
+        free = shutil.disk_usage(self.database.path.parent).free
+        if free >= self._kept_free:
+            return True
+        # What was drained is room too, as long as the disk has some for the journal.
+        (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        free_inside = pages * page_bytes
+        return free * 4 >= self._kept_free and bool(
+            free + free_inside >= self._kept_free
+        )
 
 
 class _Batch:
