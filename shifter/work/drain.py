@@ -9,7 +9,6 @@ buffer.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
@@ -32,7 +31,7 @@ from shifter.work.claiming import Claiming
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor, ProcessRunner
 from shifter.work.holding import Holding
-from shifter.work.item import Item, Reader, Refusal, Runnable, Unreadable
+from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
 from shifter.work.ledger import Ledger
 from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts
 
@@ -237,7 +236,7 @@ class Drain:
         if self._stopping.is_set():
             return
         now = self._clock.monotonic()
-        stood_in_line = item.ready_at > -math.inf
+        stood_in_line = item.ready_at != NOT_IN_LINE
         if stood_in_line:
             self._buffer.put_back(item, now=now)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.claim import claim_identity
@@ -15,6 +15,9 @@ from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, check_bounds
 from shifter.wire.headers import ReadHeaders, read_headers
 from shifter.wire.payload import PayloadCodec
+
+NOT_IN_LINE: Final = -math.inf
+"""Of an item that never stood in line; 0 is an instant like any other."""
 
 
 class Runnable(Protocol):
@@ -62,8 +65,7 @@ class Item:
         blocked_since: Monotonic seconds of its first retry in place, else ``None``.
         busy_since: Monotonic seconds since when another holds its claim, if one does.
         first_failed_ms: Epoch milliseconds of its first failure, if any.
-        ready_at: Monotonic seconds since when it may start; minus infinity until it
-            first stood in line.
+        ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         fence: As granted; 0 while unclaimed.
     """
 
@@ -109,7 +111,7 @@ class Item:
         self.first_failed_ms = envelope.first_failed_ms
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
-        self.ready_at = -math.inf
+        self.ready_at = NOT_IN_LINE
         self.fence = 0
 
 
