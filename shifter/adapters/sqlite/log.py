@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from shifter.adapters.sqlite.database import Database
@@ -152,9 +152,11 @@ class SqliteLaneLog:
             return [Refused(Reason.QUEUE_FULL, detail)] * len(records)
         rows: list[Row] = []
         answers: list[AppendAnswer] = []
-        now = self._clock.epoch_ms()
+        now, topics = self._clock.epoch_ms(), {record.topic for record in records}
+        # For this transaction only: one that is undone takes its topics back.
+        known = {topic for topic in topics if self._is_there(connection, topic)}
         for record in records:
-            refused = self._refusal(connection, record)
+            refused = self._refusal(record, known)
             if refused is None:
                 try:
                     rows.append(row_of(record, now))
@@ -165,20 +167,24 @@ class SqliteLaneLog:
         self.table.append(connection, rows)
         return answers
 
-    def _refusal(
-        self, connection: sqlite3.Connection, record: Record
-    ) -> Refused | None:
+    def _is_there(self, connection: sqlite3.Connection, topic: str) -> bool:
+        """Whether a topic is there, or was made just now."""
+        if self.table.topic_id(connection, topic) is not None:
+            return True
+        if self._new_topic is not None:
+            self.table.make_topic(connection, topic, self._new_topic)
+        return self._new_topic is not None
+
+    def _refusal(self, record: Record, known: Collection[str]) -> Refused | None:
         size = len(record.value) + len(record.key or b"")
         for name, value in record.headers:
             size += len(name) + len(value or b"")
         if size > self._limit_bytes:
             detail = f"{size} bytes; at most {self._limit_bytes}"
             return Refused(Reason.TOO_LARGE, detail)
-        if self.table.topic_id(connection, record.topic) is None:
-            if self._new_topic is None:
-                detail = f"no topic {record.topic!r}; shifter topics apply makes it"
-                return Refused(Reason.REFUSED_BY_LOG, detail)
-            self.table.make_topic(connection, record.topic, self._new_topic)
+        if record.topic not in known:
+            detail = f"no topic {record.topic!r}; shifter topics apply makes it"
+            return Refused(Reason.REFUSED_BY_LOG, detail)
         return None
 
     def _has_room(self, connection: sqlite3.Connection) -> bool:
