@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _BYTE = b"!"
+_PREFIX = "shifter-"
 
 
 class Doorbell:
@@ -23,7 +24,7 @@ class Doorbell:
 
     def __init__(self, database: Path) -> None:
         mark = hashlib.sha256(str(database).encode()).hexdigest()[:8]
-        name = f"shifter-{mark}-{secrets.token_hex(6)}"
+        name = f"{_PREFIX}{mark}-{secrets.token_hex(6)}"
         self.path = str(Path(tempfile.gettempdir()) / name)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
@@ -61,7 +62,7 @@ def ring(paths: Iterable[str]) -> None:
 
 
 def is_dead(path: str) -> bool:
-    """Whether whoever had this bell has certainly ended; nobody is rung.
+    """Whether whoever had this bell has certainly ended; it is then taken down.
 
     A bell that is not there says nothing: its owner may see other folders than we do.
     """
@@ -70,7 +71,16 @@ def is_dead(path: str) -> bool:
         try:
             caller.connect(path)
         except ConnectionRefusedError:
+            _take_down(path)
             return True
         except OSError:
             return False
         return False
+
+
+def _take_down(path: str) -> None:
+    """Remove a dead bell; the path is out of the file, so it must look like one."""
+    bell = Path(path)
+    if str(bell.parent) == tempfile.gettempdir() and bell.name.startswith(_PREFIX):
+        with contextlib.suppress(OSError):
+            bell.unlink()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -289,3 +291,24 @@ async def test_an_admin_closed_twice_takes_the_file_from_nobody(process):
     await admin.close()
 
     await process.append(records([1]))
+
+
+async def test_bells_of_the_dead_are_taken_down_and_nothing_else_is(process, tmp_path):
+    mine = Path(tempfile.gettempdir()) / f"shifter-test-{tmp_path.name}"
+    others = tmp_path / "socket"
+    for path in (mine, others):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+            bell.bind(str(path))
+    rows = [(str(mine),), (str(others),)]
+    await process.database.write(
+        lambda c: c.executemany(
+            "INSERT INTO member (until_ms, topics, socket, waiting) "
+            "VALUES (1, 'x', ?, 1)",
+            rows,
+        )
+    )
+
+    await process.feed()
+
+    assert not mine.exists()
+    assert others.exists()
