@@ -4,6 +4,7 @@ WORKDIR /src
 COPY requirements/build.txt requirements/
 RUN python -m pip install --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY pytest_shifter.py ./
 COPY shifter ./shifter
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Generator
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVarTuple
 
 from shifter.testing.clock import FakeClock
@@ -68,6 +68,8 @@ class _Timer(asyncio.TimerHandle):
         context: Context | None,
         due: asyncio.Future[None],
     ) -> None:
+        # A future would take the context of whoever moves the clock.
+        context = copy_context() if context is None else context
         super().__init__(when, callback, args, due.get_loop(), context)
         self._due = due
 

@@ -208,6 +208,25 @@ async def test_a_timeout_inside_a_handler_is_kept_in_virtual_time(app):
     assert isinstance(impatient.calls[0].error, TimeoutError)
 
 
+async def test_timers_a_handler_sets_find_its_time_when_they_fire(app):
+    """As the timeouts of anyio do, which look at the time once more."""
+    seen = []
+
+    @app.job
+    async def sets() -> None:
+        loop, start = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        loop.call_at(start + 7, lambda: seen.append(loop.time() - start))
+        loop.call_later(3, lambda: seen.append(loop.time() - start))
+        loop.call_later(5, seen.append, "cancelled").cancel()
+        await asyncio.sleep(8)
+
+    async with TestApp(app) as test:
+        await sets.defer()
+        await test.drain()
+
+    assert seen == pytest.approx([3, 7])
+
+
 async def test_an_attempt_is_stopped_at_its_timeout(app):
     @app.job(timeout="30s", attempts=1)
     async def hangs() -> None:
