@@ -312,3 +312,26 @@ async def test_bells_of_the_dead_are_taken_down_and_nothing_else_is(process, tmp
 
     assert not mine.exists()
     assert others.exists()
+
+
+@pytest.mark.parametrize("key", [b"a", b"b", b"c", b"d"])
+async def test_a_key_is_with_one_worker_at_a_time_and_keeps_its_order(process, key):
+    """Whoever its part falls to waits until the worker before is through."""
+    await process.append(records(range(6), key=key))
+    first = await process.feed()
+    begun = await first.fetch(2, wait_s=5)
+    second = await process.feed()
+
+    early = await second.fetch(10, wait_s=0.3)
+    await first.settle(begun)
+    await first.fetch(0, wait_s=0)
+    seen = numbers(begun)
+    async with asyncio.timeout(10):
+        while len(seen) < 6:
+            for feed in (first, second):
+                found = await feed.fetch(1, wait_s=0.05)
+                seen += numbers(found)
+                await feed.settle(found)
+
+    assert early == []
+    assert seen == list(range(6))
