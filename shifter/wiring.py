@@ -107,7 +107,13 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
         if settings.spool != "auto":
             raise
         return log
-    return SpoolingLog(log, spool, is_up=lambda: log_is_up(settings))
+    return SpoolingLog(
+        log,
+        spool,
+        clock=SystemClock(),
+        patience_s=settings.accept_timeout_ms / 1_000,
+        is_up=lambda: log_is_up(settings),
+    )
 
 
 def open_log(settings: Settings) -> LaneLog:

@@ -26,6 +26,7 @@ from shifter.ports.log import (
     Unknown,
 )
 from shifter.ports.spool import (
+    NUMBER_SHIFT,
     Spool,
     SpoolDepth,
     SpoolEntry,
@@ -37,6 +38,7 @@ from shifter.ports.state import (
 )
 
 __all__ = [
+    "NUMBER_SHIFT",
     "AppendAnswer",
     "Appended",
     "ClaimStore",

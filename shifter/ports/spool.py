@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from shifter.ports.log import Record
+
+NUMBER_SHIFT: Final = 20
+"""Places for records of one millisecond, in bits."""
 
 
 class SpoolEntry(NamedTuple):
     """A record in a spool.
 
     Attributes:
-        number: Ascending in the order of spooling; never given twice.
+        number: Ascending in the order in which records were handed over: the epoch
+            milliseconds of that, shifted by `NUMBER_SHIFT`, and a count.
         record: As it goes to the log.
     """
 
@@ -48,11 +52,15 @@ class Spool(Protocol):
         StoreUnavailableError, StoreRefusedError: From any method.
     """
 
-    def put(self, records: Sequence[Record], *, timeout_s: float) -> list[int]:
-        """Make records durable, all or none; returns their numbers."""
+    def put(self, entries: Sequence[SpoolEntry], *, timeout_s: float) -> list[int]:
+        """Make records durable, all or none.
 
-    def take(self, most: int) -> list[SpoolEntry]:
-        """The oldest records that wait, in order; they stay."""
+        Returns:
+            Their numbers: those wanted, or the next that are free.
+        """
+
+    def take(self, most: int, *, before: int | None = None) -> list[SpoolEntry]:
+        """The oldest records that wait, below a number, in order; they stay."""
 
     def drop(self, numbers: Sequence[int]) -> None:
         """Forget records that are in the log."""

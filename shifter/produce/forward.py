@@ -8,7 +8,13 @@ from typing import Final
 
 from shifter.errors import StoreError
 from shifter.model.reason import Reason
-from shifter.ports import Appended, LaneLog, Refused, Spool, SpoolEntry
+from shifter.ports import (
+    Appended,
+    LaneLog,
+    Refused,
+    Spool,
+    SpoolEntry,
+)
 
 _BATCH: Final = 1_000
 _PATIENCE_S: Final = 10.0
@@ -28,6 +34,7 @@ class Forwarder:
         spool: Where records wait.
         log: Where they go.
         is_up: Whether the log answers; blocks for a second or two.
+        ready_below: The number below which no record can still come in.
         on_moved: Told the number of the oldest that waits, ``None`` if none.
         on_up: Told that the log answers again.
     """
@@ -38,10 +45,12 @@ class Forwarder:
         log: LaneLog,
         *,
         is_up: Callable[[], bool],
+        ready_below: Callable[[], int],
         on_moved: Callable[[int | None], object],
         on_up: Callable[[], object],
     ) -> None:
         self._spool, self._log, self._is_up = spool, log, is_up
+        self._ready_below = ready_below
         self._on_moved, self._on_up = on_moved, on_up
         self._news, self._is_stopping = threading.Event(), False
         self._thread = threading.Thread(
@@ -82,19 +91,27 @@ class Forwarder:
         with self._spool.forwarding() as is_ours:
             if is_ours and self._is_up():
                 self._on_up()
-                while not self._is_stopping and forward(self._spool, self._log):
+                while not self._is_stopping and self._forward():
                     self._on_moved(self._spool.depth().first)
         self._on_moved(self._spool.depth().first)
         return _PAUSE_S
 
+    def _forward(self) -> int:
+        return forward(self._spool, self._log, before=self._ready_below())
 
-def forward(spool: Spool, log: LaneLog) -> int:
+
+def forward(spool: Spool, log: LaneLog, *, before: int | None = None) -> int:
     """Forward one batch; returns how many records left the waiting line.
+
+    Args:
+        spool: Where records wait.
+        log: Where they go.
+        before: Only records below this number; by default all.
 
     Raises:
         StoreUnavailableError, StoreRefusedError: The spool fails; nothing is lost.
     """
-    batch = _first_of_each_key(spool.take(_BATCH))
+    batch = _first_of_each_key(spool.take(_BATCH, before=before))
     if not batch:
         return 0
     answers = log.append_sync([entry.record for entry in batch], timeout_s=_PATIENCE_S)

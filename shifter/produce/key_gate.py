@@ -41,7 +41,8 @@ class KeyGate:
         """Note spooled records and their numbers."""
         with self._lock:
             for record, number in pairs:
-                self._first = number if self._first is None else self._first
+                first = number if self._first is None else self._first
+                self._first = min(first, number)
                 if record.key is None:
                     continue
                 self._last[record.topic, record.key] = number

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
@@ -21,12 +21,15 @@ from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.policy.spool import may_spool
 from shifter.ports import (
+    NUMBER_SHIFT,
     AppendAnswer,
     Appended,
+    Clock,
     LaneLog,
     Record,
     Refused,
     Spool,
+    SpoolEntry,
     Unknown,
 )
 from shifter.produce.forward import Forwarder
@@ -45,13 +48,23 @@ class SpoolingLog:
     Args:
         log: The log that is meant.
         spool: Where records wait while it is away.
+        clock: Numbers the records.
+        patience_s: Longest that a caller waits for the log.
         is_up: Whether the log answers again; blocks for a second or two.
     """
 
     def __init__(
-        self, log: LaneLog, spool: Spool, *, is_up: Callable[[], bool]
+        self,
+        log: LaneLog,
+        spool: Spool,
+        *,
+        clock: Clock,
+        patience_s: float,
+        is_up: Callable[[], bool],
     ) -> None:
         self._log, self._spool, self._is_up = log, spool, is_up
+        self._clock, self._patience_ms = clock, int(patience_s * 1_000)
+        self._last = 0
         self._gate, self._is_away = KeyGate(), False
         self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = (
             weakref.WeakKeyDictionary()
@@ -66,6 +79,7 @@ class SpoolingLog:
     ) -> list[AppendAnswer]:
         """Write records to the log, or to the spool where it does not answer."""
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
+        first = self._number(len(records))
         behind = self._behind(records)
         answers: list[AppendAnswer | None] = [None] * len(records)
         if len(behind) < len(records):
@@ -76,7 +90,8 @@ class SpoolingLog:
             behind = self._merge(answers, told, behind)
         if behind:
             desk = self._desk()
-            kept = await desk.put([records[index] for index in behind], timeout_s)
+            entries = [SpoolEntry(first + index, records[index]) for index in behind]
+            kept = await desk.put(entries, timeout_s)
             _fill(answers, behind, kept)
         return [answer for answer in answers if answer is not None]
 
@@ -85,6 +100,7 @@ class SpoolingLog:
     ) -> list[AppendAnswer]:
         """The same for callers without an event loop; blocks up to the timeout."""
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
+        first = self._number(len(records))
         behind = self._behind(records)
         answers: list[AppendAnswer | None] = [None] * len(records)
         if len(behind) < len(records):
@@ -92,7 +108,8 @@ class SpoolingLog:
             told = self._log.append_sync(ahead, timeout_s=patience_s)
             behind = self._merge(answers, told, behind)
         if behind:
-            kept = self._keep([records[index] for index in behind], timeout_s)
+            entries = [SpoolEntry(first + index, records[index]) for index in behind]
+            kept = self._keep(entries, timeout_s)
             _fill(answers, behind, kept)
         return [answer for answer in answers if answer is not None]
 
@@ -143,23 +160,35 @@ class SpoolingLog:
                 waiting.add(index)
         return sorted(waiting)
 
-    def _keep(self, records: Sequence[Record], timeout_s: float) -> list[AppendAnswer]:
+    def _keep(
+        self, entries: Sequence[SpoolEntry], timeout_s: float
+    ) -> list[AppendAnswer]:
         """Spool records; an answer for each. Blocks."""
         try:
             used = self._spool.depth().used
-            kept = [record for record in records if may_spool(_priority(record), used)]
+            kept = [one for one in entries if may_spool(_priority(one.record), used)]
             numbers = self._spool.put(kept, timeout_s=timeout_s) if kept else []
         except StoreUnavailableError as error:
-            return [Unknown(str(error))] * len(records)
+            return [Unknown(str(error))] * len(entries)
         except StoreError as error:
-            return [Refused(Reason.SPOOL_FULL, str(error))] * len(records)
-        self._gate.hold(zip(kept, numbers, strict=True))
+            return [Refused(Reason.SPOOL_FULL, str(error))] * len(entries)
+        records = [entry.record for entry in kept]
+        self._gate.hold(zip(records, numbers, strict=True))
         self._forwarding().wake()
         full = Refused(Reason.SPOOL_FULL, f"the spool is {used:.0%} full")
         return [
-            _SPOOLED if may_spool(_priority(record), used) else full
-            for record in records
+            _SPOOLED if may_spool(_priority(one.record), used) else full
+            for one in entries
         ]
+
+    def _number(self, count: int) -> int:
+        """The first of so many numbers, above all that were given out before.
+
+        Two threads may be given the same: the spool takes the next that is free.
+        """
+        first = max(self._last + 1, self._clock.epoch_ms() << NUMBER_SHIFT)
+        self._last = first + count - 1
+        return first
 
     def _forwarding(self) -> Forwarder:
         with self._lock:
@@ -168,11 +197,17 @@ class SpoolingLog:
                     self._spool,
                     self._log,
                     is_up=self._is_up,
+                    ready_below=self._ready_below,
                     on_moved=self._gate.move,
                     on_up=self._came_back,
                 )
                 self._forwarder.start()
             return self._forwarder
+
+    def _ready_below(self) -> int:
+        # A caller that still waits for the log may come to the spool with an older
+        # record of the same key.
+        return (self._clock.epoch_ms() - self._patience_ms) << NUMBER_SHIFT
 
     def _came_back(self) -> None:
         self._is_away = False
@@ -194,21 +229,26 @@ class SpoolingLog:
 _EVERYTHING: Final = 1 << 62
 
 
+_Wish: TypeAlias = tuple[list[SpoolEntry], asyncio.Future[list[AppendAnswer]]]
+
+
 class _Desk:
     """Collects what one event loop spools meanwhile: one transaction for all of it."""
 
     def __init__(
-        self, keep: Callable[[Sequence[Record], float], list[AppendAnswer]]
+        self, keep: Callable[[Sequence[SpoolEntry], float], list[AppendAnswer]]
     ) -> None:
         self._keep = keep
-        self._line: list[tuple[list[Record], asyncio.Future[list[AppendAnswer]]]] = []
+        self._line: list[_Wish] = []
         self._clerk: asyncio.Task[None] | None = None
 
-    async def put(self, records: list[Record], timeout_s: float) -> list[AppendAnswer]:
+    async def put(
+        self, entries: list[SpoolEntry], timeout_s: float
+    ) -> list[AppendAnswer]:
         """Spool records with those of others."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[AppendAnswer]] = loop.create_future()
-        self._line.append((records, future))
+        self._line.append((entries, future))
         if self._clerk is None or self._clerk.done():
             self._clerk = loop.create_task(self._serve(timeout_s))
         return await future
@@ -216,8 +256,8 @@ class _Desk:
     async def _serve(self, timeout_s: float) -> None:
         while self._line:
             line, self._line = self._line, []
-            records = [record for part, _ in line for record in part]
-            answers = iter(await asyncio.to_thread(self._keep, records, timeout_s))
+            entries = [entry for part, _ in line for entry in part]
+            answers = iter(await asyncio.to_thread(self._keep, entries, timeout_s))
             for part, future in line:
                 mine = [next(answers) for _ in part]
                 if not future.done():

@@ -21,7 +21,7 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.spool import SqliteSpool
 from shifter.adapters.system import SystemClock
 from shifter.config import load_settings
-from shifter.ports import Record
+from shifter.ports import Record, SpoolEntry
 from stack.kafka import KafkaCluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
@@ -152,7 +152,8 @@ def fill(environment, records):
     path = Path(environment["XDG_STATE_HOME"]) / "shifter"
     path = path / f"{environment['SHIFTER_NAMESPACE']}.spool.db"
     spool = SqliteSpool(Database(path), SystemClock())
-    spool.put(records, timeout_s=5)
+    entries = [SpoolEntry(number, one) for number, one in enumerate(records, 1)]
+    spool.put(entries, timeout_s=5)
     spool.close()
     return path
 

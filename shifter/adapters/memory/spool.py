@@ -22,23 +22,24 @@ class MemorySpool:
         self._lock, self._forwarder = threading.Lock(), threading.Lock()
         self._waiting: dict[int, tuple[int, Record]] = {}
         self.refused: dict[int, tuple[Record, str]] = {}
-        self._next = 1
 
-    def put(self, records: Sequence[Record], *, timeout_s: float) -> list[int]:
+    def put(self, entries: Sequence[SpoolEntry], *, timeout_s: float) -> list[int]:
         """Keep records; returns their numbers."""
         del timeout_s
+        numbers = []
         with self._lock:
-            first, now = self._next, self._clock.epoch_ms()
-            self._next += len(records)
-            self._waiting |= {
-                number: (now, record) for number, record in enumerate(records, first)
-            }
-            return list(range(first, self._next))
+            for number, record in entries:
+                while number in self._waiting:
+                    number += 1  # noqa: PLW2901  # the next that is free
+                self._waiting[number] = (self._clock.epoch_ms(), record)
+                numbers.append(number)
+        return numbers
 
-    def take(self, most: int) -> list[SpoolEntry]:
-        """The oldest records that wait, in order."""
+    def take(self, most: int, *, before: int | None = None) -> list[SpoolEntry]:
+        """The oldest records that wait, below a number, in order."""
         with self._lock:
-            numbers = list(self._waiting)[:most]
+            known = sorted(self._waiting)
+            numbers = [n for n in known if before is None or n < before][:most]
             return [SpoolEntry(number, self._waiting[number][1]) for number in numbers]
 
     def drop(self, numbers: Sequence[int]) -> None:
@@ -56,7 +57,7 @@ class MemorySpool:
     def depth(self) -> SpoolDepth:
         """What is there now."""
         with self._lock:
-            first = next(iter(self._waiting), None)
+            first = min(self._waiting, default=None)
             oldest_ms = None if first is None else self._waiting[first][0]
             used = len(self._waiting) / self._most
             return SpoolDepth(

@@ -14,6 +14,7 @@ from shifter.adapters.sqlite.file import FileLock
 from shifter.ports import Clock, Record, SpoolDepth, SpoolEntry
 
 MAX_BYTES: Final = 1 << 30
+_END: Final = (1 << 63) - 1
 
 
 class SqliteSpool:
@@ -30,22 +31,23 @@ class SqliteSpool:
     ) -> None:
         self.database, self._clock, self._max_bytes = database, clock, max_bytes
 
-    def put(self, records: Sequence[Record], *, timeout_s: float) -> list[int]:
+    def put(self, entries: Sequence[SpoolEntry], *, timeout_s: float) -> list[int]:
         """Make records durable, all or none; returns their numbers."""
 
         def write(connection: sqlite3.Connection) -> list[int]:
             now = self._clock.epoch_ms()
-            numbers = [self._insert(connection, record, now) for record in records]
+            numbers = [_insert(connection, entry, now) for entry in entries]
             _count(connection, len(numbers))
             return numbers
 
         return self.database.write_sync(write, timeout_s=timeout_s)
 
-    def take(self, most: int) -> list[SpoolEntry]:
+    def take(self, most: int, *, before: int | None = None) -> list[SpoolEntry]:
         """The oldest records that wait, in order; damaged ones are set aside."""
         rows = self.database.read_sync(
             lambda connection: connection.execute(
-                "SELECT id, crc, body FROM spool ORDER BY id LIMIT ?", (most,)
+                "SELECT id, crc, body FROM spool WHERE id < ? ORDER BY id LIMIT ?",
+                (_END if before is None else before, most),
             ).fetchall()
         )
         found, bad = [], []
@@ -121,16 +123,6 @@ class SqliteSpool:
         """Free everything; what was put stays."""
         self.database.close_sync()
 
-    def _insert(self, connection: sqlite3.Connection, record: Record, now: int) -> int:
-        crc, raw = pack(record, now, topic=record.topic)
-        return int(
-            connection.execute(
-                "INSERT INTO spool (crc, spooled_ms, body) VALUES (?, ?, ?)",
-                (crc, now, raw),
-            ).lastrowid
-            or 0
-        )
-
     def _damaged(self, rows: Sequence[tuple[int, object]]) -> None:
         def write(connection: sqlite3.Connection) -> None:
             now = self._clock.epoch_ms()
@@ -148,6 +140,17 @@ def _page(after: int, connection: sqlite3.Connection) -> list[tuple[int, int, ob
         "SELECT id, crc, body FROM spool WHERE id > ? ORDER BY id LIMIT ?",
         (after, 1_000),
     ).fetchall()
+
+
+def _insert(connection: sqlite3.Connection, entry: SpoolEntry, now: int) -> int:
+    number, record = entry
+    crc, raw = pack(record, now, topic=record.topic)
+    while not connection.execute(
+        "INSERT OR IGNORE INTO spool (id, crc, spooled_ms, body) VALUES (?, ?, ?, ?)",
+        (number, crc, now, raw),
+    ).rowcount:
+        number += 1
+    return number
 
 
 def _delete(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:

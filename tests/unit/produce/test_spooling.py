@@ -8,9 +8,10 @@ import threading
 import pytest
 
 from shifter.adapters.memory.spool import MemorySpool
+from shifter.adapters.system import SystemClock
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
-from shifter.ports import Appended, Record, Refused, Unknown
+from shifter.ports import Appended, Record, Refused, SpoolEntry, Unknown
 from shifter.produce.forward import forward
 from shifter.produce.key_gate import KeyGate
 from shifter.produce.spooling import SpoolingLog
@@ -22,6 +23,10 @@ SPOOLED = Appended(is_spooled=True)
 
 def record(number, key=None, lane=LANE):
     return Record(lane, b"%d" % number, [], None if key is None else key.encode())
+
+
+def entries(*records):
+    return [SpoolEntry(number, one) for number, one in enumerate(records, 1)]
 
 
 class Log:
@@ -72,7 +77,9 @@ def state():
 
 @pytest.fixture
 def spooling(log, spool, state):
-    found = SpoolingLog(log, spool, is_up=lambda: state["up"])
+    found = SpoolingLog(
+        log, spool, clock=SystemClock(), patience_s=0, is_up=lambda: state["up"]
+    )
     yield found
     found.close(timeout_s=5)
 
@@ -160,8 +167,10 @@ async def test_a_key_stays_behind_its_spooled_records(spooling, log, spool, stat
 
 
 async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
-    spool.put([record(1, key="k")], timeout_s=1)
-    spooling = SpoolingLog(log, spool, is_up=lambda: state["up"])
+    spool.put(entries(record(1, key="k")), timeout_s=1)
+    spooling = SpoolingLog(
+        log, spool, clock=SystemClock(), patience_s=0, is_up=lambda: state["up"]
+    )
     spooling.warm_up()
 
     answers = await spooling.append([record(2, key="k"), record(3)], timeout_s=5)
@@ -185,7 +194,7 @@ async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
 async def test_a_full_spool_refuses_the_least_important_first(
     spooling, spool, waiting, taken
 ):
-    spool.put([record(0)] * waiting, timeout_s=1)
+    spool.put(entries(*[record(0)] * waiting), timeout_s=1)
     spooling._is_away = True
     lanes = ["low", "normal", "high", "critical"]
 
@@ -204,7 +213,7 @@ async def test_a_full_spool_refuses_the_least_important_first(
 async def test_a_full_spool_makes_no_refusal_of_an_unknown_outcome(
     spooling, log, spool
 ):
-    spool.put([record(0)] * 100, timeout_s=1)
+    spool.put(entries(*[record(0)] * 100), timeout_s=1)
     log.answer = Unknown("?")
 
     assert await spooling.append([record(1)], timeout_s=5) == [Unknown("?")]
@@ -231,7 +240,7 @@ async def test_a_spool_that_fails_says_so(spooling, spool, error, kind, monkeypa
 
 
 def test_a_record_the_log_never_takes_holds_up_no_other(log, spool):
-    spool.put([record(1), record(2), record(3)], timeout_s=1)
+    spool.put(entries(record(1), record(2), record(3)), timeout_s=1)
     log.answer = lambda one: (
         Refused(Reason.TOO_LARGE, "big") if one.value == b"2" else Appended()
     )
@@ -244,7 +253,7 @@ def test_a_record_the_log_never_takes_holds_up_no_other(log, spool):
 
 
 def test_of_one_key_the_next_waits_for_the_answer_to_the_one_before(log, spool):
-    spool.put([record(1, "k"), record(2, "k"), record(3, "x")], timeout_s=1)
+    spool.put(entries(record(1, "k"), record(2, "k"), record(3, "x")), timeout_s=1)
     log.answer = lambda one: Unknown("?") if one.value == b"1" else Appended()
 
     assert forward(spool, log) == 1
@@ -265,6 +274,33 @@ def test_more_keys_than_are_kept_hold_all_keys(monkeypatch):
     assert gate.holds(record(9, key="never seen"))
     gate.move(4)
     assert not gate.holds(record(9, key="never seen"))
+
+
+async def test_what_was_handed_over_earlier_comes_first_however_late_it_is_spooled(
+    spooling, log, spool
+):
+    slow = asyncio.Event()
+
+    async def append(records, *, timeout_s):
+        await slow.wait()
+        return [Unknown("?")] * len(records)
+
+    log.append = append
+    first = asyncio.create_task(spooling.append([record(1, "k")], timeout_s=5))
+    await asyncio.sleep(0)
+    spooling._is_away = True
+    assert await spooling.append([record(2, "k")], timeout_s=5) == [SPOOLED]
+    slow.set()
+    assert await first == [SPOOLED]
+
+    assert [int(one.record.value) for one in spool.take(9)] == [1, 2]
+
+
+def test_what_may_still_be_overtaken_is_not_forwarded(log, spool):
+    spool.put(entries(record(1), record(2), record(3)), timeout_s=1)
+
+    assert forward(spool, log, before=3) == 2
+    assert log.values == [1, 2]
 
 
 def test_one_forwarder_at_a_time(spool):
