@@ -59,6 +59,19 @@ async def test_nothing_runs_before_a_drain_and_everything_due_in_one(app):
     assert (greet.calls[0].job_id, greet.calls[0].attempt) == (answer.job_id, 1)
 
 
+async def test_nothing_runs_between_two_drains_either(app):
+    @app.job
+    async def work() -> None: ...
+
+    async with TestApp(app) as test:
+        await test.drain()
+        await work.defer()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert work.calls == []
+        assert (await test.drain()).done == 1
+
+
 async def test_delayed_jobs_start_at_their_time_in_due_order(app):
     @app.job
     async def later(name: str) -> None: ...
@@ -165,9 +178,9 @@ async def test_signals_are_answers(app, signal, field):
 async def test_sleeps_of_handlers_cost_no_real_time_and_end_at_their_instant(app):
     woke = []
 
-    @app.job(timeout="3h")
+    @app.job(timeout="5h")
     async def nap(ctx: Context) -> None:
-        await asyncio.sleep(3_600)
+        await asyncio.sleep(4 * 3_600)
         woke.append((test.now, ctx.remaining_s))
 
     began = time.monotonic()
@@ -175,8 +188,8 @@ async def test_sleeps_of_handlers_cost_no_real_time_and_end_at_their_instant(app
         await nap.defer()
         report = await test.drain()
 
-    assert report.done == 1
-    assert woke == [(START + timedelta(hours=1), 7_200)]
+    assert report == DrainReport(started=1, done=1)
+    assert woke == [(START + timedelta(hours=4), 3_600)]
     assert time.monotonic() - began < 5
 
 
@@ -240,6 +253,45 @@ async def test_an_attempt_is_stopped_at_its_timeout(app):
         [letter] = test.dead_letters()
     assert report.dead == 1
     assert letter.error_message == "attempt ran longer than 30.000 s"
+
+
+async def test_an_attempt_that_slept_until_just_before_is_stopped_in_time_too(app):
+    @app.job(timeout="30s", attempts=1)
+    async def hangs() -> None:
+        await asyncio.sleep(29.99)
+        await asyncio.sleep(1e6)
+
+    async with TestApp(app) as test:
+        await hangs.defer()
+        assert (await test.drain()).dead == 1
+
+        late_s = (test.now - START).total_seconds() - 30
+    assert 0 <= late_s < 0.1
+
+
+async def test_code_that_takes_a_clock_may_take_the_tests(app):
+    @app.job
+    async def nap() -> None:
+        await test.clock.sleep(40)
+
+    async with TestApp(app, patience="1s") as test:
+        await nap.defer()
+        assert (await test.drain()).done == 1
+        assert test.clock.monotonic() == 40
+
+
+async def test_a_handler_that_another_thread_is_about_to_wake_is_waited_for(app):
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    @app.job(timeout="10s", attempts=1)
+    async def waits() -> None:
+        threading.Timer(0.05, loop.call_soon_threadsafe, (woken.set,)).start()
+        await woken.wait()
+
+    async with TestApp(app) as test:
+        await waits.defer()
+        assert (await test.drain()).done == 1
+        assert test.now == START
 
 
 async def test_an_attempt_that_hangs_at_a_lock_is_stopped_at_its_timeout(app):

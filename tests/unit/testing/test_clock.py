@@ -108,3 +108,17 @@ async def test_no_wait_still_gives_way_once():
 def test_a_clock_cannot_go_back():
     with pytest.raises(ValueError, match="go back"):
         FakeClock().advance(-1)
+
+
+async def test_a_timer_is_done_at_its_time_unless_it_was_cancelled():
+    clock = FakeClock()
+    timer, dropped = clock.timer(2), clock.timer(1)
+    dropped.cancel()
+
+    assert clock.next_wake_s() == 2
+    clock.advance(1.5)
+    assert not timer.done()
+    clock.advance(0.5)
+
+    assert timer.done()
+    assert dropped.cancelled()
