@@ -60,7 +60,7 @@ async def _play(jobs, steps, concurrency):
     @app.job(attempts=4, backoff="5s", max_backoff="20s", timeout="1m")
     async def work(number: int) -> None:
         began_ms = since_start(test)
-        await asyncio.sleep(jobs[number].runs_s)
+        await test.clock.sleep(jobs[number].runs_s)
         ran.append(Ran(number, began_ms, since_start(test)))
         if sum(found.number == number for found in ran) <= jobs[number].failures:
             raise OSError("again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import assert_type
 
 from shifter import Context, Deferred, OutcomeUnknownError, Priority, Shed, Shifter
+from shifter.testing import Call, DrainReport, Letter, TestApp
 
 app = Shifter("typed")
 
@@ -41,6 +42,16 @@ async def uses() -> None:
     await bare.defer("1")  # type: ignore[arg-type]
     await bare.defer()  # type: ignore[call-arg]
     await with_context.options(delai="5m").defer(7)  # type: ignore[call-arg]
+
+
+async def tests() -> None:
+    async with TestApp(app, concurrency=2) as test:
+        test.fail_with(bare, TimeoutError, times=2)
+        test.fail_with(with_context, OSError("down"), times=None)
+        assert_type(await test.drain(advance="2h"), DrainReport)
+        assert_type(test.dead_letters("mail"), list[Letter])
+        assert_type(plain.calls, list[Call])
+        test.fail_with("bare", OSError())  # type: ignore[arg-type]
 
 
 @app.job(qeue="mail")  # type: ignore[call-overload, untyped-decorator]
