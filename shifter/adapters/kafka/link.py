@@ -9,7 +9,6 @@ waits for it for a while.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -23,8 +22,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
+from shifter.adapters.inbox import Inboxes
 from shifter.adapters.kafka.errors import LastError, describe, kafka_error, make_client
-from shifter.adapters.kafka.pending import Inbox
 from shifter.adapters.kafka.properties import Property
 from shifter.model.reason import Reason
 from shifter.ports import Clock, Refused
@@ -50,6 +49,7 @@ class Link:
             delivery callback, the same again, timestamp (0: now), headers. With
             keywords it takes half as long again.
         pid: The process it lives in; a fork's child must not use it.
+        inboxes: Whose callers wait for reports.
         last: What the client last complained about.
         is_dead: Nothing may be produced any more.
         epitaph: Why it died, once it has.
@@ -69,7 +69,7 @@ class Link:
         self.epitaph: str | None = None
         self._threads_waiting: set[threading.Event] = set()
         self._clock, self._born_at = clock, clock.monotonic()
-        self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
+        self.inboxes = Inboxes(clock)
         self._is_closing = False
         self._on_retired: Callable[[], object] | None = None
         self._fault: Exception | None = None
@@ -79,15 +79,6 @@ class Link:
             target=self._run, name="shifter-kafka-producer", daemon=True
         )
         self._thread.start()
-
-    def inbox(self, loop: asyncio.AbstractEventLoop) -> Inbox:
-        """The inbox of a running event loop."""
-        found = self._inboxes.get(loop)
-        if found is None:
-            for old in [old for old in self._inboxes if old.is_closed()]:
-                self._inboxes.pop(old, None)
-            found = self._inboxes.setdefault(loop, Inbox(loop, self._clock))
-        return found
 
     @contextlib.contextmanager
     def telling(self, event: threading.Event) -> Generator[None]:
@@ -124,7 +115,7 @@ class Link:
             self.producer.poll(0.0)
         except (KafkaException, SystemError) as exc:
             self._fault = exc
-        self._wake()
+        self.inboxes.wake()
 
     def close(self, timeout_s: float) -> int:
         """Wait for all reports, then give up on the rest; returns how many those are.
@@ -168,16 +159,12 @@ class Link:
                 # After a fatal error librdkafka raises from poll, or lets a delivery
                 # callback fail with SystemError; either way reports are lost.
                 self._fault = exc
-            self._wake()
+            self.inboxes.wake()
             if self._on_retired is not None and not len(self.producer):
                 break
         self._bury()
         if self._on_retired is not None:
             self._on_retired()
-
-    def _wake(self) -> None:
-        for inbox in list(self._inboxes.values()):
-            inbox.wake()
 
     def _bury(self) -> None:
         detail = "the log was closed before the cluster answered"
@@ -190,9 +177,8 @@ class Link:
                 self.last(error)
                 self.last.is_kept_out = not self.last.is_let_in
         self.epitaph, self.is_dead = detail, True
-        self._wake()
-        for inbox in list(self._inboxes.values()):
-            inbox.abandon(detail)
+        self.inboxes.wake()
+        self.inboxes.abandon(detail)
         for event in list(self._threads_waiting):
             event.set()
         until = self._clock.monotonic() + _BURIAL_S

@@ -1,100 +1,24 @@
 """Appends that wait for the cluster's word.
 
 Delivery reports arrive on the poll thread, one at a time; each does one cheap step
-there. What is finished goes to an inbox, one per event loop, and the loop is woken at
-most once a poll round however many appends finished. Each inbox also keeps its callers'
-patience: a coarse wheel of deadlines, since one timer a record would cost more than
-the record. Everything in an inbox but ``done`` belongs to the loop's own thread.
+there. What is finished goes to the inbox of its caller's event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from confluent_kafka import KafkaError
 
+from shifter.adapters.inbox import Inbox, Pending
 from shifter.adapters.kafka.errors import LastError, delivery_answer
-from shifter.ports import AppendAnswer, Appended, Clock, Refused
+from shifter.ports import AppendAnswer, Appended, Refused
 
-_TICKS_PER_S: Final = 8
 APPENDED: Final = Appended()
 TOO_LATE: Final = "no answer from the cluster in time"
-
-
-class Pending(Protocol):
-    """What an inbox keeps."""
-
-    bucket: set[Pending]
-
-    def finish(self) -> None:
-        """Tell the caller; called on the loop's thread."""
-
-    def give_up(self, detail: str) -> None:
-        """Tell the caller that nobody knows; called on the loop's thread."""
-
-
-class Inbox:
-    """The finished and the waiting appends of one event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
-        self.loop = loop
-        self.done: deque[Pending] = deque()
-        self._clock = clock
-        self._is_woken = False
-        self._wheel: dict[int, set[Pending]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def enroll(self, pending: Pending, timeout_s: float) -> None:
-        """Give up on ``pending`` when it is not finished in time, seconds."""
-        tick = int((self._clock.monotonic() + timeout_s) * _TICKS_PER_S) + 1
-        bucket = self._wheel.get(tick)
-        if bucket is None:
-            bucket = self._wheel[tick] = set()
-            if self._timer is None:
-                self._timer = self.loop.call_later(1 / _TICKS_PER_S, self._turn)
-        pending.bucket = bucket
-        bucket.add(pending)
-
-    def wake(self) -> None:
-        """Have the loop take what is done; called on the poll thread."""
-        if self.done and not self._is_woken:
-            self._is_woken = True
-            try:
-                self.loop.call_soon_threadsafe(self._take)
-            except RuntimeError:
-                # The loop ended before its appends did: nobody waits for them.
-                self.done.clear()
-
-    def _take(self) -> None:
-        self._is_woken = False
-        done = self.done
-        for _ in range(len(done)):
-            done.popleft().finish()
-
-    def _turn(self) -> None:
-        now = int(self._clock.monotonic() * _TICKS_PER_S)
-        for tick in [t for t, b in self._wheel.items() if t <= now or not b]:
-            for pending in self._wheel.pop(tick):
-                pending.give_up(TOO_LATE)
-        self._timer = None
-        if self._wheel:
-            self._timer = self.loop.call_later(1 / _TICKS_PER_S, self._turn)
-
-    def abandon(self, detail: str) -> None:
-        """Give up on all that wait; called on the poll thread."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._abandon, detail)
-
-    def _abandon(self, detail: str) -> None:
-        for bucket in self._wheel.values():
-            for pending in list(bucket):
-                pending.give_up(detail)
-            bucket.clear()
 
 
 class One:
@@ -126,10 +50,10 @@ class One:
                 else delivery_answer(self._error, self._last)
             )
 
-    def give_up(self, detail: str) -> None:
+    def give_up(self, detail: str | None) -> None:
         """Tell the caller that nobody knows."""
         if not self._future.done():
-            self._future.set_result(self._last.unanswered(detail))
+            self._future.set_result(self._last.unanswered(detail or TOO_LATE))
 
 
 class Batch:

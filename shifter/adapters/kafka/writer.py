@@ -97,7 +97,7 @@ class KafkaLaneLog:
                 return [fresh] * len(records)
             link = fresh
         loop = asyncio.get_running_loop()
-        inbox = link.inbox(loop)
+        inbox = link.inboxes.of(loop)
         future: asyncio.Future[AppendAnswer] = loop.create_future()
         waiter = One(inbox, future, link.last)
         inbox.enroll(waiter, timeout_s)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import os
 import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final, TypeAlias
 
+from shifter.adapters.inbox import Inbox, Inboxes, Pending
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.lane_table import LaneTable, Row, row_of
@@ -34,12 +34,55 @@ _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
 _TOO_LATE: Final = Unknown("no answer from the file in time")
 
 
-class _Wanted(NamedTuple):
-    """What one caller wants written, and whom to tell."""
+class _Blocked:
+    """What a thread wants written while it waits."""
 
-    records: Sequence[Record]
-    loop: asyncio.AbstractEventLoop | None
-    future: Any
+    __slots__ = ("future", "records")
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.future: concurrent.futures.Future[list[AppendAnswer]]
+        self.future = concurrent.futures.Future()
+
+    def tell(self, answers: list[AppendAnswer]) -> None:
+        """Give the answers; called on the writer's thread."""
+        self.future.set_result(answers)
+
+
+class _Awaited:
+    """What a task wants written; `shifter.adapters.inbox.Pending`."""
+
+    __slots__ = ("_answers", "_inbox", "bucket", "future", "records")
+
+    def __init__(
+        self, records: Sequence[Record], inbox: Inbox, timeout_s: float
+    ) -> None:
+        self.records, self._inbox = records, inbox
+        self.future: asyncio.Future[list[AppendAnswer]] = inbox.loop.create_future()
+        self._answers: list[AppendAnswer] = []
+        self.bucket: set[Pending]
+        inbox.enroll(self, timeout_s)
+
+    def tell(self, answers: list[AppendAnswer]) -> None:
+        """Give the answers; called on the writer's thread, which then wakes all."""
+        self._answers = answers
+        self._inbox.done.append(self)
+
+    def finish(self) -> None:
+        """Tell the caller; called on the loop's thread."""
+        self.bucket.discard(self)
+        if not self.future.done():
+            self.future.set_result(self._answers)
+
+    def give_up(self, detail: str | None) -> None:
+        """Tell the caller that nobody knows."""
+        if not self.future.done():
+            answer = _TOO_LATE if detail is None else Unknown(detail)
+            self.future.set_result([answer] * len(self.records))
+
+
+_Wanted: TypeAlias = _Blocked | _Awaited
+"""What one caller wants written."""
 
 
 class SqliteLaneLog:
@@ -47,7 +90,7 @@ class SqliteLaneLog:
 
     Args:
         database: Of this process; closed with this log.
-        clock: Dates the records.
+        clock: A real one: dates the records, and keeps the callers' patience.
         max_record_bytes: Largest record: value, key, header names and values.
         new_topic: What a topic is made with by its first record: partitions, retention
             in milliseconds, largest record; ``None`` refuses such records.
@@ -68,6 +111,7 @@ class SqliteLaneLog:
         self._kept_free = kept_free_bytes
         self.table, self._guard = LaneTable(), threading.Lock()
         self._line: list[_Wanted] = []
+        self._inboxes = Inboxes(clock)
         self._is_closed = False
         me = weakref.WeakMethod(self._after_fork)
         os.register_at_fork(after_in_child=lambda: _call(me()))
@@ -78,14 +122,10 @@ class SqliteLaneLog:
         """Write records; one answer for each, in order, within the timeout."""
         if not records:
             return []
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[AppendAnswer]] = loop.create_future()
-        timer = loop.call_later(timeout_s, _give_up, future, [_TOO_LATE] * len(records))
-        self._enqueue(_Wanted(records, loop, future))
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        inbox = self._inboxes.of(asyncio.get_running_loop())
+        wanted = _Awaited(records, inbox, timeout_s)
+        self._enqueue(wanted)
+        return await wanted.future
 
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float
@@ -93,11 +133,10 @@ class SqliteLaneLog:
         """The same for callers without an event loop; blocks up to the timeout."""
         if not records:
             return []
-        future: concurrent.futures.Future[list[AppendAnswer]]
-        future = concurrent.futures.Future()
-        self._enqueue(_Wanted(records, None, future))
+        wanted = _Blocked(records)
+        self._enqueue(wanted)
         try:
-            return future.result(timeout_s)
+            return wanted.future.result(timeout_s)
         except concurrent.futures.TimeoutError:
             return [_TOO_LATE] * len(records)
 
@@ -114,10 +153,12 @@ class SqliteLaneLog:
     def _after_fork(self) -> None:
         # Who stands in line is the parent's, and so is who held the lock.
         self._guard, self._line = threading.Lock(), []
+        self._inboxes = Inboxes(self._clock)
 
     def _enqueue(self, wanted: _Wanted) -> None:
         if self._is_closed:
-            _tell([(wanted, [_CLOSED] * len(wanted.records))])
+            wanted.tell([_CLOSED] * len(wanted.records))
+            self._inboxes.wake()
             return
         with self._guard:
             is_first = not self._line
@@ -125,6 +166,12 @@ class SqliteLaneLog:
         if is_first:
             batch = _Batch(self)
             self.database.submit(batch.write, batch.answer)
+
+    def tell(self, line: Sequence[_Wanted], told: Iterable[list[AppendAnswer]]) -> None:
+        """Give everybody their answers; each event loop is woken once."""
+        for wanted, answers in zip(line, told, strict=True):
+            wanted.tell(answers)
+        self._inboxes.wake()
 
     def take_line(self) -> list[_Wanted]:
         """All that callers want written now."""
@@ -229,11 +276,11 @@ class _Batch:
         line = self._log.take_line() if self._line is None else self._line
         if result is not None:
             told, members = result
-            _tell(list(zip(line, told, strict=True)))
+            self._log.tell(line, told)
             ring(members)
             return
         answer = failure(error)
-        _tell([(wanted, [answer] * len(wanted.records)) for wanted in line])
+        self._log.tell(line, [[answer] * len(wanted.records) for wanted in line])
 
 
 def failure(error: BaseException | None) -> AppendAnswer:
@@ -243,29 +290,6 @@ def failure(error: BaseException | None) -> AppendAnswer:
     if isinstance(error, StoreRefusedError):
         return Refused(Reason.REFUSED_BY_LOG, str(error))
     return Unknown(str(error))
-
-
-def _tell(pairs: Sequence[tuple[_Wanted, list[AppendAnswer]]]) -> None:
-    of_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, list[AppendAnswer]]]] = {}
-    for wanted, answers in pairs:
-        if wanted.loop is None:
-            _give_up(wanted.future, answers)
-        else:
-            of_loop.setdefault(wanted.loop, []).append((wanted.future, answers))
-    for loop, told in of_loop.items():
-        # A loop that ended before its answers came: nobody waits.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_give_all, told)
-
-
-def _give_all(told: Sequence[tuple[Any, list[AppendAnswer]]]) -> None:
-    for future, answers in told:
-        _give_up(future, answers)
-
-
-def _give_up(future: Any, answers: Sequence[AppendAnswer]) -> None:
-    if not future.done():
-        future.set_result(list(answers))
 
 
 def _call(function: Callable[[], None] | None) -> None:

@@ -5,8 +5,9 @@ import asyncio
 from confluent_kafka import KafkaError
 from hypothesis import given, strategies as st
 
+from shifter.adapters.inbox import Inbox
 from shifter.adapters.kafka.errors import LastError
-from shifter.adapters.kafka.pending import Batch, Inbox, One
+from shifter.adapters.kafka.pending import Batch, One
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Refused, Unknown
 from shifter.testing.clock import FakeClock
