@@ -9,7 +9,7 @@ same id again without a second effect.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from uuid_utils import uuid7
@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 from shifter.errors import OutcomeUnknownError
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.reason import Reason
+from shifter.model.time import EpochMs
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -28,7 +29,7 @@ from shifter.ports import (
 from shifter.produce.options import CallPlan
 from shifter.produce.trace import current_traceparent
 from shifter.wire.envelope import EnvelopeV1
-from shifter.wire.headers import build_headers, headers_by_id
+from shifter.wire.headers import Headers, headers_by_id
 
 _APPENDED = Appended()
 _RETRY_AFTER_S = 1.0
@@ -40,6 +41,21 @@ class _Bulk(NamedTuple):
 
     ids: list[str]
     records: list[Record]
+
+
+class _Stamp(NamedTuple):
+    """What all jobs of a plan made in one millisecond have in common.
+
+    Attributes:
+        headers_of: Their headers, by id; ``None`` where they are late already.
+    """
+
+    plan: CallPlan
+    content_type: str
+    made_ms: EpochMs
+    traceparent: str | None
+    due_ms: int | None
+    headers_of: Callable[[str], Headers] | None
 
 
 _Writing: TypeAlias = tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]
@@ -57,6 +73,7 @@ class Publisher:
 
     def __init__(self, log: LaneLog, clock: Clock, *, timeout_s: float) -> None:
         self._log, self._clock, self._timeout_s = log, clock, timeout_s
+        self._last: _Stamp | None = None
 
     async def defer(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """Write one job and wait for the log's word.
@@ -126,49 +143,51 @@ class Publisher:
     ) -> tuple[str, Record | None]:
         """A job id and its record; none where it is due at or after its deadline."""
         job_id = str(uuid7()) if plan.job_id is None else plan.job_id
-        envelope = self._envelope(plan, job_id)
-        if _is_late(envelope):
+        stamp = self._stamp(plan, content_type, job_id)
+        if stamp.headers_of is None:
             return job_id, None
-        headers = build_headers(
-            envelope, content_type=content_type, traceparent=current_traceparent()
-        )
-        return job_id, Record(
-            plan.lane, payload, headers, plan.key_bytes, envelope.due_ms
-        )
+        headers = stamp.headers_of(job_id)
+        return job_id, Record(plan.lane, payload, headers, plan.key_bytes, stamp.due_ms)
 
     def _bulk(
         self, plan: CallPlan, payloads: Sequence[bytes], content_type: str
     ) -> _Bulk:
         given_id = plan.job_id
         ids = [str(uuid7()) if given_id is None else given_id for _ in payloads]
-        envelope = self._envelope(plan, ids[0])
-        if _is_late(envelope):
+        stamp = self._stamp(plan, content_type, ids[0])
+        headers_of = stamp.headers_of
+        if headers_of is None:
             return _Bulk(ids, [])
-        headers_of = headers_by_id(
-            envelope, content_type=content_type, traceparent=current_traceparent()
-        )
-        lane, key, due_ms = plan.lane, plan.key_bytes, envelope.due_ms
+        lane, key, due_ms = plan.lane, plan.key_bytes, stamp.due_ms
         records = [
             Record(lane, payload, headers_of(job_id), key, due_ms)
             for job_id, payload in zip(ids, payloads, strict=True)
         ]
         return _Bulk(ids, records)
 
-    def _envelope(self, plan: CallPlan, job_id: str) -> EnvelopeV1:
-        now, spec = self._clock.epoch_ms(), plan.spec
-        return EnvelopeV1(
-            v=1,
-            id=job_id,
-            type=spec.name,
-            queue=spec.queue,
-            priority=plan.priority,
-            created_ms=now,
-            deadline_ms=None if plan.deadline_ms is None else now + plan.deadline_ms,
-            timeout_ms=spec.timeout_ms,
-            due_ms=plan.due_ms if plan.delay_ms is None else now + plan.delay_ms,
-            key=plan.key,
-            idempotency_key=plan.idempotency_key,
+    def _stamp(self, plan: CallPlan, content_type: str, job_id: str) -> _Stamp:
+        """The last one, where nothing but the job's id is another."""
+        now, traceparent = self._clock.epoch_ms(), current_traceparent()
+        last = self._last
+        if (
+            last is not None
+            and last.plan is plan
+            and last.made_ms == now
+            and last.content_type == content_type
+            and last.traceparent == traceparent
+        ):
+            return last
+        envelope = _envelope(plan, job_id, now)
+        headers_of = None
+        if not _is_late(envelope):
+            headers_of = headers_by_id(
+                envelope, content_type=content_type, traceparent=traceparent
+            )
+        # One assignment: another thread sees the one before or this one.
+        self._last = made = _Stamp(
+            plan, content_type, now, traceparent, envelope.due_ms, headers_of
         )
+        return made
 
     def _answer(
         self, plan: CallPlan, job_id: str, answer: AppendAnswer
@@ -185,6 +204,23 @@ class Publisher:
                 detail=answer.detail,
             )
         return OutcomeUnknownError(job_id, self._timeout_s, answer.detail)
+
+
+def _envelope(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
+    spec = plan.spec
+    return EnvelopeV1(
+        v=1,
+        id=job_id,
+        type=spec.name,
+        queue=spec.queue,
+        priority=plan.priority,
+        created_ms=now,
+        deadline_ms=None if plan.deadline_ms is None else now + plan.deadline_ms,
+        timeout_ms=spec.timeout_ms,
+        due_ms=plan.due_ms if plan.delay_ms is None else now + plan.delay_ms,
+        key=plan.key,
+        idempotency_key=plan.idempotency_key,
+    )
 
 
 def _known(answer: Answer | OutcomeUnknownError) -> Answer:

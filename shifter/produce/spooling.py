@@ -81,13 +81,13 @@ class SpoolingLog:
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
         first = self._number(len(records))
         behind = self._behind(records)
-        answers: list[AppendAnswer | None] = [None] * len(records)
+        told: list[AppendAnswer] = []
         if len(behind) < len(records):
             ahead = _without(records, behind)
             told = await self._log.append(ahead, timeout_s=patience_s)
-            if not behind and all(answer == _APPENDED for answer in told):
+            if told.count(_APPENDED) == len(records):
                 return told
-            behind = self._merge(answers, told, behind)
+        answers, behind = self._merge(len(records), told, behind)
         if behind:
             desk = self._desk()
             entries = [SpoolEntry(first + index, records[index]) for index in behind]
@@ -102,11 +102,11 @@ class SpoolingLog:
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
         first = self._number(len(records))
         behind = self._behind(records)
-        answers: list[AppendAnswer | None] = [None] * len(records)
+        told: list[AppendAnswer] = []
         if len(behind) < len(records):
             ahead = _without(records, behind)
             told = self._log.append_sync(ahead, timeout_s=patience_s)
-            behind = self._merge(answers, told, behind)
+        answers, behind = self._merge(len(records), told, behind)
         if behind:
             entries = [SpoolEntry(first + index, records[index]) for index in behind]
             kept = self._keep(entries, timeout_s)
@@ -144,21 +144,19 @@ class SpoolingLog:
         return [i for i, record in enumerate(records) if self._gate.holds(record)]
 
     def _merge(
-        self,
-        answers: list[AppendAnswer | None],
-        told: Sequence[AppendAnswer],
-        behind: Sequence[int],
-    ) -> list[int]:
-        """Enter the log's answers; returns all that go to the spool now."""
+        self, count: int, told: Sequence[AppendAnswer], behind: Sequence[int]
+    ) -> tuple[list[AppendAnswer | None], list[int]]:
+        """The log's answers in their places, and all that go to the spool now."""
+        answers: list[AppendAnswer | None] = [None] * count
         waiting, tried = set(behind), iter(told)
-        for index in range(len(answers)):
+        for index in range(count):
             if index in waiting:
                 continue
             answers[index] = answer = next(tried)
             if _is_away(answer):
                 self._is_away = True
                 waiting.add(index)
-        return sorted(waiting)
+        return answers, sorted(waiting)
 
     def _keep(
         self, entries: Sequence[SpoolEntry], timeout_s: float
