@@ -25,13 +25,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="a tenth of the jobs")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
+    parser.add_argument(
+        "--waiting", type=int, default=1_000_000, help="jobs in the large file"
+    )
+    parser.add_argument("--embedded", action="store_true", help="no server, that only")
     arguments = parser.parse_args()
     scale = 0.1 if arguments.quick else 1.0
-    with KafkaCluster(fast=True) as kafka, RedisServer() as redis:
-        findings = measure(
-            kafka.bootstrap, kafka.url, redis.url, scale, arguments.rounds
-        )
-    findings += embedded.measure(_fresh_app, scale)
+    findings = []
+    if not arguments.embedded:
+        with KafkaCluster(fast=True) as kafka, RedisServer() as redis:
+            urls = (kafka.bootstrap, kafka.url, redis.url)
+            findings = measure(*urls, scale, arguments.rounds)
+    findings += embedded.measure(_fresh_app, scale, arguments.waiting)
     publish(findings, Path("build/bench.json"))
 
 

@@ -101,6 +101,27 @@ async def pickup(
             _end(worker)
 
 
+def idle_percent(log: str, state: str, namespace: str, for_s: float) -> float:
+    """Share of a core that a worker with nothing to do uses."""
+    with tempfile.TemporaryDirectory() as folder:
+        worker = _start(log, state, namespace, 1, Path(folder) / "result", 100)
+        try:
+            time.sleep(5)  # until it has settled in
+            before = _cpu_s(worker.pid)
+            time.sleep(for_s)
+            return (_cpu_s(worker.pid) - before) / for_s * 100
+        finally:
+            _end(worker)
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds that a process and its children have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return used + sum(_cpu_s(int(child)) for child in children)
+
+
 def _worker_result(
     log: str, state: str, namespace: str, count: int, concurrency: int
 ) -> tuple[float, float]:

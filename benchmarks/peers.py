@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
+import threading
 import time
 import uuid
 from typing import Any
@@ -62,3 +64,32 @@ def dramatiq_drain(state_url: str, count: int) -> float:
     worker.stop()
     broker.close()
     return count / passed
+
+
+def huey(count: int) -> tuple[float, float]:
+    """Jobs a second into and out of huey on SQLite, synced; one worker thread."""
+    from huey import SqliteHuey
+    from huey.consumer import Consumer
+
+    logging.getLogger("huey").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        queue = SqliteHuey("bench", filename=f"{folder}/huey.db", fsync=True)
+        over, left = threading.Event(), [count]
+
+        @queue.task()
+        def handle(number: int, text: str) -> None:
+            left[0] -= 1
+            if not left[0]:
+                over.set()
+
+        started = time.perf_counter()
+        for index in range(count):
+            handle(index, "x" * 90)
+        rate_in = count / (time.perf_counter() - started)
+        consumer = Consumer(queue, periodic=False)
+        started = time.perf_counter()
+        consumer.start()
+        over.wait(120)
+        rate_out = count / (time.perf_counter() - started)
+        consumer.stop()
+    return rate_in, rate_out

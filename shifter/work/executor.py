@@ -58,6 +58,7 @@ class Executor:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="shifter")
         self.running: set[Attempt] = set()
         self.free = concurrency
+        self._has_started = asyncio.Event()
         self._fault: asyncio.Future[Exception] = asyncio.Future()
 
     def start(self, items: Sequence[tuple[Item, Runnable]], *, now_ms: EpochMs) -> None:
@@ -80,6 +81,7 @@ class Executor:
             self.running.add(attempt)
             # Owned by `running`: a task group's bookkeeping costs a third of a no-op.
             attempt.task = loop.create_task(self._run(attempt, job))
+        self._has_started.set()
 
     async def failed(self) -> NoReturn:
         """Raise what went wrong in this class itself, if ever it does."""
@@ -101,6 +103,9 @@ class Executor:
     async def sweep(self) -> None:
         """Stop attempts whose time is up, until cancelled."""
         while True:
+            if not self.running:
+                self._has_started.clear()
+                await self._has_started.wait()
             await self._clock.sleep(SWEEP_S)
             now = self._clock.monotonic()
             for attempt in [a for a in self.running if a.expires_at <= now]:

@@ -65,6 +65,8 @@ class SqliteLaneFeed:
         self._beating: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._is_empty, self._turn = True, 0
+        # Nothing was there, and whoever appends rings.
+        self._is_noted = False
         self._next_due_ms: int | None = None
 
     async def open(self) -> None:
@@ -81,6 +83,10 @@ class SqliteLaneFeed:
             return []
         until = self._clock.monotonic() + wait_s
         while True:
+            if self._is_noted and not (self._news.is_set() or self._ended):
+                if not await self._wait_until_something(until):
+                    return []
+                self._is_noted = False
             self._news.clear()
             try:
                 found = await self._write_ended(
@@ -92,8 +98,10 @@ class SqliteLaneFeed:
                 await self._clock.sleep(max(0.0, min(left_s, _LOOK_S)))
                 return []
             if found:
+                self._is_noted = False
                 return [self._delivery(taken) for taken in found]
-            if not await self._wait_until_something(until):
+            self._is_noted = max_records > 0
+            if not max_records:
                 return []
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:

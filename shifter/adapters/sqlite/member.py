@@ -96,14 +96,14 @@ class MemberTable:
 
 
 def note_waiting(connection: sqlite3.Connection, number: int) -> None:
-    """Say that a member waits to be rung."""
+    """Say that a member wants to be rung from now on."""
     connection.execute(
         "UPDATE member SET waiting = 1 WHERE id = ? AND waiting = 0", (number,)
     )
 
 
 def waiting(connection: sqlite3.Connection, topics: Iterable[str]) -> list[str]:
-    """Sockets of the members that wait for one of these topics."""
+    """Sockets of the members to be rung for one of these topics."""
     rows = connection.execute("SELECT socket, topics FROM member WHERE waiting = 1")
     wanted = set(topics)
     return [

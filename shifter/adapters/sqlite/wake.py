@@ -1,8 +1,9 @@
 """Telling a waiting member that there is work: one datagram, after the commit.
 
-A member binds a socket of its own and writes down, in the transaction that found
-nothing, that it waits. Who appends for one of its topics sends it a byte. Nobody
-waiting means no system call; a byte that is lost costs at most the next look.
+A member binds a socket of its own and writes down, in the first transaction that found
+nothing, that it wants to be rung. Who appends for one of its topics sends it a byte
+from then on: to write down each time that it waits no more would cost a sync. No
+member means no system call; a byte that is lost costs at most the next look.
 """
 
 from __future__ import annotations
