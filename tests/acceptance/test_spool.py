@@ -27,7 +27,7 @@ from stack.kafka import KafkaCluster
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
-# Ten minutes in the words; SPOOL_CUT_S=600 plays those.
+# SPOOL_CUT_S=600 plays ten minutes.
 CUT_S = float(os.environ.get("SPOOL_CUT_S", "60"))
 RATE_PER_S = 2_000
 KEYS = 200
