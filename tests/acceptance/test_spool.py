@@ -24,13 +24,13 @@ from shifter.config import load_settings
 from shifter.ports import Record, SpoolEntry
 from stack.kafka import KafkaCluster
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
-
 ROOT = Path(__file__).parents[2]
 # SPOOL_CUT_S=600 plays ten minutes.
 CUT_S = float(os.environ.get("SPOOL_CUT_S", "60"))
 RATE_PER_S = 2_000
 KEYS = 200
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(340 + 3 * CUT_S)]
 
 
 @pytest.fixture
