@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from stack.errors import StackError
 from stack.home import make_run_dir
 from stack.jvm import broker_options, copy_data, format_data, jvm_env, template
 from stack.process import Server, free_port
-from stack.properties import Node, Security, node_properties
+from stack.properties import Detour, Node, Security, node_properties
 
 __all__ = ["KafkaCluster", "Security"]
 
@@ -38,6 +39,8 @@ class KafkaCluster:
         attached: Whether the brokers die with this process.
         fast: Full compilation and 512 MiB of heap, for benchmarks.
         security: Require SASL_SSL; ``None`` for plaintext.
+        behind: From a broker's port to the one that clients are told instead, such as
+            a proxy's; brokers speak with each other past it. Plaintext only.
 
     Attributes:
         folder: Where data and logs are.
@@ -53,22 +56,31 @@ class KafkaCluster:
         attached: bool = True,
         fast: bool = False,
         security: Security | None = None,
+        behind: Callable[[int], int] | None = None,
     ) -> None:
         self._temporary = folder is None
         self.jvm_options = broker_options(fast=fast)
         self.folder = make_run_dir("kafka") if folder is None else folder
         self.cluster_id = _new_id()
         self._attached, self._security = attached, security
-        self._nodes = [
-            Node(number, self.folder / f"node-{number}", free_port(), free_port())
-            for number in range(1, brokers + 1)
-        ]
+        self._nodes = [self._node(n, behind) for n in range(1, brokers + 1)]
         self._servers: dict[int, Server] = {}
 
     @property
     def bootstrap(self) -> str:
         """Addresses of all brokers, ``host:port`` separated by commas."""
-        return ",".join(f"127.0.0.1:{node.port}" for node in self._nodes)
+        return _addresses(
+            node.port if node.detour is None else node.detour.port
+            for node in self._nodes
+        )
+
+    @property
+    def direct(self) -> str:
+        """The same past whatever stands before the brokers."""
+        return _addresses(
+            node.port if node.detour is None else node.detour.inner_port
+            for node in self._nodes
+        )
 
     @property
     def url(self) -> str:
@@ -145,7 +157,8 @@ class KafkaCluster:
         self._servers[number].wait_for_port(port, timeout_s=timeout_s)
         # a quick reconnect: the other brokers may still be starting
         quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50}
-        admin = AdminClient({**self.client(), **quick, "log_level": 0})
+        config = {**self.client(), "bootstrap.servers": self.direct}
+        admin = AdminClient({**config, **quick, "log_level": 0})
         while not self._counts_in(admin, number):
             if time.monotonic() > until:
                 raise StackError(
@@ -162,7 +175,8 @@ class KafkaCluster:
     def warm(self, *, timeout_s: float = _START_S) -> None:
         """Make the group coordinator; else the first group of a broker waits 3 s."""
         until = time.monotonic() + timeout_s
-        consumer = Consumer({**self.client(), "group.id": "warm-up", "log_level": 0})
+        config = {**self.client(), "bootstrap.servers": self.direct}
+        consumer = Consumer({**config, "group.id": "warm-up", "log_level": 0})
         try:
             while not _has_coordinator(consumer):
                 if time.monotonic() > until:
@@ -199,6 +213,11 @@ class KafkaCluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _node(self, number: int, behind: Callable[[int], int] | None) -> Node:
+        folder, port = self.folder / f"node-{number}", free_port()
+        detour = None if behind is None else Detour(behind(port), free_port())
+        return Node(number, folder, port, free_port(), detour)
+
     def _make_data(self, node: Node) -> None:
         if node.data.exists():
             return
@@ -223,6 +242,10 @@ class KafkaCluster:
                 f"not {self.cluster_id}: another broker has the port"
             )
         return number in metadata.brokers
+
+
+def _addresses(ports: Iterable[int]) -> str:
+    return ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 def _has_coordinator(consumer: Consumer) -> bool:

@@ -62,6 +62,18 @@ class Security(NamedTuple):
         }
 
 
+class Detour(NamedTuple):
+    """Clients go round by a proxy, brokers among themselves do not.
+
+    Attributes:
+        port: What clients are told; whoever listens there leads them to the broker.
+        inner_port: Where the other brokers, and the stack itself, connect.
+    """
+
+    port: int
+    inner_port: int
+
+
 class Node(NamedTuple):
     """One broker that is also a controller.
 
@@ -70,12 +82,15 @@ class Node(NamedTuple):
         folder: Settings, log, and the data in ``data/``.
         port: Where clients connect.
         controller_port: Where the other nodes connect.
+        detour: Where clients are told to connect instead, if anywhere: a proxy's port,
+            and the port on which brokers then speak with each other.
     """
 
     number: int
     folder: Path
     port: int
     controller_port: int
+    detour: Detour | None = None
 
     @property
     def properties(self) -> Path:
@@ -117,12 +132,21 @@ def _listeners(node: Node, security: Security | None) -> str:
     name, protocol = "PLAINTEXT", "PLAINTEXT"
     if security is not None:
         name, protocol = "SECURE", "SASL_SSL"
+    own, told = f"{name}://127.0.0.1:{node.port}", f"{name}://127.0.0.1:{node.port}"
+    protocols, inner = f"CONTROLLER:PLAINTEXT,{name}:{protocol}", name
+    if node.detour is not None:
+        inner = "INNER"
+        address = f"{inner}://127.0.0.1:{node.detour.inner_port}"
+        own, told = (
+            f"{own},{address}",
+            f"{name}://127.0.0.1:{node.detour.port},{address}",
+        )
+        protocols += f",{inner}:{protocol}"
     return (
-        f"listeners={name}://127.0.0.1:{node.port},"
-        f"CONTROLLER://127.0.0.1:{node.controller_port}\n"
-        f"advertised.listeners={name}://127.0.0.1:{node.port}\n"
-        f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,{name}:{protocol}\n"
-        f"inter.broker.listener.name={name}\n"
+        f"listeners={own},CONTROLLER://127.0.0.1:{node.controller_port}\n"
+        f"advertised.listeners={told}\n"
+        f"listener.security.protocol.map={protocols}\n"
+        f"inter.broker.listener.name={inner}\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
@@ -30,6 +31,7 @@ class RedisServer:
         user: The only user, as (name, password); ``default`` is off.
         durable: Whether it writes a log of its changes, synced each second, so that
             a `restart` finds them again.
+        further: Lines of its configuration that come last and win.
     """
 
     def __init__(
@@ -40,12 +42,13 @@ class RedisServer:
         certificates: Certificates | None = None,
         user: tuple[str, str] | None = None,
         durable: bool = False,
+        further: Sequence[str] = (),
     ) -> None:
         self._temporary = folder is None
         self.folder = make_run_dir("redis") if folder is None else folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self._attached, self._durable = attached, durable
+        self._attached, self._durable, self._further = attached, durable, further
         self._certificates, self._user = certificates, user
         self._server: Server | None = None
 
@@ -131,7 +134,7 @@ class RedisServer:
         if self._user is not None:
             name, password = self._user
             lines += ["user default off", f"user {name} on >{password} ~* &* +@all"]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *self._further]) + "\n"
 
     def _check_own(self) -> None:
         with Redis.from_url(self.url, socket_timeout=5) as client:
