@@ -10,7 +10,7 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
-.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka bench schemas \
+.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka torture-all bench schemas \
 	stack stack-down compose-test lock clean
 
 help: ## list the commands
@@ -47,22 +47,26 @@ arch: .venv ## import contracts
 	$(BIN)/lint-imports --no-cache
 
 unit: .venv ## tests that need no server
-	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure" $(ARGS)
+	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure and not torture" $(ARGS)
 
 check: lint types arch unit ## everything that needs no server
 
 test: .venv ## everything, on real servers that it starts itself
 	$(BIN)/ruff format --check . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(SERVERS)
-	$(BIN)/pytest -m "not compose" $(ARGS)
+	$(BIN)/pytest -m "not compose and not torture" $(ARGS)
 
 test-redis: .venv ## tests on a real redis-server
 	@$(SERVERS)
-	$(BIN)/pytest -q -m redis $(ARGS)
+	$(BIN)/pytest -q -m "redis and not torture" $(ARGS)
 
 test-kafka: .venv ## tests on a real Kafka broker
 	@$(SERVERS)
-	$(BIN)/pytest -q -m "kafka or secure" $(ARGS)
+	$(BIN)/pytest -q -m "(kafka or secure) and not torture" $(ARGS)
+
+torture-all: .venv ## the long fault scenarios, which `make test` leaves out
+	@$(SERVERS)
+	$(BIN)/pytest -m torture $(ARGS)
 
 bench: .venv ## measure against raw clients in the same run; writes build/bench.json
 	$(BIN)/python -m stack install
