@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -16,6 +17,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     EXPIRED = "expired"
     REFUSED_BY_LOG = "refused_by_log"
+    LOG_AWAY = "log_away"
     CLOSED = "closed"
 
     # dead letters: the record itself is bad
@@ -29,3 +31,7 @@ class Reason(StrEnum):
     DEAD_LETTERED = "dead_lettered_by_handler"
     WORKER_LOST = "worker_lost"
     BLOCKED_TOO_LONG = "blocked_too_long"
+
+
+PASSING: Final = frozenset({Reason.QUEUE_FULL, Reason.LOG_AWAY})
+"""Refusals that pass by themselves; all others need another record, or a person."""

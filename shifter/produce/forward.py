@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from shifter.errors import StoreError
-from shifter.model.reason import Reason
+from shifter.model.reason import PASSING, Reason
 from shifter.ports import (
     Appended,
     LaneLog,
@@ -20,7 +20,7 @@ _BATCH: Final = 1_000
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 1.0
 _IDLE_S: Final = 5.0
-_RETRIED: Final = frozenset({Reason.QUEUE_FULL, Reason.CLOSED})
+_RETRIED: Final = PASSING | {Reason.CLOSED}
 
 
 class Forwarder:

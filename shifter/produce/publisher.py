@@ -16,7 +16,7 @@ from uuid_utils import uuid7
 
 from shifter.errors import OutcomeUnknownError
 from shifter.model.answer import Answer, Deferred, Shed
-from shifter.model.reason import Reason
+from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
 from shifter.ports import (
     AppendAnswer,
@@ -196,7 +196,7 @@ class Publisher:
             reason = Reason.SPOOLED if answer.is_spooled else Reason.ACCEPTED
             return Deferred(job_id, plan.lane, reason=reason)
         if isinstance(answer, Refused):
-            vain = answer.reason != Reason.QUEUE_FULL
+            vain = answer.reason not in PASSING
             return Shed(
                 None if vain else _RETRY_AFTER_S,
                 job_id=job_id,

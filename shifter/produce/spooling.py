@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
-from shifter.model.reason import Reason
+from shifter.model.reason import PASSING, Reason
 from shifter.policy.spool import may_spool
 from shifter.ports import (
     NUMBER_SHIFT,
@@ -264,7 +264,7 @@ class _Desk:
 
 def _is_away(answer: AppendAnswer) -> bool:
     if isinstance(answer, Refused):
-        return answer.reason == Reason.QUEUE_FULL
+        return answer.reason in PASSING
     return isinstance(answer, Unknown)
 
 

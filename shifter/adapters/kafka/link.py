@@ -35,6 +35,8 @@ _WARM_AFTER_S: Final = 0.6
 _BURIAL_S: Final = 2.0
 _REBIRTH_S: Final = 1.0
 _EXIT_S: Final = 5.0
+_CLOSED: Final = "the log is closed"
+_BROKE: Final = "the client broke and starts again shortly"
 # The first thing an idempotent producer asks for is a number of its own; one that may
 # write to no topic gets none, and dies.
 _KEPT_OUT: Final = "CLUSTER_AUTHORIZATION_FAILED"
@@ -88,6 +90,21 @@ class Link:
             yield
         finally:
             self._threads_waiting.discard(event)
+
+    def refusal(self, text: str) -> Refused:
+        """What is said of a record that this client did not take, and no other will.
+
+        A client that was never let in is a person's to mend; a new one may take what a
+        broken one did not.
+        """
+        reason = Reason.REFUSED_BY_LOG if self.last.is_kept_out else Reason.LOG_AWAY
+        return Refused(reason, self.last.beside(text))
+
+    def obituary(self) -> Refused:
+        """The same once it is dead: it was closed, or it broke."""
+        if self._fault is None:
+            return Refused(Reason.CLOSED, self.epitaph or _CLOSED)
+        return self.refusal(self.epitaph or _BROKE)
 
     @property
     def is_warm(self) -> bool:
@@ -215,14 +232,13 @@ class LinkKeeper:
         with self._lock:
             link = self.link
             if self._is_closed:
-                return Refused(Reason.CLOSED, "the log is closed")
+                return Refused(Reason.CLOSED, _CLOSED)
             if link is not None and not link.is_dead and link.pid == os.getpid():
                 return link
             now = self._clock.monotonic()
             if link is not None and now < self._born_at + _REBIRTH_S:
                 # A client that dies at birth would otherwise be born for each record.
-                detail = link.last.beside("the client broke and starts again shortly")
-                return Refused(Reason.REFUSED_BY_LOG, detail)
+                return link.refusal(_BROKE)
             self._born_at = now
             self.link = Link(self._config, self._clock)
             return self.link

@@ -18,7 +18,7 @@ from shifter.adapters.kafka.feed import KafkaLaneFeed
 from shifter.adapters.kafka.shelf import LIMIT, Shelf
 from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
 from shifter.adapters.kafka.url import KafkaConfig
-from shifter.model.reason import Reason
+from shifter.model.reason import PASSING, Reason
 from shifter.ports import Appended, Clock, LaneLog, Refused, Unknown
 from shifter.telemetry import Event, Log
 
@@ -37,7 +37,7 @@ _LAND_S: Final = 5.0
 _CLOSE_S: Final = 10.0
 # Trips that may be under way at once without holding up their partition.
 _WINDOW: Final = 50_000
-_TRY_AGAIN: Final = frozenset({Reason.QUEUE_FULL.value, Reason.CLOSED.value})
+_TRY_AGAIN: Final = PASSING | {Reason.CLOSED}
 _TUNING: Final = {"queued.min.messages": 2_000, "queued.max.messages.kbytes": 4_096}
 
 

@@ -40,7 +40,6 @@ _SERVE: Final = 100
 _ROOM_S: Final = 0.005
 # librdkafka counts its framing of a record too; `max_record_bytes` does not.
 _FRAMING_BYTES: Final = 4_096
-_CLOSED: Final = "the log is closed"
 _FULL: Final = Refused(Reason.QUEUE_FULL, "the client's queue is full")
 
 
@@ -158,7 +157,7 @@ class KafkaLaneLog:
                     if index % _CHUNK == 0:
                         yield 0.0
                 if link.is_dead:
-                    rest = Refused(Reason.CLOSED, link.epitaph or _CLOSED)
+                    rest = link.obituary()
                 if rest is not None:
                     # None may slip in behind one of the same key that was refused.
                     batch.refuse(index, rest)
@@ -224,4 +223,5 @@ def _refusal(link: Link, exc: Exception) -> Refused:
     answer = delivery_answer(error, link.last)
     if isinstance(answer, Refused):
         return answer
-    return Refused(Reason.REFUSED_BY_LOG, answer.detail)
+    # Nothing is wrong with the record: the client has just broken, and is replaced.
+    return Refused(Reason.LOG_AWAY, answer.detail)

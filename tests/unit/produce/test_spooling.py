@@ -99,7 +99,12 @@ async def test_what_the_log_takes_is_not_spooled(spooling, log, spool):
 
 
 @pytest.mark.parametrize(
-    "answer", [Unknown("no answer"), Refused(Reason.QUEUE_FULL, "full")]
+    "answer",
+    [
+        Unknown("no answer"),
+        Refused(Reason.QUEUE_FULL, "full"),
+        Refused(Reason.LOG_AWAY, "the client broke"),
+    ],
 )
 async def test_what_nobody_answers_is_spooled_and_later_records_at_once(
     spooling, log, spool, answer
@@ -250,6 +255,15 @@ def test_a_record_the_log_never_takes_holds_up_no_other(log, spool):
     assert log.values == [1, 3]
     [(kept, why)] = spool.refused.values()
     assert (kept.value, why) == (b"2", "too_large: big")
+
+
+def test_what_the_log_refuses_for_the_moment_stays_in_line(log, spool):
+    spool.put(entries(record(1), record(2)), timeout_s=1)
+    log.answer = Refused(Reason.LOG_AWAY, "the client broke")
+
+    assert forward(spool, log) == 0
+
+    assert (spool.depth().waiting, spool.depth().refused) == (2, 0)
 
 
 def test_of_one_key_the_next_waits_for_the_answer_to_the_one_before(log, spool):

@@ -32,6 +32,7 @@ GOLDEN = sorted((SCHEMAS / "golden").glob("*.json"))
 ANSWERS = {
     *(Reason.ACCEPTED, Reason.QUEUE_FULL, Reason.TOO_LARGE, Reason.EXPIRED),
     *(Reason.REFUSED_BY_LOG, Reason.CLOSED, Reason.SPOOLED, Reason.SPOOL_FULL),
+    Reason.LOG_AWAY,
 }
 
 
