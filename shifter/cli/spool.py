@@ -105,6 +105,7 @@ def _opened(settings: Settings) -> Generator[tuple[Path, Any]]:
 def _forward_all(spool: Any, log: Any) -> None:
     console = Console(file=sys.stderr)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    spool.put_back()
     total = spool.depth().waiting
     with bar:
         task = bar.add_task("to the log", total=total)

@@ -30,7 +30,7 @@ class SpoolDepth(NamedTuple):
 
     Attributes:
         waiting: Records to be forwarded.
-        refused: Records that the log will never take; kept for a person.
+        refused: Records that the log refused; tried again when nothing else waits.
         oldest_ms: When the oldest waiting one was spooled; ``None`` if none.
         first: Its number; ``None`` if none.
         used: Part of the allowed size that is used, from 0.0.
@@ -67,6 +67,9 @@ class Spool(Protocol):
 
     def set_aside(self, number: int, detail: str) -> None:
         """Keep a record that the log refuses apart from those that wait."""
+
+    def put_back(self) -> int:
+        """Let what the log refused wait again, in its place; returns how many."""
 
     def depth(self) -> SpoolDepth:
         """What is there now; cheap."""

@@ -15,20 +15,23 @@ from shifter.ports import (
     Spool,
     SpoolEntry,
 )
+from shifter.telemetry import Event, Log
 
 _BATCH: Final = 1_000
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 1.0
 _IDLE_S: Final = 5.0
+_AGAIN_S: Final = 15.0
 _RETRIED: Final = PASSING | {Reason.CLOSED}
 
 
 class Forwarder:
     """Forwards a spool; one process at a time does, the others watch.
 
-    A record leaves the spool when the log has acknowledged it. One that the log will
-    never take (too large, a topic that may not be written) is set aside: it must not
-    hold up the others. Of one key, a record is sent after the one before it arrived.
+    A record leaves the spool when the log has acknowledged it. One that the log refuses
+    (too large, a topic that may not be written) is set aside: it must not hold up the
+    others. When nothing else waits it is tried again, since a right may be given back.
+    Of one key, a record is sent after the one before it arrived.
 
     Args:
         spool: Where records wait.
@@ -84,17 +87,20 @@ class Forwarder:
 
     def _turn(self) -> float:
         """Forward what can be; returns how long to rest."""
-        first = self._spool.depth().first
-        self._on_moved(first)
-        if first is None:
+        depth = self._spool.depth()
+        is_empty = depth.first is None
+        self._on_moved(depth.first)
+        if is_empty and not depth.refused:
             return _IDLE_S
         with self._spool.forwarding() as is_ours:
             if is_ours and self._is_up():
                 self._on_up()
+                if is_empty:
+                    self._spool.put_back()
                 while not self._is_stopping and self._forward():
                     self._on_moved(self._spool.depth().first)
         self._on_moved(self._spool.depth().first)
-        return _PAUSE_S
+        return _AGAIN_S if is_empty else _PAUSE_S
 
     def _forward(self) -> int:
         return forward(self._spool, self._log, before=self._ready_below())
@@ -121,12 +127,22 @@ def forward(spool: Spool, log: LaneLog, *, before: int | None = None) -> int:
         if isinstance(answer, Appended)
     ]
     spool.drop(arrived)
-    moved = len(arrived)
-    for entry, answer in zip(batch, answers, strict=True):
-        if isinstance(answer, Refused) and answer.reason not in _RETRIED:
-            spool.set_aside(entry.number, f"{answer.reason}: {answer.detail}")
-            moved += 1
-    return moved
+    refused = [
+        (entry, answer)
+        for entry, answer in zip(batch, answers, strict=True)
+        if isinstance(answer, Refused) and answer.reason not in _RETRIED
+    ]
+    for entry, answer in refused:
+        spool.set_aside(entry.number, f"{answer.reason}: {answer.detail}")
+    if refused:
+        entry, answer = refused[0]
+        Log().warning(
+            Event.APPEND_REFUSED,
+            topic=entry.record.topic,
+            records=len(refused),
+            detail=answer.detail,
+        )
+    return len(arrived) + len(refused)
 
 
 def _first_of_each_key(entries: Sequence[SpoolEntry]) -> list[SpoolEntry]:

@@ -54,6 +54,15 @@ class MemorySpool:
             _, record = self._waiting.pop(number)
             self.refused[number] = (record, detail)
 
+    def put_back(self) -> int:
+        """Let what was refused wait again."""
+        with self._lock:
+            count, now = len(self.refused), self._clock.epoch_ms()
+            for number, (record, _) in self.refused.items():
+                self._waiting[number] = (now, record)
+            self.refused.clear()
+            return count
+
     def depth(self) -> SpoolDepth:
         """What is there now."""
         with self._lock:

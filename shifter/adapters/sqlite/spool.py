@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import zlib
 from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Final
@@ -15,6 +16,7 @@ from shifter.ports import Clock, Record, SpoolDepth, SpoolEntry
 
 MAX_BYTES: Final = 1 << 30
 _END: Final = (1 << 63) - 1
+_PUT_BACK_MOST: Final = 10_000
 
 
 class SqliteSpool:
@@ -80,6 +82,24 @@ class SqliteSpool:
 
         self.database.write_sync(write)
 
+    def put_back(self) -> int:
+        """Let what the log refused wait again; damaged records stay where they are."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(
+                "SELECT id, spooled_ms, body FROM refused ORDER BY id LIMIT ?",
+                (_PUT_BACK_MOST,),
+            ).fetchall()
+            for number, spooled_ms, raw in rows:
+                _place(connection, number, zlib.crc32(raw), raw, spooled_ms)
+            connection.executemany(
+                "DELETE FROM refused WHERE id = ?", [(row[0],) for row in rows]
+            )
+            _count(connection, len(rows))
+            return len(rows)
+
+        return self.database.write_sync(write)
+
     def depth(self) -> SpoolDepth:
         """What is there now; counts no rows but those the log refused."""
 
@@ -144,10 +164,15 @@ def _page(after: int, connection: sqlite3.Connection) -> list[tuple[int, int, ob
 
 def _insert(connection: sqlite3.Connection, entry: SpoolEntry, now: int) -> int:
     number, record = entry
-    crc, raw = pack(record, now, topic=record.topic)
+    return _place(connection, number, *pack(record, now, topic=record.topic), now)
+
+
+def _place(
+    connection: sqlite3.Connection, number: int, crc: int, raw: bytes, spooled_ms: int
+) -> int:
     while not connection.execute(
         "INSERT OR IGNORE INTO spool (id, crc, spooled_ms, body) VALUES (?, ?, ?, ?)",
-        (number, crc, now, raw),
+        (number, crc, spooled_ms, raw),
     ).rowcount:
         number += 1
     return number

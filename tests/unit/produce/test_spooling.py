@@ -257,6 +257,29 @@ def test_a_record_the_log_never_takes_holds_up_no_other(log, spool):
     assert (kept.value, why) == (b"2", "too_large: big")
 
 
+async def test_what_the_log_refused_is_tried_again_when_nothing_else_waits(
+    log, spool, state, monkeypatch
+):
+    monkeypatch.setattr("shifter.produce.forward._AGAIN_S", 0.01)
+    spool.put(entries(record(1, "k"), record(2, "k"), record(3)), timeout_s=1)
+    log.answer = lambda one: (
+        Refused(Reason.REFUSED_BY_LOG, "no right") if one.key else Appended()
+    )
+    spooling = SpoolingLog(
+        log, spool, clock=SystemClock(), patience_s=0, is_up=lambda: True
+    )
+    spooling.warm_up()
+    await until(lambda: spool.depth().refused == 2)
+    tried = log.calls
+    await until(lambda: log.calls > tried + 2)
+
+    log.answer = Appended()
+
+    await until(lambda: log.values == [3, 1, 2])
+    await until(lambda: spool.depth()[:2] == (0, 0))
+    spooling.close(timeout_s=5)
+
+
 def test_what_the_log_refuses_for_the_moment_stays_in_line(log, spool):
     spool.put(entries(record(1), record(2)), timeout_s=1)
     log.answer = Refused(Reason.LOG_AWAY, "the client broke")
