@@ -33,7 +33,7 @@ from shifter.work.executor import Executor, ProcessRunner
 from shifter.work.holding import Holding
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
 from shifter.work.ledger import Ledger
-from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts
+from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
 
 _FETCH_WAIT_S = 0.5
 _FETCH_MOST = 1_000
@@ -235,12 +235,9 @@ class Drain:
     def _ready_again(self, item: Item) -> None:
         if self._stopping.is_set():
             return
-        now = self._clock.monotonic()
         stood_in_line = item.ready_at != NOT_IN_LINE
-        if stood_in_line:
-            self._buffer.put_back(item, now=now)
-        else:
-            self._buffer.put(item, now=now)
+        put = self._buffer.put_back if stood_in_line else self._buffer.put
+        put(item, now=self._clock.monotonic())
         self._wake.set()
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
@@ -317,6 +314,8 @@ class Drain:
 
     def _without_run(self, item: Item, losses: int, now_ms: EpochMs) -> Step | None:
         """What becomes of a granted item that is not run; ``None`` to run it."""
+        if item.has_succeeded:
+            return succeeded(item)
         if item.refusal is not None:
             return self._verdicts.refused(item, item.refusal, None, self._moment())
         if losses and (end := lost(losses)) is not None:

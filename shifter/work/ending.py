@@ -184,7 +184,9 @@ class Ending:
             await feed.settle([step.entry.delivery for step in mine])
         for step, held in told:
             if not held:
-                self._sink.fence_lost(cast("Item", step.entry))
+                item = cast("Item", step.entry)
+                item.has_succeeded = step.state is JobState.DONE
+                self._sink.fence_lost(item)
             elif step.settles:
                 self._sink.settled(step)
             else:

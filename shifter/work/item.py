@@ -67,6 +67,8 @@ class Item:
         first_failed_ms: Epoch milliseconds of its first failure, if any.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         fence: As granted; 0 while unclaimed.
+        has_succeeded: Whether it took effect here, but its claim was gone before that
+            could be recorded: it is recorded under the next one, and not run again.
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class Item:
         "feed",
         "fence",
         "first_failed_ms",
+        "has_succeeded",
         "identity",
         "job",
         "key_id",
@@ -113,6 +116,7 @@ class Item:
         self.busy_since: float | None = None
         self.ready_at = NOT_IN_LINE
         self.fence = 0
+        self.has_succeeded = False
 
 
 class Unreadable(NamedTuple):

@@ -466,3 +466,22 @@ async def test_long_handlers_keep_their_claims_alive(world):
         await world.ended(job_id, JobState.DONE)
 
     assert world.metrics.attempts.of("default", "NORMAL").read() == 1
+
+
+async def test_what_took_effect_is_not_run_again_when_the_store_forgot_its_claim(
+    world,
+):
+    effects = []
+
+    @world.app.job
+    async def note(number: int) -> None:
+        effects.append(number)
+        world.claims._entries.clear()
+
+    await world.open()
+    job_ids = [await submit(note, number) for number in range(20)]
+    async with world.working():
+        for job_id in job_ids:
+            await world.ended(job_id, JobState.DONE)
+
+    assert sorted(effects) == list(range(20))
