@@ -47,6 +47,9 @@ with the largest payload the dead letter stays below a 1 MB record.
 
 MAX_STACK_BYTES: Final = 8_192
 HEADERS_DROPPED: Final = "shifter-headers-dropped"
+VALUE_DROPPED: Final = "shifter-value-dropped"
+LEAST_ROOM_BYTES: Final = 8_192
+"""Into which all that a dead letter has to say fits, without its diagnostics."""
 
 _MAX_STACK_LINES: Final = 60
 _HEADER_OVERHEAD_BYTES: Final = 8
@@ -118,7 +121,7 @@ def header_name(field: str) -> str:
 _FIELD_OF: Final = {
     header_name(field): field for field in DeadLetterInfo.__struct_fields__
 }
-_REPLACED: Final = frozenset({*_FIELD_OF, HEADERS_DROPPED})
+_REPLACED: Final = frozenset({*_FIELD_OF, HEADERS_DROPPED, VALUE_DROPPED})
 _DIAGNOSTICS: Final = ("error_message", "error_stack")
 _IS_NUMBER: Final = re.compile(rb"[0-9]{1,18}").fullmatch
 
@@ -128,6 +131,7 @@ def dead_letter_headers(
     original: Headers,
     *,
     room_bytes: int = DEAD_LETTER_ROOM_BYTES,
+    dropped_bytes: int | None = None,
 ) -> Headers:
     """The headers of a dead letter.
 
@@ -135,7 +139,8 @@ def dead_letter_headers(
         info: What to say; texts are made printable, texts and instants bounded.
         original: The record's headers, raw; kept in order, except for those of an
             earlier dead letter.
-        room_bytes: What all headers may take together, >= 8192.
+        room_bytes: What all headers may take together, >= `LEAST_ROOM_BYTES`.
+        dropped_bytes: How large the value was, where it is left out.
 
     Returns:
         The original headers, then ours.
@@ -149,15 +154,17 @@ def dead_letter_headers(
     diagnostics = [ours[field] for field in _DIAGNOSTICS]
     ours.update(dict.fromkeys(_DIAGNOSTICS, b""))
     told: Headers = [(header_name(field), ours[field]) for field in ours]
+    dropped = [] if dropped_bytes is None else [(VALUE_DROPPED, b"%d" % dropped_bytes)]
+    told += dropped
     room = room_bytes - _size(told)
     spare = room - _size(kept)
     if spare < 0:
-        kept, dropped = _fitting(kept, room)
-        return [*kept, *told, dropped]
+        kept, left_out = _fitting(kept, room)
+        return [*kept, *told, left_out]
     for field, text in zip(_DIAGNOSTICS, diagnostics, strict=True):
         ours[field] = _cut(text, spare)
         spare -= len(ours[field])
-    return [*kept, *((header_name(field), ours[field]) for field in ours)]
+    return [*kept, *((header_name(field), ours[field]) for field in ours), *dropped]
 
 
 def read_dead_letter(headers: Headers) -> DeadLetterInfo | None:

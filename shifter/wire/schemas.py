@@ -20,6 +20,7 @@ from shifter.wire.dead_letter import (
     HEADERS_DROPPED,
     OPTIONAL_FIELDS,
     TEXT_LIMITS,
+    VALUE_DROPPED,
     DeadLetterInfo,
     header_name,
 )
@@ -78,18 +79,23 @@ def dead_letter_schema() -> dict[str, Any]:
     }
     examples = [reason.value for reason in _DEAD_LETTER_REASONS]
     properties[header_name("reason")]["examples"] = examples
-    properties[HEADERS_DROPPED] = {
-        "description": "How many original headers found no room.",
-        "type": "string",
-        "pattern": "^[0-9]{1,18}$",
-    }
+    for name, description in (
+        (HEADERS_DROPPED, "How many original headers found no room."),
+        (VALUE_DROPPED, "How many bytes the value had; it found no room."),
+    ):
+        properties[name] = {
+            "description": description,
+            "type": "string",
+            "pattern": "^[0-9]{1,18}$",
+        }
     return {
         "$schema": _DIALECT,
         "$id": "urn:shifter:schema:dead-letter-v1",
         "title": "DeadLetterHeadersV1",
         "description": (
             "Headers added to a dead letter, all UTF-8 text; the original headers, key "
-            f"and value stay as they were. {_first_lines(DeadLetterInfo)}"
+            f"and value stay as they were, where the topic has room for them. "
+            f"{_first_lines(DeadLetterInfo)}"
         ),
         "type": "object",
         "properties": properties,
@@ -104,6 +110,7 @@ _DEAD_LETTER_REASONS: Final = (
     Reason.UNSUPPORTED_VERSION,
     Reason.UNKNOWN_JOB,
     Reason.WRONG_LANE,
+    Reason.TOO_LARGE,
     Reason.ATTEMPTS_EXHAUSTED,
     Reason.DEAD_LETTERED,
     Reason.WORKER_LOST,

@@ -390,6 +390,10 @@ class Drain:
         """A successor was not taken yet; it will be tried again."""
         self._ledger.hand_over_failed(step, detail)
 
+    def too_large(self, step: Step) -> Step:
+        """What to try instead of a step whose successor the log finds too large."""
+        return self._verdicts.cut(step, self._moment())
+
     def _moment(self) -> Moment:
         return Moment(
             self._clock.epoch_ms(), self._clock.monotonic(), self._random.random()

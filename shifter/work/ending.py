@@ -18,14 +18,16 @@ from typing import Protocol, cast
 
 from shifter.errors import StoreError
 from shifter.model.job import ClaimsMode
+from shifter.model.reason import Reason
 from shifter.model.state import JobState
-from shifter.ports import Appended, ClaimStore, Clock, LaneFeed
+from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused
 from shifter.work.item import Item
 from shifter.work.verdict import Step, ended_update, succeeded
 
 _HAND_OVER_TIMEOUT_S = 35.0
 _BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
 _INSIST_S = 0.5
+_TOO_LARGE = Reason.TOO_LARGE
 
 
 class EndingSink(Protocol):
@@ -45,6 +47,9 @@ class EndingSink(Protocol):
 
     def hand_over_failed(self, step: Step, detail: str) -> None:
         """A successor was not taken yet; it will be tried again."""
+
+    def too_large(self, step: Step) -> Step:
+        """What to try instead of a step whose successor the log finds too large."""
 
 
 class Ending:
@@ -133,7 +138,7 @@ class Ending:
     async def _hand_over(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
         taken: list[Step] = []
         left: list[Step] = []
-        for feed, mine in _steps_by_feed(steps):
+        for feed, mine in _appends(steps):
             pairs = [
                 (step.entry.delivery, step.record)
                 for step in mine
@@ -143,9 +148,10 @@ class Ending:
             for step, answer in zip(mine, answers, strict=True):
                 if isinstance(answer, Appended):
                     taken.append(step)
-                else:
-                    left.append(step)
-                    self._sink.hand_over_failed(step, answer.detail)
+                    continue
+                self._sink.hand_over_failed(step, answer.detail)
+                is_cut = isinstance(answer, Refused) and answer.reason == _TOO_LARGE
+                left.append(self._sink.too_large(step) if is_cut else step)
         return taken, left
 
     async def _finish(self, steps: Sequence[Step], group: asyncio.TaskGroup) -> None:
@@ -215,6 +221,15 @@ def _steps_by_feed(steps: Iterable[Step]) -> Iterable[tuple[LaneFeed, list[Step]
         feed = step.entry.feed
         groups.setdefault(id(feed), (feed, []))[1].append(step)
     return groups.values()
+
+
+def _appends(steps: Sequence[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
+    """What is handed over together; what was found too large goes alone."""
+    alone = [step for step in steps if step.cut]
+    together = steps if not alone else [step for step in steps if not step.cut]
+    yield from _steps_by_feed(together)
+    for step in alone:
+        yield step.entry.feed, [step]
 
 
 def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shifter.model.lane import dead_letter_topic
 from shifter.ports import Delivery, Record
-from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
+from shifter.wire.dead_letter import (
+    DEAD_LETTER_ROOM_BYTES,
+    LEAST_ROOM_BYTES,
+    DeadLetterInfo,
+    dead_letter_headers,
+)
 from shifter.wire.failure import ErrorFacts, fingerprint
 from shifter.wire.headers import successor
 from shifter.work.item import Item, Refusal, Unreadable
+
+CUT_DIAGNOSTICS: Final = 2
+CUT_VALUE: Final = 3
+"""How often the log found a dead letter too large before it loses more of itself.
+
+The first time it is sent alone, as it is: its company may have been too large.
+"""
 
 
 def next_turn(
@@ -43,8 +57,19 @@ def dead_letter(
     *,
     now: int,
     worker: str,
+    cut: int = 0,
 ) -> Record:
-    """The dead letter of a delivery: raw value, key and headers, with the reason."""
+    """The dead letter of a delivery: raw value, key and headers, with the reason.
+
+    Args:
+        entry: What ends.
+        why: Its reason.
+        error: The failure behind it, if there is one.
+        now: Epoch milliseconds.
+        worker: Who gives it up.
+        cut: From 0; from `CUT_DIAGNOSTICS` on without diagnostics and strange headers,
+            from `CUT_VALUE` on without the value too, which its origin still has.
+    """
     delivery, lane = entry.delivery, entry.lane
     if error is None:
         facts = ErrorFacts(
@@ -74,12 +99,17 @@ def dead_letter(
         fingerprint=facts.fingerprint,
         worker=worker,
     )
-    return Record(
-        dead_letter_topic(lane.namespace, lane.queue),
-        _value(delivery),
-        dead_letter_headers(info, delivery.headers),
-        delivery.key,
+    is_bare, value = cut >= CUT_VALUE, _value(delivery)
+    headers = dead_letter_headers(
+        info,
+        delivery.headers,
+        room_bytes=DEAD_LETTER_ROOM_BYTES
+        if cut < CUT_DIAGNOSTICS
+        else LEAST_ROOM_BYTES,
+        dropped_bytes=len(value) if is_bare else None,
     )
+    topic = dead_letter_topic(lane.namespace, lane.queue)
+    return Record(topic, b"" if is_bare else value, headers, delivery.key)
 
 
 def _first_failed(item: Item | None, now: int) -> int:

@@ -26,7 +26,12 @@ from shifter.policy.retry import (
 from shifter.ports import Record
 from shifter.wire.failure import ErrorFacts
 from shifter.work.item import Item, Refusal, Unreadable
-from shifter.work.successor import dead_letter, next_turn
+from shifter.work.successor import (
+    CUT_DIAGNOSTICS,
+    CUT_VALUE,
+    dead_letter,
+    next_turn,
+)
 
 WAITING_KEEP_MS = 3_600_000
 """How long the store remembers a waiting job past its due time."""
@@ -48,6 +53,7 @@ class Step(NamedTuple):
         refusal: Reason of a dead letter.
         error: Facts of the failure behind it.
         is_copy: Whether the job had ended, or gone on, before this record came.
+        cut: How often the log found its successor too large.
     """
 
     entry: Item | Unreadable
@@ -59,6 +65,7 @@ class Step(NamedTuple):
     refusal: Refusal | None = None
     error: ErrorFacts | None = None
     is_copy: bool = False
+    cut: int = 0
 
 
 class Moment(NamedTuple):
@@ -123,6 +130,28 @@ class Verdicts:
         record = dead_letter(entry, refusal, error, now=at.now, worker=self._worker)
         update = _ended(entry, JobState.DEAD) if isinstance(entry, Item) else None
         return Step(entry, JobState.DEAD, record, update, refusal=refusal, error=error)
+
+    def cut(self, step: Step, at: Moment) -> Step:
+        """The same end after the log found its successor too large.
+
+        A next turn that its lane does not take becomes a dead letter; a dead letter
+        gets smaller, so that no record comes back for ever.
+        """
+        cut = min(step.cut + 1, CUT_VALUE)
+        if step.refusal is not None:
+            record = dead_letter(
+                step.entry,
+                step.refusal,
+                step.error,
+                now=at.now,
+                worker=self._worker,
+                cut=cut,
+            )
+            return step._replace(record=record, cut=cut)
+        if cut < CUT_DIAGNOSTICS:
+            return step._replace(cut=cut)
+        refusal = Refusal(Reason.TOO_LARGE, "its lane does not take its next turn")
+        return self.refused(step.entry, refusal, step.error, at)
 
     def postponed(self, item: Item, due_ms: int) -> Step:
         """Goes back to the log until then; nobody ran it, nothing is charged."""

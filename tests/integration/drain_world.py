@@ -47,6 +47,11 @@ class World:
         admin = MemoryLogAdmin(self.log)
         await admin.apply(topic_specs(self.settings, self.app.queues or ["default"]))
 
+    def narrow(self, topic: str, max_record_bytes: int) -> None:
+        """Let a topic take no larger records, as an operator might."""
+        spec = self.log._specs[topic]
+        self.log._specs[topic] = spec._replace(max_record_bytes=max_record_bytes)
+
     def drain(self, *, concurrency: int = 10, owner: str = "w1", **more: Any) -> Drain:
         """A drain over all lanes of the app."""
         lanes = {

@@ -20,7 +20,7 @@ from shifter import (
 )
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Record
-from shifter.wire.dead_letter import read_dead_letter
+from shifter.wire.dead_letter import VALUE_DROPPED, read_dead_letter
 from tests.integration.drain_world import World
 
 
@@ -485,3 +485,44 @@ async def test_what_took_effect_is_not_run_again_when_the_store_forgot_its_claim
             await world.ended(job_id, JobState.DONE)
 
     assert sorted(effects) == list(range(20))
+
+
+async def test_a_dead_letter_too_large_for_its_topic_is_cut_until_it_fits(world):
+    @world.app.job
+    async def fail(text: str) -> None:
+        raise DeadLetter("no such customer")
+
+    await world.open()
+    world.narrow("shop.default.dlt", 9_000)
+    small, large = await submit(fail, "x" * 100), await submit(fail, "x" * 20_000)
+    async with world.working():
+        await world.ended(small, JobState.DEAD)
+        await world.ended(large, JobState.DEAD, timeout_s=20)
+
+    letters = {}
+    for letter in await world.dead_letters():
+        info = read_dead_letter(letter.headers)
+        letters[info.job_id] = letter
+    assert VALUE_DROPPED not in dict(letters[small].headers)
+    assert letters[large].value == b""
+    assert dict(letters[large].headers)[VALUE_DROPPED] == b"20011"
+    info = read_dead_letter(letters[large].headers)
+    assert info.origin_topic == "shop.default.normal"
+    assert info.reason == "dead_lettered_by_handler"
+
+
+async def test_a_retry_too_large_for_its_lane_ends_as_a_dead_letter(world):
+    @world.app.job(attempts=5, backoff="1ms")
+    async def fail(text: str) -> None:
+        world.narrow("shop.default.normal", 5_000)
+        raise ValueError
+
+    await world.open()
+    job_id = await submit(fail, "x" * 20_000)
+    async with world.working():
+        await world.ended(job_id, JobState.DEAD, timeout_s=20)
+
+    [letter] = await world.dead_letters()
+    info = read_dead_letter(letter.headers)
+    assert (info.reason, info.error_type) == ("too_large", "ValueError")
+    assert len(letter.value) == 20_011
