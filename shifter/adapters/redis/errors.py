@@ -52,8 +52,9 @@ _PASSING: Final = (
 # Inside a script an old server buries the code in the text of a plain error, and the
 # client buries what each sentinel said in "no master found".
 _REFUSED_CODE: Final = re.compile(
-    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|unknown command)\b"
-    r"|AuthenticationError\("
+    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED)\b"
+    r"|\b[Uu]nknown (Redis )?command\b"
+    r"|AuthenticationError\(|\bThe user executing the script can't\b"
 )
 _PASSING_CODE: Final = re.compile(
     r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"

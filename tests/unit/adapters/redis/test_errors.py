@@ -28,6 +28,13 @@ from shifter.errors import StoreRefusedError, StoreUnavailableError
         exceptions.ResponseError(
             "Error running script (call to f_1): @user_script:5: OOM command not allowed"
         ),
+        exceptions.ResponseError(
+            "The user executing the script can't run this command or subcommand script: "
+            "8bbf, on @user_script:125."
+        ),
+        exceptions.ResponseError(
+            "Unknown Redis command called from script script: 8bbf, on @user_script:5."
+        ),
     ],
 )
 def test_what_a_person_must_mend_is_refused(error):
