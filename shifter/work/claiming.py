@@ -1,7 +1,13 @@
-"""Asks for the right to run what is about to start, and keeps that right alive."""
+"""Asks for the right to run what is about to start, and keeps that right alive.
+
+A store that did not answer is not asked for the next batches: each would wait for it,
+and hold slots meanwhile. Until it answers a question that changes nothing, jobs go by
+their own choice, to proceed or to be parked, at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -59,6 +65,7 @@ class Claiming:
         self._store, self._clock, self._failed = store, clock, failed
         self._owner, self._lease_ms = owner, lease_ms
         self._held: dict[str, Item] = {}
+        self._is_away = asyncio.Event()
 
     def forget(self, item: Item) -> None:
         """The item ended, waits or left: its claim is not kept alive any more."""
@@ -81,6 +88,9 @@ class Claiming:
         return claimed
 
     async def _ask(self, items: Sequence[Item], claimed: Claimed) -> None:
+        if self._is_away.is_set():
+            self._unclaimed(items, claimed)
+            return
         requests = [
             ClaimRequest(item.identity, item.envelope.id, item.turn, item.attempt)
             for item in items
@@ -91,6 +101,7 @@ class Claiming:
             )
         except StoreError:
             self._failed()
+            self._is_away.set()
             self._unclaimed(items, claimed)
             return
         for item, answer in zip(items, answers, strict=True):
@@ -121,6 +132,23 @@ class Claiming:
         An attempt whose lease cannot be trusted any more is stopped: somebody else may
         have been granted its job.
         """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._await_return())
+            await self._keep(running)
+
+    async def _await_return(self) -> None:
+        """Look whether a store that was away answers again."""
+        while True:
+            await self._is_away.wait()
+            await self._clock.sleep(_LOOK_S)
+            try:
+                await self._store.renew([(_NOBODY, 0)], lease_ms=self._lease_ms)
+            except StoreError:
+                self._failed()
+            else:
+                self._is_away.clear()
+
+    async def _keep(self, running: set[Attempt]) -> None:
         trusted_until = self._clock.monotonic() + self._lease_ms / 1_000
         while True:
             await self._clock.sleep(self._lease_ms / 3_000)
@@ -157,3 +185,6 @@ def _stop_parked(attempts: Iterable[Attempt]) -> None:
 
 _DUPLICATE_WAIT_S = 0.2
 _AWAY_WAIT_S = 1.0
+_LOOK_S = 0.2
+_NOBODY = "-"
+"""An identity that no job has."""

@@ -526,3 +526,39 @@ async def test_a_retry_too_large_for_its_lane_ends_as_a_dead_letter(world):
     info = read_dead_letter(letter.headers)
     assert (info.reason, info.error_type) == ("too_large", "ValueError")
     assert len(letter.value) == 20_011
+
+
+class SilentClaims(AwayClaims):
+    """Each call to it takes a while before it fails."""
+
+    async def _call(self, name, *args, **kwargs):
+        if self.away:
+            await asyncio.sleep(0.5)
+        return await super()._call(name, *args, **kwargs)
+
+
+async def test_jobs_that_proceed_wait_neither_for_a_silent_store_nor_for_parked_ones(
+    world,
+):
+    ran = []
+
+    @world.app.job
+    async def proceeds(number: int) -> None:
+        ran.append(number)
+
+    @world.app.job(claims="park")
+    async def parks(number: int) -> None:
+        ran.append(-number)
+
+    await world.open()
+    for number in range(1, 501):
+        await submit(parks, number)
+        await submit(proceeds, number)
+    claims = SilentClaims(world.claims)
+    async with world.working(claims=claims, concurrency=10):
+        await world.until(lambda: len(ran) == 500, timeout_s=5)
+        assert min(ran) > 0
+        claims.away = False
+        await world.until(lambda: len(ran) == 1_000, timeout_s=10)
+
+    assert len(set(ran)) == 1_000
