@@ -90,7 +90,8 @@ class KafkaLaneFeed:
         `last_error` tells.
 
         Raises:
-            StoreRefusedError: The cluster says no, e.g. a right was taken away.
+            StoreRefusedError: The cluster says no. One that did let us read and takes
+                the right away is logged and asked again: it may give it back.
             StoreUnavailableError: The client broke for good.
         """
         landing, member = self._landing, self._member

@@ -14,7 +14,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from shifter.adapters.kafka.assignment import Assignment, Part
 from shifter.adapters.kafka.commit import Committer
@@ -105,6 +111,7 @@ class Member:
         self._unwanted_since: float | None = None
         self._commit_at = 0.0
         self._doubt_at: float | None = None
+        self._has_read = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -234,6 +241,7 @@ class Member:
         """Hand over what was read, and see to the events among it."""
         deliveries, events = self.assignment.take(m for m in messages if m is not None)
         if deliveries:
+            self._has_read = True
             # Before the hand-over: what is asked for after it must not be forgotten.
             self.requests.wanted = 0
             self._outlet.arrived(deliveries)
@@ -246,6 +254,7 @@ class Member:
             return
         name, place = error.name(), (event.topic() or "", event.partition() or 0)
         if name == _END:
+            self._has_read = True
             for part in self.assignment.of([place]):
                 part.is_dirty = part.is_dirty or part.acks.position < (
                     event.offset() or 0
@@ -259,11 +268,22 @@ class Member:
         elif name in _UNKNOWN_TOPIC:
             self._doubt_at = self._clock.monotonic() + _DOUBT_S
         else:
-            found = store_error(error, "fetch")
-            if isinstance(found, StoreRefusedError):
-                self._outlet.refused(found)
-            else:
-                self.last(error)
+            self._complain(error)
+
+    def _complain(self, error: KafkaError) -> None:
+        """Say what the cluster refuses; fail only where it never let us read.
+
+        A right that was taken from a member at work may be given back: the client asks
+        on, and the member keeps its place.
+        """
+        self.last(error)
+        found = store_error(error, "fetch")
+        if not isinstance(found, StoreRefusedError):
+            return
+        if self._has_read:
+            self._outlet.said("refused", detail=str(found))
+        else:
+            self._outlet.refused(found)
 
     def _resolve_doubt(self, consumer: Consumer) -> None:
         """A broker that just started knows no topics: ask again before giving up."""
