@@ -42,6 +42,8 @@ class PacketLoss(Healing):
 
     def _begin(self) -> None:
         chance = f"numgen random mod 1000 < {self._permille}"
+        if self._permille >= 1_000:
+            chance = ""
         chain = f"inet {self._table} loss"
         _nft(
             f"add table inet {self._table}",
