@@ -36,6 +36,7 @@ from shifter.ports import (
 from shifter.produce.publisher import Publisher
 
 if TYPE_CHECKING:
+    from shifter.adapters.kafka.topic_ids import TopicIds
     from shifter.adapters.kafka.url import KafkaConfig
     from shifter.adapters.sqlite.database import Database
     from shifter.adapters.sqlite.log import SqliteLaneLog
@@ -141,8 +142,21 @@ def open_log(settings: Settings) -> LaneLog:
     )
 
 
+def open_topic_ids(settings: Settings) -> TopicIds | None:
+    """Tells topics that were made again; one for all feeds of a process."""
+    if is_sqlite(settings.log_url):
+        return None
+    from shifter.adapters.kafka.topic_ids import TopicIds  # noqa: PLC0415
+
+    return TopicIds(_kafka(settings), SystemClock())
+
+
 def open_feed(
-    settings: Settings, priority: Priority, topics: Iterable[str], log: LaneLog
+    settings: Settings,
+    priority: Priority,
+    topics: Iterable[str],
+    log: LaneLog,
+    ids: TopicIds | None = None,
 ) -> LaneFeed:
     """The lanes of one priority, as a member of their group."""
     if is_sqlite(settings.log_url):
@@ -158,16 +172,20 @@ def open_feed(
         writer=log,
         clock=SystemClock(),
         commit_interval_s=settings.commit_interval_ms / 1_000,
+        ids=ids,
     )
 
 
-def open_mover(settings: Settings, log: LaneLog) -> DelayMover | None:
+def open_mover(
+    settings: Settings, log: LaneLog, ids: TopicIds | None = None
+) -> DelayMover | None:
     """What moves due records; ``None`` where the log does so by itself."""
     if is_sqlite(settings.log_url):
         return None
     from shifter.adapters.kafka.mover import KafkaDelayMover  # noqa: PLC0415
 
-    return KafkaDelayMover(_kafka(settings), settings.namespace, log, SystemClock())
+    config, namespace = _kafka(settings), settings.namespace
+    return KafkaDelayMover(config, namespace, log, SystemClock(), ids=ids)
 
 
 def open_admin(settings: Settings) -> LogAdmin:
@@ -294,6 +312,7 @@ def open_worker(
     worker_id, clock = new_worker_id(), SystemClock()
     log = open_log(settings)
     log.warm_up()
+    ids = open_topic_ids(settings)
     by_priority: dict[Priority, list[str]] = {}
     for topic, lane in lanes.items():
         by_priority.setdefault(lane.priority, []).append(topic)
@@ -301,7 +320,7 @@ def open_worker(
     size = min(options.concurrency, os.cpu_count() or 1)
     drain = DrainParts(
         feeds={
-            priority: open_feed(settings, priority, topics, log)
+            priority: open_feed(settings, priority, topics, log, ids)
             for priority, topics in by_priority.items()
         },
         lanes=lanes,
@@ -318,7 +337,7 @@ def open_worker(
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
     )
     presence = open_presence(settings, log)
-    parts = WorkerParts(drain, log, open_mover(settings, log), presence)
+    parts = WorkerParts(drain, log, open_mover(settings, log, ids), presence)
     return parts, limits
 
 

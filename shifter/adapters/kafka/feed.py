@@ -15,6 +15,7 @@ from shifter.adapters.kafka.errors import describe
 from shifter.adapters.kafka.landing import Landing, Observer
 from shifter.adapters.kafka.member import Member, MemberPlan
 from shifter.adapters.kafka.properties import Property
+from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.policy.ackmap import WINDOW
 from shifter.ports import AppendAnswer, Clock, Delivery, LaneLog, LostRange, Record
@@ -40,6 +41,7 @@ class KafkaLaneFeed:
         observer: Hears of rebalances, failed commits and the like, on the feed's own
             thread; those that somebody should see are logged, unless it is given.
         tuning: Further properties of the consumer; they win.
+        ids: Tells topics that were made again, for all feeds of a process.
     """
 
     def __init__(  # noqa: PLR0913  # made in one place, by the composition root
@@ -54,6 +56,7 @@ class KafkaLaneFeed:
         window: int = WINDOW,
         observer: Observer | None = None,
         tuning: Mapping[str, Property] = MappingProxyType({}),
+        ids: TopicIds | None = None,
     ) -> None:
         self._plan = MemberPlan(
             {**config.consumer_config(group), **tuning},
@@ -61,6 +64,7 @@ class KafkaLaneFeed:
             group,
             commit_interval_s,
             window,
+            ids,
         )
         self._writer, self._clock, self._observer = writer, clock, observer
         self._member: Member | None = None

@@ -10,6 +10,7 @@ client has fetched ahead.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -28,6 +29,7 @@ from shifter.adapters.kafka.errors import LastError, describe, make_client, stor
 from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.rebalance import Outlet, Rebalancer
 from shifter.adapters.kafka.requests import Requests
+from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.ports import Clock, Delivery
 
@@ -41,6 +43,7 @@ _SLICE_S: Final = 0.5
 # it may have been made a moment ago, and later, when the broker may have.
 _NEW_TOPIC_S: Final = 2.0
 _DOUBT_S: Final = 5.0
+_LOOK_S: Final = 1.0
 _MOST: Final = 1_000
 
 _END: Final = "_PARTITION_EOF"
@@ -73,6 +76,7 @@ class MemberPlan(NamedTuple):
         group: Which group it joins.
         commit_interval_s: Seconds between commits, > 0.
         window: Records read since a partition's frontier, at most, >= 2.
+        ids: Tells topics that were made again; ``None`` if nobody does.
     """
 
     properties: Mapping[str, Property]
@@ -80,6 +84,7 @@ class MemberPlan(NamedTuple):
     group: str
     commit_interval_s: float
     window: int
+    ids: TopicIds | None = None
 
 
 class Member:
@@ -112,6 +117,7 @@ class Member:
         self._commit_at = 0.0
         self._doubt_at: float | None = None
         self._has_read = False
+        self._look_at, self._known_ids = 0.0, dict[str, str]()
 
     def start(self) -> None:
         """Start the thread."""
@@ -192,8 +198,7 @@ class Member:
         if now >= self._commit_at:
             self._commit_at = now + self._plan.commit_interval_s
             self._committer.send(consumer, self.assignment.parts.values())
-        if self._doubt_at is not None and now >= self._doubt_at:
-            self._resolve_doubt(consumer)
+        self._look(consumer, now)
         wanted = self.requests.wanted
         if self._is_to_rest(now, wanted=wanted) is not self._is_resting:
             self._is_resting = not self._is_resting
@@ -210,6 +215,24 @@ class Member:
             self.requests.wait(_POLL_S)
             if self._is_resting:
                 self._take(consumer, consumer.poll(0))
+
+    def _look(self, consumer: Consumer, now: float) -> None:
+        """Look now and then whether the topics are still there, and still the same."""
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._resolve_doubt(consumer)
+        ids = self._plan.ids
+        if ids is None or now < self._look_at:
+            return
+        self._look_at = now + _LOOK_S
+        heard = ids.heard(self._plan.topics)
+        for topic in self._plan.topics:
+            told = heard.get(topic)
+            if told is None or self._known_ids.setdefault(topic, told) == told:
+                continue
+            # A topic that cannot be read from its start yet is looked at again.
+            with contextlib.suppress(KafkaException):
+                self._rebalancer.begin_anew(consumer, topic)
+                self._known_ids[topic] = told
 
     def _is_to_rest(self, now: float, *, wanted: int) -> bool:
         if wanted:

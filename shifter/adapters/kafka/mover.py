@@ -16,6 +16,7 @@ from typing import Final
 
 from shifter.adapters.kafka.feed import KafkaLaneFeed
 from shifter.adapters.kafka.shelf import LIMIT, Shelf
+from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.reason import PASSING, Reason
@@ -50,6 +51,7 @@ class KafkaDelayMover:
         writer: Writes the moved records.
         clock: A real one.
         limit: Records held in memory at once, about; > 0.
+        ids: As of `KafkaLaneFeed`.
 
     Attributes:
         counts: Records by what became of them: ``onward`` (to the next tier or their
@@ -65,6 +67,7 @@ class KafkaDelayMover:
         clock: Clock,
         *,
         limit: int = LIMIT,
+        ids: TopicIds | None = None,
     ) -> None:
         self._writer, self._clock = writer, clock
         self._planner = TripPlanner(namespace)
@@ -77,6 +80,7 @@ class KafkaDelayMover:
             clock=clock,
             window=_WINDOW,
             tuning=_TUNING,
+            ids=ids,
         )
         self._epochs: frozenset[int] = frozenset()
         self._changed = asyncio.Event()

@@ -176,12 +176,32 @@ class Rebalancer:
             kept = self._insist(lambda: find_kept(consumer, place))
             if kept is not None:
                 position = self._move_on(part, kept, event.offset())
-                there = TopicPartition(*place, position)
-                # The client has stopped reading this partition and cannot seek.
-                consumer.incremental_unassign([there])
-                consumer.incremental_assign([there])
-                consumer.resume([there])
-                part.is_paused, self._assignment.has_shifted = False, True
+                self._read_from(consumer, place, position)
+
+    def begin_anew(self, consumer: Consumer, topic: str) -> None:
+        """Read a topic that was made again from its start.
+
+        Raises:
+            KafkaException: A partition is not there yet; call again.
+        """
+        places = [place for place in self._assignment.parts if place[0] == topic]
+        starts = {
+            place: Start(find_kept(consumer, place)[0], is_foreign=True)
+            for place in places
+        }
+        for place, start in starts.items():
+            self._tell(place, start)
+            self._assignment.add(place, start)
+            self._read_from(consumer, place, start.position)
+
+    def _read_from(self, consumer: Consumer, place: Place, position: int) -> None:
+        there = TopicPartition(*place, position)
+        # A client that has stopped reading a partition cannot seek in it.
+        consumer.incremental_unassign([there])
+        consumer.incremental_assign([there])
+        consumer.resume([there])
+        for part in self._assignment.of([place]):
+            part.is_paused, self._assignment.has_shifted = False, True
 
     def _move_on(self, part: Part, kept: Range, missed: int | None) -> int:
         """Account for what is gone; returns the position to read from.
