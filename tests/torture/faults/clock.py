@@ -1,4 +1,8 @@
-"""A wall clock that jumps, for one process: libfaketime, where it is installed.
+"""A wall clock that jumps, for one process.
+
+`WallClock` is libfaketime, which also shifts the waits that a program counts by the
+wall clock. It asks for memory before it is ready, and a server on jemalloc, such as
+redis-server, does not survive that: `ServerClock` is forty lines of C of our own.
 
 Only the wall clock is moved. A monotonic clock that jumps exists nowhere but in a
 broken test, and librdkafka, asyncio and the kernel's own timeouts stand on it.
@@ -9,18 +13,29 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tests.torture.faults.fault import Cannot, Healing, Repeated
 
+_SOURCE: Final = Path(__file__).with_name("wall_clock.c")
 _PLACES: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime",
     "/usr/lib/aarch64-linux-gnu/faketime",
     "/usr/lib/faketime",
 )
+
+
+class Clock(Protocol):
+    """A wall clock that can be set."""
+
+    environment: dict[str, str]
+
+    def set(self, ahead_s: int) -> None:
+        """Set it this many seconds ahead of the true one; < 0 behind."""
 
 
 class WallClock:
@@ -34,33 +49,15 @@ class WallClock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file, self._library = folder / "clock", _library()
-        self.set(0)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process has to be started with."""
-        return {
-            "LD_PRELOAD": self._library,
+        self._file = folder / "clock"
+        self.environment = {
+            "LD_PRELOAD": _library(),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
         }
-
-    @contextlib.contextmanager
-    def around(self) -> Iterator[None]:
-        """What is started within has this clock."""
-        before = {name: os.environ.get(name) for name in self.environment}
-        os.environ.update(self.environment)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+        self.set(0)
 
     def set(self, ahead_s: int) -> None:
         """Set it this many seconds ahead of the true one; < 0 behind."""
@@ -69,10 +66,54 @@ class WallClock:
         new.rename(self._file)
 
 
+class ServerClock:
+    """The wall clock of servers that are started `around` it.
+
+    Args:
+        folder: For the library, and the file that says how far the clock is off.
+
+    Raises:
+        Cannot: There is no C compiler here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file, library = folder / "server-clock", folder / "wall_clock.so"
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise Cannot("no C compiler (cc) on the path")
+        command = [
+            compiler,
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(library),
+            str(_SOURCE),
+        ]
+        subprocess.run(command, check=True)
+        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._file)}
+        self._file.write_bytes(bytes(8))
+
+    @contextlib.contextmanager
+    def around(self) -> Iterator[None]:
+        """What is started within has this clock."""
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            for name in self.environment:
+                del os.environ[name]
+
+    def set(self, ahead_s: int) -> None:
+        """Set it this many seconds ahead of the true one; < 0 behind."""
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("=q", ahead_s))
+
+
 class ClockSet(Healing):
     """A wall clock is off by so many seconds until healed."""
 
-    def __init__(self, clock: WallClock, ahead_s: int) -> None:
+    def __init__(self, clock: Clock, ahead_s: int) -> None:
         super().__init__(f"clock {ahead_s:+d} s")
         self._clock, self._ahead_s = clock, ahead_s
 
@@ -86,7 +127,7 @@ class ClockSet(Healing):
 class ClockStrobe(Repeated):
     """A wall clock jumps to and fro; healed, it is right again."""
 
-    def __init__(self, clock: WallClock, *offsets_s: int, every_s: float = 0.2) -> None:
+    def __init__(self, clock: Clock, *offsets_s: int, every_s: float = 0.2) -> None:
         super().__init__(
             f"clock strobe {offsets_s}",
             lambda n: clock.set(offsets_s[n % len(offsets_s)]),
