@@ -49,7 +49,15 @@ REVOKED = {
 }
 
 
-@pytest.mark.parametrize("right", REVOKED.values(), ids=REVOKED)
+@pytest.mark.parametrize(
+    "right",
+    [
+        pytest.param(
+            right, id=name, marks=pytest.mark.torture if name == "group" else ()
+        )
+        for name, right in REVOKED.items()
+    ],
+)
 async def test_a_right_that_comes_back_is_used_again(trial, world, right):
     operation, kind = right
     fault = TopicRightsRevoked(
@@ -59,7 +67,7 @@ async def test_a_right_that_comes_back_is_used_again(trial, world, right):
     async with trial.offering(per_s=10) as offer:
         await trial.progress(10, within_s=RECOVERY_S)
         async with during(fault):
-            await asyncio.sleep(8)
+            await asyncio.sleep(6)
         await trial.progress(10, within_s=RECOVERY_S)
 
     await trial.recovered(offer)

@@ -19,6 +19,7 @@ from tests.torture.faults.trial import RECOVERY_S, Trial, during, written
 
 pytestmark = [pytest.mark.mockbroker, pytest.mark.timeout(120)]
 
+LONG = pytest.mark.torture
 ACCEPT_S = 2.0
 BROKERS = 3
 
@@ -68,7 +69,7 @@ async def assert_nothing_is_lost(trial, cluster, offer):
     assert offer.slowest_s < ACCEPT_S + 1.0
 
 
-@pytest.mark.parametrize("per_s", [20, 2_000])
+@pytest.mark.parametrize("per_s", [pytest.param(20, marks=LONG), 2_000])
 async def test_a_client_that_breaks_for_good_is_replaced_and_nobody_is_refused(
     trial, cluster, per_s
 ):
@@ -96,6 +97,7 @@ async def test_a_client_that_breaks_while_the_spool_is_forwarded_sets_nothing_as
     await assert_nothing_is_lost(trial, cluster, offer)
 
 
+@LONG
 async def test_too_few_replicas_are_waited_for(trial, cluster):
     codes = NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND
 
@@ -108,6 +110,7 @@ async def test_too_few_replicas_are_waited_for(trial, cluster):
     await assert_nothing_is_lost(trial, cluster, offer)
 
 
+@LONG
 async def test_a_leader_that_changes_all_the_time_is_followed(trial, cluster):
     changes = LeaderChanges(cluster, trial.lane, BROKERS, every_s=1.0)
 

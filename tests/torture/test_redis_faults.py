@@ -145,7 +145,19 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+# one that is slow, one that refuses, one that refuses within a script
+IN_SHORT = frozenset({"busy", "full", "no writes"})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(
+            fault, id=name, marks=() if name in IN_SHORT else pytest.mark.torture
+        )
+        for name, fault in FAULTS.items()
+    ],
+)
 async def test_a_redis_that_refuses_degrades_and_breaks_nothing(trial, server, fault):
     pids = trial.worker_pids(trial.worker)
     async with both(trial, per_s=20) as offers:
