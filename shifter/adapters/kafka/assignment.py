@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from confluent_kafka import Message
 
+from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.starting import Place, Start
 from shifter.policy.ackmap import AckMap
 from shifter.ports import Delivery
@@ -180,7 +181,7 @@ class Assignment:
                     topic,
                     message.key(),
                     message.value(),
-                    message.headers() or [],  # type: ignore[arg-type]  # list of tuples
+                    headers_of(message),
                     message.timestamp()[1],
                     index,
                     offset,

@@ -20,8 +20,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __al
 
 from shifter.adapters.kafka.committed import CommitReader
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
+from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.ladder import waiting
-from shifter.adapters.kafka.reader import Partition, Reader, Span, headers
+from shifter.adapters.kafka.reader import Partition, Reader, Span
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.lane import delay_topic, parse_lane
@@ -211,7 +212,7 @@ class DepthGauge:
         for batch in self._read(spans):
             for message in batch:
                 at = (message.topic() or "", message.partition() or 0)
-                goal, _ = waiting(headers(message))
+                goal, _ = waiting(headers_of(message))
                 if goal is not None and not _is_ahead(message, committed[at]):
                     count[goal.topic] += 1
             if self._clock.monotonic() > until:

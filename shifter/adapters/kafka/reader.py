@@ -22,10 +22,10 @@ from shifter.adapters.kafka.errors import (
     make_client,
     store_error,
 )
+from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Clock, Delivery
-from shifter.wire.headers import Headers
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
@@ -151,18 +151,11 @@ def delivery(message: Message) -> Delivery:
         topic=message.topic() or "",
         key=_bytes(message.key()),
         value=_bytes(message.value()),
-        headers=headers(message),
+        headers=headers_of(message),
         appended_ms=appended_ms,
         partition=message.partition() or 0,
         offset=message.offset() or 0,
     )
-
-
-def headers(message: Message) -> Headers:
-    """Header names and values as written; none is an empty list."""
-    found = message.headers() or []
-    pairs = found.items() if isinstance(found, dict) else found
-    return [(name, _bytes(value)) for name, value in pairs]
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:
