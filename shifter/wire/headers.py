@@ -33,6 +33,9 @@ Headers: TypeAlias = list[tuple[str, bytes | None]]
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 
+_CONTENT_ENCODING: Final = "content-encoding"
+_IDENTITY: Final = b"identity"
+
 MAX_HEADERS: Final = 64
 MAX_VALUE_BYTES: Final = 4_096
 MAX_USER_BYTES: Final = 16_384
@@ -145,6 +148,18 @@ def read_headers(headers: Headers) -> ReadHeaders:
         None if traceparent is None else _traceparent(traceparent),
         extra,
     )
+
+
+def content_coding(extra: Headers) -> str | None:
+    """How a payload was encoded once more, e.g. ``gzip``; ``None`` where it was not.
+
+    No coding is read here: a payload that is compressed is none, and a small one could
+    become gigabytes. The log compresses whole batches by itself.
+    """
+    for name, value in extra:
+        if name.lower() == _CONTENT_ENCODING and value not in (None, b"", _IDENTITY):
+            return printable(value.decode("ascii", "replace"), 40)
+    return None
 
 
 def successor(read: ReadHeaders, **changes: Any) -> Headers:

@@ -13,7 +13,7 @@ from shifter.model.lane import Lane
 from shifter.model.reason import Reason
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, check_bounds
-from shifter.wire.headers import ReadHeaders, read_headers
+from shifter.wire.headers import ReadHeaders, content_coding, read_headers
 from shifter.wire.payload import PayloadCodec
 
 NOT_IN_LINE: Final = -math.inf
@@ -166,4 +166,7 @@ def _refusal(read: ReadHeaders, lane: Lane, job: Runnable | None) -> Refusal | N
     if job is None:
         detail = f"no job is registered as {envelope.type!r}"
         return Refusal(Reason.UNKNOWN_JOB, detail)
+    if read.extra and (coding := content_coding(read.extra)) is not None:
+        detail = f"content-encoding {coding!r}; payloads are plain JSON or msgpack"
+        return Refusal(Reason.UNDECODABLE_PAYLOAD, detail)
     return None
