@@ -6,9 +6,16 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from shifter.adapters.sqlite.errors import store_error
-from shifter.adapters.sqlite.file import APPLICATION_ID, FileLock, check_file
+from shifter.adapters.sqlite.errors import FileGoneError, store_error
+from shifter.adapters.sqlite.file import (
+    APPLICATION_ID,
+    FileLock,
+    Identity,
+    check_file,
+    identity,
+)
 from shifter.adapters.sqlite.schema import VERSION, migrate
 from shifter.errors import ConfigError, StoreRefusedError
 
@@ -26,12 +33,18 @@ def make_file(path: Path, lock: FileLock) -> None:
     """
     try:
         with lock.held():
-            _make(path)
+            make(path)
     except sqlite3.Error as error:
         raise store_error(error, path, "open") from None
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
+    """The same without the lock, for who holds it.
+
+    Raises:
+        ConfigError: It is of a newer version.
+        sqlite3.Error: It cannot be made, or is damaged.
+    """
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -85,6 +98,16 @@ def prepare(path: Path) -> FileLock:
     return lock
 
 
+def check_same(path: Path, before: Identity | None, op: str) -> None:
+    """Return if the file at a path is the one it was before.
+
+    Raises:
+        FileGoneError: It was removed or replaced.
+    """
+    if identity(path) != before:
+        raise FileGoneError(path, op)
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection as all of ours are; used by one thread at a time.
 
@@ -95,8 +118,10 @@ def connect(path: Path) -> sqlite3.Connection:
         StoreRefusedError, StoreUnavailableError: It cannot be opened.
     """
     try:
+        # Never made here: a file that went away must not come back empty.
         connection = sqlite3.connect(
-            path,
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
             isolation_level=None,
             timeout=_BUSY_S,
             cached_statements=_STATEMENTS,

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from shifter.adapters.sqlite.connection import connect, prepare
+from shifter.adapters.sqlite.connection import check_same, connect, prepare
 from shifter.adapters.sqlite.errors import store_error
-from shifter.adapters.sqlite.file import FileLock
+from shifter.adapters.sqlite.file import FileLock, Identity, identity
 from shifter.errors import StoreUnavailableError
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = prepare(path)
+        self._lock, self._identity = prepare(path), identity(path)
         self._users, self._guard = 1, threading.Lock()
         self._begin()
         me = weakref.ref(self)
@@ -75,7 +75,7 @@ class Database:
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
-        self._writer = _Writer(self.path, self._lock, self._queue)
+        self._writer = _Writer(self.path, self._identity, self._lock, self._queue)
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -150,6 +150,7 @@ class Database:
         with self._reading:
             if self._is_closed:
                 raise self._closed()
+            check_same(self.path, self._identity, "read")
             if self._reader is None:
                 self._reader = connect(self.path)
             try:
@@ -226,10 +227,15 @@ class _Writer:
     """
 
     def __init__(
-        self, path: Path, lock: FileLock, tasks: queue.SimpleQueue[_Task | None]
+        self,
+        path: Path,
+        file: Identity | None,
+        lock: FileLock,
+        tasks: queue.SimpleQueue[_Task | None],
     ) -> None:
         self.gate = threading.Lock()
-        self._path, self._lock, self._tasks = path, lock, tasks
+        self._path, self._identity, self._lock = path, file, lock
+        self._tasks = tasks
         self._connection: sqlite3.Connection | None = None
         self._transactions = self._rows = self._pages = 0
         self._is_over, self._is_tidy = False, True
@@ -287,10 +293,12 @@ class _Writer:
             task.answer(result, None)
 
     def _commit(self, fns: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        if self._connection is None:
-            self._connection = connect(self._path)
-        connection = self._connection
         with self._lock.held():
+            # What is written to a file without a name is lost when its last user ends.
+            check_same(self._path, self._identity, "write")
+            if self._connection is None:
+                self._connection = connect(self._path)
+            connection = self._connection
             before = connection.total_changes
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from shifter.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
 _DAMAGED = (
-    "the file is damaged; stop writing, keep a copy, and see shifter doctor and "
-    "shifter spool fsck"
+    "the file is damaged; stop what uses it and run shifter log fsck (of a spool: "
+    "shifter spool fsck), which makes a sound one and keeps a copy of this"
 )
 _REFUSED = {
     "SQLITE_CORRUPT": _DAMAGED,
@@ -26,6 +26,17 @@ class NoSpaceError(StoreRefusedError):
 
     def __init__(self, path: Path, op: str) -> None:
         detail = "no space is left; free some, nothing that was accepted is lost"
+        super().__init__(f"sqlite {path}", op, detail)
+
+
+class FileGoneError(StoreRefusedError):
+    """The file was taken away under this process; nothing was written."""
+
+    def __init__(self, path: Path, op: str) -> None:
+        detail = (
+            "the file was removed or replaced while in use; nothing more is accepted "
+            "here: look for the old one, which may hold jobs, and restart this process"
+        )
         super().__init__(f"sqlite {path}", op, detail)
 
 

@@ -84,6 +84,19 @@ def file_system(path: Path, mounts: str | None = None) -> str:
     return found
 
 
+Identity = tuple[int, int]
+"""Device and number of a file."""
+
+
+def identity(path: Path) -> Identity | None:
+    """Which file is at a path; ``None`` if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class FileLock:
     """An exclusive lock between threads and processes, on ``<file>.lock``."""
 

@@ -103,7 +103,7 @@ def test_half_a_file_is_said_to_be_damaged(tmp_path):
     database.close_sync()
     os.truncate(path, path.stat().st_size // 2)
 
-    with pytest.raises(StoreRefusedError, match=r"damaged.*keep a copy"):
+    with pytest.raises(StoreRefusedError, match=r"damaged.*fsck"):
         Database(path).write_sync(
             lambda c: c.execute("SELECT * FROM damaged").fetchall()
         )
