@@ -211,17 +211,13 @@ def _sqlite() -> Finding:
     is_sound = line > max(_SQLITE_FIXED) or (
         fixed is not None and sqlite3.sqlite_version_info[2] >= fixed
     )
+    if is_sound:
+        return Finding("sqlite", OK, found)
     # Our lock around writes and checkpoints keeps the bug out; another program that
     # opens the file does not take it.
-    verdict = (
-        ""
-        if is_sound
-        else (
-            ", has the WAL-reset bug (fixed in 3.51.3), which shifter locks out; "
-            "open its files read-only with other tools"
-        )
-    )
-    return Finding("sqlite", OK, f"{found}{verdict}")
+    detail = f"{found} has the WAL-reset bug, which shifter locks out of its files"
+    fix = "use SQLite 3.51.3 or newer; until then other tools only read these files"
+    return Finding("sqlite", WARN, detail, fix)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

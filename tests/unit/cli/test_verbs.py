@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import uuid
 
 import pytest
@@ -597,6 +598,8 @@ def test_an_app_without_jobs_has_nothing_to_do(world, module):
 def healthy(world, monkeypatch):
     """A state store without faults; a test may plant one."""
     from shifter.adapters.redis import health
+
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
 
     facts = health.RedisHealth(
         "redis h", "8.6.3", "master", "noeviction", 0, "aof", NOW
