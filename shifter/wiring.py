@@ -26,6 +26,7 @@ from shifter.model.priority import Priority
 from shifter.policy.delay import TIERS_S
 from shifter.ports import (
     ClaimStore,
+    Clock,
     DelayMover,
     LaneFeed,
     LaneLog,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from shifter.adapters.kafka.topic_ids import TopicIds
     from shifter.adapters.kafka.url import KafkaConfig
     from shifter.adapters.sqlite.database import Database
+    from shifter.adapters.sqlite.fsck import Checked
     from shifter.adapters.sqlite.log import SqliteLaneLog
     from shifter.adapters.sqlite.spool import SqliteSpool
     from shifter.work.item import Runnable
@@ -85,6 +87,25 @@ def open_spool(settings: Settings, path: Path) -> SqliteSpool:
     return SqliteSpool(
         Database(path), SystemClock(), max_bytes=settings.spool_max_bytes
     )
+
+
+def log_path(settings: Settings) -> Path | None:
+    """The file of an embedded log; ``None`` where the log is none."""
+    url = settings.log_url
+    if url is None or not is_sqlite(url):
+        return None
+    return sqlite_path("log", url.reveal())
+
+
+def check_file(path: Path, clock: Clock) -> Checked:
+    """Read every record of a log's or spool's file; damaged ones are set aside.
+
+    Raises:
+        ConfigError, StoreRefusedError, StoreUnavailableError: It cannot be checked.
+    """
+    from shifter.adapters.sqlite.fsck import check  # noqa: PLC0415
+
+    return check(path, clock)
 
 
 def log_is_up(settings: Settings) -> bool:

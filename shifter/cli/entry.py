@@ -68,8 +68,13 @@ _GROUPS: Final = (
         (
             ("status", "shifter.cli.spool:status", "Show what waits on this machine."),
             ("flush", "shifter.cli.spool:flush", "Bring it to the log now."),
-            ("fsck", "shifter.cli.spool:fsck", "Read all of it, set damage aside."),
+            ("fsck", "shifter.cli.fsck:spool", "Read all of it, set damage aside."),
         ),
+    ),
+    (
+        "log",
+        "Look after an embedded log.",
+        (("fsck", "shifter.cli.fsck:log", "Read all of it, set damage aside."),),
     ),
     (
         "config",

@@ -1,4 +1,4 @@
-"""``shifter spool status|flush|fsck``: jobs a service accepted while Kafka was away."""
+"""``shifter spool status|flush``: jobs a service accepted while Kafka was away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def status(*, json: bool = False, session: InSession) -> None:
     """
     with _opened(session.settings()) as (path, spool):
         depth = spool.depth()
-        _show(path, depth, damaged=None, as_json=json)
+        _show(path, depth, as_json=json)
 
 
 def flush(*, json: bool = False, session: InSession) -> int:
@@ -65,25 +65,16 @@ def flush(*, json: bool = False, session: InSession) -> int:
         finally:
             log.close(timeout_s=_FLUSH_S)
         depth = spool.depth()
-        _show(path, depth, damaged=None, as_json=json)
+        _show(path, depth, as_json=json)
         return Exit.PARTIAL if depth.waiting or depth.refused else Exit.OK
 
 
-def fsck(*, json: bool = False, session: InSession) -> int:
-    """Read every record; damaged ones are set aside. Ends with 3 if there were any.
+def need_spool(settings: Settings) -> Path:
+    """The spool's file.
 
-    Args:
-        json: One JSON object.
-        session: This command line.
+    Raises:
+        ProblemError: There is none.
     """
-    with _opened(session.settings()) as (path, spool):
-        damaged = spool.check()
-        _show(path, spool.depth(), damaged=damaged, as_json=json)
-        return Exit.PARTIAL if damaged else Exit.OK
-
-
-@contextlib.contextmanager
-def _opened(settings: Settings) -> Generator[tuple[Path, Any]]:
     path = wiring.spool_path(settings)
     if path is None:
         raise ProblemError(
@@ -95,6 +86,12 @@ def _opened(settings: Settings) -> Generator[tuple[Path, Any]]:
                 Exit.CONFIG,
             )
         )
+    return path
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Generator[tuple[Path, Any]]:
+    path = need_spool(settings)
     spool = wiring.open_spool(settings, path)
     try:
         yield path, spool
@@ -113,7 +110,7 @@ def _forward_all(spool: Any, log: Any) -> None:
             bar.advance(task, moved)
 
 
-def _show(path: Path, depth: SpoolDepth, *, damaged: int | None, as_json: bool) -> None:
+def _show(path: Path, depth: SpoolDepth, *, as_json: bool) -> None:
     if as_json:
         found = {
             "as_of_ms": SystemClock().epoch_ms(),
@@ -121,12 +118,10 @@ def _show(path: Path, depth: SpoolDepth, *, damaged: int | None, as_json: bool) 
             **depth._asdict(),
         }
         found.pop("first")
-        write_json(found if damaged is None else {**found, "damaged": damaged})
+        write_json(found)
         return
     oldest = "-" if depth.oldest_ms is None else instant_text(depth.oldest_ms)
     row = (path, depth.waiting, oldest, depth.refused, f"{depth.used:.1%}")
     write_table(_COLUMNS, [row], empty="")
     if depth.refused:
         note(f"{depth.refused} records were refused by the log and are kept here")
-    if damaged is not None:
-        note(f"{damaged} damaged records were set aside")

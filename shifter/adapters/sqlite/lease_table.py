@@ -150,7 +150,7 @@ class LeaseTable:
         for job_id, crc, raw in rows:
             body = unpack(crc, raw)
             if body is None:
-                set_aside(connection, f"{topic} {job_id - base}", now, raw)
+                set_aside(connection, f"{topic} {part}/{job_id - base}", now, raw)
                 bad.append(job_id)
             else:
                 taken.append(Taken(job_id, topic, part, lease, body))

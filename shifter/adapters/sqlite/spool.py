@@ -6,7 +6,6 @@ import contextlib
 import sqlite3
 import zlib
 from collections.abc import Generator, Sequence
-from functools import partial
 from typing import Final
 
 from shifter.adapters.sqlite.body import pack, unpack
@@ -116,19 +115,6 @@ class SqliteSpool:
 
         return self.database.read_sync(read)
 
-    def check(self) -> int:
-        """Read every record; damaged ones are set aside. Returns how many those are."""
-        after, damaged = 0, 0
-        while True:
-            rows = self.database.read_sync(partial(_page, after))
-            if not rows:
-                return damaged
-            after = rows[-1][0]
-            bad = [(n, raw) for n, crc, raw in rows if unpack(crc, raw) is None]
-            if bad:
-                self._damaged(bad)
-                damaged += len(bad)
-
     @contextlib.contextmanager
     def forwarding(self) -> Generator[bool]:
         """Be the one process that forwards; yields ``False`` while another does."""
@@ -153,13 +139,6 @@ class SqliteSpool:
             _delete(connection, [number for number, _ in rows])
 
         self.database.write_sync(write)
-
-
-def _page(after: int, connection: sqlite3.Connection) -> list[tuple[int, int, object]]:
-    return connection.execute(
-        "SELECT id, crc, body FROM spool WHERE id > ? ORDER BY id LIMIT ?",
-        (after, 1_000),
-    ).fetchall()
 
 
 def _insert(connection: sqlite3.Connection, entry: SpoolEntry, now: int) -> int:
