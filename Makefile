@@ -10,7 +10,8 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
-.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka torture-all bench schemas \
+.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
+	torture-all fuzz bench schemas \
 	stack stack-down compose-test lock clean
 
 help: ## list the commands
@@ -67,6 +68,12 @@ test-kafka: .venv ## tests on a real Kafka broker
 torture-all: .venv ## the long fault scenarios, which `make test` leaves out
 	@$(SERVERS)
 	$(BIN)/pytest -m torture $(ARGS)
+
+fuzz: .venv ## 10^6 bad records through decode, 10^5 through a live worker
+	@$(SERVERS)
+	$(BIN)/python -m tests.bad_inputs.fuzz decode --count 1000000 $(ARGS)
+	$(BIN)/python -m tests.bad_inputs.fuzz work --count 100000 --log sqlite $(ARGS)
+	$(BIN)/python -m tests.bad_inputs.fuzz work --count 100000 --log kafka $(ARGS)
 
 bench: .venv ## measure against raw clients in the same run; writes build/bench.json
 	$(BIN)/python -m stack install

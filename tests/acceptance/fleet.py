@@ -119,10 +119,10 @@ class Fleet:
                 raise AssertionError(f"not within {timeout_s} s\n{self.said()}")
             time.sleep(0.05)
 
-    def said(self) -> str:
-        """The last lines of each worker's log."""
+    def said(self, most: int = 2_000) -> str:
+        """The last ``most`` characters of each worker's log."""
         logs = sorted(self.folder.glob("worker-*.log"))
-        return "\n".join(log.read_text(errors="replace")[-2_000:] for log in logs)
+        return "\n".join(log.read_text(errors="replace")[-most:] for log in logs)
 
     def close(self) -> None:
         """End every worker that still runs."""
