@@ -91,14 +91,8 @@ class Claiming:
         if self._is_away.is_set():
             self._unclaimed(items, claimed)
             return
-        requests = [
-            ClaimRequest(item.identity, item.envelope.id, item.turn, item.attempt)
-            for item in items
-        ]
         try:
-            answers = await self._store.claim(
-                requests, owner=self._owner, lease_ms=self._lease_ms
-            )
+            answers = await self._claim([_request(item) for item in items])
         except StoreError:
             self._failed()
             self._is_away.set()
@@ -168,12 +162,39 @@ class Claiming:
         except StoreError:
             self._failed()
             return False
+        gone: list[Attempt] = []
         for attempt, answer in zip(attempts, answers, strict=True):
             if answer.cancel_requested:
                 attempt.cancel_job()
             if not answer.held and attempt.item.fence:
+                gone.append(attempt)
+        return not gone or await self._ask_again(gone)
+
+    async def _ask_again(self, attempts: Sequence[Attempt]) -> bool:
+        """Go on with what the store forgot; stop what somebody else was granted."""
+        requests = [_request(attempt.item) for attempt in attempts]
+        try:
+            answers = await self._claim(requests)
+        except StoreError:
+            self._failed()
+            return False
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if not attempt.item.fence:
+                continue  # it ended meanwhile
+            if isinstance(answer, Granted):
+                attempt.item.fence = answer.fence
+            else:
                 attempt.stop(Stop.LEASE_LOST)
         return True
+
+    async def _claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimAnswer]:
+        return await self._store.claim(
+            requests, owner=self._owner, lease_ms=self._lease_ms
+        )
+
+
+def _request(item: Item) -> ClaimRequest:
+    return ClaimRequest(item.identity, item.envelope.id, item.turn, item.attempt)
 
 
 def _stop_parked(attempts: Iterable[Attempt]) -> None:

@@ -487,6 +487,23 @@ async def test_what_took_effect_is_not_run_again_when_the_store_forgot_its_claim
     assert sorted(effects) == list(range(20))
 
 
+async def test_a_running_attempt_goes_on_when_the_store_forgot_its_claim(world):
+    begun = []
+
+    @world.app.job
+    async def long() -> None:
+        begun.append(1)
+        world.claims._entries.clear()
+        await asyncio.sleep(1.0)
+
+    await world.open()
+    job_id = await submit(long)
+    async with world.working(lease_ms=300):
+        await world.ended(job_id, JobState.DONE)
+
+    assert begun == [1]
+
+
 async def test_a_dead_letter_too_large_for_its_topic_is_cut_until_it_fits(world):
     @world.app.job
     async def fail(text: str) -> None:
