@@ -52,13 +52,15 @@ _PASSING: Final = (
 # Inside a script an old server buries the code in the text of a plain error, and the
 # client buries what each sentinel said in "no master found".
 _REFUSED_CODE: Final = re.compile(
-    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED)\b"
+    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|WRONGTYPE)\b"
     r"|\b[Uu]nknown (Redis )?command\b"
     r"|AuthenticationError\(|\bThe user executing the script can't\b"
 )
 _PASSING_CODE: Final = re.compile(
     r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
 )
+# A script that ends in an error met what others wrote under our keys.
+_STUMBLED: Final = "@user_script"
 # Python says so in the text of a plain connection error; no second try mends it.
 _UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _PIPELINE: Final = re.compile(
@@ -86,6 +88,8 @@ def store_error(error: BaseException, *, store: str, op: str) -> StoreError | No
         return StoreRefusedError(store, op, detail)
     if isinstance(error, _PASSING) or (speaks and _PASSING_CODE.search(detail)):
         return StoreUnavailableError(store, op, detail)
+    if speaks and _STUMBLED in detail:
+        return StoreRefusedError(store, op, detail)
     return None
 
 
