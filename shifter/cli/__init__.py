@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Asked by scripts and health checks: the parser would double its price.
         from shifter.cli.version import version  # noqa: PLC0415
 
-        version()
-        return 0
+        # What cannot be written is reported by the parser's way.
+        with contextlib.suppress(OSError):
+            version()
+            sys.stdout.flush()
+            return 0
     from shifter.cli.entry import run  # noqa: PLC0415
 
     return run(tokens)
