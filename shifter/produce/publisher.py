@@ -14,10 +14,11 @@ from typing import NamedTuple, TypeAlias
 
 from uuid_utils import uuid7
 
-from shifter.errors import OutcomeUnknownError
+from shifter.errors import ConfigError, OutcomeUnknownError
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
+from shifter.policy.delay import MAX_DELAY_MS
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -207,6 +208,9 @@ class Publisher:
 
 
 def _envelope(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
+    if plan.due_ms is not None and plan.due_ms > now + MAX_DELAY_MS:
+        # A worker would refuse the record: the log could not delay it for so long.
+        raise ConfigError("due_at", plan.due_ms, "the longest delay is 30 days")
     spec = plan.spec
     return EnvelopeV1(
         v=1,
