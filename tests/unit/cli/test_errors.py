@@ -28,99 +28,6 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 JOB = "018f0000-0000-7000-8000-000000000000"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        # row 53
-        ("", 2, "see: shifter --help"),
-        ("topics", 2, "see: shifter topics --help"),
-        ("dlt list", 2, "see: shifter dlt list --help"),
-        ("submit", 2, "see: shifter submit --help"),
-        # row 54
-        ("statsu", 2, "did you mean 'status'?"),
-        ("topics aply x:y", 2, "did you mean 'apply'?"),
-        ("zzz", 2, "choose one: config, demo, dlt"),
-        ("status --wacht", 2, "did you mean --watch?"),
-        ("status extra", 2, "see: shifter status --help"),
-        ("--log", 2, "see: shifter --help"),
-        # row 55
-        ("dlt show mail 0/-1", 2, "partition/offset"),
-        ("dlt show mail x/1", 2, "partition/offset"),
-        ("dlt show mail 1000000000/1", 2, "partition/offset"),
-        ("dlt show mail ٣/1", 2, "partition/offset"),
-        ("dlt show mail", 2, "PARTITION/OFFSET"),
-        ("dlt list mail --limit x", 2, "see: shifter dlt list --help"),
-        ("dlt list mail --limit -1", 2, "use 1 or more"),
-        ("dlt list nosuch", 1, "topics that look like one"),
-        # row 56, as far as there are instants
-        ("submit {shop} ping --due-at tomorrow", 2, "ISO 8601"),
-        ("submit {shop} ping --due-at 2030-01-01T00:00:00", 2, "time zone"),
-        ("submit {shop} ping --delay 5", 2, "'30s'"),
-        ("submit {shop} ping --delay=-5s", 2, "'30s'"),
-        ("submit {shop} ping --delay -5s", 2, "requires an argument"),
-        ("submit {shop} ping --delay 400d", 2, "366 days"),
-        ("submit {shop} ping --deadline 0s", 2, "allowed"),
-        ("submit {shop} ping --priority LOWEST", 2, "--help"),
-        ("submit {shop} ping --format xml", 2, "Choose from"),
-        ("submit {shop} pong", 2, "'ping'"),
-        ("submit {shop} ping --json [1]", 65, "--json"),
-        ("submit {shop} ping --json {", 65, "--json"),
-        ("submit {shop} ping --json nan", 65, "--json"),
-        ('submit {shop} ping --json {"nosuch":1}', 65, "signature"),
-        ('submit {shop} send_receipt --json {"order_id":"x"}', 65, "signature"),
-        ("work {shop} --processes 0", 2, "allowed: 1 to"),
-        ("work {shop} --concurrency -3", 2, "allowed: 1 to"),
-        ("work {shop} --queue nosuch", 2, "mail"),
-        ("work {shop} --wait 60", 2, "'30s'"),
-        ("work {shop}", 78, "shifter topics apply"),
-        ("job show 7", 2, "UUID"),
-        (f"job show {JOB}", 1, "shifter status"),
-        ("schemas --write a --check b", 2, "keep one"),
-        ("doctor --wait soon", 2, "'30s'"),
-        ("status --namespace A_B", 78, "lower-case"),
-        ("status --config nowhere.toml", 78, "No such file"),
-        ("topics plan {shop} --namespace other", 2, "'shop'"),
-    ],
-)
-def test_a_mistake_is_three_lines_and_an_exit_code(world, shop, arguments, code, said):
-    tokens = arguments.replace("{shop}", shop).split(" ")
-    world.log.create_lanes("shop.mail.dlt")
-
-    ended = world.run(*filter(None, tokens))
-
-    assert ended.code == code
-    assert ended.out == ""
-    assert any(said in line for line in ended.problem), ended.problem
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "statsu --json",
-        "status --json --nosuch",
-        "status --json --namespace A",
-        "status --json=maybe --json",
-        "dlt list nosuch --json",
-        "dlt show mail 0/1 --json",
-        "topics plan nosuch:app --json",
-        f"job show {JOB} --json",
-        "config show --json --config nowhere",
-        "doctor nosuch:app --json",
-        "submit nosuch:app x --format json",
-        "submit nosuch:app x --format=json --json {}",
-    ],
-)
-def test_json_stays_parseable_on_errors(world, arguments):
-    world.log.create_lanes("shop.mail.dlt")
-
-    ended = world.run(*arguments.split())
-
-    error = ended.json["error"]
-    assert set(error) == {"kind", "what", "why", "fix", "exit_code"}
-    assert error["exit_code"] == ended.code != 0
-    assert ended.problem == [error["what"], error["why"], error["fix"]]
-
-
 def test_the_payload_option_of_submit_does_not_ask_for_json_output(world):
     ended = world.run("submit", "nosuch:app", "x", "--json", "{}")
 
@@ -357,28 +264,6 @@ def test_no_secret_is_in_any_output(world, shop, arguments):
 
 
 # --- streams ----------------------------------------------------------------------
-
-
-def test_a_reader_that_left_ends_the_command_quietly(monkeypatch, capfd):
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    with os.fdopen(write_end, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-
-        code = main(["config", "show", "--namespace", "x"])
-
-    assert code == 141
-    assert capfd.readouterr().err == ""
-
-
-def test_a_full_disk_is_reported(monkeypatch, capfd):
-    with Path("/dev/full").open("w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-
-        code = main(["config", "show", "--namespace", "x"])
-
-    assert code == 74
-    assert "No space left" in capfd.readouterr().err
 
 
 def test_text_that_an_ascii_terminal_cannot_show_is_spelled_out(monkeypatch, tmp_path):
