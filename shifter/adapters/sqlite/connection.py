@@ -16,7 +16,7 @@ from shifter.adapters.sqlite.file import (
     check_file,
     identity,
 )
-from shifter.adapters.sqlite.schema import VERSION, migrate
+from shifter.adapters.sqlite.schema import VERSION, check_version, migrate
 from shifter.errors import ConfigError, StoreRefusedError
 
 _BUSY_S: Final = 5.0
@@ -49,6 +49,7 @@ def make(path: Path) -> None:
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         _check_owner(connection, path)
+        check_version(version, path)
         if version == VERSION:
             return
         # Only where the file is new: pages are counted in this size for ever.
@@ -60,7 +61,7 @@ def make(path: Path) -> None:
             raise ConfigError("sqlite file", str(path), want)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
-            migrate(connection, path)
+            migrate(connection)
     finally:
         connection.close()
 

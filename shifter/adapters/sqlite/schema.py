@@ -69,18 +69,19 @@ _SPOOL_DDL: Final = (
 )
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a file to this version; call it inside a write transaction.
+def check_version(found: int, path: Path) -> None:
+    """Return if this program knows a file's version, before it touches the file.
 
     Raises:
         ConfigError: The file is of a newer version.
     """
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > VERSION:
         want = f"its version is {found}, this program knows {VERSION}; upgrade shifter"
         raise ConfigError("sqlite file", str(path), want)
-    if found == VERSION:
-        return
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file to this version; call it inside a write transaction."""
     for statement in (*_LOG_DDL, *_SPOOL_DDL, *CLAIMS_DDL):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

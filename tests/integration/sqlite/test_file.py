@@ -20,7 +20,7 @@ from shifter.adapters.sqlite.file import check_file
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.schema import VERSION
 from shifter.adapters.system import SystemClock
-from shifter.errors import ConfigError, ShifterError, StoreRefusedError
+from shifter.errors import ConfigError, StoreRefusedError
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Record, Refused
 from tests.integration.sqlite.test_lanes import LANE, Process
@@ -51,75 +51,6 @@ def small_disk(tmp_path):
     mount("-t", "tmpfs", "-o", "size=48m", "tmpfs", point)
     yield point
     subprocess.run(["umount", "-l", str(point)], check=True)
-
-
-def make_link(path):
-    path.with_suffix(".other").touch()
-    path.symlink_to(path.with_suffix(".other"))
-
-
-@pytest.mark.parametrize("make", [make_link, os.mkfifo, os.mkdir])
-def test_only_a_plain_file_is_opened(tmp_path, make):
-    path = tmp_path / "log.db"
-    make(path)
-    kind = stat.S_IFMT(path.lstat().st_mode)
-
-    with pytest.raises(ConfigError, match=r"log\.db.*another path"):
-        Database(path)
-
-    assert stat.S_IFMT(path.lstat().st_mode) == kind
-
-
-def write_foreign(path):
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-
-
-def write_foreign_with_id(path):
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA application_id = 7")
-
-
-def write_text(path):
-    path.write_text("a shopping list\n" * 100)
-
-
-@pytest.mark.parametrize("make", [write_foreign, write_foreign_with_id, write_text])
-def test_what_is_not_ours_is_refused_and_left_as_it_is(tmp_path, make):
-    path = tmp_path / "log.db"
-    make(path)
-    before = path.read_bytes()
-
-    with pytest.raises(ShifterError, match=r"log\.db.*choose another path"):
-        Database(path)
-
-    assert path.read_bytes() == before
-
-
-def test_half_a_file_is_said_to_be_damaged(tmp_path):
-    path = tmp_path / "log.db"
-    database = Database(path)
-    database.write_sync(lambda connection: None)
-    database.close_sync()
-    os.truncate(path, path.stat().st_size // 2)
-
-    with pytest.raises(StoreRefusedError, match=r"damaged.*fsck"):
-        Database(path).write_sync(
-            lambda c: c.execute("SELECT * FROM damaged").fetchall()
-        )
-
-
-def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path):
-    path = tmp_path / "log.db"
-    Database(path).close_sync()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-
-    with pytest.raises(ConfigError, match=f"version is {VERSION + 1}.*upgrade"):
-        Database(path)
-
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
 
 
 def test_a_file_whose_making_was_cut_short_is_made(tmp_path):
