@@ -60,10 +60,13 @@ def flush(*, json: bool = False, session: InSession) -> int:
                     Exit.TRY_LATER,
                 )
             )
+        # Interrupted: what has no answer yet stays here, nobody need wait for it.
+        close_s = 0.0
         try:
             _forward_all(spool, log)
+            close_s = _FLUSH_S
         finally:
-            log.close(timeout_s=_FLUSH_S)
+            log.close(timeout_s=close_s)
         depth = spool.depth()
         _show(path, depth, as_json=json)
         return Exit.PARTIAL if depth.waiting or depth.refused else Exit.OK
