@@ -8,16 +8,13 @@ goes through a spool is interrupted instead (59).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
+import socket
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from shifter.adapters.sqlite.spool import SqliteSpool
 from shifter.adapters.system import SystemClock
 from shifter.cli.problem import Exit
 from shifter.ports import Record, SpoolEntry
+from tests.integration.test_cli import on_a_terminal
 from tests.unit.cli.conftest import clean, shop, world
 
 __all__ = ["clean", "shop", "world"]
@@ -186,11 +184,15 @@ class Shell:
             "XDG_STATE_HOME": str(folder / "state"),
         }
 
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "shifter.cli"]
+
     def start(self, *arguments: str, **more) -> subprocess.Popen[str]:
         environ = {**self.environ, **more.pop("environ", {})}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         return subprocess.Popen(
-            [sys.executable, "-m", "shifter.cli", *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=environ,
             text=True,
@@ -263,6 +265,31 @@ def test_58_a_place_that_cannot_be_written_is_named(shell, verb, place):
     assert (shell.folder / "a-file").read_text() == "mine"
 
 
+class Mute:
+    """A server that takes connections and never says a word."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.settimeout(30)
+        self._taken: list[socket.socket] = []
+        self.url = f"kafka://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def wait(self) -> None:
+        """Return when somebody has connected."""
+        self._taken.append(self._socket.accept()[0])
+
+    def close(self) -> None:
+        for one in (*self._taken, self._socket):
+            one.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[Mute]:
+    mute = Mute()
+    yield mute
+    mute.close()
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_59_a_worker_that_is_stopped_hands_back_what_it_has(shell, signal_number):
     shell.run("submit", "jobs:app", "ping", "--json", '{"text": "slow"}')
@@ -297,11 +324,10 @@ def until(check, timeout_s: float = 30) -> None:
 
 
 @pytest.mark.parametrize("verb", ["doctor --wait 60s", "work jobs:app --wait 60s"])
-def test_59_ctrl_c_while_waiting_for_servers(shell, verb):
-    environ = {"SHIFTER_LOG": "kafka://127.0.0.1:9", "SHIFTER_SPOOL": "off"}
-    with on_a_terminal(shell, *verb.split(), environ=environ) as (process, ours):
-        # Python is up, and so is our handling of signals: the first line is said.
-        time.sleep(2)
+def test_59_ctrl_c_while_waiting_for_servers(shell, verb, mute):
+    environ = {"SHIFTER_LOG": mute.url, "SHIFTER_SPOOL": "off"}
+    with on_a_terminal(shell, *verb.split(), columns=80, **environ) as (process, ours):
+        mute.wait()
         process.send_signal(signal.SIGINT)
         code = process.wait(20)
         seen = read_all(ours)
@@ -310,17 +336,17 @@ def test_59_ctrl_c_while_waiting_for_servers(shell, verb):
     assert b"Traceback" not in seen
 
 
-def test_59_ctrl_c_in_the_middle_of_a_flush_loses_nothing(shell):
+def test_59_ctrl_c_in_the_middle_of_a_flush_loses_nothing(shell, mute):
     path, count = shell.folder / "spool.db", 50
     spool = SqliteSpool(Database(path), SystemClock())
     entries = [
         SpoolEntry(n, Record("shop.default.normal", b"{}", [])) for n in range(1, count)
     ]
     spool.put(entries, timeout_s=10)
-    environ = {"SHIFTER_LOG": "kafka://127.0.0.1:9", "SHIFTER_SPOOL": str(path)}
+    environ = {"SHIFTER_LOG": mute.url, "SHIFTER_SPOOL": str(path)}
 
     flush = shell.start("spool", "flush", environ=environ)
-    time.sleep(2)
+    mute.wait()
     flush.send_signal(signal.SIGINT)
     out, err = flush.communicate(timeout=40)
 
@@ -362,29 +388,6 @@ def test_no_verb_asks_or_waits_for_a_person(shell, verb, code):
     assert code in (None, ended), err
 
 
-@contextlib.contextmanager
-def on_a_terminal(
-    shell: Shell, *arguments: str, columns: int = 80, environ: dict[str, str]
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = shell.start(
-        *arguments,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        environ={"TERM": "xterm", **environ},
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
 def read_all(ours: int) -> bytes:
     seen = b""
     with contextlib.suppress(OSError):
@@ -396,7 +399,7 @@ def read_all(ours: int) -> bytes:
 @pytest.mark.parametrize("verb", ["--help", "status", "config show", "statsu"])
 def test_61_twenty_columns_no_colour_and_no_locale(shell, verb):
     environ = {"NO_COLOR": "1", "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"}
-    with on_a_terminal(shell, *verb.split(), columns=20, environ=environ) as (
+    with on_a_terminal(shell, *verb.split(), columns=20, **environ) as (
         process,
         ours,
     ):

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sqlite3
+import stat
 import subprocess
 import sys
 import zlib
@@ -156,6 +157,13 @@ def link(path: Path) -> None:
     path.symlink_to(path.with_suffix(".other"))
 
 
+def as_it_is(path: Path) -> tuple[int, int, bytes]:
+    """What it is, which it is, and what is in it."""
+    found = path.lstat()
+    content = path.read_bytes() if stat.S_ISREG(found.st_mode) else b""
+    return found.st_mode, found.st_ino, content
+
+
 DAMAGED = "the file is damaged"
 NO_DATABASE = "not a database"
 OTHER_PATH = "choose another path"
@@ -182,7 +190,7 @@ OTHER_PATH = "choose another path"
 )
 def test_what_is_no_file_of_ours_is_named_and_left_alone(place, make, code, said):
     make(place.path)
-    before = place.path.lstat()
+    before = as_it_is(place.path)
     verbs = (
         ("status", "log fsck")
         if place.kind == "log"
@@ -200,8 +208,7 @@ def test_what_is_no_file_of_ours_is_named_and_left_alone(place, make, code, said
         ]
         assert said in err
         assert str(place.path) in err
-    after = place.path.lstat()
-    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+    assert as_it_is(place.path) == before
 
 
 def test_63_a_file_of_no_length_is_made(place):
