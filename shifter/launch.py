@@ -22,7 +22,7 @@ from shifter.app import Shifter
 from shifter.errors import ShifterError, StoreRefusedError
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.target import load_app
-from shifter.telemetry import configure_logging
+from shifter.telemetry import Event, Log, configure_logging
 from shifter.work.isolated import serve_calls
 from shifter.work.options import WorkOptions
 from shifter.work.supervisor import Entry, Supervisor
@@ -30,6 +30,7 @@ from shifter.work.worker import run_worker
 
 _DRAINED_CHECKS = 3
 _CHECK_EVERY_S = 0.4
+_FAILED_EXIT = 1
 _REFUSED_EXIT = 77
 _CONFIG_EXIT = 78
 _KILL_GRACE_S = 15.0
@@ -79,6 +80,20 @@ def worker_process(options: WorkOptions) -> None:
         sys.stderr.write(f"worker cannot start: {error}\n")
         is_refused = isinstance(error, StoreRefusedError)
         sys.exit(_REFUSED_EXIT if is_refused else _CONFIG_EXIT)
+    except BaseExceptionGroup as group:
+        # A store that says no in the middle is no fault of ours: no traceback, and
+        # the supervisor starts another worker.
+        said, unknown = group.split(ShifterError)
+        if said is None or unknown is not None:
+            raise
+        Log().error(Event.WORKER_FAILED, detail=str(_first(said)))
+        sys.exit(_FAILED_EXIT)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _leave() -> None:

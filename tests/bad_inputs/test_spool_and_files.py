@@ -32,6 +32,7 @@ from shifter.cli import main
 from shifter.errors import StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Record, Refused, SpoolEntry
+from tests.acceptance.fleet import Fleet
 from tests.integration.sqlite.test_lanes import LANE, Process
 
 PAGE_BYTES = 8_192
@@ -452,3 +453,27 @@ async def test_a_file_taken_away_under_a_process_refuses_all_it_is_asked(
             await asked
     assert path.exists() == replace
     await process.log.append([], timeout_s=1)
+
+
+def test_a_worker_whose_file_is_deleted_says_so_and_starts_anew(tmp_path, namespace):
+    url = f"sqlite://{tmp_path / 'jobs.db'}"
+    fleet = Fleet(url, url, namespace, tmp_path)
+    try:
+        worker = fleet.work(target="tests.bad_inputs.jobs:app")
+        fleet.until(lambda: shows_a_worker(fleet))
+
+        for path in tmp_path.glob("jobs.db*"):
+            path.unlink()
+
+        fleet.until(lambda: '"worker.failed"' in fleet.said(10**9))
+        fleet.until(lambda: shows_a_worker(fleet))
+        worker.terminate()
+        assert worker.wait(30) == 0
+        assert "removed or replaced while in use" in fleet.said(10**9)
+        assert "Traceback" not in fleet.said(10**9)
+    finally:
+        fleet.close()
+
+
+def shows_a_worker(fleet: Fleet) -> bool:
+    return bool(fleet.json("status", "--namespace", fleet.namespace)["workers"])
