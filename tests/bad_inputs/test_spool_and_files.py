@@ -403,11 +403,10 @@ def test_69_one_process_forwards_a_spool(place):
     assert "another process forwards this spool" in err
 
 
-def test_70_a_file_that_another_program_holds_is_unavailable(place):
-    place.fill(1)
-    with closing(sqlite3.connect(place.path, isolation_level=None)) as other:
+def test_70_a_file_that_another_program_holds_is_unavailable(tmp_path):
+    database = Database(tmp_path / "jobs.db")
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        database = Database(place.path)
         with pytest.raises(StoreUnavailableError, match="SQLITE_BUSY"):
             database.write_sync(lambda c: c.execute("DELETE FROM damaged"))
         other.execute("ROLLBACK")
