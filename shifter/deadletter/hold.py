@@ -15,7 +15,9 @@ from shifter.ports import ClaimStore, Clock
 
 LEASE_MS: Final = 5_000
 _KEEP_MS: Final = 60_000
-_SPARE_S: Final = 0.5
+# Of a lease: what is not trusted at its end, and how often it is renewed.
+_SPARE: Final = 0.1
+_RENEWALS: Final = 4
 
 
 class Hold:
@@ -82,18 +84,18 @@ async def _take(
     on_wait: Callable[[float], None],
 ) -> tuple[int, Hold]:
     name = replay_id("hold", source)
-    give_up_at = clock.monotonic() + LEASE_MS / 1_000 + _SPARE_S
+    give_up_at = clock.monotonic() + LEASE_MS / 1_000
     while True:
         asked_at = clock.monotonic()
         [answer] = await claims.claim(
             [ClaimRequest(name, name, 1, 1)], owner=owner, lease_ms=LEASE_MS
         )
         if isinstance(answer, Granted):
-            return answer.fence, Hold(clock, asked_at + LEASE_MS / 1_000 - _SPARE_S)
+            return answer.fence, Hold(clock, asked_at + _trusted_s())
         if not isinstance(answer, Busy):
             raise HeldElsewhereError(source)
-        pause_s = answer.retry_in_ms / 1_000 + 0.01
-        if asked_at + pause_s > give_up_at:
+        pause_s = answer.retry_in_ms / 1_000
+        if asked_at >= give_up_at:
             raise HeldElsewhereError(source)
         on_wait(pause_s)
         await clock.sleep(pause_s)
@@ -103,7 +105,7 @@ async def _keep(
     claims: ClaimStore, clock: Clock, hold: Hold, held: tuple[str, int]
 ) -> None:
     while True:
-        await clock.sleep(LEASE_MS / 4_000)
+        await clock.sleep(LEASE_MS / 1_000 / _RENEWALS)
         asked_at = clock.monotonic()
         try:
             [answer] = await claims.renew([held], lease_ms=LEASE_MS)
@@ -112,4 +114,8 @@ async def _keep(
         if not answer.held:
             hold.trusted_until = 0.0
             return
-        hold.trusted_until = asked_at + LEASE_MS / 1_000 - _SPARE_S
+        hold.trusted_until = asked_at + _trusted_s()
+
+
+def _trusted_s() -> float:
+    return LEASE_MS / 1_000 * (1 - _SPARE)
