@@ -38,6 +38,8 @@ from shifter.errors import ConfigError
 from shifter.model.hint import nearest
 from shifter.model.lane import check_name
 from shifter.ports import Delivery, Record
+from shifter.wire.envelope import CONTENT_TYPE_HEADER
+from shifter.wire.headers import JSON, Headers
 
 EDITED_OF: Final = "shifter-edited-of"
 """Of an edited letter: the place of the one it stands for."""
@@ -145,13 +147,20 @@ class DeadLetters(LetterReader):
             return await replayer.carry_out(is_resumed=True)
 
     async def edit(
-        self, delivery: Delivery, value: bytes, *, reason: str, by: str
+        self,
+        delivery: Delivery,
+        value: bytes,
+        *,
+        content_type: str = JSON,
+        reason: str,
+        by: str,
     ) -> Run:
         """Put a letter with another payload beside the original, which is kept.
 
         Args:
             delivery: The letter.
             value: The new payload, checked by the caller.
+            content_type: How it is written.
             reason: Why.
             by: Who.
         """
@@ -161,7 +170,7 @@ class DeadLetters(LetterReader):
         record = Record(
             self.source,
             value,
-            [*delivery.headers, (EDITED_OF, at.encode())],
+            [*_retyped(delivery.headers, content_type), (EDITED_OF, at.encode())],
             delivery.key,
         )
         begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
@@ -255,6 +264,11 @@ class DeadLetters(LetterReader):
             filter=selection.filter,
             again=selection.again,
         )
+
+
+def _retyped(headers: Headers, content_type: str) -> Headers:
+    rest = [header for header in headers if header[0] != CONTENT_TYPE_HEADER]
+    return [*rest, (CONTENT_TYPE_HEADER, content_type.encode())]
 
 
 def find_run(book: Book, name: str) -> Run:
