@@ -37,6 +37,7 @@ _MAX_STACK_BYTES: Final = 65_536
 _MAX_STACK_LINES: Final = 200
 _MAX_TOPIC: Final = 249
 _OURS: Final = header_name("origin_topic")
+_ATTEMPTS: Final = header_name("attempts")
 # A frame may name its loader and module before the class, a slash behind each.
 _JAVA_FRAME: Final = re.compile(r"\s*at (?:[^\s(]*/)?([\w.$<>-]{1,300})\(")
 # Proxies, lambdas and inner classes are numbered anew by every build.
@@ -237,6 +238,24 @@ def read_story(headers: Headers, appended_ms: int) -> Story:
     return _theirs(dialect, headers, appended_ms)
 
 
+def read_origin(headers: Headers, appended_ms: int) -> tuple[str | None, int | None]:
+    """Origin and attempts made, the latter of our own letters only; never raises.
+
+    The same as `read_story` says, without reading all the rest.
+    """
+    origin: bytes | None = None
+    attempts: bytes | None = None
+    for name, value in headers:
+        if name == _OURS:
+            origin = value
+        elif name == _ATTEMPTS:
+            attempts = value
+    if origin and attempts and attempts.isdigit() and len(attempts) <= 4:
+        return _text(origin, _MAX_TOPIC), int(attempts)
+    story = read_story(headers, appended_ms)
+    return story.origin_topic, story.attempts if story.dialect == SHIFTER else None
+
+
 def foreign_dialect(headers: Headers) -> Dialect | None:
     """The system that parked this record; ``None`` for ours and for strangers."""
     for name, value in headers:
@@ -256,11 +275,22 @@ def without_story(
 def _ours(info: DeadLetterInfo) -> Story:
     return Story(
         dialect=SHIFTER,
-        **{
-            name: getattr(info, name)
-            for name in Story.__struct_fields__
-            if name != "dialect"
-        },
+        reason=info.reason,
+        origin_topic=info.origin_topic,
+        origin_partition=info.origin_partition,
+        origin_offset=info.origin_offset,
+        origin_timestamp_ms=info.origin_timestamp_ms,
+        error_type=info.error_type,
+        error_message=info.error_message,
+        error_stack=info.error_stack,
+        fingerprint=info.fingerprint,
+        attempts=info.attempts,
+        first_failed_ms=info.first_failed_ms,
+        last_failed_ms=info.last_failed_ms,
+        job_id=info.job_id,
+        job_type=info.job_type,
+        queue=info.queue,
+        worker=info.worker,
     )
 
 

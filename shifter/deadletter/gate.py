@@ -10,8 +10,10 @@ from shifter.errors import StoreError
 from shifter.model.state import JobState
 from shifter.ports import ClaimStore
 
+SAMPLE: Final = 10
+"""How many replays of a batch are looked after."""
+
 _SAMPLES: Final = 200
-_A_BATCH: Final = 10
 _A_LOOK: Final = 50
 
 
@@ -63,9 +65,8 @@ class Watch:
         self.failed = self.succeeded = 0
 
     def take(self, replays: list[tuple[str, int]]) -> None:
-        """Choose some of a batch: pairs of a job's id and its first attempt."""
-        step = max(1, len(replays) // _A_BATCH)
-        self._open.extend(replays[::step][:_A_BATCH])
+        """Look after these: pairs of a job's id and its first attempt."""
+        self._open.extend(replays)
 
     async def look(self) -> None:
         """Ask after the oldest ones; what nobody can say now is asked again."""

@@ -22,6 +22,7 @@ REPLAY_ID_HEADER: Final = "shifter-replay-id"
 """Which replay brought a record of somebody else's."""
 
 _MARK: Final = b'"replay'
+_STORY: Final = "shifter-"
 
 
 def replays_of(headers: Headers) -> int:
@@ -39,8 +40,10 @@ def replays_of(headers: Headers) -> int:
 
 def read_job(headers: Headers) -> ReadHeaders | None:
     """The job in a record; ``None`` if it is none, or cannot be read."""
+    # What a dead letter says of itself is no part of the job, and most of the headers.
+    own = [header for header in headers if not header[0].startswith(_STORY)]
     try:
-        return read_headers(headers)
+        return read_headers(own)
     except (DecodeError, UnsupportedVersionError):
         return None
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias, assert_never
+from typing import Any, Final, NamedTuple, TypeAlias, assert_never
 
 import msgspec
 
-from shifter.deadletter.dialect import SHIFTER, foreign_dialect, without_story
+from shifter.deadletter.dialect import foreign_dialect, read_origin, without_story
 from shifter.deadletter.field import Letter
 from shifter.deadletter.incarnation import (
     REPLAY_ID_HEADER,
@@ -24,7 +24,7 @@ from shifter.deadletter.incarnation import (
     replays_of,
 )
 from shifter.model.lane import Lane, parse_lane
-from shifter.ports import Record
+from shifter.ports import Delivery, Record
 from shifter.wire.envelope import MAX_REPLAYS
 from shifter.wire.headers import ReadHeaders, successor
 
@@ -129,17 +129,21 @@ def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> 
         headers = [*delivery.headers, (REPLAY_ID_HEADER, new_id.encode())]
         value = delivery.value or b""
         return Park(Record(road.parking, value, headers, delivery.key), new_id)
-    target = _target(letter.story.origin_topic, policy.targets, road)
+    origin, attempts = read_origin(delivery.headers, delivery.appended_ms)
+    target = _target(origin, policy.targets, road)
+    if delivery.value is None:
+        target = SkipReason.NO_PAYLOAD
     if isinstance(target, SkipReason):
         return Skip(target)
-    if delivery.value is None:
-        return Skip(SkipReason.NO_PAYLOAD)
     lane = parse_lane(target)
     if lane is None or lane.namespace != road.namespace:
-        return _back_to_others(letter, target, new_id)
+        return _back_to_others(delivery, target, new_id)
     if read is None:
         return Skip(SkipReason.NOT_A_JOB)
-    return _back_to_lane(letter, read, lane, policy, new_id, now_ms)
+    changes = _changes(read, new_id, attempts, policy, now_ms)
+    if changes is None:
+        return Skip(SkipReason.EXPIRED)
+    return Send(_to_lane(delivery, read, lane, changes), new_id)
 
 
 def _target(
@@ -154,37 +158,38 @@ def _target(
     return origin if origin in road.lanes else SkipReason.UNDECLARED_ORIGIN
 
 
-def _back_to_lane(  # all of it makes the record
-    letter: Letter,
+def _changes(
     read: ReadHeaders,
-    lane: Lane,
-    policy: ReplayPolicy,
     new_id: str,
+    attempts: int | None,
+    policy: ReplayPolicy,
     now_ms: int,
-) -> Fate:
-    before, delivery = read.envelope, letter.delivery
-    deadline_ms = before.deadline_ms
+) -> dict[str, Any] | None:
+    """Fields of the envelope that differ; ``None`` if its deadline has passed."""
+    deadline_ms = read.envelope.deadline_ms
     if policy.deadline_ms is not None:
         deadline_ms = now_ms + policy.deadline_ms
     elif deadline_ms is not None and deadline_ms <= now_ms:
-        return Skip(SkipReason.EXPIRED)
-    made = letter.story.attempts if letter.story.dialect == SHIFTER else None
-    attempt = 1 if policy.reset_attempts else max(1, made or before.attempt)
-    changes = incarnation(
+        return None
+    attempt = 1 if policy.reset_attempts else attempts or read.envelope.attempt
+    return incarnation(
         read, new_id, attempt=min(attempt, _MAX_ATTEMPT), deadline_ms=deadline_ms
     )
+
+
+def _to_lane(
+    delivery: Delivery, read: ReadHeaders, lane: Lane, changes: dict[str, Any]
+) -> Record:
     # What is said of the lane must be true of the one it goes to.
-    if before.queue is not None:
+    if read.envelope.queue is not None:
         changes["queue"] = lane.queue
-    if before.priority is not None:
+    if read.envelope.priority is not None:
         changes["priority"] = lane.priority
     headers = successor(read, **changes)
-    record = Record(lane.name, delivery.value or b"", headers, delivery.key)
-    return Send(record, new_id)
+    return Record(lane.name, delivery.value or b"", headers, delivery.key)
 
 
-def _back_to_others(letter: Letter, target: str, new_id: str) -> Send:
-    delivery = letter.delivery
+def _back_to_others(delivery: Delivery, target: str, new_id: str) -> Send:
     count = min(replays_of(delivery.headers) + 1, MAX_REPLAYS)
     headers = without_story(foreign_dialect(delivery.headers), delivery.headers)
     headers.append((REPLAYS_HEADER, b"%d" % count))
