@@ -125,7 +125,8 @@ def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> 
     read = read_job(delivery.headers)
     name = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
     new_id = replay_id(road.run, name if read is None else read.envelope.id)
-    if replays_of(delivery.headers) >= policy.max_replays:
+    count = replays_of(delivery.headers) if read is None else read.envelope.replays
+    if count >= policy.max_replays:
         headers = [*delivery.headers, (REPLAY_ID_HEADER, new_id.encode())]
         value = delivery.value or b""
         return Park(Record(road.parking, value, headers, delivery.key), new_id)
@@ -137,7 +138,7 @@ def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> 
         return Skip(target)
     lane = parse_lane(target)
     if lane is None or lane.namespace != road.namespace:
-        return _back_to_others(delivery, target, new_id)
+        return _back_to_others(delivery, target, new_id, count + 1)
     if read is None:
         return Skip(SkipReason.NOT_A_JOB)
     changes = _changes(read, new_id, attempts, policy, now_ms)
@@ -189,10 +190,9 @@ def _to_lane(
     return Record(lane.name, delivery.value or b"", headers, delivery.key)
 
 
-def _back_to_others(delivery: Delivery, target: str, new_id: str) -> Send:
-    count = min(replays_of(delivery.headers) + 1, MAX_REPLAYS)
+def _back_to_others(delivery: Delivery, target: str, new_id: str, count: int) -> Send:
     headers = without_story(foreign_dialect(delivery.headers), delivery.headers)
-    headers.append((REPLAYS_HEADER, b"%d" % count))
+    headers.append((REPLAYS_HEADER, b"%d" % min(count, MAX_REPLAYS)))
     headers.append((REPLAY_ID_HEADER, new_id.encode()))
     return Send(Record(target, delivery.value or b"", headers, delivery.key), new_id)
 
