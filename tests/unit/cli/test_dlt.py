@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -89,6 +90,19 @@ def test_without_a_terminal_and_a_yes_nothing_is_done(dead, verb):
     ]
     assert came_back(dead) == []
     assert dead.run("dlt", "runs", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "count"), [("yes\n", 3, 6), ("y\n", 1, 0), ("", 1, 0)]
+)
+def test_at_a_terminal_only_a_whole_yes_is_one(dead, monkeypatch, answer, code, count):
+    monkeypatch.setattr("shifter.cli.consent.is_terminal", lambda stream: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+
+    ended = dead.run("dlt", "replay", "mail", "--slow-start", "0s")
+
+    assert (ended.code, len(came_back(dead))) == (code, count)
+    assert "6 dead letters of mail go back. Type yes to go on:" in ended.err
 
 
 def test_a_discard_wants_a_reason_and_is_written_down(dead):
