@@ -8,14 +8,13 @@ from typing import Any, Final
 import msgspec
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.bar import Bar
 from shifter.cli.columns import instant_text
 from shifter.cli.letters import (
     NO_CHOICE,
     Choice,
-    find,
+    letter_at,
     parse_place,
-    topic_of,
+    triage_of,
     whole,
     write_whole,
 )
@@ -25,11 +24,8 @@ from shifter.cli.problem import usage
 from shifter.cli.session import InSession
 from shifter.config import Settings
 from shifter.deadletter.journal import Journal, Run
-from shifter.deadletter.reader import Selection
 from shifter.deadletter.triage import Group, Triage
 from shifter.demo.spark import sparkline
-from shifter.letters import letter_reader
-from shifter.ports import Delivery
 
 COLUMNS: Final = (
     *("count", "reason", "error", "message", "first seen", "last seen", "course"),
@@ -63,7 +59,7 @@ def list_(
     if limit < 1:
         raise usage("--limit is too small", f"it is {limit}", "use 1 or more")
     selection = choice.selection(SystemClock())
-    found = asyncio.run(_triage(session.settings(), source, selection))
+    found = asyncio.run(triage_of(session.settings(), source, selection))
     groups = found.groups()
     if json:
         write_json(msgspec.to_builtins(groups[:limit]))
@@ -88,7 +84,7 @@ def show(
     """
     if which is None:
         source, which = _split(source)
-    letter = whole(asyncio.run(_find(session.settings(), source, which)))
+    letter = whole(asyncio.run(letter_at(session.settings(), source, which)))
     if json:
         write_json(letter)
     else:
@@ -152,22 +148,6 @@ def run_facts(run: Run) -> dict[str, Any]:
         "begun_ms": begun.at_ms,
         "last_ms": run.at_ms,
     }
-
-
-async def _triage(settings: Settings, source: str, selection: Selection) -> Triage:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        reader = letter_reader(settings, admin, topic)
-        with Bar("reading", SystemClock()) as bar:
-            return await reader.triage(selection, bar)
-
-
-async def _find(settings: Settings, source: str, which: str) -> Delivery:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        reader = letter_reader(settings, admin, topic)
-        with Bar("reading", SystemClock()) as bar:
-            return await find(reader, which, bar)
 
 
 async def _runs(settings: Settings, name: str | None) -> list[Run]:

@@ -17,8 +17,7 @@ from shifter.app import Shifter
 from shifter.cli.bar import Bar
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts
-from shifter.cli.letters import NO_CHOICE, Choice, find, topic_of
-from shifter.cli.opening import opened_admin
+from shifter.cli.letters import NO_CHOICE, Choice, letter_at, reading, working
 from shifter.cli.output import note, write_json
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_state
@@ -27,7 +26,7 @@ from shifter.deadletter.incarnation import read_job
 from shifter.deadletter.journal import Run
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
-from shifter.letters import letter_reader, opened_dead_letters
+from shifter.letters import opened_dead_letters
 from shifter.ports import Delivery, Record
 
 _BATCH: Final = 1_000
@@ -117,7 +116,7 @@ def edit(  # noqa: PLR0913  # one parameter an option
     if not reason.strip():
         raise usage("--reason is empty", "an edit is audited", "say why")
     arguments = _object(payload)
-    delivery = asyncio.run(_find(settings, source, which))
+    delivery = asyncio.run(letter_at(settings, source, which))
     value, content_type = _checked(app, delivery, arguments)
     consent(f"{which} of {source} gets another payload", yes=yes)
     run = asyncio.run(_edit(settings, delivery, value, content_type, reason))
@@ -131,9 +130,7 @@ async def _export(
     settings: Settings, source: str, selection: Selection, stream: TextIO, kind: str
 ) -> int:
     count = 0
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        reader = letter_reader(settings, admin, topic)
+    async with reading(settings, source) as reader:
         stream.write(heading(kind))
         with Bar("reading", SystemClock()) as bar:
             async for letter in reader.letters(selection, bar):
@@ -144,21 +141,11 @@ async def _export(
 
 async def _import(settings: Settings, source: str, stream: Iterable[str]) -> int:
     count, records = 0, read_lines(stream)
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        async with opened_dead_letters(settings, topic, admin) as letters:
-            while batch := list[Record](islice(records, _BATCH)):
-                await letters.bring_in(batch)
-                count += len(batch)
+    async with working(settings, source) as letters:
+        while batch := list[Record](islice(records, _BATCH)):
+            await letters.bring_in(batch)
+            count += len(batch)
     return count
-
-
-async def _find(settings: Settings, source: str, which: str) -> Delivery:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        reader = letter_reader(settings, admin, topic)
-        with Bar("reading", SystemClock()) as bar:
-            return await find(reader, which, bar)
 
 
 async def _edit(

@@ -12,7 +12,14 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.bar import Bar
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts, write_groups
-from shifter.cli.letters import NO_CHOICE, Choice, topic_of
+from shifter.cli.letters import (
+    NO_CHOICE,
+    Choice,
+    reading,
+    topic_of,
+    triage_of,
+    working,
+)
 from shifter.cli.opening import opened_admin
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
@@ -26,7 +33,7 @@ from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
-from shifter.letters import letter_reader, opened_dead_letters
+from shifter.letters import opened_dead_letters
 from shifter.model.duration import duration_ms
 
 
@@ -139,7 +146,7 @@ def discard(  # noqa: PLR0913  # one parameter an option
     selection = choice.selection(SystemClock())
     _check_limit(limit)
     if dry_run or not yes:
-        found = asyncio.run(_triage(settings, source, selection))
+        found = asyncio.run(triage_of(settings, source, selection))
         groups = found.groups()
         count = sum(group.count for group in groups)
         count = count if limit is None else min(count, limit)
@@ -192,21 +199,11 @@ async def _forecast(
     policy: ReplayPolicy,
     limit: int | None,
 ) -> tuple[Forecast, Triage]:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        reader = letter_reader(settings, admin, topic)
+    async with reading(settings, source) as reader:
         with Bar("reading", SystemClock()) as bar:
             return await reader.forecast(
                 selection, policy, limit=limit, on_progress=bar
             )
-
-
-async def _triage(settings: Settings, source: str, selection: Selection) -> Triage:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        reader = letter_reader(settings, admin, topic)
-        with Bar("reading", SystemClock()) as bar:
-            return await reader.triage(selection, bar)
 
 
 async def _replay(
@@ -216,13 +213,11 @@ async def _replay(
     reason: str,
     wanted: dict[str, Any],
 ) -> Run:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        async with opened_dead_letters(settings, topic, admin) as letters:
-            with Bar("replaying", SystemClock()) as bar:
-                return await letters.replay(
-                    selection, reason=reason, by=who(), on_progress=bar, **wanted
-                )
+    async with working(settings, source) as letters:
+        with Bar("replaying", SystemClock()) as bar:
+            return await letters.replay(
+                selection, reason=reason, by=who(), on_progress=bar, **wanted
+            )
 
 
 async def _discard(
@@ -232,18 +227,16 @@ async def _discard(
     reason: str,
     rest: tuple[str | None, int | None],
 ) -> Run:
-    async with opened_admin(settings) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        async with opened_dead_letters(settings, topic, admin) as letters:
-            with Bar("discarding", SystemClock()) as bar:
-                return await letters.discard(
-                    selection,
-                    reason=reason,
-                    by=who(),
-                    name=rest[0],
-                    limit=rest[1],
-                    on_progress=bar,
-                )
+    async with working(settings, source) as letters:
+        with Bar("discarding", SystemClock()) as bar:
+            return await letters.discard(
+                selection,
+                reason=reason,
+                by=who(),
+                name=rest[0],
+                limit=rest[1],
+                on_progress=bar,
+            )
 
 
 async def _resume(

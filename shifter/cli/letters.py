@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
 
+from shifter.adapters.system import SystemClock
+from shifter.cli.bar import Bar
 from shifter.cli.columns import instant_text
+from shifter.cli.opening import opened_admin
 from shifter.cli.output import escape, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.config import Settings
+from shifter.deadletter.desk import DeadLetters
 from shifter.deadletter.dialect import read_story
 from shifter.deadletter.field import Letter
 from shifter.deadletter.filter import compile_filter
@@ -25,7 +31,9 @@ from shifter.deadletter.reader import (
     find_topic,
 )
 from shifter.deadletter.token import instant_ms
+from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError, DecodeError
+from shifter.letters import letter_reader, opened_dead_letters
 from shifter.model.duration import duration_ms
 from shifter.model.hint import nearest
 from shifter.ports import Clock, Delivery, LogAdmin
@@ -80,6 +88,45 @@ class Choice:
 
 
 NO_CHOICE: Final = Choice()
+
+
+@contextlib.asynccontextmanager
+async def reading(settings: Settings, source: str) -> AsyncGenerator[LetterReader]:
+    """The dead letters of a queue or topic, for looking.
+
+    Raises:
+        ProblemError: There is no such topic.
+    """
+    async with opened_admin(settings) as admin:
+        topic = await topic_of(admin, settings.namespace, source)
+        yield letter_reader(settings, admin, topic)
+
+
+@contextlib.asynccontextmanager
+async def working(settings: Settings, source: str) -> AsyncGenerator[DeadLetters]:
+    """The dead letters of a queue or topic, for runs.
+
+    Raises:
+        ProblemError: There is no such topic.
+    """
+    async with opened_admin(settings) as admin:
+        topic = await topic_of(admin, settings.namespace, source)
+        async with opened_dead_letters(settings, topic, admin) as letters:
+            yield letters
+
+
+async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
+    """The letters that are meant, by failure, with a bar."""
+    async with reading(settings, source) as reader:
+        with Bar("reading", SystemClock()) as bar:
+            return await reader.triage(selection, bar)
+
+
+async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
+    """The letter that is named, with a bar."""
+    async with reading(settings, source) as reader:
+        with Bar("reading", SystemClock()) as bar:
+            return await find(reader, which, bar)
 
 
 async def topic_of(admin: LogAdmin, namespace: str, name: str) -> str:
