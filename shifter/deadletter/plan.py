@@ -6,6 +6,7 @@ killed decides the second time as it did the first.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,7 +137,7 @@ def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> 
         target = SkipReason.NO_PAYLOAD
     if isinstance(target, SkipReason):
         return Skip(target)
-    lane = parse_lane(target)
+    lane = _lane(target)
     if lane is None or lane.namespace != road.namespace:
         return _back_to_others(delivery, target, new_id, count + 1)
     if read is None:
@@ -145,6 +146,9 @@ def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> 
     if changes is None:
         return Skip(SkipReason.EXPIRED)
     return Send(_to_lane(delivery, read, lane, changes), new_id)
+
+
+_lane = functools.lru_cache(maxsize=256)(parse_lane)
 
 
 def _target(

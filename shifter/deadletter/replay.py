@@ -224,8 +224,10 @@ class Replayer:
 
     def _is_full(self) -> bool:
         limit = self._begun.limit
+        if limit is None:
+            return False
         before = self._run.moved - self._sent_now
-        return limit is not None and before + self._chosen_now >= limit
+        return before + self._chosen_now >= limit
 
     def _choose(self, delivery: Delivery) -> _Chosen | None:
         begun = self._begun
