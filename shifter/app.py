@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mappi
 from datetime import datetime
 from types import TracebackType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -38,6 +39,9 @@ from shifter.ports import ClaimStore
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.publisher import Publisher
 from shifter.wire.payload import PayloadCodec
+
+if TYPE_CHECKING:
+    from shifter.deadletter.desk import DeadLetters
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -275,6 +279,24 @@ class Shifter:
         """
         async with self._claims() as claims:
             return await claims.cancel(job_id, keep_ms=_CANCEL_KEEP_MS)
+
+    @contextlib.asynccontextmanager
+    async def dead_letters(self, source: str) -> AsyncGenerator[DeadLetters]:
+        """The dead letters of a queue or a topic: look, replay, discard, edit.
+
+        ``async with app.dead_letters("mail") as letters:`` holds connections of its
+        own, to the log and the state store that the settings name.
+
+        Args:
+            source: A queue of the namespace, or any topic's own name.
+
+        Raises:
+            ConfigError: There is no such topic; names the nearest.
+        """
+        from shifter.letters import opened_by_name  # noqa: PLC0415  # on first use
+
+        async with opened_by_name(self.settings, source) as letters:
+            yield letters
 
     @contextlib.contextmanager
     def served_by(self, publisher: Publisher, claims: ClaimStore) -> Generator[None]:

@@ -9,6 +9,8 @@ are how a handler answers, not faults.
 
 from __future__ import annotations
 
+_NEAR_CHARS = 24
+
 
 class ShifterError(Exception):
     """Root of every error of this package."""
@@ -107,6 +109,44 @@ class LeaseLostError(ShifterError):
     def __init__(self, job_id: str, fence: int) -> None:
         self.job_id, self.fence = job_id, fence
         super().__init__(f"lease on job {job_id!r} lost: fence {fence} is behind")
+
+
+class FilterError(ShifterError):
+    """A filter cannot be understood.
+
+    Attributes:
+        text: The filter.
+        at: The character it went wrong at, 0-based.
+        what: What stands there.
+        want: What is allowed.
+    """
+
+    def __init__(self, text: str, at: int, what: str, want: str) -> None:
+        self.text, self.at, self.what, self.want = text, at, what, want
+        super().__init__(f"filter, character {at + 1}: {what}; {want}")
+
+    @property
+    def shown(self) -> str:
+        """The filter around the place, which is marked.
+
+        >>> FilterError("a == ?", 5, "", "").shown
+        'a == >>>?'
+        """
+        before = self.text[max(0, self.at - _NEAR_CHARS) : self.at]
+        cut = "…" if self.at > _NEAR_CHARS else ""
+        return f"{cut}{before}>>>{self.text[self.at : self.at + _NEAR_CHARS]}"
+
+
+class HeldElsewhereError(ShifterError):
+    """Another run works on the topic.
+
+    Attributes:
+        source: The topic.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        super().__init__(f"another run works on {source!r} now")
 
 
 class StoreError(ShifterError):

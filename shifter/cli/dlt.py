@@ -1,39 +1,48 @@
-"""``shifter dlt list|show``: what did not succeed, and why."""
+"""``shifter dlt list|show|runs``: what did not succeed, why, and what was done."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from shifter.adapters.system import SystemClock
 from shifter.cli.columns import instant_text
 from shifter.cli.letters import (
-    Group,
-    find,
-    find_topic,
-    group,
+    NO_CHOICE,
+    Choice,
+    letter_at,
     parse_place,
-    wanted_by,
+    triage_of,
     whole,
+    write_whole,
 )
 from shifter.cli.opening import opened_admin
-from shifter.cli.output import escape, note, write_json, write_line, write_table
-from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.output import blocks_are_shown, escape, note, write_json, write_table
+from shifter.cli.problem import usage
 from shifter.cli.session import InSession
 from shifter.config import Settings
-from shifter.ports import Delivery
-from shifter.telemetry.encode import encode_line
+from shifter.deadletter.journal import Journal, Run
+from shifter.deadletter.triage import Group, Triage
+from shifter.demo.spark import sparkline
 
-_COLUMNS = ("count", "reason", "error", "message", "last seen", "fingerprint")
-_MESSAGE = 60
+COLUMNS: Final = (
+    *("count", "reason", "error", "message", "first seen", "last seen", "course"),
+    *("sample", "fingerprint"),
+)
+_RUN_COLUMNS: Final = (
+    *("run", "action", "source", "state", "counts", "by", "begun", "reason", "filter"),
+)
+_MESSAGE: Final = 60
+_SPARK: Final = 12
 
 
 def list_(
     source: str,
     /,
     *,
+    choice: Choice = NO_CHOICE,
     limit: int = 50,
     json: bool = False,
     session: InSession,
@@ -42,18 +51,20 @@ def list_(
 
     Args:
         source: A queue of the namespace, or any topic.
+        choice: Which.
         limit: Most groups shown, the largest first.
         json: A JSON list of groups.
         session: This command line.
     """
     if limit < 1:
         raise usage("--limit is too small", f"it is {limit}", "use 1 or more")
-    groups = asyncio.run(_groups(session.settings(), source))
+    selection = choice.selection(SystemClock())
+    found = asyncio.run(triage_of(session.settings(), source, selection))
+    groups = found.groups()
     if json:
         write_json(msgspec.to_builtins(groups[:limit]))
         return
-    rows = [_row(found) for found in groups[:limit]]
-    write_table(_COLUMNS, rows, empty=f"no dead letters in {source}")
+    write_groups(found, groups[:limit], empty=f"no open dead letters in {source}")
     if len(groups) > limit:
         note(
             f"{len(groups) - limit} smaller groups are not shown: --limit {len(groups)}"
@@ -63,7 +74,7 @@ def list_(
 def show(
     source: str, which: str | None = None, /, *, json: bool = False, session: InSession
 ) -> None:
-    """Show one dead letter whole: reason, stack, headers, payload.
+    """Show one dead letter whole: reason, road, stack, headers, payload.
 
     Args:
         source: A queue of the namespace, any topic, or TOPIC/PARTITION/OFFSET.
@@ -73,33 +84,78 @@ def show(
     """
     if which is None:
         source, which = _split(source)
-    wanted = wanted_by(which)
-    delivery = asyncio.run(_find(session.settings(), source, wanted))
-    if delivery is None:
-        raise ProblemError(
-            Problem(
-                "unknown_dead_letter",
-                f"{source} holds no dead letter {which}",
-                "it was never there, or its retention has passed",
-                f"shifter dlt list {source}",
-                Exit.FAILURE,
+    letter = whole(asyncio.run(letter_at(session.settings(), source, which)))
+    if json:
+        write_json(letter)
+    else:
+        write_whole(letter)
+
+
+def runs(run: str | None = None, /, *, json: bool = False, session: InSession) -> None:
+    """Show the runs of the namespace: who replayed or discarded what, and why.
+
+    Args:
+        run: One of them; all by default.
+        json: A JSON list of runs.
+        session: This command line.
+    """
+    found = asyncio.run(_runs(session.settings(), run))
+    if json:
+        write_json([run_facts(each) for each in found])
+        return
+    rows = [_run_row(each) for each in found]
+    write_table(_RUN_COLUMNS, rows, empty="no runs")
+
+
+def write_groups(found: Triage, groups: list[Group], *, empty: str) -> None:
+    """Groups as a table, each with its course over the time of all of them."""
+    span = found.span_ms
+    ascii_only = not blocks_are_shown()
+    rows = []
+    for group in groups:
+        counts = found.course(group.fingerprint).counts(*span, _SPARK)
+        course = sparkline(counts, _SPARK, most=max(counts), ascii_only=ascii_only)
+        rows.append(
+            (
+                group.count,
+                group.reason,
+                group.error,
+                escape(group.message, _MESSAGE),
+                instant_text(group.first_seen_ms),
+                instant_text(group.last_seen_ms),
+                course,
+                group.sample_job_id,
+                group.fingerprint,
             )
         )
-    _write(whole(delivery), as_json=json)
+    write_table(COLUMNS, rows, empty=empty)
 
 
-async def _groups(settings: Settings, source: str) -> list[Group]:
+def run_facts(run: Run) -> dict[str, Any]:
+    """A run as JSON values."""
+    begun = run.begun
+    return {
+        "run": begun.run,
+        "action": begun.action,
+        "source": begun.source,
+        "state": run.state,
+        "why": run.why,
+        "counts": run.counts,
+        "by": begun.by,
+        "reason": begun.reason,
+        "filter": begun.filter,
+        "limit": begun.limit,
+        "begun_ms": begun.at_ms,
+        "last_ms": run.at_ms,
+    }
+
+
+async def _runs(settings: Settings, name: str | None) -> list[Run]:
+    from shifter.deadletter.desk import find_run  # noqa: PLC0415  # of runs only
+
     async with opened_admin(settings) as admin:
-        topic = await find_topic(admin, settings.namespace, source)
-        return await group(admin.scan(topic))
-
-
-async def _find(
-    settings: Settings, source: str, wanted: Callable[[Delivery], bool]
-) -> Delivery | None:
-    async with opened_admin(settings) as admin:
-        topic = await find_topic(admin, settings.namespace, source)
-        return await find(admin.scan(topic), wanted)
+        book = await Journal(admin, None, settings.namespace).load()
+    return list(book.runs.values()) if name is None else [find_run(book, name)]
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -110,32 +166,18 @@ def _split(text: str) -> tuple[str, str]:
     return topic, rest
 
 
-def _row(found: Group) -> tuple[object, ...]:
-    seen = instant_text(found.last_seen_ms)
-    message = escape(found.message, _MESSAGE)
-    return found.count, found.reason, found.error, message, seen, found.fingerprint
-
-
-def _write(letter: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        write_json(letter)
-        return
-    facts = letter["dead_letter"] or {"reason": "foreign: no headers of shifter"}
-    stack = facts.pop("error_stack", None) or ""
-    for name, value in facts.items():
-        if value is not None:
-            shown = instant_text(value) if name.endswith("_ms") else value
-            write_line(f"{name.removesuffix('_ms')}: {escape(shown)}")
-    if stack:
-        write_line("stack:")
-        for line in stack.splitlines():
-            write_line(f"  {escape(line)}")
-    write_line(
-        f"headers of {letter['topic']}/{letter['partition']}/{letter['offset']}:"
+def _run_row(run: Run) -> tuple[object, ...]:
+    begun = run.begun
+    counts = ", ".join(f"{count} {name}" for name, count in run.counts.items() if count)
+    state = f"{run.state}: {run.why}" if run.why else run.state
+    return (
+        begun.run,
+        begun.action,
+        begun.source,
+        state,
+        counts or "-",
+        begun.by,
+        instant_text(begun.at_ms),
+        begun.reason,
+        begun.filter or "-",
     )
-    for header in letter["headers"]:
-        value = "-" if header["value"] is None else escape(header["value"])
-        write_line(f"  {escape(header['name'])}: {value}")
-    write_line(f"payload ({letter['payload_encoding']}):")
-    text = msgspec.json.format(encode_line(letter["payload"]), indent=2).decode()
-    write_line(text)

@@ -56,10 +56,16 @@ _GROUPS: Final = (
     ),
     (
         "dlt",
-        "Look at dead letters.",
+        "Look at dead letters, and send them back.",
         (
             ("list", "shifter.cli.dlt:list_", "Group dead letters by their failure."),
             ("show", "shifter.cli.dlt:show", "Show one dead letter whole."),
+            ("runs", "shifter.cli.dlt:runs", "Show what was replayed and discarded."),
+            ("replay", "shifter.cli.dlt_replay:replay", "Send dead letters back."),
+            ("discard", "shifter.cli.dlt_replay:discard", "Be done with them."),
+            ("export", "shifter.cli.dlt_files:export", "Write them to a file."),
+            ("import", "shifter.cli.dlt_files:import_", "Take them from a file."),
+            ("edit", "shifter.cli.dlt_files:edit", "Give one another payload."),
         ),
     ),
     (

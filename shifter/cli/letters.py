@@ -1,50 +1,47 @@
-"""Dead letters as an on-call engineer wants them: by failure, or one of them whole."""
+"""Dead letters on the command line: which are meant, and how they are shown."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from cyclopts import Parameter
 
+from shifter.adapters.system import SystemClock
+from shifter.cli.bar import Bar
+from shifter.cli.columns import instant_text
+from shifter.cli.opening import opened_admin
+from shifter.cli.output import escape, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
-from shifter.errors import DecodeError
+from shifter.config import Settings
+from shifter.deadletter.desk import DeadLetters
+from shifter.deadletter.dialect import read_story
+from shifter.deadletter.field import Letter
+from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.incarnation import read_job, replays_of
+from shifter.deadletter.reader import (
+    LetterReader,
+    OnProgress,
+    Selection,
+    find_topic,
+)
+from shifter.deadletter.token import instant_ms
+from shifter.deadletter.triage import Triage
+from shifter.errors import ConfigError, DecodeError
+from shifter.letters import letter_reader, opened_dead_letters
+from shifter.model.duration import duration_ms
 from shifter.model.hint import nearest
-from shifter.model.lane import dead_letter_topic
-from shifter.ports import Delivery, LogAdmin
+from shifter.ports import Clock, Delivery, LogAdmin
+from shifter.telemetry.encode import encode_line
 from shifter.wire.dead_letter import read_dead_letter
 from shifter.wire.depth import check_depth
 
-# Fingerprints of a stranger's topic may all differ; beyond this many they are one.
-MAX_GROUPS: Final = 10_000
-OTHERS: Final = "others"
-# Records that no worker of ours wrote.
-FOREIGN: Final = "foreign"
-
-
-class Group(msgspec.Struct):
-    """Dead letters of one fingerprint; the field names are a published contract.
-
-    Attributes:
-        fingerprint: Of error type and stack.
-        count: How many.
-        error: Error type of the newest.
-        message: Its message.
-        reason: Why it went there, a `Reason` value.
-        first_seen_ms: Oldest failure, epoch milliseconds.
-        last_seen_ms: Newest failure, epoch milliseconds.
-        sample_job_id: Job id of the newest; ``None`` if it had none.
-    """
-
-    fingerprint: str
-    count: int
-    error: str
-    message: str
-    reason: str
-    first_seen_ms: int
-    last_seen_ms: int
-    sample_job_id: str | None
+_OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})-([0-9]{1,18})\Z")
 
 
 class Place(NamedTuple):
@@ -54,19 +51,94 @@ class Place(NamedTuple):
     offset: int
 
 
-async def find_topic(admin: LogAdmin, namespace: str | None, name: str) -> str:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which letters are meant.
+
+    Attributes:
+        filter: Such as 'error == "SMTPError" and age < 6h and payload.order_id > 10'.
+        since: Those that came at or after: 6h ago, or 2026-01-31T08:00:00Z.
+        until: Those that came before, likewise.
+        offsets: PARTITION:FIRST-LAST, both included; may be given again.
+        all: Those too that a replay, a discard or an edit has handled.
+    """
+
+    filter: str = ""
+    since: str | None = None
+    until: str | None = None
+    offsets: tuple[str, ...] = ()
+    all: bool = False
+
+    def selection(self, clock: Clock) -> Selection:
+        """The same as the library takes it.
+
+        Raises:
+            FilterError, ProblemError: Something of it cannot be understood.
+        """
+        compile_filter(self.filter)
+        parts = dict(_offsets(text) for text in self.offsets)
+        return Selection(
+            filter=self.filter,
+            since_ms=_instant("--since", self.since, clock),
+            until_ms=_instant("--until", self.until, clock),
+            parts=parts or None,
+            again=self.all,
+        )
+
+
+NO_CHOICE: Final = Choice()
+
+
+@contextlib.asynccontextmanager
+async def reading(settings: Settings, source: str) -> AsyncGenerator[LetterReader]:
+    """The dead letters of a queue or topic, for looking.
+
+    Raises:
+        ProblemError: There is no such topic.
+    """
+    async with opened_admin(settings) as admin:
+        topic = await topic_of(admin, settings.namespace, source)
+        yield letter_reader(settings, admin, topic)
+
+
+@contextlib.asynccontextmanager
+async def working(settings: Settings, source: str) -> AsyncGenerator[DeadLetters]:
+    """The dead letters of a queue or topic, for runs.
+
+    Raises:
+        ProblemError: There is no such topic.
+    """
+    async with opened_admin(settings) as admin:
+        topic = await topic_of(admin, settings.namespace, source)
+        async with opened_dead_letters(settings, topic, admin) as letters:
+            yield letters
+
+
+async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
+    """The letters that are meant, by failure, with a bar."""
+    async with reading(settings, source) as reader:
+        with Bar("reading", SystemClock()) as bar:
+            return await reader.triage(selection, bar)
+
+
+async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
+    """The letter that is named, with a bar."""
+    async with reading(settings, source) as reader:
+        with Bar("reading", SystemClock()) as bar:
+            return await find(reader, which, bar)
+
+
+async def topic_of(admin: LogAdmin, namespace: str, name: str) -> str:
     """The topic that a queue of the namespace, or a topic's own name, stands for.
 
     Raises:
         ProblemError: There is none.
     """
+    topic = await find_topic(admin, namespace, name)
+    if topic is not None:
+        return topic
     topics = await admin.topics()
-    if namespace is not None and "." not in name:
-        topic = dead_letter_topic(namespace, name)
-        if topic in topics:
-            return topic
-    if name in topics:
-        return name
     known = [topic for topic in topics if "dlt" in topic or "dead" in topic]
     raise ProblemError(
         Problem(
@@ -79,42 +151,32 @@ async def find_topic(admin: LogAdmin, namespace: str | None, name: str) -> str:
     )
 
 
-async def group(batches: AsyncIterator[list[Delivery]]) -> list[Group]:
-    """Groups by fingerprint, the largest first."""
-    groups: dict[str, Group] = {}
-    async for batch in batches:
-        for delivery in batch:
-            _count(groups, delivery)
-    return sorted(groups.values(), key=lambda found: (-found.count, found.fingerprint))
-
-
-async def find(
-    batches: AsyncIterator[list[Delivery]], wanted: Callable[[Delivery], bool]
-) -> Delivery | None:
-    """The newest dead letter that is wanted, or ``None``."""
-    found = None
-    async for batch in batches:
-        for delivery in batch:
-            if wanted(delivery):
-                found = delivery
-    return found
-
-
-def wanted_by(which: str) -> Callable[[Delivery], bool]:
-    """What ``dlt show`` was asked for: a job id, or ``partition/offset``.
+async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
+    """The newest letter of a job's id, or the one at PARTITION/OFFSET.
 
     Raises:
-        ProblemError: It is neither.
+        ProblemError: It is neither, or there is none.
     """
+    selection, wanted = Selection(again=True), _by_id(which)
     place = parse_place(which)
     if place is not None:
-        return lambda delivery: (delivery.partition, delivery.offset) == place
-    try:
-        job_id = str(uuid.UUID(which))
-    except ValueError:
-        fix = "use the id of a job, or partition/offset such as 0/42"
-        raise usage("not a dead letter's name", f"it is {which!r}", fix) from None
-    return lambda delivery: _job_id(delivery) == job_id
+        bounds = {place.partition: (place.offset, place.offset + 1)}
+        selection = selection._replace(parts=bounds)
+    found = None
+    async for letter in reader.letters(selection, bar):
+        if wanted is None or wanted(letter):
+            found = letter.delivery
+    if found is not None:
+        return found
+    raise ProblemError(
+        Problem(
+            "unknown_dead_letter",
+            f"{reader.source} holds no dead letter {which}",
+            "it was never there, or its retention has passed",
+            f"shifter dlt list {reader.source}",
+            Exit.FAILURE,
+        )
+    )
 
 
 def parse_place(text: str) -> Place | None:
@@ -131,8 +193,9 @@ def parse_place(text: str) -> Place | None:
 
 def whole(delivery: Delivery) -> dict[str, Any]:
     """One dead letter with everything in it, as JSON values."""
-    value = b"" if delivery.value is None else delivery.value
-    payload, encoding = readable(value)
+    payload, encoding = readable(delivery.value or b"")
+    story = read_story(delivery.headers, delivery.appended_ms)
+    read = read_job(delivery.headers)
     return {
         "topic": delivery.topic,
         "partition": delivery.partition,
@@ -140,6 +203,9 @@ def whole(delivery: Delivery) -> dict[str, Any]:
         "appended_ms": delivery.appended_ms,
         "key": None if delivery.key is None else _text_or_hex(delivery.key),
         "dead_letter": msgspec.to_builtins(read_dead_letter(delivery.headers)),
+        "story": msgspec.to_builtins(story),
+        "replay_of": None if read is None else read.envelope.replay_of,
+        "replays": replays_of(delivery.headers),
         "headers": [
             {"name": name, "value": None if raw is None else _text_or_hex(raw)}
             for name, raw in delivery.headers
@@ -158,28 +224,86 @@ def readable(value: bytes) -> tuple[Any, str]:
         return value.hex(), "hex"
 
 
-def _job_id(delivery: Delivery) -> str | None:
-    letter = read_dead_letter(delivery.headers)
-    return None if letter is None else letter.job_id
+def write_whole(letter: dict[str, Any]) -> None:
+    """One dead letter for eyes: its story, its road, its headers, its payload."""
+    story = dict(letter["story"])
+    stack = story.pop("error_stack", "")
+    for name, value in story.items():
+        if value is not None and not name.startswith("origin_"):
+            shown = instant_text(value) if name.endswith("_ms") else value
+            write_line(f"{name.removesuffix('_ms')}: {escape(shown)}")
+    write_line("road:")
+    for step in _road(letter, story):
+        write_line(f"  {escape(step)}")
+    if stack:
+        write_line("stack:")
+        for line in stack.splitlines():
+            write_line(f"  {escape(line)}")
+    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+    write_line(f"headers of {place}:")
+    for header in letter["headers"]:
+        value = "-" if header["value"] is None else escape(header["value"])
+        write_line(f"  {escape(header['name'])}: {value}")
+    write_line(f"payload ({letter['payload_encoding']}):")
+    text = msgspec.json.format(encode_line(letter["payload"]), indent=2).decode()
+    write_line(text)
 
 
-def _count(groups: dict[str, Group], delivery: Delivery) -> None:
-    letter = read_dead_letter(delivery.headers)
-    name, seen_ms = FOREIGN, delivery.appended_ms
-    if letter is not None:
-        name, seen_ms = letter.fingerprint, letter.last_failed_ms
-    if name not in groups and len(groups) >= MAX_GROUPS:
-        name = OTHERS
-    found = groups.get(name)
-    if found is None:
-        found = groups[name] = Group(name, 0, "", "", name, seen_ms, seen_ms, None)
-    found.count += 1
-    found.first_seen_ms = min(found.first_seen_ms, seen_ms)
-    if seen_ms >= found.last_seen_ms:
-        found.last_seen_ms = seen_ms
-        if letter is not None:
-            found.error, found.message = letter.error_type, letter.error_message
-            found.reason, found.sample_job_id = letter.reason, letter.job_id
+def _road(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
+    """Where it has been, in order."""
+    steps = []
+    if letter["replay_of"] is not None:
+        steps.append(f"replay {letter['replays']} of job {letter['replay_of']}")
+    if story["origin_topic"] is not None:
+        place = "/".join(
+            "?" if story[name] is None else str(story[name])
+            for name in ("origin_topic", "origin_partition", "origin_offset")
+        )
+        at_ms = story["origin_timestamp_ms"]
+        since = "" if at_ms is None else f" at {instant_text(at_ms)}"
+        steps.append(f"read from {place}, written{since}")
+    if story["first_failed_ms"] is not None:
+        steps.append(f"failed first at {instant_text(story['first_failed_ms'])}")
+    attempts = story["attempts"]
+    tried = "" if attempts is None else f" after {attempts} attempts"
+    steps.append(f"given up{tried} at {instant_text(story['last_failed_ms'])}")
+    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+    steps.append(f"parked at {place}")
+    return steps
+
+
+def _by_id(which: str) -> Callable[[Letter], bool] | None:
+    if parse_place(which) is not None:
+        return None
+    try:
+        job_id = str(uuid.UUID(which))
+    except ValueError:
+        fix = "use the id of a job, or partition/offset such as 0/42"
+        raise usage("not a dead letter's name", f"it is {which!r}", fix) from None
+    return lambda letter: letter.story.job_id == job_id
+
+
+def _instant(flag: str, text: str | None, clock: Clock) -> int | None:
+    if text is None:
+        return None
+    at_ms = instant_ms(text) if "-" in text else None
+    if at_ms is not None:
+        return at_ms
+    try:
+        return clock.epoch_ms() - duration_ms(flag, text)
+    except ConfigError:
+        want = "use a span such as 6h, or an instant such as 2026-01-31T08:00:00Z"
+        raise ConfigError(flag, text, want) from None
+
+
+def _offsets(text: str) -> tuple[int, tuple[int, int]]:
+    match = _OFFSETS.match(text)
+    if match is None:
+        raise ConfigError(
+            "--offsets", text, "use PARTITION:FIRST-LAST, such as 0:100-199"
+        )
+    part, first, last = (int(digits) for digits in match.groups())
+    return part, (first, last + 1)
 
 
 def _text_or_hex(raw: bytes) -> str:

@@ -82,6 +82,15 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
+def blocks_are_shown() -> bool:
+    """Whether standard output can write block characters."""
+    try:
+        "▁█".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def terminal_width() -> int:
     """Columns of the terminal; 80 where there is none."""
     return shutil.get_terminal_size().columns

@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 from shifter.errors import (
     ConfigError,
     DecodeError,
+    FilterError,
+    HeldElsewhereError,
     OutcomeUnknownError,
     PayloadError,
     ShifterError,
@@ -109,6 +111,22 @@ def _unknown_outcome(error: OutcomeUnknownError) -> Problem:
     )
 
 
+def _filter(error: FilterError) -> Problem:
+    what = f"the filter is wrong at character {error.at + 1}"
+    why = f"{error.what}: {error.shown}"
+    return Problem("usage", what, why, error.want, Exit.USAGE)
+
+
+def _held(error: HeldElsewhereError) -> Problem:
+    return Problem(
+        "held_elsewhere",
+        f"another run works on {error.source}",
+        "one run at a time replays or discards the letters of a topic",
+        "wait for it: shifter dlt runs",
+        Exit.TRY_LATER,
+    )
+
+
 def _other(error: ShifterError) -> Problem:
     fix = "see: shifter doctor"
     return Problem("failure", "the command failed", str(error), fix, Exit.FAILURE)
@@ -155,5 +173,7 @@ _EXPLAINERS: Final[tuple[tuple[type[BaseException], Callable[[Any], Problem]], .
     (PayloadError, _payload),
     (DecodeError, _record),
     (OutcomeUnknownError, _unknown_outcome),
+    (FilterError, _filter),
+    (HeldElsewhereError, _held),
     (ShifterError, _other),
 )

@@ -5,7 +5,7 @@ Only adapters know partitions, offsets or rows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -230,6 +230,17 @@ class TopicChange(NamedTuple):
     detail: str
 
 
+class Span(NamedTuple):
+    """Positions of one part of a topic: from ``first``, included, to ``end``."""
+
+    first: int
+    end: int
+
+
+Spans: TypeAlias = Mapping[int, Span]
+"""What to read of a topic, by the number of the part."""
+
+
 class LogAdmin(Protocol):
     """Looking after a log. Never deletes anything."""
 
@@ -248,8 +259,27 @@ class LogAdmin(Protocol):
     async def topics(self) -> list[str]:
         """Names of all visible topics, ascending."""
 
-    def scan(self, topic: str) -> AsyncIterator[list[Delivery]]:
-        """All records now in a topic, oldest first, in batches; joins no group."""
+    async def spans(
+        self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> dict[int, Span]:
+        """The positions a topic holds now; empty for a topic not there.
+
+        Args:
+            topic: Its name.
+            since_ms: From the first record appended at or after this instant on.
+            until_ms: Up to the first record appended at or after this instant,
+                excluded. Both are found by the log's own index, not by reading.
+        """
+
+    def scan(
+        self, topic: str, spans: Spans | None = None
+    ) -> AsyncIterator[list[Delivery]]:
+        """Records of a topic, each part in order, in batches; joins no group.
+
+        Args:
+            topic: Its name.
+            spans: What to read; by default all that is there now.
+        """
 
     async def ping(self) -> str:
         """One line that describes the log.

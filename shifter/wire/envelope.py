@@ -35,6 +35,9 @@ MAX_DUE_AHEAD_MS: Final = 30 * 86_400_000
 MAX_INSTANT_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
+MAX_REPLAYS: Final = 1_000
+"""How far the replays of a job are counted."""
+
 SKEW_MS: Final = 86_400_000
 """A day: how wrong a producer's clock may be before its due time is refused."""
 
@@ -74,6 +77,7 @@ class EnvelopeV1(
         idempotency_key: Jobs of one type and key take effect once; 1-255 characters.
         origin: Who handed it over, e.g. a service's name; 1-255 characters.
         replay_of: Id of the job whose dead letter this one replays.
+        replays: How often it was replayed, in all its incarnations; 0-1000.
         first_failed_ms: When an attempt of it failed for the first time.
     """
 
@@ -93,6 +97,7 @@ class EnvelopeV1(
     idempotency_key: Key | None = None
     origin: Key | None = None
     replay_of: Uuid | None = None
+    replays: Annotated[int, Meta(ge=0, le=MAX_REPLAYS)] = 0
     first_failed_ms: Instant | None = None
 
 

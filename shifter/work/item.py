@@ -104,9 +104,10 @@ class Item:
         self.delivery, self.feed, self.lane = delivery, feed, lane
         self.read, self.job, self.refusal = read, job, refusal
         self.envelope: EnvelopeV1 = envelope
+        # A replay runs although the job before it ended, under the same key.
         self.identity = (
             envelope.id
-            if envelope.idempotency_key is None
+            if envelope.idempotency_key is None or envelope.replay_of is not None
             else claim_identity(envelope.type, envelope.id, envelope.idempotency_key)
         )
         self.turn, self.attempt = envelope.turn, envelope.attempt

@@ -44,6 +44,14 @@ RENDERED = [
         errors.StoreRefusedError("kafka", "append", "no such topic"),
         "kafka refused append: no such topic",
     ),
+    (
+        errors.FilterError("a = 1", 2, "'=' means nothing here", "use =="),
+        "filter, character 3: '=' means nothing here; use ==",
+    ),
+    (
+        errors.HeldElsewhereError("shop.mail.dlt"),
+        "another run works on 'shop.mail.dlt' now",
+    ),
     (errors.Retry("30s"), "retry after '30s'"),
     (errors.Retry(), "retry after None"),
     (errors.Throttled(5), "throttled for 5"),

@@ -20,7 +20,15 @@ from shifter.adapters.kafka.reader import Reader, delivery
 from shifter.adapters.kafka.topics import TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.system import SystemClock
-from shifter.ports import Clock, Delivery, LaneDepth, TopicChange, TopicSpec
+from shifter.ports import (
+    Clock,
+    Delivery,
+    LaneDepth,
+    Span,
+    Spans,
+    TopicChange,
+    TopicSpec,
+)
 
 _Answer = TypeVar("_Answer")
 _PROBE_S: Final = 5.0
@@ -115,18 +123,31 @@ class KafkaLogAdmin:
         metadata = await self._call(self._keeper.metadata)
         return sorted(name for name in metadata.topics if not name.startswith("__"))
 
-    async def scan(self, topic: str) -> AsyncGenerator[list[Delivery]]:
-        """All records now in a topic, in batches, each partition in order.
+    async def spans(
+        self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> dict[int, Span]:
+        """The offsets a topic holds now; empty for a topic not there.
 
         Raises:
             StoreUnavailableError, StoreRefusedError: With the client's last words.
         """
-        spans = await self._call(self._gauge.spans, [topic])
+        return await self._call(self._gauge.between, topic, since_ms, until_ms)
+
+    async def scan(
+        self, topic: str, spans: Spans | None = None
+    ) -> AsyncGenerator[list[Delivery]]:
+        """Records of a topic, in batches, each partition in order.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        if spans is None:
+            spans = await self.spans(topic)
         if not any(span.first < span.end for span in spans.values()):
             return
         reader = Reader(self._config, self._reader_group, self._clock)
         try:
-            batches = reader.read(spans)
+            batches = reader.read({(topic, at): span for at, span in spans.items()})
             while True:
                 batch = await asyncio.to_thread(next, batches, None)
                 if batch is None:

@@ -22,13 +22,13 @@ from shifter.adapters.kafka.committed import CommitReader
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.ladder import waiting
-from shifter.adapters.kafka.reader import Partition, Reader, Span
+from shifter.adapters.kafka.reader import Partition, Reader
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.lane import delay_topic, parse_lane
 from shifter.policy.ackmap import Range, binding, decode
 from shifter.policy.delay import TIERS_S
-from shifter.ports import Clock, LaneDepth
+from shifter.ports import Clock, LaneDepth, Span
 
 _Answer = TypeVar("_Answer")
 _SAMPLE_S: Final = 5.0
@@ -103,6 +103,36 @@ class DepthGauge:
         low = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # vendor's
         high = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # vendor's
         return {at: Span(low[at], high[at]) for at in partitions}
+
+    def between(
+        self, topic: str, since_ms: int | None, until_ms: int | None
+    ) -> dict[int, Span]:
+        """What a topic keeps now of what was appended between two instants.
+
+        By the broker's time index: the first record at or after an instant, so that
+        no record in between is left out, whatever order their producers' clocks give.
+        """
+        kept = self.spans([topic])
+        first = self._at(kept, since_ms)
+        end = self._at(kept, until_ms)
+        return {
+            at[1]: Span(
+                low := first.get(at, span.first), max(low, end.get(at, span.end))
+            )
+            for at, span in kept.items()
+        }
+
+    def _at(
+        self, kept: Mapping[Partition, Span], instant_ms: int | None
+    ) -> dict[Partition, int]:
+        if instant_ms is None:
+            return {}
+        spec = OffsetSpec.for_timestamp(max(0, instant_ms))
+        # Below 0: no record is that late.
+        return {
+            at: kept[at].end if offset < 0 else offset
+            for at, offset in self._offsets(list(kept), spec).items()
+        }
 
     def measure(self, topics: Sequence[str]) -> list[LaneDepth]:
         """The depth of each lane, in the order asked; 0 for a topic not there."""

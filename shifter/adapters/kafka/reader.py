@@ -7,7 +7,7 @@ ends under any rate of appends. Everything here blocks; callers bring a thread.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from confluent_kafka import (
     Consumer,
@@ -25,7 +25,7 @@ from shifter.adapters.kafka.errors import (
 from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreUnavailableError
-from shifter.ports import Clock, Delivery
+from shifter.ports import Clock, Delivery, Span
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
@@ -37,13 +37,6 @@ _METADATA_S: Final = 10.0
 # Compaction is not ours, but a reader must end on any topic: a partition's last offsets
 # may hold no record, and only this event says so.
 _END: Final = "_PARTITION_EOF"
-
-
-class Span(NamedTuple):
-    """Offsets to read: from ``first``, included, to ``end``, excluded."""
-
-    first: int
-    end: int
 
 
 class Reader:

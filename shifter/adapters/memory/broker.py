@@ -25,6 +25,7 @@ from shifter.ports import (
     Delivery,
     Record,
     Refused,
+    Span,
     TopicSpec,
     Unknown,
 )
@@ -148,6 +149,15 @@ class MemoryLog:
                 for index, part in enumerate(self._parts.get(topic, ()))
                 for offset in range(part.start, part.end)
             ]
+
+    def kept(self, topic: str) -> dict[int, Span]:
+        """The offsets each part of a topic keeps now."""
+        with self._lock:
+            self._promote()
+            return {
+                index: Span(part.start, part.end)
+                for index, part in enumerate(self._parts.get(topic, ()))
+            }
 
     @contextlib.contextmanager
     def group(self, name: str) -> Generator[Group]:

@@ -20,6 +20,8 @@ from shifter.ports import (
     LostRange,
     Record,
     Refused,
+    Span,
+    Spans,
     TopicChange,
     TopicSpec,
 )
@@ -209,9 +211,25 @@ class MemoryLogAdmin:
         """Names of all topics, ascending."""
         return sorted(self._log.specs())
 
-    async def scan(self, topic: str) -> AsyncIterator[list[Delivery]]:
-        """All records now in a topic, in batches; joins no group."""
+    async def spans(
+        self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> dict[int, Span]:
+        """The positions a topic holds now; empty for a topic not there."""
+        found: dict[int, Span] = {}
+        for part, kept in self._log.kept(topic).items():
+            entries = [e for e in self._log.entries(topic) if e.partition == part]
+            first = _since(entries, since_ms, kept.first, kept.end)
+            end = _since(entries, until_ms, kept.end, kept.end)
+            found[part] = Span(first, max(first, end))
+        return found
+
+    async def scan(
+        self, topic: str, spans: Spans | None = None
+    ) -> AsyncIterator[list[Delivery]]:
+        """Records of a topic, in batches; joins no group."""
         entries = self._log.entries(topic)
+        if spans is not None:
+            entries = [entry for entry in entries if _is_in(entry, spans)]
         for start in range(0, len(entries), _SCAN_BATCH):
             yield entries[start : start + _SCAN_BATCH]
 
@@ -221,6 +239,17 @@ class MemoryLogAdmin:
 
     async def close(self) -> None:
         """Nothing to free."""
+
+
+def _since(entries: Sequence[Delivery], at_ms: int | None, none: int, end: int) -> int:
+    if at_ms is None:
+        return none
+    return next((e.offset for e in entries if e.appended_ms >= at_ms), end)
+
+
+def _is_in(entry: Delivery, spans: Spans) -> bool:
+    span = spans.get(entry.partition)
+    return span is not None and span.first <= entry.offset < span.end
 
 
 def _changes(have: TopicSpec | None, want: TopicSpec) -> list[TopicChange]:

@@ -11,10 +11,11 @@ from typing import Final
 from shifter.adapters.sqlite.body import unpack
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.lane_table import LaneTable, place_of
-from shifter.ports import Delivery, LaneDepth, TopicChange, TopicSpec
+from shifter.ports import Delivery, LaneDepth, Span, Spans, TopicChange, TopicSpec
 
 _PAGE: Final = 500
 _SHIFT: Final = 40
+_NOTHING: Final = Span(0, 0)
 _SAFE_SINCE: Final = (3, 51, 3)
 _SAFE_IN: Final = frozenset({(3, 50): 7, (3, 44): 6}.items())
 
@@ -81,11 +82,35 @@ class SqliteLogAdmin:
             ]
         )
 
-    async def scan(self, topic: str) -> AsyncGenerator[list[Delivery]]:
-        """All records now in a topic that are not settled, in batches."""
+    async def spans(
+        self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> dict[int, Span]:
+        """The places of a topic that hold or held a record, part by part.
+
+        Records of a part lie in the order of their instants, so an instant is found by
+        halving; a clock that went back makes the bounds as wrong as it was.
+        """
+
+        def read(connection: sqlite3.Connection) -> dict[int, Span]:
+            found = {}
+            for lane, part, next_ in _lanes(connection, topic):
+                first = _place(connection, lane, 0)
+                span = Span(next_ if first is None else first[0], next_)
+                low = _since(connection, lane, span, since_ms, span.first)
+                high = _since(connection, lane, span, until_ms, span.end)
+                found[part] = Span(low, max(low, high))
+            return found
+
+        return await self._database.read(read)
+
+    async def scan(
+        self, topic: str, spans: Spans | None = None
+    ) -> AsyncGenerator[list[Delivery]]:
+        """Records of a topic that are not settled, in batches."""
         lanes = await self._database.read(lambda connection: _lanes(connection, topic))
         for lane, part, end in lanes:
-            after, last = lane << _SHIFT, lane << _SHIFT | end
+            span = Span(0, end) if spans is None else spans.get(part, _NOTHING)
+            after, last = lane << _SHIFT | span.first, lane << _SHIFT | span.end
             while True:
                 rows = await self._database.read(partial(_page, after, last))
                 if not rows:
@@ -148,6 +173,43 @@ def _lanes(connection: sqlite3.Connection, topic: str) -> list[tuple[int, int, i
         "WHERE name = ? ORDER BY part",
         (topic,),
     ).fetchall()
+
+
+def _place(
+    connection: sqlite3.Connection, lane: int, place: int
+) -> tuple[int, int | None] | None:
+    """The first record at or behind a place: where it is, and its instant."""
+    row = connection.execute(
+        "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+        (lane << _SHIFT | place, (lane + 1) << _SHIFT),
+    ).fetchone()
+    if row is None:
+        return None
+    body = unpack(row[1], row[2])
+    return place_of(row[0]), None if body is None else body.appended_ms
+
+
+def _since(
+    connection: sqlite3.Connection,
+    lane: int,
+    span: Span,
+    instant_ms: int | None,
+    otherwise: int,
+) -> int:
+    """The first place whose record came at or after an instant."""
+    if instant_ms is None:
+        return otherwise
+    low, high = span
+    while low < high:
+        middle = (low + high) // 2
+        found = _place(connection, lane, middle)
+        if found is None or found[0] >= high:
+            high = middle
+        elif found[1] is None or found[1] < instant_ms:
+            low = found[0] + 1
+        else:
+            high = middle
+    return low
 
 
 def _depth(connection: sqlite3.Connection, topic: str) -> LaneDepth:

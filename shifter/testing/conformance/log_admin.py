@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shifter.ports import LaneDepth, Record, TopicSpec
+from shifter.ports import LaneDepth, Record, Span, TopicSpec
 from shifter.testing.conformance.log_bench import (
     PATIENCE_S,
     LogBench,
@@ -41,6 +41,40 @@ class LogAdminConformance:
         lane = await log_bench.lane()
 
         assert [batch async for batch in log_bench.admin().scan(lane)] == []
+
+    async def test_scan_reads_the_spans_it_is_given(self, log_bench: LogBench) -> None:
+        lane, admin = await log_bench.lane(partitions=2), log_bench.admin()
+        await append_all(log_bench, spread_records(lane, range(300)))
+        spans = await admin.spans(lane)
+        halves = {at: Span(s.first, (s.first + s.end) // 2) for at, s in spans.items()}
+        rest = {at: Span(halves[at].end, s.end) for at, s in spans.items()}
+
+        first = [d async for batch in admin.scan(lane, halves) for d in batch]
+        second = [d async for batch in admin.scan(lane, rest) for d in batch]
+
+        assert sorted(numbers([*first, *second])) == list(range(300))
+        assert len(first) == sum(span.end - span.first for span in halves.values())
+        assert [d async for batch in admin.scan(lane, {}) for d in batch] == []
+        assert await admin.spans(f"{lane}-unknown") == {}
+
+    async def test_spans_are_narrowed_by_time(self, log_bench: LogBench) -> None:
+        lane, admin, clock = await log_bench.lane(), log_bench.admin(), log_bench.clock
+        await append_all(log_bench, records_of(lane, range(5)))
+        await clock.sleep(0.05)
+        between_ms = clock.epoch_ms()
+        await clock.sleep(0.05)
+        await append_all(log_bench, records_of(lane, range(5, 9)))
+
+        async def read(**bounds: int) -> list[int]:
+            spans = await admin.spans(lane, **bounds)
+            found = [d async for batch in admin.scan(lane, spans) for d in batch]
+            return sorted(numbers(found))
+
+        assert await read(since_ms=between_ms) == [5, 6, 7, 8]
+        assert await read(until_ms=between_ms) == [0, 1, 2, 3, 4]
+        assert await read(since_ms=between_ms, until_ms=between_ms) == []
+        assert await read(since_ms=between_ms + 3_600_000) == []
+        assert await read(since_ms=0) == list(range(9))
 
     async def test_count_is_what_a_topic_keeps(self, log_bench: LogBench) -> None:
         lane, admin = await log_bench.lane(partitions=2), log_bench.admin()

@@ -427,7 +427,7 @@ def test_dlt_list_is_limited_and_says_so(dead):
 
 
 def test_groups_of_a_strangers_topic_are_bounded(dead, monkeypatch):
-    monkeypatch.setattr("shifter.cli.letters.MAX_GROUPS", 2)
+    monkeypatch.setattr("shifter.deadletter.triage.MAX_GROUPS", 2)
 
     found = dead.run("dlt", "list", "mail", "--json").json
 

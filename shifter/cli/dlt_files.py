@@ -1,0 +1,222 @@
+"""``shifter dlt export|import|edit``: dead letters out, back in, and mended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Generator, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+
+import msgspec
+
+from shifter.adapters.system import SystemClock
+from shifter.app import Shifter
+from shifter.cli.bar import Bar
+from shifter.cli.consent import consent, who
+from shifter.cli.dlt import run_facts
+from shifter.cli.letters import NO_CHOICE, Choice, letter_at, reading, working
+from shifter.cli.output import note, write_json
+from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.session import InSession, need_state
+from shifter.config import Settings
+from shifter.deadletter.incarnation import read_job
+from shifter.deadletter.journal import Run
+from shifter.deadletter.reader import Selection
+from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
+from shifter.letters import opened_dead_letters
+from shifter.ports import Delivery, Record
+
+_BATCH: Final = 1_000
+
+
+def export(
+    source: str,
+    /,
+    *,
+    choice: Choice = NO_CHOICE,
+    format: Literal["jsonl", "csv"] = "jsonl",  # noqa: A002  # the option's name
+    out: Path | None = None,
+    session: InSession,
+) -> None:
+    """Write dead letters whole, one a line; `import` takes them back.
+
+    Args:
+        source: A queue of the namespace, or any topic.
+        choice: Which.
+        format: JSON lines, or CSV for a spreadsheet.
+        out: A file that is not there yet; standard output unless given.
+        session: This command line.
+    """
+    selection = choice.selection(SystemClock())
+    with _opened(out) as stream:
+        work = _export(session.settings(), source, selection, stream, format)
+        count = asyncio.run(work)
+    note(f"{count} dead letters")
+
+
+def import_(
+    source: str,
+    file: Path,
+    /,
+    *,
+    yes: bool = False,
+    session: InSession,
+) -> None:
+    """Bring exported dead letters into a dead-letter topic, at its end.
+
+    Args:
+        source: A queue of the namespace, or any topic.
+        file: As exported; - reads standard input.
+        yes: Do not ask.
+        session: This command line.
+    """
+    settings = need_state(session.settings())
+    if str(file) == "-":
+        consent(f"dead letters of standard input go to {source}", yes=yes)
+        count = asyncio.run(_import(settings, source, sys.stdin))
+    else:
+        with _reading(file) as stream:
+            # All of it is looked at before any of it is written.
+            count = sum(1 for _ in read_lines(stream))
+            consent(f"{count} dead letters go to {source}", yes=yes)
+            stream.seek(0)
+            count = asyncio.run(_import(settings, source, stream))
+    note(f"{count} dead letters")
+
+
+def edit(  # noqa: PLR0913  # one parameter an option
+    target: str,
+    source: str,
+    which: str,
+    /,
+    *,
+    payload: str,
+    reason: str,
+    yes: bool = False,
+    json: bool = False,
+    session: InSession,
+) -> None:
+    """Give one dead letter another payload; the original is kept, and not replayed.
+
+    Args:
+        target: MODULE:APP, whose job says what a payload is.
+        source: A queue of the namespace, or any topic.
+        which: The job's id, or PARTITION/OFFSET.
+        payload: The job's arguments by name, as one JSON object.
+        reason: Why, for the audit record.
+        yes: Do not ask.
+        json: One JSON object.
+        session: This command line.
+    """
+    app = session.app(target)
+    settings = need_state(app.settings)
+    if not reason.strip():
+        raise usage("--reason is empty", "an edit is audited", "say why")
+    arguments = _object(payload)
+    delivery = asyncio.run(letter_at(settings, source, which))
+    value, content_type = _checked(app, delivery, arguments)
+    consent(f"{which} of {source} gets another payload", yes=yes)
+    run = asyncio.run(_edit(settings, delivery, value, content_type, reason))
+    if json:
+        write_json(run_facts(run))
+    else:
+        note(f"run {run.begun.run}: {run.state}; replay it as any other letter")
+
+
+async def _export(
+    settings: Settings, source: str, selection: Selection, stream: TextIO, kind: str
+) -> int:
+    count = 0
+    async with reading(settings, source) as reader:
+        stream.write(heading(kind))
+        with Bar("reading", SystemClock()) as bar:
+            async for letter in reader.letters(selection, bar):
+                stream.write(write_line(line_of(letter), kind))
+                count += 1
+    return count
+
+
+async def _import(settings: Settings, source: str, stream: Iterable[str]) -> int:
+    count, records = 0, read_lines(stream)
+    async with working(settings, source) as letters:
+        while batch := list[Record](islice(records, _BATCH)):
+            await letters.bring_in(batch)
+            count += len(batch)
+    return count
+
+
+async def _edit(
+    settings: Settings, delivery: Delivery, value: bytes, content_type: str, reason: str
+) -> Run:
+    async with opened_dead_letters(settings, delivery.topic) as letters:
+        return await letters.edit(
+            delivery, value, content_type=content_type, reason=reason, by=who()
+        )
+
+
+def _checked(
+    app: Shifter, delivery: Delivery, arguments: dict[str, Any]
+) -> tuple[bytes, str]:
+    """The new payload as its job reads it."""
+    read = read_job(delivery.headers)
+    if read is None:
+        raise ProblemError(
+            Problem(
+                "not_a_job",
+                "this letter cannot be edited",
+                "it holds no job whose types could check a payload",
+                "export it, change the line, and import it",
+                Exit.DATA,
+            )
+        )
+    codec = app.find_job(read.envelope.type).codec
+    return codec.encode_mapping(arguments), codec.content_type
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise usage(
+            "--payload is not JSON", str(error), "use one JSON object"
+        ) from None
+    if not isinstance(found, dict):
+        raise usage("--payload is not an object", f"it is {text[:60]}", "use {…}")
+    return found
+
+
+@contextlib.contextmanager
+def _opened(out: Path | None) -> Generator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    try:
+        stream = out.open("x", encoding="utf-8")
+    except OSError as error:
+        raise ProblemError(
+            Problem(
+                "output",
+                f"{out} cannot be made",
+                error.strerror or str(error),
+                "name a file that is not there, in a folder that is",
+                Exit.CANNOT_CREATE,
+            )
+        ) from None
+    with stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Generator[TextIO]:
+    try:
+        stream = file.open(encoding="utf-8", errors="surrogateescape", newline="")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ProblemError(
+            Problem("input", f"{file} cannot be read", why, "see ls -l", Exit.DATA)
+        ) from None
+    with stream:
+        yield stream

@@ -1,0 +1,310 @@
+"""``shifter dlt replay|discard``: dead letters go back, or are done with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from shifter.adapters.system import SystemClock
+from shifter.cli.bar import Bar
+from shifter.cli.consent import consent, who
+from shifter.cli.dlt import run_facts, write_groups
+from shifter.cli.letters import (
+    NO_CHOICE,
+    Choice,
+    reading,
+    topic_of,
+    triage_of,
+    working,
+)
+from shifter.cli.opening import opened_admin
+from shifter.cli.output import note, write_json, write_line, write_table
+from shifter.cli.problem import Exit, usage
+from shifter.cli.session import InSession, need_state
+from shifter.config import Settings
+from shifter.deadletter.desk import DeadLetters, find_run
+from shifter.deadletter.gate import StopPolicy
+from shifter.deadletter.journal import Journal, Run
+from shifter.deadletter.pace import PacePolicy
+from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
+from shifter.deadletter.reader import Selection
+from shifter.deadletter.triage import Triage
+from shifter.errors import ConfigError
+from shifter.letters import opened_dead_letters
+from shifter.model.duration import duration_ms
+
+
+def replay(  # noqa: PLR0913  # one parameter an option
+    source: str | None = None,
+    /,
+    *,
+    choice: Choice = NO_CHOICE,
+    limit: int | None = None,
+    rate: float | None = None,
+    slow_start: str = "5s",
+    target: tuple[str, ...] = (),
+    reset_attempts: bool = False,
+    deadline: str | None = None,
+    max_replays: int = 3,
+    stop_ratio: float = 0.5,
+    reason: str = "",
+    name: str | None = None,
+    resume: str | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    json: bool = False,
+    session: InSession,
+) -> int:
+    """Send dead letters back to where they came from, each of them once.
+
+    Shows first what would go where, and asks. Ends with 3 when something that was
+    selected stayed behind, or the run stopped; --resume goes on.
+
+    Args:
+        source: A queue of the namespace, or any topic.
+        choice: Which.
+        limit: Most letters sent.
+        rate: Letters a second; as fast as possible unless given.
+        slow_start: How long it takes to get to that rate.
+        target: TOPIC for all, or ORIGIN=TOPIC; may be given again.
+        reset_attempts: Give each job all its attempts again; else it gets one.
+        deadline: A new deadline, so long after the replay, such as 6h.
+        max_replays: A letter replayed so often is parked.
+        stop_ratio: Stop when this share of the replays fails again; above 1 never.
+        reason: Why, for the audit record.
+        name: Of the run; chosen for you unless given.
+        resume: Go on with this run; what it was told then still holds.
+        dry_run: Only show what would be done.
+        yes: Do not ask.
+        json: One JSON object.
+        session: This command line.
+    """
+    settings = need_state(session.settings())
+    pace = _pace(rate, slow_start)
+    stop = StopPolicy(ratio=stop_ratio)
+    if resume is not None:
+        run = asyncio.run(_resume(settings, source, resume, pace, stop))
+        return _report(run, as_json=json)
+    if source is None:
+        raise usage("a source is missing", "only --resume does without", "add a queue")
+    selection = choice.selection(SystemClock())
+    policy = _policy(target, deadline, max_replays, reset_attempts=reset_attempts)
+    _check_limit(limit)
+    if dry_run or not yes:
+        told, kinds = asyncio.run(_forecast(settings, source, selection, policy, limit))
+        if json and dry_run:
+            groups = msgspec.to_builtins(kinds.groups())
+            write_json({**msgspec.to_builtins(told), "groups": groups})
+        else:
+            write_forecast(told, kinds, source)
+        if dry_run or not told.moved:
+            return Exit.OK
+        consent(f"{told.moved} dead letters of {source} go back", yes=yes)
+    wanted = {
+        "name": name,
+        "limit": limit,
+        "policy": policy,
+        "pace": pace,
+        "stop": stop,
+    }
+    run = asyncio.run(_replay(settings, source, selection, reason, wanted))
+    return _report(run, as_json=json)
+
+
+def discard(  # noqa: PLR0913  # one parameter an option
+    source: str,
+    /,
+    *,
+    choice: Choice = NO_CHOICE,
+    reason: str,
+    limit: int | None = None,
+    name: str | None = None,
+    dry_run: bool = False,
+    yes: bool = False,
+    json: bool = False,
+    session: InSession,
+) -> int:
+    """Note that dead letters need nothing more; the log keeps them until they age.
+
+    Args:
+        source: A queue of the namespace, or any topic.
+        choice: Which.
+        reason: Why, for the audit record.
+        limit: Most letters discarded.
+        name: Of the run; chosen for you unless given.
+        dry_run: Only show what would be done.
+        yes: Do not ask.
+        json: One JSON object.
+        session: This command line.
+    """
+    settings = need_state(session.settings())
+    if not reason.strip():
+        raise usage("--reason is empty", "a discard is audited", "say why")
+    selection = choice.selection(SystemClock())
+    _check_limit(limit)
+    if dry_run or not yes:
+        found = asyncio.run(triage_of(settings, source, selection))
+        groups = found.groups()
+        count = sum(group.count for group in groups)
+        count = count if limit is None else min(count, limit)
+        if json and dry_run:
+            write_json({"selected": count, "groups": msgspec.to_builtins(groups)})
+        else:
+            write_groups(found, groups, empty=f"nothing selected in {source}")
+        if dry_run or not count:
+            return Exit.OK
+        consent(f"{count} dead letters of {source} are discarded", yes=yes)
+    run = asyncio.run(_discard(settings, source, selection, reason, (name, limit)))
+    return _report(run, as_json=json)
+
+
+def write_forecast(told: Forecast, kinds: Triage, source: str) -> None:
+    """What would be done, as two tables."""
+    rows: list[tuple[object, ...]] = [
+        ("send", topic, count) for topic, count in sorted(told.sent.items())
+    ]
+    if told.parked:
+        rows.append(("park", "replayed too often", told.parked))
+    rows += [("skip", reason, count) for reason, count in sorted(told.skipped.items())]
+    write_table(("action", "where or why", "count"), rows, empty=f"nothing in {source}")
+    if told.moved:
+        write_line()
+        write_groups(kinds, kinds.groups(), empty="")
+
+
+def _report(run: Run, *, as_json: bool) -> int:
+    if as_json:
+        write_json(run_facts(run))
+    else:
+        rows = [(name, count) for name, count in sorted(run.counts.items()) if count]
+        write_table(("what", "count"), rows, empty="nothing was to be done")
+        note(f"run {run.begun.run}: {run.state}{run.why and f', {run.why}'}")
+        if run.state != "done":
+            note(f"go on with: shifter dlt replay --resume {run.begun.run}")
+    left = sum(
+        count
+        for name, count in run.counts.items()
+        if name == "refused" or name.startswith("skipped:")
+    )
+    return Exit.PARTIAL if left or run.state != "done" else Exit.OK
+
+
+async def _forecast(
+    settings: Settings,
+    source: str,
+    selection: Selection,
+    policy: ReplayPolicy,
+    limit: int | None,
+) -> tuple[Forecast, Triage]:
+    async with reading(settings, source) as reader:
+        with Bar("reading", SystemClock()) as bar:
+            return await reader.forecast(
+                selection, policy, limit=limit, on_progress=bar
+            )
+
+
+async def _replay(
+    settings: Settings,
+    source: str,
+    selection: Selection,
+    reason: str,
+    wanted: dict[str, Any],
+) -> Run:
+    async with working(settings, source) as letters:
+        with Bar("replaying", SystemClock()) as bar:
+            return await letters.replay(
+                selection, reason=reason, by=who(), on_progress=bar, **wanted
+            )
+
+
+async def _discard(
+    settings: Settings,
+    source: str,
+    selection: Selection,
+    reason: str,
+    rest: tuple[str | None, int | None],
+) -> Run:
+    async with working(settings, source) as letters:
+        with Bar("discarding", SystemClock()) as bar:
+            return await letters.discard(
+                selection,
+                reason=reason,
+                by=who(),
+                name=rest[0],
+                limit=rest[1],
+                on_progress=bar,
+            )
+
+
+async def _resume(
+    settings: Settings,
+    source: str | None,
+    name: str,
+    pace: PacePolicy,
+    stop: StopPolicy,
+) -> Run:
+    async with opened_admin(settings) as admin:
+        book = await Journal(admin, None, settings.namespace).load()
+        topic = find_run(book, name).begun.source
+        if (
+            source is not None
+            and await topic_of(admin, settings.namespace, source) != topic
+        ):
+            want = f"it works on {topic!r}: leave {source!r} out"
+            raise ConfigError("--resume", name, want)
+        async with opened_dead_letters(settings, topic, admin) as letters:
+            return await _go_on(letters, name, pace, stop)
+
+
+async def _go_on(
+    letters: DeadLetters, name: str, pace: PacePolicy, stop: StopPolicy
+) -> Run:
+    def waits(seconds: float) -> None:
+        note(f"another process held the topic: looking again in {seconds:.1f} s")
+
+    with Bar("replaying", SystemClock()) as bar:
+        return await letters.resume(
+            name, pace=pace, stop=stop, on_progress=bar, on_wait=waits
+        )
+
+
+def _pace(rate: float | None, slow_start: str) -> PacePolicy:
+    slow_start_ms = duration_ms("--slow-start", slow_start)
+    try:
+        return PacePolicy(rate_per_s=rate, slow_start_s=slow_start_ms / 1_000)
+    except ValueError:
+        raise ConfigError("--rate", rate, "use letters a second, above 0") from None
+
+
+def _policy(
+    targets: Iterable[str],
+    deadline: str | None,
+    max_replays: int,
+    *,
+    reset_attempts: bool,
+) -> ReplayPolicy:
+    if max_replays < 1:
+        raise ConfigError("--max-replays", max_replays, "use 1 or more")
+    by_origin: dict[str, str] = {}
+    for text in targets:
+        origin, equals, topic = text.rpartition("=")
+        if (equals and not origin) or not topic or (origin or ANY_ORIGIN) in by_origin:
+            want = "use TOPIC, or ORIGIN=TOPIC, each origin once"
+            raise ConfigError("--target", text, want)
+        by_origin[origin or ANY_ORIGIN] = topic
+    return ReplayPolicy(
+        targets=by_origin,
+        reset_attempts=reset_attempts,
+        max_replays=max_replays,
+        deadline_ms=None
+        if deadline is None
+        else duration_ms("--deadline", deadline, minimum_ms=1),
+    )
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise usage("--limit is too small", f"it is {limit}", "use 1 or more")

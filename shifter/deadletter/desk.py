@@ -1,0 +1,292 @@
+"""`DeadLetters`: all that can be done with the dead letters of one topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import msgspec
+
+from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.gate import StopPolicy
+from shifter.deadletter.hold import Hold, holding
+from shifter.deadletter.incarnation import replay_id
+from shifter.deadletter.journal import (
+    DISCARD,
+    EDIT,
+    REPLAY,
+    Begun,
+    Book,
+    Ended,
+    Run,
+    Step,
+    check_written,
+    journal_spec,
+)
+from shifter.deadletter.pace import PacePolicy
+from shifter.deadletter.plan import ReplayPolicy, parking_topic
+from shifter.deadletter.reader import (
+    ALL,
+    LetterReader,
+    OnProgress,
+    Selection,
+    no_progress,
+)
+from shifter.deadletter.replay import Replayer, ReplayParts
+from shifter.errors import ConfigError
+from shifter.model.hint import nearest
+from shifter.model.lane import check_name
+from shifter.ports import Delivery, Record
+from shifter.wire.envelope import CONTENT_TYPE_HEADER
+from shifter.wire.headers import JSON, Headers
+
+EDITED_OF: Final = "shifter-edited-of"
+"""Of an edited letter: the place of the one it stands for."""
+
+_PARKING_BYTES: Final = 1_200_000
+
+
+class DeadLetters(LetterReader):
+    """The dead letters of one topic. Made by ``app.dead_letters(...)``.
+
+    Args:
+        parts: What its runs work with.
+        source: The topic.
+    """
+
+    def __init__(self, parts: ReplayParts, source: str) -> None:
+        super().__init__(
+            parts.admin, parts.journal, parts.clock, parts.namespace, source
+        )
+        self._parts = parts
+
+    async def replay(  # noqa: PLR0913  # one keyword an option, all optional
+        self,
+        selection: Selection = ALL,
+        *,
+        reason: str,
+        by: str,
+        name: str | None = None,
+        limit: int | None = None,
+        policy: ReplayPolicy = ReplayPolicy(),  # noqa: B008  # frozen
+        pace: PacePolicy = PacePolicy(),  # noqa: B008  # frozen
+        stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
+        on_progress: OnProgress = no_progress,
+    ) -> Run:
+        """Send letters back to where they came from, each of them once.
+
+        Raises:
+            FilterError: The filter is wrong.
+            ConfigError: A target is not there, or the name is taken.
+            HeldElsewhereError: Another run works on this topic.
+            StoreError: The log or a store failed: `resume` goes on.
+        """
+        topics = await self._parts.admin.topics()
+        self.check_targets(policy, topics)
+        begun = await self._begun(selection, REPLAY, reason=reason, by=by, name=name)
+        begun = msgspec.structs.replace(begun, limit=limit, policy=policy)
+        parking = parking_topic(self.source)
+        if parking not in topics:
+            spec = journal_spec(parking)._replace(max_record_bytes=_PARKING_BYTES)
+            await self._parts.admin.apply([spec])
+        return await self._run(begun, pace, stop, on_progress)
+
+    async def discard(
+        self,
+        selection: Selection = ALL,
+        *,
+        reason: str,
+        by: str,
+        name: str | None = None,
+        limit: int | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Run:
+        """Note that letters need nothing more; they stay in the log until it ages.
+
+        Raises:
+            FilterError, ConfigError, HeldElsewhereError, StoreError: As `replay`.
+        """
+        begun = await self._begun(selection, DISCARD, reason=reason, by=by, name=name)
+        begun = msgspec.structs.replace(begun, limit=limit)
+        pace = PacePolicy(slow_start_s=0)
+        return await self._run(begun, pace, StopPolicy(ratio=2), on_progress)
+
+    async def resume(
+        self,
+        name: str,
+        *,
+        pace: PacePolicy = PacePolicy(),  # noqa: B008  # frozen
+        stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
+        on_progress: OnProgress = no_progress,
+        on_wait: Callable[[float], None] = lambda _: None,
+    ) -> Run:
+        """Go on with a run that was stopped or killed; one that is done stays so.
+
+        Raises:
+            ConfigError: There is no such run on this topic; names the nearest.
+            HeldElsewhereError, StoreError: As `replay`.
+        """
+        async with self._hold(name, on_wait) as hold:
+            book = await self._parts.journal.load()
+            run = find_run(book, name)
+            if run.begun.source != self.source:
+                want = f"it works on {run.begun.source!r}"
+                raise ConfigError("--resume", name, want)
+            if run.state == "done":
+                return run
+            replayer = Replayer(
+                self._parts,
+                run,
+                book,
+                hold,
+                pace=pace,
+                stop=stop,
+                on_progress=on_progress,
+            )
+            return await replayer.carry_out(is_resumed=True)
+
+    async def edit(
+        self,
+        delivery: Delivery,
+        value: bytes,
+        *,
+        content_type: str = JSON,
+        reason: str,
+        by: str,
+    ) -> Run:
+        """Put a letter with another payload beside the original, which is kept.
+
+        Args:
+            delivery: The letter.
+            value: The new payload, checked by the caller.
+            content_type: How it is written.
+            reason: Why.
+            by: Who.
+        """
+        place = (delivery.offset, delivery.offset + 1)
+        selection = Selection(parts={delivery.partition: place})
+        at = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
+        record = Record(
+            self.source,
+            value,
+            [*_retyped(delivery.headers, content_type), (EDITED_OF, at.encode())],
+            delivery.key,
+        )
+        begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
+        async with self._hold(begun.run, lambda _: None):
+            journal, now_ms = self._parts.journal, self._parts.clock.epoch_ms()
+            step = Step(
+                run=begun.run,
+                at_ms=now_ms,
+                upto={delivery.partition: place[1]},
+                handled={delivery.partition: [place]},
+                counts={"edited": 1},
+            )
+            ended = Ended(run=begun.run, at_ms=now_ms, is_done=True)
+            await journal.write(begun)
+            entries = [journal.record(entry) for entry in (step, ended)]
+            check_written(await self._parts.log.append([record], timeout_s=30.0))
+            check_written(await self._parts.log.append(entries, timeout_s=30.0))
+            return Book([begun, step, ended]).runs[begun.run]
+
+    async def bring_in(self, records: Sequence[Record]) -> None:
+        """Append letters that were exported.
+
+        Raises:
+            StoreError: Not all of them are in the topic.
+        """
+        own = [
+            Record(self.source, record.value, record.headers, record.key)
+            for record in records
+        ]
+        check_written(await self._parts.log.append(own, timeout_s=30.0))
+
+    def _hold(
+        self, run: str, on_wait: Callable[[float], None]
+    ) -> AbstractAsyncContextManager[Hold]:
+        return holding(
+            self._parts.claims,
+            self._parts.clock,
+            self.source,
+            owner=f"run {run}",
+            on_wait=on_wait,
+        )
+
+    async def _run(
+        self,
+        begun: Begun,
+        pace: PacePolicy,
+        stop: StopPolicy,
+        on_progress: OnProgress,
+    ) -> Run:
+        async with self._hold(begun.run, lambda _: None) as hold:
+            book = await self._parts.journal.load()
+            if begun.run in book.runs:
+                want = "a run has this name: resume it, or choose another one"
+                raise ConfigError("--name", begun.run, want)
+            await self._parts.journal.write(begun)
+            book.note(begun)
+            replayer = Replayer(
+                self._parts,
+                book.runs[begun.run],
+                book,
+                hold,
+                pace=pace,
+                stop=stop,
+                on_progress=on_progress,
+            )
+            return await replayer.carry_out(is_resumed=False)
+
+    async def _begun(
+        self,
+        selection: Selection,
+        action: str,
+        *,
+        reason: str,
+        by: str,
+        name: str | None,
+    ) -> Begun:
+        compile_filter(selection.filter)
+        await self._parts.journal.prepare()
+        at_ms = self._parts.clock.epoch_ms()
+        spans = await self.spans(selection)
+        return Begun(
+            run=run_name(action, at_ms, self.source)
+            if name is None
+            else check_name("--name", name),
+            at_ms=at_ms,
+            action=action,
+            by=by,
+            reason=reason,
+            source=self.source,
+            spans={part: (span.first, span.end) for part, span in spans.items()},
+            filter=selection.filter,
+            again=selection.again,
+        )
+
+
+def _retyped(headers: Headers, content_type: str) -> Headers:
+    rest = [header for header in headers if header[0] != CONTENT_TYPE_HEADER]
+    return [*rest, (CONTENT_TYPE_HEADER, content_type.encode())]
+
+
+def find_run(book: Book, name: str) -> Run:
+    """The run of that name.
+
+    Raises:
+        ConfigError: There is none; names the nearest.
+    """
+    run = book.runs.get(name)
+    if run is None:
+        raise ConfigError("--resume", name, nearest(name, list(book.runs), "runs"))
+    return run
+
+
+def run_name(action: str, at_ms: int, source: str) -> str:
+    """A name that nobody has: what it does, and eight digits of when and where.
+
+    >>> run_name("replay", 0, "shop.mail.dlt") == run_name("replay", 0, "shop.mail.dlt")
+    True
+    """
+    return f"{action}-{replay_id(str(at_ms), source)[:8]}"

@@ -1,0 +1,265 @@
+"""The journal: what runs were made, what they handled, who made them and why.
+
+It is a topic of the log itself, ``<namespace>.replays``, written only at its end. A run
+that was killed goes on from what it says; a letter that a run handled is not shown or
+replayed again; and it is the audit record. Nothing in it is ever changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from shifter.deadletter.plan import ReplayPolicy
+from shifter.deadletter.ranges import OffsetSet
+from shifter.errors import StoreRefusedError, StoreUnavailableError
+from shifter.ports import (
+    AppendAnswer,
+    Appended,
+    LaneLog,
+    LogAdmin,
+    Record,
+    Refused,
+    TopicSpec,
+)
+
+REPLAY: Final = "replay"
+DISCARD: Final = "discard"
+EDIT: Final = "edit"
+
+_APPEND_S: Final = 30.0
+_YEAR_MS: Final = 365 * 86_400_000
+_MAX_RECORD_BYTES: Final = 1_000_000
+
+Ranges: TypeAlias = dict[int, list[tuple[int, int]]]
+"""Offsets by part; of each range the end is excluded."""
+
+
+class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="begun"):
+    """A run began.
+
+    Attributes:
+        run: Its name.
+        at_ms: When; the filter's ages are told by this instant, also after a resume.
+        action: ``replay``, ``discard`` or ``edit``.
+        by: Who.
+        reason: Why, in their words.
+        source: The dead-letter topic.
+        spans: What it looks at: from, included, to, excluded, by part.
+        filter: Which letters.
+        limit: Most letters it moves; ``None`` all.
+        policy: How they go back.
+        again: Whether letters that a run has handled are selected too.
+    """
+
+    run: str
+    at_ms: int
+    action: str
+    by: str
+    reason: str
+    source: str
+    spans: dict[int, tuple[int, int]]
+    filter: str = ""
+    limit: int | None = None
+    policy: ReplayPolicy = ReplayPolicy()
+    again: bool = False
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
+    """A run handled letters: their records are acknowledged.
+
+    Attributes:
+        run: Its name.
+        at_ms: When this was written; what follows was sent later.
+        upto: Where it goes on, by part.
+        handled: Letters that are done with.
+        reopened: Letters that were not, after all: the log refused their records.
+        counts: By what became of them: ``sent``, ``parked``, ``discarded``,
+            ``refused``, and ``skipped`` with its reason behind a colon.
+    """
+
+    run: str
+    at_ms: int
+    upto: dict[int, int]
+    handled: Ranges = {}
+    reopened: Ranges = {}
+    counts: dict[str, int] = {}
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="ended"):
+    """A run ended, or stopped for now.
+
+    Attributes:
+        run: Its name.
+        at_ms: When.
+        is_done: Whether nothing is left to do.
+        why: What stopped it; empty where it is done.
+    """
+
+    run: str
+    at_ms: int
+    is_done: bool
+    why: str = ""
+
+
+Entry: TypeAlias = Begun | Step | Ended
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder(Entry).decode
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """A run as the journal tells it.
+
+    Attributes:
+        begun: Its beginning.
+        at_ms: Its last word.
+        sure_ms: Of its last step: what was sent before is in the journal.
+        upto: Where it goes on, by part.
+        counts: As in `Step`, added up.
+        state: ``running`` (or killed), ``stopped`` or ``done``.
+        why: What stopped it.
+    """
+
+    begun: Begun
+    at_ms: int
+    sure_ms: int
+    upto: dict[int, int] = {}
+    counts: dict[str, int] = {}
+    state: str = "running"
+    why: str = ""
+
+    @property
+    def moved(self) -> int:
+        """Letters it took out of the topic's open ones."""
+        return sum(self.counts.get(name, 0) for name in ("sent", "parked", "discarded"))
+
+
+class Book:
+    """All that a journal says.
+
+    Attributes:
+        runs: By name, oldest first.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.runs: dict[str, Run] = {}
+        self._handled: dict[str, dict[int, OffsetSet]] = {}
+        for entry in entries:
+            self.note(entry)
+
+    def note(self, entry: Entry) -> None:
+        """Take in one more entry; of a run that never began, nothing."""
+        if isinstance(entry, Begun):
+            at_ms = entry.at_ms
+            new = Run(begun=entry, at_ms=at_ms, sure_ms=at_ms)
+            self.runs.setdefault(entry.run, new)
+            return
+        run = self.runs.get(entry.run)
+        if run is None:
+            return
+        run.at_ms = max(run.at_ms, entry.at_ms)
+        if isinstance(entry, Ended):
+            run.state, run.why = ("done" if entry.is_done else "stopped"), entry.why
+            return
+        run.state, run.why, run.sure_ms = "running", "", entry.at_ms
+        for part, offset in entry.upto.items():
+            run.upto[part] = max(offset, run.upto.get(part, 0))
+        for name, count in entry.counts.items():
+            run.counts[name] = run.counts.get(name, 0) + count
+        self._mark(run.begun.source, entry)
+
+    def handled(self, source: str) -> dict[int, OffsetSet]:
+        """Letters of a topic that some run has handled, by part."""
+        return self._handled.setdefault(source, {})
+
+    def is_open(self, source: str, part: int, offset: int) -> bool:
+        """Whether nobody has handled a letter."""
+        found = self.handled(source).get(part)
+        return found is None or offset not in found
+
+    def _mark(self, source: str, step: Step) -> None:
+        parts = self.handled(source)
+        for part, ranges in step.handled.items():
+            for first, end in ranges:
+                parts.setdefault(part, OffsetSet()).add(first, end)
+        for part, ranges in step.reopened.items():
+            for first, end in ranges:
+                parts.setdefault(part, OffsetSet()).remove(first, end)
+
+
+class Journal:
+    """Reads and writes the journal of a namespace.
+
+    Args:
+        admin: Of the log.
+        log: Where entries become durable; ``None`` for reading only.
+        namespace: Whose.
+    """
+
+    def __init__(self, admin: LogAdmin, log: LaneLog | None, namespace: str) -> None:
+        self._admin, self._log = admin, log
+        self.topic = journal_topic(namespace)
+
+    async def load(self) -> Book:
+        """All that was written so far; entries of another version are passed over."""
+        book = Book()
+        if self.topic not in await self._admin.topics():
+            return book
+        async for batch in self._admin.scan(self.topic):
+            for delivery in batch:
+                try:
+                    book.note(_DECODE(delivery.value or b""))
+                except (msgspec.MsgspecError, UnicodeDecodeError):
+                    continue
+        return book
+
+    async def prepare(self) -> None:
+        """Make the topic where it is not there.
+
+        Raises:
+            StoreRefusedError: It may not be made.
+        """
+        if self.topic not in await self._admin.topics():
+            await self._admin.apply([journal_spec(self.topic)])
+
+    def record(self, entry: Entry) -> Record:
+        """An entry as it is written."""
+        return Record(self.topic, _ENCODE(entry), [], entry.run.encode())
+
+    async def write(self, entry: Entry) -> None:
+        """Make an entry durable.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: It may be written, or is not.
+        """
+        if self._log is None:
+            raise StoreRefusedError("log", "append", "the journal was opened to read")
+        answers = await self._log.append([self.record(entry)], timeout_s=_APPEND_S)
+        check_written(answers)
+
+
+def journal_topic(namespace: str) -> str:
+    """The topic that holds a namespace's journal."""
+    return f"{namespace}.replays"
+
+
+def journal_spec(topic: str) -> TopicSpec:
+    """One part, so that entries have one order; kept for a year."""
+    return TopicSpec(topic, 1, _YEAR_MS, _MAX_RECORD_BYTES)
+
+
+def check_written(answers: Sequence[AppendAnswer]) -> None:
+    """Return if all are written.
+
+    Raises:
+        StoreUnavailableError: Nobody knows of one.
+        StoreRefusedError: One is certainly not.
+    """
+    for answer in answers:
+        if isinstance(answer, Refused):
+            raise StoreRefusedError("log", "append", answer.detail)
+        if not isinstance(answer, Appended):
+            raise StoreUnavailableError("log", "append", answer.detail)

@@ -1,0 +1,235 @@
+"""What becomes of one dead letter: it goes back, is parked, or stays where it is.
+
+Pure: the same letter, rules and instant give the same answer, so that a run that was
+killed decides the second time as it did the first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, TypeAlias, assert_never
+
+import msgspec
+
+from shifter.deadletter.dialect import foreign_dialect, read_origin, without_story
+from shifter.deadletter.field import Letter
+from shifter.deadletter.incarnation import (
+    REPLAY_ID_HEADER,
+    REPLAYS_HEADER,
+    incarnation,
+    read_job,
+    replay_id,
+    replays_of,
+)
+from shifter.model.lane import Lane, parse_lane
+from shifter.ports import Delivery, Record
+from shifter.wire.envelope import MAX_REPLAYS
+from shifter.wire.headers import ReadHeaders, successor
+
+ANY_ORIGIN: Final = "*"
+"""In `ReplayPolicy.targets`: whatever has no target of its own."""
+
+_MAX_ATTEMPT: Final = 1_000
+
+
+class SkipReason(StrEnum):
+    """Why a letter that was selected stays where it is."""
+
+    NO_ORIGIN = "no_origin"
+    UNDECLARED_ORIGIN = "undeclared_origin"
+    NO_PAYLOAD = "no_payload"
+    NOT_A_JOB = "not_a_job"
+    EXPIRED = "expired"
+    LIMIT = "over_the_limit"
+
+
+class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run replays; the journal keeps it, so its names are a contract.
+
+    Attributes:
+        targets: Topic for each origin, `ANY_ORIGIN` for all others; an origin that is
+            not named goes back to itself, if it is a lane of the namespace.
+        reset_attempts: Whether a job gets all its attempts again, and not one.
+        max_replays: A letter that was replayed so often is parked, >= 1.
+        deadline_ms: A new deadline, so long after the replay; ``None`` keeps the old.
+    """
+
+    targets: dict[str, str] = {}
+    reset_attempts: bool = False
+    max_replays: int = 3
+    deadline_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """Where letters of one source may go.
+
+    Attributes:
+        run: The run's name.
+        namespace: Of the fleet.
+        source: The dead-letter topic.
+        lanes: Lanes of the namespace that are there.
+    """
+
+    run: str
+    namespace: str
+    source: str
+    lanes: frozenset[str]
+
+    @property
+    def parking(self) -> str:
+        """The topic of letters that were replayed too often."""
+        return parking_topic(self.source)
+
+
+class Send(NamedTuple):
+    """It goes back, as this record."""
+
+    record: Record
+    replay_id: str
+
+
+class Park(NamedTuple):
+    """It was replayed too often: it goes to the parking topic as it is."""
+
+    record: Record
+    replay_id: str
+
+
+class Skip(NamedTuple):
+    """It stays."""
+
+    reason: SkipReason
+
+
+Fate: TypeAlias = Send | Park | Skip
+
+
+def parking_topic(source: str) -> str:
+    """Where the letters of a topic go that were replayed too often."""
+    return f"{source}.parking"
+
+
+def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> Fate:
+    """The fate of a selected letter.
+
+    Args:
+        letter: Untrusted, its origin too: only declared topics are written to.
+        policy: Of the run.
+        road: Of the run.
+        now_ms: Deadlines are told by it.
+    """
+    delivery = letter.delivery
+    read = read_job(delivery.headers)
+    name = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
+    new_id = replay_id(road.run, name if read is None else read.envelope.id)
+    count = replays_of(delivery.headers) if read is None else read.envelope.replays
+    if count >= policy.max_replays:
+        headers = [*delivery.headers, (REPLAY_ID_HEADER, new_id.encode())]
+        value = delivery.value or b""
+        return Park(Record(road.parking, value, headers, delivery.key), new_id)
+    origin, attempts = read_origin(delivery.headers, delivery.appended_ms)
+    target = _target(origin, policy.targets, road)
+    if delivery.value is None:
+        target = SkipReason.NO_PAYLOAD
+    if isinstance(target, SkipReason):
+        return Skip(target)
+    lane = _lane(target)
+    if lane is None or lane.namespace != road.namespace:
+        return _back_to_others(delivery, target, new_id, count + 1)
+    if read is None:
+        return Skip(SkipReason.NOT_A_JOB)
+    changes = _changes(read, new_id, attempts, policy, now_ms)
+    if changes is None:
+        return Skip(SkipReason.EXPIRED)
+    return Send(_to_lane(delivery, read, lane, changes), new_id)
+
+
+_lane = functools.lru_cache(maxsize=256)(parse_lane)
+
+
+def _target(
+    origin: str | None, targets: Mapping[str, str], road: Road
+) -> str | SkipReason:
+    if origin is not None and origin in targets:
+        return targets[origin]
+    if ANY_ORIGIN in targets:
+        return targets[ANY_ORIGIN]
+    if origin is None:
+        return SkipReason.NO_ORIGIN
+    return origin if origin in road.lanes else SkipReason.UNDECLARED_ORIGIN
+
+
+def _changes(
+    read: ReadHeaders,
+    new_id: str,
+    attempts: int | None,
+    policy: ReplayPolicy,
+    now_ms: int,
+) -> dict[str, Any] | None:
+    """Fields of the envelope that differ; ``None`` if its deadline has passed."""
+    deadline_ms = read.envelope.deadline_ms
+    if policy.deadline_ms is not None:
+        deadline_ms = now_ms + policy.deadline_ms
+    elif deadline_ms is not None and deadline_ms <= now_ms:
+        return None
+    attempt = 1 if policy.reset_attempts else attempts or read.envelope.attempt
+    return incarnation(
+        read, new_id, attempt=min(attempt, _MAX_ATTEMPT), deadline_ms=deadline_ms
+    )
+
+
+def _to_lane(
+    delivery: Delivery, read: ReadHeaders, lane: Lane, changes: dict[str, Any]
+) -> Record:
+    # What is said of the lane must be true of the one it goes to.
+    if read.envelope.queue is not None:
+        changes["queue"] = lane.queue
+    if read.envelope.priority is not None:
+        changes["priority"] = lane.priority
+    headers = successor(read, **changes)
+    return Record(lane.name, delivery.value or b"", headers, delivery.key)
+
+
+def _back_to_others(delivery: Delivery, target: str, new_id: str, count: int) -> Send:
+    headers = without_story(foreign_dialect(delivery.headers), delivery.headers)
+    headers.append((REPLAYS_HEADER, b"%d" % min(count, MAX_REPLAYS)))
+    headers.append((REPLAY_ID_HEADER, new_id.encode()))
+    return Send(Record(target, delivery.value or b"", headers, delivery.key), new_id)
+
+
+class Forecast(msgspec.Struct, kw_only=True):
+    """What a run would do: counts, by where letters go and why they stay.
+
+    Attributes:
+        selected: Letters that the filter selects and nobody has handled.
+        sent: By topic.
+        parked: Replayed too often.
+        skipped: By `SkipReason`.
+    """
+
+    selected: int = 0
+    sent: dict[str, int] = {}
+    parked: int = 0
+    skipped: dict[str, int] = {}
+
+    @property
+    def moved(self) -> int:
+        """Letters that go somewhere."""
+        return self.parked + sum(self.sent.values())
+
+    def note(self, fate: Fate) -> None:
+        """Count one fate."""
+        self.selected += 1
+        match fate:
+            case Send(record, _):
+                self.sent[record.topic] = self.sent.get(record.topic, 0) + 1
+            case Park():
+                self.parked += 1
+            case Skip(reason):
+                self.skipped[reason] = self.skipped.get(reason, 0) + 1
+            case _:
+                assert_never(fate)

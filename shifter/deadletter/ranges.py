@@ -1,0 +1,84 @@
+"""Sets of offsets as ranges: what was handled, in little room.
+
+Pure; a range is ``(first, end)`` with ``end`` excluded.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+Range = tuple[int, int]
+
+
+class OffsetSet:
+    """Offsets of one part of a topic, kept as ranges that do not touch.
+
+    >>> found = OffsetSet([(5, 7), (1, 3)])
+    >>> found.add(3, 5)
+    >>> list(found), 6 in found, 7 in found, len(found)
+    ([(1, 7)], True, False, 6)
+    """
+
+    __slots__ = ("_ends", "_firsts")
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._firsts: list[int] = []
+        self._ends: list[int] = []
+        for first, end in ranges:
+            self.add(first, end)
+
+    def add(self, first: int, end: int) -> None:
+        """Take in ``first`` up to ``end``, excluded; nothing if they are no range."""
+        if first >= end:
+            return
+        # Whatever touches the new range becomes one with it.
+        low = bisect.bisect_left(self._ends, first)
+        high = bisect.bisect_right(self._firsts, end)
+        if low < high:
+            first = min(first, self._firsts[low])
+            end = max(end, self._ends[high - 1])
+        self._firsts[low:high] = [first]
+        self._ends[low:high] = [end]
+
+    def remove(self, first: int, end: int) -> None:
+        """Take out ``first`` up to ``end``, excluded.
+
+        >>> found = OffsetSet([(1, 9)])
+        >>> found.remove(3, 5)
+        >>> list(found)
+        [(1, 3), (5, 9)]
+        """
+        kept = list(self)
+        self._firsts, self._ends = [], []
+        for low, high in kept:
+            self.add(low, min(high, first))
+            self.add(max(low, end), high)
+
+    def __contains__(self, offset: int) -> bool:
+        place = bisect.bisect_right(self._firsts, offset) - 1
+        return place >= 0 and offset < self._ends[place]
+
+    def __iter__(self) -> Iterator[Range]:
+        return iter(zip(self._firsts, self._ends, strict=True))
+
+    def __len__(self) -> int:
+        return sum(end - first for first, end in self)
+
+
+def ranges_of(offsets: Iterable[int]) -> list[Range]:
+    """Offsets, ascending and without repeats, as ranges.
+
+    >>> ranges_of([1, 2, 3, 7, 9, 10]), ranges_of([])
+    ([(1, 4), (7, 8), (9, 11)], [])
+    """
+    found = list(offsets)
+    if not found:
+        return []
+    breaks = [after for before, after in pairwise(found) if after != before + 1]
+    lasts = [before for before, after in pairwise(found) if after != before + 1]
+    return [
+        (first, last + 1)
+        for first, last in zip([found[0], *breaks], [*lasts, found[-1]], strict=True)
+    ]

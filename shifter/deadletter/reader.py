@@ -1,0 +1,197 @@
+"""Looking at the dead letters of one topic; nothing is changed by it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from shifter.deadletter.field import Letter
+from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.journal import Book, Journal, Run
+from shifter.deadletter.plan import (
+    Forecast,
+    ReplayPolicy,
+    Road,
+    Skip,
+    SkipReason,
+    decide,
+)
+from shifter.deadletter.triage import Triage
+from shifter.errors import ConfigError
+from shifter.model.hint import nearest
+from shifter.model.lane import dead_letter_topic, parse_lane
+from shifter.ports import Clock, LogAdmin, Span
+
+
+class Progress(NamedTuple):
+    """How far somebody is.
+
+    Attributes:
+        looked_at: Letters passed.
+        total: All there are to look at.
+        counts: Of a run, as `shifter.deadletter.journal.Step.counts`.
+    """
+
+    looked_at: int
+    total: int
+    counts: dict[str, int]
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def no_progress(progress: Progress) -> None:
+    """Nobody wants to know."""
+
+
+class Selection(NamedTuple):
+    """Which letters are meant.
+
+    Attributes:
+        filter: In the language of `shifter.deadletter.filter`.
+        since_ms: Appended at or after this instant.
+        until_ms: Appended before the first record at or after this instant.
+        parts: Offsets by part, instead of all; from, included, to, excluded.
+        again: Letters too that a run has handled.
+    """
+
+    filter: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    parts: dict[int, tuple[int, int]] | None = None
+    again: bool = False
+
+
+ALL: Final = Selection()
+
+
+class LetterReader:
+    """The dead letters of one topic, for reading.
+
+    Args:
+        admin: Of the log.
+        journal: Of the namespace.
+        clock: Ages are told by it.
+        namespace: Of the fleet.
+        source: The topic.
+    """
+
+    def __init__(
+        self,
+        admin: LogAdmin,
+        journal: Journal,
+        clock: Clock,
+        namespace: str,
+        source: str,
+    ) -> None:
+        self._admin, self._journal, self._clock = admin, journal, clock
+        self.namespace, self.source = namespace, source
+
+    async def spans(self, selection: Selection = ALL) -> dict[int, Span]:
+        """What a selection looks at, found by the log's index."""
+        spans = await self._admin.spans(
+            self.source, since_ms=selection.since_ms, until_ms=selection.until_ms
+        )
+        if selection.parts is None:
+            return spans
+        return {
+            part: _within(span, selection.parts[part])
+            for part, span in spans.items()
+            if part in selection.parts
+        }
+
+    async def letters(
+        self, selection: Selection = ALL, on_progress: OnProgress = no_progress
+    ) -> AsyncGenerator[Letter]:
+        """The letters that are meant, each part in order.
+
+        Raises:
+            FilterError: The filter is wrong.
+        """
+        test, now_ms = compile_filter(selection.filter), self._clock.epoch_ms()
+        spans = await self.spans(selection)
+        total = sum(span.end - span.first for span in spans.values())
+        book = Book() if selection.again else await self._journal.load()
+        seen = 0
+        async for batch in self._admin.scan(self.source, spans):
+            for delivery in batch:
+                if book.is_open(self.source, delivery.partition, delivery.offset):
+                    letter = Letter(delivery, now_ms)
+                    if test(letter):
+                        yield letter
+            seen += len(batch)
+            on_progress(Progress(seen, total, {}))
+
+    async def triage(
+        self, selection: Selection = ALL, on_progress: OnProgress = no_progress
+    ) -> Triage:
+        """The letters that are meant, by failure."""
+        found = Triage()
+        async for letter in self.letters(selection, on_progress):
+            found.add(letter.delivery)
+        return found
+
+    async def forecast(
+        self,
+        selection: Selection = ALL,
+        policy: ReplayPolicy = ReplayPolicy(),  # noqa: B008  # frozen
+        *,
+        limit: int | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> tuple[Forecast, Triage]:
+        """What a replay would do, and the failures it would replay; nothing is done."""
+        topics = await self._admin.topics()
+        self.check_targets(policy, topics)
+        lanes = declared_lanes(self.namespace, topics)
+        road = Road(run="", namespace=self.namespace, source=self.source, lanes=lanes)
+        told, kinds = Forecast(), Triage()
+        async for letter in self.letters(selection, on_progress):
+            fate = decide(letter, policy, road, now_ms=letter.now_ms)
+            if limit is not None and told.moved >= limit and not isinstance(fate, Skip):
+                fate = Skip(SkipReason.LIMIT)
+            told.note(fate)
+            if not isinstance(fate, Skip):
+                kinds.add(letter.delivery)
+        return told, kinds
+
+    async def runs(self) -> list[Run]:
+        """The runs on this topic, oldest first."""
+        book = await self._journal.load()
+        return [run for run in book.runs.values() if run.begun.source == self.source]
+
+    def check_targets(self, policy: ReplayPolicy, topics: Sequence[str]) -> None:
+        """Return if a run may send to the targets that it is given.
+
+        Raises:
+            ConfigError: One is not there, or would bring letters back here.
+        """
+        for target in policy.targets.values():
+            if target not in topics:
+                raise ConfigError("--target", target, nearest(target, topics, "topics"))
+            if target in (self.source, self._journal.topic):
+                want = "a letter that goes back to the dead letters is not replayed"
+                raise ConfigError("--target", target, want)
+
+
+def declared_lanes(namespace: str, topics: Iterable[str]) -> frozenset[str]:
+    """The lanes of a namespace among topics: where a letter may go by its own word."""
+    return frozenset(
+        topic
+        for topic in topics
+        if (lane := parse_lane(topic)) is not None and lane.namespace == namespace
+    )
+
+
+async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
+    """The topic that a queue of the namespace, or a topic's own name, stands for."""
+    topics = await admin.topics()
+    if "." not in name:
+        topic = dead_letter_topic(namespace, name)
+        if topic in topics:
+            return topic
+    return name if name in topics else None
+
+
+def _within(span: Span, bounds: tuple[int, int]) -> Span:
+    first = min(max(span.first, bounds[0]), span.end)
+    return Span(first, max(first, min(span.end, bounds[1])))

@@ -1,0 +1,146 @@
+"""Words of a filter: text to tokens.
+
+A filter is written by a person at a terminal and may come from anywhere: its length is
+bounded, every character is looked at once, and an error names its place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from shifter.errors import FilterError
+from shifter.wire.text import printable
+
+MAX_FILTER_CHARS: Final = 2_000
+
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+# Each alternative consumes at least one character and none can be split in two ways.
+_TOKEN: Final = re.compile(
+    r"""\s*(?:
+        (?P<number>-?[0-9]+(?:\.[0-9]+)?)(?P<unit>[A-Za-z]*)
+      | (?P<word>[A-Za-z_][A-Za-z0-9_-]*)
+      | (?P<mark>==|!=|<=|>=|<|>|\(|\)|\[|\]|,|\.)
+      | (?P<quote>["'])
+    )""",
+    re.VERBOSE,
+)
+_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+class Kind(StrEnum):
+    """What a token is."""
+
+    NUMBER = "number"
+    TEXT = "text"
+    DURATION = "duration"
+    WORD = "word"
+    MARK = "mark"
+    END = "end"
+
+
+class Token(NamedTuple):
+    """One word of a filter.
+
+    Attributes:
+        kind: What it is.
+        text: As written; of a text what it means.
+        at: Where it begins, 0-based.
+        value: Of a number its value, of a duration its seconds.
+    """
+
+    kind: Kind
+    text: str
+    at: int
+    value: int | float = 0
+
+
+def tokens(text: str) -> list[Token]:
+    """The words of a filter, with an `Kind.END` behind them.
+
+    Raises:
+        FilterError: Too long, or a character that belongs to no word.
+
+    >>> [t.text for t in tokens("error == 'x' and age < 6h")]
+    ['error', '==', 'x', 'and', 'age', '<', '6h', '']
+    """
+    if len(text) > MAX_FILTER_CHARS:
+        what = f"{len(text)} characters"
+        raise FilterError(
+            text, MAX_FILTER_CHARS, what, f"use at most {MAX_FILTER_CHARS}"
+        )
+    found: list[Token] = []
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            at += len(text[at:]) - len(text[at:].lstrip())
+            what = f"{printable(text[at], 10)!r} means nothing here"
+            want = 'write FIELD OPERATOR VALUE, such as error == "SMTPError"'
+            raise FilterError(text, at, what, want)
+        token, at = _token(text, match)
+        found.append(token)
+    return [*found, Token(Kind.END, "", end)]
+
+
+def _token(text: str, match: re.Match[str]) -> tuple[Token, int]:
+    if match["quote"] is not None:
+        return _quoted(text, match.end() - 1)
+    if match["number"] is not None:
+        return _number(text, match), match.end()
+    kind = Kind.WORD if match["word"] is not None else Kind.MARK
+    name = "word" if kind is Kind.WORD else "mark"
+    return Token(kind, match[name], match.start(name)), match.end()
+
+
+def _number(text: str, match: re.Match[str]) -> Token:
+    digits, unit, at = match["number"], match["unit"], match.start("number")
+    if len(digits) > 30:
+        raise FilterError(text, at, f"a number of {len(digits)} digits", "use 30")
+    value: int | float = float(digits) if "." in digits else int(digits)
+    if not unit:
+        return Token(Kind.NUMBER, digits, at, value)
+    if unit not in _UNITS_S:
+        want = f"units of time are {', '.join(_UNITS_S)}"
+        raise FilterError(text, match.start("unit"), f"unknown unit {unit!r}", want)
+    seconds = value * _UNITS_S[unit]
+    if not math.isfinite(seconds) or seconds < 0:
+        raise FilterError(text, at, f"{digits}{unit} is below zero", "use a span >= 0")
+    return Token(Kind.DURATION, digits + unit, at, seconds)
+
+
+def _quoted(text: str, at: int) -> tuple[Token, int]:
+    quote, place, chars = text[at], at + 1, []
+    while place < len(text) and text[place] != quote:
+        char = text[place]
+        if char == "\\" and place + 1 < len(text):
+            place += 1
+            char = _ESCAPES.get(text[place], text[place])
+        chars.append(char)
+        place += 1
+    if place >= len(text):
+        raise FilterError(
+            text, at, "a text that does not end", f"close it with {quote}"
+        )
+    return Token(Kind.TEXT, "".join(chars), at), place + 1
+
+
+def instant_ms(text: str) -> int | None:
+    """An ISO instant as epoch milliseconds; UTC where it names no zone.
+
+    >>> instant_ms("1970-01-02"), instant_ms("1970-01-01T00:00:01Z"), instant_ms("x")
+    (86400000, 1000, None)
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    try:
+        return int(instant.timestamp() * 1_000)
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -1,0 +1,210 @@
+"""Letters as lines of a file: out, and back in.
+
+A line holds the record exactly, in base64, and beside it what a person wants to read.
+Only the former is read back.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from shifter.deadletter.field import Letter
+from shifter.errors import DecodeError
+from shifter.ports import Record
+from shifter.wire.headers import Headers
+
+JSON_LINES: Final = "jsonl"
+CSV: Final = "csv"
+
+_BAD: Final = "undecodable_line"
+_MAX_LINE: Final = 16_000_000
+_NULL: Final = "-"
+# A spreadsheet takes a cell that begins so for a formula.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """One letter in a file; the names are a contract.
+
+    Attributes:
+        topic: Where it was.
+        partition: Part of it.
+        offset: Position there.
+        appended_ms: When it came there.
+        dialect: Who parked it.
+        reason: Why.
+        error: The error's class.
+        message: Its message.
+        fingerprint: Its group.
+        job_id: Of a job of ours.
+        job: Its type.
+        attempts: Attempts made.
+        last_failed_ms: When it failed.
+        payload: The payload, where it is JSON.
+        key_base64: The record's key; ``None`` for none.
+        value_base64: The record's value; ``None`` for none.
+        headers_base64: Its headers, in order.
+    """
+
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    appended_ms: int = 0
+    dialect: str = ""
+    reason: str = ""
+    error: str = ""
+    message: str = ""
+    fingerprint: str = ""
+    job_id: str | None = None
+    job: str | None = None
+    attempts: int | None = None
+    last_failed_ms: int = 0
+    payload: Any = None
+    key_base64: str | None
+    value_base64: str | None
+    headers_base64: list[tuple[str, str | None]]
+
+
+COLUMNS: Final = Line.__struct_fields__
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder(Line).decode
+_HEADERS: Final = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
+
+
+def line_of(letter: Letter) -> Line:
+    """A letter as a line."""
+    delivery, story = letter.delivery, letter.story
+    return Line(
+        topic=delivery.topic,
+        partition=delivery.partition,
+        offset=delivery.offset,
+        appended_ms=delivery.appended_ms,
+        dialect=story.dialect,
+        reason=story.reason,
+        error=story.error_type,
+        message=story.error_message,
+        fingerprint=story.fingerprint,
+        job_id=story.job_id,
+        job=story.job_type,
+        attempts=story.attempts,
+        last_failed_ms=story.last_failed_ms,
+        payload=letter.payload,
+        key_base64=_to_text(delivery.key),
+        value_base64=_to_text(delivery.value),
+        headers_base64=[(name, _to_text(value)) for name, value in delivery.headers],
+    )
+
+
+def heading(kind: str) -> str:
+    """What stands above the lines."""
+    return ",".join(COLUMNS) + "\n" if kind == CSV else ""
+
+
+def write_line(line: Line, kind: str) -> str:
+    """A line as text, with its end."""
+    if kind == JSON_LINES:
+        return _ENCODE(line).decode() + "\n"
+    cells = []
+    for name in COLUMNS:
+        value = getattr(line, name)
+        if name.endswith("_base64"):
+            text = _ENCODE(value).decode() if isinstance(value, list) else value
+            cells.append(_NULL if text is None else text)
+        else:
+            cells.append(_cell(value))
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(cells)
+    return out.getvalue()
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[Record]:
+    """Records of a file that was exported; of both kinds, told by its first line.
+
+    Raises:
+        DecodeError: A line is none; says which.
+    """
+    numbered = _bounded(lines)
+    first = next(numbered, "")
+    if first.startswith("{"):
+        yield from (_record(_json_line(n, x)) for n, x in _from(first, numbered))
+        return
+    if not first:
+        return
+    if first.rstrip("\r\n") != heading(CSV).rstrip():
+        raise DecodeError(_BAD, "line 1 is neither JSON nor the heading of an export")
+    for number, cells in enumerate(csv.reader(numbered), 2):
+        yield _record(_csv_line(number, cells))
+
+
+def _from(first: str, rest: Iterator[str]) -> Iterator[tuple[int, str]]:
+    yield 1, first
+    yield from enumerate(rest, 2)
+
+
+def _bounded(lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if len(line) > _MAX_LINE:
+            raise DecodeError(_BAD, f"line {number} has {len(line)} characters")
+        yield line
+
+
+def _json_line(number: int, text: str) -> Line:
+    try:
+        return _DECODE(text)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise DecodeError(_BAD, f"line {number}: {error}"[:300]) from None
+
+
+def _csv_line(number: int, cells: list[str]) -> Line:
+    if len(cells) != len(COLUMNS):
+        detail = f"row {number} has {len(cells)} cells; {len(COLUMNS)} are wanted"
+        raise DecodeError(_BAD, detail)
+    found = dict(zip(COLUMNS, cells, strict=True))
+    try:
+        return Line(
+            key_base64=_or_none(found["key_base64"]),
+            value_base64=_or_none(found["value_base64"]),
+            headers_base64=_HEADERS(found["headers_base64"]),
+        )
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise DecodeError(_BAD, f"row {number}: {error}"[:300]) from None
+
+
+def _record(line: Line) -> Record:
+    try:
+        headers: Headers = [
+            (name, _to_bytes(value)) for name, value in line.headers_base64
+        ]
+        value = _to_bytes(line.value_base64)
+        key = _to_bytes(line.key_base64)
+    except (binascii.Error, ValueError) as error:
+        place = f"{line.topic}/{line.partition}/{line.offset}"
+        raise DecodeError(_BAD, f"{place}: {error}"[:300]) from None
+    return Record("", b"" if value is None else value, headers, key)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else _ENCODE(value).decode()
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _or_none(text: str) -> str | None:
+    return None if text == _NULL else text
+
+
+def _to_text(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode()
+
+
+def _to_bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text, validate=True)

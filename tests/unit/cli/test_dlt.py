@@ -1,0 +1,244 @@
+"""``shifter dlt`` beyond looking: what it does, what it refuses, what it writes."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from shifter.ports import Record
+from shifter.wire.dead_letter import dead_letter_headers
+from shifter.wire.headers import build_headers, read_headers
+from tests.unit.deadletter.letters import envelope, info, job_id
+
+DLT, LANE = "shop.mail.dlt", "shop.mail.low"
+NOW = ("--slow-start", "0s", "--yes")
+
+
+@pytest.fixture
+def dead(world):
+    """Six letters of two kinds with jobs inside, and a stranger."""
+    world.log.create_lanes(DLT, LANE, "orders-dlt", "orders")
+    for n in range(6):
+        facts = (
+            {} if n < 4 else {"fingerprint": "ff00ff00ff00", "error_type": "KeyError"}
+        )
+        job = envelope(n, type="send_receipt", queue="mail", priority="LOW")
+        own = build_headers(
+            job, content_type="application/json", extra=[("x", b"\x1b[2J")]
+        )
+        headers = dead_letter_headers(info(n, **facts), own)
+        value = b'{"order_id": %d}' % n
+        world.log.append([Record(DLT, value, headers, b"k%d" % n)], 10**6)
+    world.log.append([Record(DLT, b"\xff", [])], 10**6)
+    return world
+
+
+def came_back(world) -> list[str]:
+    found = [read_headers(e.headers).envelope for e in world.log.entries(LANE)]
+    return sorted(each.replay_of for each in found)
+
+
+def test_a_replay_sends_what_the_filter_means_and_lists_the_rest(dead):
+    ended = dead.run("dlt", "replay", "mail", "--filter", 'error == "KeyError"', *NOW)
+    listed = dead.run("dlt", "list", "mail", "--json").json
+    everything = dead.run("dlt", "list", "mail", "--all", "--json").json
+
+    assert ended.code == 0, ended.err
+    assert came_back(dead) == [job_id(4), job_id(5)]
+    assert [group["count"] for group in listed] == [4, 1]
+    assert [group["count"] for group in everything] == [4, 2, 1]
+
+
+def test_what_stays_behind_makes_a_run_partial(dead):
+    ended = dead.run("dlt", "replay", "mail", *NOW, "--json")
+
+    assert ended.code == 3
+    assert ended.json["counts"] == {"sent": 6, "skipped:no_origin": 1}
+    assert ended.json["state"] == "done"
+
+
+def test_a_dry_run_shows_where_and_does_nothing(dead):
+    seen = dead.run("dlt", "replay", "mail", "--limit", 5, "--dry-run", "--json").json
+    text = dead.run("dlt", "replay", "mail", "--dry-run")
+
+    assert (seen["sent"], seen["selected"]) == ({LANE: 5}, 7)
+    assert seen["skipped"] == {"no_origin": 1, "over_the_limit": 1}
+    assert sum(group["count"] for group in seen["groups"]) == 5
+    assert text.code == 0
+    assert LANE in text.out
+    assert came_back(dead) == []
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["replay", "mail"],
+        ["discard", "mail", "--reason", "old"],
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_without_a_terminal_and_a_yes_nothing_is_done(dead, verb):
+    ended = dead.run("dlt", *verb)
+
+    assert ended.code == 2
+    assert ended.err.splitlines()[-3:] == [
+        "error: nobody said yes",
+        "  why: there is no terminal to ask on",
+        "  fix: look with --dry-run first, then add --yes",
+    ]
+    assert came_back(dead) == []
+    assert dead.run("dlt", "runs", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "count"), [("yes\n", 3, 6), ("y\n", 1, 0), ("", 1, 0)]
+)
+def test_at_a_terminal_only_a_whole_yes_is_one(dead, monkeypatch, answer, code, count):
+    monkeypatch.setattr("shifter.cli.consent.is_terminal", lambda stream: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+
+    ended = dead.run("dlt", "replay", "mail", "--slow-start", "0s")
+
+    assert (ended.code, len(came_back(dead))) == (code, count)
+    assert "6 dead letters of mail go back. Type yes to go on:" in ended.err
+
+
+def test_a_discard_wants_a_reason_and_is_written_down(dead):
+    for missing in ([], ["--reason", " "]):
+        assert dead.run("dlt", "discard", "mail", "--yes", *missing).code == 2
+    ended = dead.run("dlt", "discard", "mail", "--reason", "sold out", "--yes")
+    [run] = dead.run("dlt", "runs", "--json").json
+
+    assert ended.code == 0
+    assert (run["action"], run["reason"], run["counts"]) == (
+        *("discard", "sold out"),
+        {"discarded": 7},
+    )
+    assert "@" in run["by"]
+    assert dead.run("dlt", "list", "mail", "--json").json == []
+
+
+def test_offsets_choose_letters_without_a_filter(dead):
+    ended = dead.run("dlt", "replay", "mail", "--offsets", "0:1-2", *NOW)
+
+    assert ended.code == 0
+    assert came_back(dead) == [job_id(1), job_id(2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "fix"),
+    [
+        (["list", "mail", "--filter", "eror == 1"], "character 1", "did you mean"),
+        (["list", "mail", "--since", "yesterday"], "--since", "6h"),
+        (["list", "mail", "--offsets", "0:5"], "--offsets", "0:100-199"),
+        (["list", "mial"], "no dead-letter topic", "mail"),
+        (["replay", "--resume", "mend"], "--resume", "runs"),
+        (["replay", "mail", "--rate", "0", "--yes"], "--rate", "above 0"),
+        (["replay", "mail", "--limit", "0", "--yes"], "--limit", "1 or more"),
+        (["replay", "mail", "--max-replays", "0", "--yes"], "--max-replays", "1"),
+        (["replay", "mail", "--target", "=x", "--yes"], "--target", "ORIGIN=TOPIC"),
+        (["replay", "mail", "--target", "order", "--yes"], "--target", "orders"),
+        (["replay", "mail", "--target", DLT, "--yes"], "--target", "goes back"),
+        (["replay", "mail", "--slow-start", "5", "--yes"], "--slow-start", "5m"),
+        (["replay", "mail", "--name", "A B", "--yes"], "--name", "lower-case"),
+        (["replay", "--yes"], "source is missing", "queue"),
+        (["runs", "mend"], "--resume", "runs"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_three_lines(dead, arguments, what, fix):
+    ended = dead.run("dlt", *arguments)
+
+    assert ended.code in (1, 2)
+    assert what in ended.problem[0]
+    assert fix in ended.problem[2]
+    assert came_back(dead) == []
+
+
+def test_the_nearest_run_is_named(dead):
+    dead.run("dlt", "replay", "mail", "--name", "mend-mail", *NOW)
+
+    ended = dead.run("dlt", "replay", "--resume", "mend-mial")
+
+    assert "mend-mail" in ended.problem[2]
+
+
+def test_a_strangers_record_goes_back_only_to_a_target_that_is_given(dead):
+    refused = dead.run("dlt", "replay", "mail", "--offsets", "0:6-6", *NOW, "--json")
+    ended = dead.run(
+        *("dlt", "replay", "mail", "--offsets", "0:6-6", "--target", "orders", *NOW),
+        "--json",
+    )
+
+    assert (refused.code, refused.json["counts"]) == (3, {"skipped:no_origin": 1})
+    assert (ended.code, ended.json["counts"]) == (0, {"sent": 1})
+    assert dead.log.entries("orders")[0].value == b"\xff"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_what_was_exported_can_be_imported(dead, tmp_path, kind):
+    dead.run("dlt", "export", "mail", "--format", kind, "--out", tmp_path / "out")
+
+    ended = dead.run("dlt", "import", "orders-dlt", tmp_path / "out", "--yes")
+
+    before, after = dead.log.entries(DLT), dead.log.entries("orders-dlt")
+    assert ended.code == 0, ended.err
+    assert [(e.key, e.value, e.headers) for e in after] == [
+        (e.key, e.value, e.headers) for e in before
+    ]
+
+
+def test_an_export_is_readable_and_never_overwrites(dead, tmp_path):
+    lines = dead.run("dlt", "export", "mail", "--filter", "offset < 2").out.splitlines()
+    (tmp_path / "there").write_text("mine")
+    ended = dead.run("dlt", "export", "mail", "--out", tmp_path / "there")
+
+    first = json.loads(lines[0])
+    assert (len(lines), first["payload"], first["error"]) == (
+        *(2, {"order_id": 0}),
+        "smtplib.SMTPError",
+    )
+    assert ended.code == 73
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("{}\n", "line 1"),
+        ('{"key_base64":null,"value_base64":"!","headers_base64":[]}\n', "/0/0"),
+        ("a,b\n", "line 1"),
+        ("[" * 100_000, "line 1"),
+    ],
+)
+def test_a_broken_file_is_refused_before_anything_is_written(
+    dead, tmp_path, text, where
+):
+    (tmp_path / "in").write_text(text)
+
+    ended = dead.run("dlt", "import", "orders-dlt", tmp_path / "in", "--yes")
+
+    assert ended.code == 65
+    assert where in ended.problem[1]
+    assert dead.log.entries("orders-dlt") == []
+
+
+def test_an_edit_is_checked_by_the_jobs_types_and_keeps_the_original(dead, shop):
+    place = ("dlt", "edit", shop, "mail", job_id(3), "--reason", "typo", "--yes")
+    wrong = dead.run(*place, "--payload", '{"order_id": "x"}')
+    unsaid = dead.run(*place[:-1], "--payload", '{"order_id": 33}')
+    ended = dead.run(*place, "--payload", '{"order_id": 33, "email": "a@b"}')
+    dead.run("dlt", "replay", "mail", "--filter", "payload.order_id in (3, 33)", *NOW)
+
+    assert (wrong.code, unsaid.code, ended.code) == (65, 2, 0)
+    [back] = dead.log.entries(LANE)
+    assert json.loads(back.value) == {"order_id": 33, "email": "a@b"}
+    assert read_headers(back.headers).envelope.replay_of == job_id(3)
+    assert dead.log.entries(DLT)[3].value == b'{"order_id": 3}'
+
+
+def test_nothing_of_a_letter_moves_the_cursor(dead):
+    for verb in (["list", "mail"], ["replay", "mail", "--dry-run"], ["runs"]):
+        ended = dead.run("dlt", *verb)
+        assert all(line.isprintable() for line in ended.out.split("\n"))
