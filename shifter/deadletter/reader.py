@@ -187,7 +187,9 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
     topics = await admin.topics()
     if "." not in name:
         topic = dead_letter_topic(namespace, name)
-        if topic in topics:
+        # A log that makes topics as they are needed has none before the first letter.
+        lanes = [lane for lane in map(parse_lane, topics) if lane is not None]
+        if topic in topics or (namespace, name) in {lane[:2] for lane in lanes}:
             return topic
     return name if name in topics else None
 

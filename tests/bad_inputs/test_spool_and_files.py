@@ -326,6 +326,21 @@ def test_66_a_body_that_lies_about_its_length_is_set_aside(place):
     assert place.left() == [1, 2, 3, 4]
 
 
+def test_65_a_body_that_one_bit_makes_a_text_is_set_aside(place):
+    place.fill(5)
+    table = "job" if place.kind == "log" else "spool"
+    with closing(sqlite3.connect(place.path)) as connection, connection:
+        connection.execute(
+            f"UPDATE {table} SET body = CAST(x'ff' || body AS TEXT) "
+            f"WHERE id = (SELECT min(id) FROM {table})"
+        )
+
+    code, told = place.fsck()
+
+    assert (code, told["records"], told["damaged"]) == (3, 4, 1)
+    assert place.left() == [1, 2, 3, 4]
+
+
 def test_66_a_cell_that_lies_about_its_length_costs_no_other_page(place):
     place.fill()
     page, lost = page_of(place.path, 300)

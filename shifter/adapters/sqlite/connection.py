@@ -128,6 +128,7 @@ def connect(path: Path) -> sqlite3.Connection:
             cached_statements=_STATEMENTS,
             check_same_thread=False,
         )
+        connection.text_factory = _text
         for name, value in (
             ("synchronous", "FULL"),
             ("wal_autocheckpoint", "0"),
@@ -147,3 +148,8 @@ def connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise store_error(error, path, "open") from None
     return connection
+
+
+def _text(raw: bytes) -> str:
+    # One bit makes a text of a record's bytes; who checks them must be given something.
+    return raw.decode(errors="replace")
