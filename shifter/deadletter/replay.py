@@ -46,7 +46,7 @@ from shifter.deadletter.ranges import ranges_of
 from shifter.deadletter.reader import OnProgress, Progress, declared_lanes, no_progress
 from shifter.errors import StoreUnavailableError
 from shifter.model.lane import parse_lane
-from shifter.model.reason import Reason
+from shifter.model.reason import PASSING, Reason
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -64,7 +64,7 @@ _TURN: Final = 2_000
 _LOOKED_AT: Final = 50_000
 _APPEND_S: Final = 30.0
 _LOOK_EVERY_S: Final = 1.0
-_ALL_REFUSED: Final = frozenset({Reason.QUEUE_FULL, Reason.CLOSED})
+_ALL_REFUSED: Final = PASSING | {Reason.CLOSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
