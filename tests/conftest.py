@@ -6,6 +6,7 @@ A server that cannot be had is a skip on a laptop and a failure in CI.
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -26,6 +27,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Of a shell's background job; what the tests start would inherit deaf ears.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing(reason: Missing) -> None:
