@@ -27,11 +27,15 @@ def peak_kb(pid):
 
 def new_lines(path, wanted):
     """What tells whether a file has so many lines; reads none of them twice."""
-    file, found = path.open("rb"), 0
+    read = found = 0
 
     def are_there():
-        nonlocal found
-        found += file.read().count(b"\n")
+        nonlocal read, found
+        with path.open("rb") as file:
+            file.seek(read)
+            new = file.read()
+        read += len(new)
+        found += new.count(b"\n")
         return found >= wanted
 
     return are_there
