@@ -197,7 +197,8 @@ def sqlite_path(field: str, url: str) -> Path:
     if endpoint.query or path.endswith("/") or not path.startswith("/"):
         want = "name a file by its whole path: sqlite:///var/lib/shop.db"
         raise ConfigError(field, mask_url(url), want)
-    return Path(path)
+    # Four slashes, as some write them, begin the same whole path.
+    return Path("/" + path.lstrip("/"))
 
 
 def property_name(field: str, name: str) -> str:

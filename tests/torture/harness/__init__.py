@@ -1,0 +1,1 @@
+"""Runs a fleet under faults, writes down what happens, and judges it afterwards."""

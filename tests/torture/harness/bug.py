@@ -1,0 +1,210 @@
+"""Breaks the product in one known way each, so that the checkers are checked.
+
+Planted in a worker or a producer by the module that holds the app, when ``SHIFTER_BUG``
+names one; nothing of the product knows of it. Each says what it stands for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from shifter.adapters.kafka.feed import KafkaLaneFeed
+from shifter.adapters.kafka.rebalance import Rebalancer
+from shifter.adapters.kafka.writer import KafkaLaneLog
+from shifter.adapters.redis.claims import RedisClaimStore
+from shifter.policy.ackmap import AckMap
+from shifter.ports import Appended
+from shifter.work import drain, verdict
+from shifter.work.attempt import Attempt
+from shifter.work.drain import Drain
+from shifter.work.ending import Ending
+from shifter.work.executor import Executor
+from shifter.work.verdict import Step
+
+SWITCH: Final = "SHIFTER_BUG"
+_WRONG_CLOCK_MS: Final = 3_600_000
+_SHORT_KEEP_MS: Final = 50
+_DROPPED_RATIO: Final = 0.01
+
+
+def _commit_before_effect() -> None:
+    """B1: a delivery is settled when its handler starts, not when it has ended."""
+    start = Executor.start
+
+    def early(self: Executor, ready: Any, *, now_ms: int) -> None:
+        for item, _ in ready:
+            if isinstance(item.feed, KafkaLaneFeed):
+                item.feed._member.settle([item.delivery])
+        start(self, ready, now_ms=now_ms)
+
+    Executor.start = early  # type: ignore[method-assign]
+
+
+def _ignore_delivery_error() -> None:
+    """B2: whatever the log says of a record, its caller hears that it was taken."""
+    append = KafkaLaneLog.append
+
+    async def deaf(self: Any, records: Sequence[Any], *, timeout_s: float) -> Any:
+        try:
+            await append(self, records, timeout_s=min(timeout_s, 1.0))
+        finally:
+            return [Appended()] * len(records)  # noqa: B012  # that is the bug
+
+    KafkaLaneLog.append = deaf  # type: ignore[method-assign]
+
+
+def _commit_what_was_lost() -> None:
+    """B3: when partitions go, all that was read of them is committed."""
+
+    def on_revoke(self: Any, consumer: Any, partitions: Any) -> None:
+        parts = self._assignment.of([(p.topic, p.partition) for p in partitions])
+        for part in parts:
+            part.acks.settle_many(list(part.acks._open))
+            part.is_dirty = True
+        self._committer.send_and_wait(consumer, parts)
+        self._assignment.drop(parts)
+
+    Rebalancer._on_revoke = on_revoke  # type: ignore[method-assign]
+
+
+def _attempt_off_by_one() -> None:
+    """B4: a retry is charged twice."""
+    next_turn = verdict.next_turn
+
+    def wrong(item: Any, *, attempt: int, **facts: Any) -> Any:
+        return next_turn(item, attempt=attempt + 1, **facts)
+
+    verdict.next_turn = wrong
+
+
+def _no_fence() -> None:
+    """B5: every grant has the same fence."""
+    context = Attempt.context.fget
+    assert context is not None
+
+    def unfenced(self: Attempt) -> Any:
+        found = context(self)
+        found.fence = 1
+        return found
+
+    Attempt.context = property(unfenced)  # type: ignore[assignment,method-assign]
+
+
+def _no_operation_id() -> None:
+    """B6: a claim whose answer was lost is asked for again as if by a stranger."""
+    claim = RedisClaimStore.claim
+
+    async def forgetful(self: Any, *args: Any, **options: Any) -> Any:
+        self._unanswered.clear()
+        return await claim(self, *args, **options)
+
+    RedisClaimStore.claim = forgetful  # type: ignore[method-assign]
+
+
+def _short_memory() -> None:
+    """B8: what is done is forgotten before its duplicates have come."""
+    ended = verdict.ended_update
+
+    def short(item: Any, state: Any) -> Any:
+        update = ended(item, state)
+        return None if update is None else update._replace(keep_ms=_SHORT_KEEP_MS)
+
+    verdict.ended_update = short
+    import shifter.work.ending  # the name that it bound itself
+
+    shifter.work.ending.ended_update = short
+
+
+def _letter_not_awaited() -> None:
+    """B11: a successor is on its way, and its delivery is settled already."""
+    hand_over = Ending._hand_over
+    sent: set[asyncio.Task[Any]] = set()
+
+    async def hasty(self: Ending, steps: list[Step]) -> tuple[list[Step], list[Step]]:
+        async def late() -> None:
+            await asyncio.sleep(0.5)
+            await hand_over(self, steps)
+
+        sent.add(asyncio.ensure_future(late()))  # that is the bug
+        return steps, []
+
+    Ending._hand_over = hasty  # type: ignore[method-assign]
+
+
+def _wrong_clock() -> None:
+    """B12: deadlines are asked of a clock that is an hour behind."""
+    is_expired = drain.is_expired
+
+    def behind(deadline_ms: Any, now_ms: Any) -> bool:
+        return is_expired(deadline_ms, now_ms - _WRONG_CLOCK_MS)
+
+    drain.is_expired = behind  # type: ignore[attr-defined]
+
+
+def _drop_when_full() -> None:
+    """B13: a record for which the client has no room counts as taken.
+
+    That the client is full now and then is part of the bug: left alone it never is.
+    """
+    send = KafkaLaneLog._send
+    draw = random.Random(13)  # repeatable
+
+    def dropping(self: Any, link: Any, record: Any, report: Callable[..., None]) -> Any:
+        if draw.random() < _DROPPED_RATIO:
+            report(None, None)
+            return None
+        return send(self, link, record, report)
+
+    KafkaLaneLog._send = dropping  # type: ignore[method-assign]
+
+
+def _skip_gaps() -> None:
+    """B14: what is committed is the newest end, whatever is open below it."""
+
+    def frontier(self: Any) -> int:
+        ended = [offset for offset in self._line if offset not in self._open]
+        if ended:
+            return int(ended[-1]) + 1
+        return int(self._line[0] if self._line else self.position)
+
+    AckMap.frontier = property(frontier)  # type: ignore[assignment,method-assign]
+
+
+def _swallow_bad_records() -> None:
+    """B15: a record that cannot be read is settled, and nothing else."""
+
+    def swallow(self: Any, entry: Any) -> None:
+        if entry.feed.begin([entry.delivery]):
+            entry.feed._member.settle([entry.delivery])
+
+    Drain._refuse = swallow  # type: ignore[method-assign]
+
+
+BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {
+    "B1": (_commit_before_effect, "F01", frozenset({"C1", "C15"})),
+    "B2": (_ignore_delivery_error, "F15", frozenset({"C1"})),
+    "B3": (_commit_what_was_lost, "F13", frozenset({"C1", "C15"})),
+    "B4": (_attempt_off_by_one, "calm", frozenset({"C9"})),
+    "B5": (_no_fence, "F06", frozenset({"C10"})),
+    "B6": (_no_operation_id, "R01", frozenset({"C2", "C16"})),
+    "B8": (_short_memory, "calm", frozenset({"C3", "C4"})),
+    "B11": (_letter_not_awaited, "F01", frozenset({"C1", "C15"})),
+    "B12": (_wrong_clock, "F05", frozenset({"C7"})),
+    "B13": (_drop_when_full, "calm", frozenset({"C1"})),
+    "B14": (_skip_gaps, "F01", frozenset({"C1", "C15"})),
+    "B15": (_swallow_bad_records, "calm", frozenset({"C1"})),
+}
+"""How each is planted, the scenario that shows it, and who must catch it."""
+
+
+def plant(name: str | None) -> None:
+    """Plant the bug of that name; ``None`` and an empty name plant none.
+
+    Raises:
+        KeyError: There is no such bug.
+    """
+    if name:
+        BUGS[name][0]()

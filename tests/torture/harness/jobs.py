@@ -1,0 +1,241 @@
+"""The app that runs under torture. Each effect is told to the witness.
+
+Workers load this module by name; with ``SHIFTER_BUG`` set it breaks the product in that
+one way, so that a checker can be checked. ``TORTURE_DIE`` is a failpoint: ``effect``
+kills the worker now and then between an effect and its mark, ``letter`` between the
+acknowledgement of a dead letter and its mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from shifter import Context, DeadLetter, Priority, Shifter
+from shifter.model.state import JobState
+from shifter.work.ending import Ending
+from shifter.work.verdict import Step
+from tests.torture.harness import bug
+from tests.torture.harness.event import History
+from tests.torture.harness.witness import Line, Told
+
+FOLDER: Final = "TORTURE_FOLDER"
+SOCKET: Final = "TORTURE_SOCKET"
+NAMESPACE: Final = "TORTURE_NAMESPACE"
+DIE: Final = "TORTURE_DIE"
+
+FLAKY_FAILS: Final = 2
+EXHAUSTED_ATTEMPTS: Final = 3
+KEYED_FAILS_EACH: Final = 7
+BACKOFF_MS: Final = 200
+_DIES_RATIO = {"effect": 0.01, "letter": 0.2}
+_KEEP = "2h"
+
+app = Shifter(os.environ.get(NAMESPACE, "torture"))
+
+
+def digest_of(body: str | bytes) -> str:
+    """What a payload is told by."""
+    raw = body.encode() if isinstance(body, str) else body
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+@cache
+def history() -> History:
+    """This process's own."""
+    name = f"worker-{os.getpid()}-{time.monotonic_ns()}"
+    return History(Path(os.environ[FOLDER]), name)
+
+
+@cache
+def line() -> Line:
+    """This process's connection to the witness."""
+    return Line(Path(os.environ[SOCKET]))
+
+
+def dies(where: str) -> None:
+    """A failpoint: SIGKILL to oneself, now and then, where it is switched on."""
+    if os.environ.get(DIE) == where and random.random() < _DIES_RATIO:
+        history().note("fault", kind=f"died after {where}", pids=[os.getpid()])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Run:
+    """One run of a handler, as the witness and the history see it."""
+
+    def __init__(self, ctx: Context, body: str, key: str = "", kseq: int = 0) -> None:
+        self._ctx, self._key, self._kseq = ctx, key, kseq
+        self._digest = digest_of(body)
+        self._identity = f"{ctx.job_type}:{ctx.idempotency_key}"
+
+    async def begin(self) -> None:
+        """Before anything else."""
+        await self._tell("start")
+
+    async def effect(self) -> None:
+        """What the job is for; its last act."""
+        answer = await self._tell("effect")
+        dies("effect")
+        self.end("ok" if answer != "stale" else "fail", answer)
+
+    def end(self, outcome: str, reason: str) -> None:
+        """The handler is about to return, or to raise."""
+        ctx = self._ctx
+        history().note(
+            "finish",
+            outcome,
+            job=ctx.job_id,
+            kind=ctx.job_type,
+            identity=self._identity,
+            key=self._key,
+            kseq=self._kseq,
+            attempt=ctx.attempt,
+            fence=ctx.fence,
+            reason=reason,
+        )
+
+    def fails(self, error: Exception) -> Exception:
+        """What to raise."""
+        self.end("fail", type(error).__name__)
+        return error
+
+    async def _tell(self, f: str) -> str:
+        ctx = self._ctx
+        told = Told(
+            f,
+            ctx.job_id,
+            ctx.job_type,
+            self._identity,
+            self._key,
+            self._kseq,
+            ctx.attempt,
+            ctx.fence,
+            self._digest,
+            os.getpid(),
+        )
+        return await line().tell(told)
+
+
+def _job(**options: Any) -> Callable[[Any], Any]:
+    merged = {"queue": "work", "keep_status": _KEEP, "claims": "park", **options}
+    return app.job(**merged)
+
+
+@_job(claims="proceed")
+async def plain(body: str, ctx: Context) -> None:
+    """One effect; goes on while nobody can say who may run it."""
+    run = Run(ctx, body)
+    await run.begin()
+    await run.effect()
+
+
+@_job()
+async def once(body: str, ctx: Context) -> None:
+    """One effect; waits until somebody can say."""
+    run = Run(ctx, body)
+    await run.begin()
+    await run.effect()
+
+
+@_job(priority=Priority.HIGH)
+async def shifted(body: str, ctx: Context) -> None:
+    """Submitted with a due time."""
+    run = Run(ctx, body)
+    await run.begin()
+    await run.effect()
+
+
+@_job()
+async def timely(body: str, ctx: Context) -> None:
+    """Submitted with a deadline."""
+    run = Run(ctx, body)
+    await run.begin()
+    await run.effect()
+
+
+@_job(queue="keyed", attempts=5, backoff=f"{BACKOFF_MS}ms")
+async def keyed(key: str, kseq: int, body: str, ctx: Context) -> None:
+    """In its key's order; each seventh fails once."""
+    run = Run(ctx, body, key, kseq)
+    await run.begin()
+    if kseq % KEYED_FAILS_EACH == 0 and ctx.attempt == 1:
+        raise run.fails(OSError("once more"))
+    await run.effect()
+
+
+@_job(attempts=FLAKY_FAILS + 2, backoff=f"{BACKOFF_MS}ms")
+async def flaky(body: str, ctx: Context) -> None:
+    """Fails twice."""
+    run = Run(ctx, body)
+    await run.begin()
+    if ctx.attempt <= FLAKY_FAILS:
+        raise run.fails(OSError("not yet"))
+    await run.effect()
+
+
+@_job()
+async def hopeless(body: str, ctx: Context) -> None:
+    """Ends as a dead letter at once."""
+    run = Run(ctx, body)
+    await run.begin()
+    raise run.fails(DeadLetter("hopeless"))
+
+
+@_job(attempts=EXHAUSTED_ATTEMPTS, backoff=f"{BACKOFF_MS}ms")
+async def exhausted(body: str, ctx: Context) -> None:
+    """Ends as a dead letter after its attempts."""
+    run = Run(ctx, body)
+    await run.begin()
+    raise run.fails(OSError("never"))
+
+
+@_job(priority=Priority.LOW, timeout="5m")
+async def slow(seconds: float, body: str, ctx: Context) -> None:
+    """Takes its time before its effect."""
+    run = Run(ctx, body)
+    await run.begin()
+    await asyncio.sleep(seconds)
+    await run.effect()
+
+
+@_job(priority=Priority.LOW, attempts=9, queue="deadly")
+async def deadly(body: str, ctx: Context) -> None:
+    """Takes its process with it."""
+    run = Run(ctx, body)
+    await run.begin()
+    history().note("fault", kind="handler exits", pids=[os.getpid()])
+    os._exit(7)
+
+
+@_job(priority=Priority.LOW, attempts=9, queue="deadly", isolate="process")
+def greedy(body: str, ctx: Context) -> None:
+    """Takes memory until it is ended; kept apart from others."""
+    kept = []
+    while True:
+        kept.append(bytearray(16_000_000))
+
+
+def _watch_letters() -> None:
+    """Put the failpoint between the acknowledgement of a dead letter and its mark."""
+    hand_over = Ending._hand_over
+
+    async def watched(self: Ending, steps: list[Step]) -> Any:
+        taken, left = await hand_over(self, steps)
+        if any(step.state is JobState.DEAD for step in taken):
+            dies("letter")
+        return taken, left
+
+    Ending._hand_over = watched  # type: ignore[method-assign]
+
+
+if os.environ.get(DIE) == "letter":
+    _watch_letters()
+bug.plant(os.environ.get(bug.SWITCH))

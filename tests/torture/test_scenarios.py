@@ -1,0 +1,77 @@
+"""Every scenario, and every seeded bug, from end to end.
+
+``make torture SCENARIO=F01 SEED=7 SECONDS=600`` plays one alone, for as long as you
+like. ``SHIFTER_TORTURE_S`` sets how long faults last here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.torture.harness import bug
+from tests.torture.harness.conductor import Order, play, say
+from tests.torture.harness.scenario import SCENARIOS, schedule
+
+SECONDS = float(os.environ.get("SHIFTER_TORTURE_S", "30"))
+SEED = int(os.environ.get("SHIFTER_TORTURE_SEED", "1"))
+VERDICTS = Path("build") / "torture" / "verdicts.jsonl"
+ORDINARY = {("F01", "sqlite"), ("F01", "kafka"), ("F06", "kafka")}
+"""What an ordinary run plays; the rest is for `make torture-all`."""
+ORDINARY_BUGS = {"B1", "B5", "B11", "B15"}
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(420)]
+long = pytest.mark.torture
+
+
+def cases():
+    for name, scenario in SCENARIOS.items():
+        for log in scenario.logs:
+            marks = () if (name, log) in ORDINARY else (long,)
+            yield pytest.param(name, log, id=f"{name}-{log}", marks=marks)
+
+
+def bugs():
+    for name in bug.BUGS:
+        yield pytest.param(name, marks=() if name in ORDINARY_BUGS else (long,))
+
+
+def played(name, log, folder, seconds):
+    order = Order(name, SCENARIOS[name], log, SEED, seconds)
+    verdict = play(order, folder, say)
+    VERDICTS.parent.mkdir(parents=True, exist_ok=True)
+    with VERDICTS.open("ab") as file:
+        file.write(msgspec.json.encode(verdict) + b"\n")
+    return verdict
+
+
+@pytest.mark.parametrize(("name", "log"), cases())
+def test_every_promise_holds_under(name, log, tmp_path):
+    verdict = played(name, log, tmp_path, SECONDS)
+
+    assert verdict.violations == []
+    assert verdict.accepted > 100
+
+
+@pytest.mark.parametrize("name", bugs())
+def test_a_seeded_bug_is_caught(name, tmp_path, monkeypatch):
+    _, scenario, catchers = bug.BUGS[name]
+    log = next(log for log in SCENARIOS[scenario].logs if log != "sqlite")
+    monkeypatch.setenv(bug.SWITCH, name)
+
+    verdict = play(
+        Order(scenario, SCENARIOS[scenario], log, SEED, SECONDS), tmp_path, say
+    )
+
+    caught = {violation.checker for violation in verdict.violations}
+    assert caught & catchers, verdict
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_seed_gives_the_same_schedule_again(name):
+    scenario = SCENARIOS[name]
+
+    assert schedule(scenario, 7, 60) == schedule(scenario, 7, 60)
