@@ -104,7 +104,9 @@ class Buffer:
         forgotten = len(self) + sum(map(len, self._parked.values()))
         for line in self._lines.values():
             line.clear()
-        self._parked.clear()
+        # A key stays busy until its item that runs has ended.
+        for parked in self._parked.values():
+            parked.clear()
         self._count = dict.fromkeys(Priority, 0)
         return forgotten
 

@@ -368,6 +368,27 @@ async def test_stopping_hands_running_jobs_back_uncharged(world):
     assert attempts == [1, 1]
 
 
+async def test_a_stop_in_the_middle_of_a_key_lets_its_job_end(world):
+    done, started = [], asyncio.Event()
+
+    @world.app.job
+    async def step(number: int) -> None:
+        started.set()
+        await asyncio.sleep(0.05)
+        done.append(number)
+
+    await world.open()
+    bound = step.options(key="k")
+    first, second = await submit(bound, 0), await submit(bound, 1)
+    async with world.working():
+        await started.wait()
+    assert await world.state(first) is JobState.DONE
+    async with world.working(owner="w2"):
+        await world.ended(second, JobState.DONE)
+
+    assert done == [0, 1]
+
+
 async def test_critical_jobs_start_before_a_flood_of_low_ones(world):
     order = []
 

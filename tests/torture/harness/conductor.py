@@ -153,6 +153,7 @@ class Stage:
         self._sampler = Sampler(crew, place, self._history)
         self._sampler.start()
         self._play_faults(crew)
+        (self._place.histories / jobs.HEALED).touch()
         self._phase("healed")
         self._await_jobs(crew)
         self._hold(crew, _AFTER_S)

@@ -32,11 +32,13 @@ SOCKET: Final = "TORTURE_SOCKET"
 NAMESPACE: Final = "TORTURE_NAMESPACE"
 DIE: Final = "TORTURE_DIE"
 
+HEALED: Final = "healed"
+"""The file beside the histories that ends all failpoints."""
 FLAKY_FAILS: Final = 2
 EXHAUSTED_ATTEMPTS: Final = 3
 KEYED_FAILS_EACH: Final = 7
 BACKOFF_MS: Final = 200
-_DIES_RATIO = {"effect": 0.01, "letter": 0.2}
+_DIES_RATIO = {"effect": 0.01, "letter": 0.1}
 _KEEP = "2h"
 
 app = Shifter(os.environ.get(NAMESPACE, "torture"))
@@ -213,14 +215,6 @@ async def deadly(body: str, ctx: Context) -> None:
     await run.begin()
     history().note("fault", kind="handler exits", pids=[os.getpid()])
     os._exit(7)
-
-
-@_job(priority=Priority.LOW, attempts=9, queue="deadly", isolate="process")
-def greedy(body: str, ctx: Context) -> None:
-    """Takes memory until it is ended; kept apart from others."""
-    kept = []
-    while True:
-        kept.append(bytearray(16_000_000))
 
 
 def _watch_letters() -> None:

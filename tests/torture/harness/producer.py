@@ -41,8 +41,7 @@ MIXES: Final = {
     },
     "short": {"plain": 60, "once": 20, "keyed": 15, "flaky": 3, "hopeless": 2},
     "slow": {"plain": 60, "slow": 20, "keyed": 20},
-    "deadly": {"plain": 80, "once": 19, "deadly": 1},
-    "greedy": {"plain": 80, "once": 19, "greedy": 1},
+    "deadly": {"plain": 400, "once": 399, "deadly": 1},
 }
 """How often each kind is offered, by name of the mix."""
 KEYS: Final = 12

@@ -168,6 +168,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ALL,
         10,
         die="effect",
+        is_static=True,
     ),
     "F03": Scenario(
         "a worker dies between a dead letter and its mark",
@@ -175,6 +176,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ALL,
         10,
         die="letter",
+        is_static=True,
     ),
     "F04": Scenario(
         "the service is killed again and again while the brokers are away",
@@ -205,6 +207,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         nothing,
         mix="deadly",
         floor_per_s=1,
+        per_s=60,
         is_supervised=True,
     ),
     "F09": Scenario(
