@@ -11,7 +11,7 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
 .PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
-	torture-all fuzz bench schemas \
+	torture torture-all fuzz bench schemas \
 	stack stack-down compose-test lock clean
 
 help: ## list the commands
@@ -64,6 +64,10 @@ test-redis: .venv ## tests on a real redis-server
 test-kafka: .venv ## tests on a real Kafka broker
 	@$(SERVERS)
 	$(BIN)/pytest -q -m "(kafka or secure) and not torture" $(ARGS)
+
+torture: .venv ## one scenario: SCENARIO=F01 [SEED=1 SECONDS=60 LOG=kafka|kafka3|sqlite]
+	@$(SERVERS)
+	$(BIN)/python -m tests.torture.harness $(or $(SCENARIO),F01) --keep --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG)) $(ARGS)
 
 torture-all: .venv ## the long fault scenarios, which `make test` leaves out
 	@$(SERVERS)

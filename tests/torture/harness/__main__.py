@@ -39,8 +39,10 @@ def main() -> int:
     verdict = play(order, folder, say)
     _report(verdict, folder, as_json=given.json)
     kept = Path("build") / "torture"
+    kept.mkdir(parents=True, exist_ok=True)
+    with (kept / "verdicts.jsonl").open("ab") as file:
+        file.write(msgspec.json.encode(verdict) + b"\n")
     if given.keep or verdict.violations:
-        kept.mkdir(parents=True, exist_ok=True)
         for name in ("history.jsonl", "verdict.json", "timeline.html"):
             shutil.copy(folder / name, kept / name)
         print(f"history, verdict and timeline: {kept}/")

@@ -64,8 +64,10 @@ def line() -> Line:
 
 
 def dies(where: str) -> None:
-    """A failpoint: SIGKILL to oneself, now and then, where it is switched on."""
-    if os.environ.get(DIE) == where and random.random() < _DIES_RATIO:
+    """A failpoint: SIGKILL to oneself, now and then, until it is healed."""
+    if os.environ.get(DIE) != where or random.random() >= _DIES_RATIO[where]:
+        return
+    if not Path(os.environ[FOLDER], HEALED).exists():
         history().note("fault", kind=f"died after {where}", pids=[os.getpid()])
         os.kill(os.getpid(), signal.SIGKILL)
 
