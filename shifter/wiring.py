@@ -323,7 +323,6 @@ def open_worker(
     spawn: Callable[[], tuple[BaseProcess, Connection]],
 ) -> tuple[WorkerParts, WorkerLimits]:
     """Everything one worker process owns."""
-    from shifter.model.job import Isolation  # noqa: PLC0415
     from shifter.telemetry import Metrics  # noqa: PLC0415
     from shifter.work.drain import DrainParts  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
@@ -337,7 +336,6 @@ def open_worker(
     by_priority: dict[Priority, list[str]] = {}
     for topic, lane in lanes.items():
         by_priority.setdefault(lane.priority, []).append(topic)
-    isolates = any(job.spec.isolation is Isolation.PROCESS for job in jobs.values())
     size = min(options.concurrency, os.cpu_count() or 1)
     drain = DrainParts(
         feeds={
@@ -348,7 +346,7 @@ def open_worker(
         jobs=jobs,
         claims=open_claims(settings, log),
         clock=clock,
-        processes=IsolatedProcesses(spawn, size=size) if isolates else None,
+        processes=IsolatedProcesses(spawn, size=size),
         ledger=Ledger(Metrics(), clock, worker=worker_id),
     )
     limits = WorkerLimits(

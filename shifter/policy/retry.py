@@ -208,6 +208,15 @@ def after_attempt(
     return answer
 
 
+def is_suspect(losses: int, limit: int = WORKER_LOSSES) -> bool:
+    """Whether the next run is the last that `lost` allows, and must be run apart.
+
+    What died beside the guilty one is as suspect: all are lost together, come back
+    together, and would be lost together. Run apart, only the guilty one ends.
+    """
+    return losses >= max(1, limit - 1)
+
+
 def lost(losses: int, limit: int = WORKER_LOSSES) -> End | None:
     """Whether a job that took workers with it is over; ``None`` to run it once more.
 

@@ -47,6 +47,17 @@ class RemoteError(Exception):
         super().__init__(facts.message)
 
 
+class ProcessDiedError(RemoteError):
+    """The process of its own in which a handler ran is gone."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        message = f"the job's process ended with exit code {exit_code}"
+        super().__init__(describe_error(ChildProcessError(message)))
+
+    def __str__(self) -> str:
+        return self.facts.message
+
+
 class Stop(enum.Enum):
     """Why a running attempt was cancelled by the worker itself."""
 

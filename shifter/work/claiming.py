@@ -31,13 +31,12 @@ class Claimed(NamedTuple):
     """What a batch of items may do.
 
     Attributes:
-        run: Granted, or allowed to run unclaimed; with how often a worker vanished
-            while running this very turn.
+        run: Granted, or allowed to run unclaimed.
         settle: Already ended, handed over or cancelled: not run again.
         wait: To be asked for again after so many seconds.
     """
 
-    run: list[tuple[Item, int]]
+    run: list[Item]
     settle: list[tuple[Item, Finished | HandedOver | Cancelled]]
     wait: list[tuple[Item, float]]
 
@@ -100,8 +99,8 @@ class Claiming:
             return
         for item, answer in zip(items, answers, strict=True):
             if type(answer) is Granted:
-                item.fence = answer.fence
-                claimed.run.append((item, answer.losses))
+                item.fence, item.losses = answer.fence, answer.losses
+                claimed.run.append(item)
             else:
                 self._refused(item, answer, claimed)
 
@@ -115,7 +114,7 @@ class Claiming:
     def _unclaimed(self, items: Iterable[Item], claimed: Claimed) -> None:
         for item in items:
             if item.job is None or item.job.spec.claims is ClaimsMode.PROCEED:
-                claimed.run.append((item, 0))
+                claimed.run.append(item)
             else:
                 self.forget(item)
                 claimed.wait.append((item, _AWAY_WAIT_S))

@@ -296,8 +296,8 @@ class Drain:
         self._asking -= 1
         now_ms = self._clock.epoch_ms()
         ready: list[tuple[Item, Runnable]] = []
-        for item, losses in claimed.run:
-            ending = self._without_run(item, losses, now_ms)
+        for item in claimed.run:
+            ending = self._without_run(item, now_ms)
             if ending is not None:
                 self._ending.add(ending)
             elif item.job is not None:
@@ -312,14 +312,14 @@ class Drain:
             self._wait(item, wait_s)
         self._wake.set()
 
-    def _without_run(self, item: Item, losses: int, now_ms: EpochMs) -> Step | None:
+    def _without_run(self, item: Item, now_ms: EpochMs) -> Step | None:
         """What becomes of a granted item that is not run; ``None`` to run it."""
         if item.has_succeeded:
             return succeeded(item)
         if item.refusal is not None:
             return self._verdicts.refused(item, item.refusal, None, self._moment())
-        if losses and (end := lost(losses)) is not None:
-            detail = f"{losses} workers vanished while running it"
+        if item.losses and (end := lost(item.losses)) is not None:
+            detail = f"{item.losses} workers vanished while running it"
             refusal = Refusal(end.reason or Reason.WORKER_LOST, detail)
             return self._verdicts.refused(item, refusal, None, self._moment())
         if is_expired(item.envelope.deadline_ms, now_ms):

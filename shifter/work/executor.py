@@ -18,9 +18,9 @@ from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.expiry import attempt_limit_ms
-from shifter.policy.retry import Outcome
+from shifter.policy.retry import Outcome, is_suspect
 from shifter.ports import Clock
-from shifter.work.attempt import SUCCEEDED, Attempt, Stop
+from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.item import Item, Refusal, Runnable
 
 SWEEP_S = 0.02
@@ -43,7 +43,8 @@ class Executor:
         clock: For limits.
         concurrency: Slots; also the number of threads.
         ended: Called with each attempt and its outcome, in the loop.
-        processes: For jobs with ``isolate="process"``.
+        processes: For jobs with ``isolate="process"``, and for what took workers
+            with it before.
     """
 
     def __init__(
@@ -123,7 +124,9 @@ class Executor:
         held: Future[Any] | None = None
         try:
             arguments = self._arguments(attempt, job)
-            if job.spec.isolation is Isolation.LOOP:
+            if self._processes is not None and is_suspect(attempt.item.losses):
+                await self._run_apart(attempt, job, self._processes)
+            elif job.spec.isolation is Isolation.LOOP:
                 await job.function(**arguments)
             elif job.spec.isolation is Isolation.THREAD:
                 held = self._submit(job.function, arguments)
@@ -139,6 +142,17 @@ class Executor:
         except Exception as fault:  # noqa: BLE001  # ours: it must take the worker down
             if not self._fault.done():
                 self._fault.set_result(fault)
+
+    async def _run_apart(
+        self, attempt: Attempt, job: Runnable, processes: ProcessRunner
+    ) -> None:
+        """Let a job that took workers with it take nothing but its own process."""
+        try:
+            await processes.run(job, attempt)
+        except ProcessDiedError as error:
+            detail = f"took {attempt.item.losses} workers with it, then {error}"
+            attempt.item.refusal = Refusal(Reason.WORKER_LOST, detail)
+            raise
 
     def _arguments(self, attempt: Attempt, job: Runnable) -> dict[str, Any]:
         if attempt.stopped is not None:

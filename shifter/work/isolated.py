@@ -25,7 +25,7 @@ from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
 from shifter.wire.failure import ErrorFacts, describe_error
-from shifter.work.attempt import Attempt, RemoteError
+from shifter.work.attempt import Attempt, ProcessDiedError, RemoteError
 from shifter.work.item import Runnable
 
 _POLL_S = 0.1
@@ -84,7 +84,8 @@ class IsolatedProcesses:
         """Run a job to its end; cancelling the call kills its process.
 
         Raises:
-            RemoteError: The handler failed, or its process died.
+            RemoteError: The handler failed.
+            ProcessDiedError: Its process died.
             Retry, Throttled, Discard, DeadLetter: As the handler raised them.
         """
         stop = threading.Event()
@@ -97,7 +98,10 @@ class IsolatedProcesses:
         except asyncio.CancelledError:
             stop.set()
             raise
-        _raise(msgspec.msgpack.decode(answer, type=Reply))
+        if isinstance(answer, bytes):
+            _raise(msgspec.msgpack.decode(answer, type=Reply))
+        else:
+            raise answer
 
     def close(self) -> None:
         """End all children."""
@@ -108,14 +112,14 @@ class IsolatedProcesses:
             process.kill()
             process.join()
 
-    def _converse(self, call: bytes, stop: threading.Event) -> bytes:
+    def _converse(self, call: bytes, stop: threading.Event) -> bytes | ProcessDiedError:
         process, connection = self._child()
         answer = self._ask(connection, call, stop)
         if answer is None:
             process.kill()
             process.join()
             connection.close()
-            return _died(process.exitcode)
+            return ProcessDiedError(process.exitcode)
         with self._lock:
             self._idle.append((process, connection))
         return answer
@@ -146,16 +150,24 @@ class IsolatedProcesses:
 def serve_calls(
     connection: Connection, jobs: Mapping[str, Runnable], clock: Clock
 ) -> None:
-    """The child's side: answer calls until the pipe closes."""
-    while True:
-        try:
-            call = msgspec.msgpack.decode(connection.recv_bytes(), type=Call)
-        except EOFError:
-            return
-        connection.send_bytes(msgspec.msgpack.encode(_answer(call, jobs, clock)))
+    """The child's side: answer calls until the pipe closes.
+
+    All calls run in one event loop, as in a worker: what a handler keeps from call to
+    call, such as a client of some server, belongs to a loop.
+    """
+    with asyncio.Runner() as runner:
+        while True:
+            try:
+                call = msgspec.msgpack.decode(connection.recv_bytes(), type=Call)
+            except EOFError:
+                return
+            reply = _answer(call, jobs, clock, runner)
+            connection.send_bytes(msgspec.msgpack.encode(reply))
 
 
-def _answer(call: Call, jobs: Mapping[str, Runnable], clock: Clock) -> Reply:
+def _answer(
+    call: Call, jobs: Mapping[str, Runnable], clock: Clock, runner: asyncio.Runner
+) -> Reply:
     try:
         job = jobs[call.job]
         arguments = job.codec.decode(call.payload, call.content_type)
@@ -163,7 +175,7 @@ def _answer(call: Call, jobs: Mapping[str, Runnable], clock: Clock) -> Reply:
             arguments[job.context_parameter] = _context(call, clock)
         result = job.function(**arguments)
         if inspect.isawaitable(result):
-            asyncio.run(_await(result))
+            runner.run(_await(result))
     except (Retry, Throttled) as signal:
         after = signal.after
         after_ms = None if after is None else duration_ms("after", after)
@@ -210,13 +222,6 @@ def _call(job: Runnable, attempt: Attempt) -> Call:
         idempotency_key=context.idempotency_key,
         traceparent=context.traceparent,
     )
-
-
-def _died(exit_code: int | None) -> bytes:
-    message = f"the job's process ended with exit code {exit_code}"
-    facts = describe_error(ChildProcessError(message))
-    failure = (facts.type, facts.message, facts.stack, facts.fingerprint)
-    return msgspec.msgpack.encode(Reply(failure=failure))
 
 
 def _raise(reply: Reply) -> None:

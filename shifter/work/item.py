@@ -67,6 +67,7 @@ class Item:
         first_failed_ms: Epoch milliseconds of its first failure, if any.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         fence: As granted; 0 while unclaimed.
+        losses: How many workers vanished while they ran this very turn, >= 0.
         has_succeeded: Whether it took effect here, but its claim was gone before that
             could be recorded: it is recorded under the next one, and not run again.
     """
@@ -85,6 +86,7 @@ class Item:
         "job",
         "key_id",
         "lane",
+        "losses",
         "read",
         "ready_at",
         "refusal",
@@ -116,7 +118,7 @@ class Item:
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
         self.ready_at = NOT_IN_LINE
-        self.fence = 0
+        self.fence = self.losses = 0
         self.has_succeeded = False
 
 

@@ -116,7 +116,7 @@ def test_kill_9_of_workers_loses_nothing(fleet):
     assert worker.wait(60) == 0
 
 
-def submit_many(fleet: Fleet, count: int) -> int:
+def submit_many(fleet: Fleet, count: int, *, seconds: float = 0.2) -> int:
     """Submit many jobs in one process, as a service would."""
     import subprocess
     import sys
@@ -126,12 +126,30 @@ def submit_many(fleet: Fleet, count: int) -> int:
         "from tests.acceptance.jobs import app, slow\n"
         "async def main():\n"
         "    async with app:\n"
-        f"        answers = await slow.defer_many([(n, 0.2) for n in range({count})])\n"
+        f"        answers = await slow.defer_many([(n, {seconds}) for n in range({count})])\n"
         "    assert all(type(a).__name__ == 'Deferred' for a in answers), answers\n"
         "asyncio.run(main())\n"
     )
     subprocess.run([sys.executable, "-c", program], env=fleet.environment, check=True)
     return count
+
+
+def test_a_job_that_kills_its_workers_takes_no_other_job_with_it(fleet):
+    fleet.environment |= {"SHIFTER_LEASE": "3s", "SHIFTER_CLAIM_TIMEOUT": "1s"}
+    submit_many(fleet, 20, seconds=2.0)
+    submit(fleet, "deadly", {"number": 1})
+
+    worker = fleet.work("--processes", "1")
+
+    letters = ("dlt", "list", "default", "--namespace", fleet.namespace)
+    fleet.until(lambda: len(fleet.effects("slow")) >= 20, timeout_s=90)
+    fleet.until(lambda: bool(fleet.json(*letters)), timeout_s=90)
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert len(fleet.effects("deadly")) == 3
+    assert "worker_lost" in fleet.run(*letters).stdout
+    letters = ("dlt", "list", "slow", "--namespace", fleet.namespace)
+    assert "worker_lost" not in fleet.run(*letters).stdout
 
 
 def test_sigterm_lets_running_jobs_end_and_charges_nothing(fleet):

@@ -84,7 +84,8 @@ def c2_two_ends(ev: Evidence) -> Iterator[Violation]:
         if len(letters) > 1 and not _any_cut(ev, runs):
             yield Violation("C2", f"{len(letters)} dead letters of one death", job)
         is_lost = any(letter.reason == "worker_lost" for letter in letters)
-        if is_lost and sum(_is_cut(ev, run) for run in runs) < CRASHES_MOST:
+        # Who dies between claim and start is lost too, and nobody saw him.
+        if is_lost and ev.broken_since(ev.invoked[job].t) < CRASHES_MOST:
             yield Violation("C2", "ended as lost, and no worker of it was lost", job)
 
 
@@ -179,8 +180,8 @@ def c9_attempts(ev: Evidence) -> Iterator[Violation]:
     """Attempts count up by one a failure, and stay below their number.
 
     The same attempt comes again only after its run was cut. A job that waits for its
-    retry in its place, because its key does, begins anew if its worker dies: its record
-    still says so.
+    retry in its place, because its key does, begins anew with another worker: its
+    record still says so.
     """
     for job, runs in ev.runs.items():
         kind = runs[0].start.kind
@@ -192,9 +193,10 @@ def c9_attempts(ev: Evidence) -> Iterator[Violation]:
         for before, after in pairwise(_without_zombies(ev, runs)):
             step = after.start.attempt - before.start.attempt
             was_cut = _is_cut(ev, before, after.start.t)
+            is_other = before.pid != after.pid
             begins_anew = bool(after.start.key) and after.start.attempt == 1
-            is_allowed = step == 1 or (was_cut and (step == 0 or begins_anew))
-            if not is_allowed:
+            is_allowed = step == 1 or (step == 0 and was_cut)
+            if not is_allowed and not (begins_anew and is_other):
                 text = f"attempt {before.start.attempt}, then {after.start.attempt}"
                 yield Violation("C9", text, job)
 

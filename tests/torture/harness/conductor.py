@@ -7,6 +7,7 @@ all the time, liveness after the faults.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -157,6 +158,7 @@ class Stage:
         self._phase("healed")
         self._await_jobs(crew)
         self._hold(crew, _AFTER_S)
+        self._await_spool(crew)
         service.end()
         self._phase("draining")
         self._drain(crew)
@@ -244,6 +246,16 @@ class Stage:
         while time.monotonic() < until:
             crew.refill()
             time.sleep(0.2)
+
+    def _await_spool(self, crew: Crew) -> None:
+        """Until the service has forwarded what it kept; C1 speaks of what is left."""
+        path, until = wiring.spool_path(self._place.settings), time.monotonic() + 45
+        while path is not None and path.exists() and time.monotonic() < until:
+            spool = wiring.open_spool(self._place.settings, path)
+            with contextlib.closing(spool):
+                if spool.depth().first is None:
+                    return
+            self._hold(crew, 0.5)
 
     def _drain(self, crew: Crew) -> None:
         """Until the log says thrice that it is empty; C14 speaks of what is left."""

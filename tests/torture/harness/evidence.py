@@ -193,6 +193,10 @@ class Evidence:
         """Workers that were killed, or died of a job or at a failpoint."""
         return sum(bool(e.pids) and e.kind != "stop" for e in self.faults)
 
+    def broken_since(self, t: float) -> int:
+        """How many workers were killed, or stood still, after an instant."""
+        return sum(bool(fault.pids) and fault.t >= t for fault in self.faults)
+
     @cached_property
     def span(self) -> tuple[float, float]:
         """From the first fault to the last heal."""

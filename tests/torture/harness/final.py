@@ -22,7 +22,7 @@ from shifter.wire.headers import read_headers
 from tests.torture.harness.event import History
 from tests.torture.harness.jobs import digest_of
 
-_ASKED_AT_ONCE: Final = 200
+_ASKED_AT_ONCE: Final = 16
 _LETTERS: Final = ".dlt"
 
 
