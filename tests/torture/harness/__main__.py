@@ -25,6 +25,8 @@ def main() -> int:
     given = _arguments()
     scenario = SCENARIOS[given.scenario]
     seed = random.randrange(10**6) if given.seed is None else given.seed
+    if given.per_s:
+        scenario = scenario._replace(per_s=given.per_s)
     log = scenario.logs[0] if given.log is None else given.log
     if log not in scenario.logs:
         sys.exit(f"{given.scenario} applies on {', '.join(scenario.logs)}")
@@ -58,6 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--jobs", type=int, default=0, help="at least so many")
+    parser.add_argument("--per-s", type=float, help="jobs offered per second")
     parser.add_argument("--plan", action="store_true", help="only print the schedule")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="also of a good run")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ _WARM_EFFECTS: Final = 60
 _WARM_S: Final = 90.0
 _AFTER_S: Final = 4.0
 _DRAIN_S: Final = 75.0
+_SPOOL_S: Final = 45.0
 _HEAL_S: Final = 120.0
 
 Say = Callable[[str], None]
@@ -135,9 +135,6 @@ class Stage:
         environment = place.environment
         if order.scenario.die:
             environment[jobs.DIE] = order.scenario.die
-        os.environ.update(
-            {k: v for k, v in environment.items() if k.startswith("SHIFTER_")}
-        )
         asyncio.run(self._make_topics())
         crew = self._crew = Crew(
             place.folder,
@@ -249,8 +246,9 @@ class Stage:
 
     def _await_spool(self, crew: Crew) -> None:
         """Until the service has forwarded what it kept; C1 speaks of what is left."""
-        path, until = wiring.spool_path(self._place.settings), time.monotonic() + 45
-        while path is not None and path.exists() and time.monotonic() < until:
+        path = next(self._place.folder.rglob("*.spool.db"), None)
+        until = time.monotonic() + _SPOOL_S
+        while path is not None and time.monotonic() < until:
             spool = wiring.open_spool(self._place.settings, path)
             with contextlib.closing(spool):
                 if spool.depth().first is None:
