@@ -7,9 +7,11 @@ them by name. Settings reach a child through the environment it inherits.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Awaitable
@@ -26,6 +28,7 @@ from shifter.telemetry import Event, Log, configure_logging
 from shifter.work.isolated import serve_calls
 from shifter.work.options import WorkOptions
 from shifter.work.supervisor import Entry, Supervisor
+from shifter.work.vitals import Vitals
 from shifter.work.worker import run_worker
 
 _DRAINED_CHECKS = 3
@@ -37,15 +40,41 @@ _KILL_GRACE_S = 15.0
 
 
 async def supervise(
-    options: WorkOptions, *, drain_timeout_s: float, until: Awaitable[None] | None
+    options: WorkOptions,
+    *,
+    drain_timeout_s: float,
+    until: Awaitable[None] | None,
+    version: str,
 ) -> int:
-    """Keep ``options.processes`` workers alive until a signal, or until ``until``."""
+    """Keep ``options.processes`` workers alive until a signal, or until ``until``.
+
+    Args:
+        options: What they serve.
+        drain_timeout_s: How long running jobs may go on after a stop.
+        until: Ends it too, if there is one.
+        version: What scrapes are told.
+
+    Raises:
+        OSError: The address for probes cannot be bound.
+    """
+    vitals = Vitals(options.processes, SystemClock())
     supervisor = Supervisor(
         Entry(worker_process, (options,)),
         processes=options.processes,
         kill_after_s=drain_timeout_s + _KILL_GRACE_S,
+        vitals=vitals,
+        watchdog_s=options.watchdog_s,
     )
-    return await supervisor.run(until)
+    if options.health is None:
+        return await supervisor.run(until)
+    # prometheus-client is for those who scrape; a worker need not import it.
+    from shifter.work.endpoint import Endpoint  # noqa: PLC0415
+
+    endpoint = Endpoint(vitals, version=version)
+    host, port = options.health
+    async with endpoint.serving(host, port) as bound:
+        Log().info(Event.HEALTH_SERVED, host=host, port=bound)
+        return await supervisor.run(until)
 
 
 async def drained(
@@ -69,12 +98,19 @@ async def drained(
         empty = 0 if left else empty + 1
 
 
-def worker_process(options: WorkOptions) -> None:
-    """A child's whole life."""
+def worker_process(options: WorkOptions, line: socket.socket | None = None) -> None:
+    """A child's whole life.
+
+    Args:
+        options: What it serves.
+        line: Where it tells its supervisor how it fares, if it has one.
+    """
+    # Whoever ends it with SIGABRT wants to know where it stood.
+    faulthandler.enable()
     try:
         app = load_app(options.target)
         configure_logging(app.settings.log_level, app.settings.log_format)
-        asyncio.run(_work(app, options))
+        asyncio.run(_work(app, options, line))
         _leave()
     except ShifterError as error:
         sys.stderr.write(f"worker cannot start: {error}\n")
@@ -105,14 +141,14 @@ def _leave() -> None:
         os._exit(0)
 
 
-async def _work(app: Shifter, options: WorkOptions) -> None:
+async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) -> None:
     def spawn() -> tuple[BaseProcess, Connection]:
         return _spawn_isolated(options.target)
 
     lanes = wiring.lanes_served(app.namespace, app.queues, options)
     parts, limits = wiring.open_worker(app.settings, app.jobs, lanes, options, spawn)
     _leave_with_parent()
-    await run_worker(parts, limits)
+    await run_worker(parts._replace(line=line), limits)
 
 
 def _leave_with_parent() -> None:

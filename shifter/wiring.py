@@ -133,7 +133,6 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
         log,
         spool,
         clock=SystemClock(),
-        patience_s=settings.accept_timeout_ms / 1_000,
         is_up=lambda: log_is_up(settings),
     )
 
@@ -324,9 +323,9 @@ def open_worker(
 ) -> tuple[WorkerParts, WorkerLimits]:
     """Everything one worker process owns."""
     from shifter.telemetry import Metrics  # noqa: PLC0415
-    from shifter.work.drain import DrainParts  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
     from shifter.work.ledger import Ledger  # noqa: PLC0415
+    from shifter.work.parts import DrainParts  # noqa: PLC0415
     from shifter.work.worker import WorkerLimits, WorkerParts  # noqa: PLC0415
 
     worker_id, clock = new_worker_id(), SystemClock()

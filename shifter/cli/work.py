@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 import sys
+from collections.abc import Awaitable
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
@@ -12,16 +15,20 @@ from shifter.app import Shifter
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.cli.progress import BurstProgress
 from shifter.cli.session import InSession, need_log, need_state
+from shifter.cli.version import DISTRIBUTION, version_of
 from shifter.cli.waiting import until_up
 from shifter.config import Settings
 from shifter.config.options import OPTIONS
-from shifter.errors import StoreUnavailableError
+from shifter.errors import ConfigError, StoreUnavailableError
 from shifter.launch import drained, supervise
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
 from shifter.ports import Clock, LaneDepth, LogAdmin
 from shifter.telemetry import configure_logging
 from shifter.work.options import WorkOptions
+
+_MAX_PORT = 65_535
+_CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 def work(  # noqa: PLR0913  # one parameter an option
@@ -34,6 +41,8 @@ def work(  # noqa: PLR0913  # one parameter an option
     priority: list[Priority] | None = None,
     burst: bool = False,
     wait: str = "0s",
+    health: str | None = None,
+    watchdog: str = "60s",
     session: InSession,
 ) -> int:
     """Run workers for an app.
@@ -46,6 +55,8 @@ def work(  # noqa: PLR0913  # one parameter an option
         priority: Serve this priority only; may be repeated.
         burst: End when nothing served is waiting, delayed or running.
         wait: How long to wait for log and state store at the start, such as 60s.
+        health: HOST:PORT that answers /livez, /readyz and /metrics for all processes.
+        watchdog: How long a process may stand still before it is replaced; 0s for ever.
         session: This command line.
     """
     wait_s = duration_ms("--wait", wait) / 1_000
@@ -59,6 +70,8 @@ def work(  # noqa: PLR0913  # one parameter an option
         priorities=tuple(priority or ()),
         burst=burst,
         wait_s=wait_s,
+        health=None if health is None else _address(health),
+        watchdog_s=duration_ms("--watchdog", watchdog) / 1_000,
     )
     topics = list(wiring.lanes_served(app.namespace, app.queues, options))
     if not topics:
@@ -89,15 +102,33 @@ async def _supervise(
 ) -> int:
     drain_timeout_s = settings.drain_timeout_ms / 1_000
     if not options.burst:
-        return await supervise(options, drain_timeout_s=drain_timeout_s, until=None)
+        return await _answering(options, drain_timeout_s, None)
     depths: list[LaneDepth] = []
     progress = BurstProgress(depths, clock, sys.stderr)
     async with asyncio.TaskGroup() as group:
         drawing = group.create_task(progress.run())
         until = drained(admin, topics, depths=depths)
-        code = await supervise(options, drain_timeout_s=drain_timeout_s, until=until)
+        code = await _answering(options, drain_timeout_s, until)
         drawing.cancel()
     return code
+
+
+async def _answering(
+    options: WorkOptions, drain_timeout_s: float, until: Awaitable[None] | None
+) -> int:
+    try:
+        return await supervise(
+            options,
+            drain_timeout_s=drain_timeout_s,
+            until=until,
+            version=version_of(DISTRIBUTION),
+        )
+    except OSError as error:
+        is_address = error.errno in _CANNOT_BIND or isinstance(error, socket.gaierror)
+        if options.health is None or not is_address:
+            raise
+        host, port = options.health
+        raise ConfigError("--health", f"{host}:{port}", str(error)) from error
 
 
 async def _check_topics(admin: LogAdmin, topics: list[str], target: str) -> None:
@@ -119,6 +150,14 @@ async def _check_rights(admin: LogAdmin, topics: list[str]) -> None:
     # missing right is said once and at once, not by each worker process.
     with contextlib.suppress(StoreUnavailableError):
         await admin.depths(topics)
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Host and port; a port alone means the loopback."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > _MAX_PORT:
+        raise ConfigError("--health", text, "use HOST:PORT, such as 127.0.0.1:9000")
+    return (host.strip("[]") or "127.0.0.1"), int(port)
 
 
 def _checked(name: str, given: int | None, default: int) -> int:

@@ -49,7 +49,6 @@ class SpoolingLog:
         log: The log that is meant.
         spool: Where records wait while it is away.
         clock: Numbers the records.
-        patience_s: Longest that a caller waits for the log.
         is_up: Whether the log answers again; blocks for a second or two.
     """
 
@@ -59,11 +58,12 @@ class SpoolingLog:
         spool: Spool,
         *,
         clock: Clock,
-        patience_s: float,
         is_up: Callable[[], bool],
     ) -> None:
         self._log, self._spool, self._is_up = log, spool, is_up
-        self._clock, self._patience_ms = clock, int(patience_s * 1_000)
+        self._clock = clock
+        # Calls under way, by themselves: none of their records is numbered below this.
+        self._open: dict[object, int] = {}
         self._last = 0
         self._gate, self._is_away = KeyGate(), False
         self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = (
@@ -79,39 +79,53 @@ class SpoolingLog:
     ) -> list[AppendAnswer]:
         """Write records to the log, or to the spool where it does not answer."""
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
-        first = self._number(len(records))
-        behind = self._behind(records)
-        told: list[AppendAnswer] = []
-        if len(behind) < len(records):
-            ahead = _without(records, behind)
-            told = await self._log.append(ahead, timeout_s=patience_s)
-            if told.count(_APPENDED) == len(records):
-                return told
-        answers, behind = self._merge(len(records), told, behind)
-        if behind:
-            desk = self._desk()
-            entries = [SpoolEntry(first + index, records[index]) for index in behind]
-            kept = await desk.put(entries, timeout_s)
-            _fill(answers, behind, kept)
-        return [answer for answer in answers if answer is not None]
+        call, first = self._begin(len(records))
+        linger_s = 0.0
+        try:
+            behind = self._behind(records)
+            told: list[AppendAnswer] = []
+            if len(behind) < len(records):
+                ahead = _without(records, behind)
+                told = await self._log.append(ahead, timeout_s=patience_s)
+                if told.count(_APPENDED) == len(records):
+                    return told
+            answers, behind = self._merge(len(records), told, behind)
+            if behind:
+                desk = self._desk()
+                entries = _entries(records, behind, first)
+                kept = await desk.put(entries, timeout_s)
+                _fill(answers, behind, kept)
+            return [answer for answer in answers if answer is not None]
+        except asyncio.CancelledError:
+            # What it gave to the desk may be written all the same.
+            linger_s = timeout_s
+            raise
+        finally:
+            if linger_s:
+                loop = asyncio.get_running_loop()
+                loop.call_later(linger_s, self._open.pop, call, None)
+            else:
+                del self._open[call]
 
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float
     ) -> list[AppendAnswer]:
         """The same for callers without an event loop; blocks up to the timeout."""
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
-        first = self._number(len(records))
-        behind = self._behind(records)
-        told: list[AppendAnswer] = []
-        if len(behind) < len(records):
-            ahead = _without(records, behind)
-            told = self._log.append_sync(ahead, timeout_s=patience_s)
-        answers, behind = self._merge(len(records), told, behind)
-        if behind:
-            entries = [SpoolEntry(first + index, records[index]) for index in behind]
-            kept = self._keep(entries, timeout_s)
-            _fill(answers, behind, kept)
-        return [answer for answer in answers if answer is not None]
+        call, first = self._begin(len(records))
+        try:
+            behind = self._behind(records)
+            told: list[AppendAnswer] = []
+            if len(behind) < len(records):
+                ahead = _without(records, behind)
+                told = self._log.append_sync(ahead, timeout_s=patience_s)
+            answers, behind = self._merge(len(records), told, behind)
+            if behind:
+                kept = self._keep(_entries(records, behind, first), timeout_s)
+                _fill(answers, behind, kept)
+            return [answer for answer in answers if answer is not None]
+        finally:
+            del self._open[call]
 
     def warm_up(self) -> None:
         """Connect, and forward what an earlier process left behind."""
@@ -179,14 +193,17 @@ class SpoolingLog:
             for one in entries
         ]
 
-    def _number(self, count: int) -> int:
-        """The first of so many numbers, above all that were given out before.
+    def _begin(self, count: int) -> tuple[object, int]:
+        """A call that is under way from now on, and the first of its numbers.
 
-        Two threads may be given the same: the spool takes the next that is free.
+        The numbers are above all that were given out before. Two threads may be given
+        the same: the spool takes the next that is free.
         """
+        call = object()
+        self._open[call] = self._last
         first = max(self._last + 1, self._clock.epoch_ms() << NUMBER_SHIFT)
         self._last = first + count - 1
-        return first
+        return call, first
 
     def _forwarding(self) -> Forwarder:
         with self._lock:
@@ -204,8 +221,10 @@ class SpoolingLog:
 
     def _ready_below(self) -> int:
         # A caller that still waits for the log may come to the spool with an older
-        # record of the same key.
-        return (self._clock.epoch_ms() - self._patience_ms) << NUMBER_SHIFT
+        # record of the same key. Callers of other processes are not known here: one
+        # that awaits each answer spools in order, which is all a key can ask.
+        coming = max(self._last + 1, self._clock.epoch_ms() << NUMBER_SHIFT)
+        return min((coming, *self._open.copy().values()))
 
     def _came_back(self) -> None:
         self._is_away = False
@@ -220,6 +239,7 @@ class SpoolingLog:
     def _after_fork(self) -> None:
         # The thread and whoever held the locks stayed with the parent.
         self._lock, self._forwarder = threading.Lock(), None
+        self._open = {}
         self._gate = KeyGate()
         self._gate.move(1, floor=_EVERYTHING)
 
@@ -271,6 +291,12 @@ def _is_away(answer: AppendAnswer) -> bool:
 def _priority(record: Record) -> Priority:
     lane = parse_lane(record.topic)
     return Priority.NORMAL if lane is None else lane.priority
+
+
+def _entries(
+    records: Sequence[Record], behind: Sequence[int], first: int
+) -> list[SpoolEntry]:
+    return [SpoolEntry(first + index, records[index]) for index in behind]
 
 
 def _without(records: Sequence[Record], behind: Sequence[int]) -> Sequence[Record]:

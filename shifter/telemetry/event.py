@@ -17,6 +17,8 @@ class Event(StrEnum):
     PROCESS_STARTED = "process.started"
     PROCESS_ENDED = "process.ended"
     PROCESS_RESTARTED = "process.restarted"
+    HEALTH_SERVED = "health.served"
+    PROCESS_STALLED = "process.stalled"
     BURST_PROGRESSED = "burst.progressed"
     # one job
     ATTEMPT_FAILED = "attempt.failed"

@@ -20,7 +20,8 @@ from shifter.testing.handler_time import Handler, HandlerClock
 from shifter.testing.rehearsal import Failures, RehearsedJob
 from shifter.testing.report import Tally
 from shifter.wiring import max_record_bytes, topic_specs
-from shifter.work.drain import Drain, DrainParts
+from shifter.work.drain import Drain
+from shifter.work.parts import DrainParts
 
 _NAME: Final = "test-app"
 _CLOSING_ROUNDS: Final = 2_000

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 from shifter.model.claim import Cancelled
-from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
@@ -23,16 +22,16 @@ from shifter.policy.delay import TIERS_S
 from shifter.policy.expiry import is_expired
 from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.policy.retry import Expired, Outcome, lost
-from shifter.ports import ClaimStore, Clock, Delivery, LaneFeed
+from shifter.ports import Delivery, LaneFeed
 from shifter.telemetry import Event
 from shifter.work.attempt import INTERRUPTED, SUCCEEDED, Attempt, Stop
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.ending import Ending
-from shifter.work.executor import Executor, ProcessRunner
+from shifter.work.executor import Executor
 from shifter.work.holding import Holding
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
-from shifter.work.ledger import Ledger
+from shifter.work.parts import DrainParts, Standing
 from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
 
 _FETCH_WAIT_S = 0.5
@@ -42,42 +41,6 @@ _ASKING_MOST = 2
 _HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
 _BUSY_MOST_S = 60.0
 _ASK_AGAIN_S = 0.2
-
-
-class DrainParts(NamedTuple):
-    """What a drain is made of; all of it opened by the caller.
-
-    Attributes:
-        feeds: One per priority served.
-        lanes: Lanes served, by topic.
-        jobs: Registered jobs, by name.
-        claims: Where "once" is decided.
-        clock: Reads and waits.
-        processes: For jobs with ``isolate="process"``, if there are any.
-        ledger: Hears what happened.
-    """
-
-    feeds: Mapping[Priority, LaneFeed]
-    lanes: Mapping[str, Lane]
-    jobs: Mapping[str, Runnable]
-    claims: ClaimStore
-    clock: Clock
-    processes: ProcessRunner | None
-    ledger: Ledger
-
-
-class Standing(NamedTuple):
-    """How far a drain has come, for whoever moves its clock by hand.
-
-    Attributes:
-        goes_on: Whether it has something to do without any time passing.
-        attempts: What runs.
-        next_at: When time alone will change something, monotonic; ``None`` never.
-    """
-
-    goes_on: bool
-    attempts: list[Attempt]
-    next_at: float | None
 
 
 class Drain:
@@ -142,6 +105,11 @@ class Drain:
             topic = attempt.item.delivery.topic
             counts[topic] = counts.get(topic, 0) + 1
         return counts
+
+    @property
+    def ending(self) -> int:
+        """Attempts that ended and whose end is not settled yet."""
+        return self._ending.pending
 
     def standing(self) -> Standing:
         """How far it has come."""

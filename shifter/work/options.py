@@ -18,6 +18,8 @@ class WorkOptions(NamedTuple):
         priorities: Priorities to serve; empty for all.
         burst: End when nothing served is waiting, delayed or running.
         wait_s: How long to wait for the log and the state store at start, >= 0.
+        health: Host and port that answer probes and scrapes; ``None`` for none.
+        watchdog_s: How long a process may ail before it is ended, >= 0; 0 for ever.
     """
 
     target: str
@@ -27,6 +29,8 @@ class WorkOptions(NamedTuple):
     priorities: tuple[Priority, ...] = ()
     burst: bool = False
     wait_s: float = 0.0
+    health: tuple[str, int] | None = None
+    watchdog_s: float = 60.0
 
     def serves(self, priority: Priority) -> bool:
         """Whether lanes of this priority are drained."""

@@ -3,6 +3,8 @@
 Children are spawned, never forked: librdkafka and thread pools do not survive a fork.
 One that ends by itself is started again, later each time; one that lived for a while
 starts over with the shortest wait. A child that loses its parent drains and leaves.
+One that does not get on any more is ended by the watchdog: with SIGABRT, so that it
+says where it stands, then with SIGKILL.
 """
 
 from __future__ import annotations
@@ -10,22 +12,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Awaitable, Callable, Generator
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from shifter.telemetry import Event, Log
+from shifter.work.pulse import line_pair
+from shifter.work.vitals import Condition, Vitals
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _HEALTHY_AFTER_S = 60.0
+_LOOK_S = 1.0
+_DUMP_S = 5.0
+"""How long a child has to write down where it stands."""
 # No permission, wrong configuration: starting again changes nothing.
 _FINAL_EXITS = frozenset({77, 78})
 
 
 class Entry(NamedTuple):
-    """What a child runs: a module-level function and its plain arguments."""
+    """What a child runs: a module-level function and its plain arguments.
+
+    The function gets one more argument: the socket by which it tells how it fares
+    (`shifter.work.pulse`).
+    """
 
     function: Callable[..., None]
     arguments: tuple[Any, ...]
@@ -38,10 +50,21 @@ class Supervisor:
         entry: What each child runs.
         processes: How many, >= 1.
         kill_after_s: How long after a stop a child that does not end is killed.
+        vitals: Hears how the children fare.
+        watchdog_s: How long a child may be ailing before it is ended; 0 for ever.
     """
 
-    def __init__(self, entry: Entry, *, processes: int, kill_after_s: float) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        *,
+        processes: int,
+        kill_after_s: float,
+        vitals: Vitals,
+        watchdog_s: float,
+    ) -> None:
         self._entry, self._processes = entry, processes
+        self._vitals, self._watchdog_s = vitals, watchdog_s
         self._kill_after_s = kill_after_s
         self._context = multiprocessing.get_context("spawn")
         self._children: dict[int, SpawnProcess] = {}
@@ -70,15 +93,45 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for slot in range(self._processes):
                     group.create_task(self._keep(slot))
+                watchdog = group.create_task(self._watch())
                 if until is not None:
                     watcher = group.create_task(self._stop_after(until))
                     await self._stopping.wait()
                     watcher.cancel()
+                await self._stopping.wait()
+                watchdog.cancel()
         return 0 if self._failed is None else self._failed
 
     async def _stop_after(self, until: Awaitable[None]) -> None:
         await until
         self.stop()
+
+    async def _watch(self) -> None:
+        """End children that do not get on, until cancelled."""
+        if not self._watchdog_s:
+            return
+        ailing: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for condition in self._vitals.conditions():
+                slot, child = condition.slot, self._children.get(condition.slot)
+                is_ill = child is not None and not condition.is_live
+                ailing[slot] = ailing.get(slot, 0) + 1 if is_ill else 0
+                over_s = ailing[slot] * _LOOK_S - self._watchdog_s
+                if child is not None and over_s >= 0:
+                    self._end(child, condition, by_force=over_s >= _DUMP_S)
+
+    def _end(
+        self, child: SpawnProcess, condition: Condition, *, by_force: bool
+    ) -> None:
+        self._log.error(
+            Event.PROCESS_STALLED, slot=condition.slot, detail=condition.detail
+        )
+        if by_force:
+            child.kill()
+        elif child.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGABRT)
 
     async def _keep(self, slot: int) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -103,15 +156,19 @@ class Supervisor:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _run_child(self, slot: int) -> int | None:
+        ours, theirs = line_pair()
         child = self._context.Process(
             target=self._entry.function,
-            args=self._entry.arguments,
+            args=(*self._entry.arguments, theirs),
             name=f"shifter-worker-{slot}",
         )
         child.start()
+        theirs.close()
+        self._vitals.began(slot, ours)
         self._children[slot] = child
         await asyncio.to_thread(child.join)
         del self._children[slot]
+        self._vitals.ended(slot)
         return child.exitcode
 
     @contextlib.contextmanager

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from shifter.errors import StoreError
 from shifter.ports import DelayMover, LaneFeed, LaneLog, PresenceStore
-from shifter.work.drain import Drain, DrainParts
+from shifter.work.drain import Drain
+from shifter.work.parts import DrainParts
 from shifter.work.presence import report_presence
+from shifter.work.pulse import beating, watched
 
 
 class WorkerParts(NamedTuple):
@@ -23,12 +26,14 @@ class WorkerParts(NamedTuple):
         log: Writes successors.
         mover: Moves due records, where the log cannot do so by itself.
         presence: Where it says that it lives.
+        line: Where it tells its supervisor how it fares, if it has one.
     """
 
     drain: DrainParts
     log: LaneLog
     mover: DelayMover | None
     presence: PresenceStore
+    line: socket.socket | None = None
 
 
 class WorkerLimits(NamedTuple):
@@ -53,19 +58,21 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
     The first signal drains; a second one aborts at once, without a word to anybody:
     what ran comes again when its lease ends.
     """
+    clock = parts.drain.clock
+    feeds = watched(parts.drain.feeds, clock)
     drain = Drain(
-        parts.drain,
+        parts.drain._replace(feeds=feeds),
         owner=limits.worker_id,
         concurrency=limits.concurrency,
         lease_ms=limits.lease_ms,
     )
-    feeds = list(parts.drain.feeds.values())
-    with _signals(drain.stop):
-        try:
-            await asyncio.gather(*(feed.open() for feed in feeds))
-            await _run(drain, parts, limits)
-        finally:
-            await _close(feeds, parts, limits)
+    async with beating(parts.line, feeds, drain, parts.drain.ledger, clock):
+        with _signals(drain.stop):
+            try:
+                await asyncio.gather(*(feed.open() for feed in feeds.values()))
+                await _run(drain, parts, limits)
+            finally:
+                await _close(list(feeds.values()), parts, limits)
 
 
 async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:

@@ -24,8 +24,9 @@ from shifter.ports import Delivery
 from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
-from shifter.work.drain import Drain, DrainParts
+from shifter.work.drain import Drain
 from shifter.work.ledger import Ledger
+from shifter.work.parts import DrainParts
 
 
 class World:

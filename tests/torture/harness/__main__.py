@@ -30,7 +30,9 @@ def main() -> int:
     log = scenario.logs[0] if given.log is None else given.log
     if log not in scenario.logs:
         sys.exit(f"{given.scenario} applies on {', '.join(scenario.logs)}")
-    order = Order(given.scenario, scenario, log, seed, given.seconds, given.jobs)
+    order = Order(
+        given.scenario, scenario, log, seed, given.seconds, given.jobs, given.drain_s
+    )
     if given.plan:
         for act in schedule(scenario, seed, given.seconds):
             print(
@@ -61,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--jobs", type=int, default=0, help="at least so many")
     parser.add_argument("--per-s", type=float, help="jobs offered per second")
+    parser.add_argument("--drain-s", type=float, default=75.0)
     parser.add_argument("--plan", action="store_true", help="only print the schedule")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="also of a good run")

@@ -32,8 +32,6 @@ from tests.torture.harness.timeline import write_timeline
 
 _WARM_EFFECTS: Final = 60
 _WARM_S: Final = 90.0
-_AFTER_S: Final = 4.0
-_DRAIN_S: Final = 75.0
 _SPOOL_S: Final = 45.0
 _HEAL_S: Final = 120.0
 
@@ -90,6 +88,7 @@ class Order(NamedTuple):
         seed: For nemesis and producers.
         seconds: Of faults.
         jobs: Go on offering until so many were accepted; 0 for no such aim.
+        drain_s: How long the drain may take after the last job.
     """
 
     name: str
@@ -98,6 +97,7 @@ class Order(NamedTuple):
     seed: int
     seconds: float
     jobs: int = 0
+    drain_s: float = 75.0
 
 
 def play(order: Order, folder: Path, say: Say) -> Verdict:
@@ -154,7 +154,7 @@ class Stage:
         (self._place.histories / jobs.HEALED).touch()
         self._phase("healed")
         self._await_jobs(crew)
-        self._hold(crew, _AFTER_S)
+        self._hold(crew, self._order.scenario.after_s)
         self._await_spool(crew)
         service.end()
         self._phase("draining")
@@ -258,7 +258,7 @@ class Stage:
     def _drain(self, crew: Crew) -> None:
         """Until the log says thrice that it is empty; C14 speaks of what is left."""
         settings, empty = self._place.settings, 0
-        until = time.monotonic() + _DRAIN_S
+        until = time.monotonic() + self._order.drain_s
         while empty < 3 and time.monotonic() < until:
             empty = empty + 1 if asyncio.run(is_drained(settings)) else 0
             self._hold(crew, 0.5)

@@ -75,6 +75,7 @@ class Scenario(NamedTuple):
             a session to end after each death, and does nothing else where they never
             end.
         forgets: Whether the claim store may lose what it knew.
+        after_s: How long jobs are still offered after the last heal.
         settings: Of shifter.
     """
 
@@ -90,6 +91,7 @@ class Scenario(NamedTuple):
     is_behind: bool = False
     is_static: bool = False
     forgets: bool = False
+    after_s: float = 4.0
     settings: Mapping[str, str] = {
         "LEASE": f"{LEASE_S:g}s",
         "CLAIM_TIMEOUT": "1s",
@@ -247,6 +249,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         repeated("log half-open", 20),
         ("kafka",),
         is_behind=True,
+        after_s=35.0,
     ),
     "F32": Scenario(
         "the broker's connections flap every 300 ms",

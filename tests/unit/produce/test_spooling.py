@@ -77,9 +77,7 @@ def state():
 
 @pytest.fixture
 def spooling(log, spool, state):
-    found = SpoolingLog(
-        log, spool, clock=SystemClock(), patience_s=0, is_up=lambda: state["up"]
-    )
+    found = SpoolingLog(log, spool, clock=SystemClock(), is_up=lambda: state["up"])
     yield found
     found.close(timeout_s=5)
 
@@ -173,9 +171,7 @@ async def test_a_key_stays_behind_its_spooled_records(spooling, log, spool, stat
 
 async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
     spool.put(entries(record(1, key="k")), timeout_s=1)
-    spooling = SpoolingLog(
-        log, spool, clock=SystemClock(), patience_s=0, is_up=lambda: state["up"]
-    )
+    spooling = SpoolingLog(log, spool, clock=SystemClock(), is_up=lambda: state["up"])
     spooling.warm_up()
 
     answers = await spooling.append([record(2, key="k"), record(3)], timeout_s=5)
@@ -265,9 +261,7 @@ async def test_what_the_log_refused_is_tried_again_when_nothing_else_waits(
     log.answer = lambda one: (
         Refused(Reason.REFUSED_BY_LOG, "no right") if one.key else Appended()
     )
-    spooling = SpoolingLog(
-        log, spool, clock=SystemClock(), patience_s=0, is_up=lambda: True
-    )
+    spooling = SpoolingLog(log, spool, clock=SystemClock(), is_up=lambda: True)
     spooling.warm_up()
     await until(lambda: spool.depth().refused == 2)
     tried = log.calls

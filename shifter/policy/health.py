@@ -1,0 +1,85 @@
+"""Whether a worker process is alive, and whether it is ready.
+
+Alive means that it gets on, not that it exists: its event loop turns, its lanes are
+polled, and what ended is settled. A process that exists and does none of that holds
+partitions and claims that others could serve.
+
+Nothing here asks whether Kafka or Redis answer: a restart does not bring them back, and
+a fleet that restarts while they are away makes their return harder.
+
+Source: Google, Site Reliability Engineering, ch. 22, on health checks that spread an
+outage; the Kubernetes documentation on liveness probes says the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shifter.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPolicy:
+    """Bounds.
+
+    Attributes:
+        silent_s: Longest silence of an event loop, seconds, > 0.
+        stalled_s: Longest time without a poll, or without settling anything of what
+            ended, seconds, > 0; longer than one try to hand a record over (35 s).
+
+    Raises:
+        ConfigError: A bound is not above 0.
+    """
+
+    silent_s: float = 10.0
+    stalled_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in ("silent_s", "stalled_s"):
+            if not getattr(self, field) > 0:
+                raise ConfigError(field, getattr(self, field), "must be above 0")
+
+
+class Progress(NamedTuple):
+    """What a process said last.
+
+    Attributes:
+        is_ready: Whether it joined and may claim.
+        unpolled_s: Seconds since the lane that was polled longest ago was; >= 0.
+        unsettled_s: Seconds since when something has ended and nothing was settled;
+            0 while nothing waits for it.
+        running: Attempts that run.
+    """
+
+    is_ready: bool
+    unpolled_s: float
+    unsettled_s: float
+    running: int
+
+
+def ailment(
+    policy: HealthPolicy, said: Progress | None, *, silent_s: float
+) -> str | None:
+    """What is wrong with a process; ``None`` when it is alive.
+
+    Args:
+        policy: Bounds.
+        said: Its last word; ``None`` before the first.
+        silent_s: Seconds since then, or since its start.
+
+    A process whose slots are all busy does not poll: attempts that run count as life,
+    since each of them has a limit of its own.
+
+    Pure.
+    """
+    if said is None:
+        # It still starts: importing an app and joining a group have their own time.
+        return None if silent_s <= policy.stalled_s else "has not begun"
+    if silent_s > policy.silent_s:
+        return f"silent for {silent_s:.0f} s"
+    if said.unsettled_s > policy.stalled_s:
+        return f"nothing settled for {said.unsettled_s:.0f} s"
+    if said.is_ready and not said.running and said.unpolled_s > policy.stalled_s:
+        return f"nothing polled for {said.unpolled_s:.0f} s"
+    return None

@@ -1,0 +1,185 @@
+"""What a worker process tells its supervisor about once a second.
+
+Sent as datagrams that never wait: a supervisor that stands still must not hold up the
+work, and a beat that is lost is followed by another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from shifter.model.priority import Priority
+from shifter.ports import AppendAnswer, Clock, Delivery, LaneFeed, LostRange, Record
+from shifter.telemetry.metric import Bars, Snapshot
+from shifter.work.drain import Drain
+from shifter.work.ledger import Ledger
+
+_EVERY_S: Final = 1.0
+_LARGEST_BYTES: Final = 1_000_000
+
+Reading = int | float | Bars
+
+
+class Pulse(msgspec.Struct, array_like=True):
+    """One beat.
+
+    Attributes:
+        pid: Of the process.
+        is_ready: Whether it has joined and may claim.
+        unpolled_s: See `shifter.policy.health.Progress`.
+        unsettled_s: Likewise.
+        running: Likewise.
+        metrics: Name, label values and reading of each series.
+    """
+
+    pid: int
+    is_ready: bool
+    unpolled_s: float
+    unsettled_s: float
+    running: int
+    metrics: list[tuple[str, tuple[str, ...], Reading]]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The metrics, as a process keeps them."""
+        found: Snapshot = {}
+        for name, labels, reading in self.metrics:
+            found.setdefault(name, {})[labels] = reading
+        return found
+
+
+class WatchedFeed:
+    """A feed that remembers when it was last asked and when it last moved.
+
+    Args:
+        feed: Does the work.
+        clock: For the instants.
+    """
+
+    def __init__(self, feed: LaneFeed, clock: Clock) -> None:
+        self._feed, self._clock = feed, clock
+        self.polled_at = self.moved_at = clock.monotonic()
+        self.is_open = False
+        self.begin: Callable[[Sequence[Delivery]], list[Delivery]] = feed.begin
+        self.losses: Callable[[], list[LostRange]] = feed.losses
+        self.idle: Callable[[], bool] = feed.idle
+
+    async def open(self) -> None:
+        """Join."""
+        await self._feed.open()
+        self.polled_at, self.is_open = self._clock.monotonic(), True
+
+    async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
+        """Deliveries; being asked and answered is a poll."""
+        found = await self._feed.fetch(max_records, wait_s=wait_s)
+        self.polled_at = self._clock.monotonic()
+        return found
+
+    async def hand_over(
+        self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
+    ) -> list[AppendAnswer]:
+        """Successors; an answer is progress, whatever it says."""
+        answers = await self._feed.hand_over(pairs, timeout_s=timeout_s)
+        self.moved_at = self._clock.monotonic()
+        return answers
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """End deliveries."""
+        await self._feed.settle(deliveries)
+        self.moved_at = self._clock.monotonic()
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Leave."""
+        self.is_open = False
+        await self._feed.close(timeout_s=timeout_s)
+
+
+def watched(
+    feeds: Mapping[Priority, LaneFeed], clock: Clock
+) -> dict[Priority, WatchedFeed]:
+    """The same feeds, watched."""
+    return {priority: WatchedFeed(feed, clock) for priority, feed in feeds.items()}
+
+
+@contextlib.asynccontextmanager
+async def beating(
+    line: socket.socket | None,
+    feeds: Mapping[Priority, WatchedFeed],
+    drain: Drain,
+    ledger: Ledger,
+    clock: Clock,
+) -> AsyncGenerator[None]:
+    """Tell the supervisor, if there is one, while the block runs."""
+    if line is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    # No task group: what the block raises must leave it as it is.
+    task = loop.create_task(_beat(line, feeds, drain, ledger, clock))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(
+    line: socket.socket,
+    feeds: Mapping[Priority, WatchedFeed],
+    drain: Drain,
+    ledger: Ledger,
+    clock: Clock,
+) -> None:
+    idle_at = clock.monotonic()
+    while True:
+        now = clock.monotonic()
+        if not drain.ending:
+            idle_at = now
+        moved_at = max([idle_at, *(feed.moved_at for feed in feeds.values())])
+        pulse = Pulse(
+            os.getpid(),
+            all(feed.is_open for feed in feeds.values()),
+            now - min(feed.polled_at for feed in feeds.values()),
+            now - moved_at if drain.ending else 0.0,
+            sum(drain.running.values()),
+            _listed(ledger.metrics.snapshot()),
+        )
+        # No room, or nobody there any more: the next beat says it all again.
+        with contextlib.suppress(OSError):
+            line.send(msgspec.msgpack.encode(pulse), socket.MSG_DONTWAIT)
+        await clock.sleep(_EVERY_S)
+
+
+def _listed(snapshot: Snapshot) -> list[tuple[str, tuple[str, ...], Reading]]:
+    return [
+        (name, labels, reading)
+        for name, series in snapshot.items()
+        for labels, reading in series.items()
+    ]
+
+
+def line_pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a line: the supervisor's, and the process's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST_BYTES)
+    return ours, theirs
+
+
+def hear(line: socket.socket) -> Pulse | None:
+    """The newest beat that arrived; ``None`` if none did."""
+    newest: bytes | None = None
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            newest = line.recv(_LARGEST_BYTES)
+            if not newest:
+                return None
+    return None if newest is None else msgspec.msgpack.decode(newest, type=Pulse)
