@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from shifter.adapters.kafka.feed import KafkaLaneFeed
 from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.redis.claims import RedisClaimStore
@@ -30,14 +29,23 @@ _SHORT_KEEP_MS: Final = 50
 _DROPPED_RATIO: Final = 0.01
 
 
+_tasks: set[asyncio.Future[Any]] = set()
+
+
+def _soon(what: Coroutine[Any, Any, None]) -> None:
+    """Do it some time, and do not wait: what bugs do."""
+    task = asyncio.get_running_loop().create_task(what)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
 def _commit_before_effect() -> None:
     """B1: a delivery is settled when its handler starts, not when it has ended."""
     start = Executor.start
 
     def early(self: Executor, ready: Any, *, now_ms: int) -> None:
         for item, _ in ready:
-            if isinstance(item.feed, KafkaLaneFeed):
-                item.feed._member.settle([item.delivery])
+            _soon(item.feed.settle([item.delivery]))
         start(self, ready, now_ms=now_ms)
 
     Executor.start = early  # type: ignore[method-assign]
@@ -121,14 +129,13 @@ def _short_memory() -> None:
 def _letter_not_awaited() -> None:
     """B11: a successor is on its way, and its delivery is settled already."""
     hand_over = Ending._hand_over
-    sent: set[asyncio.Task[Any]] = set()
 
     async def hasty(self: Ending, steps: list[Step]) -> tuple[list[Step], list[Step]]:
         async def late() -> None:
             await asyncio.sleep(0.5)
             await hand_over(self, steps)
 
-        sent.add(asyncio.ensure_future(late()))  # that is the bug
+        _soon(late())
         return steps, []
 
     Ending._hand_over = hasty  # type: ignore[method-assign]
@@ -178,7 +185,7 @@ def _swallow_bad_records() -> None:
 
     def swallow(self: Any, entry: Any) -> None:
         if entry.feed.begin([entry.delivery]):
-            entry.feed._member.settle([entry.delivery])
+            _soon(entry.feed.settle([entry.delivery]))
 
     Drain._refuse = swallow  # type: ignore[method-assign]
 
