@@ -92,7 +92,7 @@ def show(
 
 
 def runs(run: str | None = None, /, *, json: bool = False, session: InSession) -> None:
-    """Show the runs of the namespace: who replayed or discarded what, and why.
+    """Show the runs of the namespace: who replayed, discarded, edited or imported what.
 
     Args:
         run: One of them; all by default.
@@ -144,6 +144,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "by": begun.by,
         "reason": begun.reason,
         "filter": begun.filter,
+        "file": begun.file,
         "limit": begun.limit,
         "begun_ms": begun.at_ms,
         "last_ms": run.at_ms,

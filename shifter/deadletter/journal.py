@@ -28,6 +28,9 @@ from shifter.ports import (
 REPLAY: Final = "replay"
 DISCARD: Final = "discard"
 EDIT: Final = "edit"
+IMPORT: Final = "import"
+RESUMABLE: Final = frozenset({REPLAY, DISCARD})
+"""What can be gone on with, since the journal says how far it came."""
 
 _APPEND_S: Final = 30.0
 _YEAR_MS: Final = 365 * 86_400_000
@@ -43,7 +46,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     Attributes:
         run: Its name.
         at_ms: When; the filter's ages are told by this instant, also after a resume.
-        action: ``replay``, ``discard`` or ``edit``.
+        action: ``replay``, ``discard``, ``edit`` or ``import``.
         by: Who.
         reason: Why, in their words.
         source: The dead-letter topic.
@@ -52,6 +55,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
         limit: Most letters it moves; ``None`` all.
         policy: How they go back.
         again: Whether letters that a run has handled are selected too.
+        file: Of an import: what was read.
     """
 
     run: str
@@ -65,6 +69,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     limit: int | None = None
     policy: ReplayPolicy = ReplayPolicy()
     again: bool = False
+    file: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
@@ -76,8 +81,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="st
         upto: Where it goes on, by part.
         handled: Letters that are done with.
         reopened: Letters that were not, after all: the log refused their records.
-        counts: By what became of them: ``sent``, ``parked``, ``discarded``,
-            ``refused``, and ``skipped`` with its reason behind a colon.
+        counts: By what became of them: ``sent``, ``parked``, ``discarded``, ``edited``,
+            ``imported``, ``refused``, and ``skipped`` with its reason behind a colon.
     """
 
     run: str

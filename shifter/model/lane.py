@@ -55,6 +55,19 @@ def parse_lane(topic: str) -> Lane | None:
     return Lane(namespace, queue, _PRIORITIES[priority])
 
 
+def holds_jobs(namespace: str, topic: str) -> bool:
+    """Whether jobs of a namespace wait in this topic: it is a lane or a delay tier.
+
+    >>> holds_jobs("shop", "shop.mail.low"), holds_jobs("shop", "shop.delay.5s")
+    (True, True)
+    >>> holds_jobs("shop", "shop.mail.dlt"), holds_jobs("shop", "mill.mail.low")
+    (False, False)
+    """
+    lane = parse_lane(topic)
+    is_lane = lane is not None and lane.namespace == namespace
+    return is_lane or topic.startswith(f"{namespace}.delay.")
+
+
 def check_name(field: str, value: object) -> str:
     """Return ``value`` if it may be a namespace or queue.
 

@@ -203,6 +203,72 @@ def test_an_export_is_readable_and_never_overwrites(dead, tmp_path):
     assert (tmp_path / "there").read_text() == "mine"
 
 
+def test_every_verb_that_changes_something_leaves_an_audit_record(dead, shop, tmp_path):
+    """Who, when, what, why and how many: of a replay, discard, edit and import."""
+    file = tmp_path / "out"
+    why = ("--reason", "ticket 7")
+    dead.run("dlt", "export", "mail", "--filter", "offset < 2", "--out", file)
+    payload = '{"order_id": 33, "email": "a@b"}'
+
+    for verb in (
+        ("replay", "mail", "--filter", "offset < 2", *why, *NOW),
+        ("discard", "mail", "--filter", "offset == 2", *why, "--yes"),
+        ("edit", shop, "mail", "0/3", "--payload", payload, *why, "--yes"),
+        ("import", "orders-dlt", file, *why, "--yes"),
+    ):
+        assert dead.run("dlt", *verb).code == 0
+    found = dead.run("dlt", "runs", "--json").json
+    text = dead.run("dlt", "runs")
+
+    assert [(run["action"], run["counts"], run["source"]) for run in found] == [
+        ("replay", {"sent": 2}, DLT),
+        ("discard", {"discarded": 1}, DLT),
+        ("edit", {"edited": 1}, DLT),
+        ("import", {"imported": 2}, "orders-dlt"),
+    ]
+    assert [run["filter"] for run in found] == ["offset < 2", "offset == 2", "", ""]
+    assert [run["file"] for run in found] == ["", "", "", str(file)]
+    for run in found:
+        assert (run["state"], run["reason"]) == ("done", "ticket 7")
+        assert "@" in run["by"]
+        assert 0 < run["begun_ms"] <= run["last_ms"]
+        assert run["run"] in text.out
+    assert "2 imported" in text.out
+
+
+def test_an_import_that_breaks_off_says_how_far_it_came(dead, monkeypatch):
+    line = dead.run("dlt", "export", "mail", "--filter", "offset == 0").out
+    monkeypatch.setattr("sys.stdin", io.StringIO(line * 1_500 + "{}\n"))
+
+    ended = dead.run("dlt", "import", "orders-dlt", "-", "--yes")
+
+    [run] = dead.run("dlt", "runs", "--json").json
+    again = dead.run("dlt", "replay", "--resume", run["run"])
+    assert ended.code == 65, ended.err
+    assert (run["action"], run["state"]) == ("import", "stopped")
+    assert "line 1501" in run["why"]
+    assert run["counts"]["imported"] == len(dead.log.entries("orders-dlt")) == 1_000
+    assert "nobody knows how far this import came" in again.problem[2]
+
+
+@pytest.mark.parametrize("topic", [LANE, "shop.delay.5s", "shop.replays"])
+def test_a_topic_that_is_alive_is_not_taken_for_dead_letters(dead, tmp_path, topic):
+    dead.log.create_lanes("shop.delay.5s", "shop.replays")
+    file = tmp_path / "out"
+    dead.run("dlt", "export", "mail", "--out", file)
+
+    for verb in (
+        ("import", topic, file, "--yes"),
+        ("replay", topic, "--target", "orders", "--yes"),
+        ("discard", topic, "--reason", "old", "--yes"),
+    ):
+        ended = dead.run("dlt", *verb)
+        assert ended.code == 78
+        assert "it holds no dead letters" in ended.problem[2]
+
+    assert dead.log.entries(topic) == []
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [
