@@ -25,10 +25,10 @@ from shifter.deadletter.journal import (
     Run,
     Step,
     check_written,
-    journal_spec,
+    parking_spec,
 )
 from shifter.deadletter.pace import PacePolicy
-from shifter.deadletter.plan import ReplayPolicy, parking_topic
+from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.reader import (
     ALL,
     LetterReader,
@@ -39,15 +39,13 @@ from shifter.deadletter.reader import (
 from shifter.deadletter.replay import Replayer, ReplayParts
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
-from shifter.model.lane import check_name, holds_jobs
+from shifter.model.lane import check_name, holds_jobs, parking_topic
 from shifter.ports import Delivery, Record
 from shifter.wire.envelope import CONTENT_TYPE_HEADER
 from shifter.wire.headers import JSON, Headers
 
 EDITED_OF: Final = "shifter-edited-of"
 """Of an edited letter: the place of the one it stands for."""
-
-_PARKING_BYTES: Final = 1_200_000
 
 
 class DeadLetters(LetterReader):
@@ -91,8 +89,7 @@ class DeadLetters(LetterReader):
         begun = msgspec.structs.replace(begun, limit=limit, policy=policy)
         parking = parking_topic(self.source)
         if parking not in topics:
-            spec = journal_spec(parking)._replace(max_record_bytes=_PARKING_BYTES)
-            await self._parts.admin.apply([spec])
+            await self._parts.admin.apply([parking_spec(self.source)])
         return await self._run(begun, pace, stop, on_progress)
 
     async def discard(

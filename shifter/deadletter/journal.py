@@ -15,6 +15,7 @@ import msgspec
 from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.ranges import OffsetSet
 from shifter.errors import StoreRefusedError, StoreUnavailableError
+from shifter.model.lane import journal_topic, parking_topic
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -34,7 +35,8 @@ RESUMABLE: Final = frozenset({REPLAY, DISCARD})
 
 _APPEND_S: Final = 30.0
 _YEAR_MS: Final = 365 * 86_400_000
-_MAX_RECORD_BYTES: Final = 1_000_000
+_JOURNAL_BYTES: Final = 1_000_000
+_PARKING_BYTES: Final = 1_200_000
 
 Ranges: TypeAlias = dict[int, list[tuple[int, int]]]
 """Offsets by part; of each range the end is excluded."""
@@ -205,7 +207,7 @@ class Journal:
     """
 
     def __init__(self, admin: LogAdmin, log: LaneLog | None, namespace: str) -> None:
-        self._admin, self._log = admin, log
+        self._admin, self._log, self._namespace = admin, log, namespace
         self.topic = journal_topic(namespace)
 
     async def load(self) -> Book:
@@ -228,7 +230,7 @@ class Journal:
             StoreRefusedError: It may not be made.
         """
         if self.topic not in await self._admin.topics():
-            await self._admin.apply([journal_spec(self.topic)])
+            await self._admin.apply([journal_spec(self._namespace)])
 
     def record(self, entry: Entry) -> Record:
         """An entry as it is written."""
@@ -246,14 +248,22 @@ class Journal:
         check_written(answers)
 
 
-def journal_topic(namespace: str) -> str:
-    """The topic that holds a namespace's journal."""
-    return f"{namespace}.replays"
-
-
-def journal_spec(topic: str) -> TopicSpec:
+def journal_spec(namespace: str) -> TopicSpec:
     """One part, so that entries have one order; kept for a year."""
-    return TopicSpec(topic, 1, _YEAR_MS, _MAX_RECORD_BYTES)
+    return TopicSpec(journal_topic(namespace), 1, _YEAR_MS, _JOURNAL_BYTES)
+
+
+def parking_spec(source: str, max_record_bytes: int = _PARKING_BYTES) -> TopicSpec:
+    """One part, since few letters go there; a person has a year to look at them."""
+    return TopicSpec(parking_topic(source), 1, _YEAR_MS, max_record_bytes)
+
+
+def letter_specs(
+    namespace: str, sources: Iterable[str], max_record_bytes: int
+) -> list[TopicSpec]:
+    """What runs on these dead-letter topics need beside them."""
+    parked = [parking_spec(source, max_record_bytes) for source in sources]
+    return [*parked, journal_spec(namespace)]
 
 
 def check_written(answers: Sequence[AppendAnswer]) -> None:

@@ -1,9 +1,10 @@
 """Names of lanes and topics: the one place that builds or reads them.
 
 ``<namespace>.<queue>.<priority>`` is a lane, ``<namespace>.<queue>.dlt`` a dead-letter
-topic, ``<namespace>.delay.<seconds>s`` a delay tier. Neither part may contain a dot,
-so the mapping is injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and
-``_`` into one.
+topic and, with ``.parking`` behind it, that of letters that were replayed too often;
+``<namespace>.delay.<seconds>s`` is a delay tier, ``<namespace>.replays`` the journal of
+what was done with dead letters. Neither part may contain a dot, so the mapping is
+injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and ``_`` into one.
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ class Lane(NamedTuple):
 def dead_letter_topic(namespace: str, queue: str) -> str:
     """The topic that holds the dead letters of a queue."""
     return f"{namespace}.{queue}.dlt"
+
+
+def parking_topic(source: str) -> str:
+    """Where the dead letters of a topic go that were replayed too often."""
+    return f"{source}.parking"
+
+
+def journal_topic(namespace: str) -> str:
+    """The topic that holds what was done with a namespace's dead letters."""
+    return f"{namespace}.replays"
 
 
 def delay_topic(namespace: str, tier_s: int) -> str:
