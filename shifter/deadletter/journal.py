@@ -23,6 +23,7 @@ from shifter.ports import (
     LogAdmin,
     Record,
     Refused,
+    Span,
     TopicSpec,
 )
 
@@ -149,10 +150,12 @@ class Book:
 
     Attributes:
         runs: By name, oldest first.
+        read_upto: How far the journal was read, by part.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.runs: dict[str, Run] = {}
+        self.read_upto: dict[int, int] = {}
         self._handled: dict[str, dict[int, OffsetSet]] = {}
         for entry in entries:
             self.note(entry)
@@ -210,13 +213,22 @@ class Journal:
         self._admin, self._log, self._namespace = admin, log, namespace
         self.topic = journal_topic(namespace)
 
-    async def load(self) -> Book:
-        """All that was written so far; entries of another version are passed over."""
-        book = Book()
+    async def load(self, book: Book | None = None) -> Book:
+        """All that was written so far; entries of another version are passed over.
+
+        Args:
+            book: What was read before; only what came since is read, and added to it.
+        """
+        book = Book() if book is None else book
         if self.topic not in await self._admin.topics():
             return book
-        async for batch in self._admin.scan(self.topic):
+        spans = {
+            part: Span(max(span.first, book.read_upto.get(part, 0)), span.end)
+            for part, span in (await self._admin.spans(self.topic)).items()
+        }
+        async for batch in self._admin.scan(self.topic, spans):
             for delivery in batch:
+                book.read_upto[delivery.partition] = delivery.offset + 1
                 try:
                     book.note(_DECODE(delivery.value or b""))
                 except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -236,6 +236,42 @@ def test_every_verb_that_changes_something_leaves_an_audit_record(dead, shop, tm
     assert "2 imported" in text.out
 
 
+def test_status_counts_the_letters_that_are_still_to_be_handled(dead, shop):
+    def counted():
+        rows = dead.run("status", "--json").json["dead_letters"]
+        return [(row["queue"], row["count"]) for row in rows]
+
+    seen = [counted()]
+    for verb in (
+        ("replay", "mail", "--filter", "offset < 2", *NOW),
+        ("discard", "mail", "--filter", "offset == 2", "--reason", "x", "--yes"),
+        ("edit", shop, "mail", "0/3", "--payload", '{"order_id": 3}', "--reason", "x"),
+        ("replay", "mail", "--offsets", "0:5-6", *NOW),
+    ):
+        dead.run("dlt", *verb, *(() if "--yes" in verb else ("--yes",)))
+        seen.append(counted())
+    dead.log.truncate(DLT, 0, 5)
+    seen.append(counted())
+
+    # An edited letter stands for its original; the stranger stayed behind.
+    counts = [7, 5, 4, 4, 3, 2]
+    assert seen == [[("mail", count)] for count in counts]
+
+
+def test_status_names_the_letters_that_were_parked(dead):
+    dead.run("dlt", "replay", "mail", "--max-replays", "1", *NOW)
+    [first, *_] = dead.log.entries(LANE)
+    own = dead_letter_headers(info(0), first.headers)
+    dead.log.append([Record(DLT, first.value, own, first.key)], 10**6)
+
+    dead.run("dlt", "replay", "mail", "--max-replays", "1", *NOW)
+
+    rows = dead.run("status", "--json").json["dead_letters"]
+    parking = f"{DLT}.parking"
+    assert rows == [{"queue": "mail", "count": 1}, {"queue": parking, "count": 1}]
+    assert len(dead.run("dlt", "list", parking, "--json").json) == 1
+
+
 def test_an_import_that_breaks_off_says_how_far_it_came(dead, monkeypatch):
     line = dead.run("dlt", "export", "mail", "--filter", "offset == 0").out
     monkeypatch.setattr("sys.stdin", io.StringIO(line * 1_500 + "{}\n"))
