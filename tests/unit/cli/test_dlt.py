@@ -340,7 +340,36 @@ def test_an_edit_is_checked_by_the_jobs_types_and_keeps_the_original(dead, shop)
     assert dead.log.entries(DLT)[3].value == b'{"order_id": 3}'
 
 
-def test_nothing_of_a_letter_moves_the_cursor(dead):
-    for verb in (["list", "mail"], ["replay", "mail", "--dry-run"], ["runs"]):
-        ended = dead.run("dlt", *verb)
-        assert all(line.isprintable() for line in ended.out.split("\n"))
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "dlt list mail",
+        "dlt list mail --json",
+        "dlt show mail 0/7",
+        "dlt show mail 0/7 --json",
+        "dlt show mail 0/8",
+        "dlt export mail",
+        "dlt export mail --format csv",
+        "dlt replay mail --dry-run",
+        "dlt replay mail --dry-run --json",
+        "dlt replay mail --reason \x1b[2J --yes",
+        "dlt discard mail --reason \x1b[2J --yes",
+        "dlt list mail --filter \x1b[2J",
+        "dlt list \x1b[2J",
+        "dlt show mail \x1b[2J",
+        "dlt replay --resume \x1b[2J",
+    ],
+)
+def test_nothing_of_a_letter_moves_the_cursor(dead, verb):
+    evil = "a\x1b[2Jb\x7fc\x9b31md\u202ee\r\n\x07"
+    story = info(7, error_type=evil, error_message=evil, error_stack=f"{evil}\n{evil}")
+    own = [*dead_letter_headers(story, []), (evil, evil.encode())]
+    value = json.dumps({evil: [evil]}, ensure_ascii=False).encode()
+    dead.log.append([Record(DLT, value, own, evil.encode())], 10**6)
+    dead.log.append([Record(DLT, evil.encode(), [(evil, evil.encode())])], 10**6)
+
+    ended = dead.run(*verb.split())
+    runs = dead.run("dlt", "runs")
+
+    for text in (ended.out, ended.err, runs.out):
+        assert all(line.isprintable() for line in text.split("\n")), text
