@@ -156,6 +156,28 @@ def test_what_cannot_be_meant_is_said_in_three_lines(dead, arguments, what, fix)
     assert came_back(dead) == []
 
 
+def test_an_unknown_fingerprint_names_the_nearest(dead):
+    wrong = ("--filter", 'fingerprint == "ff00ff00ff01"')
+    shown = dead.run("dlt", "show", "mail", "ff00ff00ff01")
+    said = [
+        dead.run("dlt", *verb, *wrong, *rest).err
+        for verb, rest in (
+            (("list", "mail"), ()),
+            (("replay", "mail"), ("--dry-run",)),
+            (("replay", "mail"), NOW),
+            (("discard", "mail", "--reason", "x"), ("--yes",)),
+        )
+    ]
+    right = dead.run("dlt", "show", "mail", "ff00ff00ff00", "--json").json
+
+    assert shown.problem[2] == "did you mean 'ff00ff00ff00'?"
+    for text in said:
+        assert "no open dead letter has fingerprint 'ff00ff00ff01'" in text
+        assert "did you mean 'ff00ff00ff00'?" in text
+    assert right["offset"] == 5
+    assert came_back(dead) == []
+
+
 def test_the_nearest_run_is_named(dead):
     dead.run("dlt", "replay", "mail", "--name", "mend-mail", *NOW)
 
