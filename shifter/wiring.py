@@ -266,21 +266,22 @@ def max_record_bytes(settings: Settings) -> int:
 
 def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
     """Every topic an app with these queues needs."""
+    from shifter.deadletter.journal import letter_specs  # noqa: PLC0415
+
     namespace = settings.namespace
     names = [
         Lane(namespace, queue, priority).name
         for queue in sorted(queues)
         for priority in Priority
     ]
-    names += [dead_letter_topic(namespace, queue) for queue in sorted(queues)]
+    letters = [dead_letter_topic(namespace, queue) for queue in sorted(queues)]
     is_embedded = is_sqlite(settings.log_url)
     if not is_embedded:
         names += [delay_topic(namespace, tier_s) for tier_s in TIERS_S]
     partitions = 1 if is_embedded else settings.partitions
-    return [
-        TopicSpec(name, partitions, settings.retention_ms, _largest(settings))
-        for name in names
-    ]
+    limits = partitions, settings.retention_ms, _largest(settings)
+    found = [TopicSpec(name, *limits) for name in names + letters]
+    return found + letter_specs(namespace, letters, limits[-1])
 
 
 def _largest(settings: Settings) -> int:

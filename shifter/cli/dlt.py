@@ -13,6 +13,7 @@ from shifter.cli.letters import (
     NO_CHOICE,
     Choice,
     letter_at,
+    note_unknown,
     parse_place,
     triage_of,
     whole,
@@ -61,6 +62,8 @@ def list_(
     selection = choice.selection(SystemClock())
     found = asyncio.run(triage_of(session.settings(), source, selection))
     groups = found.groups()
+    if not groups:
+        note_unknown(session.settings(), source, selection)
     if json:
         write_json(msgspec.to_builtins(groups[:limit]))
         return
@@ -78,7 +81,7 @@ def show(
 
     Args:
         source: A queue of the namespace, any topic, or TOPIC/PARTITION/OFFSET.
-        which: The job's id, or PARTITION/OFFSET.
+        which: The job's id, a fingerprint (its newest letter), or PARTITION/OFFSET.
         json: One JSON object.
         session: This command line.
     """
@@ -92,7 +95,7 @@ def show(
 
 
 def runs(run: str | None = None, /, *, json: bool = False, session: InSession) -> None:
-    """Show the runs of the namespace: who replayed or discarded what, and why.
+    """Show the runs of the namespace: who replayed, discarded, edited or imported what.
 
     Args:
         run: One of them; all by default.
@@ -144,6 +147,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "by": begun.by,
         "reason": begun.reason,
         "filter": begun.filter,
+        "file": begun.file,
         "limit": begun.limit,
         "begun_ms": begun.at_ms,
         "last_ms": run.at_ms,

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Generator, Iterable
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
+from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
@@ -27,9 +27,7 @@ from shifter.deadletter.journal import Run
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.letters import opened_dead_letters
-from shifter.ports import Delivery, Record
-
-_BATCH: Final = 1_000
+from shifter.ports import Delivery
 
 
 def export(
@@ -59,10 +57,12 @@ def export(
 
 def import_(
     source: str,
-    file: Path,
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     /,
     *,
+    reason: str = "",
     yes: bool = False,
+    json: bool = False,
     session: InSession,
 ) -> None:
     """Bring exported dead letters into a dead-letter topic, at its end.
@@ -70,21 +70,28 @@ def import_(
     Args:
         source: A queue of the namespace, or any topic.
         file: As exported; - reads standard input.
+        reason: Why, for the audit record.
         yes: Do not ask.
+        json: One JSON object.
         session: This command line.
     """
     settings = need_state(session.settings())
     if str(file) == "-":
         consent(f"dead letters of standard input go to {source}", yes=yes)
-        count = asyncio.run(_import(settings, source, sys.stdin))
+        run = asyncio.run(_import(settings, source, sys.stdin, (str(file), reason)))
     else:
         with _reading(file) as stream:
             # All of it is looked at before any of it is written.
             count = sum(1 for _ in read_lines(stream))
             consent(f"{count} dead letters go to {source}", yes=yes)
             stream.seek(0)
-            count = asyncio.run(_import(settings, source, stream))
-    note(f"{count} dead letters")
+            said = (str(file.absolute()), reason)
+            run = asyncio.run(_import(settings, source, stream, said))
+    if json:
+        write_json(run_facts(run))
+    else:
+        count = run.counts.get("imported", 0)
+        note(f"run {run.begun.run}: {run.state}, {count} dead letters")
 
 
 def edit(  # noqa: PLR0913  # one parameter an option
@@ -139,13 +146,14 @@ async def _export(
     return count
 
 
-async def _import(settings: Settings, source: str, stream: Iterable[str]) -> int:
-    count, records = 0, read_lines(stream)
+async def _import(
+    settings: Settings, source: str, stream: Iterable[str], said: tuple[str, str]
+) -> Run:
+    file, reason = said
     async with working(settings, source) as letters:
-        while batch := list[Record](islice(records, _BATCH)):
-            await letters.bring_in(batch)
-            count += len(batch)
-    return count
+        return await letters.bring_in(
+            read_lines(stream), reason=reason, by=who(), file=file
+        )
 
 
 async def _edit(

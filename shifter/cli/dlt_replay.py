@@ -15,6 +15,7 @@ from shifter.cli.dlt import run_facts, write_groups
 from shifter.cli.letters import (
     NO_CHOICE,
     Choice,
+    note_unknown,
     reading,
     topic_of,
     triage_of,
@@ -100,6 +101,8 @@ def replay(  # noqa: PLR0913  # one parameter an option
             write_json({**msgspec.to_builtins(told), "groups": groups})
         else:
             write_forecast(told, kinds, source)
+        if not told.selected:
+            note_unknown(settings, source, selection)
         if dry_run or not told.moved:
             return Exit.OK
         consent(f"{told.moved} dead letters of {source} go back", yes=yes)
@@ -111,6 +114,8 @@ def replay(  # noqa: PLR0913  # one parameter an option
         "stop": stop,
     }
     run = asyncio.run(_replay(settings, source, selection, reason, wanted))
+    if not run.counts:
+        note_unknown(settings, source, selection)
     return _report(run, as_json=json)
 
 
@@ -154,10 +159,14 @@ def discard(  # noqa: PLR0913  # one parameter an option
             write_json({"selected": count, "groups": msgspec.to_builtins(groups)})
         else:
             write_groups(found, groups, empty=f"nothing selected in {source}")
+        if not count:
+            note_unknown(settings, source, selection)
         if dry_run or not count:
             return Exit.OK
         consent(f"{count} dead letters of {source} are discarded", yes=yes)
     run = asyncio.run(_discard(settings, source, selection, reason, (name, limit)))
+    if not run.counts:
+        note_unknown(settings, source, selection)
     return _report(run, as_json=json)
 
 

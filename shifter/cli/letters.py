@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import uuid
@@ -16,13 +17,13 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.bar import Bar
 from shifter.cli.columns import instant_text
 from shifter.cli.opening import opened_admin
-from shifter.cli.output import escape, write_line
+from shifter.cli.output import escape, note, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.config import Settings
 from shifter.deadletter.desk import DeadLetters
 from shifter.deadletter.dialect import read_story
 from shifter.deadletter.field import Letter
-from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.filter import compile_filter, named_fingerprints
 from shifter.deadletter.incarnation import read_job, replays_of
 from shifter.deadletter.reader import (
     LetterReader,
@@ -31,7 +32,7 @@ from shifter.deadletter.reader import (
     find_topic,
 )
 from shifter.deadletter.token import instant_ms
-from shifter.deadletter.triage import Triage
+from shifter.deadletter.triage import MAX_GROUPS, Triage, brief
 from shifter.errors import ConfigError, DecodeError
 from shifter.letters import letter_reader, opened_dead_letters
 from shifter.model.duration import duration_ms
@@ -122,6 +123,19 @@ async def triage_of(settings: Settings, source: str, selection: Selection) -> Tr
             return await reader.triage(selection, bar)
 
 
+def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
+    """Of a filter that selected nothing: the nearest of a fingerprint nobody has."""
+    named = named_fingerprints(selection.filter)
+    if not named:
+        return
+    found = asyncio.run(triage_of(settings, source, selection._replace(filter="")))
+    known = [group.fingerprint for group in found.groups()]
+    for name in named:
+        if name not in known:
+            hint = nearest(name, known, "fingerprints")
+            note(f"no open dead letter has fingerprint {name!r}: {hint}")
+
+
 async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
     """The letter that is named, with a bar."""
     async with reading(settings, source) as reader:
@@ -152,28 +166,33 @@ async def topic_of(admin: LogAdmin, namespace: str, name: str) -> str:
 
 
 async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
-    """The newest letter of a job's id, or the one at PARTITION/OFFSET.
+    """The newest letter of a job's id or fingerprint, or that at PARTITION/OFFSET.
 
     Raises:
         ProblemError: It is neither, or there is none.
     """
-    selection, wanted = Selection(again=True), _by_id(which)
+    selection, wanted = Selection(again=True), _wanted(which)
     place = parse_place(which)
     if place is not None:
         bounds = {place.partition: (place.offset, place.offset + 1)}
         selection = selection._replace(parts=bounds)
-    found = None
+    found, others = None, set[str]()
     async for letter in reader.letters(selection, bar):
-        if wanted is None or wanted(letter):
+        if wanted(letter):
             found = letter.delivery
+        elif found is None and len(others) < MAX_GROUPS:
+            others.add(brief(letter.delivery)[0])
     if found is not None:
         return found
+    is_named = place is None and which.isalnum()
     raise ProblemError(
         Problem(
             "unknown_dead_letter",
             f"{reader.source} holds no dead letter {which}",
             "it was never there, or its retention has passed",
-            f"shifter dlt list {reader.source}",
+            nearest(which, others, "fingerprints")
+            if is_named
+            else f"shifter dlt list {reader.source}",
             Exit.FAILURE,
         )
     )
@@ -272,13 +291,16 @@ def _road(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
     return steps
 
 
-def _by_id(which: str) -> Callable[[Letter], bool] | None:
+def _wanted(which: str) -> Callable[[Letter], bool]:
+    """What tells the letter that is named: by its place, id, or fingerprint."""
     if parse_place(which) is not None:
-        return None
+        return lambda _: True
     try:
         job_id = str(uuid.UUID(which))
     except ValueError:
-        fix = "use the id of a job, or partition/offset such as 0/42"
+        if which.isalnum():
+            return lambda letter: brief(letter.delivery)[0] == which
+        fix = "use the id of a job, a fingerprint, or partition/offset such as 0/42"
         raise usage("not a dead letter's name", f"it is {which!r}", fix) from None
     return lambda letter: letter.story.job_id == job_id
 

@@ -15,8 +15,10 @@ from shifter import wiring
 from shifter.cli.opening import opened_admin
 from shifter.cli.output import note
 from shifter.config import Settings
-from shifter.errors import StoreError
-from shifter.model.lane import Lane, dead_letter_topic, parse_lane
+from shifter.deadletter.journal import Book, Journal
+from shifter.deadletter.reader import count_open
+from shifter.errors import StoreError, StoreRefusedError
+from shifter.model.lane import Lane, dead_letter_topic, parking_topic, parse_lane
 from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
 
 
@@ -45,7 +47,12 @@ class LaneRow(msgspec.Struct, frozen=True):
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True):
-    """How many dead letters a queue has."""
+    """How many dead letters are still to be handled.
+
+    Attributes:
+        queue: Queue name; of letters that were replayed too often, their topic.
+        count: Those that no run has replayed, parked, discarded or edited.
+    """
 
     queue: str
     count: int
@@ -57,7 +64,7 @@ class Overview(msgspec.Struct, frozen=True):
     Attributes:
         as_of_ms: When it was read, epoch milliseconds.
         lanes: By queue, then most urgent first.
-        dead_letters: By queue.
+        dead_letters: By queue; of parking topics only those that hold some.
         circuits: Empty until circuits are shared.
         budgets: Empty until budgets are shared.
         workers: Live worker processes.
@@ -72,12 +79,16 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Sources(NamedTuple):
-    """Where an overview is read from; ``presence`` is ``None`` without a store."""
+    """Where an overview is read from; ``presence`` is ``None`` without a store.
+
+    ``book`` grows with the journal, of which each overview reads what is new.
+    """
 
     namespace: str
     admin: LogAdmin
     presence: PresenceStore | None
     clock: Clock
+    book: Book
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +99,7 @@ async def open_sources(settings: Settings, clock: Clock) -> AsyncGenerator[Sourc
         presence = wiring.open_presence(settings)
     try:
         async with opened_admin(settings) as admin:
-            yield Sources(settings.namespace, admin, presence, clock)
+            yield Sources(settings.namespace, admin, presence, clock, Book())
     finally:
         if presence is not None:
             await presence.close()
@@ -113,10 +124,7 @@ async def read_overview(sources: Sources) -> Overview:
             _row(lane, depth, workers, now_ms)
             for lane, depth in zip(lanes, depths, strict=True)
         ],
-        dead_letters=[
-            DeadLetterRow(queue, await sources.admin.count(topic))
-            for queue, topic in _dead_letter_topics(sources.namespace, topics)
-        ],
+        dead_letters=await _dead_letters(sources, topics),
         circuits=[],
         budgets=[],
         workers=workers or [],
@@ -127,6 +135,23 @@ def _lanes(namespace: str, topics: Sequence[str]) -> list[Lane]:
     lanes = [lane for topic in topics if (lane := parse_lane(topic)) is not None]
     own = [lane for lane in lanes if lane.namespace == namespace]
     return sorted(own, key=lambda lane: (lane.queue, -lane.priority.rank))
+
+
+async def _dead_letters(sources: Sources, topics: Sequence[str]) -> list[DeadLetterRow]:
+    journal = Journal(sources.admin, None, sources.namespace)
+    try:
+        await journal.load(sources.book)
+    except StoreRefusedError as error:
+        note(f"warning: letters that were handled are counted too: {error}")
+    rows = []
+    for queue, topic in _dead_letter_topics(sources.namespace, topics):
+        count = await count_open(sources.admin, sources.book, topic)
+        rows.append(DeadLetterRow(queue, count))
+        parking = parking_topic(topic)
+        if parking in topics:
+            parked = await count_open(sources.admin, sources.book, parking)
+            rows += [DeadLetterRow(parking, parked)] if parked else []
+    return rows
 
 
 def _dead_letter_topics(namespace: str, topics: Sequence[str]) -> list[tuple[str, str]]:

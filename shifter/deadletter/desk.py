@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -12,20 +12,23 @@ from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import StopPolicy
 from shifter.deadletter.hold import Hold, holding
 from shifter.deadletter.incarnation import replay_id
+from shifter.deadletter.intake import bring_in
 from shifter.deadletter.journal import (
     DISCARD,
     EDIT,
+    IMPORT,
     REPLAY,
+    RESUMABLE,
     Begun,
     Book,
     Ended,
     Run,
     Step,
     check_written,
-    journal_spec,
+    parking_spec,
 )
 from shifter.deadletter.pace import PacePolicy
-from shifter.deadletter.plan import ReplayPolicy, parking_topic
+from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.reader import (
     ALL,
     LetterReader,
@@ -36,15 +39,13 @@ from shifter.deadletter.reader import (
 from shifter.deadletter.replay import Replayer, ReplayParts
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
-from shifter.model.lane import check_name
+from shifter.model.lane import check_name, holds_jobs, parking_topic
 from shifter.ports import Delivery, Record
 from shifter.wire.envelope import CONTENT_TYPE_HEADER
 from shifter.wire.headers import JSON, Headers
 
 EDITED_OF: Final = "shifter-edited-of"
 """Of an edited letter: the place of the one it stands for."""
-
-_PARKING_BYTES: Final = 1_200_000
 
 
 class DeadLetters(LetterReader):
@@ -88,8 +89,7 @@ class DeadLetters(LetterReader):
         begun = msgspec.structs.replace(begun, limit=limit, policy=policy)
         parking = parking_topic(self.source)
         if parking not in topics:
-            spec = journal_spec(parking)._replace(max_record_bytes=_PARKING_BYTES)
-            await self._parts.admin.apply([spec])
+            await self._parts.admin.apply([parking_spec(self.source)])
         return await self._run(begun, pace, stop, on_progress)
 
     async def discard(
@@ -133,18 +133,13 @@ class DeadLetters(LetterReader):
             if run.begun.source != self.source:
                 want = f"it works on {run.begun.source!r}"
                 raise ConfigError("--resume", name, want)
+            if run.begun.action not in RESUMABLE:
+                want = f"nobody knows how far this {run.begun.action} came: look at it"
+                raise ConfigError("--resume", name, want)
             if run.state == "done":
                 return run
-            replayer = Replayer(
-                self._parts,
-                run,
-                book,
-                hold,
-                pace=pace,
-                stop=stop,
-                on_progress=on_progress,
-            )
-            return await replayer.carry_out(is_resumed=True)
+            replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
+            return await replayer.carry_out(on_progress, is_resumed=True)
 
     async def edit(
         self,
@@ -175,7 +170,7 @@ class DeadLetters(LetterReader):
         )
         begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
         async with self._hold(begun.run, lambda _: None):
-            journal, now_ms = self._parts.journal, self._parts.clock.epoch_ms()
+            parts, now_ms = self._parts, self._parts.clock.epoch_ms()
             step = Step(
                 run=begun.run,
                 at_ms=now_ms,
@@ -184,23 +179,34 @@ class DeadLetters(LetterReader):
                 counts={"edited": 1},
             )
             ended = Ended(run=begun.run, at_ms=now_ms, is_done=True)
-            await journal.write(begun)
-            entries = [journal.record(entry) for entry in (step, ended)]
-            check_written(await self._parts.log.append([record], timeout_s=30.0))
-            check_written(await self._parts.log.append(entries, timeout_s=30.0))
+            await parts.journal.write(begun)
+            entries = [parts.journal.record(entry) for entry in (step, ended)]
+            turns = [[record, *entries]] if parts.is_atomic else [[record], entries]
+            for turn in turns:
+                check_written(await parts.log.append(turn, timeout_s=30.0))
             return Book([begun, step, ended]).runs[begun.run]
 
-    async def bring_in(self, records: Sequence[Record]) -> None:
+    async def bring_in(
+        self, records: Iterable[Record], *, reason: str, by: str, file: str = ""
+    ) -> Run:
         """Append letters that were exported.
 
+        Args:
+            records: As `shifter.deadletter.transfer.read_lines` reads them.
+            reason: Why.
+            by: Who.
+            file: Where they come from, for the journal.
+
         Raises:
-            StoreError: Not all of them are in the topic.
+            ConfigError: The topic holds no dead letters.
+            StoreError, DecodeError: Not all of them are in the topic; the journal says
+                how many.
         """
-        own = [
-            Record(self.source, record.value, record.headers, record.key)
-            for record in records
-        ]
-        check_written(await self._parts.log.append(own, timeout_s=30.0))
+        nothing = Selection(parts={})
+        begun = await self._begun(nothing, IMPORT, reason=reason, by=by, name=None)
+        begun = msgspec.structs.replace(begun, file=file)
+        parts = self._parts
+        return await bring_in(parts.log, parts.journal, parts.clock, begun, records)
 
     def _hold(
         self, run: str, on_wait: Callable[[float], None]
@@ -227,16 +233,9 @@ class DeadLetters(LetterReader):
                 raise ConfigError("--name", begun.run, want)
             await self._parts.journal.write(begun)
             book.note(begun)
-            replayer = Replayer(
-                self._parts,
-                book.runs[begun.run],
-                book,
-                hold,
-                pace=pace,
-                stop=stop,
-                on_progress=on_progress,
-            )
-            return await replayer.carry_out(is_resumed=False)
+            run = book.runs[begun.run]
+            replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
+            return await replayer.carry_out(on_progress, is_resumed=False)
 
     async def _begun(
         self,
@@ -248,6 +247,7 @@ class DeadLetters(LetterReader):
         name: str | None,
     ) -> Begun:
         compile_filter(selection.filter)
+        self._check_source()
         await self._parts.journal.prepare()
         at_ms = self._parts.clock.epoch_ms()
         spans = await self.spans(selection)
@@ -264,6 +264,13 @@ class DeadLetters(LetterReader):
             filter=selection.filter,
             again=selection.again,
         )
+
+    def _check_source(self) -> None:
+        """Return if this may be a topic of dead letters; what is alive is none."""
+        is_journal = self.source == self._parts.journal.topic
+        if is_journal or holds_jobs(self.namespace, self.source):
+            want = "it holds no dead letters: name their topic, or a queue"
+            raise ConfigError("dead letters", self.source, want)
 
 
 def _retyped(headers: Headers, content_type: str) -> Headers:

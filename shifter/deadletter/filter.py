@@ -83,6 +83,24 @@ def compile_filter(text: str) -> Test:
     return test
 
 
+def named_fingerprints(text: str) -> list[str]:
+    """Fingerprints that a filter is equal to, to say which of them nobody has.
+
+    Raises:
+        FilterError: A character that belongs to no word.
+
+    >>> named_fingerprints('error == "x" and fingerprint == "0123456789ab"')
+    ['0123456789ab']
+    """
+    found = tokens(text)
+    return [
+        value.text
+        for field, word, value in zip(found, found[1:], found[2:], strict=False)
+        if (field.kind, field.text, word.text) == (Kind.WORD, "fingerprint", "==")
+        and value.kind is Kind.TEXT
+    ]
+
+
 class _Parser:
     """Recursive descent over the tokens of one filter."""
 

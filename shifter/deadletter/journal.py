@@ -15,6 +15,7 @@ import msgspec
 from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.ranges import OffsetSet
 from shifter.errors import StoreRefusedError, StoreUnavailableError
+from shifter.model.lane import journal_topic, parking_topic
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -22,16 +23,21 @@ from shifter.ports import (
     LogAdmin,
     Record,
     Refused,
+    Span,
     TopicSpec,
 )
 
 REPLAY: Final = "replay"
 DISCARD: Final = "discard"
 EDIT: Final = "edit"
+IMPORT: Final = "import"
+RESUMABLE: Final = frozenset({REPLAY, DISCARD})
+"""What can be gone on with, since the journal says how far it came."""
 
 _APPEND_S: Final = 30.0
 _YEAR_MS: Final = 365 * 86_400_000
-_MAX_RECORD_BYTES: Final = 1_000_000
+_JOURNAL_BYTES: Final = 1_000_000
+_PARKING_BYTES: Final = 1_200_000
 
 Ranges: TypeAlias = dict[int, list[tuple[int, int]]]
 """Offsets by part; of each range the end is excluded."""
@@ -43,7 +49,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     Attributes:
         run: Its name.
         at_ms: When; the filter's ages are told by this instant, also after a resume.
-        action: ``replay``, ``discard`` or ``edit``.
+        action: ``replay``, ``discard``, ``edit`` or ``import``.
         by: Who.
         reason: Why, in their words.
         source: The dead-letter topic.
@@ -52,6 +58,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
         limit: Most letters it moves; ``None`` all.
         policy: How they go back.
         again: Whether letters that a run has handled are selected too.
+        file: Of an import: what was read.
     """
 
     run: str
@@ -65,6 +72,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     limit: int | None = None
     policy: ReplayPolicy = ReplayPolicy()
     again: bool = False
+    file: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
@@ -76,8 +84,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="st
         upto: Where it goes on, by part.
         handled: Letters that are done with.
         reopened: Letters that were not, after all: the log refused their records.
-        counts: By what became of them: ``sent``, ``parked``, ``discarded``,
-            ``refused``, and ``skipped`` with its reason behind a colon.
+        counts: By what became of them: ``sent``, ``parked``, ``discarded``, ``edited``,
+            ``imported``, ``refused``, and ``skipped`` with its reason behind a colon.
     """
 
     run: str
@@ -142,10 +150,12 @@ class Book:
 
     Attributes:
         runs: By name, oldest first.
+        read_upto: How far the journal was read, by part.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.runs: dict[str, Run] = {}
+        self.read_upto: dict[int, int] = {}
         self._handled: dict[str, dict[int, OffsetSet]] = {}
         for entry in entries:
             self.note(entry)
@@ -200,16 +210,25 @@ class Journal:
     """
 
     def __init__(self, admin: LogAdmin, log: LaneLog | None, namespace: str) -> None:
-        self._admin, self._log = admin, log
+        self._admin, self._log, self._namespace = admin, log, namespace
         self.topic = journal_topic(namespace)
 
-    async def load(self) -> Book:
-        """All that was written so far; entries of another version are passed over."""
-        book = Book()
+    async def load(self, book: Book | None = None) -> Book:
+        """All that was written so far; entries of another version are passed over.
+
+        Args:
+            book: What was read before; only what came since is read, and added to it.
+        """
+        book = Book() if book is None else book
         if self.topic not in await self._admin.topics():
             return book
-        async for batch in self._admin.scan(self.topic):
+        spans = {
+            part: Span(max(span.first, book.read_upto.get(part, 0)), span.end)
+            for part, span in (await self._admin.spans(self.topic)).items()
+        }
+        async for batch in self._admin.scan(self.topic, spans):
             for delivery in batch:
+                book.read_upto[delivery.partition] = delivery.offset + 1
                 try:
                     book.note(_DECODE(delivery.value or b""))
                 except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -223,7 +242,7 @@ class Journal:
             StoreRefusedError: It may not be made.
         """
         if self.topic not in await self._admin.topics():
-            await self._admin.apply([journal_spec(self.topic)])
+            await self._admin.apply([journal_spec(self._namespace)])
 
     def record(self, entry: Entry) -> Record:
         """An entry as it is written."""
@@ -241,14 +260,22 @@ class Journal:
         check_written(answers)
 
 
-def journal_topic(namespace: str) -> str:
-    """The topic that holds a namespace's journal."""
-    return f"{namespace}.replays"
-
-
-def journal_spec(topic: str) -> TopicSpec:
+def journal_spec(namespace: str) -> TopicSpec:
     """One part, so that entries have one order; kept for a year."""
-    return TopicSpec(topic, 1, _YEAR_MS, _MAX_RECORD_BYTES)
+    return TopicSpec(journal_topic(namespace), 1, _YEAR_MS, _JOURNAL_BYTES)
+
+
+def parking_spec(source: str, max_record_bytes: int = _PARKING_BYTES) -> TopicSpec:
+    """One part, since few letters go there; a person has a year to look at them."""
+    return TopicSpec(parking_topic(source), 1, _YEAR_MS, max_record_bytes)
+
+
+def letter_specs(
+    namespace: str, sources: Iterable[str], max_record_bytes: int
+) -> list[TopicSpec]:
+    """What runs on these dead-letter topics need beside them."""
+    parked = [parking_spec(source, max_record_bytes) for source in sources]
+    return [*parked, journal_spec(namespace)]
 
 
 def check_written(answers: Sequence[AppendAnswer]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+_BATCH_S: Final = 0.025
 UNLIMITED_RAMP_PER_S: Final = 5_000.0
 """What a run without a rate works up to before it is let go."""
 
@@ -57,17 +58,19 @@ def wait_s(policy: PacePolicy, count: int) -> float:
 
 
 def batch_size(policy: PacePolicy, moved: int, *, most: int) -> int:
-    """How many letters go in one batch: at most a tenth of a second's worth.
+    """How many letters go in one batch: at most a fortieth of a second's worth.
 
-    >>> batch_size(PacePolicy(rate_per_s=100, slow_start_s=0), 0, most=2_000)
-    10
+    Live jobs of the same lane wait behind a whole batch.
+
+    >>> batch_size(PacePolicy(rate_per_s=1_000, slow_start_s=0), 0, most=2_000)
+    25
     >>> batch_size(PacePolicy(slow_start_s=0), 0, most=2_000)
     2000
     """
     if wait_s(policy, moved + most) <= wait_s(policy, moved):
         return most
     low, high = 1, most
-    until = wait_s(policy, moved) + 0.1
+    until = wait_s(policy, moved) + _BATCH_S
     while low < high:
         middle = (low + high + 1) // 2
         if wait_s(policy, moved + middle) <= until:

@@ -24,7 +24,7 @@ from shifter.deadletter.incarnation import (
     replay_id,
     replays_of,
 )
-from shifter.model.lane import Lane, parse_lane
+from shifter.model.lane import Lane, parking_topic, parse_lane
 from shifter.ports import Delivery, Record
 from shifter.wire.envelope import MAX_REPLAYS
 from shifter.wire.headers import ReadHeaders, successor
@@ -106,11 +106,6 @@ class Skip(NamedTuple):
 
 
 Fate: TypeAlias = Send | Park | Skip
-
-
-def parking_topic(source: str) -> str:
-    """Where the letters of a topic go that were replayed too often."""
-    return f"{source}.parking"
 
 
 def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> Fate:

@@ -56,6 +56,17 @@ class OffsetSet:
             self.add(low, min(high, first))
             self.add(max(low, end), high)
 
+    def count(self, first: int, end: int) -> int:
+        """How many lie at ``first`` or behind it, and before ``end``.
+
+        >>> OffsetSet([(1, 4), (7, 9)]).count(3, 8)
+        2
+        """
+        low = bisect.bisect_right(self._ends, first)
+        high = bisect.bisect_left(self._firsts, end)
+        pairs = zip(self._firsts[low:high], self._ends[low:high], strict=True)
+        return sum(min(b, end) - max(a, first) for a, b in pairs)
+
     def __contains__(self, offset: int) -> bool:
         place = bisect.bisect_right(self._firsts, offset) - 1
         return place >= 0 and offset < self._ends[place]

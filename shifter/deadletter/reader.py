@@ -194,6 +194,21 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
     return name if name in topics else None
 
 
+async def count_open(admin: LogAdmin, book: Book, topic: str) -> int:
+    """Dead letters of a topic that nobody has handled, without reading any of them.
+
+    By the log's count and the journal's word; records that the log has removed from
+    between others, as compaction does, count as open.
+    """
+    spans, handled = await admin.spans(topic), book.handled(topic)
+    done = sum(
+        handled[part].count(span.first, span.end)
+        for part, span in spans.items()
+        if part in handled
+    )
+    return max(0, await admin.count(topic) - done)
+
+
 def _within(span: Span, bounds: tuple[int, int]) -> Span:
     first = min(max(span.first, bounds[0]), span.end)
     return Span(first, max(first, min(span.end, bounds[1])))

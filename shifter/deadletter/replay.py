@@ -128,10 +128,9 @@ class Replayer:
         hold: On the run's source.
         pace: How fast.
         stop: When it stops by itself.
-        on_progress: Told after each turn.
     """
 
-    def __init__(  # noqa: PLR0913  # all of it makes a run
+    def __init__(
         self,
         parts: ReplayParts,
         run: Run,
@@ -140,10 +139,10 @@ class Replayer:
         *,
         pace: PacePolicy,
         stop: StopPolicy,
-        on_progress: OnProgress = no_progress,
     ) -> None:
         self._parts, self._run, self._book, self._hold = parts, run, book, hold
-        self._pace, self._on_progress = pace, on_progress
+        self._pace = pace
+        self._on_progress: OnProgress = no_progress
         self._watch = Watch(parts.claims, stop)
         self._begun = run.begun
         self._test = compile_filter(run.begun.filter)
@@ -152,13 +151,20 @@ class Replayer:
         self._passed = self._sent_now = self._chosen_now = 0
         self._started_at = self._looked_at = 0.0
 
-    async def carry_out(self, *, is_resumed: bool) -> Run:
+    async def carry_out(
+        self, on_progress: OnProgress = no_progress, *, is_resumed: bool
+    ) -> Run:
         """Work until nothing is left, or something stops it; how the run stands then.
+
+        Args:
+            on_progress: Told after each turn.
+            is_resumed: Whether somebody worked on this run before.
 
         Raises:
             StoreError: The log or the journal failed; the run can be resumed.
         """
         begun, parts = self._begun, self._parts
+        self._on_progress = on_progress
         topics = await parts.admin.topics()
         lanes = declared_lanes(parts.namespace, topics)
         self._road = Road(

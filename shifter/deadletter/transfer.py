@@ -1,7 +1,8 @@
 """Letters as lines of a file: out, and back in.
 
 A line holds the record exactly, in base64, and beside it what a person wants to read.
-Only the former is read back.
+Only the former is read back. A line may end on a terminal, so control characters are
+escaped in what is for people.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import csv
 import io
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -18,7 +20,9 @@ import msgspec
 from shifter.deadletter.field import Letter
 from shifter.errors import DecodeError
 from shifter.ports import Record
+from shifter.telemetry.encode import encode_line
 from shifter.wire.headers import Headers
+from shifter.wire.text import printable
 
 JSON_LINES: Final = "jsonl"
 CSV: Final = "csv"
@@ -74,7 +78,6 @@ class Line(msgspec.Struct, kw_only=True):
 
 COLUMNS: Final = Line.__struct_fields__
 
-_ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(Line).decode
 _HEADERS: Final = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
 
@@ -111,12 +114,12 @@ def heading(kind: str) -> str:
 def write_line(line: Line, kind: str) -> str:
     """A line as text, with its end."""
     if kind == JSON_LINES:
-        return _ENCODE(line).decode() + "\n"
+        return encode_line(line).decode() + "\n"
     cells = []
     for name in COLUMNS:
         value = getattr(line, name)
         if name.endswith("_base64"):
-            text = _ENCODE(value).decode() if isinstance(value, list) else value
+            text = encode_line(value).decode() if isinstance(value, list) else value
             cells.append(_NULL if text is None else text)
         else:
             cells.append(_cell(value))
@@ -194,7 +197,10 @@ def _record(line: Line) -> Record:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else _ENCODE(value).decode()
+    if isinstance(value, str):
+        text = printable(value, sys.maxsize)
+    else:
+        text = encode_line(value).decode()
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -100,7 +100,7 @@ class Triage:
 
     def add(self, delivery: Delivery) -> None:
         """Count one letter."""
-        name, at_ms = _brief(delivery)
+        name, at_ms = brief(delivery)
         found = self._found.get(name)
         if found is None:
             if len(self._found) >= MAX_GROUPS:
@@ -132,8 +132,8 @@ class Triage:
         )
 
 
-def _brief(delivery: Delivery) -> tuple[str, int]:
-    """Fingerprint and instant; of our own letters, without reading all the rest."""
+def brief(delivery: Delivery) -> tuple[str, int]:
+    """Fingerprint and instant of a letter; of ours, without reading all the rest."""
     name: bytes | None = None
     at_ms: bytes | None = None
     for header, value in delivery.headers:

@@ -1,9 +1,10 @@
 """Names of lanes and topics: the one place that builds or reads them.
 
 ``<namespace>.<queue>.<priority>`` is a lane, ``<namespace>.<queue>.dlt`` a dead-letter
-topic, ``<namespace>.delay.<seconds>s`` a delay tier. Neither part may contain a dot,
-so the mapping is injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and
-``_`` into one.
+topic and, with ``.parking`` behind it, that of letters that were replayed too often;
+``<namespace>.delay.<seconds>s`` is a delay tier, ``<namespace>.replays`` the journal of
+what was done with dead letters. Neither part may contain a dot, so the mapping is
+injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and ``_`` into one.
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ def dead_letter_topic(namespace: str, queue: str) -> str:
     return f"{namespace}.{queue}.dlt"
 
 
+def parking_topic(source: str) -> str:
+    """Where the dead letters of a topic go that were replayed too often."""
+    return f"{source}.parking"
+
+
+def journal_topic(namespace: str) -> str:
+    """The topic that holds what was done with a namespace's dead letters."""
+    return f"{namespace}.replays"
+
+
 def delay_topic(namespace: str, tier_s: int) -> str:
     """The topic in which a record waits exactly ``tier_s`` seconds, > 0."""
     return f"{namespace}.delay.{tier_s}s"
@@ -53,6 +64,19 @@ def parse_lane(topic: str) -> Lane | None:
     if queue in _RESERVED_QUEUES:
         return None
     return Lane(namespace, queue, _PRIORITIES[priority])
+
+
+def holds_jobs(namespace: str, topic: str) -> bool:
+    """Whether jobs of a namespace wait in this topic: it is a lane or a delay tier.
+
+    >>> holds_jobs("shop", "shop.mail.low"), holds_jobs("shop", "shop.delay.5s")
+    (True, True)
+    >>> holds_jobs("shop", "shop.mail.dlt"), holds_jobs("shop", "mill.mail.low")
+    (False, False)
+    """
+    lane = parse_lane(topic)
+    is_lane = lane is not None and lane.namespace == namespace
+    return is_lane or topic.startswith(f"{namespace}.delay.")
 
 
 def check_name(field: str, value: object) -> str:

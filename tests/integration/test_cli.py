@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from shifter.config import Secret, Settings
 from shifter.model.claim import ClaimRequest
@@ -29,6 +30,7 @@ from shifter.wiring import open_claims, open_presence
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[2]
+YEAR_MS = 365 * 86_400_000
 JOB = "018f0000-0000-7000-8000-000000000001"
 JOBS = """
 from __future__ import annotations
@@ -98,7 +100,7 @@ def ready(shell) -> Shell:
     return shell
 
 
-def test_topics_from_nothing_to_equal(shell):
+def test_topics_from_nothing_to_equal(shell, kafka):
     before = shell.run("topics", "diff", "jobs:app", "--json")
     applied = shell.json("topics", "apply", "jobs:app")
     after = shell.run("topics", "diff", "jobs:app", "--json")
@@ -107,6 +109,22 @@ def test_topics_from_nothing_to_equal(shell):
     assert before.returncode == 1
     assert {f"{shell.namespace}.mail.low", f"{shell.namespace}.mail.dlt"} <= names
     assert (after.returncode, json.loads(after.stdout)) == (0, [])
+    # A journal that lost entries would replay letters again.
+    for topic in ("replays", "mail.dlt.parking"):
+        assert kept(kafka, f"{shell.namespace}.{topic}") == (1, "delete", YEAR_MS)
+
+
+def kept(kafka, topic: str) -> tuple[int, str, int]:
+    """Partitions, clean-up and retention of a topic."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    config = admin.describe_configs([resource])[resource].result(timeout=20)
+    parts = admin.list_topics(topic, timeout=20).topics[topic].partitions
+    return (
+        len(parts),
+        config["cleanup.policy"].value,
+        int(config["retention.ms"].value),
+    )
 
 
 def test_submit_then_status_then_a_burst_then_nothing_is_left(ready):

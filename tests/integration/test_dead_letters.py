@@ -348,6 +348,24 @@ async def test_an_edited_letter_stands_beside_the_original(world):
     assert edited.story.job_id == job_id(0)
 
 
+async def test_an_edit_that_was_cut_short_is_never_resumed_as_a_replay(world):
+    world.fill(1)
+    [first] = [x.delivery async for x in world.desk().letters()]
+    world.log.spoil = lambda appended, records: (
+        [Unknown("gone")] * len(records) if appended > 1 else None
+    )
+    with pytest.raises(StoreUnavailableError):
+        await world.desk().edit(first, b'{"n": 100}', **WHO)
+    world.log.spoil = lambda appended, records: None
+    [run] = await world.desk().runs()
+
+    with pytest.raises(ConfigError, match="how far this edit came"):
+        await world.desk().resume(run.begun.run)
+
+    assert world.replayed() == {}
+    assert await world.open_ones() == [0]
+
+
 async def test_a_forecast_does_nothing_and_is_what_the_run_does(world):
     world.fill(50)
     world.memory.append([Record(SOURCE, b"?", [])], 10**6)

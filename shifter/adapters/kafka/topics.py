@@ -192,7 +192,11 @@ class TopicKeeper:
                 spec.name,
                 num_partitions=spec.partitions,
                 replication_factor=replicas,
-                config=settings(spec, replicas=replicas),
+                # Whatever the broker's default is: compaction would delete jobs.
+                config={
+                    "cleanup.policy": "delete",
+                    **settings(spec, replicas=replicas),
+                },
             )
             for spec in specs
         ]

@@ -156,6 +156,28 @@ def test_what_cannot_be_meant_is_said_in_three_lines(dead, arguments, what, fix)
     assert came_back(dead) == []
 
 
+def test_an_unknown_fingerprint_names_the_nearest(dead):
+    wrong = ("--filter", 'fingerprint == "ff00ff00ff01"')
+    shown = dead.run("dlt", "show", "mail", "ff00ff00ff01")
+    said = [
+        dead.run("dlt", *verb, *wrong, *rest).err
+        for verb, rest in (
+            (("list", "mail"), ()),
+            (("replay", "mail"), ("--dry-run",)),
+            (("replay", "mail"), NOW),
+            (("discard", "mail", "--reason", "x"), ("--yes",)),
+        )
+    ]
+    right = dead.run("dlt", "show", "mail", "ff00ff00ff00", "--json").json
+
+    assert shown.problem[2] == "did you mean 'ff00ff00ff00'?"
+    for text in said:
+        assert "no open dead letter has fingerprint 'ff00ff00ff01'" in text
+        assert "did you mean 'ff00ff00ff00'?" in text
+    assert right["offset"] == 5
+    assert came_back(dead) == []
+
+
 def test_the_nearest_run_is_named(dead):
     dead.run("dlt", "replay", "mail", "--name", "mend-mail", *NOW)
 
@@ -203,6 +225,108 @@ def test_an_export_is_readable_and_never_overwrites(dead, tmp_path):
     assert (tmp_path / "there").read_text() == "mine"
 
 
+def test_every_verb_that_changes_something_leaves_an_audit_record(dead, shop, tmp_path):
+    """Who, when, what, why and how many: of a replay, discard, edit and import."""
+    file = tmp_path / "out"
+    why = ("--reason", "ticket 7")
+    dead.run("dlt", "export", "mail", "--filter", "offset < 2", "--out", file)
+    payload = '{"order_id": 33, "email": "a@b"}'
+
+    for verb in (
+        ("replay", "mail", "--filter", "offset < 2", *why, *NOW),
+        ("discard", "mail", "--filter", "offset == 2", *why, "--yes"),
+        ("edit", shop, "mail", "0/3", "--payload", payload, *why, "--yes"),
+        ("import", "orders-dlt", file, *why, "--yes"),
+    ):
+        assert dead.run("dlt", *verb).code == 0
+    found = dead.run("dlt", "runs", "--json").json
+    text = dead.run("dlt", "runs")
+
+    assert [(run["action"], run["counts"], run["source"]) for run in found] == [
+        ("replay", {"sent": 2}, DLT),
+        ("discard", {"discarded": 1}, DLT),
+        ("edit", {"edited": 1}, DLT),
+        ("import", {"imported": 2}, "orders-dlt"),
+    ]
+    assert [run["filter"] for run in found] == ["offset < 2", "offset == 2", "", ""]
+    assert [run["file"] for run in found] == ["", "", "", str(file)]
+    for run in found:
+        assert (run["state"], run["reason"]) == ("done", "ticket 7")
+        assert "@" in run["by"]
+        assert 0 < run["begun_ms"] <= run["last_ms"]
+        assert run["run"] in text.out
+    assert "2 imported" in text.out
+
+
+def test_status_counts_the_letters_that_are_still_to_be_handled(dead, shop):
+    def counted():
+        rows = dead.run("status", "--json").json["dead_letters"]
+        return [(row["queue"], row["count"]) for row in rows]
+
+    seen = [counted()]
+    for verb in (
+        ("replay", "mail", "--filter", "offset < 2", *NOW),
+        ("discard", "mail", "--filter", "offset == 2", "--reason", "x", "--yes"),
+        ("edit", shop, "mail", "0/3", "--payload", '{"order_id": 3}', "--reason", "x"),
+        ("replay", "mail", "--offsets", "0:5-6", *NOW),
+    ):
+        dead.run("dlt", *verb, *(() if "--yes" in verb else ("--yes",)))
+        seen.append(counted())
+    dead.log.truncate(DLT, 0, 5)
+    seen.append(counted())
+
+    # An edited letter stands for its original; the stranger stayed behind.
+    counts = [7, 5, 4, 4, 3, 2]
+    assert seen == [[("mail", count)] for count in counts]
+
+
+def test_status_names_the_letters_that_were_parked(dead):
+    dead.run("dlt", "replay", "mail", "--max-replays", "1", *NOW)
+    [first, *_] = dead.log.entries(LANE)
+    own = dead_letter_headers(info(0), first.headers)
+    dead.log.append([Record(DLT, first.value, own, first.key)], 10**6)
+
+    dead.run("dlt", "replay", "mail", "--max-replays", "1", *NOW)
+
+    rows = dead.run("status", "--json").json["dead_letters"]
+    parking = f"{DLT}.parking"
+    assert rows == [{"queue": "mail", "count": 1}, {"queue": parking, "count": 1}]
+    assert len(dead.run("dlt", "list", parking, "--json").json) == 1
+
+
+def test_an_import_that_breaks_off_says_how_far_it_came(dead, monkeypatch):
+    line = dead.run("dlt", "export", "mail", "--filter", "offset == 0").out
+    monkeypatch.setattr("sys.stdin", io.StringIO(line * 1_500 + "{}\n"))
+
+    ended = dead.run("dlt", "import", "orders-dlt", "-", "--yes")
+
+    [run] = dead.run("dlt", "runs", "--json").json
+    again = dead.run("dlt", "replay", "--resume", run["run"])
+    assert ended.code == 65, ended.err
+    assert (run["action"], run["state"]) == ("import", "stopped")
+    assert "line 1501" in run["why"]
+    assert run["counts"]["imported"] == len(dead.log.entries("orders-dlt")) == 1_000
+    assert "nobody knows how far this import came" in again.problem[2]
+
+
+@pytest.mark.parametrize("topic", [LANE, "shop.delay.5s", "shop.replays"])
+def test_a_topic_that_is_alive_is_not_taken_for_dead_letters(dead, tmp_path, topic):
+    dead.log.create_lanes("shop.delay.5s", "shop.replays")
+    file = tmp_path / "out"
+    dead.run("dlt", "export", "mail", "--out", file)
+
+    for verb in (
+        ("import", topic, file, "--yes"),
+        ("replay", topic, "--target", "orders", "--yes"),
+        ("discard", topic, "--reason", "old", "--yes"),
+    ):
+        ended = dead.run("dlt", *verb)
+        assert ended.code == 78
+        assert "it holds no dead letters" in ended.problem[2]
+
+    assert dead.log.entries(topic) == []
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [
@@ -238,7 +362,36 @@ def test_an_edit_is_checked_by_the_jobs_types_and_keeps_the_original(dead, shop)
     assert dead.log.entries(DLT)[3].value == b'{"order_id": 3}'
 
 
-def test_nothing_of_a_letter_moves_the_cursor(dead):
-    for verb in (["list", "mail"], ["replay", "mail", "--dry-run"], ["runs"]):
-        ended = dead.run("dlt", *verb)
-        assert all(line.isprintable() for line in ended.out.split("\n"))
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "dlt list mail",
+        "dlt list mail --json",
+        "dlt show mail 0/7",
+        "dlt show mail 0/7 --json",
+        "dlt show mail 0/8",
+        "dlt export mail",
+        "dlt export mail --format csv",
+        "dlt replay mail --dry-run",
+        "dlt replay mail --dry-run --json",
+        "dlt replay mail --reason \x1b[2J --yes",
+        "dlt discard mail --reason \x1b[2J --yes",
+        "dlt list mail --filter \x1b[2J",
+        "dlt list \x1b[2J",
+        "dlt show mail \x1b[2J",
+        "dlt replay --resume \x1b[2J",
+    ],
+)
+def test_nothing_of_a_letter_moves_the_cursor(dead, verb):
+    evil = "a\x1b[2Jb\x7fc\x9b31md\u202ee\r\n\x07"
+    story = info(7, error_type=evil, error_message=evil, error_stack=f"{evil}\n{evil}")
+    own = [*dead_letter_headers(story, []), (evil, evil.encode())]
+    value = json.dumps({evil: [evil]}, ensure_ascii=False).encode()
+    dead.log.append([Record(DLT, value, own, evil.encode())], 10**6)
+    dead.log.append([Record(DLT, evil.encode(), [(evil, evil.encode())])], 10**6)
+
+    ended = dead.run(*verb.split())
+    runs = dead.run("dlt", "runs")
+
+    for text in (ended.out, ended.err, runs.out):
+        assert all(line.isprintable() for line in text.split("\n")), text

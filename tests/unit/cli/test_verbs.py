@@ -81,6 +81,7 @@ def test_topics_are_planned_applied_and_then_equal(world, shop):
     assert all(set(row) == {"topic", "action", "detail"} for row in planned)
     names = {row["topic"] for row in planned}
     assert {*LANES, "shop.mail.dlt", "shop.delay.1s"} <= names
+    assert {"shop.replays", "shop.mail.dlt.parking"} <= names
     assert {row["action"] for row in planned} == {"create"}
     assert before.code == 1
     assert applied.code == 0
