@@ -507,7 +507,7 @@ def supervised(world, shop, monkeypatch):
     """Runs ``shifter work`` with a supervisor that only notes what it was told."""
     told = []
 
-    async def supervise(options, *, drain_timeout_s, until):
+    async def supervise(options, *, drain_timeout_s, until, version):
         told.append((options, drain_timeout_s))
         if until is not None:
             await until
