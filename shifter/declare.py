@@ -29,7 +29,16 @@ _DURATIONS = {
     "dedup_window": ("dedup_ms", 1_000),
     "keep_status": ("keep_status_ms", 1_000),
 }
-_OTHERS = ("name", "queue", "priority", "attempts", "isolate", "on_block", "claims")
+_OTHERS = (
+    "name",
+    "queue",
+    "priority",
+    "attempts",
+    "isolate",
+    "on_block",
+    "claims",
+    "inline",
+)
 
 
 class JobOptions(TypedDict, total=False):
@@ -49,6 +58,7 @@ class JobOptions(TypedDict, total=False):
     claims: str
     dedup_window: Duration
     keep_status: Duration
+    inline: bool
 
 
 def declare_job(
@@ -78,6 +88,8 @@ def declare_job(
         fields["priority"] = _priority(options["priority"])
     if "attempts" in options:
         fields["attempts"] = _attempts(options["attempts"])
+    if "inline" in options:
+        fields["inline"] = _flag("inline", options["inline"])
     spec = JobSpec(
         name=_name(function, options.get("name"), taken),
         isolation=_isolation(function, options.get("isolate")),
@@ -129,6 +141,12 @@ def _attempts(value: Any) -> int:
     if is_whole and 1 <= value <= _MAX_ATTEMPTS:
         return int(value)
     raise ConfigError("attempts", value, f"use 1-{_MAX_ATTEMPTS}, the first included")
+
+
+def _flag(option: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(option, value, "use True or False")
 
 
 def _choice(option: str, value: Any, kind: type[E]) -> E:

@@ -49,6 +49,7 @@ class JobSpec:
         claims: What happens while the claim store is away.
         dedup_ms: How long a user's idempotency key is remembered, > 0.
         keep_status_ms: How long an ended job's state can be asked for, > 0.
+        inline: Whether ``submit`` may run it in the process that submits it.
     """
 
     name: str
@@ -65,3 +66,4 @@ class JobSpec:
     claims: ClaimsMode = ClaimsMode.PROCEED
     dedup_ms: int = 86_400_000
     keep_status_ms: int = 300_000
+    inline: bool = True

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     LIMIT_REACHED = "limit_reached"
     OVERLOADED = "overloaded"
     QUALITY_REDUCED = "quality_reduced"
+    RETRY_ASKED = "retry_asked"
 
     # dead letters: the record itself is bad
     UNDECODABLE_ENVELOPE = "undecodable_envelope"

@@ -148,9 +148,13 @@ class Admitter:
         self._ended += 1
         self._queued_s += queued_s
 
+    def is_over(self, now: float) -> bool:
+        """Whether it is time for the next window."""
+        return now >= self._until
+
     def roll(self, load: Load, *, now: float) -> None:
         """Begin the next window if it is time; to be called before each decision."""
-        if now < self._until:
+        if not self.is_over(now):
             return
         passed = min(_MOST_WINDOWS, 1 + int((now - self._until) / self._length_s))
         self._until = max(self._until + passed * self._length_s, now)
