@@ -71,7 +71,7 @@ class Shifter:
         self.jobs: dict[str, Job[..., Any]] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
-        self._policy = AdmitterPolicy() if admission is None else admission
+        self.admission_policy = AdmitterPolicy() if admission is None else admission
         self._admission: Admission | None = None
         self._watch: LaneWatch | None = None
         self._stand_in: ClaimStore | None = None
@@ -281,7 +281,7 @@ class Shifter:
                 if self._watch is not None:
                     self._watch.start()
                 self._admission = Admission(
-                    self._policy,
+                    self.admission_policy,
                     publisher.clock,
                     limit=self.settings.concurrency,
                     views=Views(self._watch),

@@ -36,6 +36,11 @@ class BoundJob(Generic[P, R]):
     def __init__(self, job: Job[P, R], plan: CallPlan) -> None:
         self._job, self._plan = job, plan
 
+    @property
+    def plan(self) -> CallPlan:
+        """The job and its options, as the decision and the log see them."""
+        return self._plan
+
     @overload
     async def submit(
         self: BoundJob[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs

@@ -40,3 +40,25 @@ def lane_watch(
         lambda: every_lane(settings.namespace, queues()),
         SystemClock(),
     )
+
+
+async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | None:
+    """The lanes of queues as they are now; arguments as of `lane_watch`.
+
+    Raises:
+        StoreError: The log or the state store does not answer.
+    """
+    known = list(queues)
+    watch = lane_watch(settings, lambda: known)
+    if watch is None:
+        return None
+    admin = wiring.open_admin(settings)
+    try:
+        presence = wiring.open_presence(settings)
+        try:
+            await watch.look(Sources(admin, presence))
+        finally:
+            await presence.close()
+    finally:
+        await admin.close()
+    return watch
