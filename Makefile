@@ -11,7 +11,7 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
 .PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
-	torture-all fuzz bench schemas \
+	torture-all fuzz bench compare schemas \
 	stack stack-down compose-test lock clean
 
 help: ## list the commands
@@ -78,6 +78,9 @@ fuzz: .venv ## 10^6 bad records through decode, 10^5 through a live worker
 bench: .venv ## measure against raw clients in the same run; writes build/bench.json
 	$(BIN)/python -m stack install
 	$(BIN)/python -m benchmarks $(ARGS)
+
+compare: .venv ## judge four policies on a real trace; writes build/compare.json
+	$(BIN)/python -m examples.inference.compare $(ARGS)
 
 schemas: .venv ## write the published contracts
 	$(BIN)/shifter schemas --write schemas

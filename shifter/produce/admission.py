@@ -79,6 +79,11 @@ class Admission:
         limit: Slots: jobs run here at once, >= 1.
         views: What is known of the world.
         seed: Seeds the draws; ``None`` from the system.
+
+    Attributes:
+        inflight: Jobs that run here now.
+        fallbacks: Cheaper answers under way.
+        heard: Told of each decision with the number of its window, for a history.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Admission:
         self._lag, self._lock = LoopLag(clock), threading.Lock()
         self._signals: list[Callable[[], float]] = []
         self.inflight = self.fallbacks = 0
+        self.heard: Callable[[int, CallPlan, Decision], None] | None = None
 
     @property
     def window(self) -> int:
@@ -136,6 +142,8 @@ class Admission:
                 decision = _IN_THE_DARK
             self.inflight += decision.verdict is Verdict.RUN
             self.fallbacks += decision.verdict is Verdict.DEGRADE
+            if self.heard is not None:
+                self.heard(self._admitter.window, plan, decision)
         if decision.verdict is Verdict.DEFER and self.views.lanes is not None:
             self.views.lanes.deferred(plan.lane)
         return decision
