@@ -23,6 +23,7 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
+from shifter.window import Window
 
 __all__ = [
     "BoundJob",
@@ -46,4 +47,5 @@ __all__ = [
     "Shifter",
     "ShifterError",
     "Throttled",
+    "Window",
 ]

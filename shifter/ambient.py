@@ -57,6 +57,11 @@ def left_ms(now: EpochMs) -> int | None:
     return remaining_ms(_AMBIENT.get().deadline_ms, now)
 
 
+def begin(deadline_ms: int | None) -> None:
+    """Serve a job from here to the end of this task, as a worker does."""
+    _AMBIENT.set(Ambient(deadline_ms) if deadline_ms is not None else _NOTHING)
+
+
 @contextlib.contextmanager
 def within(
     *,

@@ -138,6 +138,7 @@ class Shifter:
             claims: ``"proceed"`` or ``"park"`` while the claim store is away.
             dedup_window: How long an idempotency key is remembered; ``"24h"``.
             inline: Whether `Job.submit` may run it in the process that submits.
+            window: A `Window`, or several: it starts only while one is open.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:

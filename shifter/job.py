@@ -22,7 +22,7 @@ from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.produce.inline import run_inline, run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
-from shifter.produce.submission import ASKED_AGAIN, Home, Submission, timed
+from shifter.produce.submission import ASKED_AGAIN, Home, Submission, as_of_now
 from shifter.wire.payload import PayloadCodec
 
 P = ParamSpec("P")
@@ -111,7 +111,7 @@ class BoundJob(Generic[P, R]):
         codec = self._job.codec
         payload = codec.encode(args, kwargs)
         publisher = self._job.app.publisher
-        plan = timed(self._plan, publisher.clock)
+        plan = as_of_now(self._plan, publisher.clock)
         return await publisher.defer(plan, payload, codec.content_type)
 
     def defer_sync(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
@@ -119,7 +119,7 @@ class BoundJob(Generic[P, R]):
         codec = self._job.codec
         payload = codec.encode(args, kwargs)
         publisher = self._job.app.publisher
-        plan = timed(self._plan, publisher.clock)
+        plan = as_of_now(self._plan, publisher.clock)
         return publisher.defer_sync(plan, payload, codec.content_type)
 
     async def defer_many(
@@ -142,7 +142,7 @@ class BoundJob(Generic[P, R]):
             for call in calls
         )
         publisher = self._job.app.publisher
-        plan = timed(self._plan, publisher.clock)
+        plan = as_of_now(self._plan, publisher.clock)
         return await publisher.defer_many(plan, payloads, codec.content_type)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shifter.model.priority import Priority
+from shifter.model.window import WeeklyWindow
 
 
 class Isolation(StrEnum):
@@ -50,6 +51,7 @@ class JobSpec:
         dedup_ms: How long a user's idempotency key is remembered, > 0.
         keep_status_ms: How long an ended job's state can be asked for, > 0.
         inline: Whether ``submit`` may run it in the process that submits it.
+        windows: When it may start; always if there are none.
     """
 
     name: str
@@ -67,3 +69,4 @@ class JobSpec:
     dedup_ms: int = 86_400_000
     keep_status_ms: int = 300_000
     inline: bool = True
+    windows: tuple[WeeklyWindow, ...] = ()

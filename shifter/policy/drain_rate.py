@@ -1,8 +1,8 @@
 """How fast a lane is drained, from looks at it.
 
 While jobs wait, what ends a second is what the workers can do; while none wait, it is
-only what arrived, and says no more than a lower bound. So a look at a waiting lane
-moves the estimate towards what it measured; a look at an empty one can only raise it.
+only what arrived. So only a look at a waiting lane teaches anything, unless an empty
+one was seen to go faster.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def next_rate(
     """
     if not is_drained:
         return None
+    if waiting == 0:
+        return None if known is None else max(known, measured)
     if known is None:
         return measured or None
-    if waiting == 0:
-        return max(known, measured)
     return known + _TAKEN * (measured - known)

@@ -19,6 +19,7 @@ from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import Finding, explain
 from shifter.policy.admitter import Admitter, AdmitterPolicy, Load
+from shifter.policy.calendar import is_open
 from shifter.policy.case import Asked, Case, Decision, Needs, Verdict
 from shifter.policy.lane_outlook import LaneFacts
 from shifter.policy.prioritizer import level_of
@@ -100,7 +101,7 @@ class Admission:
         self.is_dark = policy.admission.is_dark
         self._admitter = Admitter(policy, now=clock.monotonic())
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
-        self._lag, self._lock = LoopLag(clock), threading.Lock()
+        self._lag, self._lock = LoopLag(), threading.Lock()
         self._signals: list[Callable[[], float]] = []
         self.inflight = self.fallbacks = 0
         self.heard: Callable[[int, CallPlan, Decision], None] | None = None
@@ -198,9 +199,7 @@ class Admission:
 
     def _case(self, plan: CallPlan, *, can_run: bool, has_fallback: bool) -> Case:
         now = self.clock.monotonic()
-        load = Load(
-            self.inflight, self.limit, self.fallbacks, self._lag.read_ms(now), 0.0
-        )
+        load = Load(self.inflight, self.limit, self.fallbacks, self._lag.read_ms(), 0.0)
         admitter = self._admitter
         if admitter.is_over(now):
             outside = max((signal() for signal in self._signals), default=0.0)
@@ -223,10 +222,17 @@ class Admission:
             plan.priority.rank,
             level_of(plan.priority, draw),
             None if left_ms is None else left_ms / 1_000,
-            None if plan.due_ms is None and not plan.delay_ms else Reason.NOT_DUE,
+            _waits_for(plan, self.clock),
             can_run and _may_run(plan),
             has_fallback,
         )
+
+
+def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
+    windows = plan.spec.windows
+    if windows and not is_open(windows, clock.epoch_ms()):
+        return Reason.WINDOW_CLOSED
+    return None if plan.due_ms is None and not plan.delay_ms else Reason.NOT_DUE
 
 
 def _may_run(plan: CallPlan) -> bool:

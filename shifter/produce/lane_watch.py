@@ -1,6 +1,7 @@
 """Looks at the lanes from time to time, so that decisions need not.
 
-On a thread with a loop of its own: a service whose loop is busy keeps a fresh view, and
+What waits for a slot counts, not what runs, nor what finds a worker's slot free. On a
+thread with a loop of its own: a service whose loop is busy keeps a fresh view, and
 a slow log slows nobody down. While log or state store are away, the view grows old and
 after a while says nothing, which means "defer".
 """
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 from shifter.errors import StoreError
 from shifter.policy.drain_rate import next_rate
 from shifter.policy.lane_outlook import LaneFacts
-from shifter.ports import Clock, LogAdmin, PresenceStore, WorkerReport
+from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
 
 _OLD_S: Final = 30.0
 _JOIN_S: Final = 5.0
@@ -49,6 +50,7 @@ class LaneWatch:
         self._open, self._lanes, self._clock = open_sources, lanes, clock
         self._every_s = every_s
         self._facts: Mapping[str, LaneFacts] = {}
+        self._ready: Mapping[str, int] = {}
         self._own: dict[str, int] = {}
         self._seen_at: float | None = None
         self._is_stopping = threading.Event()
@@ -73,8 +75,8 @@ class LaneWatch:
             return None
         if self._clock.monotonic() - seen_at > _OLD_S:
             return None
-        own = self._own.get(lane, 0)
-        return found if own == 0 else found._replace(waiting=found.waiting + own)
+        own = self._own.get(lane, 0) - self._ready.get(lane, 0)
+        return found if own <= 0 else found._replace(waiting=found.waiting + own)
 
     def deferred(self, lane: str) -> None:
         """Count a job of this process that the last look has not seen."""
@@ -106,25 +108,43 @@ class LaneWatch:
         lanes, own = list(self._lanes()), self._own
         depths = await sources.admin.depths(lanes)
         workers = await sources.presence.workers()
-        now_ms = self._clock.epoch_ms()
-        facts = {}
+        now_ms, facts, ready = self._clock.epoch_ms(), {}, {}
         for depth in depths:
-            before = self._facts.get(depth.topic)
+            before, serving = self._facts.get(depth.topic), _serving(workers, depth)
+            line = max(0, depth.waiting - serving.running)
             rate_per_s = next_rate(
                 None if before is None else before.rate_per_s,
-                _rate(workers, depth.topic),
-                waiting=depth.waiting,
-                is_drained=bool(workers),
+                serving.rate_per_s,
+                waiting=max(0, line - serving.free),
+                is_drained=serving.workers > 0,
             )
             oldest_ms = now_ms if depth.oldest_ms is None else depth.oldest_ms
             age_s = max(0, now_ms - oldest_ms) / 1_000
-            facts[depth.topic] = LaneFacts(depth.waiting, rate_per_s, age_s)
+            waiting = max(0, line - serving.free)
+            facts[depth.topic] = LaneFacts(waiting, rate_per_s, age_s)
+            ready[depth.topic] = max(0, serving.free - line)
         # What was deferred while this look was under way is counted once too few, for
         # one look; counting it twice would refuse work that fits.
         for lane in own:
             own[lane] = 0
-        self._facts, self._seen_at = facts, self._clock.monotonic()
+        self._facts, self._ready = facts, ready
+        self._seen_at = self._clock.monotonic()
 
 
-def _rate(workers: Sequence[WorkerReport], lane: str) -> float:
-    return sum(worker.rate_per_s.get(lane, 0.0) for worker in workers)
+class _Serving(NamedTuple):
+    workers: int
+    running: int
+    free: int
+    rate_per_s: float
+
+
+def _serving(workers: Sequence[WorkerReport], depth: LaneDepth) -> _Serving:
+    """Those that ran jobs of the lane of late, and the slots they have left."""
+    lane = depth.topic
+    mine = [w for w in workers if lane in w.running or lane in w.rate_per_s]
+    return _Serving(
+        len(mine),
+        sum(w.running.get(lane, 0) for w in mine),
+        sum(max(0, w.concurrency - sum(w.running.values())) for w in mine),
+        sum(w.rate_per_s.get(lane, 0.0) for w in mine),
+    )

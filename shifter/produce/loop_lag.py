@@ -10,46 +10,39 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from shifter.ports import Clock
-
 _EVERY_S: Final = 0.05
 _KEPT: Final = 0.7
 _IDLE_S: Final = 2.0
 
 
 class LoopLag:
-    """Measures the loop it is first asked in.
+    """Measures the loop it is asked in, by that loop's own clock."""
 
-    Args:
-        clock: Monotonic time.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._expected_at = self._asked_at = 0.0
         self._lag_s = 0.0
 
-    def read_ms(self, now: float) -> float:
+    def read_ms(self) -> float:
         """Milliseconds, >= 0; 0 in a thread without a loop."""
-        self._asked_at = now
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return 0.0
+        now = self._asked_at = loop.time()
         if loop is not self._loop:
             self._loop, self._lag_s = loop, 0.0
             self._wait(loop)
         return max(self._lag_s, now - self._expected_at, 0.0) * 1_000
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._expected_at = self._clock.monotonic() + _EVERY_S
+        self._expected_at = loop.time() + _EVERY_S
         loop.call_later(_EVERY_S, self._called, loop)
 
     def _called(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:
             return
-        now = self._clock.monotonic()
+        now = loop.time()
         self._lag_s = max(now - self._expected_at, self._lag_s * _KEPT)
         if now - self._asked_at > _IDLE_S:
             self._loop = None

@@ -16,6 +16,8 @@ from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
 from shifter.model.quality import Quality
 from shifter.model.reason import PASSING, Reason
+from shifter.model.time import EpochMs
+from shifter.policy.calendar import next_opening_ms
 from shifter.policy.case import Decision, Verdict
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
@@ -93,7 +95,7 @@ class Submission:
         self._job = job
         self._admission = job.app.admission
         self.clock: Clock = self._admission.clock
-        self._plan = timed(plan, self.clock)
+        self._plan = as_of_now(plan, self.clock)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
 
     @contextlib.contextmanager
@@ -187,9 +189,22 @@ class Submission:
         return Shed(retry_after_s, job_id=self._job_id, reason=reason, detail=detail)
 
 
-def timed(plan: CallPlan, clock: Clock) -> CallPlan:
-    """The plan with what is left to the request under way, if that is less."""
-    if ambient().deadline_ms is None:
+def as_of_now(plan: CallPlan, clock: Clock) -> CallPlan:
+    """The plan with what only the moment knows.
+
+    The deadline is the smaller of its own and what is left to the request under way;
+    a job whose windows are closed when it would be due is due when one opens.
+    """
+    if ambient().deadline_ms is not None:
+        left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
+        plan = plan._replace(deadline_ms=left)
+    windows = plan.spec.windows
+    if not windows:
         return plan
-    left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
-    return plan._replace(deadline_ms=left)
+    now = clock.epoch_ms()
+    own_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
+    due_ms = now if own_ms is None else EpochMs(max(now, own_ms))
+    opening_ms = next_opening_ms(windows, due_ms)
+    if opening_ms == due_ms:
+        return plan
+    return plan._replace(delay_ms=None, due_ms=opening_ms)

@@ -11,7 +11,7 @@ from shifter.ports import Record, WorkerReport
 def waiting(world, lane: str, count: int, rate_per_s: float) -> None:
     async def fill() -> None:
         world.log.append([Record(lane, b"{}", ())] * count, 10**6)
-        report = WorkerReport("w", "h", 1, 0, 0, 4, {}, {lane: rate_per_s})
+        report = WorkerReport("w", "h", 1, 0, 0, 0, {}, {lane: rate_per_s})
         await world.presence.report(report, keep_ms=10_000)
 
     asyncio.run(fill())

@@ -26,10 +26,19 @@ class Bench:
         self.sources = Sources(MemoryLogAdmin(self.log), self.presence)
         self.watch = LaneWatch(lambda: self.sources, lambda: [LANE], self.clock)
 
-    async def look(self, *, waiting: int, rate_per_s: float | None) -> None:
+    async def look(
+        self,
+        *,
+        waiting: int,
+        rate_per_s: float | None,
+        slots: int = 0,
+        running: int = 0,
+    ) -> None:
         self.log.append([Record(LANE, b"{}", ())] * waiting, 10**6)
         if rate_per_s is not None:
-            report = WorkerReport("w", "h", 1, 0, 0, 4, {}, {LANE: rate_per_s})
+            report = WorkerReport(
+                *("w", "h", 1, 0, 0, slots, {LANE: running}, {LANE: rate_per_s})
+            )
             await self.presence.report(report, keep_ms=60_000)
         await self.watch.look(self.sources)
 
@@ -57,6 +66,19 @@ async def test_what_this_process_defers_counts_until_the_next_look():
     assert (between, bench.watch.facts(LANE).waiting) == (5, 5)
 
 
+async def test_what_runs_or_finds_a_free_slot_does_not_wait():
+    bench = Bench()
+    await bench.look(waiting=10, rate_per_s=6.0, slots=7, running=4)
+    found = bench.watch.facts(LANE).waiting
+
+    await bench.look(waiting=0, rate_per_s=6.0, slots=20, running=4)
+    for _ in range(12):
+        bench.watch.deferred(LANE)
+
+    assert found == 10 - 4 - 3
+    assert bench.watch.facts(LANE).waiting == 12 - (16 - 6)
+
+
 async def test_a_view_grown_old_says_nothing():
     bench = Bench()
     await bench.look(waiting=3, rate_per_s=6.0)
@@ -78,6 +100,7 @@ async def test_without_workers_the_rate_is_not_known():
     [
         (None, 0.0, 5, None),
         (None, 4.0, 5, 4.0),
+        (None, 4.0, 0, None),
         (8.0, 4.0, 5, 6.0),
         (8.0, 4.0, 0, 8.0),
         (8.0, 12.0, 0, 12.0),
