@@ -30,6 +30,7 @@ from examples.inference.managed import Decided, managed
 from examples.inference.report import peak_to_trough, quantile, spread
 from examples.inference.rivals import RIVALS, Served
 from examples.inference.trace import IN_TIME_S, PRIORITIES, Arrival, read_trace
+from shifter.telemetry import configure_logging
 
 _ROUND: Final = 6
 _LOST: Final = ("shed", "expired")
@@ -151,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("build"))
     options = parser.parse_args(arguments)
+    configure_logging("error", "console")  # a worker logs each job it gives up
     arrivals, console = read_trace(options.minutes), Console(width=110)
     options.out.mkdir(parents=True, exist_ok=True)
     reports = []

@@ -77,9 +77,8 @@ def decide(policy: AdmissionPolicy, case: Case) -> Decision:
 
 def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
     asked, here, lane = case.asked, case.here, case.lane
-    if asked.rank >= here.lane_floor and is_feasible(
-        policy.outlook, lane, asked.left_s
-    ):
+    may_wait = asked.can_wait and asked.rank >= here.lane_floor
+    if may_wait and is_feasible(policy.outlook, lane, asked.left_s):
         return Decision(Verdict.DEFER, reason, eta_s(lane))
     if asked.has_fallback and here.fallbacks_free > 0:
         return Decision(Verdict.DEGRADE, reason)

@@ -27,6 +27,7 @@ class Asked(NamedTuple):
         runs_here: Whether its handler can run in this process.
         has_fallback: Whether there is a cheaper answer.
         is_extra: Whether it is a retry or a replay, charged to a budget.
+        can_wait: Whether there is a lane for it.
     """
 
     rank: int
@@ -36,6 +37,7 @@ class Asked(NamedTuple):
     runs_here: bool = True
     has_fallback: bool = False
     is_extra: bool = False
+    can_wait: bool = True
 
 
 class Here(NamedTuple):

@@ -124,7 +124,14 @@ class Admission:
         """
         self._signals.append(signal)
 
-    def decide(self, plan: CallPlan, *, can_run: bool, has_fallback: bool) -> Decision:
+    def decide(
+        self,
+        plan: CallPlan,
+        *,
+        can_run: bool,
+        has_fallback: bool = False,
+        can_wait: bool = True,
+    ) -> Decision:
         """What to do with a job. A slot it needs is taken: see `held`.
 
         In the dark whatever can be run here is run, and what would have been done is
@@ -134,9 +141,12 @@ class Admission:
             plan: The job and its options.
             can_run: Whether its handler can be called from here.
             has_fallback: Whether there is a cheaper answer.
+            can_wait: Whether there is a lane for it.
         """
         with self._lock:
             case = self._case(plan, can_run=can_run, has_fallback=has_fallback)
+            if not can_wait:
+                case = case._replace(asked=case.asked._replace(can_wait=False))
             decision = self._admitter.decide(case, plan.spec.queue)
             asked = case.asked
             if self.is_dark and asked.runs_here and asked.waits_for is None:
