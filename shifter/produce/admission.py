@@ -195,13 +195,13 @@ class Admission:
 
         ``Shed, LOW: 2.1 %`` of a dark run is what enforcing would have cost.
         """
-        counts = self._admitter.counts.copy()
+        counts = self._admitter.counts()
         by_rank = {priority.rank: priority for priority in Priority}
         totals = dict.fromkeys(by_rank, 0)
         for (rank, _, _), count in counts.items():
             totals[rank] += count
         return [
-            Tallied(by_rank[rank], verdict, Reason(reason), count, count / totals[rank])
+            Tallied(by_rank[rank], verdict, reason, count, count / totals[rank])
             for (rank, verdict, reason), count in sorted(
                 counts.items(), key=lambda row: (-row[0][0], -row[1])
             )
