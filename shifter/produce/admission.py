@@ -6,10 +6,9 @@ dependencies are views that others keep fresh.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from shifter.ambient import ambient
@@ -172,19 +171,23 @@ class Admission:
         with self._lock:
             self._admitter.refused(plan.spec.queue, plan.priority)
 
-    @contextlib.contextmanager
-    def held(self, decision: Decision) -> Generator[None]:
+    def held(self, decision: Decision) -> _Held:
         """Hold the slot of a decision while the block runs; freed on every way out."""
-        arrived_at, now = ambient().arrived_at, self.clock.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.fallbacks -= decision.verdict is Verdict.DEGRADE
-                if decision.verdict is Verdict.RUN:
-                    self.inflight -= 1
-                    queued_s = 0.0 if arrived_at is None else now - arrived_at
-                    self._admitter.ended(max(0.0, queued_s))
+        return _Held(self, decision, self.clock.monotonic())
+
+    def let_go(self, decision: Decision, queued_s: float) -> None:
+        """Free the slot of a decision, once.
+
+        Args:
+            decision: As `decide` gave it.
+            queued_s: How long the job stood in line before it, >= 0.
+        """
+        with self._lock:
+            if decision.verdict is Verdict.RUN:
+                self.inflight -= 1
+                self._admitter.ended(queued_s)
+            elif decision.verdict is Verdict.DEGRADE:
+                self.fallbacks -= 1
 
     def quality(self, spec: JobSpec) -> Quality:
         """How good answers are now."""
@@ -236,6 +239,26 @@ class Admission:
             can_run and _may_run(plan),
             has_fallback,
         )
+
+
+class _Held:
+    """A slot while a block runs; a class, since each request passes here."""
+
+    __slots__ = ("_admission", "_began_at", "_decision")
+
+    def __init__(
+        self, admission: Admission, decision: Decision, began_at: float
+    ) -> None:
+        self._admission, self._decision = admission, decision
+        self._began_at = began_at
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        arrived_at = ambient().arrived_at
+        queued_s = 0.0 if arrived_at is None else self._began_at - arrived_at
+        self._admission.let_go(self._decision, max(0.0, queued_s))
 
 
 def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
