@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+from shifter.model.priority import Priority
 from shifter.model.time import EpochMs
 from shifter.policy.expiry import remaining_ms
 
@@ -25,11 +26,13 @@ class Ambient(NamedTuple):
         deadline_ms: After this instant its answer has no value; ``None`` never.
         draw: From [0, 1), its height within a priority; ``None`` for one draw a job.
         arrived_at: Monotonic seconds at which it arrived; ``None`` when not known.
+        priority: How much it hurts not to serve it; told to whom it calls.
     """
 
     deadline_ms: int | None = None
     draw: float | None = None
     arrived_at: float | None = None
+    priority: Priority | None = None
 
 
 _NOTHING: Final = Ambient()
@@ -57,9 +60,15 @@ def left_ms(now: EpochMs) -> int | None:
     return remaining_ms(_AMBIENT.get().deadline_ms, now)
 
 
-def begin(deadline_ms: int | None) -> None:
-    """Serve a job from here to the end of this task, as a worker does."""
-    _AMBIENT.set(Ambient(deadline_ms) if deadline_ms is not None else _NOTHING)
+def begin(
+    deadline_ms: int | None,
+    *,
+    draw: float | None = None,
+    arrived_at: float | None = None,
+    priority: Priority | None = None,
+) -> None:
+    """Serve a job or a call from here to the end of this task; as of `within`."""
+    _AMBIENT.set(Ambient(deadline_ms, draw, arrived_at, priority))
 
 
 @contextlib.contextmanager
@@ -68,6 +77,7 @@ def within(
     deadline_ms: int | None = None,
     draw: float | None = None,
     arrived_at: float | None = None,
+    priority: Priority | None = None,
 ) -> Generator[Ambient]:
     """Serve a request, or a part of one, while the block runs.
 
@@ -75,12 +85,14 @@ def within(
         deadline_ms: Epoch milliseconds; the nearer of it and the one around counts.
         draw: From [0, 1); by default the one around.
         arrived_at: Monotonic seconds; by default the one around.
+        priority: By default the one around.
     """
     around = _AMBIENT.get()
     inner = Ambient(
         nearer(around.deadline_ms, deadline_ms),
         around.draw if draw is None else draw,
         around.arrived_at if arrived_at is None else arrived_at,
+        around.priority if priority is None else priority,
     )
     token = _AMBIENT.set(inner)
     try:

@@ -33,31 +33,66 @@ class Served(NamedTuple):
     reason: str = ""
 
 
+class _Sharing:
+    """Slots shared evenly: each of ``n`` gets ``slots / n`` of one, at most one.
+
+    ``work`` is what a request that is there all the time has got done; whoever came at
+    ``work`` is done when it has grown by what it needs.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self.now = self.work = 0.0
+        self.by_minute: list[float] = []
+
+    def speed(self, running: int) -> float:
+        return min(1.0, self._slots / running) if running else 0.0
+
+    def advance(self, until_s: float, running: int) -> None:
+        """Let time pass; keeps how much was done by the end of each minute."""
+        speed = self.speed(running)
+        while (end_s := 60.0 * (len(self.by_minute) + 1)) <= until_s:
+            self.work += (end_s - self.now) * speed
+            self.now = end_s
+            self.by_minute.append(self.work)
+        self.work += (until_s - self.now) * speed
+        self.now = until_s
+
+    def spans(
+        self, began_at: float, work_before: float
+    ) -> tuple[tuple[float, float, float], ...]:
+        """How much of a slot somebody had in each minute until now."""
+        found = []
+        while began_at < self.now:
+            minute = int(began_at // 60)
+            is_past = minute < len(self.by_minute)
+            end_s = min(self.now, 60.0 * (minute + 1))
+            work = self.by_minute[minute] if is_past else self.work
+            found.append((began_at, end_s, (work - work_before) / (end_s - began_at)))
+            began_at, work_before = end_s, work
+        return tuple(found)
+
+
 def none(arrivals: Sequence[Arrival], slots: int) -> list[Served]:
-    """Processor sharing: each of ``n`` gets ``slots / n`` of one slot, at most one."""
-    waiting = [*sorted(arrivals), None]
-    running: list[tuple[float, int, Arrival]] = []
-    served: list[Served] = []
-    now = work = 0.0
-    for number, arrival in enumerate(waiting):
-        until = float("inf") if arrival is None else arrival.at_s
+    """Everything starts at once and shares the slots."""
+    sharing, served = _Sharing(slots), list[Served]()
+    running: list[tuple[float, int, float, Arrival]] = []
+    for number, arrival in enumerate([*sorted(arrivals), None]):
+        until_s = float("inf") if arrival is None else arrival.at_s
         while running:
-            speed = min(1.0, slots / len(running))
-            ends_at = now + max(0.0, running[0][0] - work) / speed
-            if ends_at > until:
+            left = max(0.0, running[0][0] - sharing.work)
+            ends_at = sharing.now + left / sharing.speed(len(running))
+            if ends_at > until_s:
                 break
-            work, now = running[0][0], ends_at
-            _, _, done = heapq.heappop(running)
-            took_s = now - done.at_s
-            share = done.service_s / took_s if took_s > 0 else 0.0
-            span = (done.at_s, now, share)
-            wait_s = max(0.0, took_s - done.service_s)
-            served.append(Served(done, wait_s, (span,), "ran"))
+            sharing.advance(ends_at, len(running))
+            _, _, before, done = heapq.heappop(running)
+            wait_s = max(0.0, ends_at - done.at_s - done.service_s)
+            spans = sharing.spans(done.at_s, before)
+            served.append(Served(done, wait_s, spans, "ran"))
         if arrival is not None:
-            if running:
-                work += (until - now) * min(1.0, slots / len(running))
-            now = until
-            heapq.heappush(running, (work + arrival.service_s, number, arrival))
+            sharing.advance(until_s, len(running))
+            entry = (sharing.work + arrival.service_s, number, sharing.work, arrival)
+            heapq.heappush(running, entry)
     return served
 
 

@@ -130,6 +130,7 @@ class Admission:
         can_run: bool,
         has_fallback: bool = False,
         can_wait: bool = True,
+        is_extra: bool = False,
     ) -> Decision:
         """What to do with a job. A slot it needs is taken: see `held`.
 
@@ -141,11 +142,13 @@ class Admission:
             can_run: Whether its handler can be called from here.
             has_fallback: Whether there is a cheaper answer.
             can_wait: Whether there is a lane for it.
+            is_extra: Whether it is a retry, to be paid for by the retry budget.
         """
         with self._lock:
             case = self._case(plan, can_run=can_run, has_fallback=has_fallback)
-            if not can_wait:
-                case = case._replace(asked=case.asked._replace(can_wait=False))
+            if is_extra or not can_wait:
+                asked = case.asked._replace(can_wait=can_wait, is_extra=is_extra)
+                case = case._replace(asked=asked)
             decision = self._admitter.decide(case, plan.spec.queue)
             asked = case.asked
             if self.is_dark and asked.runs_here and asked.waits_for is None:

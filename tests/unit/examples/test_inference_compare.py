@@ -32,6 +32,20 @@ def test_without_control_everybody_becomes_slower():
     ) == (pytest.approx(2.0))
 
 
+def test_without_control_no_more_slots_are_busy_than_there_are():
+    served = none(read_trace(15), slots=10)
+    load: dict[int, float] = {}
+    for one in served:
+        for begin_s, end_s, share in one.busy:
+            minute = int(begin_s // 60)
+            load[minute] = load.get(minute, 0.0) + share * (end_s - begin_s) / 60
+
+    assert max(load.values()) == pytest.approx(10.0)
+    assert sum(load.values()) * 60 == pytest.approx(
+        sum(arrival.service_s for arrival in read_trace(15))
+    )
+
+
 def test_in_one_line_who_came_first_is_first():
     assert waits(fifo(LONG, slots=1)) == [0.0, 0.75]
 
