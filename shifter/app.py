@@ -24,7 +24,7 @@ from typing import (
 from shifter.config import Settings, load_settings
 from shifter.context import Context
 from shifter.declare import JobOptions, declare_job
-from shifter.errors import ConfigError
+from shifter.errors import ConfigError, PayloadError
 from shifter.job import Job
 from shifter.model.hint import nearest
 from shifter.model.lane import check_name
@@ -139,6 +139,8 @@ class Shifter:
             dedup_window: How long an idempotency key is remembered; ``"24h"``.
             inline: Whether `Job.submit` may run it in the process that submits.
             window: A `Window`, or several: it starts only while one is open.
+            cron: Five fields by UTC, such as ``"0 3 * * *"``: workers submit it by
+                themselves, once for the fleet; without required arguments.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:
@@ -260,8 +262,18 @@ class Shifter:
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.jobs)
         job: Job[..., Any] = Job(self, spec, function)
+        if spec.cron is not None:
+            self._check_alone(job)
         self.jobs[spec.name] = job
         return job
+
+    @staticmethod
+    def _check_alone(job: Job[..., Any]) -> None:
+        try:
+            job.codec.encode((), {})
+        except PayloadError as error:
+            want = f"nobody gives its arguments: {error.detail}"
+            raise ConfigError("cron", job.spec.cron, want) from None
 
     def _open(self) -> Publisher:
         from shifter import wiring  # noqa: PLC0415  # vendors load on first use

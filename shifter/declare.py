@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypedDict, TypeVar
 
+from shifter.cron import read_cron
 from shifter.errors import ConfigError
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.hint import nearest
@@ -51,6 +52,7 @@ class JobOptions(TypedDict, total=False):
     keep_status: Duration
     inline: bool
     window: Window | Sequence[Window]
+    cron: str
 
 
 def declare_job(
@@ -149,4 +151,5 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], object]]]] = {
     "attempts": ("attempts", _attempts),
     "inline": ("inline", _flag),
     "window": ("windows", read_windows),
+    "cron": ("cron", read_cron),
 }

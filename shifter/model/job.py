@@ -52,6 +52,7 @@ class JobSpec:
         keep_status_ms: How long an ended job's state can be asked for, > 0.
         inline: Whether ``submit`` may run it in the process that submits it.
         windows: When it may start; always if there are none.
+        cron: When workers submit it by themselves, if they do.
     """
 
     name: str
@@ -70,3 +71,4 @@ class JobSpec:
     keep_status_ms: int = 300_000
     inline: bool = True
     windows: tuple[WeeklyWindow, ...] = ()
+    cron: str | None = None

@@ -7,12 +7,19 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from shifter.errors import StoreError
 from shifter.ports import DelayMover, LaneFeed, LaneLog, PresenceStore
 from shifter.work.drain import Drain, DrainParts
 from shifter.work.presence import report_presence
+
+
+class Service(Protocol):
+    """Something that runs beside the drain."""
+
+    async def run(self) -> None:
+        """Run until cancelled, or until there is nothing to do."""
 
 
 class WorkerParts(NamedTuple):
@@ -23,12 +30,14 @@ class WorkerParts(NamedTuple):
         log: Writes successors.
         mover: Moves due records, where the log cannot do so by itself.
         presence: Where it says that it lives.
+        timetable: Fires what fires by the clock, if anything does.
     """
 
     drain: DrainParts
     log: LaneLog
     mover: DelayMover | None
     presence: PresenceStore
+    timetable: Service | None = None
 
 
 class WorkerLimits(NamedTuple):
@@ -84,6 +93,8 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         ]
         if parts.mover is not None:
             helpers.append(group.create_task(parts.mover.run()))
+        if parts.timetable is not None:
+            helpers.append(group.create_task(parts.timetable.run()))
         await drain.run(drain_timeout_s=limits.drain_timeout_s)
         for helper in helpers:
             helper.cancel()

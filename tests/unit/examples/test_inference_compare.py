@@ -92,7 +92,7 @@ def test_virtual_hours_take_no_time_and_keep_their_order():
     loop, order = VirtualLoop(), []
 
     async def wait(name: str, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await VirtualClock(loop).sleep(seconds)
         order.append((name, VirtualClock(loop).monotonic()))
 
     async def run() -> None:
