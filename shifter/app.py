@@ -209,14 +209,17 @@ class Shifter:
         For tests; whoever closes the app inside the block closes neither of them.
         """
         with self._lock:
-            before = self._publisher, self._stand_in, self._admission
+            before = self._publisher, self._stand_in
+            deciding = self._admission, self._watch
             self._publisher, self._stand_in = publisher, claims
-            self._admission = None
+            self._admission, self._watch = None, None
         try:
             yield
         finally:
+            self._close_admission()
             with self._lock:
-                self._publisher, self._stand_in, self._admission = before
+                self._publisher, self._stand_in = before
+                self._admission, self._watch = deciding
 
     def close(self) -> int:
         """Flush and close the service side; returns how many records got no answer."""
@@ -224,9 +227,7 @@ class Shifter:
             if self._stand_in is not None:
                 return 0
             publisher, self._publisher = self._publisher, None
-            watch, self._watch, self._admission = self._watch, None, None
-        if watch is not None:
-            watch.stop()
+        self._close_admission()
         if publisher is None:
             return 0
         return publisher.close(timeout_s=self.settings.accept_timeout_ms / 1_000)
@@ -300,6 +301,15 @@ class Shifter:
                     views=Views(self._watch),
                 )
             return self._admission
+
+    def _close_admission(self) -> None:
+        with self._lock:
+            admission, self._admission = self._admission, None
+            watch, self._watch = self._watch, None
+        if admission is not None:
+            admission.close()
+        if watch is not None:
+            watch.stop()
 
     @contextlib.asynccontextmanager
     async def _claims(self) -> AsyncGenerator[ClaimStore]:

@@ -20,7 +20,7 @@ from shifter.model.answer import Answer, Shed, Submitted
 from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.produce.inline import run_inline, run_inline_sync
+from shifter.produce.inline import run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.submission import ASKED_AGAIN, Home, Submission, as_of_now
 from shifter.wire.payload import PayloadCodec
@@ -69,7 +69,7 @@ class BoundJob(Generic[P, R]):
             if (inline := submission.inline(decision)) is None:
                 return await submission.elsewhere(decision)
             try:
-                value = await run_inline(inline, submission.clock)
+                value = await submission.run(inline)
             except (Retry, Throttled, DeadlineExceededError) as error:
                 again = submission.after(error)
                 if isinstance(again, Shed):

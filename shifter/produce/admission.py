@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
 from shifter.ambient import ambient
@@ -101,6 +102,7 @@ class Admission:
         self._admitter = Admitter(policy, now=clock.monotonic())
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
         self._lag, self._lock = LoopLag(), threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
         self.inflight = self.fallbacks = 0
         self.heard: Callable[[int, CallPlan, Decision], None] | None = None
@@ -114,6 +116,23 @@ class Admission:
     def threshold(self) -> int:
         """The level below which nothing is run here."""
         return self._admitter.threshold
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """For handlers that are plain functions: one thread for each slot."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(
+                    2 * self.limit, thread_name_prefix="shifter-inline"
+                )
+            return self._threads
+
+    def close(self) -> None:
+        """Let go of the threads; a call that runs in one is left to itself."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False)
 
     def watch(self, signal: Callable[[], float]) -> None:
         """Take a load signal of the user's own into account.

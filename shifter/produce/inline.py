@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import inspect
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from shifter.ambient import ambient, nearer, within
@@ -69,8 +72,13 @@ def prepare(
     return Inline(function, arguments, job_id, deadline_ms, limit_ms)
 
 
-async def run_inline(inline: Inline, clock: Clock) -> Any:
+async def run_inline(inline: Inline, clock: Clock, threads: Executor) -> Any:
     """Call it: a coroutine in this loop, anything else in a thread.
+
+    Args:
+        inline: The call.
+        clock: Wall time.
+        threads: As many as there are slots, or a call would stand in line unseen.
 
     Raises:
         DeadlineExceededError: The deadline passed; the coroutine was cancelled, a
@@ -84,7 +92,9 @@ async def run_inline(inline: Inline, clock: Clock) -> Any:
             async with limit:
                 if inspect.iscoroutinefunction(inline.function):
                     return await inline.function(**inline.arguments)
-                return await asyncio.to_thread(inline.function, **inline.arguments)
+                run, loop = contextvars.copy_context().run, asyncio.get_running_loop()
+                call = functools.partial(run, inline.function, **inline.arguments)
+                return await loop.run_in_executor(threads, call)
         except TimeoutError:
             if limit.expired() and inline.limit_ms == inline.deadline_ms:
                 raise _late(inline, clock) from None

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from shifter.errors import StoreError
+from shifter.errors import ConfigError, StoreError
 from shifter.policy.drain_rate import next_rate
 from shifter.policy.lane_outlook import LaneFacts
 from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
@@ -91,7 +91,7 @@ class LaneWatch:
             try:
                 sources = self._open() if sources is None else sources
                 await self.look(sources)
-            except StoreError:
+            except (StoreError, ConfigError):
                 # The view grows old meanwhile, which is what it should do.
                 pass
             await asyncio.to_thread(self._is_stopping.wait, self._every_s)

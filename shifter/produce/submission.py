@@ -21,7 +21,7 @@ from shifter.policy.calendar import next_opening_ms
 from shifter.policy.case import Decision, Verdict
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
-from shifter.produce.inline import Inline, prepare
+from shifter.produce.inline import Inline, prepare, run_inline
 from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.wire.payload import PayloadCodec
@@ -131,6 +131,10 @@ class Submission:
             job_id=self._job_id,
             context_parameter=name,
         )
+
+    async def run(self, inline: Inline) -> Any:
+        """Call it; raises what it raises, and as of `run_inline`."""
+        return await run_inline(inline, self.clock, self._admission.threads)
 
     def answer(self, decision: Decision, value: Any) -> Ran[Any] | Degraded[Any]:
         """What was called here returned."""

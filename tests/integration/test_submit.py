@@ -100,6 +100,20 @@ async def test_a_plain_function_runs_in_a_thread_with_the_request_around_it():
     assert answer.value[1] == 0.25
 
 
+async def test_every_slot_has_a_thread_of_its_own():
+    """More than the loop's own pool would give on any small machine."""
+    app, barrier = make_app(slots=50), threading.Barrier(45)
+
+    @app.job
+    def meet() -> int:
+        return barrier.wait(30)
+
+    async with TestApp(app), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(meet.submit()) for _ in range(45)]
+
+    assert sorted(task.result().value for task in tasks) == list(range(45))
+
+
 async def test_what_the_handler_raises_is_raised_and_the_slot_is_free():
     app = make_app()
 
