@@ -46,6 +46,23 @@ async def test_three_workers_fire_and_the_job_takes_effect_once_each_night():
     assert started == [(2, 3), (3, 3)]
 
 
+async def test_a_worker_that_fires_hours_later_changes_nothing():
+    app = make_app()
+
+    @app.job(cron="0 3 * * *")
+    async def clean_up() -> None: ...
+
+    async with TestApp(app, start=NOON) as test:
+        prompt, late = timetable(app, test), timetable(app, test)
+        await test.drain(advance="15h")
+        await prompt.fire()
+        await test.drain(advance="6h")
+        await late.fire()
+        await test.drain()
+
+    assert len(clean_up.calls) == 1
+
+
 async def test_a_worker_that_comes_late_does_not_fire_what_is_past():
     app = make_app()
 
