@@ -11,7 +11,7 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
 .PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
-	torture torture-all fuzz bench schemas \
+	torture torture-all fuzz bench compare schemas \
 	stack stack-down compose-test lock clean
 
 help: ## list the commands
@@ -83,6 +83,9 @@ bench: .venv ## measure against raw clients in the same run; writes build/bench.
 	$(BIN)/python -m stack install
 	$(BIN)/python -m benchmarks $(ARGS)
 
+compare: .venv ## judge four policies on a real trace; writes build/compare.json
+	$(BIN)/python -m examples.inference.compare $(ARGS)
+
 schemas: .venv ## write the published contracts
 	$(BIN)/shifter schemas --write schemas
 
@@ -96,7 +99,7 @@ compose-test: .venv ## bring docker-compose.yml up, run a job through it, take i
 	$(BIN)/pytest -m compose tests/compose $(ARGS)
 
 lock: .venv ## pin the versions anew
-	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra fast --extra http --extra examples --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra fast --extra grpc --extra http --extra examples --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra fast --extra http pyproject.toml -c requirements/dev.txt -o requirements/run.txt
 
 clean: ## forget what was built

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.progress import Progress
 
-from benchmarks import embedded, ours, peers, raw
+from benchmarks import admission, embedded, ours, peers, raw
 from benchmarks.report import Finding, publish
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
@@ -29,13 +29,18 @@ def main() -> None:
         "--waiting", type=int, default=1_000_000, help="jobs in the large file"
     )
     parser.add_argument("--embedded", action="store_true", help="no server, that only")
+    parser.add_argument("--admission", action="store_true", help="no server, that only")
     arguments = parser.parse_args()
     scale = 0.1 if arguments.quick else 1.0
     findings = []
+    if arguments.admission:
+        publish(admission.measure(scale), Path("build/bench.json"))
+        return
     if not arguments.embedded:
         with KafkaCluster(fast=True) as kafka, RedisServer() as redis:
             urls = (kafka.bootstrap, kafka.url, redis.url)
             findings = measure(*urls, scale, arguments.rounds)
+    findings += admission.measure(scale)
     findings += embedded.measure(_fresh_app, scale, arguments.waiting)
     publish(findings, Path("build/bench.json"))
 

@@ -5,7 +5,7 @@ The door: everything a user needs is imported from here.
 
 from __future__ import annotations
 
-from shifter.app import BoundJob, Job, Shifter
+from shifter.app import Shifter
 from shifter.context import Context
 from shifter.errors import (
     ConfigError,
@@ -17,10 +17,13 @@ from shifter.errors import (
     ShifterError,
     Throttled,
 )
-from shifter.model.answer import Deferred, Shed
+from shifter.job import BoundJob, Job
+from shifter.model.answer import Deferred, Degraded, Ran, Shed
 from shifter.model.priority import Priority
+from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
+from shifter.window import Window
 
 __all__ = [
     "BoundJob",
@@ -28,6 +31,7 @@ __all__ = [
     "Context",
     "DeadLetter",
     "Deferred",
+    "Degraded",
     "Discard",
     "Job",
     "JobState",
@@ -35,10 +39,13 @@ __all__ = [
     "OutcomeUnknownError",
     "PayloadError",
     "Priority",
+    "Quality",
+    "Ran",
     "Reason",
     "Retry",
     "Shed",
     "Shifter",
     "ShifterError",
     "Throttled",
+    "Window",
 ]

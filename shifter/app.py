@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
-from datetime import datetime
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
-    Generic,
     ParamSpec,
     Self,
     TypeVar,
@@ -23,144 +21,27 @@ from typing import (
     overload,
 )
 
-from shifter.call import Call
 from shifter.config import Settings, load_settings
 from shifter.context import Context
 from shifter.declare import JobOptions, declare_job
-from shifter.errors import ConfigError, OutcomeUnknownError
-from shifter.model.answer import Answer
-from shifter.model.duration import Duration
+from shifter.errors import ConfigError, PayloadError
+from shifter.job import Job
 from shifter.model.hint import nearest
-from shifter.model.job import JobSpec
 from shifter.model.lane import check_name
-from shifter.model.priority import Priority
 from shifter.model.state import JobStatus
+from shifter.policy.admitter import AdmitterPolicy
 from shifter.ports import ClaimStore
-from shifter.produce.options import CallOptions, CallPlan, plan_call
+from shifter.produce.admission import Admission, Views
 from shifter.produce.publisher import Publisher
-from shifter.wire.payload import PayloadCodec
 
 if TYPE_CHECKING:
     from shifter.deadletter.desk import DeadLetters
+    from shifter.produce.lane_watch import LaneWatch
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _CANCEL_KEEP_MS = 86_400_000
-
-
-class BoundJob(Generic[P, R]):
-    """A job with the options of one kind of call; made by `Job.options`, reusable."""
-
-    def __init__(self, job: Job[P, R], plan: CallPlan) -> None:
-        self._job, self._plan = job, plan
-
-    async def defer(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        """Write the job to its lane.
-
-        Returns:
-            `Deferred` once the record is durable, `Shed` if it certainly is not.
-
-        Raises:
-            PayloadError: The arguments do not fit the handler's signature.
-            OutcomeUnknownError: The log did not answer in time.
-        """
-        codec = self._job.codec
-        payload = codec.encode(args, kwargs)
-        publisher = self._job.app.publisher
-        return await publisher.defer(self._plan, payload, codec.content_type)
-
-    def defer_sync(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        """`defer` for services without asyncio; blocks up to the accept timeout."""
-        codec = self._job.codec
-        payload = codec.encode(args, kwargs)
-        publisher = self._job.app.publisher
-        return publisher.defer_sync(self._plan, payload, codec.content_type)
-
-    async def defer_many(
-        self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]
-    ) -> list[Answer | OutcomeUnknownError]:
-        """Write many jobs; each call is a tuple of arguments or a mapping of them.
-
-        Returns:
-            One answer a call, in order. An outcome that is unknown stands in the list
-            as its `OutcomeUnknownError`.
-
-        Raises:
-            PayloadError: A call does not fit; the bulks before it are written.
-        """
-        codec = self._job.codec
-        payloads = (
-            codec.encode(call, {})
-            if isinstance(call, tuple)
-            else codec.encode((), call)
-            for call in calls
-        )
-        publisher = self._job.app.publisher
-        return await publisher.defer_many(self._plan, payloads, codec.content_type)
-
-
-class Job(BoundJob[P, R]):
-    """A registered job type. Calling it calls the function itself, unchanged.
-
-    Attributes:
-        app: The app it belongs to.
-        spec: What was declared.
-        function: The handler.
-        codec: Reads and writes its payload.
-        context_parameter: Name of the handler's `Context` parameter, or ``None``.
-        calls: What a `shifter.testing.TestApp` ran, in order; empty elsewhere.
-    """
-
-    def __init__(
-        self, app: Shifter, spec: JobSpec, function: Callable[..., Any]
-    ) -> None:
-        self.app, self.spec, self.function = app, spec, function
-        self.codec = PayloadCodec.of(function, name=spec.name, context_type=Context)
-        self.context_parameter = self.codec.context_parameter
-        self.__wrapped__, self.__doc__ = function, function.__doc__
-        self.__name__ = spec.name
-        self.calls: list[Call] = []
-        super().__init__(self, plan_call(app.namespace, spec, CallOptions()))
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the handler here and now, as if it were not registered."""
-        result: R = self.function(*args, **kwargs)
-        return result
-
-    def options(  # noqa: PLR0913  # one keyword an option, all optional
-        self,
-        *,
-        priority: Priority | None = None,
-        delay: Duration | None = None,
-        due_at: datetime | None = None,
-        deadline: Duration | None = None,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        job_id: str | None = None,
-    ) -> BoundJob[P, R]:
-        """The same job with other options; ``None`` leaves the job's own.
-
-        Args:
-            priority: Which lane of the job's queue.
-            delay: Not before this much later; up to 30 days.
-            due_at: Not before this instant, with a time zone; excludes ``delay``.
-            deadline: After this long, from submission, it is not started any more.
-            key: Jobs of one key and lane run one after another, in order.
-            idempotency_key: Jobs of this type and key take effect once within the
-                job's dedup window.
-            job_id: A UUID of the caller's own; submitting it again is safe.
-
-        Raises:
-            ConfigError: An option is malformed or contradicts another one.
-        """
-        options = CallOptions(
-            priority, delay, due_at, deadline, key, idempotency_key, job_id
-        )
-        return BoundJob(self, plan_call(self.app.namespace, self.spec, options))
-
-    def __repr__(self) -> str:
-        return f"Job({self.spec.name!r}, queue={self.spec.queue!r})"
 
 
 class Shifter:
@@ -173,16 +54,26 @@ class Shifter:
         namespace: First part of every topic name; 1-64 lower-case letters, digits and
             inner hyphens.
         settings: Ready settings; by default read from flag, environment, file.
+        admission: How `Job.submit` decides; see `shifter.policy.admitter`.
 
     Raises:
         ConfigError: The namespace or a setting is wrong.
     """
 
-    def __init__(self, namespace: str, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        settings: Settings | None = None,
+        admission: AdmitterPolicy | None = None,
+    ) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
+        self.admission_policy = AdmitterPolicy() if admission is None else admission
+        self._admission: Admission | None = None
+        self._watch: LaneWatch | None = None
         self._stand_in: ClaimStore | None = None
         self._lock = threading.Lock()
 
@@ -203,6 +94,15 @@ class Shifter:
         """The open service side; opened by the first use."""
         publisher = self._publisher
         return self._open() if publisher is None else publisher
+
+    @property
+    def admission(self) -> Admission:
+        """What decides about `Job.submit`; made by the first use, then watches lanes.
+
+        Its limit is the setting ``concurrency``.
+        """
+        admission = self._admission
+        return self._open_admission() if admission is None else admission
 
     @overload
     def job(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R]: ...
@@ -237,6 +137,10 @@ class Shifter:
             max_block: See there; ``"5m"``.
             claims: ``"proceed"`` or ``"park"`` while the claim store is away.
             dedup_window: How long an idempotency key is remembered; ``"24h"``.
+            inline: Whether `Job.submit` may run it in the process that submits.
+            window: A `Window`, or several: it starts only while one is open.
+            cron: Five fields by UTC, such as ``"0 3 * * *"``: workers submit it by
+                themselves, once for the fleet; without required arguments.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:
@@ -306,12 +210,16 @@ class Shifter:
         """
         with self._lock:
             before = self._publisher, self._stand_in
+            deciding = self._admission, self._watch
             self._publisher, self._stand_in = publisher, claims
+            self._admission, self._watch = None, None
         try:
             yield
         finally:
+            self._close_admission()
             with self._lock:
                 self._publisher, self._stand_in = before
+                self._admission, self._watch = deciding
 
     def close(self) -> int:
         """Flush and close the service side; returns how many records got no answer."""
@@ -319,6 +227,7 @@ class Shifter:
             if self._stand_in is not None:
                 return 0
             publisher, self._publisher = self._publisher, None
+        self._close_admission()
         if publisher is None:
             return 0
         return publisher.close(timeout_s=self.settings.accept_timeout_ms / 1_000)
@@ -354,8 +263,18 @@ class Shifter:
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.jobs)
         job: Job[..., Any] = Job(self, spec, function)
+        if spec.cron is not None:
+            self._check_alone(job)
         self.jobs[spec.name] = job
         return job
+
+    @staticmethod
+    def _check_alone(job: Job[..., Any]) -> None:
+        try:
+            job.codec.encode((), {})
+        except PayloadError as error:
+            want = f"nobody gives its arguments: {error.detail}"
+            raise ConfigError("cron", job.spec.cron, want) from None
 
     def _open(self) -> Publisher:
         from shifter import wiring  # noqa: PLC0415  # vendors load on first use
@@ -364,6 +283,33 @@ class Shifter:
             if self._publisher is None:
                 self._publisher = wiring.open_publisher(self.settings)
             return self._publisher
+
+    def _open_admission(self) -> Admission:
+        from shifter.lanes import lane_watch  # noqa: PLC0415  # on first use
+
+        publisher = self.publisher
+        with self._lock:
+            if self._admission is None:
+                if self._stand_in is None:
+                    self._watch = lane_watch(self.settings, lambda: self.queues)
+                if self._watch is not None:
+                    self._watch.start()
+                self._admission = Admission(
+                    self.admission_policy,
+                    publisher.clock,
+                    limit=self.settings.concurrency,
+                    views=Views(self._watch),
+                )
+            return self._admission
+
+    def _close_admission(self) -> None:
+        with self._lock:
+            admission, self._admission = self._admission, None
+            watch, self._watch = self._watch, None
+        if admission is not None:
+            admission.close()
+        if watch is not None:
+            watch.stop()
 
     @contextlib.asynccontextmanager
     async def _claims(self) -> AsyncGenerator[ClaimStore]:

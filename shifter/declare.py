@@ -6,16 +6,18 @@ Every mistake is one `ConfigError` at import time, before anything is opened.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
+from shifter.cron import read_cron
 from shifter.errors import ConfigError
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.hint import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock
 from shifter.model.lane import check_name
 from shifter.model.priority import Priority
+from shifter.window import Window, read_windows
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -29,7 +31,6 @@ _DURATIONS = {
     "dedup_window": ("dedup_ms", 1_000),
     "keep_status": ("keep_status_ms", 1_000),
 }
-_OTHERS = ("name", "queue", "priority", "attempts", "isolate", "on_block", "claims")
 
 
 class JobOptions(TypedDict, total=False):
@@ -49,6 +50,9 @@ class JobOptions(TypedDict, total=False):
     claims: str
     dedup_window: Duration
     keep_status: Duration
+    inline: bool
+    window: Window | Sequence[Window]
+    cron: str
 
 
 def declare_job(
@@ -69,15 +73,9 @@ def declare_job(
         for option, (field, minimum_ms) in _DURATIONS.items()
         if options.get(option) is not None
     }
-    for option, kind in (("on_block", OnBlock), ("claims", ClaimsMode)):
+    for option, (field, read) in _READERS.items():
         if option in options:
-            fields[option] = _choice(option, options[option], kind)
-    if "queue" in options:
-        fields["queue"] = check_name("queue", options["queue"])
-    if "priority" in options:
-        fields["priority"] = _priority(options["priority"])
-    if "attempts" in options:
-        fields["attempts"] = _attempts(options["attempts"])
+            fields[field] = read(option, options[option])
     spec = JobSpec(
         name=_name(function, options.get("name"), taken),
         isolation=_isolation(function, options.get("isolate")),
@@ -90,7 +88,7 @@ def declare_job(
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    known = (*_OTHERS, *_DURATIONS)
+    known = ("name", "isolate", *_READERS, *_DURATIONS)
     for option in options:
         if option not in known:
             raise ConfigError("job option", option, nearest(option, known, "options"))
@@ -118,17 +116,23 @@ def _isolation(function: Callable[..., Any], isolate: object) -> Isolation:
     return Isolation.PROCESS
 
 
-def _priority(value: object) -> Priority:
+def _priority(_: str, value: object) -> Priority:
     if isinstance(value, Priority):
         return value
     raise ConfigError("priority", value, "use a shifter.Priority")
 
 
-def _attempts(value: Any) -> int:
+def _attempts(_: str, value: Any) -> int:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if is_whole and 1 <= value <= _MAX_ATTEMPTS:
         return int(value)
     raise ConfigError("attempts", value, f"use 1-{_MAX_ATTEMPTS}, the first included")
+
+
+def _flag(option: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(option, value, "use True or False")
 
 
 def _choice(option: str, value: Any, kind: type[E]) -> E:
@@ -137,3 +141,15 @@ def _choice(option: str, value: Any, kind: type[E]) -> E:
     except ValueError:
         words = ", ".join(repr(choice.value) for choice in kind)
         raise ConfigError(option, value, f"use one of {words}") from None
+
+
+_READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], object]]]] = {
+    "on_block": ("on_block", lambda name, value: _choice(name, value, OnBlock)),
+    "claims": ("claims", lambda name, value: _choice(name, value, ClaimsMode)),
+    "queue": ("queue", check_name),
+    "priority": ("priority", _priority),
+    "attempts": ("attempts", _attempts),
+    "inline": ("inline", _flag),
+    "window": ("windows", read_windows),
+    "cron": ("cron", read_cron),
+}

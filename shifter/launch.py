@@ -23,13 +23,15 @@ from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
 from shifter.errors import ShifterError, StoreRefusedError
 from shifter.ports import LaneDepth, LogAdmin
+from shifter.produce.publisher import Publisher
 from shifter.target import load_app
 from shifter.telemetry import Event, Log, configure_logging
+from shifter.timetable import Timetable
 from shifter.work.isolated import serve_calls
 from shifter.work.options import WorkOptions
 from shifter.work.supervisor import Entry, Supervisor
 from shifter.work.vitals import Vitals
-from shifter.work.worker import run_worker
+from shifter.work.worker import WorkerParts, run_worker
 
 _DRAINED_CHECKS = 3
 _CHECK_EVERY_S = 0.4
@@ -148,7 +150,16 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
     lanes = wiring.lanes_served(app.namespace, app.queues, options)
     parts, limits = wiring.open_worker(app.settings, app.jobs, lanes, options, spawn)
     _leave_with_parent()
-    await run_worker(parts._replace(line=line), limits)
+    parts = parts._replace(line=line, timetable=_timetable(app, parts))
+    await run_worker(parts, limits)
+
+
+def _timetable(app: Shifter, parts: WorkerParts) -> Timetable | None:
+    if all(job.spec.cron is None for job in app.jobs.values()):
+        return None
+    timeout_s = app.settings.accept_timeout_ms / 1_000
+    publisher = Publisher(parts.log, SystemClock(), timeout_s=timeout_s)
+    return Timetable(app.namespace, app.jobs, publisher, SystemClock())
 
 
 def _leave_with_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,4 +44,25 @@ def draw(report: dict[str, Any], path: Path) -> None:
         f"{slots} slots in {report['processes']} processes; "
         f"lost {report['lost']}, doubled {report['doubled']}"
     )
+    figure.savefig(path, dpi=110)
+
+
+def draw_policies(reports: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the executed load of each policy, one panel for each size of backend."""
+    figure = Figure(figsize=(10, 4 * len(reports)), layout="constrained")
+    panels = figure.subplots(len(reports), 1, sharex=True, squeeze=False)[:, 0]
+    for report, panel in zip(reports, panels, strict=True):
+        on_time = {
+            (row["policy"], row["priority"]): row["on_time_ratio"]
+            for row in report["rows"]
+        }
+        for policy, load in report["load"].items():
+            high, low = on_time[policy, "HIGH"], on_time[policy, "LOW"]
+            label = f"{policy}: HIGH {high:.1%}, LOW {low:.1%} on time"
+            panel.stairs(load, label=label, lw=2 if policy == "shifter" else 1)
+        panel.stairs(report["offered"], color="black", lw=0.8, ls=":", label="offered")
+        panel.axhline(report["slots"], color="grey", ls="--", lw=1)
+        panel.set_ylabel(f"slots busy of {report['slots']}")
+        panel.legend(fontsize="small")
+    panels[-1].set_xlabel("minute of the trace")
     figure.savefig(path, dpi=110)

@@ -103,28 +103,31 @@ def _loads(run: Played, done: Iterable[Note]) -> dict[str, Any]:
         if note.job != "warm_up":
             begin_s = (note.started_at - run.began_at) * run.speedup
             end_s = (note.ended_at - run.began_at) * run.speedup
-            _spread(executed, begin_s, end_s)
+            spread(executed, begin_s, end_s)
     minutes = range(max((*offered, *executed), default=-1) + 1)
     return {
         "offered_slots": [round(offered[minute], 3) for minute in minutes],
         "executed_slots": [round(executed[minute], 3) for minute in minutes],
         "peak_to_trough": {
-            "offered": _peak_to_trough(offered),
-            "executed": _peak_to_trough(executed),
+            "offered": peak_to_trough(offered),
+            "executed": peak_to_trough(executed),
         },
     }
 
 
-def _spread(load: dict[int, float], begin_s: float, end_s: float) -> None:
-    """Add a busy slot to the minutes it was busy in."""
+def spread(
+    load: dict[int, float], begin_s: float, end_s: float, slots: float = 1.0
+) -> None:
+    """Add a busy slot, or a part of one, to the minutes it was busy in."""
     minute = max(0, int(begin_s // 60))
     while minute * 60 < end_s:
         busy_s = min(end_s, minute * 60 + 60) - max(begin_s, minute * 60)
-        load[minute] += busy_s / 60
+        load[minute] += slots * busy_s / 60
         minute += 1
 
 
-def _peak_to_trough(load: Mapping[int, float]) -> float | None:
+def peak_to_trough(load: Mapping[int, float]) -> float | None:
+    """Of the minutes of full load; ``None`` if one of them had nothing to do."""
     values = [load[minute] for minute in _MIDDLE if load.get(minute)]
     return round(max(values) / min(values), 2) if len(values) == len(_MIDDLE) else None
 

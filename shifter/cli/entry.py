@@ -27,6 +27,7 @@ _VERBS: Final = (
     ("work", "shifter.cli.work:work", "Run workers for an app."),
     ("submit", "shifter.cli.submit:submit", "Submit one job."),
     ("status", "shifter.cli.status:status", "Show lanes, dead letters and workers."),
+    ("explain", "shifter.cli.explain:explain", "Show what would happen to a job now."),
     ("demo", "shifter.cli.demo:demo", "Watch an overload being shifted in time."),
     ("doctor", "shifter.cli.doctor:doctor", "Check log, state, topics and versions."),
     ("schemas", "shifter.cli.schemas:schemas", "Write or check the wire contracts."),

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shifter.app import Job, Shifter
+from shifter.app import Shifter
 from shifter.config import Settings
 from shifter.context import Context
 from shifter.demo.wire import Answer, Request, Told, ask
 from shifter.errors import Throttled
+from shifter.job import Job
 from shifter.model.priority import Priority
 
 NAMESPACE = "demo"

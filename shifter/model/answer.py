@@ -2,9 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
+from shifter.model.quality import Quality
 from shifter.model.reason import Reason
+
+R = TypeVar("R")
+
+
+class Ran(Generic[R]):
+    """The handler ran here and returned.
+
+    Attributes:
+        value: What it returned.
+        job_id: The job's id, a UUID as text.
+        reason: Always ``Reason.ACCEPTED``.
+    """
+
+    __match_args__ = ("value",)
+    __slots__ = ("job_id", "reason", "value")
+
+    def __init__(self, value: R, *, job_id: str) -> None:
+        self.value, self.job_id, self.reason = value, job_id, Reason.ACCEPTED
+
+    def __repr__(self) -> str:
+        return f"Ran(value={self.value!r})"
+
+
+class Degraded(Generic[R]):
+    """The job's fallback ran here: a cheaper answer, now.
+
+    Attributes:
+        value: What the fallback returned.
+        quality: How good the answer is, below ``Quality.FULL``.
+        job_id: The id the job would have had.
+        reason: Why it was not the handler itself.
+    """
+
+    __match_args__ = ("value", "quality")
+    __slots__ = ("job_id", "quality", "reason", "value")
+
+    def __init__(
+        self, value: R, quality: Quality, *, job_id: str, reason: Reason
+    ) -> None:
+        self.value, self.quality = value, quality
+        self.job_id, self.reason = job_id, reason
+
+    def __repr__(self) -> str:
+        return f"Degraded(value={self.value!r}, reason={self.reason.value!r})"
 
 
 class Deferred:
@@ -65,3 +110,6 @@ class Shed:
 
 Answer: TypeAlias = Deferred | Shed
 """What ``defer`` returns."""
+
+Submitted: TypeAlias = Ran[R] | Deferred | Degraded[R] | Shed
+"""What ``submit`` returns."""

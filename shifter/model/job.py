@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shifter.model.priority import Priority
+from shifter.model.window import WeeklyWindow
 
 
 class Isolation(StrEnum):
@@ -49,6 +50,9 @@ class JobSpec:
         claims: What happens while the claim store is away.
         dedup_ms: How long a user's idempotency key is remembered, > 0.
         keep_status_ms: How long an ended job's state can be asked for, > 0.
+        inline: Whether ``submit`` may run it in the process that submits it.
+        windows: When it may start; always if there are none.
+        cron: When workers submit it by themselves, if they do.
     """
 
     name: str
@@ -65,3 +69,6 @@ class JobSpec:
     claims: ClaimsMode = ClaimsMode.PROCEED
     dedup_ms: int = 86_400_000
     keep_status_ms: int = 300_000
+    inline: bool = True
+    windows: tuple[WeeklyWindow, ...] = ()
+    cron: str | None = None

@@ -21,15 +21,19 @@ class Priority(StrEnum):
     NORMAL = "NORMAL"
     LOW = "LOW"
 
+    # Kept in the member: each decision asks for it, and hashing a member is slow.
+    _rank: int
+
     @property
     def rank(self) -> int:
         """0 for ``LOW`` … 3 for ``CRITICAL``."""
-        return _RANK[self]
+        return self._rank
 
     @property
     def base_level(self) -> int:
         """The lowest level of this priority: 0, 100, 200 or 300."""
-        return self.rank * LEVELS_PER_PRIORITY
+        return self._rank * LEVELS_PER_PRIORITY
 
 
-_RANK = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2, Priority.CRITICAL: 3}
+for _rank, _priority in enumerate(reversed(Priority)):
+    _priority._rank = _rank  # noqa: SLF001  # its own module

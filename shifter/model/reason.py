@@ -20,6 +20,17 @@ class Reason(StrEnum):
     LOG_AWAY = "log_away"
     CLOSED = "closed"
 
+    # answers of submit: why a job was not run here and now
+    NOT_INLINE = "not_inline"
+    NOT_DUE = "not_due"
+    WINDOW_CLOSED = "window_closed"
+    CIRCUIT_OPEN = "circuit_open"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    LIMIT_REACHED = "limit_reached"
+    OVERLOADED = "overloaded"
+    QUALITY_REDUCED = "quality_reduced"
+    RETRY_ASKED = "retry_asked"
+
     # dead letters: the record itself is bad
     UNDECODABLE_ENVELOPE = "undecodable_envelope"
     UNDECODABLE_PAYLOAD = "undecodable_payload"

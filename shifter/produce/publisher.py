@@ -70,10 +70,13 @@ class Publisher:
         log: Where records become durable.
         clock: Dates the envelopes.
         timeout_s: How long a call waits for the log, > 0.
+
+    Attributes:
+        clock: The same one.
     """
 
     def __init__(self, log: LaneLog, clock: Clock, *, timeout_s: float) -> None:
-        self._log, self._clock, self._timeout_s = log, clock, timeout_s
+        self._log, self.clock, self._timeout_s = log, clock, timeout_s
         self._last: _Stamp | None = None
 
     async def defer(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
@@ -168,7 +171,7 @@ class Publisher:
 
     def _stamp(self, plan: CallPlan, content_type: str, job_id: str) -> _Stamp:
         """The last one, where nothing but the job's id is another."""
-        now, traceparent = self._clock.epoch_ms(), current_traceparent()
+        now, traceparent = self.clock.epoch_ms(), current_traceparent()
         last = self._last
         if (
             last is not None
@@ -235,7 +238,10 @@ def _known(answer: Answer | OutcomeUnknownError) -> Answer:
 
 def _is_late(envelope: EnvelopeV1) -> bool:
     due_ms, deadline_ms = envelope.due_ms, envelope.deadline_ms
-    return due_ms is not None and deadline_ms is not None and due_ms >= deadline_ms
+    if deadline_ms is None or envelope.created_ms is None:
+        return False
+    starts_ms = envelope.created_ms if due_ms is None else due_ms
+    return starts_ms >= deadline_ms
 
 
 def _expired(job_id: str) -> Shed:

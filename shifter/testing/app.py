@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from shifter.app import Job, Shifter
+from shifter.app import Shifter
 from shifter.errors import ConfigError
+from shifter.job import Job
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.lane import dead_letter_topic
 from shifter.testing.clock import FakeClock

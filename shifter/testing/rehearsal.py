@@ -9,9 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shifter.app import Job
 from shifter.call import Call
 from shifter.context import Context
+from shifter.job import Job
 from shifter.model.job import Isolation, JobSpec
 from shifter.testing.handler_time import HANDLER, Handler, HandlerClock
 from shifter.wire.payload import PayloadCodec

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
-from shifter.app import Job
 from shifter.config import Settings
+from shifter.job import Job
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.produce.publisher import Publisher

@@ -24,7 +24,7 @@ from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.policy.retry import Expired, Outcome, lost
 from shifter.ports import Delivery, LaneFeed
 from shifter.telemetry import Event
-from shifter.work.attempt import INTERRUPTED, SUCCEEDED, Attempt, Stop
+from shifter.work.attempt import SUCCEEDED, Attempt, Stop
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.ending import Ending
@@ -181,8 +181,7 @@ class Drain:
             if isinstance(entry, Unreadable):
                 self._refuse(entry)
                 continue
-            due_ms = entry.envelope.due_ms
-            if due_ms is not None and due_ms > now:
+            if (due_ms := entry.due_ms(now)) > now:
                 self._early(entry, due_ms, now=now, monotonic=monotonic)
             else:
                 self._buffer.put(entry, now=monotonic)
@@ -292,9 +291,10 @@ class Drain:
             return self._verdicts.refused(item, refusal, None, self._moment())
         if is_expired(item.envelope.deadline_ms, now_ms):
             return self._verdicts.after(item, Expired(), None, self._moment())
-        if self._stopping.is_set():
-            return self._verdicts.after(item, INTERRUPTED, None, self._moment())
-        return None
+        if (due_ms := item.due_ms(now_ms)) > now_ms:
+            return self._verdicts.postponed(item, due_ms)
+        is_over = self._stopping.is_set()
+        return self._verdicts.interrupted(item) if is_over else None
 
     def _wait(self, item: Item, wait_s: float) -> None:
         """Look again when the other's lease ends; not for ever in a lane's way."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, Protocol
 
+from shifter import ambient
 from shifter.errors import DecodeError
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
@@ -120,6 +121,8 @@ class Executor:
 
     async def _run(self, attempt: Attempt, job: Runnable) -> None:
         attempt.has_begun = True
+        # A task of its own: what is set here ends with it.
+        ambient.begin(attempt.item.envelope.deadline_ms)
         outcome: Outcome = SUCCEEDED
         held: Future[Any] | None = None
         try:

@@ -11,6 +11,8 @@ from shifter.model.claim import claim_identity
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.reason import Reason
+from shifter.model.time import EpochMs
+from shifter.policy.calendar import next_opening_ms
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, check_bounds
 from shifter.wire.headers import ReadHeaders, content_coding, read_headers
@@ -120,6 +122,13 @@ class Item:
         self.ready_at = NOT_IN_LINE
         self.fence = self.losses = 0
         self.has_succeeded = False
+
+    def due_ms(self, now: EpochMs) -> EpochMs:
+        """When it may start: by its due time, and by its job's windows; from now on."""
+        due_ms = self.envelope.due_ms
+        due = now if due_ms is None or due_ms < now else EpochMs(due_ms)
+        windows = () if self.job is None else self.job.spec.windows
+        return next_opening_ms(windows, due) if windows else due
 
 
 class Unreadable(NamedTuple):

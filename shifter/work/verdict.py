@@ -106,7 +106,7 @@ class Verdicts:
         if item.refusal is not None:
             return self.refused(item, item.refusal, error, at)
         if isinstance(outcome, Interrupted):
-            return self._handed_back(item)
+            return self.interrupted(item)
         answer = after_attempt(
             self._policy(_spec(item)),
             outcome,
@@ -162,9 +162,10 @@ class Verdicts:
             due_ms=due_ms,
             first_failed_ms=item.first_failed_ms,
         )
-        return Step(item, JobState.WAITING, record)
+        update = _waiting(item, item.turn, item.attempt, 0)
+        return Step(item, JobState.WAITING, record, update)
 
-    def _handed_back(self, item: Item) -> Step:
+    def interrupted(self, item: Item) -> Step:
         """Left unsettled, so that the log hands it to another worker.
 
         A thread cannot be stopped: its claim is left to run out, since giving it back

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from shifter.errors import StoreError
 from shifter.ports import DelayMover, LaneFeed, LaneLog, PresenceStore
@@ -16,6 +16,13 @@ from shifter.work.drain import Drain
 from shifter.work.parts import DrainParts
 from shifter.work.presence import report_presence
 from shifter.work.pulse import beating, watched
+
+
+class Service(Protocol):
+    """Something that runs beside the drain."""
+
+    async def run(self) -> None:
+        """Run until cancelled, or until there is nothing to do."""
 
 
 class WorkerParts(NamedTuple):
@@ -27,6 +34,7 @@ class WorkerParts(NamedTuple):
         mover: Moves due records, where the log cannot do so by itself.
         presence: Where it says that it lives.
         line: Where it tells its supervisor how it fares, if it has one.
+        timetable: Fires what fires by the clock, if anything does.
     """
 
     drain: DrainParts
@@ -34,6 +42,7 @@ class WorkerParts(NamedTuple):
     mover: DelayMover | None
     presence: PresenceStore
     line: socket.socket | None = None
+    timetable: Service | None = None
 
 
 class WorkerLimits(NamedTuple):
@@ -91,6 +100,8 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         ]
         if parts.mover is not None:
             helpers.append(group.create_task(parts.mover.run()))
+        if parts.timetable is not None:
+            helpers.append(group.create_task(parts.timetable.run()))
         await drain.run(drain_timeout_s=limits.drain_timeout_s)
         for helper in helpers:
             helper.cancel()

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from shifter import Context, Deferred, OutcomeUnknownError, Priority, Shed, Shifter
+from shifter import (
+    Context,
+    Deferred,
+    Degraded,
+    OutcomeUnknownError,
+    Priority,
+    Ran,
+    Shed,
+    Shifter,
+)
 from shifter.testing import Call, DrainReport, Letter, TestApp
 
 app = Shifter("typed")
@@ -39,6 +48,12 @@ async def uses() -> None:
     )
     assert_type(with_context.defer_sync(7, email="a@x.org"), Deferred | Shed)
     await with_context.options(priority=Priority.HIGH, delay="5m", key="k").defer(7)
+    submitted = await bare.submit(1)
+    assert_type(submitted, Ran[str] | Deferred | Degraded[str] | Shed)
+    assert_type(await plain.submit(1), Ran[int] | Deferred | Degraded[int] | Shed)
+    if isinstance(submitted, Ran):
+        assert_type(submitted.value, str)
+    await bare.submit("1")  # type: ignore[call-overload]
     await bare.defer("1")  # type: ignore[arg-type]
     await bare.defer()  # type: ignore[call-arg]
     await with_context.options(delai="5m").defer(7)  # type: ignore[call-arg]

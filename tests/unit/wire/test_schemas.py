@@ -32,7 +32,9 @@ GOLDEN = sorted((SCHEMAS / "golden").glob("*.json"))
 ANSWERS = {
     *(Reason.ACCEPTED, Reason.QUEUE_FULL, Reason.TOO_LARGE, Reason.EXPIRED),
     *(Reason.REFUSED_BY_LOG, Reason.CLOSED, Reason.SPOOLED, Reason.SPOOL_FULL),
-    Reason.LOG_AWAY,
+    *(Reason.LOG_AWAY, Reason.NOT_INLINE, Reason.NOT_DUE, Reason.WINDOW_CLOSED),
+    *(Reason.CIRCUIT_OPEN, Reason.BUDGET_EXHAUSTED, Reason.LIMIT_REACHED),
+    *(Reason.OVERLOADED, Reason.QUALITY_REDUCED, Reason.RETRY_ASKED),
 }
 
 

@@ -1,0 +1,94 @@
+"""What a request says of itself; nothing of it is believed beyond its bounds.
+
+A caller may say how urgent its request is, but never that it is ``CRITICAL``, and how
+long it will wait, but not for ever. What cannot be read is left out and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from shifter.model.priority import Priority
+from shifter.wire.timeout import read_timeout
+
+TIMEOUT_HEADER: Final = "shifter-timeout"
+_URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
+_KEY: Final = re.compile(r'"([\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21-\x7e]{1,255})\Z')
+_HIGHEST: Final = 1
+_LOWEST: Final = 5
+_MAX_HEADER: Final = 512
+
+
+class Request(NamedTuple):
+    """One request, as a classifier sees it.
+
+    Attributes:
+        method: In upper case.
+        path: Without its query.
+        headers: By lower-case name; the last of several.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+def read_request(scope: Mapping[str, Any]) -> Request:
+    """The request in an ASGI scope; headers longer than 512 bytes are left out."""
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if len(value) <= _MAX_HEADER
+    }
+    return Request(scope["method"], scope["path"], headers)
+
+
+def read_priority(request: Request, ignored: Counter[str]) -> Priority | None:
+    """What the ``Priority`` header of RFC 9218 asks for; ``None`` without one.
+
+    Urgency 0 and 1 are ``HIGH``, 5 to 7 ``LOW``, between them ``NORMAL``.
+    """
+    text = request.headers.get("priority")
+    if text is None:
+        return None
+    match = _URGENCY.search(text)
+    if match is None:
+        ignored["priority"] += 1
+        return None
+    urgency = int(match[1])
+    if urgency <= _HIGHEST:
+        return Priority.HIGH
+    return Priority.LOW if urgency >= _LOWEST else Priority.NORMAL
+
+
+def read_left_ms(request: Request, ignored: Counter[str]) -> int | None:
+    """How long the caller will wait; ``None`` without a word of it."""
+    for name in (TIMEOUT_HEADER, "grpc-timeout"):
+        text = request.headers.get(name)
+        if text is not None:
+            left_ms = read_timeout(text)
+            if left_ms is None:
+                ignored[name] += 1
+            return left_ms
+    return None
+
+
+def read_key(request: Request, ignored: Counter[str]) -> str | None:
+    """The ``Idempotency-Key``, with or without quotes; ``None`` without a good one."""
+    text = request.headers.get("idempotency-key")
+    if text is None:
+        return None
+    match = _KEY.fullmatch(text)
+    if match is None:
+        ignored["idempotency-key"] += 1
+        return None
+    return match[1] or match[2]
+
+
+def wants_async(request: Request) -> bool:
+    """Whether the caller prefers to be told later (RFC 7240)."""
+    preferences = request.headers.get("prefer", "").lower().split(",")
+    return any(p.split(";")[0].strip() == "respond-async" for p in preferences)

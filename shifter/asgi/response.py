@@ -1,0 +1,95 @@
+"""Answers as HTTP: 200, 202 with a place to look, or a problem that says when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from shifter.model.answer import Deferred, Degraded, Ran, Submitted
+from shifter.model.reason import PASSING, Reason
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+_PROBLEM: Final = "application/problem+json"
+_WORDS: Final[Mapping[Reason, tuple[int, str]]] = {
+    Reason.EXPIRED: (504, "the deadline of the request is over"),
+    Reason.BUDGET_EXHAUSTED: (429, "too many retries"),
+    Reason.TOO_LARGE: (413, "the request is too large to be kept"),
+}
+
+
+class Response(NamedTuple):
+    """One whole response.
+
+    Attributes:
+        status: Its code.
+        body: What is sent as JSON.
+        headers: Besides length and type.
+        content_type: Of the body.
+    """
+
+    status: int
+    body: object
+    headers: Mapping[str, str] = {}  # never written
+    content_type: str = "application/json"
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        raw = msgspec.json.encode(self.body)
+        headers = {
+            "content-type": self.content_type,
+            "content-length": str(len(raw)),
+            **self.headers,
+        }
+        pairs = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()]
+        start = {"type": "http.response.start", "status": self.status, "headers": pairs}
+        await send(start)
+        await send({"type": "http.response.body", "body": raw})
+
+
+def problem(
+    status: int, title: str, *, headers: Mapping[str, str] | None = None, **facts: Any
+) -> Response:
+    """A problem as of RFC 9457."""
+    body = {"title": title, "status": status, **facts}
+    return Response(status, body, headers or {}, _PROBLEM)
+
+
+def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Response:
+    """An answer of ``submit`` or ``defer``.
+
+    Args:
+        answer: The answer.
+        status_path: Where states can be asked for.
+        is_known: Whether we know who asks: then it is told that *it* asks too much.
+    """
+    if isinstance(answer, Ran):
+        return Response(200, answer.value)
+    if isinstance(answer, Degraded):
+        marks = {"shifter-quality": answer.quality.value}
+        return Response(200, answer.value, marks)
+    if isinstance(answer, Deferred):
+        place = f"{status_path}/{answer.job_id}"
+        body = {
+            "job_id": answer.job_id,
+            "status": place,
+            "reason": answer.reason.value,
+            "eta_s": answer.eta_s,
+        }
+        return Response(202, body, {"location": place})
+    return refusal(answer.reason, answer.retry_after_s, is_known=is_known)
+
+
+def refusal(reason: Reason, retry_after_s: float | None, *, is_known: bool) -> Response:
+    """A refusal: 503, or 429 where one caller is meant; and when to come back."""
+    usual = (429, "too many requests") if is_known else (503, "overloaded")
+    status, title = _WORDS.get(reason, usual)
+    if reason in PASSING:
+        status = 503
+    headers = {}
+    if retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(retry_after_s))
+    return problem(status, title, headers=headers, reason=reason.value)

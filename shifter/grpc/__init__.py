@@ -1,0 +1,14 @@
+"""Admission for gRPC services and their callers, on ``grpc.aio``.
+
+    server = grpc.aio.server(interceptors=[AdmissionInterceptor(app)])
+    channel = grpc.aio.insecure_channel(target, interceptors=calling(app))
+
+Needs the extra ``grpc``.
+"""
+
+from __future__ import annotations
+
+from shifter.grpc.client import calling
+from shifter.grpc.server import AdmissionInterceptor
+
+__all__ = ["AdmissionInterceptor", "calling"]

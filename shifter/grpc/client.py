@@ -1,0 +1,70 @@
+"""What a service tells those it calls: what is left of the deadline, and how urgent.
+
+Each call takes the smaller of its own timeout and what is left to the request under
+way. With nothing left it is not made at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from shifter.ambient import ambient, left_ms
+from shifter.app import Shifter
+from shifter.errors import DeadlineExceededError
+from shifter.grpc.metadata import write_metadata
+from shifter.model.time import EpochMs
+
+_AIO: Final[Any] = grpc.aio
+
+
+def calling(app: Shifter) -> list[Any]:
+    """Interceptors for a channel of ``grpc.aio``, one for each kind of call."""
+    clock = app.publisher.clock
+    return [kind(clock.epoch_ms) for kind in (_UU, _US, _SU, _SS)]
+
+
+class _Caller:
+    def __init__(self, now: Callable[[], EpochMs]) -> None:
+        self._now = now
+
+    async def _call(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(self._timed(details), request)
+
+    def _timed(self, details: Any) -> Any:
+        around, timeout_s = ambient(), details.timeout
+        left = left_ms(self._now())
+        if left is not None:
+            if left <= 0:
+                raise DeadlineExceededError(str(details.method), 0.0)
+            left_s = left / 1_000
+            timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
+        own: list[Any] = list(details.metadata or ())
+        named = {name for name, _ in own}
+        said = write_metadata(around.priority, around.draw)
+        added = [(name, value) for name, value in said if name not in named]
+        metadata = grpc.aio.Metadata(*own, *added)
+        return details._replace(timeout=timeout_s, metadata=metadata)
+
+
+class _UU(_Caller, _AIO.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # untyped
+    async def intercept_unary_unary(self, *call: Any) -> Any:
+        return await self._call(*call)
+
+
+class _US(_Caller, _AIO.UnaryStreamClientInterceptor):  # type: ignore[misc]  # untyped
+    async def intercept_unary_stream(self, *call: Any) -> Any:
+        return await self._call(*call)
+
+
+class _SU(_Caller, _AIO.StreamUnaryClientInterceptor):  # type: ignore[misc]  # untyped
+    async def intercept_stream_unary(self, *call: Any) -> Any:
+        return await self._call(*call)
+
+
+class _SS(_Caller, _AIO.StreamStreamClientInterceptor):  # type: ignore[misc]  # untyped
+    async def intercept_stream_stream(self, *call: Any) -> Any:
+        return await self._call(*call)

@@ -1,0 +1,95 @@
+"""What one service tells the next beside a call; bounded where it is read.
+
+The deadline is gRPC's own (``grpc-timeout``). Ours are the priority, and the height
+within it, so that all calls of one request share their fate down the whole tree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
+
+PRIORITY: Final = "shifter-priority"
+HEIGHT: Final = "shifter-height"
+ATTEMPTS: Final = "grpc-previous-rpc-attempts"
+PUSHBACK: Final = "grpc-retry-pushback-ms"
+_MAX_PUSHBACK_MS: Final = 2**31 - 1
+_DIGITS: Final = 9
+
+
+class Told(NamedTuple):
+    """What a caller said.
+
+    Attributes:
+        priority: ``None`` where it said none.
+        draw: Its height, from [0, 1); ``None`` where it said none.
+        is_retry: Whether the call was made before.
+    """
+
+    priority: Priority | None
+    draw: float | None
+    is_retry: bool
+
+
+def read_metadata(
+    pairs: Iterable[tuple[str, str | bytes]], ignored: Counter[str]
+) -> Told:
+    """What a caller said; what cannot be read is left out and counted."""
+    found = {name: value for name, value in pairs if isinstance(value, str)}
+    return Told(
+        _priority(found.get(PRIORITY), ignored),
+        _draw(found.get(HEIGHT), ignored),
+        _number(ATTEMPTS, found.get(ATTEMPTS), ignored) > 0,
+    )
+
+
+def write_metadata(
+    priority: Priority | None, draw: float | None
+) -> list[tuple[str, str]]:
+    """What a caller says."""
+    said = []
+    if priority is not None:
+        said.append((PRIORITY, priority.value))
+    if draw is not None:
+        said.append((HEIGHT, str(int(draw * LEVELS_PER_PRIORITY))))
+    return said
+
+
+def pushback(retry_after_s: float | None) -> tuple[str, str]:
+    """When a refused caller may come again; never, where that is vain.
+
+    >>> pushback(1.5), pushback(None)
+    (('grpc-retry-pushback-ms', '1500'), ('grpc-retry-pushback-ms', '-1'))
+    """
+    if retry_after_s is None:
+        return PUSHBACK, "-1"
+    return PUSHBACK, str(min(_MAX_PUSHBACK_MS, int(retry_after_s * 1_000)))
+
+
+def _priority(text: str | None, ignored: Counter[str]) -> Priority | None:
+    if text is None:
+        return None
+    try:
+        return Priority(text)
+    except ValueError:
+        ignored[PRIORITY] += 1
+        return None
+
+
+def _draw(text: str | None, ignored: Counter[str]) -> float | None:
+    if text is None:
+        return None
+    height = _number(HEIGHT, text, ignored)
+    return min(height, LEVELS_PER_PRIORITY - 1) / LEVELS_PER_PRIORITY
+
+
+def _number(name: str, text: str | None, ignored: Counter[str]) -> int:
+    if text is None:
+        return 0
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return int(text)
+    ignored[name] += 1
+    return 0

@@ -1,0 +1,197 @@
+"""The decision over time: windows, threshold and counts around `admission.decide`.
+
+One object a process. It is told the time and what the process measures, and remembers
+what a window needs: how much arrived and ended, how long it queued, which classes were
+let in and shed. The other rooms only ask and report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from shifter.model.priority import Priority
+from shifter.model.reason import Reason
+from shifter.policy.admission import AdmissionPolicy, decide
+from shifter.policy.case import Asked, Case, Decision, Here, Needs, Verdict
+from shifter.policy.decision_window import DecisionWindow
+from shifter.policy.lane_outlook import LaneFacts
+from shifter.policy.prioritizer import (
+    Levels,
+    PrioritizerPolicy,
+    Signals,
+    next_ratio,
+)
+
+_MOST_WINDOWS: Final = 20
+"""After so many windows without a word nothing of the last load is left."""
+
+SHARES: Final = (0.75, 0.9, 1.0, 1.0)
+"""Of all slots, by rank: up to here ``LOW`` … ``CRITICAL`` may fill them. The rest is
+kept for work that cannot wait: a slot once taken is not given back before its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitterPolicy:
+    """Settings of a process's admission.
+
+    Attributes:
+        admission: The decision's.
+        prioritizer: The threshold's.
+        shares: Of the slots, by rank, ascending, each above 0 and at most 1.
+        lag_limit_ms: Event-loop lag from which on only ``CRITICAL`` is run here.
+    """
+
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    prioritizer: PrioritizerPolicy = field(default_factory=PrioritizerPolicy)
+    shares: tuple[float, float, float, float] = SHARES
+    lag_limit_ms: float = 500.0
+
+
+class Load(NamedTuple):
+    """What this process does now.
+
+    Attributes:
+        inflight: Slots taken.
+        limit: All slots, >= 1.
+        fallbacks: Cheaper answers under way; they have as many slots of their own.
+        lag_ms: The event loop's lag, >= 0.
+        outside: The worst of the user's own signals; 1 is as much as is well.
+    """
+
+    inflight: int = 0
+    limit: int = 1
+    fallbacks: int = 0
+    lag_ms: float = 0.0
+    outside: float = 0.0
+
+
+class Admitter:
+    """Decides for one process. Owned by one thread at a time.
+
+    Args:
+        policy: The settings.
+        now: Monotonic seconds.
+
+    Attributes:
+        ratio: Share of arrivals turned away now.
+        threshold: The level below which nothing is run here.
+    """
+
+    def __init__(self, policy: AdmitterPolicy, *, now: float) -> None:
+        self.policy = policy
+        self._levels = Levels(policy.prioritizer)
+        self._window = DecisionWindow()
+        self._length_s = policy.prioritizer.window_ms / 1_000
+        self._until = now + self._length_s
+        self._arrived = self._ended = 0
+        self._queued_s = 0.0
+        self.ratio, self.threshold = 0.0, 0
+        self._runs = [0] * len(Priority)
+        self._others: Counter[tuple[int, Verdict, Reason]] = Counter()
+        self._slots: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def window(self) -> int:
+        """Number of the window that is open."""
+        return self._window.number
+
+    def slots(self, limit: int, rank: int) -> int:
+        """How many of the slots a rank may fill, at least 1."""
+        found = self._slots.get(limit)
+        if found is None:
+            shares = self.policy.shares
+            found = tuple(max(1, int(limit * share)) for share in shares)
+            self._slots = {limit: found}
+        return found[rank]
+
+    def counts(self) -> Counter[tuple[int, Verdict, Reason]]:
+        """How often each (rank, verdict, reason) was decided."""
+        runs = {
+            (rank, Verdict.RUN, Reason.ACCEPTED): count
+            for rank, count in enumerate(self._runs)
+            if count
+        }
+        return self._others + Counter(runs)
+
+    def case(
+        self,
+        asked: Asked,
+        queue: str,
+        load: Load,
+        needs: Needs,
+        lane: LaneFacts | None,
+        u: float,
+    ) -> Case:
+        """What would be decided upon now; changes nothing."""
+        window, slots = self._window, self.slots(load.limit, asked.rank)
+        here = Here(
+            self.threshold,
+            window.floor,
+            window.floor_of(queue),
+            slots - load.inflight,
+            slots,
+            load.limit - load.fallbacks,
+            load.lag_ms,
+            self.policy.lag_limit_ms,
+        )
+        return Case(asked, here, needs, lane, u)
+
+    def decide(self, case: Case, queue: str) -> Decision:
+        """Decide, and remember what the window needs."""
+        asked = case.asked
+        decision = decide(self.policy.admission, case)
+        if asked.waits_for is None and asked.runs_here:
+            self._arrived += 1
+            self._levels.record(asked.level)
+        verdict, rank, window = decision.verdict, asked.rank, self._window
+        if verdict is Verdict.RUN:
+            # Most are: counted apart, since hashing members takes half a microsecond.
+            self._runs[rank] += 1
+            window.ran(rank)
+            return decision
+        self._others[rank, verdict, decision.reason] += 1
+        if verdict is Verdict.DEFER:
+            window.deferred(queue, rank)
+        elif decision.is_want_of_room:
+            window.shed(queue, rank)
+        return decision
+
+    def refused(self, queue: str, priority: Priority) -> None:
+        """Note that the log had no room for a job that was to be deferred."""
+        self._window.shed(queue, priority.rank)
+
+    def ended(self, queued_s: float = 0.0) -> None:
+        """Note the end of a job that ran here, and how long it queued before."""
+        self._ended += 1
+        self._queued_s += queued_s
+
+    def is_over(self, now: float) -> bool:
+        """Whether it is time for the next window."""
+        return now >= self._until
+
+    def roll(self, load: Load, *, now: float) -> None:
+        """Begin the next window if it is time; to be called before each decision."""
+        if not self.is_over(now):
+            return
+        passed = min(_MOST_WINDOWS, 1 + int((now - self._until) / self._length_s))
+        self._until = max(self._until + passed * self._length_s, now)
+        free = max(0, load.limit - load.inflight)
+        queueing_ms = self._queued_s * 1_000 / max(1, self._ended)
+        signals = Signals(
+            self._arrived,
+            self._ended,
+            free,
+            load.limit,
+            queueing_ms,
+            load.lag_ms,
+            load.outside,
+        )
+        prioritizer = self.policy.prioritizer
+        ratio = next_ratio(prioritizer, self.ratio, signals)
+        for _ in range(passed - 1):
+            ratio = next_ratio(prioritizer, ratio, Signals(0, 0, free, load.limit))
+        self.ratio, self.threshold = ratio, self._levels.threshold(ratio)
+        self._arrived, self._ended, self._queued_s = 0, 0, 0.0
+        self._window.roll()

@@ -1,0 +1,130 @@
+"""What the admission decision looks at, and what it answers: plain values.
+
+Everything has a default that means "all is well", so that a process that knows nothing
+of a dependency or a lane decides without it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+from shifter.model.quality import Quality
+from shifter.model.reason import Reason
+from shifter.policy.lane_outlook import LaneFacts
+
+_FOR_WANT_OF_ROOM: Final = frozenset({Reason.OVERLOADED, Reason.LIMIT_REACHED})
+
+
+class Asked(NamedTuple):
+    """One job.
+
+    Attributes:
+        rank: Of its priority.
+        level: 0-399, within its priority.
+        left_s: Seconds to its deadline, negative when late; ``None`` without one.
+        waits_for: Why it must not start now; ``None`` if it may.
+        runs_here: Whether its handler can run in this process.
+        has_fallback: Whether there is a cheaper answer.
+        is_extra: Whether it is a retry or a replay, charged to a budget.
+        can_wait: Whether there is a lane for it.
+    """
+
+    rank: int
+    level: int
+    left_s: float | None = None
+    waits_for: Reason | None = None
+    runs_here: bool = True
+    has_fallback: bool = False
+    is_extra: bool = False
+    can_wait: bool = True
+
+
+class Here(NamedTuple):
+    """This process.
+
+    Attributes:
+        threshold: The prioritizer's: lower levels are not run.
+        floor: The highest rank shed in this window, -1 if none.
+        lane_floor: The same of the job's queue.
+        free: Slots left for the job's priority.
+        limit: Slots there are for it.
+        fallbacks_free: Slots left for cheaper answers.
+        lag_ms: The event loop's lag.
+        lag_limit_ms: From here on only ``CRITICAL`` is run.
+    """
+
+    threshold: int = 0
+    floor: int = -1
+    lane_floor: int = -1
+    free: int = 1
+    limit: int = 1
+    fallbacks_free: int = 1
+    lag_ms: float = 0.0
+    lag_limit_ms: float = 500.0
+
+
+class Needs(NamedTuple):
+    """What the job's dependencies say, all of them together; all well by default.
+
+    Attributes:
+        is_open: Whether a circuit is open.
+        has_room: Whether a concurrency limit has room.
+        has_budget: Whether the retry budget can pay for one more.
+        quality: The fleet's.
+        reopen_s: Seconds until an open circuit lets a probe through, if known.
+    """
+
+    is_open: bool = False
+    has_room: bool = True
+    has_budget: bool = True
+    quality: Quality = Quality.FULL
+    reopen_s: float | None = None
+
+
+class Case(NamedTuple):
+    """Everything the decision is made of.
+
+    Attributes:
+        asked: The job.
+        here: This process.
+        needs: Its dependencies.
+        lane: Its lane; ``None`` when nothing is known.
+        u: One draw from [0, 1), for the jitter of ``retry_after``.
+    """
+
+    asked: Asked
+    here: Here
+    needs: Needs
+    lane: LaneFacts | None
+    u: float
+
+
+class Verdict(Enum):
+    """What is done with a job."""
+
+    RUN = "run"
+    DEFER = "defer"
+    DEGRADE = "degrade"
+    SHED = "shed"
+
+
+class Decision(NamedTuple):
+    """The answer.
+
+    Attributes:
+        verdict: What is done.
+        reason: Why it is not run; ``ACCEPTED`` when it is.
+        eta_s: When it is expected to start, if it is deferred and that is known.
+        retry_after_s: When asking again makes sense, if it is shed; ``None`` never.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    eta_s: float | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def is_want_of_room(self) -> bool:
+        """Whether it was shed because there was more work than room."""
+        return self.verdict is Verdict.SHED and self.reason in _FOR_WANT_OF_ROOM

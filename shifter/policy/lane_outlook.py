@@ -1,0 +1,116 @@
+"""Will a lane finish a job in time, and if not, when is asking again worth while?
+
+What waits, over how fast it is drained, with a safety factor: an estimate that is too
+good costs a job its deadline, one that is too bad costs a deferral that would have
+worked. Where nothing is known a job is deferred: accepted work is kept, and expires
+with a reason if the guess was wrong.
+
+Source: design record, section 6 (feasibility).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shifter.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlookPolicy:
+    """Settings of the estimate.
+
+    Attributes:
+        safety: What an estimate is multiplied with, >= 1.
+        min_retry_s: Shortest ``retry_after``, > 0.
+        max_retry_s: Longest one before its jitter, at least the shortest.
+        jitter: Largest share that is added to it, >= 0, so that those refused together
+            do not return together.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    safety: float = 1.5
+    min_retry_s: float = 1.0
+    max_retry_s: float = 3_600.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.safety >= 1:
+            raise ConfigError("safety", self.safety, "use at least 1")
+        if not self.min_retry_s > 0:
+            raise ConfigError("min_retry_s", self.min_retry_s, "use more than 0")
+        if not self.max_retry_s >= self.min_retry_s:
+            want = f"must be at least min_retry_s ({self.min_retry_s} s)"
+            raise ConfigError("max_retry_s", self.max_retry_s, want)
+        if not self.jitter >= 0:
+            raise ConfigError("jitter", self.jitter, "use 0 or more")
+
+
+class LaneFacts(NamedTuple):
+    """What is known of a lane.
+
+    Attributes:
+        waiting: Due jobs that wait, >= 0.
+        rate_per_s: How many the fleet ends a second while they wait, >= 0; ``None``
+            where nothing has waited yet, so that nobody knows.
+        oldest_age_s: How long the first of them has waited, >= 0.
+    """
+
+    waiting: int
+    rate_per_s: float | None
+    oldest_age_s: float = 0.0
+
+
+def eta_s(lane: LaneFacts | None) -> float | None:
+    """Seconds until a job deferred now starts; ``None`` when not known.
+
+    >>> eta_s(LaneFacts(waiting=30, rate_per_s=10.0))
+    3.0
+    """
+    if lane is None:
+        return None
+    if lane.waiting == 0:
+        return 0.0
+    if lane.rate_per_s is None:
+        return None
+    return lane.waiting / lane.rate_per_s if lane.rate_per_s > 0 else float("inf")
+
+
+def is_feasible(
+    policy: OutlookPolicy, lane: LaneFacts | None, left_s: float | None
+) -> bool:
+    """Whether a job deferred now is expected to start before its deadline.
+
+    Args:
+        policy: The safety factor.
+        lane: Of the job; ``None`` when nothing is known of it.
+        left_s: Seconds to the deadline; ``None`` without one.
+    """
+    expected_s = eta_s(lane)
+    if left_s is None or expected_s is None:
+        return True
+    return expected_s * policy.safety < left_s
+
+
+def retry_after_s(
+    policy: OutlookPolicy, lane: LaneFacts | None, left_s: float | None, *, u: float
+) -> float:
+    """Seconds after which the same job is expected to be feasible.
+
+    Args:
+        policy: Bounds and jitter.
+        lane: Of the job.
+        left_s: Seconds a job has from submission to its deadline.
+        u: One draw from [0, 1).
+
+    Returns:
+        ``min_retry_s`` to ``max_retry_s * (1 + jitter)``, the latter excluded.
+    """
+    expected_s = eta_s(lane)
+    excess_s = 0.0 if expected_s is None else expected_s * policy.safety
+    if left_s is not None:
+        excess_s -= left_s
+    bounded_s = min(policy.max_retry_s, max(policy.min_retry_s, excess_s))
+    return bounded_s * (1 + policy.jitter * u)

@@ -1,0 +1,190 @@
+"""Which levels are let in while there is more work than room.
+
+A window's measurements become one share of arrivals that must be turned away, and the
+levels of the last arrivals turn that share into a threshold: a job is let in if its
+level is not below it. So the least important go first, smoothly within a priority, and
+the test costs one comparison. ``CRITICAL`` is never below the threshold.
+
+The share is an integral of the worst of four errors, each 0 when all is as it should
+be: work that came beyond what ended and what is free (as Cinnamon has it); the mean
+queueing time over its bound (as DAGOR has it: not latency, which grows with the work
+itself); the event loop's lag; and whatever signal the user plugs in. It falls half as
+fast as it rises, and is let go of within seconds.
+
+Source: Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018
+(queueing time, thresholds from a histogram of levels); Uber's Cinnamon (the error);
+failsafe-go's prioritizer (a hundred levels in each class, last arrivals).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from shifter.errors import ConfigError
+from shifter.model.priority import LEVELS_PER_PRIORITY, MAX_LEVEL, Priority
+
+_DRAWS: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrioritizerPolicy:
+    """Settings of the threshold.
+
+    Attributes:
+        window_ms: How often it is set anew, >= 1.
+        arrivals: How many levels are remembered, >= 1.
+        gain: How much of an error one window takes up, 0 < gain <= 1.
+        max_ratio: Largest share turned away, 0 <= ratio < 1: some of what comes must
+            get in, or nobody would see that the load has gone.
+        queueing_ms: Mean queueing time that is still well, > 0.
+        lag_ms: Mean event-loop lag that is still well, > 0.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    window_ms: int = 500
+    arrivals: int = 1_000
+    gain: float = 0.5
+    max_ratio: float = 0.95
+    queueing_ms: float = 20.0
+    lag_ms: float = 50.0
+
+    def __post_init__(self) -> None:
+        if self.window_ms < 1:
+            raise ConfigError("window_ms", self.window_ms, "use at least 1 ms")
+        if self.arrivals < 1:
+            raise ConfigError("arrivals", self.arrivals, "use at least 1")
+        if not 0 < self.gain <= 1:
+            raise ConfigError("gain", self.gain, "use more than 0, at most 1")
+        if not 0 <= self.max_ratio < 1:
+            raise ConfigError("max_ratio", self.max_ratio, "use 0 to less than 1")
+        if not self.queueing_ms > 0:
+            raise ConfigError("queueing_ms", self.queueing_ms, "use more than 0")
+        if not self.lag_ms > 0:
+            raise ConfigError("lag_ms", self.lag_ms, "use more than 0")
+
+
+class Signals(NamedTuple):
+    """What one window measured.
+
+    Attributes:
+        arrived: Jobs that asked to run here.
+        ended: Jobs that ended here.
+        free: Slots free at its end, >= 0.
+        limit: All slots, >= 1.
+        queueing_ms: Mean time from arrival to start, >= 0.
+        lag_ms: Mean event-loop lag, >= 0.
+        outside: The worst of the user's own signals; 1 is as much as is well.
+    """
+
+    arrived: int = 0
+    ended: int = 0
+    free: int = 0
+    limit: int = 1
+    queueing_ms: float = 0.0
+    lag_ms: float = 0.0
+    outside: float = 0.0
+
+
+class Levels:
+    """The levels of the last arrivals. Owned by one process.
+
+    Args:
+        policy: How many are remembered.
+    """
+
+    __slots__ = ("_counts", "_line")
+
+    def __init__(self, policy: PrioritizerPolicy) -> None:
+        self._line: deque[int] = deque(maxlen=policy.arrivals)
+        self._counts = [0] * (MAX_LEVEL + 1)
+
+    def record(self, level: int) -> None:
+        """Note an arrival, let in or not; constant time."""
+        line = self._line
+        if len(line) == line.maxlen:
+            self._counts[line[0]] -= 1
+        line.append(level)
+        self._counts[level] += 1
+
+    def threshold(self, ratio: float) -> int:
+        """The highest level that turns away no more than this share of arrivals.
+
+        Args:
+            ratio: 0 <= ratio < 1.
+
+        Returns:
+            0 to the lowest level of ``CRITICAL``.
+        """
+        most, below = ratio * len(self._line), 0
+        if ratio <= 0:
+            return 0
+        top = Priority.CRITICAL.base_level
+        for level in range(top):
+            below += self._counts[level]
+            if below > most:
+                return level
+        return top
+
+
+def error_of(policy: PrioritizerPolicy, signals: Signals) -> float:
+    """How far a window was from well: above 0 too much, below 0 room.
+
+    Returns:
+        -0.5 to 1; the worst of the signals.
+    """
+    arrived, ended, free, limit = signals[:4]
+    worst = max(
+        (arrived - ended - free) / max(ended, limit),
+        signals.queueing_ms / policy.queueing_ms - 1,
+        signals.lag_ms / policy.lag_ms - 1,
+        signals.outside - 1,
+    )
+    return min(1.0, max(-0.5, worst))
+
+
+def next_ratio(policy: PrioritizerPolicy, ratio: float, signals: Signals) -> float:
+    """The share to turn away in the next window.
+
+    Args:
+        policy: Gain and bounds.
+        ratio: The share of the last one.
+        signals: What the last one measured.
+
+    Returns:
+        0 to ``policy.max_ratio``.
+
+    Pure.
+
+    >>> busy = Signals(arrived=100, ended=40, free=0, limit=20)
+    >>> next_ratio(PrioritizerPolicy(), 0.0, busy)
+    0.5
+    """
+    after = ratio + policy.gain * error_of(policy, signals)
+    return min(policy.max_ratio, max(0.0, after))
+
+
+def level_of(priority: Priority, u: float) -> int:
+    """A level within a priority.
+
+    Args:
+        priority: Whose hundred levels.
+        u: One draw from [0, 1), or `stable_draw`.
+    """
+    return priority.base_level + int(u * LEVELS_PER_PRIORITY)
+
+
+def stable_draw(user: str, *, hour: int) -> float:
+    """The same draw for all calls of a user within an hour, in [0, 1).
+
+    All parts of one request then share their fate, where independent draws would let
+    hardly any request through whole; the hour is in it so that nobody is last for ever.
+
+    >>> stable_draw("ann", hour=7) == stable_draw("ann", hour=7)
+    True
+    """
+    return zlib.crc32(f"{hour}:{user}".encode()) / _DRAWS

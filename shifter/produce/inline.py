@@ -1,0 +1,112 @@
+"""Runs a handler, or its fallback, in the process that submitted the job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+from shifter.ambient import ambient, nearer, within
+from shifter.context import Context
+from shifter.errors import DeadlineExceededError
+from shifter.model.time import EpochMs
+from shifter.policy.expiry import attempt_limit_ms
+from shifter.ports import Clock
+from shifter.produce.options import CallPlan
+
+
+class Inline(NamedTuple):
+    """One call, ready to be made.
+
+    Attributes:
+        function: The handler, or the fallback.
+        arguments: By name, the context included.
+        job_id: The job's id.
+        deadline_ms: Its deadline, the request's included; ``None`` without one.
+        limit_ms: When its time is up, epoch milliseconds.
+    """
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    job_id: str
+    deadline_ms: int | None
+    limit_ms: EpochMs
+
+
+def prepare(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    plan: CallPlan,
+    clock: Clock,
+    *,
+    job_id: str,
+    context_parameter: str | None,
+) -> Inline:
+    """Work out limits and context of a call.
+
+    Args:
+        function: What to call.
+        arguments: By name, without the context.
+        plan: The job and its options.
+        clock: Wall time.
+        job_id: The job's id.
+        context_parameter: Where the function wants its `Context`, if it does.
+    """
+    now, own = clock.epoch_ms(), plan.deadline_ms
+    deadline_ms = nearer(ambient().deadline_ms, None if own is None else now + own)
+    limit_ms = EpochMs(now + attempt_limit_ms(plan.spec.timeout_ms, deadline_ms, now))
+    if context_parameter is not None:
+        context = Context(
+            job_id=job_id,
+            job_type=plan.spec.name,
+            attempt=1,
+            fence=0,
+            limit_ms=limit_ms,
+            clock=clock,
+        )
+        arguments = {**arguments, context_parameter: context}
+    return Inline(function, arguments, job_id, deadline_ms, limit_ms)
+
+
+async def run_inline(inline: Inline, clock: Clock, threads: Executor) -> Any:
+    """Call it: a coroutine in this loop, anything else in a thread.
+
+    Args:
+        inline: The call.
+        clock: Wall time.
+        threads: As many as there are slots, or a call would stand in line unseen.
+
+    Raises:
+        DeadlineExceededError: The deadline passed; the coroutine was cancelled, a
+            thread is left to itself.
+        TimeoutError: The job's own timeout passed.
+    """
+    left_s = (inline.limit_ms - clock.epoch_ms()) / 1_000
+    with within(deadline_ms=inline.deadline_ms):
+        limit = asyncio.timeout(left_s)
+        try:
+            async with limit:
+                if inspect.iscoroutinefunction(inline.function):
+                    return await inline.function(**inline.arguments)
+                run, loop = contextvars.copy_context().run, asyncio.get_running_loop()
+                call = functools.partial(run, inline.function, **inline.arguments)
+                return await loop.run_in_executor(threads, call)
+        except TimeoutError:
+            if limit.expired() and inline.limit_ms == inline.deadline_ms:
+                raise _late(inline, clock) from None
+            raise
+
+
+def run_inline_sync(inline: Inline) -> Any:
+    """Call a plain function here; it can be asked to stop, not made to."""
+    with within(deadline_ms=inline.deadline_ms):
+        return inline.function(**inline.arguments)
+
+
+def _late(inline: Inline, clock: Clock) -> DeadlineExceededError:
+    late_by_s = max(0, clock.epoch_ms() - inline.limit_ms) / 1_000
+    return DeadlineExceededError(inline.job_id, late_by_s)

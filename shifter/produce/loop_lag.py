@@ -1,0 +1,50 @@
+"""How late this process's event loop is: the queue that every coroutine stands in.
+
+A short timer says how late it was called. A loop that is blocked calls nothing, so the
+time since the call that is overdue counts as well: a decision taken right after a long
+block sees it. The timer sleeps while nobody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+_EVERY_S: Final = 0.05
+_KEPT: Final = 0.7
+_IDLE_S: Final = 2.0
+
+
+class LoopLag:
+    """Measures the loop it is asked in, by that loop's own clock."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._expected_at = self._asked_at = 0.0
+        self._lag_s = 0.0
+
+    def read_ms(self) -> float:
+        """Milliseconds, >= 0; 0 in a thread without a loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return 0.0
+        now = self._asked_at = loop.time()
+        if loop is not self._loop:
+            self._loop, self._lag_s = loop, 0.0
+            self._wait(loop)
+        return max(self._lag_s, now - self._expected_at, 0.0) * 1_000
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._expected_at = loop.time() + _EVERY_S
+        loop.call_later(_EVERY_S, self._called, loop)
+
+    def _called(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        now = loop.time()
+        self._lag_s = max(now - self._expected_at, self._lag_s * _KEPT)
+        if now - self._asked_at > _IDLE_S:
+            self._loop = None
+        else:
+            self._wait(loop)

@@ -1,0 +1,214 @@
+"""One submission on its way: decided, then run here, deferred or refused."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Final, Protocol
+
+from uuid_utils import uuid7
+
+from shifter.ambient import ambient, left_ms, nearer
+from shifter.errors import DeadlineExceededError, Retry, Throttled
+from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed
+from shifter.model.duration import duration_ms
+from shifter.model.job import JobSpec
+from shifter.model.quality import Quality
+from shifter.model.reason import PASSING, Reason
+from shifter.model.time import EpochMs
+from shifter.policy.calendar import next_opening_ms
+from shifter.policy.case import Decision, Verdict
+from shifter.ports import Clock
+from shifter.produce.admission import Admission
+from shifter.produce.inline import Inline, prepare, run_inline
+from shifter.produce.options import CallPlan
+from shifter.produce.publisher import Publisher
+from shifter.wire.payload import PayloadCodec
+
+ASKED_AGAIN: Final = Decision(Verdict.DEFER, Reason.RETRY_ASKED)
+"""What follows a handler that asks for another attempt."""
+
+
+class Home(Protocol):
+    """What a job needs of the app it belongs to."""
+
+    @property
+    def namespace(self) -> str:
+        """First part of every lane's name."""
+
+    @property
+    def publisher(self) -> Publisher:
+        """Writes jobs to the log."""
+
+    @property
+    def admission(self) -> Admission:
+        """Decides what is done with a job."""
+
+
+class Submittable(Protocol):
+    """What a submission needs of its job."""
+
+    @property
+    def app(self) -> Home:
+        """The app it belongs to."""
+
+    @property
+    def spec(self) -> JobSpec:
+        """What was declared."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The handler."""
+
+    @property
+    def cheaper(self) -> Callable[..., Any] | None:
+        """The fallback."""
+
+    @property
+    def codec(self) -> PayloadCodec:
+        """Checks and writes the arguments."""
+
+
+class Submission:
+    """One call of ``submit``.
+
+    Args:
+        job: Whose.
+        plan: Its options.
+        args: As the caller gave them.
+        kwargs: As the caller gave them.
+
+    Raises:
+        PayloadError: They do not fit the handler's signature.
+    """
+
+    def __init__(
+        self,
+        job: Submittable,
+        plan: CallPlan,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        # Before the decision: what does not fit is refused whatever the load.
+        self._payload = job.codec.encode(args, kwargs)
+        self._job = job
+        self._admission = job.app.admission
+        self.clock: Clock = self._admission.clock
+        self._plan = as_of_now(plan, self.clock)
+        self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
+
+    @contextlib.contextmanager
+    def decided(self, *, can_run: bool) -> Generator[Decision]:
+        """The decision, with the slot it needs while the block runs."""
+        has_fallback = self._job.cheaper is not None
+        admission = self._admission
+        decision = admission.decide(
+            self._plan, can_run=can_run, has_fallback=has_fallback
+        )
+        with admission.held(decision):
+            yield decision
+
+    def inline(self, decision: Decision) -> Inline | None:
+        """What is called here; ``None`` if nothing is."""
+        function: Callable[..., Any] | None = None
+        if decision.verdict is Verdict.RUN:
+            function = self._job.function
+        elif decision.verdict is Verdict.DEGRADE:
+            function = self._job.cheaper
+        if function is None:
+            return None
+        codec = self._job.codec
+        name = codec.context_parameter
+        if name is not None and name not in inspect.signature(function).parameters:
+            name = None
+        return prepare(
+            function,
+            # What a worker would read: the same call, wherever it runs.
+            codec.decode(self._payload, codec.content_type),
+            self._plan,
+            self.clock,
+            job_id=self._job_id,
+            context_parameter=name,
+        )
+
+    async def run(self, inline: Inline) -> Any:
+        """Call it; raises what it raises, and as of `run_inline`."""
+        return await run_inline(inline, self.clock, self._admission.threads)
+
+    def answer(self, decision: Decision, value: Any) -> Ran[Any] | Degraded[Any]:
+        """What was called here returned."""
+        if decision.verdict is Verdict.RUN:
+            return Ran(value, job_id=self._job_id)
+        quality = self._admission.quality(self._plan.spec)
+        if quality is Quality.FULL:
+            quality = Quality.REDUCED
+        return Degraded(value, quality, job_id=self._job_id, reason=decision.reason)
+
+    def after(
+        self, error: Retry | Throttled | DeadlineExceededError
+    ) -> Submission | Shed:
+        """What follows a handler that did not finish: a deferral, or the end."""
+        if isinstance(error, DeadlineExceededError):
+            if self._plan.deadline_ms is None:
+                raise error
+            return self._shed(Reason.EXPIRED, None, str(error))
+        after_ms = self._plan.spec.backoff_base_ms
+        if error.after is not None:
+            after_ms = duration_ms("after", error.after)
+        self._plan = self._plan._replace(delay_ms=after_ms, due_ms=None)
+        return self
+
+    async def elsewhere(self, decision: Decision) -> Answer:
+        """Defer it, or refuse it."""
+        if decision.verdict is Verdict.SHED:
+            return self._refusal(decision)
+        publisher = self._job.app.publisher
+        content_type = self._job.codec.content_type
+        answer = await publisher.defer(self._plan, self._payload, content_type)
+        return self._deferred(answer, decision)
+
+    def elsewhere_sync(self, decision: Decision) -> Answer:
+        """The same without an event loop."""
+        if decision.verdict is Verdict.SHED:
+            return self._refusal(decision)
+        publisher = self._job.app.publisher
+        content_type = self._job.codec.content_type
+        answer = publisher.defer_sync(self._plan, self._payload, content_type)
+        return self._deferred(answer, decision)
+
+    def _deferred(self, answer: Answer, decision: Decision) -> Answer:
+        if isinstance(answer, Deferred):
+            answer.eta_s = decision.eta_s
+            if answer.reason is Reason.ACCEPTED:
+                answer.reason = decision.reason
+        elif answer.reason in PASSING:
+            self._admission.refused(self._plan)
+        return answer
+
+    def _refusal(self, decision: Decision) -> Shed:
+        return self._shed(decision.reason, decision.retry_after_s, "")
+
+    def _shed(self, reason: Reason, retry_after_s: float | None, detail: str) -> Shed:
+        return Shed(retry_after_s, job_id=self._job_id, reason=reason, detail=detail)
+
+
+def as_of_now(plan: CallPlan, clock: Clock) -> CallPlan:
+    """The plan with what only the moment knows.
+
+    The deadline is the smaller of its own and what is left to the request under way;
+    a job whose windows are closed when it would be due is due when one opens.
+    """
+    if ambient().deadline_ms is not None:
+        left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
+        plan = plan._replace(deadline_ms=left)
+    windows = plan.spec.windows
+    if not windows:
+        return plan
+    now = clock.epoch_ms()
+    own_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
+    due_ms = now if own_ms is None else EpochMs(max(now, own_ms))
+    opening_ms = next_opening_ms(windows, due_ms)
+    if opening_ms == due_ms:
+        return plan
+    return plan._replace(delay_ms=None, due_ms=opening_ms)
