@@ -20,8 +20,8 @@ from tests.torture.faults.proxy import (
     HalfOpen,
     Latency,
     Proxy,
-    Reset,
     Stall,
+    Way,
 )
 from tests.torture.faults.redis import (
     RedisKilled,
@@ -294,7 +294,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     ),
     "R01": Scenario(
         "answers of Redis are lost on their way",
-        repeated("redis reset", 0.5),
+        repeated("redis answers lost", 3, 1.3),
         ("kafka",),
         10,
         is_behind=True,
@@ -360,7 +360,7 @@ FAULTS: Final[dict[str, Callable[[Act, Stand], Fault]]] = {
     "log slow": lambda act, on: Latency(on.to_log, 0.2, jitter_s=0.1),
     "log half-open": lambda act, on: HalfOpen(on.to_log),
     "log flapping": lambda act, on: Flapping(on.to_log),
-    "redis reset": lambda act, on: Reset(on.to_redis),
+    "redis answers lost": lambda act, on: Stall(on.to_redis, ways=(Way.DOWN,)),
     "redis killed": lambda act, on: RedisKilled(on.redis),
     "redis paused": lambda act, on: RedisPaused(on.redis),
     "redis read-only": lambda act, on: RedisReadOnly(on.redis.url),
