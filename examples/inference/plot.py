@@ -57,8 +57,12 @@ def draw_policies(reports: Sequence[dict[str, Any]], path: Path) -> None:
             for row in report["rows"]
         }
         for policy, load in report["load"].items():
-            high, low = on_time[policy, "HIGH"], on_time[policy, "LOW"]
-            label = f"{policy}: HIGH {high:.1%}, LOW {low:.1%} on time"
+            shares = (
+                f"{priority} {ratio:.1%}"
+                for priority in ("HIGH", "LOW")
+                if (ratio := on_time[policy, priority]) is not None
+            )
+            label = f"{policy}: {', '.join(shares)} on time"
             panel.stairs(load, label=label, lw=2 if policy == "shifter" else 1)
         panel.stairs(report["offered"], color="black", lw=0.8, ls=":", label="offered")
         panel.axhline(report["slots"], color="grey", ls="--", lw=1)

@@ -140,7 +140,7 @@ def test_shifter_keeps_its_word_on_ten_recorded_minutes():
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_command_writes_rows_answers_and_a_picture(tmp_path):
-    assert main(["--minutes", "2", "--slots", "20", "--out", str(tmp_path)]) == 0
+    assert main(["--minutes", "1", "--slots", "20", "--out", str(tmp_path)]) == 0
 
     found = json.loads((tmp_path / "compare.json").read_text())
     assert [row["policy"] for row in found[::3]] == ["none", "fifo", "shed", "shifter"]
