@@ -130,7 +130,19 @@ def test_a_filter_is_bounded_in_length_depth_and_comparisons():
 
 
 @pytest.mark.parametrize(
-    "text", ["(a+)+$" * 300, "((((" * 400, "'" + "a" * 1_900, "-" * 1_999]
+    "text",
+    [
+        "(a+)+$" * 300,
+        "((((" * 400,
+        "'" + "a" * 1_900,
+        "-" * 1_999,
+        "z" * 1_999,
+        "x" * 10**6,
+        "(" * 10**6,
+        "not " * 250_000,
+        "size > 1 or " * 90_000,
+    ],
+    ids=lambda text: f"{text[:5]}-{len(text)}",
 )
 def test_no_filter_takes_long_to_refuse(text):
     began = time.perf_counter()
