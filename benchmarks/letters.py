@@ -17,7 +17,7 @@ from shifter.config import Secret, Settings
 from shifter.wiring import open_admin, open_log, topic_specs
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
-from tests.acceptance.test_replay import dead_letter
+from tests.acceptance.replay_trial import dead_letter
 
 NAMESPACE = "letters"
 
@@ -40,7 +40,7 @@ async def _fill(settings: Settings, count: int) -> None:
     await admin.apply(topic_specs(settings, ["mail"]))
     for first in range(0, count, 5_000):
         numbers = range(first, min(count, first + 5_000))
-        await log.append([dead_letter(NAMESPACE, n) for n in numbers], timeout_s=60)
+        await log.append([dead_letter(NAMESPACE, n + 1) for n in numbers], timeout_s=60)
     log.close(timeout_s=30)
     await admin.close()
 

@@ -48,7 +48,7 @@ def played(name, log, folder, seconds):
     return verdict
 
 
-@pytest.mark.parametrize(("name", "log"), cases())
+@pytest.mark.parametrize(("name", "log"), list(cases()))
 def test_every_promise_holds_under(name, log, tmp_path):
     verdict = played(name, log, tmp_path, ORDINARY.get((name, log), SECONDS))
 
@@ -56,7 +56,7 @@ def test_every_promise_holds_under(name, log, tmp_path):
     assert verdict.accepted > 100
 
 
-@pytest.mark.parametrize("name", bugs())
+@pytest.mark.parametrize("name", list(bugs()))
 def test_a_seeded_bug_is_caught(name, tmp_path, monkeypatch):
     _, scenario, catchers = bug.BUGS[name]
     log = next(log for log in SCENARIOS[scenario].logs if log != "sqlite")
@@ -70,7 +70,7 @@ def test_a_seeded_bug_is_caught(name, tmp_path, monkeypatch):
     assert caught & catchers, verdict
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", list(SCENARIOS))
 def test_a_seed_gives_the_same_schedule_again(name):
     scenario = SCENARIOS[name]
 
