@@ -78,14 +78,16 @@ def c2_two_ends(ev: Evidence) -> Iterator[Violation]:
         if text:
             yield Violation("C2", text, job)
         has_effect = any(run.effect is not None for run in runs)
+        is_lost = any(letter.reason == "worker_lost" for letter in letters)
+        # Who dies between claim and start is lost too, and nobody saw him.
+        deaths = ev.broken_since(ev.invoked[job].t) if is_lost else 0
         ended_without = state in ("dead", "expired", "cancelled")
-        if ended_without and has_effect and not _any_cut(ev, runs):
+        was_cut = deaths >= CRASHES_MOST or _any_cut(ev, runs)
+        if ended_without and has_effect and not was_cut:
             yield Violation("C2", f"took effect, and ended as {state}", job)
         if len(letters) > 1 and not _any_cut(ev, runs):
             yield Violation("C2", f"{len(letters)} dead letters of one death", job)
-        is_lost = any(letter.reason == "worker_lost" for letter in letters)
-        # Who dies between claim and start is lost too, and nobody saw him.
-        if is_lost and ev.broken_since(ev.invoked[job].t) < CRASHES_MOST:
+        if is_lost and deaths < CRASHES_MOST:
             yield Violation("C2", "ended as lost, and no worker of it was lost", job)
 
 
@@ -96,7 +98,8 @@ def _contradiction(ev: Evidence, job: str) -> str:
         return "done, and a dead letter too"
     if state == "done" and ev.effect_of(job) is None:
         return "said to be done, without any effect"
-    if state == "dead" and not letters:
+    # Jobs of one idempotency key share a state, and the first one's letter.
+    if state == "dead" and ev.identity(job) not in ev.dead_identities:
         return "said to be dead, without a dead letter"
     return ""
 

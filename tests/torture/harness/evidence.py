@@ -128,6 +128,11 @@ class Evidence:
         return dict(found)
 
     @cached_property
+    def dead_identities(self) -> set[str]:
+        """Identities of which some job left a dead letter."""
+        return {self.identity(job) for job in self.letters if job in self.invoked}
+
+    @cached_property
     def statuses(self) -> dict[str, Event]:
         """Last known state of each job."""
         return {event.job: event for event in self.by["status"]}

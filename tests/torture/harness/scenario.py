@@ -220,7 +220,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "a job takes its process with it, again and again",
         nothing,
         mix="deadly",
-        floor_per_s=1,
         per_s=60,
         is_supervised=True,
     ),
