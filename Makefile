@@ -10,6 +10,10 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
+ORDINARY = "not compose and not torture"
+# What starts whole fleets waits more than it works: it runs beside the rest.
+FLEETS = $(addprefix tests/,acceptance demo foreign secure stack torture workers)
+
 .PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
 	torture torture-all fuzz bench compare schemas \
 	stack stack-down compose-test lock clean
@@ -55,7 +59,10 @@ check: lint types arch unit ## everything that needs no server
 test: .venv ## everything, on real servers that it starts itself
 	$(BIN)/ruff format --check . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(SERVERS)
-	$(BIN)/pytest -m "not compose and not torture" $(ARGS)
+	@mkdir -p build
+	@$(BIN)/pytest -m $(ORDINARY) $(FLEETS) $(ARGS) > build/test-fleets.log 2>&1 & \
+	$(BIN)/pytest -m $(ORDINARY) $(addprefix --ignore=,$(FLEETS)) $(ARGS); rest=$$?; \
+	wait $$!; fleets=$$?; cat build/test-fleets.log; exit $$((rest | fleets))
 
 test-redis: .venv ## tests on a real redis-server
 	@$(SERVERS)
