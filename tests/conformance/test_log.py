@@ -6,7 +6,8 @@ import contextlib
 import itertools
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from shifter.adapters.memory.log import (
     MemoryLaneFeed,
@@ -109,6 +110,10 @@ def kafka_cluster(kafka):
             future.result(30)
         while not _has_leaders(admin.list_topics(name, timeout=30).topics[name]):
             admin.poll(0.02)
+        # The controller names leaders before they know it; what is sent to one that
+        # does not know yet may be taken for a duplicate when it is sent again.
+        while not _lead(admin, name, partitions):
+            admin.poll(0.02)
 
     cluster = Cluster(kafka.bootstrap, make_topic)
     with cluster.moving():
@@ -125,6 +130,19 @@ def mock_cluster():
         with cluster.moving():
             yield cluster
         cluster.log.close(timeout_s=5)
+
+
+def _lead(admin, name, partitions):
+    """Whether the leaders of all partitions answer."""
+    asked = {
+        TopicPartition(name, part): OffsetSpec.latest() for part in range(partitions)
+    }
+    try:
+        for future in admin.list_offsets(asked, request_timeout=30).values():
+            future.result()
+    except KafkaException:
+        return False
+    return True
 
 
 def _has_leaders(topic):

@@ -151,6 +151,14 @@ def _wrong_clock() -> None:
     drain.is_expired = behind  # type: ignore[attr-defined]
 
 
+class Somewhere:
+    """What a report of success is about."""
+
+    def offset(self) -> int:
+        """Any place."""
+        return 0
+
+
 def _drop_when_full() -> None:
     """B13: a record for which the client has no room counts as taken.
 
@@ -161,7 +169,7 @@ def _drop_when_full() -> None:
 
     def dropping(self: Any, link: Any, record: Any, report: Callable[..., None]) -> Any:
         if draw.random() < _DROPPED_RATIO:
-            report(None, None)
+            report(None, Somewhere())
             return None
         return send(self, link, record, report)
 

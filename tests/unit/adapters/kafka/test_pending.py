@@ -17,6 +17,16 @@ TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 
 
+class Written:
+    """What a report is about."""
+
+    def __init__(self, offset):
+        self.offset = lambda: offset
+
+
+AT_7, NOWHERE = Written(7), Written(None)
+
+
 class World:
     def __init__(self):
         self.loop, self.clock = asyncio.get_running_loop(), FakeClock()
@@ -41,8 +51,8 @@ async def test_each_report_reaches_its_caller():
     world = World()
     (good, good_future), (bad, bad_future) = world.one(), world.one()
 
-    good.report(None, None)
-    bad.report(TOO_LARGE, None)
+    good.report(None, AT_7)
+    bad.report(TOO_LARGE, AT_7)
     world.inbox.wake()
 
     assert await good_future == Appended()
@@ -56,7 +66,7 @@ async def test_one_wake_up_serves_all_reports_of_a_round():
     pending = [world.one() for _ in range(100)]
 
     for one, _ in pending:
-        one.report(None, None)
+        one.report(None, AT_7)
         world.inbox.wake()
 
     assert await asyncio.gather(*(f for _, f in pending)) == [Appended()] * 100
@@ -66,11 +76,11 @@ async def test_one_wake_up_serves_all_reports_of_a_round():
 async def test_a_report_after_the_wake_up_gets_another():
     world = World()
     first, second = world.one(), world.one()
-    first[0].report(None, None)
+    first[0].report(None, AT_7)
     world.inbox.wake()
     await first[1]
 
-    second[0].report(None, None)
+    second[0].report(None, AT_7)
     world.inbox.wake()
 
     assert await second[1] == Appended()
@@ -105,10 +115,10 @@ async def test_a_report_after_patience_ended_changes_nothing():
     world.clock.advance(1)
     answer = await future
 
-    one.report(None, None)
+    one.report(None, AT_7)
     world.inbox.wake()
     other, other_future = world.one()
-    other.report(None, None)
+    other.report(None, AT_7)
     world.inbox.wake()
 
     assert await other_future == Appended()
@@ -120,8 +130,8 @@ async def test_a_cancelled_caller_disturbs_nobody():
     (cancelled, future), (one, other) = world.one(), world.one()
     future.cancel()
 
-    cancelled.report(None, None)
-    one.report(None, None)
+    cancelled.report(None, AT_7)
+    one.report(None, AT_7)
     world.inbox.wake()
 
     assert await other == Appended()
@@ -130,7 +140,7 @@ async def test_a_cancelled_caller_disturbs_nobody():
 async def test_abandoned_appends_are_unknown():
     world = World()
     (done, done_future), (_, lost) = world.one(), world.one()
-    done.report(None, None)
+    done.report(None, AT_7)
 
     world.inbox.wake()
     world.inbox.abandon("the client broke")
@@ -145,7 +155,7 @@ def test_a_loop_that_ended_is_no_trouble():
         return world.inbox, world.one()[0]
 
     inbox, one = asyncio.run(leave())
-    one.report(None, None)
+    one.report(None, AT_7)
 
     inbox.wake()
     inbox.abandon("gone")
@@ -177,7 +187,7 @@ def test_a_batch_is_told_exactly_when_the_last_sent_record_is_reported(data, siz
         batch.refuse(index, FULL)
 
     def report(index):
-        batch.report(index, TIMED_OUT if index in failed else None, None)
+        batch.report(index, TIMED_OUT if index in failed else None, AT_7)
 
     for index in order[:early]:
         report(index)
@@ -198,7 +208,7 @@ def test_a_batch_is_told_exactly_when_the_last_sent_record_is_reported(data, siz
 
 def test_records_without_a_report_are_unknown():
     batch, told = make_batch(3)
-    batch.report(1, None, None)
+    batch.report(1, None, AT_7)
 
     assert batch.is_awaited()
     assert batch.answers("too late") == [
@@ -207,3 +217,25 @@ def test_records_without_a_report_are_unknown():
         Unknown("too late"),
     ]
     assert not told
+
+
+def test_a_success_without_a_place_in_the_log_is_none():
+    batch, _ = make_batch(2)
+    batch.report(0, None, AT_7)
+    batch.report(1, None, NOWHERE)
+
+    assert not batch.is_awaited()
+    written, doubted = batch.answers("")
+    assert written == Appended()
+    assert isinstance(doubted, Unknown)
+    assert "DUPLICATE_SEQUENCE_NUMBER" in doubted.detail
+
+
+async def test_one_that_was_taken_for_a_duplicate_is_unknown():
+    world = World()
+    one, future = world.one()
+
+    one.report(None, NOWHERE)
+    one.finish()
+
+    assert isinstance(await future, Unknown)

@@ -23,6 +23,13 @@ from shifter.ports import Appended, Record, Refused, Unknown
 RECORD = Record("shop.mail.low", b"{}", [("shifter", b"{}")], b"key")
 
 
+class Written:
+    """What a report is about."""
+
+    def __init__(self, offset):
+        self.offset = lambda: offset
+
+
 class ScriptedProducer:
     """librdkafka's producer, with a cluster that does what the test says."""
 
@@ -60,7 +67,7 @@ class ScriptedProducer:
         served = 0
         while self.reports:
             report, error = self.reports.popleft()
-            report(error, None)
+            report(error, Written(7))
             served += 1
         if self.fault is not None:
             raise self.fault
