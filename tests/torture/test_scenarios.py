@@ -7,18 +7,20 @@ like. ``SHIFTER_TORTURE_S`` sets how long faults last here.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.torture.harness import bug
-from tests.torture.harness.conductor import Order, play, say
+from tests.torture.harness.conductor import Verdict
 from tests.torture.harness.scenario import SCENARIOS, schedule
 
 SECONDS = float(os.environ.get("SHIFTER_TORTURE_S", "30"))
 SEED = int(os.environ.get("SHIFTER_TORTURE_SEED", "1"))
-VERDICTS = Path("build") / "torture" / "verdicts.jsonl"
+ROOT = Path(__file__).parents[2]
 ORDINARY = {("F01", "sqlite"): 60.0}
 """What an ordinary run plays, for so long; the rest is for `make torture-all`."""
 ORDINARY_BUGS = {"B15": 8.0}
@@ -39,32 +41,37 @@ def bugs():
         yield pytest.param(name, marks=() if name in ORDINARY_BUGS else (long,))
 
 
-def played(name, log, folder, seconds):
-    order = Order(name, SCENARIOS[name], log, SEED, seconds)
-    verdict = play(order, folder, say)
-    VERDICTS.parent.mkdir(parents=True, exist_ok=True)
-    with VERDICTS.open("ab") as file:
-        file.write(msgspec.json.encode(verdict) + b"\n")
-    return verdict
+def played(name, log, seconds, **environment):
+    """Play in a process of its own, as `make torture` does."""
+    program = [sys.executable, "-m", "tests.torture.harness", name, "--json"]
+    options = ["--log", log, "--seed", str(SEED), "--seconds", str(seconds)]
+    done = subprocess.run(
+        [*program, *options],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr[-4_000:]
+    return msgspec.json.decode(done.stdout.splitlines()[0], type=Verdict)
 
 
 @pytest.mark.parametrize(("name", "log"), list(cases()))
-def test_every_promise_holds_under(name, log, tmp_path):
-    verdict = played(name, log, tmp_path, ORDINARY.get((name, log), SECONDS))
+def test_every_promise_holds_under(name, log):
+    verdict = played(name, log, ORDINARY.get((name, log), SECONDS))
 
     assert verdict.violations == []
     assert verdict.accepted > 100
 
 
 @pytest.mark.parametrize("name", list(bugs()))
-def test_a_seeded_bug_is_caught(name, tmp_path, monkeypatch):
+def test_a_seeded_bug_is_caught(name):
     _, scenario, catchers = bug.BUGS[name]
     log = next(log for log in SCENARIOS[scenario].logs if log != "sqlite")
-    monkeypatch.setenv(bug.SWITCH, name)
-
     seconds = ORDINARY_BUGS.get(name, SECONDS)
-    order = Order(scenario, SCENARIOS[scenario], log, SEED, seconds)
-    verdict = play(order, tmp_path, say)
+
+    verdict = played(scenario, log, seconds, **{bug.SWITCH: name})
 
     caught = {violation.checker for violation in verdict.violations}
     assert caught & catchers, verdict
