@@ -21,14 +21,18 @@ from shifter.model.answer import Deferred, Shed
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
+from shifter.policy.circuit import CircuitPolicy
+from shifter.policy.evidence import EvidencePolicy
 
 __all__ = [
     "BoundJob",
+    "CircuitPolicy",
     "ConfigError",
     "Context",
     "DeadLetter",
     "Deferred",
     "Discard",
+    "EvidencePolicy",
     "Job",
     "JobState",
     "JobStatus",

@@ -34,6 +34,7 @@ from shifter.model.job import JobSpec
 from shifter.model.lane import check_name
 from shifter.model.priority import Priority
 from shifter.model.state import JobStatus
+from shifter.policy.guard import Dependency, DependencyOptions
 from shifter.ports import ClaimStore
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.publisher import Publisher
@@ -105,13 +106,19 @@ class Job(BoundJob[P, R]):
         function: The handler.
         codec: Reads and writes its payload.
         context_parameter: Name of the handler's `Context` parameter, or ``None``.
+        dependency: What the handler calls, or ``None``.
         calls: What a `shifter.testing.TestApp` ran, in order; empty elsewhere.
     """
 
     def __init__(
-        self, app: Shifter, spec: JobSpec, function: Callable[..., Any]
+        self,
+        app: Shifter,
+        spec: JobSpec,
+        function: Callable[..., Any],
+        dependency: Dependency | None = None,
     ) -> None:
         self.app, self.spec, self.function = app, spec, function
+        self.dependency = dependency
         self.codec = PayloadCodec.of(function, name=spec.name, context_type=Context)
         self.context_parameter = self.codec.context_parameter
         self.__wrapped__, self.__doc__ = function, function.__doc__
@@ -177,6 +184,7 @@ class Shifter:
     def __init__(self, namespace: str, *, settings: Settings | None = None) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
+        self.dependencies: dict[str, Dependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
         self._stand_in: ClaimStore | None = None
@@ -233,6 +241,8 @@ class Shifter:
             max_block: See there; ``"5m"``.
             claims: ``"proceed"`` or ``"park"`` while the claim store is away.
             dedup_window: How long an idempotency key is remembered; ``"24h"``.
+            uses: The dependency the handler calls: while its circuit is open the job
+                waits, and that is no attempt.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:
@@ -241,6 +251,16 @@ class Shifter:
         if function is not None:
             return self._register(function, JobOptions())
         return lambda handler: self._register(handler, options)
+
+    def dependency(self, name: str, **options: Unpack[DependencyOptions]) -> Dependency:
+        """Declare something that jobs call and that may fail; for ``uses=``.
+
+        Raises:
+            ConfigError: The name is wrong, or taken; `Dependency` says the rest.
+        """
+        if name in self.dependencies:
+            raise ConfigError("dependency", name, "another one of this app has it")
+        return self.dependencies.setdefault(name, Dependency(name, **options))
 
     def find_job(self, name: str) -> Job[..., Any]:
         """The job of that name.
@@ -331,7 +351,7 @@ class Shifter:
         self, function: Callable[..., Any], options: JobOptions
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.jobs)
-        job: Job[..., Any] = Job(self, spec, function)
+        job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
         self.jobs[spec.name] = job
         return job
 

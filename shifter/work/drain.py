@@ -30,6 +30,7 @@ from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor, ProcessRunner
+from shifter.work.guard import Guards
 from shifter.work.holding import Holding
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
 from shifter.work.ledger import Ledger
@@ -121,6 +122,7 @@ class Drain:
             ended=self._attempt_ended,
             processes=parts.processes,
         )
+        self._guards = Guards(self._clock, self._random, parts.ledger.circuit_changed)
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0
@@ -325,9 +327,10 @@ class Drain:
             return self._verdicts.refused(item, refusal, None, self._moment())
         if is_expired(item.envelope.deadline_ms, now_ms):
             return self._verdicts.after(item, Expired(), None, self._moment())
-        if self._stopping.is_set():
-            return self._verdicts.after(item, INTERRUPTED, None, self._moment())
-        return None
+        outcome = INTERRUPTED if self._stopping.is_set() else self._guards.admit(item)
+        if outcome is None:
+            return None
+        return self._verdicts.after(item, outcome, None, self._moment())
 
     def _wait(self, item: Item, wait_s: float) -> None:
         """Look again when the other's lease ends; not for ever in a lane's way."""
@@ -343,6 +346,7 @@ class Drain:
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         item = attempt.item
         self._ledger.ran(attempt, self._clock.monotonic())
+        self._guards.ended(attempt, outcome)
         if outcome is SUCCEEDED:
             self._ending.add_done(item)
         elif attempt.stopped is Stop.LEASE_LOST:
@@ -392,6 +396,5 @@ class Drain:
         self._ledger.hand_over_failed(step, detail)
 
     def _moment(self) -> Moment:
-        return Moment(
-            self._clock.epoch_ms(), self._clock.monotonic(), self._random.random()
-        )
+        epoch_ms, monotonic = self._clock.epoch_ms(), self._clock.monotonic()
+        return Moment(epoch_ms, monotonic, self._random.random())

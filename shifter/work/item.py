@@ -11,6 +11,7 @@ from shifter.model.claim import claim_identity
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.reason import Reason
+from shifter.policy.guard import Dependency
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, check_bounds
 from shifter.wire.headers import ReadHeaders, read_headers
@@ -38,6 +39,10 @@ class Runnable(Protocol):
     @property
     def context_parameter(self) -> str | None:
         """Name of the handler's ``Context`` parameter."""
+
+    @property
+    def dependency(self) -> Dependency | None:
+        """What the handler calls, if it was declared."""
 
 
 class Refusal(NamedTuple):
