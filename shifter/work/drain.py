@@ -122,7 +122,7 @@ class Drain:
             ended=self._attempt_ended,
             processes=parts.processes,
         )
-        self._guards = Guards(self._clock, self._random, parts.ledger.circuit_changed)
+        self._guards = Guards(self._clock, self._random, parts.ledger)
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0

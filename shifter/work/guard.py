@@ -7,20 +7,17 @@ is not an attempt. Jobs without a dependency cost one look.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import TypeAlias
 
-from shifter.policy.circuit import CircuitState, Permit, Refused
+from shifter.policy.circuit import Permit, Refused
 from shifter.policy.evidence import CallOutcome
-from shifter.policy.guard import CallEnd, Dependency, Guard
+from shifter.policy.guard import CallEnd, Guard
 from shifter.policy.retry import Failed, Outcome, RetryAsked, Succeeded, Throttled
 from shifter.ports import Clock
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item
+from shifter.work.ledger import Ledger
 
 _LEAST_WAIT_MS = 100
-
-Changed: TypeAlias = Callable[[Dependency, CircuitState], None]
 
 
 class Guards:
@@ -29,11 +26,11 @@ class Guards:
     Args:
         clock: Monotonic; circuits are not shared, so no other clock dates them.
         draws: Jitter of cooldowns.
-        changed: Hears of every circuit that changed.
+        ledger: Hears of every circuit that changed, and of every refusal.
     """
 
-    def __init__(self, clock: Clock, draws: random.Random, changed: Changed) -> None:
-        self._clock, self._draws, self._changed = clock, draws, changed
+    def __init__(self, clock: Clock, draws: random.Random, ledger: Ledger) -> None:
+        self._clock, self._draws, self._ledger = clock, draws, ledger
         self._guards: dict[str, Guard] = {}
         self._permits: dict[Item, Permit] = {}
 
@@ -45,10 +42,12 @@ class Guards:
         guard = self._guards.get(dependency.name)
         if guard is None:
             guard = self._guards[dependency.name] = Guard(dependency)
-        before = guard.state.generation
+        before, refused = guard.state.generation, guard.refused
         answer = guard.admit(self._now_ms())
         if guard.state.generation != before:
-            self._changed(dependency, guard.state)
+            self._ledger.circuit_changed(dependency, guard.state)
+        if guard.refused != refused:
+            self._ledger.circuit_refused(dependency)
         if isinstance(answer, Refused):
             return Throttled(max(_LEAST_WAIT_MS, answer.retry_in_ms))
         self._permits[item] = answer
@@ -70,7 +69,7 @@ class Guards:
         )
         guard, u = self._guards[dependency.name], self._draws.random()
         if guard.record(permit, end, now_ms=self._now_ms(), u=u):
-            self._changed(dependency, guard.state)
+            self._ledger.circuit_changed(dependency, guard.state)
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000)

@@ -165,6 +165,11 @@ class Ledger:
             event, dependency=dependency.name, generation=state.generation
         )
 
+    def circuit_refused(self, dependency: Dependency) -> None:
+        """An item was not started, or would not have been."""
+        mode = "dark" if dependency.is_dark else "enforced"
+        self.metrics.circuit_refusals.of(dependency.name, mode).inc()
+
     def worker(self, event: Event, **facts: object) -> None:
         """A step in the life of the worker itself."""
         self._log.info(event, **facts)
