@@ -6,6 +6,7 @@ import pytest
 
 from shifter import CircuitPolicy, ConfigError, EvidencePolicy, Shifter, Throttled
 from shifter.testing import TestApp
+from shifter.work.ledger import Ledger
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)
 
@@ -70,6 +71,25 @@ async def test_in_the_dark_nothing_is_refused():
 
         assert calls == 40
         assert len(test.dead_letters()) == 10
+
+
+@pytest.mark.parametrize(("is_dark", "mode"), [(True, "dark"), (False, "enforced")])
+async def test_refusals_are_counted_by_what_became_of_them(is_dark, mode, monkeypatch):
+    counted = []
+    count = Ledger.circuit_refused
+
+    def refused(ledger, dependency):
+        count(ledger, dependency)
+        counted.append(ledger.metrics.snapshot()["shifter_circuit_refusals_total"])
+
+    monkeypatch.setattr(Ledger, "circuit_refused", refused)
+    mailer = Mailer(is_dark=is_dark)
+    async with TestApp(mailer.app) as test:
+        mailer.is_up = False
+        await mailer.drained(test, jobs=10)
+
+    assert len(counted) >= 7
+    assert counted[-1] == {("mailer", mode): len(counted)}
 
 
 async def test_a_healthy_dependency_is_called_by_every_job():
