@@ -23,16 +23,20 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
+from shifter.policy.circuit import CircuitPolicy
+from shifter.policy.evidence import EvidencePolicy
 from shifter.window import Window
 
 __all__ = [
     "BoundJob",
+    "CircuitPolicy",
     "ConfigError",
     "Context",
     "DeadLetter",
     "Deferred",
     "Degraded",
     "Discard",
+    "EvidencePolicy",
     "Job",
     "JobState",
     "JobStatus",

@@ -30,6 +30,7 @@ from shifter.model.hint import nearest
 from shifter.model.lane import check_name
 from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
+from shifter.policy.guard import Dependency, DependencyOptions
 from shifter.ports import ClaimStore
 from shifter.produce.admission import Admission, Views
 from shifter.produce.publisher import Publisher
@@ -69,6 +70,7 @@ class Shifter:
     ) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
+        self.dependencies: dict[str, Dependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
         self.admission_policy = AdmitterPolicy() if admission is None else admission
@@ -141,6 +143,8 @@ class Shifter:
             window: A `Window`, or several: it starts only while one is open.
             cron: Five fields by UTC, such as ``"0 3 * * *"``: workers submit it by
                 themselves, once for the fleet; without required arguments.
+            uses: The dependency the handler calls: while its circuit is open the job
+                waits, and that is no attempt.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:
@@ -149,6 +153,16 @@ class Shifter:
         if function is not None:
             return self._register(function, JobOptions())
         return lambda handler: self._register(handler, options)
+
+    def dependency(self, name: str, **options: Unpack[DependencyOptions]) -> Dependency:
+        """Declare something that jobs call and that may fail; for ``uses=``.
+
+        Raises:
+            ConfigError: The name is wrong, or taken; `Dependency` says the rest.
+        """
+        if name in self.dependencies:
+            raise ConfigError("dependency", name, "another one of this app has it")
+        return self.dependencies.setdefault(name, Dependency(name, **options))
 
     def find_job(self, name: str) -> Job[..., Any]:
         """The job of that name.
@@ -262,7 +276,7 @@ class Shifter:
         self, function: Callable[..., Any], options: JobOptions
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.jobs)
-        job: Job[..., Any] = Job(self, spec, function)
+        job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
         if spec.cron is not None:
             self._check_alone(job)
         self.jobs[spec.name] = job

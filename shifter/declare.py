@@ -17,6 +17,8 @@ from shifter.model.hint import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock
 from shifter.model.lane import check_name
 from shifter.model.priority import Priority
+from shifter.policy.circuit import check_lease
+from shifter.policy.guard import Dependency
 from shifter.window import Window, read_windows
 
 E = TypeVar("E", bound=StrEnum)
@@ -53,6 +55,7 @@ class JobOptions(TypedDict, total=False):
     inline: bool
     window: Window | Sequence[Window]
     cron: str
+    uses: Dependency | None
 
 
 def declare_job(
@@ -84,11 +87,20 @@ def declare_job(
     if spec.backoff_cap_ms < spec.backoff_base_ms:
         want = f"must be at least backoff ({spec.backoff_base_ms} ms)"
         raise ConfigError("max_backoff", options.get("max_backoff"), want)
+    _check_uses(options.get("uses"), spec)
     return spec
 
 
+def _check_uses(uses: object, spec: JobSpec) -> None:
+    if uses is None:
+        return
+    if not isinstance(uses, Dependency):
+        raise ConfigError("uses", uses, "use what app.dependency(...) returned")
+    check_lease(uses.circuit, timeout_ms=spec.timeout_ms)
+
+
 def _check_options(options: Mapping[str, Any]) -> None:
-    known = ("name", "isolate", *_READERS, *_DURATIONS)
+    known = ("name", "isolate", "uses", *_READERS, *_DURATIONS)
     for option in options:
         if option not in known:
             raise ConfigError("job option", option, nearest(option, known, "options"))

@@ -20,6 +20,7 @@ from shifter.model.answer import Answer, Shed, Submitted
 from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
+from shifter.policy.guard import Dependency
 from shifter.produce.inline import run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.submission import ASKED_AGAIN, Home, Submission, as_of_now
@@ -156,11 +157,19 @@ class Job(BoundJob[P, R]):
         codec: Reads and writes its payload.
         context_parameter: Name of the handler's `Context` parameter, or ``None``.
         cheaper: Its fallback, if it has one.
+        dependency: What the handler calls, if it was declared.
         calls: What a `shifter.testing.TestApp` ran, in order; empty elsewhere.
     """
 
-    def __init__(self, app: Home, spec: JobSpec, function: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        app: Home,
+        spec: JobSpec,
+        function: Callable[..., Any],
+        dependency: Dependency | None = None,
+    ) -> None:
         self.app, self.spec, self.function = app, spec, function
+        self.dependency = dependency
         self.codec = PayloadCodec.of(function, name=spec.name, context_type=Context)
         self.context_parameter = self.codec.context_parameter
         self.__wrapped__, self.__doc__ = function, function.__doc__

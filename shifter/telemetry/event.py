@@ -31,6 +31,10 @@ class Event(StrEnum):
     CLAIMS_UNAVAILABLE = "claims.unavailable"
     CLAIMS_RECOVERED = "claims.recovered"
     PRESENCE_UNAVAILABLE = "presence.unavailable"
+    # dependencies
+    CIRCUIT_OPENED = "circuit.opened"
+    CIRCUIT_PROBED = "circuit.probed"
+    CIRCUIT_CLOSED = "circuit.closed"
     # the log
     LOG_UNAVAILABLE = "log.unavailable"
     LOG_RECOVERED = "log.recovered"

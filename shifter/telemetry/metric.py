@@ -116,6 +116,12 @@ SPECS: Final[dict[str, Spec]] = {
             "Calls to the claim store that failed.",
         ),
         Spec(
+            "shifter_circuit_refusals_total",
+            "counter",
+            ("dependency", "mode"),
+            "Starts that an open circuit refused, or would have refused (mode dark).",
+        ),
+        Spec(
             "shifter_inflight",
             "gauge",
             ("queue", "priority"),
@@ -258,6 +264,7 @@ class Metrics:
         deferred: Answers of ``defer`` by answer.
         records_lost: By topic.
         claim_store_errors: Without labels.
+        circuit_refusals: By dependency, mode.
         inflight: Running attempts by queue, priority.
     """
 
@@ -271,6 +278,7 @@ class Metrics:
         self.deferred = self._counter("shifter_deferred_total")
         self.records_lost = self._counter("shifter_records_lost_total")
         self.claim_store_errors = self._counter("shifter_claim_store_errors_total")
+        self.circuit_refusals = self._counter("shifter_circuit_refusals_total")
         self.inflight = Family(SPECS["shifter_inflight"], Gauge)
         self._families.append(self.inflight)
 

@@ -13,6 +13,7 @@ from shifter.call import Call
 from shifter.context import Context
 from shifter.job import Job
 from shifter.model.job import Isolation, JobSpec
+from shifter.policy.guard import Dependency
 from shifter.testing.handler_time import HANDLER, Handler, HandlerClock
 from shifter.wire.payload import PayloadCodec
 
@@ -52,6 +53,7 @@ class RehearsedJob:
     Attributes:
         spec: As declared, but for that.
         codec: The job's own.
+        dependency: The job's own.
         context_parameter: A run always gets its context, to be written down.
         handlers: Handlers that run in the loop, by their task.
     """
@@ -67,6 +69,7 @@ class RehearsedJob:
         self.handlers = handlers
         self.spec: JobSpec = dataclasses.replace(job.spec, isolation=_place(job))
         self.codec: PayloadCodec = job.codec
+        self.dependency: Dependency | None = job.dependency
         self.context_parameter: str | None = _CONTEXT
 
     @property

@@ -29,6 +29,7 @@ from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor
+from shifter.work.guard import Guards
 from shifter.work.holding import Holding
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
 from shifter.work.parts import DrainParts, Standing
@@ -84,6 +85,7 @@ class Drain:
             ended=self._attempt_ended,
             processes=parts.processes,
         )
+        self._guards = Guards(self._clock, self._random, parts.ledger)
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0
@@ -291,10 +293,18 @@ class Drain:
             return self._verdicts.refused(item, refusal, None, self._moment())
         if is_expired(item.envelope.deadline_ms, now_ms):
             return self._verdicts.after(item, Expired(), None, self._moment())
+        return self._held_back(item, now_ms)
+
+    def _held_back(self, item: Item, now_ms: EpochMs) -> Step | None:
+        """What becomes of an item that may run, but not now; ``None`` to run it."""
         if (due_ms := item.due_ms(now_ms)) > now_ms:
             return self._verdicts.postponed(item, due_ms)
-        is_over = self._stopping.is_set()
-        return self._verdicts.interrupted(item) if is_over else None
+        if self._stopping.is_set():
+            return self._verdicts.interrupted(item)
+        held = self._guards.admit(item)
+        if held is None:
+            return None
+        return self._verdicts.after(item, held, None, self._moment())
 
     def _wait(self, item: Item, wait_s: float) -> None:
         """Look again when the other's lease ends; not for ever in a lane's way."""
@@ -310,6 +320,7 @@ class Drain:
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         item = attempt.item
         self._ledger.ran(attempt, self._clock.monotonic())
+        self._guards.ended(attempt, outcome)
         if outcome is SUCCEEDED:
             self._ending.add_done(item)
         elif attempt.stopped is Stop.LEASE_LOST:
@@ -363,6 +374,5 @@ class Drain:
         return self._verdicts.cut(step, self._moment())
 
     def _moment(self) -> Moment:
-        return Moment(
-            self._clock.epoch_ms(), self._clock.monotonic(), self._random.random()
-        )
+        epoch_ms, monotonic = self._clock.epoch_ms(), self._clock.monotonic()
+        return Moment(epoch_ms, monotonic, self._random.random())

@@ -13,6 +13,7 @@ from shifter.model.lane import Lane
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.calendar import next_opening_ms
+from shifter.policy.guard import Dependency
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, check_bounds
 from shifter.wire.headers import ReadHeaders, content_coding, read_headers
@@ -40,6 +41,10 @@ class Runnable(Protocol):
     @property
     def context_parameter(self) -> str | None:
         """Name of the handler's ``Context`` parameter."""
+
+    @property
+    def dependency(self) -> Dependency | None:
+        """What the handler calls, if it was declared."""
 
 
 class Refusal(NamedTuple):

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from shifter.model.lane import Lane
 from shifter.model.state import JobState
+from shifter.policy.circuit import CircuitState, Closed, HalfOpen, Open
+from shifter.policy.guard import Dependency
 from shifter.ports import Clock, LostRange
 from shifter.telemetry import Event, Log, Metrics
 from shifter.telemetry.metric import Counter as Count, Histogram
@@ -156,6 +158,18 @@ class Ledger:
             self._claims_said_at = now
             self._log.warning(Event.CLAIMS_UNAVAILABLE)
 
+    def circuit_changed(self, dependency: Dependency, state: CircuitState) -> None:
+        """The circuit of a dependency was opened, probed or closed."""
+        event = _CIRCUIT_EVENTS[type(state)]
+        self._log.warning(
+            event, dependency=dependency.name, generation=state.generation
+        )
+
+    def circuit_refused(self, dependency: Dependency) -> None:
+        """An item was not started, or would not have been."""
+        mode = "dark" if dependency.is_dark else "enforced"
+        self.metrics.circuit_refusals.of(dependency.name, mode).inc()
+
     def worker(self, event: Event, **facts: object) -> None:
         """A step in the life of the worker itself."""
         self._log.info(event, **facts)
@@ -163,6 +177,13 @@ class Ledger:
     def abandoned(self, pending: int) -> None:
         """Ends were not recorded in time; their jobs will come again."""
         self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
+
+
+_CIRCUIT_EVENTS = {
+    Open: Event.CIRCUIT_OPENED,
+    HalfOpen: Event.CIRCUIT_PROBED,
+    Closed: Event.CIRCUIT_CLOSED,
+}
 
 
 def _facts(step: Step) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""A circuit at work in the drain, by the evidence of one worker, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from shifter import CircuitPolicy, ConfigError, EvidencePolicy, Shifter, Throttled
+from shifter.testing import TestApp
+from shifter.work.ledger import Ledger
+
+EVIDENCE = EvidencePolicy(consecutive_failures=3)
+
+
+class Mailer:
+    """A dependency that can be switched off, and counts its calls."""
+
+    def __init__(self, **settings):
+        self.is_up, self.calls = True, 0
+        self.answer: Exception = OSError("refused")
+        self.app = Shifter("shop")
+        settings.setdefault("evidence", EVIDENCE)
+        mailer = self.app.dependency("mailer", **settings)
+
+        @self.app.job(uses=mailer, attempts=4, backoff="1s", max_backoff="1s")
+        async def send(number: int) -> None:
+            self.calls += 1
+            if not self.is_up:
+                raise self.answer
+
+        self.send = send
+
+    async def drained(self, test, *, jobs=0, advance=0):
+        for number in range(jobs):
+            await self.send.defer(number)
+        before = self.calls
+        report = await test.drain(advance=advance)
+        return self.calls - before, report
+
+
+async def test_an_outage_stops_the_calls_and_spends_no_attempts():
+    mailer = Mailer()
+    async with TestApp(mailer.app) as test:
+        mailer.is_up = False
+        calls, _ = await mailer.drained(test, jobs=50, advance="2s")
+        assert calls == 3
+
+        probes, _ = await mailer.drained(test, advance="2m")
+        assert 2 <= probes <= 12
+        assert test.dead_letters() == []
+
+        mailer.is_up = True
+        _, report = await mailer.drained(test, advance="10m")
+        assert report.done == 50
+
+
+async def test_a_dependency_that_asks_for_rest_gets_it():
+    evidence = EvidencePolicy(min_calls=2)
+    mailer = Mailer(evidence=evidence)
+    async with TestApp(mailer.app) as test:
+        mailer.is_up, mailer.answer = False, Throttled("4m")
+        calls, _ = await mailer.drained(test, jobs=20, advance="3m")
+
+        assert calls == 2
+
+
+async def test_in_the_dark_nothing_is_refused():
+    mailer = Mailer(is_dark=True)
+    async with TestApp(mailer.app) as test:
+        mailer.is_up = False
+        calls, _ = await mailer.drained(test, jobs=10, advance="1h")
+
+        assert calls == 40
+        assert len(test.dead_letters()) == 10
+
+
+@pytest.mark.parametrize(("is_dark", "mode"), [(True, "dark"), (False, "enforced")])
+async def test_refusals_are_counted_by_what_became_of_them(is_dark, mode, monkeypatch):
+    counted = []
+    count = Ledger.circuit_refused
+
+    def refused(ledger, dependency):
+        count(ledger, dependency)
+        counted.append(ledger.metrics.snapshot()["shifter_circuit_refusals_total"])
+
+    monkeypatch.setattr(Ledger, "circuit_refused", refused)
+    mailer = Mailer(is_dark=is_dark)
+    async with TestApp(mailer.app) as test:
+        mailer.is_up = False
+        await mailer.drained(test, jobs=10)
+
+    assert len(counted) >= 7
+    assert counted[-1] == {("mailer", mode): len(counted)}
+
+
+async def test_a_healthy_dependency_is_called_by_every_job():
+    mailer = Mailer()
+    async with TestApp(mailer.app) as test:
+        calls, report = await mailer.drained(test, jobs=100)
+
+        assert (calls, report.done) == (100, 100)
+
+
+def test_a_job_that_may_outlive_its_probe_is_refused():
+    app = Shifter("shop")
+    mailer = app.dependency("mailer", circuit=CircuitPolicy(probe_lease_ms=1_000))
+
+    with pytest.raises(ConfigError, match="probe_lease_ms"):
+
+        @app.job(uses=mailer, timeout="2s")
+        async def send() -> None: ...
+
+
+@pytest.mark.parametrize("name", ["", "Mailer", "a.b"])
+def test_a_name_that_cannot_be_a_key_is_refused(name):
+    with pytest.raises(ConfigError, match="dependency"):
+        Shifter("shop").dependency(name)
+
+
+def test_a_name_is_taken_once_and_a_job_uses_what_was_declared():
+    app = Shifter("shop")
+    app.dependency("mailer")
+
+    with pytest.raises(ConfigError, match="mailer"):
+        app.dependency("mailer")
+    with pytest.raises(ConfigError, match="uses"):
+        app.job(uses="mailer")(lambda: None)  # type: ignore[typeddict-item]
