@@ -81,6 +81,21 @@ class BudgetPolicy:
         return round(self.ratio * RETRY_MILLI)
 
     @property
+    def bucket_ms(self) -> int:
+        """Length of a bucket."""
+        return self.ttl_ms // self.deposit_buckets
+
+    @property
+    def deposit_buckets(self) -> int:
+        """How many buckets a deposit lasts."""
+        return _BUCKETS
+
+    @property
+    def withdrawal_buckets(self) -> int:
+        """How many a withdrawal is remembered: a bucket and a lease longer."""
+        return _BUCKETS + 1 + -(-self.lease_ms // self.bucket_ms)
+
+    @property
     def floor_milli(self) -> int:
         """What the floor allows within the ttl."""
         return self.floor_per_s * self.ttl_ms * RETRY_MILLI // 1_000
@@ -111,13 +126,11 @@ class Budget:
 
     def __init__(self, policy: BudgetPolicy) -> None:
         self._policy = policy
-        bucket_ms = policy.ttl_ms // _BUCKETS
-        self._deposits = SlidingWindow(
-            WindowPolicy(length_ms=policy.ttl_ms, buckets=_BUCKETS), 1
-        )
-        longer = _BUCKETS + 1 + -(-policy.lease_ms // bucket_ms)
-        self._withdrawals = SlidingWindow(
-            WindowPolicy(length_ms=longer * bucket_ms, buckets=longer), 1
+        self._deposits, self._withdrawals = (
+            SlidingWindow(
+                WindowPolicy(length_ms=buckets * policy.bucket_ms, buckets=buckets), 1
+            )
+            for buckets in (policy.deposit_buckets, policy.withdrawal_buckets)
         )
 
     def deposit(self, now_ms: int, firsts: int = 1) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from shifter.errors import ConfigError
+from shifter.model.fleet import RateWish
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _SECOND_US = 1_000_000
@@ -47,42 +48,39 @@ class RatePolicy:
         """Microseconds from call to call, rounded up: never faster than ``per_s``."""
         return -int(-_SECOND_US // self.per_s)
 
+    def wish(self, name: str, want: int) -> RateWish:
+        """What asks for so many calls to a dependency, >= 1."""
+        return RateWish(name, self.interval_us, self.burst, want)
 
-class Granted(NamedTuple):
-    """So many calls may be made now.
+
+class Taken(NamedTuple):
+    """What was granted.
 
     Attributes:
-        calls: How many, >= 1.
+        calls: How many may be made now, >= 0.
+        wait_us: Until the first one, > 0 where none is granted; else 0.
         spread_us: The state afterwards.
     """
 
     calls: int
+    wait_us: int
     spread_us: int
 
 
-class Wait(NamedTuple):
-    """None now; the first one in ``wait_us``, > 0."""
-
-    wait_us: int
-
-
-def acquire(
-    policy: RatePolicy, spread_us: int, *, now_us: int, want: int = 1
-) -> Granted | Wait:
-    """Take up to ``want`` calls.
+def take(asked: RateWish, spread_us: int, *, now_us: int) -> Taken:
+    """Take up to the calls that are wanted.
 
     Args:
-        policy: Rate and burst.
+        asked: Interval, burst and how many.
         spread_us: The state: when the calls so far would be spread out; 0 at first.
         now_us: Microseconds of the clock that the state is kept by.
-        want: Calls wanted, >= 1.
 
     Pure.
     """
-    interval_us = policy.interval_us
+    interval_us = asked.interval_us
     start_us = max(spread_us, now_us)
-    room_us = now_us + policy.burst * interval_us - start_us
-    calls = min(want, room_us // interval_us)
-    if calls >= 1:
-        return Granted(calls, start_us + calls * interval_us)
-    return Wait(interval_us - room_us)
+    room_us = now_us + asked.burst * interval_us - start_us
+    calls = max(0, min(asked.want, room_us // interval_us))
+    if calls:
+        return Taken(calls, 0, start_us + calls * interval_us)
+    return Taken(0, interval_us - room_us, spread_us)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from shifter.ports.clock import (
     Clock,
 )
+from shifter.ports.fleet import (
+    FleetStore,
+)
 from shifter.ports.log import (
     AppendAnswer,
     Appended,
@@ -47,6 +50,7 @@ __all__ = [
     "Clock",
     "DelayMover",
     "Delivery",
+    "FleetStore",
     "LaneDepth",
     "LaneFeed",
     "LaneLog",

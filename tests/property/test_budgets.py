@@ -9,7 +9,8 @@ from shifter.model.quality import Quality
 from shifter.policy.budget import Budget, BudgetPolicy
 from shifter.policy.limit import LimitPolicy, LimitState, Sample, adjust, may_start
 from shifter.policy.quality import QualityPolicy, QualityState, observe
-from shifter.policy.rate import Granted, RatePolicy, Wait, acquire
+from shifter.policy.rate import RatePolicy, take
+from shifter.policy.shared_budget import serve, wish
 
 budgets = st.builds(
     BudgetPolicy,
@@ -46,6 +47,27 @@ def test_retries_of_every_stretch_are_within_what_it_earned_and_the_floor(
         made = sum(n for at, n in retries if at > since_ms - policy.lease_ms)
         if granted:
             assert made * 1_000 <= policy.floor_milli + earned
+
+
+URGENT_FIRST = sorted(Priority, key=lambda priority: -priority.rank)
+
+
+@given(budgets, actions)
+def test_what_is_shared_is_granted_as_it_is_to_one(policy, actions):
+    budget, row, now_ms = Budget(policy), {}, 10**12
+    for is_first, gap_ms, count, priority in actions:
+        now_ms += gap_ms
+        wants = [0 if is_first else count * (p is priority) for p in URGENT_FIRST]
+        firsts = count if is_first else 0
+        asked = wish("mailer", policy, firsts=firsts, wants=tuple(wants))
+        row, granted = serve(row, asked, now_ms=now_ms)
+        budget.deposit(now_ms, firsts)
+        alone = [
+            budget.withdraw(now_ms, p, n)
+            for p, n in zip(URGENT_FIRST, wants, strict=True)
+        ]
+        assert list(granted) == alone
+        assert len(row) <= policy.withdrawal_buckets
 
 
 @given(budgets, actions)
@@ -89,11 +111,10 @@ def test_calls_of_every_stretch_are_within_the_burst_and_the_rate(policy, asks):
     spread_us, now_us, made = 0, 10**9, []
     for gap_us, want in asks:
         now_us += gap_us
-        answer = acquire(policy, spread_us, now_us=now_us, want=want)
-        if isinstance(answer, Granted):
-            assert 1 <= answer.calls <= want
-            spread_us = answer.spread_us
-            made.append((now_us, answer.calls))
+        calls, _, spread_us = take(policy.wish("m", want), spread_us, now_us=now_us)
+        assert 0 <= calls <= want
+        if calls:
+            made.append((now_us, calls))
         for begin_us, _ in made:
             calls = sum(n for at, n in made if at >= begin_us)
             in_rate = (now_us - begin_us) // policy.interval_us
@@ -105,13 +126,13 @@ def test_whoever_waits_as_told_may_call_and_no_sooner(policy, asks):
     spread_us, now_us = 0, 10**9
     for gap_us, want in asks:
         now_us += gap_us
-        answer = acquire(policy, spread_us, now_us=now_us, want=want)
-        if isinstance(answer, Wait):
-            at_us = now_us + answer.wait_us
-            assert isinstance(acquire(policy, spread_us, now_us=at_us - 1), Wait)
-            assert isinstance(acquire(policy, spread_us, now_us=at_us), Granted)
-        else:
-            spread_us = answer.spread_us
+        asked = policy.wish("m", want)
+        taken = take(asked, spread_us, now_us=now_us)
+        if not taken.calls:
+            at_us = now_us + taken.wait_us
+            assert take(asked, taken.spread_us, now_us=at_us - 1).calls == 0
+            assert take(asked, taken.spread_us, now_us=at_us).calls == 1
+        spread_us = taken.spread_us
 
 
 samples = st.builds(

@@ -170,8 +170,8 @@ ALL: Final = ("kafka", "kafka3", "sqlite")
 SCENARIOS: Final[dict[str, Scenario]] = {
     "calm": Scenario("nothing breaks", nothing, ALL, 60),
     "F01": Scenario(
-        "a random worker is killed every 0.5 s",
-        repeated("kill", 0.5),
+        "a random worker is killed every second",
+        repeated("kill", 1.0),
         ALL,
         1,
         is_static=True,

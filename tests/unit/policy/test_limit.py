@@ -12,7 +12,7 @@ from shifter.policy.limit import (
     adjust,
     may_start,
 )
-from shifter.policy.rate import Granted, RatePolicy, Wait, acquire
+from shifter.policy.rate import RatePolicy, Taken, take
 
 POLICY = LimitPolicy()
 START = LimitState(20.0, 10.0)
@@ -132,11 +132,14 @@ def test_a_contradiction_is_refused_with_its_field(field, settings):
 def test_a_burst_passes_at_once_and_then_one_each_interval():
     policy = RatePolicy(per_s=10, burst=3)
 
-    assert acquire(policy, 0, now_us=10**9, want=9) == Granted(3, 10**9 + 300_000)
+    def taken(spread_us, now_us):
+        return take(policy.wish("mailer", 9), spread_us, now_us=now_us)
+
     spread_us = 10**9 + 300_000
-    assert acquire(policy, spread_us, now_us=10**9) == Wait(100_000)
-    assert acquire(policy, spread_us, now_us=10**9 + 99_999) == Wait(1)
-    assert isinstance(acquire(policy, spread_us, now_us=10**9 + 100_000), Granted)
+    assert taken(0, 10**9) == Taken(3, 0, spread_us)
+    assert taken(spread_us, 10**9) == Taken(0, 100_000, spread_us)
+    assert taken(spread_us, 10**9 + 99_999) == Taken(0, 1, spread_us)
+    assert taken(spread_us, 10**9 + 100_000).calls == 1
 
 
 @pytest.mark.parametrize(

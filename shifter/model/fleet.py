@@ -1,0 +1,128 @@
+"""What a process tells the fleet at each sync, and what it is told: plain values.
+
+A *cell* is a small named value that processes agree on by compare-and-set: a circuit's
+state, a quality, what somebody set by hand. *Evidence* is what one process counted,
+opaque to the store. Budgets and rates are counted by the store itself, since everybody
+takes from them all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+MAX_NAMES = 4_096
+"""Cells, budgets and rates of a namespace, each; what is beyond is refused."""
+MAX_CELL_BYTES = 4_096
+MAX_EVIDENCE_BYTES = 262_144
+MAX_PROCESSES = 1_000
+
+
+class Proposal(NamedTuple):
+    """Set a cell, if it still holds what was expected.
+
+    Attributes:
+        name: The cell's.
+        expected: Its value as known; empty where there is none.
+        value: The new one; empty removes the cell.
+    """
+
+    name: str
+    expected: bytes
+    value: bytes
+
+
+class BudgetWish(NamedTuple):
+    """Deposit in a retry budget, and take from it.
+
+    Attributes:
+        name: The dependency's.
+        floor_milli: What its floor allows within the ttl, thousandths of a retry.
+        bucket_ms: Length of its buckets, >= 1.
+        deposit_buckets: How many of them a deposit lasts, >= 1.
+        withdrawal_buckets: How many a withdrawal is remembered, >= 1.
+        deposit_milli: To be added, >= 0.
+        wants: Whole retries wanted, most urgent priority first; four numbers >= 0.
+    """
+
+    name: str
+    floor_milli: int
+    bucket_ms: int
+    deposit_buckets: int
+    withdrawal_buckets: int
+    deposit_milli: int
+    wants: tuple[int, int, int, int]
+
+
+class RateWish(NamedTuple):
+    """Take calls from a rate limit.
+
+    Attributes:
+        name: The dependency's.
+        interval_us: Microseconds from call to call, >= 1.
+        burst: Calls that may come at once, >= 1.
+        want: Calls wanted, >= 1.
+    """
+
+    name: str
+    interval_us: int
+    burst: int
+    want: int
+
+
+class RateGrant(NamedTuple):
+    """Calls granted, >= 0; where none is, microseconds until one may be."""
+
+    calls: int
+    wait_us: int
+
+
+class FleetReport(NamedTuple):
+    """What one process says and asks in one sync.
+
+    Attributes:
+        process: Its id, unique per start.
+        load: How busy it is; 1 is all there is room for, >= 0.
+        evidence: What it counted; empty says nothing.
+        is_alarmed: Whether it suspects something: then everybody's evidence is told.
+        keep_ms: How long its evidence and load hold, >= 1.
+        version: Of the cells that it knows; 0 knows none.
+        proposals: Cells to be set.
+        budgets: Of retries.
+        rates: Of calls.
+    """
+
+    process: str
+    load: float
+    evidence: bytes
+    is_alarmed: bool
+    keep_ms: int
+    version: int
+    proposals: Sequence[Proposal] = ()
+    budgets: Sequence[BudgetWish] = ()
+    rates: Sequence[RateWish] = ()
+
+
+class FleetView(NamedTuple):
+    """What a process is told.
+
+    Attributes:
+        now_ms: By the store's clock.
+        version: Of the cells.
+        cells: All of them, by name; ``None`` where the process knows this version.
+        accepted: Whether each proposal was, in order.
+        evidence: What each live process counted, by its id; empty while nobody is
+            alarmed.
+        loads: Of each live process, in no order.
+        granted: Retries per budget wish and priority, in order.
+        rates: Calls per rate wish, in order.
+    """
+
+    now_ms: int
+    version: int
+    cells: Mapping[str, bytes] | None
+    accepted: Sequence[bool]
+    evidence: Mapping[str, bytes]
+    loads: Sequence[float]
+    granted: Sequence[tuple[int, int, int, int]]
+    rates: Sequence[RateGrant]

@@ -1,0 +1,124 @@
+"""What the fleet shares, and what one sync does to it.
+
+The specification of the scripts of every store: Redis computes the same in Lua, SQLite
+and the memory adapter use this very table. Pure: whoever calls gives the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shifter.model.fleet import (
+    MAX_CELL_BYTES,
+    MAX_EVIDENCE_BYTES,
+    MAX_NAMES,
+    MAX_PROCESSES,
+    FleetReport,
+    FleetView,
+    Proposal,
+    RateGrant,
+    RateWish,
+)
+from shifter.policy.rate import take
+from shifter.policy.shared_budget import BudgetRow, serve
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What one process said last.
+
+    Attributes:
+        until_ms: When it is forgotten.
+        load: How busy it is.
+        evidence: What it counted.
+    """
+
+    until_ms: int
+    load: float
+    evidence: bytes
+
+
+@dataclass(slots=True)
+class FleetTable:
+    """Everything that one namespace shares.
+
+    Attributes:
+        version: Grows with every change of a cell. Begins at the store's time, so that
+            a store that forgot everything does not come to a version that was known.
+        cells: By name.
+        voices: By process.
+        alarm_until_ms: Until when everybody's evidence is told.
+        budgets: By dependency.
+        rates: By dependency; see `shifter.policy.rate`.
+    """
+
+    version: int = 0
+    cells: dict[str, bytes] = field(default_factory=dict)
+    voices: dict[str, Voice] = field(default_factory=dict)
+    alarm_until_ms: int = 0
+    budgets: dict[str, BudgetRow] = field(default_factory=dict)
+    rates: dict[str, int] = field(default_factory=dict)
+
+    def sync(self, report: FleetReport, *, now_ms: int, now_us: int) -> FleetView:
+        """Take in what one process says, and answer it.
+
+        Args:
+            report: What it says.
+            now_ms: By the store's clock.
+            now_us: The same in microseconds.
+        """
+        if self.version == 0:
+            self.version = now_ms
+        accepted = [self._propose(proposal) for proposal in report.proposals]
+        self.version += sum(accepted)
+        self._hear(report, now_ms)
+        granted = []
+        for asked in report.budgets:
+            row = self.budgets.get(asked.name)
+            if row is None and len(self.budgets) >= MAX_NAMES:
+                granted.append((0, 0, 0, 0))
+                continue
+            self.budgets[asked.name], retries = serve(row or {}, asked, now_ms=now_ms)
+            granted.append(retries)
+        is_alarmed = now_ms < self.alarm_until_ms
+        return FleetView(
+            now_ms,
+            self.version,
+            None if report.version == self.version else dict(self.cells),
+            accepted,
+            {p: v.evidence for p, v in self.voices.items()} if is_alarmed else {},
+            [voice.load for voice in self.voices.values()],
+            granted,
+            [self._rate(asked, now_us) for asked in report.rates],
+        )
+
+    def _propose(self, proposal: Proposal) -> bool:
+        name, expected, value = proposal
+        if self.cells.get(name, b"") != expected or len(value) > MAX_CELL_BYTES:
+            return False
+        if not value:
+            return self.cells.pop(name, None) is not None
+        if name not in self.cells and len(self.cells) >= MAX_NAMES:
+            return False
+        self.cells[name] = value
+        return True
+
+    def _hear(self, report: FleetReport, now_ms: int) -> None:
+        self.voices = {p: v for p, v in self.voices.items() if v.until_ms > now_ms}
+        is_known = report.process in self.voices
+        if not is_known and len(self.voices) >= MAX_PROCESSES:
+            return
+        fits = len(report.evidence) <= MAX_EVIDENCE_BYTES
+        evidence = report.evidence if fits else b""
+        until_ms = now_ms + report.keep_ms
+        self.voices[report.process] = Voice(until_ms, report.load, evidence)
+        if report.is_alarmed:
+            self.alarm_until_ms = max(self.alarm_until_ms, until_ms)
+
+    def _rate(self, asked: RateWish, now_us: int) -> RateGrant:
+        spread_us = self.rates.get(asked.name)
+        if spread_us is None and len(self.rates) >= MAX_NAMES:
+            return RateGrant(0, asked.interval_us)
+        taken = take(asked, spread_us or 0, now_us=now_us)
+        self.rates[asked.name] = taken.spread_us
+        return RateGrant(taken.calls, taken.wait_us)

@@ -1,0 +1,77 @@
+"""A retry budget that many processes share, as the store keeps it: rows of buckets.
+
+The rules are those of `shifter.policy.budget`; here they are functions of plain rows,
+which a script of the store computes as well (``lua/fleet_sync.lua``).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from shifter.model.fleet import BudgetWish
+from shifter.model.priority import Priority
+from shifter.policy.budget import RETRY_MILLI, BudgetPolicy, withheld_milli
+
+BudgetRow: TypeAlias = dict[int, tuple[int, int]]
+"""Thousandths of a retry deposited and withdrawn, by the number of the bucket."""
+
+_URGENT_FIRST = sorted(Priority, key=lambda priority: -priority.rank)
+
+
+def wish(
+    name: str,
+    policy: BudgetPolicy,
+    *,
+    firsts: int,
+    wants: tuple[int, int, int, int],
+) -> BudgetWish:
+    """What a process asks of a budget.
+
+    Args:
+        name: The dependency's.
+        policy: The budget's.
+        firsts: First attempts since the last wish, >= 0.
+        wants: Whole retries, most urgent priority first.
+    """
+    return BudgetWish(
+        name,
+        policy.floor_milli,
+        policy.bucket_ms,
+        policy.deposit_buckets,
+        policy.withdrawal_buckets,
+        firsts * policy.deposit_milli,
+        wants,
+    )
+
+
+def serve(
+    row: BudgetRow, asked: BudgetWish, *, now_ms: int
+) -> tuple[BudgetRow, tuple[int, int, int, int]]:
+    """Deposit, then grant the most urgent first; the row afterwards, and the grants.
+
+    A clock that goes back is taken to stand still. Pure.
+    """
+    current = max(now_ms // asked.bucket_ms, max(row, default=0))
+    longest = max(asked.deposit_buckets, asked.withdrawal_buckets)
+    after = {n: sums for n, sums in row.items() if n > current - longest}
+    deposited, withdrawn = after.get(current, (0, 0))
+    deposited += asked.deposit_milli
+    after[current] = (deposited, withdrawn)
+    capacity = asked.floor_milli + sum(
+        milli for n, (milli, _) in after.items() if n > current - asked.deposit_buckets
+    )
+    left = capacity - sum(
+        milli
+        for n, (_, milli) in after.items()
+        if n > current - asked.withdrawal_buckets
+    )
+    granted = []
+    for priority, want in zip(_URGENT_FIRST, asked.wants, strict=True):
+        free = left - withheld_milli(capacity, priority)
+        retries = min(want, max(0, free // RETRY_MILLI))
+        left -= retries * RETRY_MILLI
+        withdrawn += retries * RETRY_MILLI
+        granted.append(retries)
+    after[current] = (deposited, withdrawn)
+    critical, high, normal, low = granted
+    return after, (critical, high, normal, low)
