@@ -30,7 +30,7 @@ from shifter.model.hint import nearest
 from shifter.model.lane import check_name
 from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
-from shifter.policy.guard import Dependency, DependencyOptions
+from shifter.policy.dependency import Dependency, DependencyOptions
 from shifter.ports import ClaimStore
 from shifter.produce.admission import Admission, Views
 from shifter.produce.publisher import Publisher
@@ -143,8 +143,11 @@ class Shifter:
             window: A `Window`, or several: it starts only while one is open.
             cron: Five fields by UTC, such as ``"0 3 * * *"``: workers submit it by
                 themselves, once for the fleet; without required arguments.
-            uses: The dependency the handler calls: while its circuit is open the job
+            uses: The dependency the handler calls: while it cannot serve, the job
                 waits, and that is no attempt.
+            on_budget: ``"wait"`` or ``"dead_letter"`` when the dependency's retry
+                budget has no retry for it.
+            repair: Whether a cheaper answer is followed by the job itself, at LOW.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:

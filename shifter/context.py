@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shifter.errors import DeadlineExceededError, JobCancelledError
+from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Context:
         idempotency_key: The user's key, or the job id.
         limit_ms: When this attempt's time is up, epoch milliseconds.
         traceparent: W3C trace context of the submitter, if any.
+        quality: How good an answer has to be now: less than ``FULL`` while the fleet
+            has no room for the best one.
     """
 
     __slots__ = (
@@ -40,6 +43,7 @@ class Context:
         "job_type",
         "key",
         "limit_ms",
+        "quality",
         "traceparent",
     )
 
@@ -55,11 +59,12 @@ class Context:
         key: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        quality: Quality = Quality.FULL,
     ) -> None:
         self.job_id, self.job_type, self.attempt = job_id, job_type, attempt
         self.fence, self.key, self.traceparent = fence, key, traceparent
         self.idempotency_key = job_id if idempotency_key is None else idempotency_key
-        self.cancelled = False
+        self.cancelled, self.quality = False, quality
         self.limit_ms, self._clock = limit_ms, clock
         self._log: Any = None
 

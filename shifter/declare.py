@@ -14,11 +14,11 @@ from shifter.cron import read_cron
 from shifter.errors import ConfigError
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.hint import nearest
-from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock
+from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
 from shifter.model.lane import check_name
 from shifter.model.priority import Priority
 from shifter.policy.circuit import check_lease
-from shifter.policy.guard import Dependency
+from shifter.policy.dependency import Dependency
 from shifter.window import Window, read_windows
 
 E = TypeVar("E", bound=StrEnum)
@@ -56,6 +56,8 @@ class JobOptions(TypedDict, total=False):
     window: Window | Sequence[Window]
     cron: str
     uses: Dependency | None
+    on_budget: str
+    repair: bool
 
 
 def declare_job(
@@ -164,4 +166,6 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], object]]]] = {
     "inline": ("inline", _flag),
     "window": ("windows", read_windows),
     "cron": ("cron", read_cron),
+    "on_budget": ("on_budget", lambda name, value: _choice(name, value, OnBudget)),
+    "repair": ("repair", _flag),
 }

@@ -20,7 +20,7 @@ from shifter.model.answer import Answer, Shed, Submitted
 from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.policy.guard import Dependency
+from shifter.policy.dependency import Dependency
 from shifter.produce.inline import run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.submission import ASKED_AGAIN, Home, Submission, as_of_now

@@ -24,6 +24,13 @@ class OnBlock(StrEnum):
     HOLD = "hold"
 
 
+class OnBudget(StrEnum):
+    """What happens to a retry that its dependency's budget refuses."""
+
+    WAIT = "wait"
+    DEAD_LETTER = "dead_letter"
+
+
 class ClaimsMode(StrEnum):
     """What a worker does with a job while the claim store does not answer."""
 
@@ -53,6 +60,8 @@ class JobSpec:
         inline: Whether ``submit`` may run it in the process that submits it.
         windows: When it may start; always if there are none.
         cron: When workers submit it by themselves, if they do.
+        on_budget: What happens to a retry that the dependency's budget refuses.
+        repair: Whether a cheaper answer is followed by the job itself, at LOW.
     """
 
     name: str
@@ -72,3 +81,5 @@ class JobSpec:
     inline: bool = True
     windows: tuple[WeeklyWindow, ...] = ()
     cron: str | None = None
+    on_budget: OnBudget = OnBudget.WAIT
+    repair: bool = False

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     BUDGET_EXHAUSTED = "budget_exhausted"
     LIMIT_REACHED = "limit_reached"
+    RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     QUALITY_REDUCED = "quality_reduced"
     RETRY_ASKED = "retry_asked"

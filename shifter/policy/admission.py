@@ -75,6 +75,13 @@ def decide(policy: AdmissionPolicy, case: Case) -> Decision:
     return _RUN
 
 
+def is_spared(quality: Quality, rank: int) -> bool:
+    """Whether a job of this rank gets its cheaper answer at this quality. Pure."""
+    if quality is Quality.FULL:
+        return False
+    return rank < (_CRITICAL if quality is Quality.MINIMAL else _HIGH)
+
+
 def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
     asked, here, lane = case.asked, case.here, case.lane
     may_wait = asked.can_wait and asked.rank >= here.lane_floor
@@ -134,8 +141,7 @@ def _quality(_: AdmissionPolicy, case: Case) -> _Said:
     quality = case.needs.quality
     if quality is Quality.FULL or not case.asked.has_fallback:
         return None
-    spared = _CRITICAL if quality is Quality.MINIMAL else _HIGH
-    if case.asked.rank < spared and case.here.fallbacks_free > 0:
+    if is_spared(quality, case.asked.rank) and case.here.fallbacks_free > 0:
         return Decision(Verdict.DEGRADE, Reason.QUALITY_REDUCED)
     return None
 

@@ -137,9 +137,18 @@ class Budget:
         """Note that so many first attempts were made."""
         self._deposits.add(now_ms, 0, firsts * self._policy.deposit_milli)
 
-    def withdraw(self, now_ms: int, priority: Priority, want: int = 1) -> int:
-        """Take up to ``want`` retries; returns how many, 0 when there are none."""
-        capacity = self.capacity_milli(now_ms)
+    def withdraw(
+        self, now_ms: int, priority: Priority, want: int = 1, *, share: int = 1
+    ) -> int:
+        """Take up to ``want`` retries; returns how many, 0 when there are none.
+
+        Args:
+            now_ms: When.
+            priority: For whom.
+            want: How many, >= 1.
+            share: How many processes share the floor, >= 1.
+        """
+        capacity = self.capacity_milli(now_ms, share=share)
         left = capacity - self._withdrawals.totals(now_ms)[0]
         free = left - withheld_milli(capacity, priority)
         granted = min(want, max(0, free // RETRY_MILLI))
@@ -152,9 +161,13 @@ class Budget:
         granted = self.withdraw(now_ms, priority, want)
         return Lease(granted, now_ms + self._policy.lease_ms)
 
-    def capacity_milli(self, now_ms: int) -> int:
+    def spent(self, now_ms: int, retries: int = 1) -> None:
+        """Note retries that somebody else granted."""
+        self._withdrawals.add(now_ms, 0, retries * RETRY_MILLI)
+
+    def capacity_milli(self, now_ms: int, *, share: int = 1) -> int:
         """What the floor and the deposits allow within the ttl."""
-        return self._policy.floor_milli + self._deposits.totals(now_ms)[0]
+        return self._policy.floor_milli // share + self._deposits.totals(now_ms)[0]
 
     def left_milli(self, now_ms: int) -> int:
         """What is left of it; below 0 when deposits ended before their withdrawals."""

@@ -39,6 +39,7 @@ class CircuitPolicy:
         max_retry_after_ms: Longest wait that the dependency may ask for, >= 1.
         probes: Probes at once, in the whole fleet, >= 1.
         probe_successes: So many close the circuit, >= 1.
+        ramp_ms: After it closed, calls are let in little by little for so long, >= 0.
         probe_lease_ms: A probe not heard of for so long is given up, >= 1; at least
             the longest timeout of the jobs that use it (`check_lease`).
 
@@ -52,12 +53,14 @@ class CircuitPolicy:
     probes: int = 1
     probe_successes: int = 1
     probe_lease_ms: int = 60_000
+    ramp_ms: int = 2_000
 
     def __post_init__(self) -> None:
         for name in ("cooldown_ms", "probes", "probe_successes", "probe_lease_ms"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("max_cooldown_ms", self.max_cooldown_ms, self.cooldown_ms)
         check_at_least("max_retry_after_ms", self.max_retry_after_ms, 1)
+        check_at_least("ramp_ms", self.ramp_ms, 0)
 
 
 @dataclass(frozen=True, slots=True)

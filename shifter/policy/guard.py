@@ -6,12 +6,10 @@ speaks against the dependency; this keeps both up to date with every call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypedDict
+import math
+from dataclasses import dataclass
 
-from shifter.model.lane import check_name
 from shifter.policy.circuit import (
-    CircuitPolicy,
     CircuitState,
     Closed,
     Permit,
@@ -20,38 +18,8 @@ from shifter.policy.circuit import (
     settle,
     trip,
 )
-from shifter.policy.evidence import CallOutcome, EvidencePolicy, Witness, suspect
-
-
-class DependencyOptions(TypedDict, total=False):
-    """Options of ``app.dependency(...)``; `Dependency` says what each means."""
-
-    circuit: CircuitPolicy
-    evidence: EvidencePolicy
-    is_dark: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """Something that jobs call and that may fail: a service, a database.
-
-    Attributes:
-        name: 1-64 lower-case letters, digits and inner hyphens.
-        circuit: How it is left alone.
-        evidence: When.
-        is_dark: Decide and count, refuse nothing.
-
-    Raises:
-        ConfigError: The name is wrong.
-    """
-
-    name: str
-    circuit: CircuitPolicy = field(default_factory=CircuitPolicy, kw_only=True)
-    evidence: EvidencePolicy = field(default_factory=EvidencePolicy, kw_only=True)
-    is_dark: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        check_name("dependency", self.name)
+from shifter.policy.dependency import Dependency
+from shifter.policy.evidence import CallOutcome, Tally, Witness, suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +38,23 @@ class CallEnd:
 
 
 class Guard:
-    """A dependency's circuit, by local evidence. Belongs to one thread.
+    """A dependency's circuit, by the evidence of one process. Belongs to one thread.
 
     Attributes:
         state: The circuit's.
-        refused: Calls refused so far; in the dark, those that would have been.
     """
 
-    __slots__ = ("_dependency", "_witness", "refused", "state")
+    __slots__ = ("_dependency", "_said_at_ms", "_said_last", "_witness", "state")
 
     def __init__(self, dependency: Dependency) -> None:
         self._dependency = dependency
         self._witness = Witness(dependency.evidence)
         self.state: CircuitState = Closed()
-        self.refused = 0
+        self._said_last, self._said_at_ms = Tally(), 0
 
     def admit(self, now_ms: int) -> Permit | Refused:
         """Decide about one call."""
-        circuit = self._dependency.circuit
-        self.state, answer = admit(circuit, self.state, now_ms=now_ms)
-        if isinstance(answer, Refused):
-            self.refused += 1
-            if self._dependency.is_dark:
-                return Permit(self.state.generation)
+        self.state, answer = admit(self._dependency.circuit, self.state, now_ms=now_ms)
         return answer
 
     def record(self, permit: Permit, end: CallEnd, *, now_ms: int, u: float) -> bool:
@@ -114,29 +76,58 @@ class Guard:
                 self._dependency.circuit,
                 before,
                 permit,
-                self._of_probe(end),
+                self.of_probe(end),
                 now_ms=now_ms,
                 u=u,
                 retry_after_ms=end.retry_after_ms,
             )
         return self.state.generation != before.generation
 
+    def suspect(self, *, now_ms: int, u: float) -> None:
+        """Open it, for a reason that is no call's end."""
+        self._open(now_ms=now_ms, u=u, retry_after_ms=None)
+
+    def testimony(self, now_ms: int) -> Tally:
+        """What was counted; for a while after it opened, what it opened for."""
+        if now_ms - self._said_at_ms < self._dependency.evidence.evidence_ttl_ms:
+            return self._said_last
+        return self._witness.tally(now_ms)
+
+    def reset(self) -> None:
+        """Close it and forget everything: the fleet decided."""
+        self._witness.clear()
+        self._said_last, self._said_at_ms = Tally(), 0
+        if not isinstance(self.state, Closed):
+            self.state = Closed(self.state.generation + 1)
+
+    def of_probe(self, end: CallEnd) -> CallOutcome:
+        """What a trial call says: a slow success is none."""
+        slow_ms = self._dependency.evidence.slow_call_ms
+        is_slow = slow_ms is not None and end.took_ms >= slow_ms
+        is_success = end.outcome is CallOutcome.SUCCESS
+        return CallOutcome.FAILURE if is_success and is_slow else end.outcome
+
     def _judge(self, end: CallEnd, *, now_ms: int, u: float) -> None:
         self._witness.record(end.outcome, took_ms=end.took_ms, now_ms=now_ms)
-        tally = self._witness.tally(now_ms)
-        if suspect(self._dependency.evidence, tally) is None:
+        # A success speaks against nothing, unless it was slow.
+        if end.outcome is CallOutcome.SUCCESS and end.took_ms < self._slow_ms:
             return
+        if suspect(self._dependency.evidence, self._witness.tally(now_ms)) is not None:
+            self._open(now_ms=now_ms, u=u, retry_after_ms=end.retry_after_ms)
+
+    @property
+    def _slow_ms(self) -> float:
+        slow_ms = self._dependency.evidence.slow_call_ms
+        return math.inf if slow_ms is None else slow_ms
+
+    def _open(self, *, now_ms: int, u: float, retry_after_ms: int | None) -> None:
+        self._said_last = self._witness.tally(now_ms)
+        self._said_at_ms = now_ms
         self._witness.clear()
         self.state = trip(
             self._dependency.circuit,
             self.state,
             now_ms=now_ms,
             u=u,
-            retry_after_ms=end.retry_after_ms,
+            retry_after_ms=retry_after_ms,
         )
-
-    def _of_probe(self, end: CallEnd) -> CallOutcome:
-        slow_ms = self._dependency.evidence.slow_call_ms
-        is_slow = slow_ms is not None and end.took_ms >= slow_ms
-        is_success = end.outcome is CallOutcome.SUCCESS
-        return CallOutcome.FAILURE if is_success and is_slow else end.outcome

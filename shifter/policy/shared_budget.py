@@ -6,7 +6,7 @@ which a script of the store computes as well (``lua/fleet_sync.lua``).
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from shifter.model.fleet import BudgetWish
 from shifter.model.priority import Priority
@@ -15,7 +15,7 @@ from shifter.policy.budget import RETRY_MILLI, BudgetPolicy, withheld_milli
 BudgetRow: TypeAlias = dict[int, tuple[int, int]]
 """Thousandths of a retry deposited and withdrawn, by the number of the bucket."""
 
-_URGENT_FIRST = sorted(Priority, key=lambda priority: -priority.rank)
+URGENT_FIRST: Final = sorted(Priority, key=lambda priority: -priority.rank)
 
 
 def wish(
@@ -66,7 +66,7 @@ def serve(
         if n > current - asked.withdrawal_buckets
     )
     granted = []
-    for priority, want in zip(_URGENT_FIRST, asked.wants, strict=True):
+    for priority, want in zip(URGENT_FIRST, asked.wants, strict=True):
         free = left - withheld_milli(capacity, priority)
         retries = min(want, max(0, free // RETRY_MILLI))
         left -= retries * RETRY_MILLI

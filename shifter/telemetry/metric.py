@@ -116,10 +116,16 @@ SPECS: Final[dict[str, Spec]] = {
             "Calls to the claim store that failed.",
         ),
         Spec(
-            "shifter_circuit_refusals_total",
+            "shifter_circuit_changes_total",
             "counter",
-            ("dependency", "mode"),
-            "Starts that an open circuit refused, or would have refused (mode dark).",
+            ("dependency", "scope", "state"),
+            "Changes of circuits that this process learnt of.",
+        ),
+        Spec(
+            "shifter_held_back_total",
+            "counter",
+            ("dependency", "by"),
+            "Starts that a dependency's circuit, limit, budget or rate put off.",
         ),
         Spec(
             "shifter_inflight",
@@ -264,7 +270,8 @@ class Metrics:
         deferred: Answers of ``defer`` by answer.
         records_lost: By topic.
         claim_store_errors: Without labels.
-        circuit_refusals: By dependency, mode.
+        circuit_changes: By dependency, scope (``fleet`` or ``process``), state.
+        held_back: By dependency, by (``circuit``, ``limit``, ``budget``, ``rate``).
         inflight: Running attempts by queue, priority.
     """
 
@@ -278,7 +285,8 @@ class Metrics:
         self.deferred = self._counter("shifter_deferred_total")
         self.records_lost = self._counter("shifter_records_lost_total")
         self.claim_store_errors = self._counter("shifter_claim_store_errors_total")
-        self.circuit_refusals = self._counter("shifter_circuit_refusals_total")
+        self.circuit_changes = self._counter("shifter_circuit_changes_total")
+        self.held_back = self._counter("shifter_held_back_total")
         self.inflight = Family(SPECS["shifter_inflight"], Gauge)
         self._families.append(self.inflight)
 

@@ -13,7 +13,7 @@ from shifter.call import Call
 from shifter.context import Context
 from shifter.job import Job
 from shifter.model.job import Isolation, JobSpec
-from shifter.policy.guard import Dependency
+from shifter.policy.dependency import Dependency
 from shifter.testing.handler_time import HANDLER, Handler, HandlerClock
 from shifter.wire.payload import PayloadCodec
 
@@ -54,6 +54,7 @@ class RehearsedJob:
         spec: As declared, but for that.
         codec: The job's own.
         dependency: The job's own.
+        cheaper: The job's own.
         context_parameter: A run always gets its context, to be written down.
         handlers: Handlers that run in the loop, by their task.
     """
@@ -70,6 +71,7 @@ class RehearsedJob:
         self.spec: JobSpec = dataclasses.replace(job.spec, isolation=_place(job))
         self.codec: PayloadCodec = job.codec
         self.dependency: Dependency | None = job.dependency
+        self.cheaper: Callable[..., Any] | None = job.cheaper
         self.context_parameter: str | None = _CONTEXT
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from concurrent.futures import Future
+from typing import Any
 
 from shifter.context import Context
 from shifter.errors import (
@@ -79,6 +81,7 @@ class Attempt:
         stop_for: What it is stopped for at ``expires_at``.
         stopped: Why it was stopped, once it was.
         task: The task that runs it.
+        thread: What a thread of its own is to do, if one does.
         error: Facts of the failure, for a dead letter.
         started_at: Monotonic seconds.
     """
@@ -96,6 +99,7 @@ class Attempt:
         "stop_for",
         "stopped",
         "task",
+        "thread",
     )
 
     def __init__(
@@ -109,6 +113,7 @@ class Attempt:
         self.stop_for = Stop.DEADLINE if is_last else Stop.TIMEOUT
         self.stopped: Stop | None = None
         self.task: asyncio.Task[None] | None = None
+        self.thread: Future[Any] | None = None
         self.error: ErrorFacts | None = None
         self.has_begun = self.cancelled = False
         self._context: Context | None = None
@@ -128,6 +133,7 @@ class Attempt:
                 key=envelope.key,
                 idempotency_key=envelope.idempotency_key,
                 traceparent=self.item.read.traceparent,
+                quality=self.item.quality,
             )
             self._context.cancelled = self.cancelled
         return self._context

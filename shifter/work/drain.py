@@ -14,14 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from shifter.model.claim import Cancelled
+from shifter.model.job import OnBudget
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delay import TIERS_S
+from shifter.policy.dependency import Protection
 from shifter.policy.expiry import is_expired
 from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
-from shifter.policy.retry import Expired, Outcome, lost
+from shifter.policy.retry import Expired, Outcome, Throttled, lost
 from shifter.ports import Delivery, LaneFeed
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
@@ -29,7 +31,7 @@ from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor
-from shifter.work.guard import Guards
+from shifter.work.guard import Guards, board_of
 from shifter.work.holding import Holding
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
 from shifter.work.parts import DrainParts, Standing
@@ -42,6 +44,10 @@ _ASKING_MOST = 2
 _HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
 _BUSY_MOST_S = 60.0
 _ASK_AGAIN_S = 0.2
+_HELD_BACK_MOST = 1_000
+"""Of those that their dependency keeps waiting; more go back to the log."""
+_SENT_BACK_MS = 2_000
+_PARKED_MS = 5_000
 
 
 class Drain:
@@ -85,7 +91,10 @@ class Drain:
             ended=self._attempt_ended,
             processes=parts.processes,
         )
-        self._guards = Guards(self._clock, self._random, parts.ledger)
+        self._board = (
+            board_of(parts, owner, seed) if parts.board is None else parts.board
+        )
+        self._guards = Guards(self._board, self._clock, parts.ledger)
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0
@@ -239,7 +248,26 @@ class Drain:
         )
         items = self._buffer.take(picks)
         self._room.set()
-        return self._owned(items)
+        return [item for item in self._owned(items) if self._passes(item)]
+
+    def _passes(self, item: Item) -> bool:
+        """Whether its dependency can bear it now; else it waits, or ends."""
+        held = self._guards.admit(item)
+        if held is None:
+            return True
+        if held.by is Protection.BUDGET and item.job is not None:
+            spec = item.job.spec
+            if spec.on_budget is OnBudget.DEAD_LETTER:
+                detail = "its dependency bears no more retries now"
+                item.refusal = Refusal(held.reason, detail)
+                return True
+        if len(self._holding) >= _HELD_BACK_MOST and item.key_id is None:
+            due_ms = self._clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
+            self._ending.add(self._verdicts.postponed(item, due_ms))
+        else:
+            until = self._clock.monotonic() + held.wait_ms / 1_000
+            self._holding.hold(item, until=until)
+        return False
 
     def _owned(self, items: list[Item]) -> list[Item]:
         """Those that this process may still run; the others were taken away."""
@@ -268,6 +296,7 @@ class Drain:
         for item in claimed.run:
             ending = self._without_run(item, now_ms)
             if ending is not None:
+                self._let_go(item)
                 self._ending.add(ending)
             elif item.job is not None:
                 ready.append((item, item.job))
@@ -276,8 +305,10 @@ class Drain:
         self._executor.start(ready, now_ms=now_ms)
         for item, answer in claimed.settle:
             state = JobState.CANCELLED if isinstance(answer, Cancelled) else None
+            self._let_go(item)
             self._ending.add(self._verdicts.settled_elsewhere(item, state))
         for item, wait_s in claimed.wait:
+            self._let_go(item)
             self._wait(item, wait_s)
         self._wake.set()
 
@@ -299,12 +330,13 @@ class Drain:
         """What becomes of an item that may run, but not now; ``None`` to run it."""
         if (due_ms := item.due_ms(now_ms)) > now_ms:
             return self._verdicts.postponed(item, due_ms)
-        if self._stopping.is_set():
-            return self._verdicts.interrupted(item)
-        held = self._guards.admit(item)
-        if held is None:
-            return None
-        return self._verdicts.after(item, held, None, self._moment())
+        return self._verdicts.interrupted(item) if self._stopping.is_set() else None
+
+    def _let_go(self, item: Item) -> None:
+        """An item that its dependency let pass is not run: others may."""
+        self._guards.release(item)
+        for other in self._guards.next_up(item):
+            self._holding.release(other)
 
     def _wait(self, item: Item, wait_s: float) -> None:
         """Look again when the other's lease ends; not for ever in a lane's way."""
@@ -321,14 +353,30 @@ class Drain:
         item = attempt.item
         self._ledger.ran(attempt, self._clock.monotonic())
         self._guards.ended(attempt, outcome)
-        if outcome is SUCCEEDED:
+        for other in self._guards.next_up(item):
+            self._holding.release(other)
+        if outcome is SUCCEEDED and not item.is_degraded:
             self._ending.add_done(item)
+        elif outcome is SUCCEEDED:
+            self._ending.add(self._verdicts.degraded(item))
         elif attempt.stopped is Stop.LEASE_LOST:
             self.fence_lost(item)
         else:
-            moment = self._moment()
-            self._ending.add(self._verdicts.after(item, outcome, attempt.error, moment))
+            self._ending.add(self._after(attempt, outcome))
         self._wake.set()
+
+    def _after(self, attempt: Attempt, outcome: Outcome) -> Step:
+        """What follows an attempt that did not succeed.
+
+        A death that many of its lane die is not charged: the job is parked.
+        """
+        item, moment = attempt.item, self._moment()
+        step = self._verdicts.after(item, outcome, attempt.error, moment)
+        if step.state is not JobState.DEAD or item.refusal is not None:
+            return step
+        if step.error is None or not self._guards.spares(item, step.error.fingerprint):
+            return step
+        return self._verdicts.after(item, Throttled(_PARKED_MS), step.error, moment)
 
     def done(self, items: Sequence[Item]) -> None:
         """Jobs ended as they should; their deliveries are settled."""

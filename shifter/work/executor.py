@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, Protocol
@@ -124,27 +125,47 @@ class Executor:
         # A task of its own: what is set here ends with it.
         ambient.begin(attempt.item.envelope.deadline_ms)
         outcome: Outcome = SUCCEEDED
-        held: Future[Any] | None = None
         try:
-            arguments = self._arguments(attempt, job)
-            if self._processes is not None and is_suspect(attempt.item.losses):
-                await self._run_apart(attempt, job, self._processes)
-            elif job.spec.isolation is Isolation.LOOP:
-                await job.function(**arguments)
-            elif job.spec.isolation is Isolation.THREAD:
-                held = self._submit(job.function, arguments)
-                await asyncio.wrap_future(held)
-            elif self._processes is not None:
-                await self._processes.run(job, attempt)
+            await self._call(attempt, job, self._arguments(attempt, job))
         except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001
             outcome = attempt.outcome_of(error)
         try:
-            self._release(held)
+            self._release(attempt.thread)
             self.running.discard(attempt)
             self._ended(attempt, outcome)
         except Exception as fault:  # noqa: BLE001  # ours: it must take the worker down
             if not self._fault.done():
                 self._fault.set_result(fault)
+
+    async def _call(
+        self, attempt: Attempt, job: Runnable, arguments: dict[str, Any]
+    ) -> None:
+        if attempt.item.is_degraded and job.cheaper is not None:
+            await self._run_cheaper(attempt, job.cheaper, arguments)
+        elif self._processes is not None and is_suspect(attempt.item.losses):
+            await self._run_apart(attempt, job, self._processes)
+        elif job.spec.isolation is Isolation.LOOP:
+            await job.function(**arguments)
+        elif job.spec.isolation is Isolation.THREAD:
+            await self._run_in_thread(attempt, job.function, arguments)
+        elif self._processes is not None:
+            await self._processes.run(job, attempt)
+
+    async def _run_in_thread(
+        self, attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]
+    ) -> None:
+        run = contextvars.copy_context().run
+        attempt.thread = self._threads.submit(lambda: run(function, **arguments))
+        await asyncio.wrap_future(attempt.thread)
+
+    async def _run_cheaper(
+        self, attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]
+    ) -> None:
+        """Run a fallback: a coroutine in the loop, anything else in a thread."""
+        if inspect.iscoroutinefunction(function):
+            await function(**arguments)
+        else:
+            await self._run_in_thread(attempt, function, arguments)
 
     async def _run_apart(
         self, attempt: Attempt, job: Runnable, processes: ProcessRunner
@@ -166,15 +187,16 @@ class Executor:
         except DecodeError as error:
             attempt.item.refusal = Refusal(Reason(error.reason), error.detail)
             raise
-        if job.context_parameter is not None:
-            arguments[job.context_parameter] = attempt.context
+        name = job.context_parameter
+        if name is not None and self._wants(attempt, job, name):
+            arguments[name] = attempt.context
         return arguments
 
-    def _submit(
-        self, function: Callable[..., Any], arguments: dict[str, Any]
-    ) -> Future[Any]:
-        run = contextvars.copy_context().run
-        return self._threads.submit(lambda: run(function, **arguments))
+    def _wants(self, attempt: Attempt, job: Runnable, name: str) -> bool:
+        """Whether what is run takes a context; a fallback may do without."""
+        if not attempt.item.is_degraded or job.cheaper is None:
+            return True
+        return name in inspect.signature(job.cheaper).parameters
 
     def _release(self, held: Future[Any] | None) -> None:
         """Free the slot; a thread that outlives its attempt keeps it until it ends."""

@@ -1,78 +1,153 @@
-"""Keeps jobs from a dependency that cannot serve them, by what this worker saw.
+"""Keeps jobs from dependencies that cannot serve them now.
 
-A job whose dependency's circuit is open is put off until the circuit may be probed; it
-is not an attempt. Jobs without a dependency cost one look.
+A job whose dependency refuses waits here, in its place, and nothing is charged; one
+that has a fallback runs that instead while the circuit is open or the quality is
+lowered. Jobs without a dependency cost one look.
 """
 
 from __future__ import annotations
 
-import random
+from collections import deque
+from collections.abc import Iterator
 
-from shifter.policy.circuit import Permit, Refused
+from shifter.fleet.board import FleetBoard
+from shifter.fleet.shield import Held, Leave, Shield
+from shifter.model.priority import Priority
+from shifter.model.quality import Quality
+from shifter.policy.admission import is_spared
+from shifter.policy.dependency import Protection
 from shifter.policy.evidence import CallOutcome
-from shifter.policy.guard import CallEnd, Guard
+from shifter.policy.guard import CallEnd
 from shifter.policy.retry import Failed, Outcome, RetryAsked, Succeeded, Throttled
 from shifter.ports import Clock
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item
 from shifter.work.ledger import Ledger
-
-_LEAST_WAIT_MS = 100
+from shifter.work.parts import DrainParts
 
 
 class Guards:
-    """The circuits of one worker. Belongs to its event loop.
+    """The dependencies of one worker. Belongs to its event loop.
 
     Args:
-        clock: Monotonic; circuits are not shared, so no other clock dates them.
-        draws: Jitter of cooldowns.
-        ledger: Hears of every circuit that changed, and of every refusal.
+        board: What is known of them.
+        clock: Monotonic.
+        ledger: Hears of every refusal.
     """
 
-    def __init__(self, clock: Clock, draws: random.Random, ledger: Ledger) -> None:
-        self._clock, self._draws, self._ledger = clock, draws, ledger
-        self._guards: dict[str, Guard] = {}
-        self._permits: dict[Item, Permit] = {}
+    def __init__(self, board: FleetBoard, clock: Clock, ledger: Ledger) -> None:
+        self._board, self._clock, self._ledger = board, clock, ledger
+        self._leaves: dict[Item, Leave] = {}
+        self._lines: dict[str, dict[int, deque[Item]]] = {}
 
-    def admit(self, item: Item) -> Outcome | None:
-        """Let an item that is about to start pass, or say for how long it waits."""
-        dependency = None if item.job is None else item.job.dependency
-        if dependency is None:
+    def admit(self, item: Item) -> Held | None:
+        """Let an item that is about to start pass, or say who holds it back."""
+        job = item.job
+        if job is None or item.refusal is not None:
             return None
-        guard = self._guards.get(dependency.name)
-        if guard is None:
-            guard = self._guards[dependency.name] = Guard(dependency)
-        before, refused = guard.state.generation, guard.refused
-        answer = guard.admit(self._now_ms())
-        if guard.state.generation != before:
-            self._ledger.circuit_changed(dependency, guard.state)
-        if guard.refused != refused:
-            self._ledger.circuit_refused(dependency)
-        if isinstance(answer, Refused):
-            return Throttled(max(_LEAST_WAIT_MS, answer.retry_in_ms))
-        self._permits[item] = answer
-        return None
+        has_fallback = job.cheaper is not None and not is_repair(item)
+        item.quality = self._board.quality
+        item.is_degraded = has_fallback and is_spared(item.quality, _rank(item))
+        shield = self._shield(item)
+        if shield is None or item.is_degraded:
+            return None
+        with self._board.lock:
+            held = shield.admit(
+                item.lane.priority,
+                is_extra=item.attempt > 1 or item.envelope.replay_of is not None,
+                now_ms=self._now_ms(),
+            )
+        if isinstance(held, Leave):
+            self._leaves[item] = held
+            return None
+        self._ledger.held_back(shield.dependency, held.by)
+        if held.by is Protection.CIRCUIT and has_fallback:
+            item.is_degraded = True
+            if item.quality is Quality.FULL:
+                item.quality = Quality.REDUCED
+            return None
+        if held.by is Protection.LIMIT:
+            line = self._lines.setdefault(shield.dependency.name, {})
+            line.setdefault(_rank(item), deque()).append(item)
+        return held
+
+    def release(self, item: Item) -> None:
+        """An item that passed is not run after all."""
+        leave, shield = self._leaves.pop(item, None), self._shield(item)
+        if leave is not None and shield is not None:
+            with self._board.lock:
+                shield.release(leave, now_ms=self._now_ms())
 
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """Note what an attempt says about its dependency."""
-        permit = self._permits.pop(attempt.item, None)
-        if permit is None or attempt.item.job is None:
-            return
-        dependency = attempt.item.job.dependency
-        if dependency is None:
+        item = attempt.item
+        leave, shield = self._leaves.pop(item, None), self._shield(item)
+        if leave is None or shield is None:
             return
         took_ms = int((self._clock.monotonic() - attempt.started_at) * 1_000)
-        end = CallEnd(
-            _said(attempt, outcome),
-            took_ms,
-            outcome.after_ms if isinstance(outcome, Throttled) else None,
-        )
-        guard, u = self._guards[dependency.name], self._draws.random()
-        if guard.record(permit, end, now_ms=self._now_ms(), u=u):
-            self._ledger.circuit_changed(dependency, guard.state)
+        after_ms = outcome.after_ms if isinstance(outcome, Throttled) else None
+        end = CallEnd(_said(attempt, outcome), took_ms, after_ms)
+        now_ms = self._now_ms()
+        with self._board.lock:
+            has_changed = shield.ended(leave, end, now_ms=now_ms)
+            if isinstance(outcome, Succeeded):
+                shield.died(item.lane.name, None, now_ms=now_ms)
+        if has_changed or shield.circuit.is_urgent:
+            self._board.urge(shield if has_changed else None)
+
+    def spares(self, item: Item, fingerprint: str) -> bool:
+        """Whether a dead letter says more about the dependency than about its job."""
+        shield = self._shield(item)
+        if shield is None:
+            return False
+        with self._board.lock:
+            is_spared = shield.died(item.lane.name, fingerprint, now_ms=self._now_ms())
+        if is_spared:
+            self._board.urge(shield)
+        return is_spared
+
+    def next_up(self, item: Item) -> Iterator[Item]:
+        """Those that waited for room and may find some now that an item left."""
+        shield = self._shield(item)
+        if shield is None or shield.limit is None:
+            return
+        lines = self._lines.get(shield.dependency.name)
+        room = int(shield.limit.state.limit) - shield.limit.inflight
+        while lines and room > 0:
+            rank = max(lines)
+            yield lines[rank].popleft()
+            if not lines[rank]:
+                del lines[rank]
+            room -= 1
+
+    def _shield(self, item: Item) -> Shield | None:
+        dependency = None if item.job is None else item.job.dependency
+        return None if dependency is None else self._board.shields.get(dependency.name)
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000)
+
+
+def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetBoard:
+    """What a process knows that shares nothing: its own evidence."""
+    used = (job.dependency for job in parts.jobs.values())
+    return FleetBoard(
+        {dependency.name: dependency for dependency in used if dependency}.values(),
+        parts.clock,
+        process=process,
+        changed=parts.ledger.circuit_changed,
+        seed=seed,
+    )
+
+
+def is_repair(item: Item) -> bool:
+    """Whether an item is there to mend what was answered cheaper: it waits instead."""
+    is_low = item.lane.priority is Priority.LOW
+    return is_low and item.job is not None and item.job.spec.repair
+
+
+def _rank(item: Item) -> int:
+    return item.lane.priority.rank
 
 
 def _said(attempt: Attempt, outcome: Outcome) -> CallOutcome:

@@ -26,21 +26,29 @@ class Holding:
     def __init__(self, clock: Clock, ready: Callable[[Item], None]) -> None:
         self._clock, self._ready = clock, ready
         self._heap: list[tuple[float, int, Item]] = []
+        self._held: dict[Item, int] = {}
         self._count = itertools.count()
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._held)
 
     def hold(self, item: Item, *, until: float) -> None:
         """Keep an item until this monotonic time."""
-        heapq.heappush(self._heap, (until, next(self._count), item))
+        number = self._held[item] = next(self._count)
+        heapq.heappush(self._heap, (until, number, item))
         if self._heap[0][2] is item:
             self._changed.set()
+
+    def release(self, item: Item) -> None:
+        """Hand an item on before its time, if it is still here."""
+        if self._held.pop(item, None) is not None:
+            self._ready(item)
 
     @property
     def next_at(self) -> float | None:
         """When the next item may go on, monotonic; ``None`` while nothing is held."""
+        self._drop_released()
         return self._heap[0][0] if self._heap else None
 
     async def run(self) -> None:
@@ -62,6 +70,12 @@ class Holding:
 
     def _release_due(self) -> float | None:
         now = self._clock.monotonic()
-        while self._heap and self._heap[0][0] <= now:
-            self._ready(heapq.heappop(self._heap)[2])
-        return self._heap[0][0] - now if self._heap else None
+        while (next_at := self.next_at) is not None and next_at <= now:
+            item = heapq.heappop(self._heap)[2]
+            del self._held[item]
+            self._ready(item)
+        return None if next_at is None else next_at - now
+
+    def _drop_released(self) -> None:
+        while self._heap and self._held.get(self._heap[0][2]) != self._heap[0][1]:
+            heapq.heappop(self._heap)

@@ -10,10 +10,11 @@ from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.claim import claim_identity
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
+from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.calendar import next_opening_ms
-from shifter.policy.guard import Dependency
+from shifter.policy.dependency import Dependency
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, check_bounds
 from shifter.wire.headers import ReadHeaders, content_coding, read_headers
@@ -41,6 +42,10 @@ class Runnable(Protocol):
     @property
     def context_parameter(self) -> str | None:
         """Name of the handler's ``Context`` parameter."""
+
+    @property
+    def cheaper(self) -> Callable[..., Any] | None:
+        """Its fallback, if it has one."""
 
     @property
     def dependency(self) -> Dependency | None:
@@ -75,6 +80,8 @@ class Item:
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         fence: As granted; 0 while unclaimed.
         losses: How many workers vanished while they ran this very turn, >= 0.
+        quality: To be served at, as of its start.
+        is_degraded: Whether its fallback is run instead of its handler.
         has_succeeded: Whether it took effect here, but its claim was gone before that
             could be recorded: it is recorded under the next one, and not run again.
     """
@@ -90,10 +97,12 @@ class Item:
         "first_failed_ms",
         "has_succeeded",
         "identity",
+        "is_degraded",
         "job",
         "key_id",
         "lane",
         "losses",
+        "quality",
         "read",
         "ready_at",
         "refusal",
@@ -126,7 +135,8 @@ class Item:
         self.busy_since: float | None = None
         self.ready_at = NOT_IN_LINE
         self.fence = self.losses = 0
-        self.has_succeeded = False
+        self.has_succeeded = self.is_degraded = False
+        self.quality = Quality.FULL
 
     def due_ms(self, now: EpochMs) -> EpochMs:
         """When it may start: by its due time, and by its job's windows; from now on."""

@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from shifter.fleet.board import Change
+from shifter.fleet.cells import state_word
 from shifter.model.lane import Lane
 from shifter.model.state import JobState
-from shifter.policy.circuit import CircuitState, Closed, HalfOpen, Open
-from shifter.policy.guard import Dependency
+from shifter.policy.circuit import Closed, HalfOpen, Open
+from shifter.policy.dependency import Dependency, Protection
 from shifter.ports import Clock, LostRange
 from shifter.telemetry import Event, Log, Metrics
 from shifter.telemetry.metric import Counter as Count, Histogram
@@ -158,17 +160,21 @@ class Ledger:
             self._claims_said_at = now
             self._log.warning(Event.CLAIMS_UNAVAILABLE)
 
-    def circuit_changed(self, dependency: Dependency, state: CircuitState) -> None:
+    def circuit_changed(self, change: Change) -> None:
         """The circuit of a dependency was opened, probed or closed."""
-        event = _CIRCUIT_EVENTS[type(state)]
+        name, scope = change.dependency.name, "fleet" if change.is_fleet else "process"
+        word = state_word(change.state)
+        self.metrics.circuit_changes.of(name, scope, word).inc()
         self._log.warning(
-            event, dependency=dependency.name, generation=state.generation
+            _CIRCUIT_EVENTS[type(change.state)],
+            dependency=name,
+            scope=scope,
+            generation=change.state.generation,
         )
 
-    def circuit_refused(self, dependency: Dependency) -> None:
-        """An item was not started, or would not have been."""
-        mode = "dark" if dependency.is_dark else "enforced"
-        self.metrics.circuit_refusals.of(dependency.name, mode).inc()
+    def held_back(self, dependency: Dependency, by: Protection) -> None:
+        """An item was not started."""
+        self.metrics.held_back.of(dependency.name, by.value).inc()
 
     def worker(self, event: Event, **facts: object) -> None:
         """A step in the life of the worker itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from shifter.fleet.board import FleetBoard
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.ports import ClaimStore, Clock, LaneFeed
@@ -25,6 +26,7 @@ class DrainParts(NamedTuple):
         clock: Reads and waits.
         processes: For jobs with ``isolate="process"``, if there are any.
         ledger: Hears what happened.
+        board: What is known of dependencies; ``None``: this process goes by itself.
     """
 
     feeds: Mapping[Priority, LaneFeed]
@@ -34,6 +36,7 @@ class DrainParts(NamedTuple):
     clock: Clock
     processes: ProcessRunner | None
     ledger: Ledger
+    board: FleetBoard | None = None
 
 
 class Standing(NamedTuple):

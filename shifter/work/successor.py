@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Final
 
 from shifter.model.lane import dead_letter_topic
+from shifter.model.priority import Priority
 from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import (
     DEAD_LETTER_ROOM_BYTES,
@@ -48,6 +50,28 @@ def next_turn(
     )
     value = b"" if delivery.value is None else delivery.value
     return Record(item.lane.name, value, headers, delivery.key, due_ms)
+
+
+def repair(item: Item) -> Record:
+    """The record that does a job again that was answered cheaper, at LOW.
+
+    Its id follows from the job's, so that a cheaper answer given twice is mended once.
+    """
+    lane = item.lane._replace(priority=Priority.LOW)
+    headers = successor(
+        item.read,
+        id=str(uuid.uuid5(uuid.UUID(item.envelope.id), "repair")),
+        priority=Priority.LOW,
+        queue=lane.queue,
+        attempt=1,
+        turn=1,
+        due_ms=None,
+        deadline_ms=None,
+        idempotency_key=None,
+        first_failed_ms=None,
+    )
+    value = b"" if item.delivery.value is None else item.delivery.value
+    return Record(lane.name, value, headers, item.delivery.key)
 
 
 def dead_letter(

@@ -31,6 +31,7 @@ from shifter.work.successor import (
     CUT_VALUE,
     dead_letter,
     next_turn,
+    repair,
 )
 
 WAITING_KEEP_MS = 3_600_000
@@ -118,6 +119,11 @@ class Verdicts:
         if isinstance(answer, TryAgain):
             return self._again(item, answer, error, at)
         return self._end(item, answer, outcome, error, at)
+
+    def degraded(self, item: Item) -> Step:
+        """What follows a cheaper answer: the end, and maybe the job itself, later."""
+        step = succeeded(item)
+        return step._replace(record=repair(item)) if _spec(item).repair else step
 
     def refused(
         self,

@@ -64,7 +64,7 @@ async def test_a_dependency_that_asks_for_rest_gets_it():
 
 
 async def test_in_the_dark_nothing_is_refused():
-    mailer = Mailer(is_dark=True)
+    mailer = Mailer(dark=["circuit"])
     async with TestApp(mailer.app) as test:
         mailer.is_up = False
         calls, _ = await mailer.drained(test, jobs=10, advance="1h")
@@ -73,23 +73,22 @@ async def test_in_the_dark_nothing_is_refused():
         assert len(test.dead_letters()) == 10
 
 
-@pytest.mark.parametrize(("is_dark", "mode"), [(True, "dark"), (False, "enforced")])
-async def test_refusals_are_counted_by_what_became_of_them(is_dark, mode, monkeypatch):
+async def test_what_is_held_back_is_counted(monkeypatch):
     counted = []
-    count = Ledger.circuit_refused
+    count = Ledger.held_back
 
-    def refused(ledger, dependency):
-        count(ledger, dependency)
-        counted.append(ledger.metrics.snapshot()["shifter_circuit_refusals_total"])
+    def held_back(ledger, dependency, by):
+        count(ledger, dependency, by)
+        counted.append(ledger.metrics.snapshot()["shifter_held_back_total"])
 
-    monkeypatch.setattr(Ledger, "circuit_refused", refused)
-    mailer = Mailer(is_dark=is_dark)
+    monkeypatch.setattr(Ledger, "held_back", held_back)
+    mailer = Mailer()
     async with TestApp(mailer.app) as test:
         mailer.is_up = False
         await mailer.drained(test, jobs=10)
 
     assert len(counted) >= 7
-    assert counted[-1] == {("mailer", mode): len(counted)}
+    assert counted[-1] == {("mailer", "circuit"): len(counted)}
 
 
 async def test_a_healthy_dependency_is_called_by_every_job():

@@ -11,16 +11,17 @@ from shifter.policy.circuit import (
     Permit,
     Refused,
 )
+from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.guard import CallEnd, Dependency, Guard
+from shifter.policy.guard import CallEnd, Guard
 
 OK, BAD = CallEnd(CallOutcome.SUCCESS, 1), CallEnd(CallOutcome.FAILURE, 1)
 EVIDENCE = EvidencePolicy(consecutive_failures=2, slow_call_ms=100)
 CIRCUIT = CircuitPolicy(cooldown_ms=1_000)
 
 
-def opened(**options) -> Guard:
-    guard = Guard(Dependency("db", circuit=CIRCUIT, evidence=EVIDENCE, **options))
+def opened() -> Guard:
+    guard = Guard(Dependency("db", circuit=CIRCUIT, evidence=EVIDENCE))
     permits = [guard.admit(0), guard.admit(0)]
     assert guard.record(permits[0], BAD, now_ms=0, u=0.0) is False
     assert guard.record(permits[1], BAD, now_ms=0, u=0.0) is True
@@ -30,7 +31,6 @@ def opened(**options) -> Guard:
 def test_enough_evidence_opens_it_and_a_good_probe_closes_it():
     guard = opened()
     assert guard.admit(499) == Refused(1)
-    assert guard.refused == 1
 
     probe = guard.admit(500)
     assert guard.record(probe, OK, now_ms=501, u=0.0) is True
@@ -72,18 +72,26 @@ def test_the_wait_that_was_asked_for_holds():
     assert guard.state == Open(3, 2, 9_501)
 
 
-def test_in_the_dark_everything_passes_and_is_counted():
-    guard = opened(is_dark=True)
+def test_what_it_opened_for_is_said_for_a_while():
+    guard = opened()
 
-    assert guard.admit(100) == Permit(1)
-    assert guard.refused == 1
-    assert guard.record(Permit(1), OK, now_ms=101, u=0.0) is False
-    probe = guard.admit(500)
-    guard.admit(500)
-    assert guard.refused == 2
-    assert guard.record(probe, OK, now_ms=501, u=0.0) is True
+    assert guard.testimony(1_999).failures == 2
+    assert guard.testimony(2_000).failures == 0
+
+
+def test_what_the_fleet_decides_ends_what_a_process_thought():
+    guard = opened()
+    guard.reset()
+
+    assert isinstance(guard.admit(1), Permit)
+    assert guard.testimony(1).calls == 0
 
 
 def test_a_name_that_cannot_be_a_key_is_refused():
     with pytest.raises(ConfigError, match="dependency"):
         Dependency("Mail server")
+
+
+def test_an_unknown_protection_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match="circuit, limit, budget, rate"):
+        Dependency("db", dark=["shed"])

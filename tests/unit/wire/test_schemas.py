@@ -33,7 +33,7 @@ ANSWERS = {
     *(Reason.ACCEPTED, Reason.QUEUE_FULL, Reason.TOO_LARGE, Reason.EXPIRED),
     *(Reason.REFUSED_BY_LOG, Reason.CLOSED, Reason.SPOOLED, Reason.SPOOL_FULL),
     *(Reason.LOG_AWAY, Reason.NOT_INLINE, Reason.NOT_DUE, Reason.WINDOW_CLOSED),
-    *(Reason.CIRCUIT_OPEN, Reason.BUDGET_EXHAUSTED, Reason.LIMIT_REACHED),
+    *(Reason.CIRCUIT_OPEN, Reason.LIMIT_REACHED, Reason.RATE_LIMITED),
     *(Reason.OVERLOADED, Reason.QUALITY_REDUCED, Reason.RETRY_ASKED),
 }
 

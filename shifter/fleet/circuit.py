@@ -1,0 +1,217 @@
+"""One dependency's circuit as the fleet agrees on it, seen from one process.
+
+Calls are decided by the state that is known here. What they come to is kept until the
+next sync, which applies it to that state and proposes the result; where somebody else
+was faster, it is applied again to what they made of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shifter.fleet.cells import (
+    Setting,
+    circuit_cell,
+    circuit_text,
+    read_circuit,
+)
+from shifter.model.fleet import Proposal
+from shifter.policy.circuit import (
+    CircuitPolicy,
+    CircuitState,
+    Closed,
+    Open,
+    Permit,
+    Refused,
+    admit,
+    settle,
+    trip,
+)
+from shifter.policy.evidence import CallOutcome
+
+ASK_AGAIN_MS = 300
+"""A probe that was asked for is leased by the next sync, or to somebody else."""
+_LEAST_SHARE = 0.05
+
+
+class Probed(NamedTuple):
+    """How a probe of this process ended."""
+
+    permit: Permit
+    outcome: CallOutcome
+    retry_after_ms: int | None
+
+
+class _Draft(NamedTuple):
+    """What was proposed and not answered yet."""
+
+    state: CircuitState
+    text: bytes
+    leased: Permit | None
+    until_ms: int
+
+
+class SharedCircuit:
+    """See above. All instants are by the store's clock. Belongs to one thread.
+
+    Args:
+        name: The dependency's.
+        policy: The circuit's.
+
+    Attributes:
+        state: As known here.
+        by_hand: What somebody set it to, over the state; ended ones count for nothing.
+        unreadable: Cells found that were no state.
+    """
+
+    def __init__(self, name: str, policy: CircuitPolicy) -> None:
+        self._cell, self._policy = circuit_cell(name), policy
+        self.state: CircuitState = Closed()
+        self.by_hand: Setting | None = None
+        self.unreadable = 0
+        self._text = b""
+        self._probed: list[Probed] = []
+        self._in_flight: list[Probed] = []
+        self._draft: _Draft | None = None
+        self._ready: list[tuple[Permit, int]] = []
+        self._wants_probe = False
+        self._suspected: tuple[int, int | None] | None = None
+        self._ramp_from_ms: int | None = None
+
+    def admit(self, now_ms: int, u: float) -> Permit | Refused:
+        """Decide about one call.
+
+        Args:
+            now_ms: When.
+            u: One draw from [0, 1), for the ramp after a closing.
+        """
+        state = self.state
+        if self.by_hand is not None and now_ms < self.by_hand.until_ms:
+            if self.by_hand.to == "open":
+                return Refused(self.by_hand.until_ms - now_ms)
+            return Permit(state.generation)
+        if isinstance(state, Closed):
+            return self._ramped(state, now_ms, u)
+        if isinstance(state, Open) and now_ms < state.until_ms:
+            return Refused(state.until_ms - now_ms)
+        while self._ready:
+            permit, until_ms = self._ready.pop()
+            if permit.generation == state.generation and now_ms < until_ms:
+                return permit
+        self._wants_probe = True
+        return Refused(ASK_AGAIN_MS)
+
+    def _ramped(self, state: Closed, now_ms: int, u: float) -> Permit | Refused:
+        if self._ramp_from_ms is not None:
+            passed_ms = now_ms - self._ramp_from_ms
+            if passed_ms >= self._policy.ramp_ms:
+                self._ramp_from_ms = None
+            elif u > max(_LEAST_SHARE, passed_ms / self._policy.ramp_ms):
+                return Refused(ASK_AGAIN_MS)
+        return Permit(state.generation)
+
+    def give_back(self, permit: Permit, now_ms: int) -> None:
+        """A permit that was not used after all."""
+        if permit.probe:
+            until_ms = now_ms + self._policy.probe_lease_ms // 2
+            self._ready.append((permit, until_ms))
+
+    def record(
+        self, permit: Permit, outcome: CallOutcome, retry_after_ms: int | None
+    ) -> None:
+        """Note how a probe ended; other calls are evidence, not votes."""
+        if permit.probe:
+            self._probed.append(Probed(permit, outcome, retry_after_ms))
+
+    def suspect(self, retry_after_ms: int | None = None) -> None:
+        """The fleet is convinced: open it, unless it changed meanwhile."""
+        self._suspected = (self.state.generation, retry_after_ms)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for the next sync."""
+        return bool(self._probed) or self._suspected is not None
+
+    def propose(self, now_ms: int, u: float) -> Proposal | None:
+        """What the cell should become; ``None`` to leave it."""
+        self._in_flight, self._probed = self._probed, []
+        state = self.state
+        for probed in self._in_flight:
+            state = settle(
+                self._policy,
+                state,
+                probed.permit,
+                probed.outcome,
+                now_ms=now_ms,
+                u=u,
+                retry_after_ms=probed.retry_after_ms,
+            )
+        if self._suspected is not None:
+            generation, after_ms = self._suspected
+            if isinstance(state, Closed) and state.generation == generation:
+                state = trip(
+                    self._policy, state, now_ms=now_ms, u=u, retry_after_ms=after_ms
+                )
+        leased = None
+        if self._wants_probe and not isinstance(state, Closed):
+            state, answer = admit(self._policy, state, now_ms=now_ms)
+            leased = answer if isinstance(answer, Permit) else None
+        return self._drafted(state, leased, now_ms)
+
+    def _drafted(
+        self, state: CircuitState, leased: Permit | None, now_ms: int
+    ) -> Proposal | None:
+        text = circuit_text(state)
+        is_new = not self._text and state == Closed()
+        if is_new or text == self._text:
+            self._draft, self._in_flight, self._suspected = None, [], None
+            return None
+        until_ms = now_ms + self._policy.probe_lease_ms
+        self._draft = _Draft(state, text, leased, until_ms)
+        return Proposal(self._cell, self._text, text)
+
+    def answered(self, *, accepted: bool) -> None:
+        """What became of the proposal; ``False`` also if that is not known."""
+        draft, self._draft = self._draft, None
+        if not accepted or draft is None:
+            self._probed = self._in_flight + self._probed
+            self._in_flight = []
+            return
+        self._in_flight, self._suspected, self._wants_probe = [], None, False
+        if draft.leased is not None:
+            self._ready.append((draft.leased, draft.until_ms))
+        self._text = draft.text
+        self._become(draft.state, draft.until_ms - self._policy.probe_lease_ms)
+
+    def learn(self, text: bytes, now_ms: int) -> None:
+        """What the store holds; of two states the later one holds."""
+        if text == self._text:
+            return
+        self._text = text
+        if not text:
+            return
+        theirs = read_circuit(text)
+        if theirs is None:
+            self.unreadable += 1
+        elif theirs.generation >= self.state.generation:
+            self._become(self._bounded(theirs, now_ms), now_ms)
+
+    def _become(self, state: CircuitState, now_ms: int) -> None:
+        was_closed = isinstance(self.state, Closed)
+        if isinstance(state, Closed):
+            if not was_closed and self._policy.ramp_ms:
+                self._ramp_from_ms = now_ms
+            self._wants_probe = False
+        else:
+            self._ramp_from_ms = None
+        if state.generation != self.state.generation:
+            self._suspected = None
+        self.state = state
+
+    def _bounded(self, state: CircuitState, now_ms: int) -> CircuitState:
+        """No store keeps us from a dependency for longer than we would ourselves."""
+        if not isinstance(state, Open):
+            return state
+        longest_ms = max(self._policy.max_cooldown_ms, self._policy.max_retry_after_ms)
+        until_ms = min(state.until_ms, now_ms + longest_ms)
+        return Open(state.generation, state.openings, until_ms)

@@ -1,0 +1,91 @@
+"""Tells the fleet what this process saw, and learns what holds: every 200 ms.
+
+One round trip each time, in the background: no decision waits for it. After a failure
+the waits grow and are jittered, so that a store that comes back is not stormed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from shifter.errors import StoreError
+from shifter.fleet.board import FleetBoard
+from shifter.ports import Clock, FleetStore
+
+EVERY_S: Final = 0.2
+_LONGEST_S: Final = 2.0
+_LEAST_S: Final = 0.01
+
+
+class FleetSync:
+    """Keeps one board in step with the fleet.
+
+    Args:
+        board: What this process knows.
+        store: Where the fleet agrees.
+        clock: Waits.
+        every_s: Seconds between two syncs, > 0.
+        seed: Of the jitter; ``None`` from the system.
+    """
+
+    def __init__(
+        self,
+        board: FleetBoard,
+        store: FleetStore,
+        clock: Clock,
+        *,
+        every_s: float = EVERY_S,
+        seed: int | None = None,
+    ) -> None:
+        self._board, self._store, self._clock = board, store, clock
+        self._every_s = every_s
+        self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> None:
+        """Sync until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._board.urgent = self.wake
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._store.listen(self._news.set))
+            while True:
+                await self.once()
+                await self._pause()
+
+    async def once(self) -> None:
+        """One sync."""
+        self._news.clear()
+        told = self._board.report()
+        try:
+            view = await self._store.sync(told.report)
+        except StoreError:
+            self._board.failed(told)
+        else:
+            self._board.learn(told, view)
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    def wake(self) -> None:
+        """There is something that the others should hear at once; from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def _pause(self) -> None:
+        failures = self._board.failures
+        if self._board.is_urgent and not failures:
+            await self._clock.sleep(_LEAST_S)
+            return
+        longest_s = min(_LONGEST_S, self._every_s * 2**failures)
+        wait_s = (
+            longest_s * (0.5 + self._random.random() / 2) if failures else longest_s
+        )
+        async with asyncio.TaskGroup() as group:
+            timer = group.create_task(self._clock.sleep(wait_s))
+            timer.add_done_callback(lambda _: self._news.set())
+            await self._news.wait()
+            timer.cancel()
