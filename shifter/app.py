@@ -31,12 +31,15 @@ from shifter.model.lane import check_name
 from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
 from shifter.policy.dependency import Dependency, DependencyOptions
+from shifter.policy.quality import QualityPolicy
 from shifter.ports import ClaimStore
 from shifter.produce.admission import Admission, Views
 from shifter.produce.publisher import Publisher
 
 if TYPE_CHECKING:
     from shifter.deadletter.desk import DeadLetters
+    from shifter.ports import Clock
+    from shifter.produce.dependency_watch import DependencyWatch
     from shifter.produce.lane_watch import LaneWatch
 
 P = ParamSpec("P")
@@ -56,6 +59,7 @@ class Shifter:
             inner hyphens.
         settings: Ready settings; by default read from flag, environment, file.
         admission: How `Job.submit` decides; see `shifter.policy.admitter`.
+        quality: When load lowers the quality; by default only a person does.
 
     Raises:
         ConfigError: The namespace or a setting is wrong.
@@ -67,6 +71,7 @@ class Shifter:
         *,
         settings: Settings | None = None,
         admission: AdmitterPolicy | None = None,
+        quality: QualityPolicy | None = None,
     ) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
@@ -74,7 +79,9 @@ class Shifter:
         self._settings = settings
         self._publisher: Publisher | None = None
         self.admission_policy = AdmitterPolicy() if admission is None else admission
+        self.quality_policy = quality
         self._admission: Admission | None = None
+        self._guard: DependencyWatch | None = None
         self._watch: LaneWatch | None = None
         self._stand_in: ClaimStore | None = None
         self._lock = threading.Lock()
@@ -315,14 +322,42 @@ class Shifter:
                     self.admission_policy,
                     publisher.clock,
                     limit=self.settings.concurrency,
-                    views=Views(self._watch),
+                    views=self._views(publisher.clock),
                 )
+                if self._guard is not None and self._stand_in is None:
+                    self._guard.board.load = self._admission.load
+                    self._guard.start()
             return self._admission
+
+    def _views(self, clock: Clock) -> Views:
+        """What the decision sees; a stand-in's app decides by itself."""
+        from shifter import wiring  # noqa: PLC0415  # vendors load on first use
+        from shifter.fleet.board import FleetBoard  # noqa: PLC0415
+        from shifter.produce.dependency_watch import DependencyWatch  # noqa: PLC0415
+
+        if not self.dependencies and self._stand_in is not None:
+            return Views(self._watch)
+        guard = DependencyWatch(
+            FleetBoard(
+                self.dependencies.values(),
+                clock,
+                process=wiring.new_worker_id(),
+                quality=self.quality_policy,
+            ),
+            lambda: wiring.open_fleet(self.settings),
+            lambda spec: self.jobs[spec.name].dependency,
+            clock,
+        )
+        self._guard = guard
+        return Views(self._watch, guard.needs, guard.calling)
 
     def _close_admission(self) -> None:
         with self._lock:
             admission, self._admission = self._admission, None
             watch, self._watch = self._watch, None
+            guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.stop()
         if admission is not None:
             admission.close()
         if watch is not None:

@@ -21,7 +21,6 @@ from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.policy.dependency import Dependency
-from shifter.produce.inline import run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.submission import ASKED_AGAIN, Home, Submission, as_of_now
 from shifter.wire.payload import PayloadCodec
@@ -90,7 +89,7 @@ class BoundJob(Generic[P, R]):
             if (inline := submission.inline(decision)) is None:
                 return submission.elsewhere_sync(decision)
             try:
-                value = run_inline_sync(inline)
+                value = submission.run_sync(inline)
             except (Retry, Throttled, DeadlineExceededError) as error:
                 again = submission.after(error)
                 if isinstance(again, Shed):

@@ -148,7 +148,9 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
         return _spawn_isolated(options.target)
 
     lanes = wiring.lanes_served(app.namespace, app.queues, options)
-    parts, limits = wiring.open_worker(app.settings, app.jobs, lanes, options, spawn)
+    parts, limits = wiring.open_worker(
+        app.settings, app.jobs, lanes, options, spawn, app.quality_policy
+    )
     _leave_with_parent()
     parts = parts._replace(line=line, timetable=_timetable(app, parts))
     await run_worker(parts, limits)

@@ -24,10 +24,12 @@ from shifter.errors import ConfigError, StoreError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic
 from shifter.model.priority import Priority
 from shifter.policy.delay import TIERS_S
+from shifter.policy.quality import QualityPolicy
 from shifter.ports import (
     ClaimStore,
     Clock,
     DelayMover,
+    FleetStore,
     LaneFeed,
     LaneLog,
     LogAdmin,
@@ -259,6 +261,22 @@ def open_presence(settings: Settings, beside: LaneLog | None = None) -> Presence
     return RedisPresenceStore(client, settings.namespace)
 
 
+def open_fleet(settings: Settings) -> FleetStore:
+    """Where a fleet decides together."""
+    if is_sqlite(settings.state_url):
+        from shifter.adapters.sqlite.fleet import SqliteFleetStore  # noqa: PLC0415
+
+        url = "" if settings.state_url is None else settings.state_url.reveal()
+        path = sqlite_path("state", url)
+        beside = path.with_name(f"{path.name}.fleet")
+        return SqliteFleetStore(beside, settings.namespace, SystemClock())
+    from shifter.adapters.redis.client import open_redis  # noqa: PLC0415
+    from shifter.adapters.redis.fleet import RedisFleetStore  # noqa: PLC0415
+
+    client = open_redis(_state_url(settings), timeout_s=1.0)
+    return RedisFleetStore(client, settings.namespace)
+
+
 def max_record_bytes(settings: Settings) -> int:
     """The largest record a lane takes, with room for a dead letter's headers."""
     return settings.max_payload_bytes + _HEADROOM_BYTES
@@ -321,8 +339,10 @@ def open_worker(
     lanes: Mapping[str, Lane],
     options: WorkOptions,
     spawn: Callable[[], tuple[BaseProcess, Connection]],
+    quality: QualityPolicy | None = None,
 ) -> tuple[WorkerParts, WorkerLimits]:
     """Everything one worker process owns."""
+    from shifter.fleet.board import FleetBoard  # noqa: PLC0415
     from shifter.telemetry import Metrics  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
     from shifter.work.ledger import Ledger  # noqa: PLC0415
@@ -347,7 +367,14 @@ def open_worker(
         claims=open_claims(settings, log),
         clock=clock,
         processes=IsolatedProcesses(spawn, size=size),
-        ledger=Ledger(Metrics(), clock, worker=worker_id),
+        ledger=(ledger := Ledger(Metrics(), clock, worker=worker_id)),
+        board=FleetBoard(
+            [job.dependency for job in jobs.values() if job.dependency is not None],
+            clock,
+            process=worker_id,
+            changed=ledger.circuit_changed,
+            quality=quality,
+        ),
     )
     limits = WorkerLimits(
         worker_id=worker_id,
@@ -356,8 +383,8 @@ def open_worker(
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
     )
     presence = open_presence(settings, log)
-    parts = WorkerParts(drain, log, open_mover(settings, log, ids), presence)
-    return parts, limits
+    mover, fleet = open_mover(settings, log, ids), open_fleet(settings)
+    return WorkerParts(drain, log, mover, presence, fleet), limits
 
 
 def _kafka(settings: Settings) -> KafkaConfig:

@@ -208,6 +208,12 @@ class Shield:
         self._give_back(answer, now_ms)
         return None
 
+    def has_room(self, priority: Priority) -> bool:
+        """Whether the concurrency limit lets one more call begin."""
+        if self.limit is None or Protection.LIMIT in self._dark:
+            return True
+        return self.limit.has_room(priority)
+
     @property
     def own_state(self) -> CircuitState:
         """The circuit by the evidence of this process alone."""

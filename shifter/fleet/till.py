@@ -33,6 +33,7 @@ class RetryTill:
         self._left = [0, 0, 0, 0]
         self._until_ms = [0, 0, 0, 0]
         self._wanted = [0, 0, 0, 0]
+        self._empty_until_ms = 0
         self._alone = Budget(policy)
         self.is_alone = True  # until the store answered
         self.share = 1
@@ -55,15 +56,9 @@ class RetryTill:
         self._alone.spent(now_ms)
         return True
 
-    def has_any(self, priority: Priority, now_ms: int) -> bool:
-        """Whether a retry could be taken; takes none, but asks for one."""
-        if self.is_alone:
-            return self._alone.left_milli(now_ms) > 0
-        place = _PLACE[priority]
-        if self._left[place] and now_ms < self._until_ms[place]:
-            return True
-        self._wanted[place] = max(1, self._wanted[place])
-        return False
+    def is_exhausted(self, now_ms: int) -> bool:
+        """Whether somebody was refused a retry of late; asks for none."""
+        return now_ms < self._empty_until_ms
 
     def give_back(self, priority: Priority) -> None:
         """A retry that was taken, and not made."""
@@ -89,6 +84,8 @@ class RetryTill:
         earned = self._policy.deposit_milli
         self._firsts -= asked.deposit_milli // earned if earned else self._firsts
         self._told_ms, self._wanted = now_ms, [0, 0, 0, 0]
+        if sum(retries) < sum(asked.wants):
+            self._empty_until_ms = now_ms + _TELL_EVERY_MS
         for place, count in enumerate(retries):
             if count:
                 self._left[place] += count

@@ -43,8 +43,8 @@ class FleetTable:
     """Everything that one namespace shares.
 
     Attributes:
-        version: Grows with every change of a cell. Begins at the store's time, so that
-            a store that forgot everything does not come to a version that was known.
+        version: Grows with every change of a cell. Begins at the store's microsecond,
+            so that one that forgot everything comes to no version that was known.
         cells: By name.
         voices: By process.
         alarm_until_ms: Until when everybody's evidence is told.
@@ -68,7 +68,7 @@ class FleetTable:
             now_us: The same in microseconds.
         """
         if self.version == 0:
-            self.version = now_ms
+            self.version = now_us
         accepted = [self._propose(proposal) for proposal in report.proposals]
         self.version += sum(accepted)
         self._hear(report, now_ms)

@@ -6,10 +6,12 @@ dependencies are views that others keep fresh.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from shifter.ambient import ambient
@@ -47,10 +49,14 @@ class Views(NamedTuple):
     Attributes:
         lanes: Of the fleet; ``None`` where nobody looks.
         needs: What the dependencies of a job say.
+        calling: Notes what a block that runs a job says of its dependency.
     """
 
     lanes: LaneView | None = None
     needs: Callable[[JobSpec], Needs] = lambda _: _WELL
+    calling: Callable[[JobSpec, Priority], AbstractContextManager[None]] = lambda *_: (
+        contextlib.nullcontext()
+    )
 
 
 class Tallied(NamedTuple):
@@ -210,6 +216,10 @@ class Admission:
                 self._admitter.ended(queued_s)
             elif decision.verdict is Verdict.DEGRADE:
                 self.fallbacks -= 1
+
+    def load(self) -> float:
+        """How busy this process is: its slots in use, of those there are."""
+        return self.inflight / self.limit
 
     def quality(self, spec: JobSpec) -> Quality:
         """How good answers are now."""

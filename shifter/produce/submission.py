@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 from uuid_utils import uuid7
@@ -21,7 +22,7 @@ from shifter.policy.calendar import next_opening_ms
 from shifter.policy.case import Decision, Verdict
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
-from shifter.produce.inline import Inline, prepare, run_inline
+from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
 from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.wire.payload import PayloadCodec
@@ -134,7 +135,20 @@ class Submission:
 
     async def run(self, inline: Inline) -> Any:
         """Call it; raises what it raises, and as of `run_inline`."""
-        return await run_inline(inline, self.clock, self._admission.threads)
+        with self._calling(inline):
+            return await run_inline(inline, self.clock, self._admission.threads)
+
+    def run_sync(self, inline: Inline) -> Any:
+        """The same for a plain function, in the calling thread."""
+        with self._calling(inline):
+            return run_inline_sync(inline)
+
+    def _calling(self, inline: Inline) -> AbstractContextManager[None]:
+        """A fallback says nothing of what it spares."""
+        if inline.function is not self._job.function:
+            return contextlib.nullcontext()
+        plan = self._plan
+        return self._admission.views.calling(plan.spec, plan.priority)
 
     def answer(self, decision: Decision, value: Any) -> Ran[Any] | Degraded[Any]:
         """What was called here returned."""

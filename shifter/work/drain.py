@@ -48,6 +48,8 @@ _HELD_BACK_MOST = 1_000
 """Of those that their dependency keeps waiting; more go back to the log."""
 _SENT_BACK_MS = 2_000
 _PARKED_MS = 5_000
+_PATIENCE_MS = 5_000
+_LOW = Priority.LOW
 
 
 class Drain:
@@ -91,10 +93,10 @@ class Drain:
             ended=self._attempt_ended,
             processes=parts.processes,
         )
-        self._board = (
+        self.board = (
             board_of(parts, owner, seed) if parts.board is None else parts.board
         )
-        self._guards = Guards(self._board, self._clock, parts.ledger)
+        self._guards = Guards(self.board, self._clock, parts.ledger)
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0
@@ -116,6 +118,12 @@ class Drain:
             topic = attempt.item.delivery.topic
             counts[topic] = counts.get(topic, 0) + 1
         return counts
+
+    def load(self) -> float:
+        """How late jobs above LOW start: 1 when one stood for 5 s in line."""
+        backlog = self._buffer.backlog(now=self._clock.monotonic())
+        ages = (b.head_age_ms for b in backlog.values() if b.priority is not _LOW)
+        return max(ages, default=0) / _PATIENCE_MS
 
     @property
     def ending(self) -> int:

@@ -11,11 +11,15 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, Protocol
 
 from shifter.errors import StoreError
-from shifter.ports import DelayMover, LaneFeed, LaneLog, PresenceStore
+from shifter.fleet.sync import EVERY_S, FleetSync
+from shifter.ports import DelayMover, FleetStore, LaneFeed, LaneLog, PresenceStore
 from shifter.work.drain import Drain
 from shifter.work.parts import DrainParts
 from shifter.work.presence import report_presence
 from shifter.work.pulse import beating, watched
+
+_SELDOM_S = 1.0
+"""Between two syncs of a process that has no dependencies to protect."""
 
 
 class Service(Protocol):
@@ -33,6 +37,7 @@ class WorkerParts(NamedTuple):
         log: Writes successors.
         mover: Moves due records, where the log cannot do so by itself.
         presence: Where it says that it lives.
+        fleet: Where it decides with the others.
         line: Where it tells its supervisor how it fares, if it has one.
         timetable: Fires what fires by the clock, if anything does.
     """
@@ -41,6 +46,7 @@ class WorkerParts(NamedTuple):
     log: LaneLog
     mover: DelayMover | None
     presence: PresenceStore
+    fleet: FleetStore
     line: socket.socket | None = None
     timetable: Service | None = None
 
@@ -98,6 +104,7 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
                 )
             )
         ]
+        helpers.append(group.create_task(_in_step(parts, drain)))
         if parts.mover is not None:
             helpers.append(group.create_task(parts.mover.run()))
         if parts.timetable is not None:
@@ -105,6 +112,14 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         await drain.run(drain_timeout_s=limits.drain_timeout_s)
         for helper in helpers:
             helper.cancel()
+
+
+async def _in_step(parts: WorkerParts, drain: Drain) -> None:
+    """Decide with the fleet what protects dependencies, until cancelled."""
+    board = drain.board
+    board.load = drain.load
+    every_s = EVERY_S if board.shields else _SELDOM_S
+    await FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s).run()
 
 
 async def _close(
@@ -117,6 +132,8 @@ async def _close(
     with contextlib.suppress(StoreError):
         await parts.presence.withdraw(limits.worker_id)
     await parts.presence.close()
+    with contextlib.suppress(StoreError):
+        await parts.fleet.close()
     await asyncio.to_thread(parts.log.close, timeout_s=10.0)
     await parts.drain.claims.close()
 

@@ -51,6 +51,20 @@ def presence_keys(namespace: str) -> tuple[str, str]:
     return f"shifter:{{{tag}}}:presence:until", f"shifter:{{{tag}}}:presence:report"
 
 
+_FLEET: Final = ("state", "cells", "voices", "evidence", "budgets", "rates")
+
+
+def fleet_keys(namespace: str) -> tuple[str, ...]:
+    """What a fleet decides together, in the order its script takes them."""
+    tag = f"{check_name('namespace', namespace)}:0"
+    return tuple(f"shifter:{{{tag}}}:fleet:{part}" for part in _FLEET)
+
+
+def fleet_channel(namespace: str) -> str:
+    """Where changes of a fleet's cells are published."""
+    return f"shifter:{{{check_name('namespace', namespace)}:0}}:fleet"
+
+
 def hash_tag(key: bytes) -> bytes:
     """The part of a key that decides its hash slot."""
     return key[: key.index(b"}")]

@@ -1,0 +1,113 @@
+"""What a fleet decides together, in Redis: one script, six keys of one hash slot.
+
+Everything fades by itself. Changes of cells are published too, so that an opened
+circuit reaches everybody at once; whoever does not hear it learns it at its next sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from shifter.adapters.redis.client import RedisClient
+from shifter.adapters.redis.errors import CAUGHT
+from shifter.adapters.redis.keys import bounded_id, fleet_channel, fleet_keys
+from shifter.adapters.redis.scripts import ScriptRunner, read_script
+from shifter.model.fleet import FleetReport, FleetView, RateGrant
+
+_LISTEN_AGAIN_S: Final = 1.0
+
+
+class RedisFleetStore:
+    """`shifter.ports.FleetStore` in Redis.
+
+    Args:
+        client: Shared with other stores; whoever closes first, closes it for all.
+        namespace: The fleet's.
+    """
+
+    def __init__(self, client: RedisClient, namespace: str) -> None:
+        self._client = client
+        self._keys, self._channel = fleet_keys(namespace), fleet_channel(namespace)
+        self._sync = read_script("fleet_sync")
+        self._runner = ScriptRunner(client, (self._sync,))
+        self._random = random.Random()  # noqa: S311  # jitter, no secret
+
+    async def sync(self, report: FleetReport) -> FleetView:
+        """Tell and be told."""
+        return (await self.sync_at(report, None))[1]
+
+    async def sync_at(
+        self, report: FleetReport, now_us: int | None
+    ) -> tuple[int, FleetView]:
+        """The same at a time of the caller's choice, for tests; the server's if none.
+
+        Returns:
+            Microseconds by the clock that was used, and the view.
+        """
+        command = self._sync.command(
+            self._keys,
+            (
+                self._channel,
+                "" if now_us is None else now_us,
+                bounded_id(report.process),
+                repr(float(report.load)),
+                report.evidence,
+                int(report.is_alarmed),
+                report.keep_ms,
+                report.version,
+                *_counted(report.proposals),
+                *_counted((*wish[:6], *wish.wants) for wish in report.budgets),
+                *_counted(report.rates),
+            ),
+        )
+        return _view(await self._runner.send("fleet.sync", command))
+
+    async def listen(self, changed: Callable[[], None]) -> None:
+        """Hear of changed cells; a cluster's client cannot, its syncs tell as well."""
+        while isinstance(self._client, Redis):
+            with contextlib.suppress(*CAUGHT):
+                await self._hear(self._client, changed)
+            jitter = 0.5 + self._random.random()
+            await asyncio.sleep(_LISTEN_AGAIN_S * jitter)
+
+    async def _hear(self, client: Redis, changed: Callable[[], None]) -> None:
+        async with client.pubsub(ignore_subscribe_messages=True) as channel:
+            await channel.subscribe(self._channel)
+            while True:
+                if await channel.get_message(timeout=None) is not None:
+                    changed()
+
+    async def close(self) -> None:
+        """Close the client, for every store that shares it."""
+        await self._runner.close()
+
+
+def _counted(rows: Iterable[Iterable[Any]]) -> list[Any]:
+    """A list, flat, after its length."""
+    found = [tuple(row) for row in rows]
+    return [len(found), *(value for row in found for value in row)]
+
+
+def _view(answer: list[Any]) -> tuple[int, FleetView]:
+    now_us, version, cells, accepted, said, loads, granted, rates = answer
+    return int(now_us), FleetView(
+        int(now_us) // 1_000,
+        int(version),
+        None if cells is None else _texts(cells),
+        [flag == 1 for flag in accepted],
+        _texts(said),
+        [float(load) for load in loads],
+        [tuple(granted[i : i + 4]) for i in range(0, len(granted), 4)],
+        [RateGrant(int(rates[i]), int(rates[i + 1])) for i in range(0, len(rates), 2)],
+    )
+
+
+def _texts(flat: list[bytes]) -> dict[str, bytes]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return {name.decode(errors="replace"): text for name, text in pairs}

@@ -1,0 +1,163 @@
+-- One process tells the fleet what it saw, and is told what holds.
+-- Mirrors shifter.policy.fleet_table.FleetTable.sync.
+-- Test: tests/conformance/test_fleet.py, which drives both with the same reports.
+-- KEYS[1]  hash: version of the cells; until when everybody's evidence is told
+-- KEYS[2]  hash: the cells
+-- KEYS[3]  hash: process to "until load"
+-- KEYS[4]  hash: process to its evidence
+-- KEYS[5]  hash: dependency to its retry budget, packed: bucket, deposited, withdrawn, ..
+-- KEYS[6]  hash: dependency to when its calls would be spread out, us
+-- ARGV     [1] channel; [2] now, us, or '' for this server's; [3] process; [4] load;
+--          [5] evidence; [6] alarmed, 0 or 1; [7] keep, ms; [8] version known;
+--          then three lists, each after its length: proposals (name, expected, value),
+--          budgets (name, floor, bucket ms, deposit buckets, withdrawal buckets,
+--          deposit, four wants), rates (name, interval us, burst, want).
+local MAX_NAMES, MAX_CELL, MAX_EVIDENCE, MAX_PROCESSES = 4096, 4096, 262144, 1000
+local DAY = 86400000
+local WITHHELD = {0, 100, 250, 500} -- shifter.policy.budget, most urgent first
+
+local function int(n) return string.format('%.0f', n) end
+local time = redis.call('TIME')
+local now_us = tonumber(ARGV[2]) or (time[1] * 1000000 + time[2])
+local now = math.floor(now_us / 1000)
+for _, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', key) end
+end
+local at = 8
+local function pop()
+  at = at + 1
+  return ARGV[at]
+end
+
+-- cells
+local known = tonumber(redis.call('HGET', KEYS[1], 'version') or '')
+local version = known or now_us
+local accepted, changes = {}, 0
+for i = 1, tonumber(pop()) do
+  local name, expected, value = pop(), pop(), pop()
+  local held = redis.call('HGET', KEYS[2], name)
+  local fits = (held or '') == expected and #value <= MAX_CELL
+  if fits and value == '' then
+    fits = redis.call('HDEL', KEYS[2], name) == 1
+  elseif fits then
+    fits = held or redis.call('HLEN', KEYS[2]) < MAX_NAMES
+    if fits then redis.call('HSET', KEYS[2], name, value) end
+  end
+  accepted[i] = fits and 1 or 0
+  changes = changes + accepted[i]
+end
+version = version + changes
+if changes > 0 or not known then redis.call('HSET', KEYS[1], 'version', int(version)) end
+if changes > 0 then redis.pcall('PUBLISH', ARGV[1], int(version)) end
+
+-- voices
+local process, evidence, until_ms = ARGV[3], ARGV[5], now + ARGV[7]
+local found, voices, loads = redis.call('HGETALL', KEYS[3]), {}, {}
+for i = 1, #found, 2 do
+  local ends, load = string.match(found[i + 1], '^(%d+) (%S+)$')
+  if ends and tonumber(ends) > now and tonumber(load) then
+    voices[#voices + 1] = found[i]
+    loads[found[i]] = load
+  else
+    redis.call('HDEL', KEYS[3], found[i])
+    redis.call('HDEL', KEYS[4], found[i])
+  end
+end
+if loads[process] or #voices < MAX_PROCESSES then
+  if not loads[process] then voices[#voices + 1] = process end
+  loads[process] = ARGV[4]
+  if #evidence > MAX_EVIDENCE then evidence = '' end
+  redis.call('HSET', KEYS[3], process, int(until_ms) .. ' ' .. ARGV[4])
+  redis.call('HSET', KEYS[4], process, evidence)
+  if ARGV[6] == '1' then
+    local before = tonumber(redis.call('HGET', KEYS[1], 'alarm') or '') or 0
+    redis.call('HSET', KEYS[1], 'alarm', int(math.max(before, until_ms)))
+  end
+end
+local alarm = tonumber(redis.call('HGET', KEYS[1], 'alarm') or '') or 0
+local said = {}
+if now < alarm and #voices > 0 then
+  local texts = redis.call('HMGET', KEYS[4], unpack(voices))
+  for i, voice in ipairs(voices) do
+    said[#said + 1] = voice
+    said[#said + 1] = texts[i] or ''
+  end
+end
+local told = {}
+for i, voice in ipairs(voices) do told[i] = loads[voice] end
+
+-- budgets
+local function row_of(name)
+  local text = redis.call('HGET', KEYS[5], name)
+  if not text then return nil end
+  local fine, row = pcall(cmsgpack.unpack, text)
+  if not fine or type(row) ~= 'table' or #row % 3 ~= 0 then return {} end
+  for _, n in ipairs(row) do if type(n) ~= 'number' then return {} end end
+  return row
+end
+local granted = {}
+for _ = 1, tonumber(pop()) do
+  local name, floor, size = pop(), tonumber(pop()), tonumber(pop())
+  local deposits, withdrawals, deposit = tonumber(pop()), tonumber(pop()), tonumber(pop())
+  local wants = {tonumber(pop()), tonumber(pop()), tonumber(pop()), tonumber(pop())}
+  local row = row_of(name)
+  if not row and redis.call('HLEN', KEYS[5]) >= MAX_NAMES then
+    for _ = 1, 4 do granted[#granted + 1] = 0 end
+  else
+    row = row or {}
+    local current = math.floor(now / size)
+    for i = 1, #row, 3 do current = math.max(current, row[i]) end
+    local oldest = current - math.max(deposits, withdrawals)
+    local capacity, used, mine, after = floor, 0, {deposit, 0}, {}
+    for i = 1, #row, 3 do
+      local bucket, put, taken = row[i], row[i + 1], row[i + 2]
+      if bucket > oldest then
+        if bucket > current - deposits then capacity = capacity + put end
+        if bucket > current - withdrawals then used = used + taken end
+        if bucket == current then
+          mine = {put + deposit, taken}
+        else
+          after[#after + 1], after[#after + 2], after[#after + 3] = bucket, put, taken
+        end
+      end
+    end
+    capacity = capacity + deposit
+    local left = capacity - used
+    for i, want in ipairs(wants) do
+      local free = left - math.floor(capacity * WITHHELD[i] / 1000)
+      local retries = math.min(want, math.max(0, math.floor(free / 1000)))
+      left = left - retries * 1000
+      mine[2] = mine[2] + retries * 1000
+      granted[#granted + 1] = retries
+    end
+    after[#after + 1], after[#after + 2], after[#after + 3] = current, mine[1], mine[2]
+    redis.call('HSET', KEYS[5], name, cmsgpack.pack(after))
+  end
+end
+
+-- rates
+local rates = {}
+for _ = 1, tonumber(pop()) do
+  local name, interval, burst, want = pop(), tonumber(pop()), tonumber(pop()), tonumber(pop())
+  local held = redis.call('HGET', KEYS[6], name)
+  if not held and redis.call('HLEN', KEYS[6]) >= MAX_NAMES then
+    rates[#rates + 1], rates[#rates + 2] = 0, int(interval)
+  else
+    local spread = tonumber(held or '') or 0
+    local start = math.max(spread, now_us)
+    local room = now_us + burst * interval - start
+    local calls = math.max(0, math.min(want, math.floor(room / interval)))
+    local wait = 0
+    if calls > 0 then spread = start + calls * interval else wait = interval - room end
+    redis.call('HSET', KEYS[6], name, int(spread))
+    rates[#rates + 1], rates[#rates + 2] = calls, int(wait)
+  end
+end
+
+for i, keep in ipairs({DAY, DAY, 60000, 60000, 180000, 2 * DAY}) do
+  redis.call('PEXPIRE', KEYS[i], keep)
+end
+local cells = false
+if tonumber(ARGV[8]) ~= version then cells = redis.call('HGETALL', KEYS[2]) end
+return {int(now_us), int(version), cells, accepted, said, told, granted, rates}

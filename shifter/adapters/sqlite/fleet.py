@@ -1,0 +1,122 @@
+"""What the processes of one machine decide together, in a file of its own.
+
+Nothing in it outlives its use: it is written without waiting for the disk, five times
+a second, and a file that is damaged is made anew. So it stands beside the queue's file
+and not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from shifter.errors import StoreUnavailableError
+from shifter.model.fleet import FleetReport, FleetView
+from shifter.policy.fleet_table import FleetTable
+from shifter.ports import Clock
+
+_BUSY_S: Final = 1.0
+_DDL: Final = (
+    "CREATE TABLE IF NOT EXISTS fleet (namespace TEXT PRIMARY KEY, packed BLOB)"
+)
+
+
+class SqliteFleetStore:
+    """`shifter.ports.FleetStore` for one machine.
+
+    Args:
+        path: Absolute; made where it is not there.
+        namespace: The fleet's; others may share the file.
+        clock: Of this machine.
+
+    Attributes:
+        unreadable: Tables found that were none.
+    """
+
+    def __init__(self, path: Path, namespace: str, clock: Clock) -> None:
+        self._path, self._namespace, self._clock = path, namespace, clock
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(FleetTable).decode
+        self.unreadable = 0
+
+    async def sync(self, report: FleetReport) -> FleetView:
+        """Tell and be told."""
+        return await asyncio.to_thread(self._sync, report)
+
+    async def listen(self, changed: Callable[[], None]) -> None:
+        """A file tells nobody."""
+
+    async def close(self) -> None:
+        """Close the file."""
+        await asyncio.to_thread(self._close)
+
+    def _sync(self, report: FleetReport) -> FleetView:
+        try:
+            with self._lock:
+                try:
+                    return self._transaction(report)
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError:
+                    self._make_anew()
+                    return self._transaction(report)
+        except (sqlite3.Error, OSError) as error:
+            store, op = f"sqlite {self._path}", "fleet.sync"
+            raise StoreUnavailableError(store, op, str(error)) from error
+
+    def _transaction(self, report: FleetReport) -> FleetView:
+        connection = self._connection or self._open()
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            key = (self._namespace,)
+            found = connection.execute(
+                "SELECT packed FROM fleet WHERE namespace = ?", key
+            ).fetchone()
+            table = FleetTable() if found is None else self._read(found[0])
+            now_ms = self._clock.epoch_ms()
+            view = table.sync(report, now_ms=now_ms, now_us=now_ms * 1_000)
+            packed = self._encode(table)
+            row = (self._namespace, packed)
+            connection.execute("REPLACE INTO fleet VALUES (?, ?)", row)
+        return view
+
+    def _read(self, packed: object) -> FleetTable:
+        try:
+            if isinstance(packed, bytes):
+                return self._decode(packed)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass
+        self.unreadable += 1
+        return FleetTable()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(_DDL)
+        self._path.chmod(0o600)
+        self._connection = connection
+        return connection
+
+    def _make_anew(self) -> None:
+        self.unreadable += 1
+        self._close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()

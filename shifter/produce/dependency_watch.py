@@ -1,0 +1,155 @@
+"""What a service knows of its dependencies, and what its own calls say of them.
+
+Kept in step with the fleet on a thread with a loop of its own; decisions and calls only
+look, and note.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+from typing import Final
+
+from shifter.errors import ConfigError, Retry, StoreError, Throttled
+from shifter.fleet.board import FleetBoard
+from shifter.fleet.shield import Leave, Shield
+from shifter.fleet.sync import FleetSync
+from shifter.model.duration import duration_ms
+from shifter.model.job import JobSpec
+from shifter.model.priority import Priority
+from shifter.model.quality import Quality
+from shifter.policy.case import Needs
+from shifter.policy.dependency import Dependency
+from shifter.policy.evidence import CallOutcome
+from shifter.policy.guard import CallEnd
+from shifter.ports import Clock, FleetStore
+
+_JOIN_S: Final = 5.0
+_AGAIN_S: Final = 1.0
+
+
+class DependencyWatch:
+    """See above. Safe to share between threads.
+
+    Args:
+        board: What is known.
+        open_store: Opens where the fleet agrees; called on the thread.
+        uses: What a job calls, if anything.
+        clock: Monotonic.
+    """
+
+    def __init__(
+        self,
+        board: FleetBoard,
+        open_store: Callable[[], FleetStore],
+        uses: Callable[[JobSpec], Dependency | None],
+        clock: Clock,
+    ) -> None:
+        self.board, self._open, self._uses = board, open_store, uses
+        self._clock = clock
+        self._stop: Callable[[], object] | None = None
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="shifter-fleet", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to tell and to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; blocks for as long as a sync takes, a few seconds at most."""
+        self._is_stopping.set()
+        if self._stop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._stop()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+
+    def needs(self, spec: JobSpec) -> Needs:
+        """What the decision should know; takes nothing."""
+        quality, shield = self.board.quality, self._shield(spec)
+        if shield is None:
+            return _WELL if quality is Quality.FULL else Needs(quality=quality)
+        with self.board.lock:
+            shut_ms = shield.shut_for_ms(self._now_ms())
+            has_room = shield.has_room(spec.priority)
+            has_budget = not shield.retries.is_exhausted(self._now_ms())
+        reopen_s = None if shut_ms is None else shut_ms / 1_000
+        return Needs(shut_ms is not None, has_room, has_budget, quality, reopen_s)
+
+    @contextlib.contextmanager
+    def calling(self, spec: JobSpec, priority: Priority) -> Generator[None]:
+        """Note what the block says of the job's dependency."""
+        shield = self._shield(spec)
+        if shield is None:
+            yield
+            return
+        began_ms = self._now_ms()
+        with self.board.lock:
+            leave = shield.admit(priority, is_extra=False, now_ms=began_ms)
+        outcome, after_ms = CallOutcome.IGNORED, None
+        try:
+            yield
+            outcome = CallOutcome.SUCCESS
+        except Throttled as error:
+            outcome = CallOutcome.THROTTLED
+            with contextlib.suppress(ConfigError):
+                after_ms = _after_ms(error)
+            raise
+        except (Exception, Retry):
+            outcome = CallOutcome.FAILURE
+            raise
+        finally:
+            if isinstance(leave, Leave):
+                now_ms = self._now_ms()
+                end = CallEnd(outcome, now_ms - began_ms, after_ms)
+                self._ended(shield, leave, end, now_ms)
+
+    def _ended(self, shield: Shield, leave: Leave, end: CallEnd, now_ms: int) -> None:
+        with self.board.lock:
+            has_changed = shield.ended(leave, end, now_ms=now_ms)
+            is_urgent = has_changed or shield.circuit.is_urgent
+        if is_urgent:
+            self.board.urge(shield if has_changed else None)
+
+    def _shield(self, spec: JobSpec) -> Shield | None:
+        dependency = self._uses(spec)
+        return None if dependency is None else self.board.shields.get(dependency.name)
+
+    def _run(self) -> None:
+        asyncio.run(self._watch())
+
+    async def _watch(self) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
+        store: FleetStore | None = None
+        while store is None and not self._is_stopping.is_set():
+            try:
+                store = self._open()
+            except (StoreError, ConfigError):
+                # Alone it goes by its own evidence.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopped.wait(), _AGAIN_S)
+        if store is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            sync = FleetSync(self.board, store, self._clock)
+            syncing = group.create_task(sync.run())
+            if not self._is_stopping.is_set():
+                await stopped.wait()
+            syncing.cancel()
+        with contextlib.suppress(StoreError):
+            await store.close()
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic() * 1_000)
+
+
+def _after_ms(error: Throttled) -> int | None:
+    return None if error.after is None else duration_ms("after", error.after)
+
+
+_WELL: Final = Needs()

@@ -1,0 +1,234 @@
+"""Every fleet store meets the public suite; Redis computes what the table says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+
+import pytest
+
+from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.redis.client import open_redis
+from shifter.adapters.redis.fleet import RedisFleetStore
+from shifter.adapters.redis.keys import fleet_keys
+from shifter.adapters.sqlite.fleet import SqliteFleetStore
+from shifter.adapters.system import SystemClock
+from shifter.model.fleet import FleetReport, Proposal, RateWish
+from shifter.policy.budget import BudgetPolicy
+from shifter.policy.fleet_table import FleetTable
+from shifter.policy.shared_budget import wish
+from shifter.testing.conformance.fleet import FleetStoreConformance, said
+
+
+class MemoryBench:
+    def __init__(self):
+        self._table = FleetTable()
+
+    def open(self):
+        return MemoryFleetStore(SystemClock(), self._table)
+
+    async def forget(self):
+        self._table.__init__()
+
+
+class SqliteBench:
+    def __init__(self, path):
+        self.path, self._stores = path, []
+
+    def open(self):
+        self._stores.append(SqliteFleetStore(self.path, "shop", SystemClock()))
+        return self._stores[-1]
+
+    async def forget(self):
+        connection = sqlite3.connect(self.path)
+        with connection:
+            connection.execute("DELETE FROM fleet")
+        connection.close()
+
+    async def close(self):
+        for store in self._stores:
+            await store.close()
+
+
+class RedisBench:
+    def __init__(self, url, namespace):
+        self._url, self.namespace = url, namespace
+        self.client = open_redis(url, timeout_s=5)
+        self._stores = []
+
+    def open(self):
+        client = open_redis(self._url, timeout_s=5)
+        self._stores.append(RedisFleetStore(client, self.namespace))
+        return self._stores[-1]
+
+    async def forget(self):
+        await self.client.delete(*fleet_keys(self.namespace))
+
+    async def close(self):
+        await self.client.aclose()
+        for store in self._stores:
+            await store.close()
+
+
+class TestMemoryFleet(FleetStoreConformance):
+    """`MemoryFleetStore`."""
+
+    @pytest.fixture
+    def fleet_bench(self):
+        return MemoryBench()
+
+
+class TestSqliteFleet(FleetStoreConformance):
+    """`SqliteFleetStore`."""
+
+    @pytest.fixture
+    async def fleet_bench(self, tmp_path):
+        bench = SqliteBench(tmp_path / "fleet.db")
+        yield bench
+        await bench.close()
+
+    async def test_a_damaged_file_is_made_anew(self, fleet_bench):
+        store = fleet_bench.open()
+        await store.sync(said(proposals=[Proposal("c", b"", b"1")]))
+        await store.close()
+        fleet_bench.path.write_bytes(b"no database at all" * 500)
+
+        view = await store.sync(said(proposals=[Proposal("c", b"", b"2")]))
+
+        assert view.cells == {"c": b"2"}
+        assert store.unreadable == 1
+
+    async def test_a_table_that_is_none_is_written_anew(self, fleet_bench):
+        store = fleet_bench.open()
+        await store.sync(said())
+        connection = sqlite3.connect(fleet_bench.path)
+        with connection:
+            connection.execute("UPDATE fleet SET packed = x'ff00'")
+        connection.close()
+
+        view = await store.sync(said(proposals=[Proposal("c", b"", b"2")]))
+
+        assert view.cells == {"c": b"2"}
+
+
+@pytest.mark.redis
+class TestRedisFleet(FleetStoreConformance):
+    """`RedisFleetStore`."""
+
+    @pytest.fixture
+    async def fleet_bench(self, redis_url, namespace):
+        bench = RedisBench(redis_url, namespace)
+        yield bench
+        await bench.close()
+
+    async def test_every_key_fades(self, fleet_bench):
+        store = fleet_bench.open()
+        budget = wish("mailer", BudgetPolicy(), firsts=9, wants=(1, 0, 0, 0))
+        rate, cell = RateWish("mailer", 1_000, 1, 1), Proposal("c", b"", b"1")
+        report = said(evidence=b"e", budgets=[budget], rates=[rate])
+        await store.sync(report._replace(proposals=[cell]))
+
+        for key in fleet_keys(fleet_bench.namespace):
+            assert await fleet_bench.client.pttl(key) > 0
+
+    async def test_keys_of_another_type_are_rewritten(self, fleet_bench):
+        store, keys = fleet_bench.open(), fleet_keys(fleet_bench.namespace)
+        for key in keys:
+            await fleet_bench.client.set(key, b"foreign")
+        view = await store.sync(said(proposals=[Proposal("c", b"", b"1")]))
+
+        assert view.cells == {"c": b"1"}
+
+    @pytest.mark.parametrize("garbage", [b"", b"x", b"\xff" * 99, b"99 nan x", b"-1 1"])
+    async def test_values_that_are_none_of_ours_are_none(self, fleet_bench, garbage):
+        store = fleet_bench.open()
+        state, _, voices, _, budgets, rates = fleet_keys(fleet_bench.namespace)
+        for key, field in (
+            (state, "version"),
+            (state, "alarm"),
+            (voices, "stranger"),
+            (budgets, "mailer"),
+            (rates, "mailer"),
+        ):
+            await fleet_bench.client.hset(key, field, garbage)
+        budget = wish("mailer", BudgetPolicy(), firsts=0, wants=(1, 0, 0, 0))
+        rate = RateWish("mailer", 1_000, 1, 1)
+        view = await store.sync(said(budgets=[budget], rates=[rate]))
+
+        assert list(view.loads) == [0.5]
+        assert list(view.granted) == [(1, 0, 0, 0)]
+
+    async def test_a_change_is_heard_by_who_listens(self, fleet_bench):
+        heard = asyncio.Event()
+        listener, store = fleet_bench.open(), fleet_bench.open()
+        listening = asyncio.create_task(listener.listen(heard.set))
+        n = 0
+        async with asyncio.timeout(10):
+            while not heard.is_set():
+                n += 1
+                change = Proposal(f"c{n}", b"", b"1")
+                await store.sync(said(proposals=[change]))
+                await asyncio.sleep(0.02)
+        listening.cancel()
+
+    @pytest.mark.parametrize("seed", range(40))
+    async def test_the_script_does_what_the_table_says(self, fleet_bench, seed):
+        draw = random.Random(seed)
+        store, table = fleet_bench.open(), FleetTable()
+        now_us = 1_700_000_000_000_000 + draw.randrange(10**6)
+        for _ in range(30):
+            report = full_report(draw)
+            now_us += draw.choice((0, 1, 999, 50_000, 400_000, 3_000_000, -2_000))
+            found_us, found = await store.sync_at(report, now_us)
+            want = table.sync(report, now_ms=now_us // 1_000, now_us=now_us)
+            assert found_us == now_us
+            assert comparable(found) == comparable(want)
+
+
+def comparable(view):
+    return view._replace(
+        accepted=list(view.accepted),
+        loads=sorted(view.loads),
+        granted=[tuple(row) for row in view.granted],
+        rates=list(view.rates),
+    )
+
+
+CELLS = ("circuit/a", "circuit/b", "quality")
+TEXTS = (b"", b"1", b"2", b"\x00", b"x" * 5_000)
+
+
+def full_report(draw):
+    names = draw.sample(("mailer", "bank", "db"), draw.randrange(4))
+    policy = BudgetPolicy(ratio=draw.choice((0.0, 0.2, 2.0)), floor_per_s=2)
+    return FleetReport(
+        draw.choice("abcd"),
+        draw.choice((0.0, 0.5, 1e-9, 3.25)),
+        draw.choice((b"", b"\x00\x01", b"e" * 300)),
+        draw.random() < 0.2,
+        draw.choice((1, 500, 2_000)),
+        draw.choice((0, 1_700_000_000_000)),
+        [
+            Proposal(draw.choice(CELLS), draw.choice(TEXTS), draw.choice(TEXTS))
+            for _ in range(draw.randrange(4))
+        ],
+        [
+            wish(
+                name,
+                policy,
+                firsts=draw.randrange(50),
+                wants=tuple(draw.choice((0, 0, 1, 30)) for _ in range(4)),
+            )
+            for name in names
+        ],
+        [
+            RateWish(
+                name,
+                draw.choice((1, 333, 100_000, 86_400_000_000)),
+                draw.randrange(1, 9),
+                draw.randrange(1, 9),
+            )
+            for name in names
+        ],
+    )
