@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from shifter.cli.overview import Overview
+from shifter.fleet.by_hand import CircuitRow
 
 LANES: Final = (
     *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
 )
 WORKERS: Final = ("worker", "host", "pid", "slots", "running")
+CIRCUITS: Final = (
+    *("dependency", "circuit", "calls", "failed", "inflight", "limit", "held back"),
+    *("by hand",),
+)
+
+
+def circuit_cells(rows: Sequence[CircuitRow]) -> list[tuple[object, ...]]:
+    """Dependencies as rows of text, in the order of the headings."""
+    return [
+        (
+            row.dependency,
+            _circuit_text(row),
+            row.calls,
+            row.failures,
+            None if row.limit is None else row.inflight,
+            row.limit,
+            _held_text(row),
+            None
+            if row.by_hand is None
+            else f"{row.by_hand.owner}, {age_text(row.by_hand.left_s)} more: "
+            f"{row.by_hand.reason}",
+        )
+        for row in rows
+    ]
+
+
+def _circuit_text(row: CircuitRow) -> str:
+    if row.by_hand is not None:
+        return f"{row.by_hand.to} by hand"
+    if row.reopens_s is not None:
+        return f"open, {age_text(row.reopens_s)} more"
+    return f"half-open, {row.probes} probes" if row.state == "half_open" else row.state
+
+
+def _held_text(row: CircuitRow) -> str | None:
+    held = [f"{by} {count}" for by, count in row.held_back.items()]
+    dark = [f"({by} {count} in the dark)" for by, count in row.would_hold_back.items()]
+    return ", ".join(held + dark) or None
 
 
 def lane_cells(overview: Overview) -> list[tuple[object, ...]]:

@@ -56,6 +56,25 @@ _GROUPS: Final = (
         ),
     ),
     (
+        "circuit",
+        "Look at what jobs call, and keep them from it.",
+        (
+            ("list", "shifter.cli.circuit:list_", "Show dependencies of the fleet."),
+            ("open", "shifter.cli.circuit:open_", "Keep everybody from one."),
+            ("close", "shifter.cli.circuit:close", "Let everybody call one."),
+            ("auto", "shifter.cli.circuit:auto", "Let the fleet decide again."),
+        ),
+    ),
+    (
+        "quality",
+        "Look at how good answers are, and set it.",
+        (
+            ("show", "shifter.cli.quality:show", "Show the fleet's quality."),
+            ("set", "shifter.cli.quality:set_", "Set it by hand, for a while."),
+            ("auto", "shifter.cli.quality:auto", "Let load decide again."),
+        ),
+    ),
+    (
         "dlt",
         "Look at dead letters, and send them back.",
         (

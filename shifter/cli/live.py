@@ -9,7 +9,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shifter.cli.columns import LANES, WORKERS, lane_cells, worker_cells
+from shifter.cli.columns import (
+    CIRCUITS,
+    LANES,
+    WORKERS,
+    circuit_cells,
+    lane_cells,
+    worker_cells,
+)
 from shifter.cli.output import escape
 from shifter.cli.overview import Overview, Sources, read_overview
 
@@ -44,9 +51,11 @@ async def watch_live(sources: Sources, refresh_s: float) -> None:
 def render(overview: Overview) -> Group:
     """The overview as tables."""
     letters = [(row.queue, row.count) for row in overview.dead_letters]
+    circuits = circuit_cells(overview.circuits)
     return Group(
         _table(LANES, lane_cells(overview)),
         _table(("queue", "dead letters"), letters),
+        *([_table(CIRCUITS, circuits)] if circuits else []),
         _table(WORKERS, worker_cells(overview)),
     )
 

@@ -18,8 +18,16 @@ from shifter.config import Settings
 from shifter.deadletter.journal import Book, Journal
 from shifter.deadletter.reader import count_open
 from shifter.errors import StoreError, StoreRefusedError
+from shifter.fleet.by_hand import CircuitRow, Fleet, QualityRow, look
 from shifter.model.lane import Lane, dead_letter_topic, parking_topic, parse_lane
-from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
+from shifter.ports import (
+    Clock,
+    FleetStore,
+    LaneDepth,
+    LogAdmin,
+    PresenceStore,
+    WorkerReport,
+)
 
 
 class LaneRow(msgspec.Struct, frozen=True):
@@ -65,17 +73,19 @@ class Overview(msgspec.Struct, frozen=True):
         as_of_ms: When it was read, epoch milliseconds.
         lanes: By queue, then most urgent first.
         dead_letters: By queue; of parking topics only those that hold some.
-        circuits: Empty until circuits are shared.
-        budgets: Empty until budgets are shared.
+        circuits: Dependencies; empty when the state store is away.
+        budgets: Those whose retry budget held a retry back, or would have.
+        quality: Of the fleet; ``None`` when the state store is away.
         workers: Live worker processes.
     """
 
     as_of_ms: int
     lanes: list[LaneRow]
     dead_letters: list[DeadLetterRow]
-    circuits: list[str]
+    circuits: list[CircuitRow]
     budgets: list[str]
     workers: list[WorkerReport]
+    quality: QualityRow | None = None
 
 
 class Sources(NamedTuple):
@@ -87,6 +97,7 @@ class Sources(NamedTuple):
     namespace: str
     admin: LogAdmin
     presence: PresenceStore | None
+    fleet: FleetStore | None
     clock: Clock
     book: Book
 
@@ -94,13 +105,15 @@ class Sources(NamedTuple):
 @contextlib.asynccontextmanager
 async def open_sources(settings: Settings, clock: Clock) -> AsyncGenerator[Sources]:
     """Open the log's and the state store's readers, and close them at the end."""
-    presence = None
+    presence = fleet = None
     if settings.state_url is not None:
-        presence = wiring.open_presence(settings)
+        presence, fleet = wiring.open_presence(settings), wiring.open_fleet(settings)
     try:
         async with opened_admin(settings) as admin:
-            yield Sources(settings.namespace, admin, presence, clock, Book())
+            yield Sources(settings.namespace, admin, presence, fleet, clock, Book())
     finally:
+        if fleet is not None:
+            await fleet.close()
         if presence is not None:
             await presence.close()
 
@@ -117,6 +130,8 @@ async def read_overview(sources: Sources) -> Overview:
     lanes = _lanes(sources.namespace, topics)
     depths = await sources.admin.depths([lane.name for lane in lanes])
     workers = await _workers(sources.presence)
+    fleet = await _fleet(sources.fleet)
+    circuits = [] if fleet is None else fleet.circuits
     now_ms = sources.clock.epoch_ms()
     return Overview(
         as_of_ms=now_ms,
@@ -125,9 +140,10 @@ async def read_overview(sources: Sources) -> Overview:
             for lane, depth in zip(lanes, depths, strict=True)
         ],
         dead_letters=await _dead_letters(sources, topics),
-        circuits=[],
-        budgets=[],
+        circuits=circuits,
+        budgets=[row.dependency for row in circuits if _is_short(row)],
         workers=workers or [],
+        quality=None if fleet is None else fleet.quality,
     )
 
 
@@ -169,6 +185,20 @@ async def _workers(presence: PresenceStore | None) -> list[WorkerReport] | None:
     except StoreError as error:
         note(f"warning: workers are not shown: {error}")
         return None
+
+
+async def _fleet(store: FleetStore | None) -> Fleet | None:
+    if store is None:
+        return None
+    try:
+        return await look(store, wiring.new_worker_id())
+    except StoreError as error:
+        note(f"warning: circuits are not shown: {error}")
+        return None
+
+
+def _is_short(row: CircuitRow) -> bool:
+    return "budget" in row.held_back or "budget" in row.would_hold_back
 
 
 def _row(

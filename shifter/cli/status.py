@@ -8,9 +8,17 @@ import sys
 import msgspec
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import LANES, WORKERS, lane_cells, worker_cells
+from shifter.cli.columns import (
+    CIRCUITS,
+    LANES,
+    WORKERS,
+    circuit_cells,
+    lane_cells,
+    worker_cells,
+)
 from shifter.cli.output import is_terminal, write_json, write_line, write_table
 from shifter.cli.overview import Overview, Sources, open_sources, read_overview
+from shifter.cli.quality import quality_text
 from shifter.cli.session import InSession
 from shifter.config import Settings
 
@@ -57,6 +65,12 @@ def _print(overview: Overview, *, as_json: bool) -> None:
         write_line()
         rows = [(row.queue, row.count) for row in overview.dead_letters]
         write_table(("queue", "dead letters"), rows, empty="")
+    if overview.circuits:
+        write_line()
+        write_table(CIRCUITS, circuit_cells(overview.circuits), empty="")
+    if overview.quality is not None and overview.quality.quality != "FULL":
+        write_line()
+        write_line(quality_text(overview.quality))
     if overview.workers:
         write_line()
         write_table(WORKERS, worker_cells(overview), empty="")

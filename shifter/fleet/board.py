@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-import msgspec
-
 from shifter.fleet.cells import (
     QUALITY,
     QUALITY_BY_HAND,
@@ -25,6 +23,7 @@ from shifter.fleet.cells import (
     state_word,
 )
 from shifter.fleet.shield import Shield
+from shifter.fleet.statement import Statements, read_statements, statements_text
 from shifter.model.fleet import (
     BudgetWish,
     FleetReport,
@@ -41,7 +40,6 @@ from shifter.ports import Clock
 
 TRUST_S: Final = 30.0
 KEEP_MS: Final = 2_000
-_Tallies = dict[str, tuple[int, int, int, int]]
 
 
 class Change(NamedTuple):
@@ -114,8 +112,6 @@ class FleetBoard:
         self._quality_text = b""
         self._by_hand: Setting | None = None
         self.by_load = Quality.FULL
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(_Tallies).decode
         self.is_urgent = False
         self.urgent: Callable[[], None] | None = None
 
@@ -145,17 +141,15 @@ class FleetBoard:
         store_ms, draw = self._store_ms(), self._random.random
         with self._lock:
             self.is_urgent = False
-            tallies: _Tallies = {}
+            said: Statements = {}
             told = Told(_NOTHING, [], [], [])
             proposals: list[Proposal] = []
             budgets: list[BudgetWish] = []
             rates: list[RateWish] = []
             is_alarmed = False
             for name, shield in self.shields.items():
-                tally = shield.testimony(now_ms)
-                if tally.calls:
-                    tallies[name] = tally
-                    is_alarmed = is_alarmed or shield.is_suspicious(now_ms)
+                said[name] = shield.statement(now_ms)
+                is_alarmed = is_alarmed or shield.is_suspicious(now_ms)
                 if self._offset_ms is not None and (
                     proposal := shield.circuit.propose(store_ms, draw())
                 ):
@@ -172,7 +166,7 @@ class FleetBoard:
         report = FleetReport(
             self._process,
             max(0.0, self.load()),
-            self._encode(tallies) if tallies else b"",
+            statements_text(said),
             is_alarmed,
             KEEP_MS,
             self._version,
@@ -275,18 +269,12 @@ class FleetBoard:
         for process, text in view.evidence.items():
             if process == self._process:
                 continue
-            for name, tally in self._read(text).items():
-                if name in self.shields:
-                    said.setdefault(name, []).append(Tally(*tally))
+            for name, words in read_statements(text).items():
+                if name in self.shields and words.calls:
+                    said.setdefault(name, []).append(words.tally)
         for name, shield in self.shields.items():
             shield.hear(said.get(name, []), now_ms=now_ms)
             self.is_urgent = self.is_urgent or shield.circuit.is_urgent
-
-    def _read(self, text: bytes) -> _Tallies:
-        try:
-            return self._decode(text) if text else {}
-        except (msgspec.MsgspecError, ValueError):
-            return {}
 
     def _changes(self, before: dict[str, CircuitState]) -> list[Change]:
         changes = []

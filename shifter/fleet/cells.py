@@ -36,6 +36,14 @@ def by_hand_cell(dependency: str) -> str:
     return _BY_HAND + dependency
 
 
+def dependency_of(cell: str) -> str | None:
+    """Whose circuit a cell belongs to; ``None`` for other cells."""
+    for prefix in (_CIRCUIT, _BY_HAND):
+        if cell.startswith(prefix):
+            return cell.removeprefix(prefix)
+    return None
+
+
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What somebody set by hand.
 

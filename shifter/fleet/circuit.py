@@ -78,6 +78,14 @@ class SharedCircuit:
         self._suspected: tuple[int, int | None] | None = None
         self._ramp_from_ms: int | None = None
 
+    @property
+    def generation_if_calm(self) -> int:
+        """That of a closed circuit that nothing is odd about; -1 of any other."""
+        if self.by_hand is not None or self._ramp_from_ms is not None:
+            return -1
+        state = self.state
+        return state.generation if isinstance(state, Closed) else -1
+
     def admit(self, now_ms: int, u: float) -> Permit | Refused:
         """Decide about one call.
 

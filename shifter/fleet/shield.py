@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from shifter.fleet.circuit import ASK_AGAIN_MS, SharedCircuit
 from shifter.fleet.limit_gate import LimitGate
+from shifter.fleet.statement import PROTECTIONS, Statement
 from shifter.fleet.till import CallTill, RetryTill
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
@@ -96,6 +97,8 @@ class Shield:
         throttle = dependency.throttle
         self._tokens_milli = 0 if throttle is None else full(throttle)
         self._letters: dict[str, Letters] = {}
+        self._usual = Leave(Permit(0), Permit(0))
+        self._usual_for = (0, 0)
         self.refused: Counter[Protection] = Counter()
         self.would_refuse: Counter[Protection] = Counter()
         self.offset_ms = 0
@@ -219,9 +222,16 @@ class Shield:
         """The circuit by the evidence of this process alone."""
         return self._guard.state
 
-    def testimony(self, now_ms: int) -> Tally:
-        """What this process has to say of the dependency."""
-        return self._guard.testimony(now_ms)
+    def statement(self, now_ms: int) -> Statement:
+        """What the others, and operators, are told."""
+        limit = self.limit
+        return Statement(
+            *self._guard.testimony(now_ms),
+            held_back=_counts(self.refused),
+            would_hold_back=_counts(self.would_refuse),
+            limit=0 if limit is None else int(limit.state.limit),
+            inflight=0 if limit is None else limit.inflight,
+        )
 
     def is_suspicious(self, now_ms: int) -> bool:
         """Whether the others should be heard: this process alone would open it."""
@@ -229,14 +239,14 @@ class Shield:
             return False
         if isinstance(self._guard.state, Open):
             return True
-        tally = self.testimony(now_ms)
+        tally = self._guard.testimony(now_ms)
         return suspect(self.dependency.evidence, tally) is not None
 
     def hear(self, others: list[Tally], *, now_ms: int) -> None:
         """Weigh what the other processes say; may ask for the fleet's opening."""
         if not isinstance(self.circuit.state, Closed):
             return
-        policy, own = self.dependency.evidence, self.testimony(now_ms)
+        policy, own = self.dependency.evidence, self._guard.testimony(now_ms)
         evidence = [Evidence(tally, now_ms) for tally in others]
         if scope(policy, own, evidence, now_ms=now_ms) is Scope.FLEET:
             self.circuit.suspect(self._retry_after_ms)
@@ -247,6 +257,14 @@ class Shield:
         self._guard.reset()
 
     def _pass_circuit(self, now_ms: int) -> Leave | Held:
+        own_state, shared_gen = self._guard.state, self.circuit.generation_if_calm
+        if shared_gen >= 0 and isinstance(own_state, Closed):
+            usual = self._usual
+            if (shared_gen, own_state.generation) != self._usual_for:
+                usual = Leave(Permit(shared_gen), Permit(own_state.generation))
+                self._usual = usual
+                self._usual_for = (shared_gen, own_state.generation)
+            return usual
         if not self.is_alone:
             store_ms = now_ms + self.offset_ms
             shared = self.circuit.admit(store_ms, self._draws.random())
@@ -283,3 +301,8 @@ class Shield:
         """Not all at once: the wait is stretched by up to a half, never for long."""
         bound_ms = min(wait_ms, _LONGEST_MS)
         return Held(by, bound_ms + int(self._draws.random() * bound_ms / 2) + 1)
+
+
+def _counts(counter: Counter[Protection]) -> tuple[int, int, int, int]:
+    circuit, limit, budget, rate = (counter[by] for by in PROTECTIONS)
+    return circuit, limit, budget, rate

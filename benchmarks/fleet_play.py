@@ -1,0 +1,279 @@
+"""Processes of a fleet that call one dependency, which fails by plan and counts.
+
+The dependency is no server: each process writes down when each of its calls began, as
+the dependency would have seen it, and a call's fate is read from the plan. So thousands
+of calls a second are counted exactly, and what is measured is the fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import multiprocessing
+import random
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from shifter.adapters.redis.client import open_redis
+from shifter.adapters.redis.fleet import RedisFleetStore
+from shifter.adapters.system import SystemClock
+from shifter.fleet.board import FleetBoard
+from shifter.fleet.shield import Leave, Shield
+from shifter.fleet.sync import FleetSync
+from shifter.model.fleet import FleetReport, FleetView
+from shifter.model.priority import Priority
+from shifter.policy.dependency import Dependency
+from shifter.policy.evidence import CallOutcome
+from shifter.policy.guard import CallEnd
+from shifter.ports import FleetStore
+
+_TICK_S = 0.005
+_QUEUE_MOST = 400
+_ATTEMPTS = 4
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is played.
+
+    Attributes:
+        redis_url: Where the fleet agrees.
+        namespace: Of the fleet.
+        processes: How many.
+        per_s: First attempts a second, of all of them together.
+        seconds: How long.
+        down: Seconds from and to which every call fails.
+        fail_ratio: Share of calls that fail all the time.
+        took_s: How long a call takes.
+        is_naive: Retry whatever comes, without asking anybody.
+    """
+
+    redis_url: str
+    namespace: str
+    processes: int = 8
+    per_s: float = 5_000
+    seconds: float = 20.0
+    down: Sequence[tuple[float, float]] = ()
+    fail_ratio: float = 0.0
+    took_s: float = 0.02
+    is_naive: bool = False
+
+
+class Call(msgspec.Struct, array_like=True):
+    """One call as the dependency saw it: seconds since the start, retry, probe."""
+
+    at_s: float
+    is_extra: bool
+    is_probe: bool
+
+
+class Told(msgspec.Struct):
+    """What one process wrote down.
+
+    Attributes:
+        calls: Made by it.
+        decision_us: Every hundredth quantile of its decisions, and the last.
+        sync_ms: Of each sync that was answered.
+    """
+
+    calls: list[Call]
+    decision_us: list[float]
+    sync_ms: list[float]
+
+
+class Played(NamedTuple):
+    """All of it: calls in order of time."""
+
+    calls: list[Call]
+    told: list[Told]
+
+    def per_s(self, begin_s: float, end_s: float) -> float:
+        """Calls a second in a span."""
+        found = sum(begin_s <= call.at_s < end_s for call in self.calls)
+        return found / (end_s - begin_s)
+
+
+def play(
+    plan: Plan, dependency: Dependency, folder: Path, meanwhile: Callable[[], None]
+) -> Played:
+    """Play it in processes of their own.
+
+    Args:
+        plan: What is played.
+        dependency: How it is protected.
+        folder: For what they write down.
+        meanwhile: Called when all have begun; may break things, and blocks.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    start_at = time.time() + 2.5
+    files = [folder / f"{plan.namespace}-{n}" for n in range(plan.processes)]
+    children = [
+        spawn.Process(target=_process, args=(plan, dependency, start_at, n, file))
+        for n, file in enumerate(files)
+    ]
+    for child in children:
+        child.start()
+    meanwhile()
+    for child in children:
+        child.join(plan.seconds + 60)
+        if child.exitcode != 0:
+            raise RuntimeError(f"a process ended with {child.exitcode}")
+    told = [msgspec.msgpack.decode(file.read_bytes(), type=Told) for file in files]
+    calls = sorted((c for t in told for c in t.calls), key=lambda call: call.at_s)
+    return Played(calls, told)
+
+
+def most_at_once(calls: Sequence[Call], took_s: float) -> int:
+    """How many of these calls were under way at the same time."""
+    ends: list[float] = []
+    most = 0
+    for call in calls:
+        while ends and ends[0] <= call.at_s:
+            heapq.heappop(ends)
+        heapq.heappush(ends, call.at_s + took_s)
+        most = max(most, len(ends))
+    return most
+
+
+def worst_excess(
+    calls: Sequence[Call], *, ratio: float, floor_per_s: float, window_s: float = 10.0
+) -> float:
+    """Retries of the worst window over what it allows; 0.05 is 5 % too many."""
+    worst, begin, firsts, retries = -1.0, 0, 0, 0
+    for call in calls:
+        firsts += not call.is_extra
+        retries += call.is_extra
+        while calls[begin].at_s <= call.at_s - window_s:
+            firsts -= not calls[begin].is_extra
+            retries -= calls[begin].is_extra
+            begin += 1
+        allowed = ratio * firsts + floor_per_s * window_s
+        worst = max(worst, retries / allowed - 1)
+    return worst
+
+
+class _TimedStore:
+    """A store whose answers are timed."""
+
+    def __init__(self, store: FleetStore) -> None:
+        self._store, self.took_ms = store, list[float]()
+
+    async def sync(self, report: FleetReport) -> FleetView:
+        """As the store's."""
+        begin = time.perf_counter()
+        view = await self._store.sync(report)
+        self.took_ms.append((time.perf_counter() - begin) * 1_000)
+        return view
+
+    async def listen(self, changed: Callable[[], None]) -> None:
+        """As the store's."""
+        await self._store.listen(changed)
+
+    async def close(self) -> None:
+        """As the store's."""
+        await self._store.close()
+
+
+_UnderWay: TypeAlias = tuple[float, int, Leave | None, bool]
+"""A call: when it ends, which attempt, what it was let through by, whether it fails."""
+
+
+class _Caller:
+    def __init__(self, plan: Plan, board: FleetBoard, seed: int) -> None:
+        self._plan, self._board = plan, board
+        self._shield: Shield = next(iter(board.shields.values()))
+        self._random = random.Random(seed)
+        self._later: list[tuple[float, int, int]] = []
+        self._under_way: list[_UnderWay] = []
+        self._number = count()
+        self.calls: list[Call] = []
+        self.took_us: list[float] = []
+
+    async def run(self, start_at: float) -> None:
+        """Call at the plan's rate until its end."""
+        plan = self._plan
+        per_tick = plan.per_s / plan.processes * _TICK_S
+        owed = self._random.random()
+        await asyncio.sleep(max(0.0, start_at - time.time()))
+        begin = time.monotonic()
+        while (now := time.monotonic() - begin) < plan.seconds:
+            owed += per_tick
+            while owed >= 1:
+                owed -= 1
+                self._ask(now, 1)
+            while self._later and self._later[0][0] <= now:
+                self._ask(now, heapq.heappop(self._later)[2])
+            ended = [c for c in self._under_way if c[0] <= now]
+            for end in ended:
+                self._end(now, end)
+            self._under_way = [c for c in self._under_way if c[0] > now]
+            next_at = begin + (int(now / _TICK_S) + 1) * _TICK_S
+            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+
+    def _ask(self, now: float, attempt: int) -> None:
+        leave: Leave | None = None
+        if not self._plan.is_naive:
+            begin = time.perf_counter_ns()
+            with self._board.lock:
+                answer = self._shield.admit(
+                    Priority.NORMAL,
+                    is_extra=attempt > 1,
+                    now_ms=int(time.monotonic() * 1_000),
+                )
+            self.took_us.append((time.perf_counter_ns() - begin) / 1_000)
+            if not isinstance(answer, Leave):
+                if len(self._later) < _QUEUE_MOST:
+                    self._put(now + answer.wait_ms / 1_000, attempt)
+                return
+            leave = answer
+        is_probe = leave is not None and bool(leave.shared.probe or leave.own.probe)
+        self.calls.append(Call(now, attempt > 1, is_probe))
+        is_down = any(begin <= now < end for begin, end in self._plan.down)
+        fails = is_down or self._random.random() < self._plan.fail_ratio
+        self._under_way.append((now + self._plan.took_s, attempt, leave, fails))
+
+    def _end(self, now: float, call: _UnderWay) -> None:
+        _, attempt, leave, fails = call
+        if leave is not None:
+            outcome = CallOutcome.FAILURE if fails else CallOutcome.SUCCESS
+            end = CallEnd(outcome, int(self._plan.took_s * 1_000))
+            with self._board.lock:
+                now_ms = int(time.monotonic() * 1_000)
+                changed = self._shield.ended(leave, end, now_ms=now_ms)
+            if changed or self._shield.circuit.is_urgent:
+                self._board.urge(self._shield if changed else None)
+        if fails and attempt < _ATTEMPTS and len(self._later) < _QUEUE_MOST:
+            self._put(now + self._random.uniform(0.05, 0.2), attempt + 1)
+
+    def _put(self, at: float, attempt: int) -> None:
+        heapq.heappush(self._later, (at, next(self._number), attempt))
+
+
+def _process(
+    plan: Plan, dependency: Dependency, start_at: float, number: int, file: Path
+) -> None:
+    asyncio.run(_live(plan, dependency, start_at, number, file))
+
+
+async def _live(
+    plan: Plan, dependency: Dependency, start_at: float, number: int, file: Path
+) -> None:
+    clock = SystemClock()
+    store = _TimedStore(
+        RedisFleetStore(open_redis(plan.redis_url, timeout_s=1.0), plan.namespace)
+    )
+    board = FleetBoard([dependency], clock, process=f"p{number}")
+    caller = _Caller(plan, board, number)
+    async with asyncio.TaskGroup() as group:
+        syncing = group.create_task(FleetSync(board, store, clock).run())
+        await caller.run(start_at)
+        syncing.cancel()
+    await store.close()
+    took = sorted(caller.took_us)
+    marks = [took[len(took) * n // 100] for n in range(100)] if took else []
+    told = Told(caller.calls, [*marks, *took[-1:]], store.took_ms)
+    file.write_bytes(msgspec.msgpack.encode(told))
