@@ -50,7 +50,7 @@ class Guard:
         self._dependency = dependency
         self._witness = Witness(dependency.evidence)
         self.state: CircuitState = Closed()
-        self._said_last, self._said_at_ms = Tally(), 0
+        self._said_last, self._said_at_ms = Tally(), -math.inf
 
     def admit(self, now_ms: int) -> Permit | Refused:
         """Decide about one call."""
@@ -96,7 +96,7 @@ class Guard:
     def reset(self) -> None:
         """Close it and forget everything: the fleet decided."""
         self._witness.clear()
-        self._said_last, self._said_at_ms = Tally(), 0
+        self._said_last, self._said_at_ms = Tally(), -math.inf
         if not isinstance(self.state, Closed):
             self.state = Closed(self.state.generation + 1)
 

@@ -1,0 +1,215 @@
+"""A circuit that many processes share, under any order of calls, syncs and losses."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given, settings, strategies as st
+
+from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.errors import StoreUnavailableError
+from shifter.fleet.board import FleetBoard
+from shifter.fleet.shield import Leave
+from shifter.model.priority import Priority
+from shifter.policy.circuit import CircuitPolicy, Closed, HalfOpen, Open
+from shifter.policy.dependency import Dependency
+from shifter.policy.evidence import CallOutcome, EvidencePolicy
+from shifter.policy.fleet_table import FleetTable
+from shifter.policy.guard import CallEnd
+from shifter.testing.clock import FakeClock
+
+PROBES = 2
+MAILER = Dependency(
+    "mailer",
+    circuit=CircuitPolicy(
+        cooldown_ms=1_000,
+        max_cooldown_ms=4_000,
+        probes=PROBES,
+        probe_successes=2,
+        probe_lease_ms=5_000,
+        ramp_ms=0,
+    ),
+    evidence=EvidencePolicy(consecutive_failures=3),
+)
+PROCESSES = 3
+
+
+class World:
+    """Some processes of one fleet, a store that may fail, and a dependency."""
+
+    def __init__(self):
+        self.clock, self.table, self.is_up = FakeClock(), FleetTable(), False
+        self.boards = [self.born(n) for n in range(PROCESSES)]
+        self.calls = []
+
+    def born(self, number):
+        self.store = MemoryFleetStore(self.clock, self.table)
+        return FleetBoard([MAILER], self.clock, process=f"p{number}", seed=number)
+
+    def sync(self, number, *, answer_lost=False):
+        board, told = self.boards[number], self.boards[number].report()
+        try:
+            view = asyncio.run(self.store.sync(told.report))
+            if answer_lost:
+                raise StoreUnavailableError("memory", "sync", "late")
+        except StoreUnavailableError:
+            board.failed(told)
+        else:
+            board.learn(told, view)
+
+    def begin(self, number):
+        board = self.boards[number]
+        answer = board.shields["mailer"].admit(
+            Priority.NORMAL, is_extra=False, now_ms=self.now_ms()
+        )
+        if isinstance(answer, Leave):
+            self.calls.append((board, answer, self.is_up, self.clock.epoch_ms()))
+        return isinstance(answer, Leave)
+
+    def end(self):
+        if self.calls:
+            board, leave, ok, _ = self.calls.pop(0)
+            outcome = CallOutcome.SUCCESS if ok else CallOutcome.FAILURE
+            end = CallEnd(outcome, 1)
+            board.shields["mailer"].ended(leave, end, now_ms=self.now_ms())
+
+    def happen(self, what, number):
+        if what in ("sync", "lose answer"):
+            self.sync(number, answer_lost=what != "sync")
+        elif what == "begin":
+            self.begin(number)
+        elif what == "end":
+            self.end()
+        else:
+            self.strike(what, number)
+
+    def strike(self, what, number):
+        if what == "reborn":
+            self.boards[number] = self.born(number)
+        elif what == "wait":
+            self.clock.advance(number / 1_000)
+        elif what == "forget" and not self.calls:
+            self.table.__init__()
+        elif what != "forget":
+            self.is_up = what == "heal"
+
+    def now_ms(self):
+        return int(self.clock.monotonic() * 1_000)
+
+    def states(self):
+        return [board.shields["mailer"].circuit.state for board in self.boards]
+
+    def check(self):
+        """C11, as far as one moment shows it."""
+        lease_ms = MAILER.circuit.probe_lease_ms
+        probes = [
+            leave.shared.generation
+            for _, leave, _, at_ms in self.calls
+            if leave.shared.probe and self.clock.epoch_ms() - at_ms < lease_ms
+        ]
+        for generation in set(probes):
+            assert probes.count(generation) <= PROBES
+        for state in self.states():
+            assert isinstance(state, Closed | Open | HalfOpen)
+
+
+numbers = st.integers(0, PROCESSES - 1)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("sync"), numbers),
+        st.tuples(st.just("sync"), numbers),
+        st.tuples(st.just("lose answer"), numbers),
+        st.tuples(st.just("begin"), numbers),
+        st.tuples(st.just("begin"), numbers),
+        st.tuples(st.just("end"), numbers),
+        st.tuples(st.just("reborn"), numbers),
+        st.tuples(st.just("wait"), st.integers(1, 1_500)),
+        st.tuples(st.just("forget"), st.just(0)),
+        st.tuples(st.just("heal"), st.just(0)),
+        st.tuples(st.just("break"), st.just(0)),
+    ),
+    max_size=120,
+)
+
+
+@given(steps)
+@settings(max_examples=300, deadline=None)
+def test_probes_are_few_and_the_fleet_always_comes_back(steps):
+    world = World()
+    for what, number in steps:
+        world.happen(what, number)
+        world.check()
+
+    # Whatever happened: once the dependency is well, everybody calls it again.
+    world.is_up = True
+    while world.calls:
+        world.end()
+    for _ in range(200):
+        world.clock.advance(0.2)
+        for number in range(PROCESSES):
+            world.begin(number)
+            world.end()
+            world.sync(number)
+        if all(isinstance(state, Closed) for state in world.states()):
+            break
+    assert all(isinstance(state, Closed) for state in world.states())
+    assert all(world.begin(number) for number in range(PROCESSES))
+
+
+def test_one_bad_process_opens_it_for_itself_alone():
+    world = World()
+    world.is_up = True
+    for _ in range(20):
+        for number in (1, 2):
+            world.begin(number)
+            world.end()
+            world.sync(number)
+        world.clock.advance(0.05)
+    world.is_up = False
+    for _ in range(3):
+        world.begin(0)
+        world.end()
+    for _ in range(3):
+        for number in range(PROCESSES):
+            world.sync(number)
+
+    assert all(isinstance(state, Closed) for state in world.states())
+    assert [world.begin(number) for number in range(PROCESSES)] == [False, True, True]
+
+
+def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
+    world = World()
+    for number in (0, 1):
+        for _ in range(3):
+            world.begin(number)
+            world.end()
+    for _ in range(2):
+        for number in range(PROCESSES):
+            world.sync(number)
+    assert all(isinstance(state, Open) for state in world.states())
+
+    world.boards[2] = world.born(2)
+    world.sync(2)
+    world.sync(0)
+
+    assert all(isinstance(state, Open) for state in world.states())
+    assert not world.begin(2)
+
+
+def test_a_store_that_forgot_is_told_what_the_fleet_knew():
+    world = World()
+    for number in (0, 1):
+        for _ in range(3):
+            world.begin(number)
+            world.end()
+    for _ in range(2):
+        for number in range(PROCESSES):
+            world.sync(number)
+    world.table.__init__()
+    for _ in range(2):
+        for number in range(PROCESSES):
+            world.sync(number)
+    world.boards[2] = world.born(2)
+    world.sync(2)
+
+    assert all(isinstance(state, Open) for state in world.states())
