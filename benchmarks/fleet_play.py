@@ -98,7 +98,12 @@ class Played(NamedTuple):
 
 
 def play(
-    plan: Plan, dependency: Dependency, folder: Path, meanwhile: Callable[[], None]
+    plan: Plan,
+    dependency: Dependency,
+    folder: Path,
+    *,
+    meanwhile: Callable[[], None] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Played:
     """Play it in processes of their own.
 
@@ -106,18 +111,23 @@ def play(
         plan: What is played.
         dependency: How it is protected.
         folder: For what they write down.
-        meanwhile: Called when all have begun; may break things, and blocks.
+        meanwhile: Called when all are about to begin; may break things, and blocks.
+        prepare: Called in each process first; of a module, by its name.
     """
     spawn = multiprocessing.get_context("spawn")
     start_at = time.time() + 2.5
     files = [folder / f"{plan.namespace}-{n}" for n in range(plan.processes)]
     children = [
-        spawn.Process(target=_process, args=(plan, dependency, start_at, n, file))
+        spawn.Process(
+            target=_process, args=((plan, dependency, start_at), n, file, prepare)
+        )
         for n, file in enumerate(files)
     ]
     for child in children:
         child.start()
-    meanwhile()
+    time.sleep(max(0.0, start_at - time.time()))
+    if meanwhile is not None:
+        meanwhile()
     for child in children:
         child.join(plan.seconds + 60)
         if child.exitcode != 0:
@@ -254,9 +264,14 @@ class _Caller:
 
 
 def _process(
-    plan: Plan, dependency: Dependency, start_at: float, number: int, file: Path
+    played: tuple[Plan, Dependency, float],
+    number: int,
+    file: Path,
+    prepare: Callable[[], None] | None,
 ) -> None:
-    asyncio.run(_live(plan, dependency, start_at, number, file))
+    if prepare is not None:
+        prepare()
+    asyncio.run(_live(*played, number, file))
 
 
 async def _live(

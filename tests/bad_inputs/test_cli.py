@@ -47,7 +47,7 @@ MISTAKES = [
     (54, "statsu", 2, "did you mean 'status'?"),
     (54, "topics aply x:y", 2, "did you mean 'apply'?"),
     (54, "log fskc", 2, "did you mean 'fsck'?"),
-    (54, "zzz", 2, "choose one: config, demo, dlt"),
+    (54, "zzz", 2, "choose one: "),
     (54, "status --wacht", 2, "did you mean --watch?"),
     (54, "status extra", 2, "see: shifter status --help"),
     (54, "--log", 2, "see: shifter --help"),

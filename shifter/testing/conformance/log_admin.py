@@ -29,13 +29,16 @@ class LogAdminConformance:
         await append_all(log_bench, spread_records(lane, range(1_200)))
         feed = log_bench.feed(lane)
         await feed.open()
-        await feed.settle(await collect(feed, 100, clock=clock))
+        settled = await collect(feed, 100, clock=clock)
+        await feed.settle(settled)
 
         found = [d async for batch in log_bench.admin().scan(lane) for d in batch]
 
         seen = sorted(numbers(found))
+        # What was settled may vanish at any moment, also in the middle of the scan.
+        may_miss = set() if log_bench.keeps_settled else set(numbers(settled))
         assert len(seen) == len(set(seen))
-        assert len(seen) in ({1_200} if log_bench.keeps_settled else {1_100, 1_200})
+        assert set(range(1_200)) - set(seen) <= may_miss
 
     async def test_scan_of_an_empty_topic_ends(self, log_bench: LogBench) -> None:
         lane = await log_bench.lane()

@@ -204,6 +204,7 @@ def test_status_has_exactly_the_published_shape(busy):
 
     assert list(found) == [
         *("as_of_ms", "lanes", "dead_letters", "circuits", "budgets", "workers"),
+        "quality",
     ]
     mail_low = {
         "queue": "mail",

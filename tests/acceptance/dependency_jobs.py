@@ -1,0 +1,40 @@
+"""An app whose jobs call something that is a file: it is well while that exists."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter
+from tests.acceptance.jobs import effect
+
+app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
+
+bank = app.dependency(
+    "bank",
+    circuit=CircuitPolicy(cooldown_ms=1_000, max_cooldown_ms=2_000, ramp_ms=500),
+    evidence=EvidencePolicy(consecutive_failures=3),
+)
+
+
+def is_well() -> bool:
+    """Whether the dependency answers."""
+    return Path(os.environ["EFFECTS"]).with_name("bank-is-well").exists()
+
+
+@app.job(uses=bank, attempts=2, backoff="100ms", repair=True)
+async def pay(number: int, ctx: Context) -> None:
+    effect("called", number, ctx.attempt)
+    if not is_well():
+        raise OSError("the bank is closed")
+    effect("paid", number, ctx.attempt)
+
+
+@app.job(uses=bank, repair=True)
+async def rate(number: int, ctx: Context) -> None:
+    effect(f"rated-{ctx.quality.value}", number)
+
+
+@rate.fallback
+async def rate_by_guess(number: int, ctx: Context) -> None:
+    effect(f"guessed-{ctx.quality.value}", number)
