@@ -19,12 +19,10 @@ from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
-from shifter.policy.delay import TIERS_S
 from shifter.policy.dependency import Protection
 from shifter.policy.expiry import is_expired
 from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.policy.retry import Expired, Outcome, Throttled, lost
-from shifter.ports import Delivery, LaneFeed
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
 from shifter.work.buffer import Buffer
@@ -33,15 +31,13 @@ from shifter.work.ending import Ending
 from shifter.work.executor import Executor
 from shifter.work.guard import Guards, board_of
 from shifter.work.holding import Holding
-from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable, Unreadable
+from shifter.work.intake import Intake, IntakeParts
+from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable
 from shifter.work.parts import DrainParts, Standing
 from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
 
-_FETCH_WAIT_S = 0.5
-_FETCH_MOST = 1_000
 _BATCH_MOST = 1_000
 _ASKING_MOST = 2
-_HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
 _BUSY_MOST_S = 60.0
 _ASK_AGAIN_S = 0.2
 _HELD_BACK_MOST = 1_000
@@ -75,7 +71,6 @@ class Drain:
         self._parts, self._clock, self._ledger = parts, parts.clock, parts.ledger
         self._concurrency = concurrency
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self._reader = Reader(parts.lanes, parts.jobs)
         self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
         self._holding = Holding(self._clock, self._ready_again)
         self._verdicts = Verdicts(owner)
@@ -102,13 +97,20 @@ class Drain:
         self._asking = 0
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
+        self._intake = Intake(
+            IntakeParts(
+                self._buffer, self._holding, self._ending, self._verdicts, parts.ledger
+            ),
+            Reader(parts.lanes, parts.jobs),
+            arrived=self._wake.set,
+            moment=self._moment,
+        )
 
     def stop(self) -> None:
         """Take no more work; `run` returns when what runs has ended."""
         self._stopping.set()
         self._wake.set()
-        self._room.set()
+        self._intake.stop()
 
     @property
     def running(self) -> Mapping[str, int]:
@@ -155,7 +157,7 @@ class Drain:
                 services.create_task(self._claiming.keep(self._executor.running)),
             ]
             intakes = [
-                group.create_task(self._intake(priority, feed))
+                group.create_task(self._intake.run(priority, feed))
                 for priority, feed in self._parts.feeds.items()
             ]
             dispatch = group.create_task(self._dispatch(group))
@@ -179,44 +181,6 @@ class Drain:
                 await self._ending.drained()
         except TimeoutError:
             self._ledger.abandoned(self._ending.pending)
-
-    async def _intake(self, priority: Priority, feed: LaneFeed) -> None:
-        while not self._stopping.is_set():
-            room = self._buffer.room(priority) - len(self._holding)
-            if room <= 0:
-                self._room.clear()
-                await self._room.wait()
-                continue
-            batch = await feed.fetch(min(room, _FETCH_MOST), wait_s=_FETCH_WAIT_S)
-            if batch and not self._stopping.is_set():
-                self._enter(batch, feed)
-            for lost_range in feed.losses():
-                self._ledger.lost(lost_range)
-
-    def _enter(self, batch: Sequence[Delivery], feed: LaneFeed) -> None:
-        now, monotonic = self._clock.epoch_ms(), self._clock.monotonic()
-        for delivery in batch:
-            entry = self._reader.read(delivery, feed, now)
-            if isinstance(entry, Unreadable):
-                self._refuse(entry)
-                continue
-            if (due_ms := entry.due_ms(now)) > now:
-                self._early(entry, due_ms, now=now, monotonic=monotonic)
-            else:
-                self._buffer.put(entry, now=monotonic)
-        self._wake.set()
-
-    def _refuse(self, entry: Unreadable) -> None:
-        if entry.feed.begin([entry.delivery]):
-            moment = self._moment()
-            self._ending.add(self._verdicts.refused(entry, entry.refusal, None, moment))
-
-    def _early(self, item: Item, due_ms: int, *, now: int, monotonic: float) -> None:
-        """Hold the last piece of a delay; send a longer one back to the log."""
-        if due_ms - now <= _HELD_MOST_MS:
-            self._holding.hold(item, until=monotonic + (due_ms - now) / 1_000)
-        elif item.feed.begin([item.delivery]):
-            self._ending.add(self._verdicts.postponed(item, due_ms))
 
     def _ready_again(self, item: Item) -> None:
         if self._stopping.is_set():
@@ -255,7 +219,7 @@ class Drain:
             self._choice, self._choice_state, backlog, slots
         )
         items = self._buffer.take(picks)
-        self._room.set()
+        self._intake.made_room()
         return [item for item in self._owned(items) if self._passes(item)]
 
     def _passes(self, item: Item) -> bool:

@@ -1,0 +1,72 @@
+"""The service's side: what publishes, and the spool before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shifter.adapters.system import SystemClock
+from shifter.config import Settings
+from shifter.config.files import state_folder
+from shifter.errors import ConfigError, StoreError
+from shifter.ports import LaneLog
+from shifter.produce.publisher import Publisher
+from shifter.wiring.log import log_is_up, open_log
+
+if TYPE_CHECKING:
+    from shifter.adapters.sqlite.spool import SqliteSpool
+
+
+def open_publisher(settings: Settings) -> Publisher:
+    """The service side of an app; connects in the background."""
+    log = open_log(settings)
+    path = spool_path(settings)
+    if path is not None:
+        log = _before_spool(settings, log, path)
+    log.warm_up()
+    timeout_s = settings.accept_timeout_ms / 1_000
+    return Publisher(log, SystemClock(), timeout_s=timeout_s)
+
+
+def spool_path(settings: Settings) -> Path | None:
+    """Where jobs are kept while the log is away; ``None`` where nothing is."""
+    is_kafka = settings.log_url is not None and settings.log_url.reveal().startswith(
+        "kafka:"
+    )
+    if not is_kafka or settings.spool == "off":
+        return None
+    if settings.spool != "auto":
+        return Path(settings.spool)
+    return state_folder() / f"{settings.namespace}.spool.db"
+
+
+def open_spool(settings: Settings, path: Path) -> SqliteSpool:
+    """The spool of this machine.
+
+    Raises:
+        ConfigError, StoreRefusedError: Its file cannot be used.
+    """
+    from shifter.adapters.sqlite.database import Database  # noqa: PLC0415
+    from shifter.adapters.sqlite.spool import SqliteSpool  # noqa: PLC0415
+
+    return SqliteSpool(
+        Database(path), SystemClock(), max_bytes=settings.spool_max_bytes
+    )
+
+
+def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
+    from shifter.produce.spooling import SpoolingLog  # noqa: PLC0415
+
+    try:
+        spool = open_spool(settings, path)
+    except (ConfigError, StoreError):
+        # A container without a place to write works as well, without a spool.
+        if settings.spool != "auto":
+            raise
+        return log
+    return SpoolingLog(
+        log,
+        spool,
+        clock=SystemClock(),
+        is_up=lambda: log_is_up(settings),
+    )

@@ -1,0 +1,106 @@
+"""The worker's side: the lanes it serves, and everything one process owns."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
+
+import uuid_utils
+
+from shifter.adapters.system import SystemClock
+from shifter.config import Settings
+from shifter.errors import ConfigError
+from shifter.model.lane import Lane
+from shifter.model.priority import Priority
+from shifter.policy.quality import QualityPolicy
+from shifter.wiring.log import open_feed, open_log, open_mover, open_topic_ids
+from shifter.wiring.state import open_claims, open_fleet, open_presence
+
+if TYPE_CHECKING:
+    from shifter.work.item import Runnable
+    from shifter.work.options import WorkOptions
+    from shifter.work.worker import WorkerLimits, WorkerParts
+
+
+def lanes_served(
+    namespace: str, queues: Iterable[str], options: WorkOptions
+) -> dict[str, Lane]:
+    """The lanes a worker drains, by topic.
+
+    Raises:
+        ConfigError: A queue is asked for that no job of the app uses.
+    """
+    known = sorted(queues)
+    for queue in options.queues:
+        if queue not in known:
+            raise ConfigError("--queue", queue, f"queues of the app: {known}")
+    lanes = [
+        Lane(namespace, queue, priority)
+        for queue in options.queues or known
+        for priority in Priority
+        if options.serves(priority)
+    ]
+    return {lane.name: lane for lane in lanes}
+
+
+def new_worker_id() -> str:
+    """Unique per process and start, readable in a log."""
+    return f"{socket.gethostname()}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
+
+
+def open_worker(
+    settings: Settings,
+    jobs: Mapping[str, Runnable],
+    lanes: Mapping[str, Lane],
+    options: WorkOptions,
+    spawn: Callable[[], tuple[BaseProcess, Connection]],
+    quality: QualityPolicy | None = None,
+) -> tuple[WorkerParts, WorkerLimits]:
+    """Everything one worker process owns."""
+    from shifter.fleet.board import FleetBoard  # noqa: PLC0415
+    from shifter.telemetry import Metrics  # noqa: PLC0415
+    from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
+    from shifter.work.ledger import Ledger  # noqa: PLC0415
+    from shifter.work.parts import DrainParts  # noqa: PLC0415
+    from shifter.work.worker import WorkerLimits, WorkerParts  # noqa: PLC0415
+
+    worker_id, clock = new_worker_id(), SystemClock()
+    log = open_log(settings)
+    log.warm_up()
+    ids = open_topic_ids(settings)
+    by_priority: dict[Priority, list[str]] = {}
+    for topic, lane in lanes.items():
+        by_priority.setdefault(lane.priority, []).append(topic)
+    size = min(options.concurrency, os.cpu_count() or 1)
+    drain = DrainParts(
+        feeds={
+            priority: open_feed(settings, priority, topics, log, ids)
+            for priority, topics in by_priority.items()
+        },
+        lanes=lanes,
+        jobs=jobs,
+        claims=open_claims(settings, log),
+        clock=clock,
+        processes=IsolatedProcesses(spawn, size=size),
+        ledger=(ledger := Ledger(Metrics(), clock, worker=worker_id)),
+        board=FleetBoard(
+            [job.dependency for job in jobs.values() if job.dependency is not None],
+            clock,
+            process=worker_id,
+            changed=ledger.circuit_changed,
+            quality=quality,
+        ),
+    )
+    limits = WorkerLimits(
+        worker_id=worker_id,
+        concurrency=options.concurrency,
+        lease_ms=settings.lease_ms,
+        drain_timeout_s=settings.drain_timeout_ms / 1_000,
+    )
+    presence = open_presence(settings, log)
+    mover, fleet = open_mover(settings, log, ids), open_fleet(settings)
+    return WorkerParts(drain, log, mover, presence, fleet), limits
