@@ -10,7 +10,7 @@ The rules:
    one throttled or slow answer opens it again.
 4. Every change begins a *generation*, and a permit belongs to one: what a call of an
    older one comes to is dropped. Of two views of one circuit the later generation
-   holds, so a process that has just started resets nothing.
+   holds, so a process that has just started resets nothing (`SharedCircuit.learn`).
 
 States are values: whoever shares one (a script in the store, a row of a table) compares
 and sets it. Instants are milliseconds of one clock, the store's where it is shared.
@@ -245,8 +245,3 @@ def cooldown_ms(policy: CircuitPolicy, *, openings: int, u: float) -> int:
     bound_ms = min(policy.max_cooldown_ms, policy.cooldown_ms << doublings)
     certain_ms = (bound_ms + 1) // 2
     return certain_ms + int(u * (bound_ms - certain_ms))
-
-
-def later(mine: CircuitState, theirs: CircuitState) -> CircuitState:
-    """Of two views of one circuit the one that holds: ``mine`` unless it is older."""
-    return theirs if theirs.generation > mine.generation else mine

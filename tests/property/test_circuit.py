@@ -12,7 +12,6 @@ from shifter.policy.circuit import (
     Permit,
     Refused,
     admit,
-    later,
     settle,
     trip,
 )
@@ -136,15 +135,6 @@ def test_from_every_state_a_healthy_dependency_is_called_again(policy, steps, u)
             continue
         state = settle(policy, state, answer, CallOutcome.SUCCESS, now_ms=now_ms, u=u)
     assert isinstance(state, Closed)
-
-
-@given(policies, steps, steps)
-def test_the_later_of_two_views_is_the_same_from_either_side(policy, first, second):
-    for one, other in zip(played(policy, first), played(policy, second), strict=False):
-        mine, theirs = one[1], other[1]
-        generation = max(mine.generation, theirs.generation)
-        assert later(mine, theirs).generation == generation
-        assert later(theirs, mine).generation == generation
 
 
 tallies = st.integers(0, 500).flatmap(

@@ -99,7 +99,8 @@ def clean(tmp_path, monkeypatch):
 def world(monkeypatch, capsys) -> World:
     """Memory instead of servers, with both URLs set."""
     world = World(capsys)
-    monkeypatch.setattr(wiring, "open_log", lambda settings: MemoryLaneLog(world.log))
+    for room in (wiring, wiring.service):
+        monkeypatch.setattr(room, "open_log", lambda _: MemoryLaneLog(world.log))
     monkeypatch.setattr(wiring, "open_admin", lambda settings: world.admin)
     monkeypatch.setattr(wiring, "open_claims", lambda settings: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)

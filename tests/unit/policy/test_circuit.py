@@ -14,7 +14,6 @@ from shifter.policy.circuit import (
     admit,
     check_lease,
     cooldown_ms,
-    later,
     settle,
     trip,
 )
@@ -143,14 +142,6 @@ def test_cooldowns_double_up_to_the_cap_with_half_of_each_certain():
         (4_000, 8_000),
         (4_000, 8_000),
     ]
-
-
-def test_a_process_that_has_just_started_resets_nothing():
-    opened = Open(7, 2, NOW)
-
-    assert later(opened, Closed()) is opened
-    assert later(Closed(), opened) is opened
-    assert later(opened, Closed(8)) == Closed(8)
 
 
 @pytest.mark.parametrize(
