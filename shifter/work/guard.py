@@ -7,7 +7,6 @@ lowered. Jobs without a dependency cost one look.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from shifter.fleet.board import FleetBoard
@@ -26,6 +25,33 @@ from shifter.work.ledger import Ledger
 from shifter.work.parts import DrainParts
 
 
+class RoomLine:
+    """Items that wait for room at one dependency, each once; urgent ones go first."""
+
+    def __init__(self) -> None:
+        self._by_rank: dict[int, dict[Item, None]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_rank.values()))
+
+    def join(self, item: Item) -> None:
+        """Stand last of its priority; who asks again keeps its place."""
+        self._by_rank.setdefault(_rank(item), {}).setdefault(item)
+
+    def leave(self, item: Item) -> None:
+        """Wait no longer; of no effect on who does not stand in line."""
+        same = self._by_rank.get(_rank(item), {})
+        same.pop(item, None)
+        if not same:
+            self._by_rank.pop(_rank(item), None)
+
+    def take(self) -> Item:
+        """Whoever goes first, of a line that is not empty."""
+        item = next(iter(self._by_rank[max(self._by_rank)]))
+        self.leave(item)
+        return item
+
+
 class Guards:
     """The dependencies of one worker. Belongs to its event loop.
 
@@ -33,12 +59,15 @@ class Guards:
         board: What is known of them.
         clock: Monotonic.
         ledger: Hears of every refusal.
+
+    Attributes:
+        lines: Items that wait for room, by name of the dependency.
     """
 
     def __init__(self, board: FleetBoard, clock: Clock, ledger: Ledger) -> None:
         self._board, self._clock, self._ledger = board, clock, ledger
         self._leaves: dict[Item, Leave] = {}
-        self._lines: dict[str, dict[int, deque[Item]]] = {}
+        self.lines: dict[str, RoomLine] = {}
 
     def admit(self, item: Item) -> Held | None:
         """Let an item that is about to start pass, or say who holds it back."""
@@ -59,6 +88,8 @@ class Guards:
             )
         if isinstance(held, Leave):
             self._leaves[item] = held
+            if (line := self.lines.get(shield.dependency.name)) is not None:
+                line.leave(item)
             return None
         self._ledger.held_back(shield.dependency, held.by)
         if held.by is Protection.CIRCUIT and has_fallback:
@@ -67,8 +98,7 @@ class Guards:
                 item.quality = Quality.REDUCED
             return None
         if held.by is Protection.LIMIT:
-            line = self._lines.setdefault(shield.dependency.name, {})
-            line.setdefault(_rank(item), deque()).append(item)
+            self.lines.setdefault(shield.dependency.name, RoomLine()).join(item)
         return held
 
     def release(self, item: Item) -> None:
@@ -111,13 +141,10 @@ class Guards:
         shield = self._shield(item)
         if shield is None or shield.limit is None:
             return
-        lines = self._lines.get(shield.dependency.name)
+        line = self.lines.get(shield.dependency.name)
         room = int(shield.limit.state.limit) - shield.limit.inflight
-        while lines and room > 0:
-            rank = max(lines)
-            yield lines[rank].popleft()
-            if not lines[rank]:
-                del lines[rank]
+        while line and room > 0:
+            yield line.take()
             room -= 1
 
     def _shield(self, item: Item) -> Shield | None:

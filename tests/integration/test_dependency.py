@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from shifter import CircuitPolicy, ConfigError, EvidencePolicy, Shifter, Throttled
+from shifter.policy.limit import LimitMode, LimitPolicy
 from shifter.testing import TestApp
+from shifter.work.guard import Guards
 from shifter.work.ledger import Ledger
+from tests.integration.drain_world import World
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)
 
@@ -123,3 +128,35 @@ def test_a_name_is_taken_once_and_a_job_uses_what_was_declared():
         app.dependency("mailer")
     with pytest.raises(ConfigError, match="uses"):
         app.job(uses="mailer")(lambda: None)  # type: ignore[typeddict-item]
+
+
+async def test_who_waits_for_room_stands_in_line_once(monkeypatch):
+    asked, longest, world = 0, 0, World()
+    admit = Guards.admit
+
+    def counted(guards, item):
+        nonlocal asked, longest
+        held = admit(guards, item)
+        asked += held is not None
+        longest = max([longest, *map(len, guards.lines.values())])
+        return held
+
+    monkeypatch.setattr(Guards, "admit", counted)
+    one = LimitPolicy(mode=LimitMode.FIXED, initial=1, maximum=1)
+    mailer, done = world.app.dependency("mailer", limit=one), asyncio.Event()
+    sent = []
+
+    @world.app.job(uses=mailer)
+    async def send(number: int) -> None:
+        await done.wait()
+        sent.append(number)
+
+    await world.open()
+    await send.defer_many([(n,) for n in range(5)])
+    async with world.working():
+        # Four ask again and again while the fifth has the only room.
+        await world.until(lambda: asked >= 12)
+        done.set()
+        await world.until(lambda: len(sent) == 5)
+
+    assert longest == 4
