@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from shifter.model.reason import Reason
 from tests.torture.harness.event import Event
-from tests.torture.harness.scenario import GRACEFUL, LEASE_S, Scenario
+from tests.torture.harness.scenario import GRACEFUL, LEASE_S, OF_SERVICE, Scenario
 
 TERMINAL: Final = frozenset({"done", "dead", "expired", "cancelled", "discarded"})
 _AFTERMATH_S: Final = LEASE_S + 5.0
 """How long what was broken for everybody may be felt: a lease, and asking again."""
 _BEFORE_S: Final = 0.1
-_DEADLY: Final = frozenset({"kill", "memory", "service killed"})
+_DEADLY: Final = frozenset({"kill", "memory"}) | OF_SERVICE
 
 
 class Run:
@@ -84,6 +85,12 @@ class Evidence:
     def accepted(self) -> dict[str, Event]:
         """Answers that promised to run the job."""
         return {job: e for job, e in self.answers.items() if e.outcome == "ok"}
+
+    @cached_property
+    def spooled(self) -> list[str]:
+        """Jobs that the service kept because the log did not take them."""
+        kept = Reason.SPOOLED.value
+        return [job for job, answer in self.accepted.items() if answer.reason == kept]
 
     @cached_property
     def runs(self) -> dict[str, list[Run]]:
@@ -197,6 +204,27 @@ class Evidence:
     def deaths(self) -> int:
         """Workers that were killed, or died of a job or at a failpoint."""
         return sum(bool(e.pids) and e.kind != "stop" for e in self.faults)
+
+    @cached_property
+    def workers_were_broken(self) -> bool:
+        """Whether one was killed, died, or stood still."""
+        return any(e.pids and e.kind not in OF_SERVICE for e in self.faults)
+
+    @cached_property
+    def counted(self) -> Counter[tuple[str, str]]:
+        """The sum of what workers last said of each metric, of its ends by outcome."""
+        found: Counter[tuple[str, str]] = Counter()
+        for event in self.by["metrics"]:
+            for series, value in event.facts.items():
+                name, *labels = series.split("/")
+                outcome = labels[-1] if name == "shifter_jobs_total" else ""
+                found[name, outcome] += int(value)
+        return found
+
+    @cached_property
+    def asked(self) -> int:
+        """Workers that were asked to leave."""
+        return sum(e.kind in ("restart", "leave") for e in self.by["fault"])
 
     def broken_since(self, t: float) -> int:
         """How many workers were killed, or stood still, after an instant."""
