@@ -256,7 +256,7 @@ async def _resume(
     stop: StopPolicy,
 ) -> Run:
     async with opened_admin(settings) as admin:
-        book = await Journal(admin, None, settings.namespace).load()
+        book = await Journal(admin, settings.namespace).load()
         topic = find_run(book, name).begun.source
         if (
             source is not None

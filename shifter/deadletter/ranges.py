@@ -42,20 +42,6 @@ class OffsetSet:
         self._firsts[low:high] = [first]
         self._ends[low:high] = [end]
 
-    def remove(self, first: int, end: int) -> None:
-        """Take out ``first`` up to ``end``, excluded.
-
-        >>> found = OffsetSet([(1, 9)])
-        >>> found.remove(3, 5)
-        >>> list(found)
-        [(1, 3), (5, 9)]
-        """
-        kept = list(self)
-        self._firsts, self._ends = [], []
-        for low, high in kept:
-            self.add(low, min(high, first))
-            self.add(max(low, end), high)
-
     def count(self, first: int, end: int) -> int:
         """How many lie at ``first`` or behind it, and before ``end``.
 

@@ -30,11 +30,14 @@ class Progress(NamedTuple):
         looked_at: Letters passed.
         total: All there are to look at.
         counts: Of a run, as `shifter.deadletter.journal.Step.counts`.
+        held_s: For how long its last replays have stood in line, where it waits for
+            them to start.
     """
 
     looked_at: int
     total: int
     counts: dict[str, int]
+    held_s: float = 0.0
 
 
 OnProgress = Callable[[Progress], None]
