@@ -191,7 +191,9 @@ def _report(run: Run, *, as_json: bool) -> int:
         write_json(run_facts(run))
     else:
         rows = [(name, count) for name, count in sorted(run.counts.items()) if count]
-        write_table(("what", "count"), rows, empty="nothing was to be done")
+        is_done = run.state == "done"
+        empty = "nothing was to be done" if is_done else "nothing was done yet"
+        write_table(("what", "count"), rows, empty=empty)
         note(f"run {run.begun.run}: {run.state}{run.why and f', {run.why}'}")
         if run.state != "done":
             note(f"go on with: shifter dlt replay --resume {run.begun.run}")
