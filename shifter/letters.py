@@ -9,6 +9,7 @@ from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.deadletter.desk import DeadLetters
+from shifter.deadletter.gate import CircuitGate
 from shifter.deadletter.journal import Journal
 from shifter.deadletter.reader import LetterReader, find_topic
 from shifter.deadletter.replay import ReplayParts
@@ -41,7 +42,7 @@ async def opened_by_name(
 def letter_reader(settings: Settings, admin: LogAdmin, source: str) -> LetterReader:
     """The dead letters of a topic, for reading; the admin stays the caller's."""
     namespace = settings.namespace
-    journal = Journal(admin, None, namespace)
+    journal = Journal(admin, namespace)
     return LetterReader(admin, journal, SystemClock(), namespace, source)
 
 
@@ -60,20 +61,26 @@ async def opened_dead_letters(
         ConfigError: No log or no state store is configured.
     """
     async with contextlib.AsyncExitStack() as held:
-        log = wiring.open_log(settings)
-        held.callback(log.close, timeout_s=settings.accept_timeout_ms / 1_000)
+        log = wiring.open_atomic_log(settings, f"replays.{source}")
+        held.push_async_callback(log.close)
         if admin is None:
             admin = wiring.open_admin(settings)
             held.push_async_callback(admin.close)
         claims = wiring.open_claims(settings)
         held.push_async_callback(claims.close)
+        presence = wiring.open_presence(settings)
+        held.push_async_callback(presence.close)
+        fleet = wiring.open_fleet(settings)
+        held.push_async_callback(fleet.close)
+        clock, me = SystemClock(), wiring.new_worker_id()
         parts = ReplayParts(
             log=log,
             admin=admin,
             claims=claims,
-            clock=SystemClock(),
-            journal=Journal(admin, log, settings.namespace),
+            presence=presence,
+            clock=clock,
+            journal=Journal(admin, settings.namespace),
             namespace=settings.namespace,
-            is_atomic=wiring.is_sqlite(settings.log_url),
+            gate=CircuitGate(fleet, presence, clock, me),
         )
         yield DeadLetters(parts, source)

@@ -25,6 +25,7 @@ _SHOWN_AFTER_S: Final = 1.0
 _REDRAW_S: Final = 0.25
 _LINE_EVERY_S: Final = 5.0
 _GARBAGE: Final = 200_000
+_HELD_S: Final = 1.0
 
 
 class Bar:
@@ -56,12 +57,13 @@ class Bar:
             told = "".join(
                 f", {count} {name}" for name, count in progress.counts.items()
             )
-            note(f"{self._what}: {progress.looked_at} of {progress.total}{told}")
+            what = self._doing(progress)
+            note(f"{what}: {progress.looked_at} of {progress.total}{told}")
 
     def _draw(self, progress: Progress) -> None:
         if self._rich is None:
             columns = (
-                TextColumn(self._what),
+                TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn(),
                 MofNCompleteColumn(),
@@ -73,8 +75,17 @@ class Bar:
             self._rich.start()
             self._rich.add_task(self._what, total=progress.total)
         self._rich.update(
-            self._rich.task_ids[0], completed=progress.looked_at, refresh=True
+            self._rich.task_ids[0],
+            completed=progress.looked_at,
+            description=self._doing(progress),
+            refresh=True,
         )
+
+    def _doing(self, progress: Progress) -> str:
+        if progress.held_s < _HELD_S:
+            return self._what
+        waited = f"jobs of that lane wait for {progress.held_s:.0f} s"
+        return f"{self._what}, making room ({waited})"
 
     def __enter__(self) -> Self:
         # A scan makes millions of short-lived records, none of them in a cycle: the

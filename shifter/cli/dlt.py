@@ -158,7 +158,7 @@ async def _runs(settings: Settings, name: str | None) -> list[Run]:
     from shifter.deadletter.desk import find_run  # noqa: PLC0415  # of runs only
 
     async with opened_admin(settings) as admin:
-        book = await Journal(admin, None, settings.namespace).load()
+        book = await Journal(admin, settings.namespace).load()
     return list(book.runs.values()) if name is None else [find_run(book, name)]
 
 

@@ -46,6 +46,7 @@ def replay(  # noqa: PLR0913  # one parameter an option
     limit: int | None = None,
     rate: float | None = None,
     slow_start: str = "5s",
+    full_speed: bool = False,
     target: tuple[str, ...] = (),
     reset_attempts: bool = False,
     deadline: str | None = None,
@@ -68,8 +69,9 @@ def replay(  # noqa: PLR0913  # one parameter an option
         source: A queue of the namespace, or any topic.
         choice: Which.
         limit: Most letters sent.
-        rate: Letters a second; as fast as possible unless given.
+        rate: Letters a second, at most.
         slow_start: How long it takes to get to that rate.
+        full_speed: Make no room for live jobs of the lanes that letters go to.
         target: TOPIC for all, or ORIGIN=TOPIC; may be given again.
         reset_attempts: Give each job all its attempts again; else it gets one.
         deadline: A new deadline, so long after the replay, such as 6h.
@@ -84,7 +86,7 @@ def replay(  # noqa: PLR0913  # one parameter an option
         session: This command line.
     """
     settings = need_state(session.settings())
-    pace = _pace(rate, slow_start)
+    pace = _pace(rate, slow_start, yields=not full_speed)
     stop = StopPolicy(ratio=stop_ratio)
     if resume is not None:
         run = asyncio.run(_resume(settings, source, resume, pace, stop))
@@ -189,7 +191,9 @@ def _report(run: Run, *, as_json: bool) -> int:
         write_json(run_facts(run))
     else:
         rows = [(name, count) for name, count in sorted(run.counts.items()) if count]
-        write_table(("what", "count"), rows, empty="nothing was to be done")
+        is_done = run.state == "done"
+        empty = "nothing was to be done" if is_done else "nothing was done yet"
+        write_table(("what", "count"), rows, empty=empty)
         note(f"run {run.begun.run}: {run.state}{run.why and f', {run.why}'}")
         if run.state != "done":
             note(f"go on with: shifter dlt replay --resume {run.begun.run}")
@@ -256,7 +260,7 @@ async def _resume(
     stop: StopPolicy,
 ) -> Run:
     async with opened_admin(settings) as admin:
-        book = await Journal(admin, None, settings.namespace).load()
+        book = await Journal(admin, settings.namespace).load()
         topic = find_run(book, name).begun.source
         if (
             source is not None
@@ -280,10 +284,10 @@ async def _go_on(
         )
 
 
-def _pace(rate: float | None, slow_start: str) -> PacePolicy:
-    slow_start_ms = duration_ms("--slow-start", slow_start)
+def _pace(rate: float | None, slow_start: str, *, yields: bool) -> PacePolicy:
+    slow_start_s = duration_ms("--slow-start", slow_start) / 1_000
     try:
-        return PacePolicy(rate_per_s=rate, slow_start_s=slow_start_ms / 1_000)
+        return PacePolicy(rate_per_s=rate, slow_start_s=slow_start_s, yields=yields)
     except ValueError:
         raise ConfigError("--rate", rate, "use letters a second, above 0") from None
 

@@ -154,7 +154,7 @@ def _lanes(namespace: str, topics: Sequence[str]) -> list[Lane]:
 
 
 async def _dead_letters(sources: Sources, topics: Sequence[str]) -> list[DeadLetterRow]:
-    journal = Journal(sources.admin, None, sources.namespace)
+    journal = Journal(sources.admin, sources.namespace)
     try:
         await journal.load(sources.book)
     except StoreRefusedError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -22,9 +22,9 @@ from shifter.deadletter.journal import (
     Begun,
     Book,
     Ended,
+    Entry,
     Run,
     Step,
-    check_written,
     parking_spec,
 )
 from shifter.deadletter.pace import PacePolicy
@@ -36,7 +36,7 @@ from shifter.deadletter.reader import (
     Selection,
     no_progress,
 )
-from shifter.deadletter.replay import Replayer, ReplayParts
+from shifter.deadletter.replay import Replayer, ReplayParts, write
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
 from shifter.model.lane import check_name, holds_jobs, parking_topic
@@ -139,7 +139,7 @@ class DeadLetters(LetterReader):
             if run.state == "done":
                 return run
             replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
-            return await replayer.carry_out(on_progress, is_resumed=True)
+            return await replayer.carry_out(on_progress)
 
     async def edit(
         self,
@@ -169,22 +169,19 @@ class DeadLetters(LetterReader):
             delivery.key,
         )
         begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
-        async with self._hold(begun.run, lambda _: None):
-            parts, now_ms = self._parts, self._parts.clock.epoch_ms()
-            step = Step(
-                run=begun.run,
-                at_ms=now_ms,
-                upto={delivery.partition: place[1]},
-                handled={delivery.partition: [place]},
-                counts={"edited": 1},
-            )
-            ended = Ended(run=begun.run, at_ms=now_ms, is_done=True)
-            await parts.journal.write(begun)
-            entries = [parts.journal.record(entry) for entry in (step, ended)]
-            turns = [[record, *entries]] if parts.is_atomic else [[record], entries]
-            for turn in turns:
-                check_written(await parts.log.append(turn, timeout_s=30.0))
-            return Book([begun, step, ended]).runs[begun.run]
+        parts, now_ms = self._parts, self._parts.clock.epoch_ms()
+        step = Step(
+            run=begun.run,
+            at_ms=now_ms,
+            upto={delivery.partition: place[1]},
+            handled={delivery.partition: [place]},
+            counts={"edited": 1},
+        )
+        ended = Ended(run=begun.run, at_ms=now_ms, is_done=True)
+        entries: list[Entry] = [begun, step, ended]
+        async with self._hold(begun.run):
+            await write(parts, [record, *map(parts.journal.record, entries)])
+        return Book(entries).runs[begun.run]
 
     async def bring_in(
         self, records: Iterable[Record], *, reason: str, by: str, file: str = ""
@@ -199,25 +196,27 @@ class DeadLetters(LetterReader):
 
         Raises:
             ConfigError: The topic holds no dead letters.
+            HeldElsewhereError: As `replay`.
             StoreError, DecodeError: Not all of them are in the topic; the journal says
                 how many.
         """
         nothing = Selection(parts={})
         begun = await self._begun(nothing, IMPORT, reason=reason, by=by, name=None)
         begun = msgspec.structs.replace(begun, file=file)
-        parts = self._parts
-        return await bring_in(parts.log, parts.journal, parts.clock, begun, records)
+        async with self._hold(begun.run):
+            return await bring_in(self._parts, begun, records)
 
-    def _hold(
-        self, run: str, on_wait: Callable[[float], None]
-    ) -> AbstractAsyncContextManager[Hold]:
-        return holding(
-            self._parts.claims,
-            self._parts.clock,
-            self.source,
-            owner=f"run {run}",
-            on_wait=on_wait,
-        )
+    @contextlib.asynccontextmanager
+    async def _hold(
+        self, run: str, on_wait: Callable[[float], None] = lambda _: None
+    ) -> AsyncGenerator[Hold]:
+        """Be the one who works on the topic; what a killed one has left is settled."""
+        parts, owner = self._parts, f"run {run}"
+        async with holding(
+            parts.claims, parts.clock, self.source, owner=owner, on_wait=on_wait
+        ) as hold:
+            await parts.log.open()
+            yield hold
 
     async def _run(
         self,
@@ -226,16 +225,17 @@ class DeadLetters(LetterReader):
         stop: StopPolicy,
         on_progress: OnProgress,
     ) -> Run:
-        async with self._hold(begun.run, lambda _: None) as hold:
-            book = await self._parts.journal.load()
+        parts = self._parts
+        async with self._hold(begun.run) as hold:
+            book = await parts.journal.load()
             if begun.run in book.runs:
                 want = "a run has this name: resume it, or choose another one"
                 raise ConfigError("--name", begun.run, want)
-            await self._parts.journal.write(begun)
+            await write(parts, [parts.journal.record(begun)])
             book.note(begun)
             run = book.runs[begun.run]
-            replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
-            return await replayer.carry_out(on_progress, is_resumed=False)
+            replayer = Replayer(parts, run, book, hold, pace=pace, stop=stop)
+            return await replayer.carry_out(on_progress)
 
     async def _begun(
         self,

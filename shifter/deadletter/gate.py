@@ -2,37 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from shifter.errors import StoreError
+from shifter.fleet.by_hand import look
 from shifter.model.state import JobState
-from shifter.ports import ClaimStore
+from shifter.ports import ClaimStore, Clock, FleetStore, PresenceStore
 
 SAMPLE: Final = 10
 """How many replays of a batch are looked after."""
 
 _SAMPLES: Final = 200
 _A_LOOK: Final = 50
+_GATE_EVERY_S: Final = 1.0
 
 
 class ReplayGate(Protocol):
-    """Whether extra executions may run now: retry budgets and circuits say so."""
+    """Whether more jobs may be sent now: the circuits of what they call say so.
 
-    def refusal(self, target: str, count: int) -> str | None:
-        """Why ``count`` more jobs may not go to a topic now; ``None`` if they may.
+    Retry budgets are charged where a replay runs: the worker knows it for an extra
+    execution by its ``replay_of``.
+    """
 
-        A replay is an extra execution: what is let through is charged.
-        """
+    async def refusal(self, job_types: Collection[str]) -> str | None:
+        """Why jobs of these types may not be sent now; ``None`` if they may."""
 
 
 class OpenGate:
-    """`ReplayGate` where nothing keeps budgets or circuits: always yes."""
+    """`ReplayGate` where nothing keeps circuits: always yes."""
 
-    def refusal(self, target: str, count: int) -> str | None:  # noqa: ARG002  # the port's
+    async def refusal(self, job_types: Collection[str]) -> str | None:  # noqa: ARG002  # the port's
         """``None``."""
         return None
+
+
+class CircuitGate:
+    """`ReplayGate` by the circuits that a fleet shares.
+
+    Workers say what their jobs call. While the state store does not answer, nothing is
+    refused: a run does not go on for long without it.
+
+    Args:
+        fleet: Says which circuits are open.
+        presence: Says what jobs call.
+        clock: Monotonic.
+        process: Name of this program.
+    """
+
+    def __init__(
+        self, fleet: FleetStore, presence: PresenceStore, clock: Clock, process: str
+    ) -> None:
+        self._fleet, self._presence = fleet, presence
+        self._clock, self._process = clock, process
+        self._uses: dict[str, str] = {}
+        self._open: frozenset[str] = frozenset()
+        self._looked_at: float | None = None
+
+    async def refusal(self, job_types: Collection[str]) -> str | None:
+        """The first of these that calls what nobody may call now."""
+        now = self._clock.monotonic()
+        if self._looked_at is None or now >= self._looked_at + _GATE_EVERY_S:
+            self._looked_at = now
+            with contextlib.suppress(StoreError):
+                await self._look()
+        for job_type in sorted(job_types):
+            dependency = self._uses.get(job_type)
+            if dependency in self._open:
+                return f"circuit {dependency!r} is open, and {job_type!r} jobs call it"
+        return None
+
+    async def _look(self) -> None:
+        for worker in await self._presence.workers():
+            self._uses.update(worker.uses)
+        found = await look(self._fleet, self._process)
+        self._open = frozenset(
+            row.dependency
+            for row in found.circuits
+            if (row.state if row.by_hand is None else row.by_hand.to) == "open"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,11 +67,9 @@ async def holding(
                 yield hold
             finally:
                 keeper.cancel()
-            # Not after a fault: what was sent may still be on its way, and the next
-            # one looks for it only when the lease has ended.
-            update = ClaimUpdate(name, fence, JobState.WAITING, 1, 1, _KEEP_MS)
-            with contextlib.suppress(StoreError):
-                await claims.finish([update])
+                update = ClaimUpdate(name, fence, JobState.WAITING, 1, 1, _KEEP_MS)
+                with contextlib.suppress(StoreError):
+                    await claims.finish([update])
     except BaseExceptionGroup as errors:
         # The keeper raises nothing: it is the block's own.
         raise errors.exceptions[0] from None

@@ -7,25 +7,15 @@ replayed again; and it is the audit record. Nothing in it is ever changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 import msgspec
 
 from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.ranges import OffsetSet
-from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.lane import journal_topic, parking_topic
-from shifter.ports import (
-    AppendAnswer,
-    Appended,
-    LaneLog,
-    LogAdmin,
-    Record,
-    Refused,
-    Span,
-    TopicSpec,
-)
+from shifter.ports import LogAdmin, Record, Span, TopicSpec
 
 REPLAY: Final = "replay"
 DISCARD: Final = "discard"
@@ -34,7 +24,6 @@ IMPORT: Final = "import"
 RESUMABLE: Final = frozenset({REPLAY, DISCARD})
 """What can be gone on with, since the journal says how far it came."""
 
-_APPEND_S: Final = 30.0
 _YEAR_MS: Final = 365 * 86_400_000
 _JOURNAL_BYTES: Final = 1_000_000
 _PARKING_BYTES: Final = 1_200_000
@@ -76,14 +65,13 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
-    """A run handled letters: their records are acknowledged.
+    """A run handled letters: written together with their records.
 
     Attributes:
         run: Its name.
-        at_ms: When this was written; what follows was sent later.
+        at_ms: When this was written.
         upto: Where it goes on, by part.
         handled: Letters that are done with.
-        reopened: Letters that were not, after all: the log refused their records.
         counts: By what became of them: ``sent``, ``parked``, ``discarded``, ``edited``,
             ``imported``, ``refused``, and ``skipped`` with its reason behind a colon.
     """
@@ -92,7 +80,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="st
     at_ms: int
     upto: dict[int, int]
     handled: Ranges = {}
-    reopened: Ranges = {}
     counts: dict[str, int] = {}
 
 
@@ -124,7 +111,6 @@ class Run(msgspec.Struct, kw_only=True):
     Attributes:
         begun: Its beginning.
         at_ms: Its last word.
-        sure_ms: Of its last step: what was sent before is in the journal.
         upto: Where it goes on, by part.
         counts: As in `Step`, added up.
         state: ``running`` (or killed), ``stopped`` or ``done``.
@@ -133,7 +119,6 @@ class Run(msgspec.Struct, kw_only=True):
 
     begun: Begun
     at_ms: int
-    sure_ms: int
     upto: dict[int, int] = {}
     counts: dict[str, int] = {}
     state: str = "running"
@@ -163,8 +148,7 @@ class Book:
     def note(self, entry: Entry) -> None:
         """Take in one more entry; of a run that never began, nothing."""
         if isinstance(entry, Begun):
-            at_ms = entry.at_ms
-            new = Run(begun=entry, at_ms=at_ms, sure_ms=at_ms)
+            new = Run(begun=entry, at_ms=entry.at_ms)
             self.runs.setdefault(entry.run, new)
             return
         run = self.runs.get(entry.run)
@@ -174,7 +158,7 @@ class Book:
         if isinstance(entry, Ended):
             run.state, run.why = ("done" if entry.is_done else "stopped"), entry.why
             return
-        run.state, run.why, run.sure_ms = "running", "", entry.at_ms
+        run.state, run.why = "running", ""
         for part, offset in entry.upto.items():
             run.upto[part] = max(offset, run.upto.get(part, 0))
         for name, count in entry.counts.items():
@@ -195,22 +179,18 @@ class Book:
         for part, ranges in step.handled.items():
             for first, end in ranges:
                 parts.setdefault(part, OffsetSet()).add(first, end)
-        for part, ranges in step.reopened.items():
-            for first, end in ranges:
-                parts.setdefault(part, OffsetSet()).remove(first, end)
 
 
 class Journal:
-    """Reads and writes the journal of a namespace.
+    """Reads the journal of a namespace; runs write it together with what they do.
 
     Args:
         admin: Of the log.
-        log: Where entries become durable; ``None`` for reading only.
         namespace: Whose.
     """
 
-    def __init__(self, admin: LogAdmin, log: LaneLog | None, namespace: str) -> None:
-        self._admin, self._log, self._namespace = admin, log, namespace
+    def __init__(self, admin: LogAdmin, namespace: str) -> None:
+        self._admin, self._namespace = admin, namespace
         self.topic = journal_topic(namespace)
 
     async def load(self, book: Book | None = None) -> Book:
@@ -248,17 +228,6 @@ class Journal:
         """An entry as it is written."""
         return Record(self.topic, _ENCODE(entry), [], entry.run.encode())
 
-    async def write(self, entry: Entry) -> None:
-        """Make an entry durable.
-
-        Raises:
-            StoreUnavailableError, StoreRefusedError: It may be written, or is not.
-        """
-        if self._log is None:
-            raise StoreRefusedError("log", "append", "the journal was opened to read")
-        answers = await self._log.append([self.record(entry)], timeout_s=_APPEND_S)
-        check_written(answers)
-
 
 def journal_spec(namespace: str) -> TopicSpec:
     """One part, so that entries have one order; kept for a year."""
@@ -276,17 +245,3 @@ def letter_specs(
     """What runs on these dead-letter topics need beside them."""
     parked = [parking_spec(source, max_record_bytes) for source in sources]
     return [*parked, journal_spec(namespace)]
-
-
-def check_written(answers: Sequence[AppendAnswer]) -> None:
-    """Return if all are written.
-
-    Raises:
-        StoreUnavailableError: Nobody knows of one.
-        StoreRefusedError: One is certainly not.
-    """
-    for answer in answers:
-        if isinstance(answer, Refused):
-            raise StoreRefusedError("log", "append", answer.detail)
-        if not isinstance(answer, Appended):
-            raise StoreUnavailableError("log", "append", answer.detail)

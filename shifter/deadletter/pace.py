@@ -17,6 +17,7 @@ class PacePolicy:
     Attributes:
         rate_per_s: Letters a second, > 0; ``None`` as fast as the log takes them.
         slow_start_s: How long it takes to get there, >= 0.
+        yields: Whether it makes room for live jobs of the lanes that it sends to.
 
     Raises:
         ValueError: Outside of these bounds.
@@ -24,6 +25,7 @@ class PacePolicy:
 
     rate_per_s: float | None = None
     slow_start_s: float = 5.0
+    yields: bool = True
 
     def __post_init__(self) -> None:
         if self.rate_per_s is not None and not 0 < self.rate_per_s < 1e9:

@@ -42,19 +42,15 @@ class OffsetSet:
         self._firsts[low:high] = [first]
         self._ends[low:high] = [end]
 
-    def remove(self, first: int, end: int) -> None:
-        """Take out ``first`` up to ``end``, excluded.
+    def first_gap(self, offset: int) -> int:
+        """The first at ``offset`` or behind it that is not in here.
 
-        >>> found = OffsetSet([(1, 9)])
-        >>> found.remove(3, 5)
-        >>> list(found)
-        [(1, 3), (5, 9)]
+        >>> found = OffsetSet([(1, 4), (7, 9)])
+        >>> found.first_gap(0), found.first_gap(2), found.first_gap(5)
+        (0, 4, 5)
         """
-        kept = list(self)
-        self._firsts, self._ends = [], []
-        for low, high in kept:
-            self.add(low, min(high, first))
-            self.add(max(low, end), high)
+        place = bisect.bisect_right(self._firsts, offset) - 1
+        return max(offset, self._ends[place]) if place >= 0 else offset
 
     def count(self, first: int, end: int) -> int:
         """How many lie at ``first`` or behind it, and before ``end``.

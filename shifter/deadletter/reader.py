@@ -22,6 +22,9 @@ from shifter.model.hint import nearest
 from shifter.model.lane import dead_letter_topic, parse_lane
 from shifter.ports import Clock, LogAdmin, Span
 
+_READ: Final = 1_000
+"""Positions that are read to count letters; more are taken for letters."""
+
 
 class Progress(NamedTuple):
     """How far somebody is.
@@ -30,11 +33,14 @@ class Progress(NamedTuple):
         looked_at: Letters passed.
         total: All there are to look at.
         counts: Of a run, as `shifter.deadletter.journal.Step.counts`.
+        held_s: For how long its last replays have stood in line, where it waits for
+            them to start.
     """
 
     looked_at: int
     total: int
     counts: dict[str, int]
+    held_s: float = 0.0
 
 
 OnProgress = Callable[[Progress], None]
@@ -195,12 +201,26 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
 
 
 async def count_open(admin: LogAdmin, book: Book, topic: str) -> int:
-    """Dead letters of a topic that nobody has handled, without reading any of them.
+    """Dead letters of a topic that nobody has handled.
 
-    By the log's count and the journal's word; records that the log has removed from
-    between others, as compaction does, count as open.
+    By the log's positions and the journal's word. Not every position holds a record:
+    transactions take some, and compaction leaves some. Where few are open, and they lie
+    close together, they are read and counted; else each counts as a letter.
     """
     spans, handled = await admin.spans(topic), book.handled(topic)
+    rest = {
+        part: Span(min(span.end, handled[part].first_gap(span.first)), span.end)
+        if part in handled
+        else span
+        for part, span in spans.items()
+    }
+    if sum(span.end - span.first for span in rest.values()) <= _READ:
+        return sum(
+            [
+                sum(book.is_open(topic, x.partition, x.offset) for x in batch)
+                async for batch in admin.scan(topic, rest)
+            ]
+        )
     done = sum(
         handled[part].count(span.first, span.end)
         for part, span in spans.items()

@@ -1,11 +1,9 @@
 """A run: letters go back, are parked or discarded; each of them once.
 
-In turns: read, decide, send, and only when the log has acknowledged every record of a
-turn, write the step into the journal. Killed between the two, a run knows at its
-resume since when its records may lie in their topics, reads those of that time, and
-leaves out what arrived. Where the log has transactions, records and step are one of
-them. A replay that nevertheless arrives twice (its sender was frozen for longer than
-its lease) has one id, and is one job to the claim store.
+In turns: read, decide, and write all records of a turn together with the step that says
+so in the journal. The log takes both or neither, and only from the newest sender of the
+topic: a run that was killed goes on where the journal ends, and what its predecessor
+still had on the way is refused. A letter lies in its lane exactly once.
 
 One run at a time works on a dead-letter topic.
 """
@@ -13,57 +11,39 @@ One run at a time works on a dead-letter topic.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
-from shifter.deadletter.arrival import arrived
+from shifter.deadletter.courtesy import Courtesy, CourtesyPolicy
 from shifter.deadletter.field import Letter
 from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import SAMPLE, OpenGate, ReplayGate, StopPolicy, Watch
 from shifter.deadletter.hold import Hold
-from shifter.deadletter.incarnation import read_job
-from shifter.deadletter.journal import (
-    DISCARD,
-    Book,
-    Ended,
-    Journal,
-    Run,
-    Step,
-    check_written,
-)
+from shifter.deadletter.journal import DISCARD, Book, Ended, Journal, Run
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
-from shifter.deadletter.plan import (
-    Fate,
-    Park,
-    Road,
-    Send,
-    Skip,
-    decide,
-)
-from shifter.deadletter.ranges import ranges_of
+from shifter.deadletter.plan import Road, decide
 from shifter.deadletter.reader import OnProgress, Progress, declared_lanes, no_progress
-from shifter.errors import StoreUnavailableError
-from shifter.model.lane import parse_lane
+from shifter.deadletter.turn import Chosen, Sample, Turn, record_of, sample_of
+from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import (
-    AppendAnswer,
-    Appended,
+    AtomicLog,
     ClaimStore,
     Clock,
     Delivery,
-    LaneLog,
     LogAdmin,
+    PresenceStore,
     Record,
-    Refused,
     Span,
 )
 
+APPEND_S: Final = 30.0
 _TURN: Final = 2_000
 _LOOKED_AT: Final = 50_000
-_APPEND_S: Final = 30.0
 _LOOK_EVERY_S: Final = 1.0
+_BREATH: Final = 50
 _ALL_REFUSED: Final = PASSING | {Reason.CLOSED}
 
 
@@ -72,57 +52,37 @@ class ReplayParts:
     """What a run works with.
 
     Attributes:
-        log: Where records go.
+        log: Where records go; under the name of the topic that runs work on.
         admin: Of the same log.
         claims: For the hold, and to see how replays fare.
+        presence: Says which lanes are drained.
         clock: A real one.
         journal: Of the namespace.
         namespace: Of the fleet.
-        is_atomic: Whether one append of the log is one transaction.
-        gate: Budgets and circuits.
+        gate: Circuits.
+        courtesy: How much room live jobs are left.
     """
 
-    log: LaneLog
+    log: AtomicLog
     admin: LogAdmin
     claims: ClaimStore
+    presence: PresenceStore
     clock: Clock
     journal: Journal
     namespace: str
-    is_atomic: bool
     gate: ReplayGate = field(default_factory=OpenGate)
+    courtesy: CourtesyPolicy = field(default_factory=CourtesyPolicy)
 
 
 class _Stopped(Exception):  # noqa: N818  # ends a run from within, never seen outside
     """The run cannot go on now."""
 
 
-class _Chosen(NamedTuple):
-    """A letter of a turn, and what becomes of it; ``None``: it is discarded."""
-
-    delivery: Delivery
-    fate: Fate | None
-    has_arrived: bool
-
-
-class _Turn:
-    """Letters that are handled together."""
-
-    def __init__(self) -> None:
-        self.chosen: list[_Chosen] = []
-        self.upto: dict[int, int] = {}
-        self.looked_at = 0
-
-    @property
-    def moved(self) -> list[_Chosen]:
-        """Those that leave the open letters."""
-        return [each for each in self.chosen if not isinstance(each.fate, Skip)]
-
-
 class Replayer:
     """Carries out one run, or the rest of it.
 
     Args:
-        parts: What it works with.
+        parts: What it works with; the log is open.
         run: As the journal has it.
         book: Of the journal.
         hold: On the run's source.
@@ -144,24 +104,24 @@ class Replayer:
         self._pace = pace
         self._on_progress: OnProgress = no_progress
         self._watch = Watch(parts.claims, stop)
+        self._courtesy = Courtesy(
+            parts.claims, parts.presence, parts.clock, parts.courtesy
+        )
         self._begun = run.begun
         self._test = compile_filter(run.begun.filter)
-        self._arrived: frozenset[str] = frozenset()
         self._road = Road(run=run.begun.run, namespace="", source="", lanes=frozenset())
         self._passed = self._sent_now = self._chosen_now = 0
         self._started_at = self._looked_at = 0.0
+        self._is_read_up = False
 
-    async def carry_out(
-        self, on_progress: OnProgress = no_progress, *, is_resumed: bool
-    ) -> Run:
+    async def carry_out(self, on_progress: OnProgress = no_progress) -> Run:
         """Work until nothing is left, or something stops it; how the run stands then.
 
         Args:
             on_progress: Told after each turn.
-            is_resumed: Whether somebody worked on this run before.
 
         Raises:
-            StoreError: The log or the journal failed; the run can be resumed.
+            StoreError: The log failed; the run can be resumed.
         """
         begun, parts = self._begun, self._parts
         self._on_progress = on_progress
@@ -170,15 +130,13 @@ class Replayer:
         self._road = Road(
             run=begun.run, namespace=parts.namespace, source=begun.source, lanes=lanes
         )
-        if is_resumed and not parts.is_atomic and begun.action != DISCARD:
-            goals = {*lanes, *begun.policy.targets.values(), self._road.parking}
-            known = goals.intersection(topics)
-            self._arrived = await arrived(parts.admin, known, self._run.sure_ms)
         spans = {p: Span(*span) for p, span in begun.spans.items()}
         rest = {
             p: Span(self._run.upto.get(p, s.first), s.end) for p, s in spans.items()
         }
         self._passed = sum(rest[p].first - s.first for p, s in spans.items())
+        if self._yields:
+            await self._courtesy.hear()
         self._started_at = parts.clock.monotonic()
         try:
             await self._all_turns(rest)
@@ -188,7 +146,9 @@ class Replayer:
 
     async def _end(self, *, is_done: bool, why: str = "") -> Run:
         entry = Ended(run=self._begun.run, at_ms=self._now(), is_done=is_done, why=why)
-        await self._parts.journal.write(entry)
+        # What stops a run may stop this too; it is resumed all the same.
+        with contextlib.nullcontext() if is_done else contextlib.suppress(StoreError):
+            await write(self._parts, [self._parts.journal.record(entry)])
         self._book.note(entry)
         return self._run
 
@@ -201,32 +161,38 @@ class Replayer:
                     if before is not None:
                         await before
                     before = group.create_task(self._work(turn))
+                self._is_read_up = True
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _turns(self, rest: dict[int, Span]) -> AsyncGenerator[_Turn]:
-        turn, size = _Turn(), self._size()
+    async def _turns(self, rest: dict[int, Span]) -> AsyncGenerator[Turn]:
+        turn, size = Turn(), self._size()
         batches = self._parts.admin.scan(self._begun.source, rest)
         async for batch in batches:
-            for delivery in batch:
+            for number, delivery in enumerate(batch):
                 if self._is_full():
                     break
-                turn.looked_at += 1
-                turn.upto[delivery.partition] = delivery.offset + 1
+                if number % _BREATH == 0:
+                    # What is sent meanwhile is looked after on time.
+                    await self._parts.clock.sleep(0)
                 chosen = self._choose(delivery)
-                if chosen is not None:
-                    turn.chosen.append(chosen)
-                    self._chosen_now += not isinstance(chosen.fate, Skip)
+                turn.look_at(delivery, chosen)
+                self._chosen_now += chosen is not None and chosen.is_moved
                 if len(turn.chosen) >= size or turn.looked_at >= _LOOKED_AT:
                     yield turn
-                    turn, size = _Turn(), self._size()
+                    turn, size = Turn(), self._size()
             if self._is_full():
                 break
         if turn.looked_at:
             yield turn
 
+    @property
+    def _yields(self) -> bool:
+        return self._pace.yields and self._begun.action != DISCARD
+
     def _size(self) -> int:
-        return batch_size(self._pace, self._chosen_now, most=_TURN)
+        most = self._courtesy.size(_TURN) if self._yields else _TURN
+        return batch_size(self._pace, self._chosen_now, most=most)
 
     def _is_full(self) -> bool:
         limit = self._begun.limit
@@ -235,7 +201,7 @@ class Replayer:
         before = self._run.moved - self._sent_now
         return before + self._chosen_now >= limit
 
-    def _choose(self, delivery: Delivery) -> _Chosen | None:
+    def _choose(self, delivery: Delivery) -> Chosen | None:
         begun = self._begun
         if not begun.again and not self._book.is_open(
             begun.source, delivery.partition, delivery.offset
@@ -245,135 +211,102 @@ class Replayer:
         if not self._test(letter):
             return None
         if begun.action == DISCARD:
-            return _Chosen(delivery, None, has_arrived=False)
+            return Chosen(delivery, None)
         fate = decide(letter, begun.policy, self._road, now_ms=self._now())
-        has_arrived = not isinstance(fate, Skip) and fate.replay_id in self._arrived
-        return _Chosen(delivery, fate, has_arrived)
+        return Chosen(delivery, fate)
 
-    async def _work(self, turn: _Turn) -> None:
-        """Send a turn and note that it is done."""
-        moved = turn.moved
-        sending = [each for each in moved if each.fate and not each.has_arrived]
-        records = [
-            each.fate.record for each in sending if isinstance(each.fate, Send | Park)
-        ]
-        await self._may_go_on(len(moved), records)
-        step = self._step(turn, moved)
-        if self._parts.is_atomic:
-            written = self._parts.journal.record(step)
-            *answers, last = await self._append([*records, written])
-            check_written([last])
-        else:
-            answers = await self._append(records) if records else []
-        refused = [
-            each
-            for each, answer in zip(sending, answers, strict=True)
-            if isinstance(answer, Refused)
-        ]
-        if not self._parts.is_atomic:
-            step = self._step(turn, moved, refused)
-            await self._parts.journal.write(step)
-        elif refused:
-            self._book.note(step)
-            step = self._reopening(refused)
-            await self._parts.journal.write(step)
-        self._book.note(step)
-        self._sent_now += len(moved) - len(refused)
+    async def _work(self, turn: Turn) -> None:
+        """Send a turn, and wait until there is room for the next one."""
+        samples = _samples(turn.moved())
+        await self._may_go_on(len(turn.moved()), samples)
+        refused = await self._send(turn)
+        self._sent_now += len(turn.moved(refused))
         self._passed += turn.looked_at
-        self._watch.take(_sample(sending))
-        total = sum(end - first for first, end in self._begun.spans.values())
-        self._on_progress(Progress(self._passed, total, dict(self._run.counts)))
+        self._watch.take([(each.job_id, each.attempt) for each in samples])
+        if self._yields:
+            self._courtesy.sent(samples)
+        self._tell()
+        if self._yields:
+            await self._make_room()
 
-    async def _append(self, records: list[Record]) -> list[AppendAnswer]:
-        answers = await self._parts.log.append(records, timeout_s=_APPEND_S)
-        for answer in answers:
-            if isinstance(answer, Refused):
-                if answer.reason in _ALL_REFUSED:
-                    raise _Stopped(f"the log takes nothing more: {answer.detail}")
-            elif not isinstance(answer, Appended):
-                # The journal does not have the turn: a resume looks for its records.
-                raise StoreUnavailableError("log", "append", answer.detail)
-        return answers
+    async def _send(self, turn: Turn) -> Collection[int]:
+        """Write a turn and its step; which letters of it the log refuses."""
+        refused: set[int] = set()
+        while True:
+            step = turn.step(self._begun.run, self._now(), refused)
+            sending = [
+                (each, record)
+                for each in turn.moved(refused)
+                if (record := record_of(each)) is not None
+            ]
+            records = [record for _, record in sending]
+            records.append(self._parts.journal.record(step))
+            told = await self._parts.log.append(records, timeout_s=APPEND_S)
+            if not told:
+                self._book.note(step)
+                return refused
+            for place, why in told.items():
+                if why.reason in _ALL_REFUSED or place == len(sending):
+                    raise _Stopped(f"the log takes nothing more: {why.detail}")
+                refused.add(id(sending[place][0]))
 
-    async def _may_go_on(self, count: int, records: Iterable[Record]) -> None:
+    async def _make_room(self) -> None:
+        while not self._is_read_up:
+            pause_s = await self._courtesy.wait_s()
+            if pause_s <= 0:
+                return
+            await self._check()
+            await self._parts.clock.sleep(pause_s)
+            if self._courtesy.held_s > _LOOK_EVERY_S:
+                self._tell()
+
+    async def _check(self) -> None:
+        """Return if nothing stops the run."""
+        clock = self._parts.clock
+        if not self._hold.is_trusted:
+            raise _Stopped("the hold on the topic was lost")
+        if clock.monotonic() >= self._looked_at + _LOOK_EVERY_S:
+            self._looked_at = clock.monotonic()
+            await self._watch.look()
+        why = self._watch.verdict()
+        if why is not None:
+            raise _Stopped(why)
+
+    async def _may_go_on(self, count: int, samples: Sequence[Sample]) -> None:
         clock = self._parts.clock
         due_at = self._started_at + wait_s(self._pace, self._sent_now + count)
         while True:
-            if not self._hold.is_trusted:
-                raise _Stopped("the hold on the topic was lost")
-            if clock.monotonic() >= self._looked_at + _LOOK_EVERY_S:
-                self._looked_at = clock.monotonic()
-                await self._watch.look()
-            why = self._watch.verdict()
-            if why is not None:
-                raise _Stopped(why)
+            await self._check()
             left_s = due_at - clock.monotonic()
             if left_s <= 0:
                 break
             await clock.sleep(min(left_s, _LOOK_EVERY_S))
-        for target, many in Counter(record.topic for record in records).items():
-            why = self._parts.gate.refusal(target, many)
-            if why is not None:
-                raise _Stopped(f"{target}: {why}")
+        why = await self._parts.gate.refusal({each.job_type for each in samples})
+        if why is not None:
+            raise _Stopped(why)
 
-    def _step(
-        self, turn: _Turn, moved: list[_Chosen], refused: Iterable[_Chosen] = ()
-    ) -> Step:
-        not_taken = {id(each) for each in refused}
-        done = [each for each in moved if id(each) not in not_taken]
-        counts = Counter(
-            _name(each) for each in turn.chosen if id(each) not in not_taken
-        )
-        if not_taken:
-            counts["refused"] = len(not_taken)
-        return Step(
-            run=self._begun.run,
-            at_ms=self._now(),
-            upto=turn.upto,
-            handled=_places(done),
-            counts=dict(counts),
-        )
-
-    def _reopening(self, refused: list[_Chosen]) -> Step:
-        counts = Counter({"refused": len(refused)})
-        counts.subtract(_name(each) for each in refused)
-        return Step(
-            run=self._begun.run,
-            at_ms=self._now(),
-            upto={},
-            reopened=_places(refused),
-            counts=dict(counts),
-        )
+    def _tell(self) -> None:
+        total = sum(end - first for first, end in self._begun.spans.values())
+        counts, held_s = dict(self._run.counts), self._courtesy.held_s
+        self._on_progress(Progress(self._passed, total, counts, held_s))
 
     def _now(self) -> int:
         return self._parts.clock.epoch_ms()
 
 
-def _name(chosen: _Chosen) -> str:
-    match chosen.fate:
-        case Send():
-            return "sent"
-        case Park():
-            return "parked"
-        case Skip(reason):
-            return f"skipped:{reason}"
-        case _:
-            return "discarded"
+async def write(parts: ReplayParts, records: Sequence[Record]) -> None:
+    """Write all of these together.
+
+    Raises:
+        StoreRefusedError: One is refused; none is written.
+        StoreUnavailableError: Nobody knows.
+    """
+    for refused in (await parts.log.append(records, timeout_s=APPEND_S)).values():
+        raise StoreRefusedError("log", "append", refused.detail)
 
 
-def _places(chosen: Iterable[_Chosen]) -> dict[int, list[tuple[int, int]]]:
-    offsets: dict[int, list[int]] = {}
-    for each in chosen:
-        offsets.setdefault(each.delivery.partition, []).append(each.delivery.offset)
-    return {part: ranges_of(sorted(found)) for part, found in offsets.items()}
-
-
-def _sample(sent: list[_Chosen]) -> list[tuple[str, int]]:
-    """Ids and first attempts of some of the jobs that were sent."""
-    found = []
-    for each in sent[:: max(1, len(sent) // SAMPLE)][:SAMPLE]:
-        if isinstance(each.fate, Send) and parse_lane(each.fate.record.topic):
-            read = read_job(each.fate.record.headers)
-            if read is not None:
-                found.append((each.fate.replay_id, read.envelope.attempt))
-    return found
+def _samples(moved: Sequence[Chosen]) -> list[Sample]:
+    """Some of the jobs of a turn, its last ones among them; in order."""
+    step = max(1, len(moved) // SAMPLE)
+    some = [*moved[:-SAMPLE:step][:SAMPLE], *moved[-SAMPLE:]]
+    return [sample for each in some if (sample := sample_of(each)) is not None]

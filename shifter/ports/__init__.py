@@ -15,6 +15,7 @@ from shifter.ports.fleet import (
 from shifter.ports.log import (
     AppendAnswer,
     Appended,
+    AtomicLog,
     DelayMover,
     Delivery,
     LaneDepth,
@@ -46,6 +47,7 @@ __all__ = [
     "NUMBER_SHIFT",
     "AppendAnswer",
     "Appended",
+    "AtomicLog",
     "ClaimStore",
     "Clock",
     "DelayMover",

@@ -86,6 +86,40 @@ class LaneLog(Protocol):
         """Stop; returns how many records had no answer yet when the time was up."""
 
 
+class AtomicLog(Protocol):
+    """Appends that are whole or not at all, by one sender of a name at a time.
+
+    Not safe to share between tasks.
+    """
+
+    async def open(self) -> None:
+        """Take the name over: who had it before can finish nothing more.
+
+        What they had finished can be read by whoever reads from now on; what they had
+        not is gone for good.
+
+        Raises:
+            StoreRefusedError, StoreUnavailableError: The log says no, or nothing.
+        """
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> dict[int, Refused]:
+        """Write all of these, or none of them.
+
+        Returns:
+            What the log refuses, by its place among the records; then none is
+            written. Nothing: all are.
+
+        Raises:
+            StoreUnavailableError: Nobody knows, or another sender has the name. Who
+                opens it next can read what became of these.
+        """
+
+    async def close(self) -> None:
+        """Give up what is under way, and free everything; the name stays free."""
+
+
 class Delivery(msgspec.Struct, gc=False):
     """One record handed to this process, to be settled.
 

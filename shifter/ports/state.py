@@ -56,6 +56,7 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
         concurrency: Slots.
         running: Attempts running now, per lane name.
         rate_per_s: Jobs ended a second, per lane name, over the last seconds.
+        uses: Names of the dependencies that its jobs call, per job type.
     """
 
     worker_id: str
@@ -66,6 +67,7 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     concurrency: int
     running: dict[str, int]
     rate_per_s: dict[str, float]
+    uses: dict[str, str] = {}
 
 
 class PresenceStore(Protocol):

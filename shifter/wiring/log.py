@@ -11,7 +11,7 @@ from shifter.config import Settings
 from shifter.config.endpoint import sqlite_path
 from shifter.errors import StoreError
 from shifter.model.priority import Priority
-from shifter.ports import Clock, DelayMover, LaneFeed, LaneLog, LogAdmin
+from shifter.ports import AtomicLog, Clock, DelayMover, LaneFeed, LaneLog, LogAdmin
 from shifter.wiring.files import is_sqlite, kafka_config, open_database, sqlite_log
 from shifter.wiring.topics import largest_record_bytes, max_record_bytes
 
@@ -44,6 +44,31 @@ def open_log(settings: Settings) -> LaneLog:
         namespace=settings.namespace,
         clock=SystemClock(),
         max_record_bytes=max_record_bytes(settings),
+    )
+
+
+def open_atomic_log(settings: Settings, name: str) -> AtomicLog:
+    """Where a sender's records become durable together, or not at all.
+
+    Args:
+        settings: Name the log.
+        name: The sender's, in the namespace.
+
+    Raises:
+        ConfigError: The client library refuses a setting.
+    """
+    if is_sqlite(settings.log_url):
+        from shifter.adapters.sqlite.atomic import SqliteAtomicLog  # noqa: PLC0415
+
+        log = sqlite_log(open_log(settings))
+        return SqliteAtomicLog(log, f"{settings.namespace}.{name}")
+    from shifter.adapters.kafka.atomic import KafkaAtomicLog  # noqa: PLC0415
+
+    return KafkaAtomicLog(
+        kafka_config(settings),
+        f"{settings.namespace}.{name}",
+        SystemClock(),
+        max_record_bytes=largest_record_bytes(settings),
     )
 
 

@@ -6,26 +6,31 @@ import os
 import socket
 
 from shifter.errors import StoreError
-from shifter.ports import Clock, PresenceStore, WorkerReport
+from shifter.ports import PresenceStore, WorkerReport
 from shifter.telemetry import Event
 from shifter.work.drain import Drain
-from shifter.work.ledger import Ledger
+from shifter.work.parts import DrainParts
 
 _EVERY_S = 1.0
 _KEEP_MS = 10_000
 
 
-async def report_presence(  # facts of one process, used once
+async def report_presence(
     store: PresenceStore,
     drain: Drain,
-    ledger: Ledger,
-    clock: Clock,
+    parts: DrainParts,
     *,
     worker_id: str,
     concurrency: int,
 ) -> None:
     """Report until cancelled; while the store is away the last report fades."""
+    clock, ledger = parts.clock, parts.ledger
     started_ms = clock.epoch_ms()
+    uses = {
+        name: job.dependency.name
+        for name, job in parts.jobs.items()
+        if job.dependency is not None
+    }
     while True:
         ledger.fold()
         report = WorkerReport(
@@ -37,6 +42,7 @@ async def report_presence(  # facts of one process, used once
             concurrency=concurrency,
             running=dict(drain.running),
             rate_per_s=ledger.rates(clock.monotonic()),
+            uses=uses,
         )
         try:
             await store.report(report, keep_ms=_KEEP_MS)

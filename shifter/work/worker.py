@@ -97,8 +97,7 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
                 report_presence(
                     parts.presence,
                     drain,
-                    parts.drain.ledger,
-                    parts.drain.clock,
+                    parts.drain,
                     worker_id=limits.worker_id,
                     concurrency=limits.concurrency,
                 )

@@ -9,6 +9,7 @@ import threading
 import uuid
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
+from shifter.adapters.kafka.atomic import KafkaAtomicLog
 from shifter.adapters.kafka.feed import KafkaLaneFeed
 from shifter.adapters.kafka.mover import KafkaDelayMover
 from shifter.adapters.kafka.url import KafkaConfig
@@ -74,6 +75,7 @@ class KafkaBench:
         self._queue, self._serial = uuid.uuid4().hex[:8], itertools.count()
         self._group = f"{cluster.namespace}.{self._queue}"
         self._logs, self._feeds, self._admins = [], [], []
+        self._atomics = []
 
     async def lane(self, *, partitions=1):
         name = f"{self._cluster.namespace}.{self._queue}-{next(self._serial)}.low"
@@ -98,6 +100,16 @@ class KafkaBench:
         self._feeds.append(feed)
         return feed
 
+    def atomic(self, name):
+        log = KafkaAtomicLog(
+            self._cluster.config,
+            f"{self._group}.{name}",
+            self.clock,
+            max_record_bytes=MAX_RECORD_BYTES,
+        )
+        self._atomics.append(log)
+        return log
+
     def admin(self):
         config, namespace = self._cluster.config, self._cluster.namespace
         self._admins.append(KafkaLogAdmin(config, namespace, self._group))
@@ -106,6 +118,8 @@ class KafkaBench:
     async def close(self):
         for feed in self._feeds:
             await feed.close(timeout_s=10)
+        for log in self._atomics:
+            await log.close()
         for admin in self._admins:
             await admin.close()
         for log in self._logs:

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from shifter.adapters.memory.atomic import MemoryAtomicLog
 from shifter.adapters.memory.log import (
     MemoryLaneFeed,
     MemoryLaneLog,
@@ -16,12 +17,14 @@ from shifter.adapters.memory.log import (
     MemoryLogAdmin,
 )
 from shifter.adapters.sqlite.admin import SqliteLogAdmin
+from shifter.adapters.sqlite.atomic import SqliteAtomicLog
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.system import SystemClock
 from shifter.ports import TopicSpec
 from shifter.testing.conformance.log import (
+    AtomicLogConformance,
     LaneFeedConformance,
     LaneLogConformance,
     LogAdminConformance,
@@ -56,6 +59,9 @@ class MemoryBench:
     def feed(self, *topics):
         return MemoryLaneFeed(self._log, topics)
 
+    def atomic(self, name):
+        return MemoryAtomicLog(self._log, name, max_record_bytes=self.max_record_bytes)
+
     def admin(self):
         return MemoryLogAdmin(self._log)
 
@@ -88,6 +94,9 @@ class SqliteBench:
     def feed(self, *topics):
         self._feeds.append(SqliteLaneFeed(self._log, topics, self.clock))
         return self._feeds[-1]
+
+    def atomic(self, name):
+        return SqliteAtomicLog(self.log(fresh=True), name)
 
     def admin(self):
         self._admins.append(SqliteLogAdmin(self._log.database.share()))
@@ -227,3 +236,15 @@ class TestKafkaFeeds(OnKafka, LaneFeedConformance):
 
 class TestKafkaAdmin(OnKafka, LogAdminConformance):
     """`KafkaLogAdmin` on a real broker."""
+
+
+class TestMemoryAtomic(OnMemory, AtomicLogConformance):
+    """`MemoryAtomicLog`."""
+
+
+class TestSqliteAtomic(OnSqlite, AtomicLogConformance):
+    """`SqliteAtomicLog`."""
+
+
+class TestKafkaAtomic(OnKafka, AtomicLogConformance):
+    """`KafkaAtomicLog` on a real broker."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
 from shifter import CircuitPolicy, ConfigError, EvidencePolicy, Shifter, Throttled
+from shifter.policy.budget import BudgetPolicy
 from shifter.policy.limit import LimitMode, LimitPolicy
+from shifter.ports import Record
 from shifter.testing import TestApp
+from shifter.wire.envelope import EnvelopeV1
+from shifter.wire.headers import build_headers
 from shifter.work.guard import Guards
 from shifter.work.ledger import Ledger
 from tests.integration.drain_world import World
@@ -102,6 +107,31 @@ async def test_a_healthy_dependency_is_called_by_every_job():
         calls, report = await mailer.drained(test, jobs=100)
 
         assert (calls, report.done) == (100, 100)
+
+
+async def test_replays_are_paid_from_the_retry_budget_and_fresh_jobs_are_not():
+    mailer = Mailer(budget=BudgetPolicy(ratio=0, floor_per_s=1))
+    async with TestApp(mailer.app) as test:
+        replays = [replay(number) for number in range(50)]
+        await mailer.drained(test)
+        test._stage.log.append(replays, 10**6)
+
+        at_once, _ = await mailer.drained(test)
+        fresh, _ = await mailer.drained(test, jobs=100)
+        later, _ = await mailer.drained(test, advance="15s")
+
+    # The floor of ten seconds may be spent at once.
+    assert 1 <= at_once <= 10
+    assert fresh == 100
+    assert 5 <= later <= 25
+
+
+def replay(number: int) -> Record:
+    job = EnvelopeV1(
+        v=1, id=str(UUID(int=number)), type="send", replay_of=str(UUID(int=10**6))
+    )
+    headers = build_headers(job, content_type="application/json", extra=[])
+    return Record("shop.default.normal", b'{"number": %d}' % number, headers)
 
 
 def test_a_job_that_may_outlive_its_probe_is_refused():

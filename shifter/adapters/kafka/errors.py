@@ -9,6 +9,7 @@ is kept and shown beside every timeout.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from types import MappingProxyType
@@ -174,6 +175,15 @@ def store_error(
     is_vain = _VAIN.fullmatch(error.name()) or (last is not None and last.is_cause)
     kind = StoreRefusedError if is_vain else StoreUnavailableError
     return kind("kafka", op, detail)
+
+
+def unheard() -> Any:
+    """A logger for a producer.
+
+    A fatal error is printed on stderr whatever ``log_level`` says, unless there is a
+    logger; who appends gets it as the answer.
+    """
+    return logging.Logger("shifter.kafka", 99)  # noqa: LOG001  # ours alone
 
 
 def make_client(

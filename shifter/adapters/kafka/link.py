@@ -12,18 +12,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import logging
 import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaException, Producer
 
 from shifter.adapters.inbox import Inboxes
-from shifter.adapters.kafka.errors import LastError, describe, kafka_error, make_client
+from shifter.adapters.kafka.errors import (
+    LastError,
+    describe,
+    kafka_error,
+    make_client,
+    unheard,
+)
 from shifter.adapters.kafka.properties import Property
 from shifter.model.reason import Reason
 from shifter.ports import Clock, Refused
@@ -59,11 +64,8 @@ class Link:
 
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
         self.last = LastError()
-        # A fatal error is printed on stderr whatever ``log_level`` says, unless there
-        # is a logger; who appends gets it as the answer.
-        unheard: Any = logging.Logger("shifter.kafka", 99)  # noqa: LOG001  # ours alone
         self.producer = make_client(
-            Producer, {**config, "error_cb": self.last, "logger": unheard}
+            Producer, {**config, "error_cb": self.last, "logger": unheard()}
         )
         self.produce: Callable[..., None] = self.producer.produce
         self.pid = os.getpid()

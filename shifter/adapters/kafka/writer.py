@@ -39,7 +39,7 @@ _SERVE: Final = 100
 # How long a batch waits before it looks again whether the client has room.
 _ROOM_S: Final = 0.005
 # librdkafka counts its framing of a record too; `max_record_bytes` does not.
-_FRAMING_BYTES: Final = 4_096
+FRAMING_BYTES: Final = 4_096
 _FULL: Final = Refused(Reason.QUEUE_FULL, "the client's queue is full")
 
 
@@ -68,9 +68,9 @@ class KafkaLaneLog:
         self._limit_bytes = max_record_bytes
         # Only values this large are measured in full: headers are small, and where
         # they are not, librdkafka's own limit holds.
-        self._close_to_limit = max_record_bytes - _FRAMING_BYTES
+        self._close_to_limit = max_record_bytes - FRAMING_BYTES
         settings = config.producer_config()
-        settings["message.max.bytes"] = max_record_bytes + _FRAMING_BYTES
+        settings["message.max.bytes"] = max_record_bytes + FRAMING_BYTES
         self._keeper = LinkKeeper(settings, clock)
         bulk = {**settings, "linger.ms": settings["linger.ms"] or _BULK_LINGER_MS}
         self._bulk_keeper = LinkKeeper(bulk, clock)

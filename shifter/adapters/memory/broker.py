@@ -57,6 +57,7 @@ class MemoryLog:
         self._specs: dict[str, TopicSpec] = {}
         self._groups: dict[str, Group] = {}
         self._delayed: list[tuple[int, int, Record]] = []
+        self._senders: dict[str, int] = {}
         self._serial = itertools.count(1)
         self._spread = itertools.count()
         self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
@@ -102,7 +103,32 @@ class MemoryLog:
         self._wake()
         return answers
 
-    def _append(self, record: Record, limit_bytes: int) -> AppendAnswer:
+    def append_all(
+        self, records: Sequence[Record], limit_bytes: int
+    ) -> dict[int, Refused | Unknown]:
+        """Write all of these or, where one cannot be, none; what stands against it."""
+        with self._lock:
+            against = {
+                place: answer
+                for place, record in enumerate(records)
+                if (answer := self._objection(record, limit_bytes)) is not None
+            }
+            for record in () if against else records:
+                self._append(record, limit_bytes)
+        self._wake()
+        return against
+
+    def take_over(self, name: str) -> int:
+        """A new epoch of a sender's name; the one before is no sender any more."""
+        with self._lock:
+            self._senders[name] = epoch = self._senders.get(name, 0) + 1
+        return epoch
+
+    def has_name(self, name: str, epoch: int) -> bool:
+        """Whether nobody took a name over since."""
+        return self._senders.get(name) == epoch
+
+    def _objection(self, record: Record, limit_bytes: int) -> Refused | Unknown | None:
         if self.answer_instead is not None:
             return self.answer_instead
         spec = self._specs.get(record.topic)
@@ -112,6 +138,12 @@ class MemoryLog:
         size, limit = record_bytes(record), min(limit_bytes, spec.max_record_bytes)
         if size > limit:
             return Refused(Reason.TOO_LARGE, f"{size} bytes; at most {limit}")
+        return None
+
+    def _append(self, record: Record, limit_bytes: int) -> AppendAnswer:
+        objection = self._objection(record, limit_bytes)
+        if objection is not None:
+            return objection
         if record.due_ms is not None and record.due_ms > self.clock.epoch_ms():
             entry = (record.due_ms, next(self._serial), record)
             heapq.heappush(self._delayed, entry)

@@ -12,7 +12,9 @@ import pytest
 import structlog
 
 from shifter import wiring
+from shifter.adapters.memory.atomic import MemoryAtomicLog
 from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.cli import main
@@ -66,6 +68,7 @@ class World:
         self.admin = MemoryLogAdmin(self.log)
         self.claims = MemoryClaimStore(self.clock)
         self.presence = MemoryPresenceStore(self.clock)
+        self.fleet = MemoryFleetStore(self.clock)
 
     def run(self, *arguments: object) -> Ended:
         # Each command is a process of its own, which reads its settings anew.
@@ -101,6 +104,10 @@ def world(monkeypatch, capsys) -> World:
     world = World(capsys)
     for room in (wiring, wiring.service):
         monkeypatch.setattr(room, "open_log", lambda _: MemoryLaneLog(world.log))
+    monkeypatch.setattr(
+        wiring, "open_atomic_log", lambda _, name: MemoryAtomicLog(world.log, name)
+    )
+    monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
     monkeypatch.setattr(wiring, "open_admin", lambda settings: world.admin)
     monkeypatch.setattr(wiring, "open_claims", lambda settings: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)

@@ -1,0 +1,274 @@
+"""Whole appends on Kafka: one transaction each, which only the newest sender commits.
+
+The transactional id is the sender's name. Who opens it moves it to a new epoch: what an
+earlier sender had under way is aborted, and what of it is still on its way, in a buffer
+of a process that was killed, is refused. Nothing has to be looked for afterwards.
+
+Readers of committed records stop at the first record of a transaction that is open, so
+a sender that dies in the middle of one would hold up its lanes until the broker's own
+time limit. A second process (`shifter.adapters.kafka.will`) ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from shifter.adapters.kafka.errors import (
+    LastError,
+    delivery_answer,
+    kafka_error,
+    make_client,
+    store_error,
+    unheard,
+)
+from shifter.adapters.kafka.properties import Property
+from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.will import LastWill
+from shifter.adapters.kafka.writer import FRAMING_BYTES, record_bytes
+from shifter.errors import StoreUnavailableError
+from shifter.model.reason import Reason
+from shifter.ports import Clock, Record, Refused
+
+_Answer = TypeVar("_Answer")
+OPEN_MS: Final = 15_000
+"""How long a transaction may stay open. A record that is not acknowledged within that
+time fails its transaction, and is not sent again under another number: the reason why a
+time limit of this length is harmful elsewhere does not hold here."""
+
+_OPEN_S: Final = 30.0
+_CALL_S: Final = 5.0
+_ROOM_S: Final = 0.01
+_PROPERTIES: Final[dict[str, Property]] = {
+    "transaction.timeout.ms": OPEN_MS,
+    "message.timeout.ms": OPEN_MS,
+    # A transaction right behind another one is answered "not yet" first; the default
+    # of 100 ms would be most of what it takes.
+    "retry.backoff.ms": 10,
+    # The commit sends what lingers, in full requests.
+    "linger.ms": 20,
+    "delivery.report.only.error": True,
+}
+_FENCED: Final = frozenset(
+    {
+        "INVALID_PRODUCER_EPOCH",
+        "INVALID_PRODUCER_ID_MAPPING",
+        "PRODUCER_FENCED",
+        "_FENCED",
+    }
+)
+_TAKEN: Final = (
+    f"another process took its place, or this one was silent for {OPEN_MS // 1_000} s"
+)
+
+
+class KafkaAtomicLog:
+    """`shifter.ports.AtomicLog` on Kafka.
+
+    Args:
+        config: The cluster.
+        name: The transactional id.
+        clock: For time limits.
+        max_record_bytes: Largest record: value, key, header names and values.
+
+    Raises:
+        ConfigError: librdkafka refuses a property.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        name: str,
+        clock: Clock,
+        *,
+        max_record_bytes: int = 1_000_000,
+    ) -> None:
+        self._name, self._clock, self._limit_bytes = name, clock, max_record_bytes
+        self._config: dict[str, Property] = {
+            **config.producer_config(),
+            **_PROPERTIES,
+            "transactional.id": name,
+            "message.max.bytes": max_record_bytes + FRAMING_BYTES,
+        }
+        self._last = LastError()
+        # The client blocks; one thread, so that a call begins when the one before,
+        # whose caller may be gone, has ended.
+        self._thread = ThreadPoolExecutor(1, "shifter-kafka-atomic")
+        self._producer: Producer | None = None
+        self._will = LastWill(self._config)
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Take the name over from whoever has it.
+
+        Raises:
+            StoreRefusedError, StoreUnavailableError: The cluster says no, or nothing.
+        """
+        await self._call(self._open)
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> dict[int, Refused]:
+        """Write all of these, or none of them.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: Nobody knows, or another sender
+                has the name. `open` again to go on.
+        """
+        return await self._call(
+            partial(self._append, records, self._clock.monotonic() + timeout_s)
+        )
+
+    async def close(self) -> None:
+        """Abort what is under way, and free everything; open no more after that."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._call(self._close)
+            self._thread.shutdown()
+
+    async def _call(self, function: Callable[[], _Answer]) -> _Answer:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, function)
+
+    def _open(self) -> None:
+        self._close()
+        self._will.write()
+        producer = make_client(
+            Producer, {**self._config, "error_cb": self._last, "logger": unheard()}
+        )
+        try:
+            # Without a connection the client takes half a second to its first answer.
+            producer.list_topics(timeout=_OPEN_S)
+            self._patiently(producer.init_transactions, _OPEN_S)
+        except KafkaException as exc:
+            raise store_error(exc, "open", self._last) from exc
+        self._producer = producer
+
+    def _append(self, records: Sequence[Record], until: float) -> dict[int, Refused]:
+        oversized = self._oversized(records)
+        if oversized:
+            return oversized
+        while True:
+            if self._producer is None:
+                raise self._unknown("the log is not open")
+            failed: dict[int, KafkaError] = {}
+            try:
+                self._send(self._producer, records, failed, until)
+            except KafkaException as exc:
+                refused = self._recover(exc, failed)
+            else:
+                return {}
+            if refused:
+                return refused
+            if self._clock.monotonic() > until:
+                raise self._unknown("not written in time, and taken back")
+
+    def _send(
+        self,
+        producer: Producer,
+        records: Sequence[Record],
+        failed: dict[int, KafkaError],
+        until: float,
+    ) -> None:
+        producer.begin_transaction()
+        for place, record in enumerate(records):
+            report = partial(_note, failed, place)
+            try:
+                while not _is_taken(producer, record, report):
+                    producer.poll(_ROOM_S)
+            except KafkaException as exc:
+                if (error := kafka_error(exc)) is not None:
+                    failed[place] = error
+                raise
+        left_s = until - self._clock.monotonic()
+        self._patiently(producer.commit_transaction, left_s)
+
+    def _recover(
+        self, exc: KafkaException, failed: dict[int, KafkaError]
+    ) -> dict[int, Refused]:
+        """Take a transaction back; what of it is refused for good.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: It cannot be; nobody knows.
+        """
+        error, producer = kafka_error(exc), self._producer
+        if error is not None and error.name() in _FENCED:
+            self._producer = None
+            raise self._unknown(_TAKEN) from exc
+        if error is None or error.fatal() or producer is None:
+            self._producer = None
+            raise store_error(exc, "append", self._last) from exc
+        try:
+            self._patiently(producer.abort_transaction, _OPEN_S)
+        except KafkaException as again:
+            self._producer = None
+            raise store_error(again, "append", self._last) from again
+        answers = {
+            place: delivery_answer(why, self._last) for place, why in failed.items()
+        }
+        return {
+            place: answer
+            for place, answer in answers.items()
+            if isinstance(answer, Refused)
+        }
+
+    def _patiently(self, call: Callable[[float], None], limit_s: float) -> None:
+        """Ask again while the cluster says that it may yet be."""
+        until = self._clock.monotonic() + limit_s
+        while True:
+            try:
+                call(_CALL_S)
+            except KafkaException as exc:
+                error = kafka_error(exc)
+                is_passing = error is not None and error.retriable()
+                if not is_passing or self._clock.monotonic() > until:
+                    raise
+            else:
+                return
+
+    def _oversized(self, records: Sequence[Record]) -> dict[int, Refused]:
+        found = {}
+        for place, record in enumerate(records):
+            size = record_bytes(record)
+            if size > self._limit_bytes:
+                detail = f"{size} bytes; at most {self._limit_bytes}"
+                found[place] = Refused(Reason.TOO_LARGE, detail)
+        return found
+
+    def _close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(KafkaException):
+                producer.abort_transaction(_CALL_S)
+        self._will.revoke()
+
+    def _unknown(self, detail: str) -> StoreUnavailableError:
+        return StoreUnavailableError("kafka", "append", self._last.beside(detail))
+
+
+def _is_taken(producer: Producer, record: Record, report: Callable[..., None]) -> bool:
+    """Whether the client had room for a record."""
+    try:
+        producer.produce(
+            record.topic,
+            record.value,
+            record.key,
+            on_delivery=report,
+            headers=[*record.headers],
+        )
+    except BufferError:
+        return False
+    return True
+
+
+def _note(
+    failed: dict[int, KafkaError], place: int, error: KafkaError | None, _: Message
+) -> None:
+    if error is not None:
+        failed[place] = error

@@ -1,0 +1,82 @@
+"""What becomes of a transaction whose sender is killed: a second process ends it.
+
+It waits for its input to end. A sender that closes says so first; one that is killed
+says nothing, and then the transactional id is taken over from it, which aborts what it
+had open. Without this, nothing is wrong, but readers wait for the broker's time limit.
+
+The configuration goes through the pipe, since it holds secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from confluent_kafka import KafkaException, Producer
+
+from shifter.adapters.kafka.properties import Property
+
+_REVOKED: Final = b"revoked"
+_CONNECT_S: Final = 10.0
+_ABORT_S: Final = 10.0
+
+
+class LastWill:
+    """Of one sender.
+
+    Args:
+        config: Of its producer.
+    """
+
+    def __init__(self, config: Mapping[str, Property]) -> None:
+        self._config = config
+        self._executor: subprocess.Popen[bytes] | None = None
+
+    def write(self) -> None:
+        """Start the process that waits; where that cannot be, do without."""
+        if any(callable(value) for value in self._config.values()):
+            return
+        line = msgspec.json.encode(self._config) + b"\n"
+        with contextlib.suppress(OSError):
+            self._executor = subprocess.Popen(
+                [sys.executable, "-m", "shifter.adapters.kafka.will"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # What is typed at the sender's terminal is not meant for it.
+                start_new_session=True,
+            )
+            self._say(line)
+
+    def revoke(self) -> None:
+        """Let the process end without doing anything."""
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        with contextlib.suppress(OSError):
+            executor.communicate(_REVOKED)
+
+    def _say(self, words: bytes) -> None:
+        if self._executor is not None and self._executor.stdin is not None:
+            self._executor.stdin.write(words)
+            self._executor.stdin.flush()
+
+
+def execute() -> None:
+    """Wait for the sender's end, and abort what it left open."""
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict[str, object])
+    producer = Producer(config)
+    with contextlib.suppress(KafkaException):
+        # Connected beforehand: later every moment counts.
+        producer.list_topics(timeout=_CONNECT_S)
+    if sys.stdin.buffer.read() != _REVOKED:
+        with contextlib.suppress(KafkaException):
+            producer.init_transactions(_ABORT_S)
+
+
+if __name__ == "__main__":
+    execute()
