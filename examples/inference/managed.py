@@ -73,9 +73,9 @@ class Backend:
         self._line: list[tuple[int, int, Priority, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
-    def needs(self, spec: JobSpec) -> Needs:
+    def needs(self, _: JobSpec, priority: Priority, *__: bool) -> Needs:
         """What the decision is told: whether there is room for this priority."""
-        return Needs(has_room=self._has_room(spec.priority))
+        return Needs(has_room=self._has_room(priority))
 
     async def serve(
         self, priority: Priority, seconds: float, *, patience_s: float

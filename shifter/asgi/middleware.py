@@ -119,10 +119,12 @@ class AdmissionMiddleware:
             plan = plan._replace(deadline_ms=left_ms)
         admission = self._app.admission
         decision = admission.decide(plan, can_run=True, can_wait=False)
-        with admission.held(decision):
-            if decision.verdict is Verdict.RUN:
+        if decision.verdict is Verdict.RUN:
+            try:
                 await self._service(*call)
-                return
+            finally:
+                admission.let_go(decision)
+            return
         after_s = decision.retry_after_s
         response = refusal(decision.reason, after_s, is_known=user is not None)
         await response.send(call[2])

@@ -153,4 +153,4 @@ class _Call:
 
     def __exit__(self, *_: object) -> None:
         if self._decision is not None:
-            self._admission.let_go(self._decision, 0.0)
+            self._admission.let_go(self._decision)

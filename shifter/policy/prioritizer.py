@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.priority import LEVELS_PER_PRIORITY, MAX_LEVEL, Priority
+from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 
 _DRAWS: Final = 1 << 32
 
@@ -95,21 +96,16 @@ class Levels:
 
     Args:
         policy: How many are remembered.
+
+    Attributes:
+        record: Notes the level of an arrival, let in or not; constant time.
     """
 
-    __slots__ = ("_counts", "_line")
+    __slots__ = ("_line", "record")
 
     def __init__(self, policy: PrioritizerPolicy) -> None:
         self._line: deque[int] = deque(maxlen=policy.arrivals)
-        self._counts = [0] * (MAX_LEVEL + 1)
-
-    def record(self, level: int) -> None:
-        """Note an arrival, let in or not; constant time."""
-        line = self._line
-        if len(line) == line.maxlen:
-            self._counts[line[0]] -= 1
-        line.append(level)
-        self._counts[level] += 1
+        self.record: Callable[[int], None] = self._line.append
 
     def threshold(self, ratio: float) -> int:
         """The highest level that turns away no more than this share of arrivals.
@@ -118,17 +114,12 @@ class Levels:
             ratio: 0 <= ratio < 1.
 
         Returns:
-            0 to the lowest level of ``CRITICAL``.
+            0 to the lowest level of ``CRITICAL``; 0 while none has arrived.
         """
-        most, below = ratio * len(self._line), 0
-        if ratio <= 0:
+        if ratio <= 0 or not self._line:
             return 0
-        top = Priority.CRITICAL.base_level
-        for level in range(top):
-            below += self._counts[level]
-            if below > most:
-                return level
-        return top
+        last = sorted(self._line)[int(ratio * len(self._line))]
+        return min(last, Priority.CRITICAL.base_level)
 
 
 def error_of(policy: PrioritizerPolicy, signals: Signals) -> float:

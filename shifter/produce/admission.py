@@ -15,21 +15,29 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from shifter.ambient import ambient
-from shifter.model.job import Isolation, JobSpec
+from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import Finding, explain
-from shifter.policy.admitter import Admitter, AdmitterPolicy, Load
+from shifter.policy.admitter import Admitter, AdmitterPolicy
 from shifter.policy.calendar import is_open
-from shifter.policy.case import Asked, Case, Decision, Needs, Verdict
+from shifter.policy.case import (
+    DEFER,
+    DEGRADE,
+    RUN,
+    WELL,
+    Case,
+    Decision,
+    Needs,
+    Verdict,
+)
 from shifter.policy.lane_outlook import LaneFacts
 from shifter.policy.prioritizer import level_of
 from shifter.ports import Clock
 from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
 
-_WELL: Final = Needs()
 _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
 
 
@@ -48,12 +56,13 @@ class Views(NamedTuple):
 
     Attributes:
         lanes: Of the fleet; ``None`` where nobody looks.
-        needs: What the dependencies of a job say.
+        needs: What the dependencies say of a job at a priority; of their retry budget
+            only where it is an extra execution.
         calling: Notes what a block that runs a job says of its dependency.
     """
 
     lanes: LaneView | None = None
-    needs: Callable[[JobSpec], Needs] = lambda _: _WELL
+    needs: Callable[[JobSpec, Priority, bool], Needs] = lambda *_: WELL
     calling: Callable[[JobSpec, Priority], AbstractContextManager[None]] = lambda *_: (
         contextlib.nullcontext()
     )
@@ -88,8 +97,6 @@ class Admission:
         seed: Seeds the draws; ``None`` from the system.
 
     Attributes:
-        inflight: Jobs that run here now.
-        fallbacks: Cheaper answers under way.
         heard: Told of each decision with the number of its window, for a history.
     """
 
@@ -105,13 +112,23 @@ class Admission:
         self.clock, self.limit = clock, limit
         self.views = Views() if views is None else views
         self.is_dark = policy.admission.is_dark
-        self._admitter = Admitter(policy, now=clock.monotonic())
+        self._admitter = Admitter(policy, limit=limit, now=clock.monotonic())
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
         self._lag, self._lock = LoopLag(), threading.Lock()
+        self._load, self._case = self._admitter.load, Case(0, 0)
         self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
-        self.inflight = self.fallbacks = 0
         self.heard: Callable[[int, CallPlan, Decision], None] | None = None
+
+    @property
+    def inflight(self) -> int:
+        """Jobs that run here now."""
+        return self._load.inflight
+
+    @property
+    def fallbacks(self) -> int:
+        """Cheaper answers under way."""
+        return self._load.fallbacks
 
     @property
     def window(self) -> int:
@@ -157,7 +174,7 @@ class Admission:
         can_wait: bool = True,
         is_extra: bool = False,
     ) -> Decision:
-        """What to do with a job. A slot it needs is taken: see `held`.
+        """What to do with a job. A slot it needs is taken until `let_go`.
 
         In the dark whatever can be run here is run, and what would have been done is
         only counted.
@@ -170,19 +187,20 @@ class Admission:
             is_extra: Whether it is a retry, to be paid for by the retry budget.
         """
         with self._lock:
-            case = self._case(plan, can_run=can_run, has_fallback=has_fallback)
-            if is_extra or not can_wait:
-                asked = case.asked._replace(can_wait=can_wait, is_extra=is_extra)
-                case = case._replace(asked=asked)
+            case = self._case
+            case.has_fallback, case.can_wait = has_fallback, can_wait
+            case.is_extra = is_extra
+            self._look(case, plan, can_run=can_run)
             decision = self._admitter.decide(case, plan.spec.queue)
-            asked = case.asked
-            if self.is_dark and asked.runs_here and asked.waits_for is None:
+            if self.is_dark and case.runs_here and case.waits_for is None:
                 decision = _IN_THE_DARK
-            self.inflight += decision.verdict is Verdict.RUN
-            self.fallbacks += decision.verdict is Verdict.DEGRADE
+            if decision.verdict is RUN:
+                self._load.inflight += 1
+            elif decision.verdict is DEGRADE:
+                self._load.fallbacks += 1
             if self.heard is not None:
                 self.heard(self._admitter.window, plan, decision)
-        if decision.verdict is Verdict.DEFER and self.views.lanes is not None:
+        if decision.verdict is DEFER and self.views.lanes is not None:
             self.views.lanes.deferred(plan.lane)
         return decision
 
@@ -190,8 +208,9 @@ class Admission:
         self, plan: CallPlan, *, can_run: bool, has_fallback: bool
     ) -> tuple[Decision, list[Finding]]:
         """What would be done now, with every rule and its numbers; decides nothing."""
+        case = Case(0, 0, has_fallback=has_fallback)
         with self._lock:
-            case = self._case(plan, can_run=can_run, has_fallback=has_fallback)
+            self._look(case, plan, can_run=can_run)
         return explain(self._admitter.policy.admission, case)
 
     def refused(self, plan: CallPlan) -> None:
@@ -199,31 +218,22 @@ class Admission:
         with self._lock:
             self._admitter.refused(plan.spec.queue, plan.priority)
 
-    def held(self, decision: Decision) -> _Held:
-        """Hold the slot of a decision while the block runs; freed on every way out."""
-        return _Held(self, decision, self.clock.monotonic())
-
-    def let_go(self, decision: Decision, queued_s: float) -> None:
-        """Free the slot of a decision, once.
-
-        Args:
-            decision: As `decide` gave it.
-            queued_s: How long the job stood in line before it, >= 0.
-        """
+    def let_go(self, decision: Decision) -> None:
+        """Free the slot of a decision, once, on whichever way out."""
         with self._lock:
-            if decision.verdict is Verdict.RUN:
-                self.inflight -= 1
-                self._admitter.ended(queued_s)
-            elif decision.verdict is Verdict.DEGRADE:
-                self.fallbacks -= 1
+            if decision.verdict is RUN:
+                self._load.inflight -= 1
+                self._admitter.ended()
+            elif decision.verdict is DEGRADE:
+                self._load.fallbacks -= 1
 
     def load(self) -> float:
         """How busy this process is: its slots in use, of those there are."""
-        return self.inflight / self.limit
+        return self._load.inflight / self.limit
 
-    def quality(self, spec: JobSpec) -> Quality:
-        """How good answers are now."""
-        return self.views.needs(spec).quality
+    def quality(self, plan: CallPlan) -> Quality:
+        """How good answers to a job are now."""
+        return self.views.needs(plan.spec, plan.priority, False).quality
 
     def report(self) -> list[Tallied]:
         """What was decided so far, most urgent first; in the dark what would have been.
@@ -242,55 +252,28 @@ class Admission:
             )
         ]
 
-    def _case(self, plan: CallPlan, *, can_run: bool, has_fallback: bool) -> Case:
-        now = self.clock.monotonic()
-        load = Load(self.inflight, self.limit, self.fallbacks, self._lag.read_ms(), 0.0)
-        admitter = self._admitter
-        if admitter.is_over(now):
-            outside = max((signal() for signal in self._signals), default=0.0)
-            admitter.roll(load._replace(outside=outside), now=now)
-        lanes = self.views.lanes
-        return admitter.case(
-            self._asked(plan, can_run=can_run, has_fallback=has_fallback),
-            plan.spec.queue,
-            load,
-            self.views.needs(plan.spec),
-            None if lanes is None else lanes.facts(plan.lane),
-            self._random.random(),
-        )
-
-    def _asked(self, plan: CallPlan, *, can_run: bool, has_fallback: bool) -> Asked:
-        draw, left_ms = ambient().draw, plan.deadline_ms
+    def _look(self, case: Case, plan: CallPlan, *, can_run: bool) -> None:
+        """Write down what the decision needs to know of a job, and of now."""
+        now, load, admitter = self.clock.monotonic(), self._load, self._admitter
+        load.lag_ms = self._lag.read_ms()
+        if now >= admitter.until:
+            load.outside = max((signal() for signal in self._signals), default=0.0)
+            admitter.roll(now=now)
+        spec, priority, left_ms = plan.spec, plan.priority, plan.deadline_ms
+        _, draw, arrived_at, _ = ambient()
         if draw is None:
             draw = self._random.random()
-        return Asked(
-            plan.priority.rank,
-            level_of(plan.priority, draw),
-            None if left_ms is None else left_ms / 1_000,
-            _waits_for(plan, self.clock),
-            can_run and _may_run(plan),
-            has_fallback,
-        )
-
-
-class _Held:
-    """A slot while a block runs; a class, since each request passes here."""
-
-    __slots__ = ("_admission", "_began_at", "_decision")
-
-    def __init__(
-        self, admission: Admission, decision: Decision, began_at: float
-    ) -> None:
-        self._admission, self._decision = admission, decision
-        self._began_at = began_at
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        arrived_at = ambient().arrived_at
-        queued_s = 0.0 if arrived_at is None else self._began_at - arrived_at
-        self._admission.let_go(self._decision, max(0.0, queued_s))
+        case.rank, case.level = priority.rank, level_of(priority, draw)
+        case.left_s = None if left_ms is None else left_ms / 1_000
+        is_timed = plan.due_ms is not None or plan.delay_ms or spec.windows
+        case.waits_for = _waits_for(plan, self.clock) if is_timed else None
+        case.runs_here = can_run and plan.runs_here
+        case.queued_s = 0.0 if arrived_at is None else max(0.0, now - arrived_at)
+        views = self.views
+        lanes, case.needs = views.lanes, views.needs(spec, priority, case.is_extra)
+        case.lane = None if lanes is None else lanes.facts(plan.lane)
+        case.u = self._random.random()
+        admitter.look(case, spec.queue)
 
 
 def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
@@ -298,19 +281,3 @@ def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
     if windows and not is_open(windows, clock.epoch_ms()):
         return Reason.WINDOW_CLOSED
     return None if plan.due_ms is None and not plan.delay_ms else Reason.NOT_DUE
-
-
-def _may_run(plan: CallPlan) -> bool:
-    """Whether running a job here keeps what it asks for.
-
-    An ordering key keeps its order in the lane, an idempotency key or a given id takes
-    effect once by a claim, and neither is waited for here.
-    """
-    spec = plan.spec
-    return (
-        spec.inline
-        and spec.isolation is not Isolation.PROCESS
-        and plan.key is None
-        and plan.idempotency_key is None
-        and plan.job_id is None
-    )

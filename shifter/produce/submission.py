@@ -107,8 +107,10 @@ class Submission:
         decision = admission.decide(
             self._plan, can_run=can_run, has_fallback=has_fallback
         )
-        with admission.held(decision):
+        try:
             yield decision
+        finally:
+            admission.let_go(decision)
 
     def inline(self, decision: Decision) -> Inline | None:
         """What is called here; ``None`` if nothing is."""
@@ -154,7 +156,7 @@ class Submission:
         """What was called here returned."""
         if decision.verdict is Verdict.RUN:
             return Ran(value, job_id=self._job_id)
-        quality = self._admission.quality(self._plan.spec)
+        quality = self._admission.quality(self._plan)
         if quality is Quality.FULL:
             quality = Quality.REDUCED
         return Degraded(value, quality, job_id=self._job_id, reason=decision.reason)

@@ -65,7 +65,7 @@ class World:
 
             def deferred(self, lane): ...
 
-        self.app.admission.views = Views(Fixed(), lambda _: Needs(**needs))
+        self.app.admission.views = Views(Fixed(), lambda *_: Needs(**needs))
 
     async def report(self, pages: object = 3, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -231,7 +231,7 @@ async def test_a_retry_without_budget_is_told_not_to_come_again():
     world = World()
     async with world.open(RETRYING) as channel, asyncio.TaskGroup() as group:
         await world.full(group, channel)
-        world.app.admission.views = Views(None, lambda _: Needs(has_budget=False))
+        world.app.admission.views = Views(None, lambda *_: Needs(has_budget=False))
         error = await refused(channel)
         world.gate.set()
 

@@ -63,7 +63,7 @@ def make_app(*, slots: int = 4, dark: bool = False) -> Shifter:
 def stuck(app: Shifter, **needs) -> FixedLanes:
     """A world in which no lane finishes anything in time."""
     lanes = FixedLanes(waiting=100, rate_per_s=10.0)
-    app.admission.views = Views(lanes, lambda _: Needs(**needs))
+    app.admission.views = Views(lanes, lambda *_: Needs(**needs))
     return lanes
 
 
