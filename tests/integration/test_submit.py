@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from uuid import UUID, uuid5
 
 import pytest
 
@@ -236,6 +237,51 @@ async def test_an_open_circuit_takes_the_fallback_at_the_fleets_quality():
 
     assert isinstance(answer, Degraded)
     assert (answer.reason, answer.quality) == (Reason.CIRCUIT_OPEN, Quality.MINIMAL)
+
+
+async def test_a_cheaper_answer_is_mended_later_where_the_job_asks_for_it():
+    app, rendered = make_app(), []
+
+    @app.job(deadline="5s", priority=Priority.HIGH, repair=True)
+    async def render(page: int) -> str:
+        rendered.append(page)
+        return f"page {page}"
+
+    @render.fallback
+    async def plain(page: int) -> str:
+        return f"plain {page}"
+
+    async with TestApp(app) as test:
+        lanes = app.admission.views
+        stuck(app, quality=Quality.MINIMAL)
+        answer = await render.submit(7)
+        app.admission.views = lanes
+        await test.drain(advance="1m")  # past the deadline of the answer itself
+
+    assert isinstance(answer, Degraded)
+    assert isinstance(answer.repair, Deferred)
+    assert answer.repair.lane == f"{app.namespace}.default.low"
+    assert answer.repair.job_id == str(uuid5(UUID(answer.job_id), "repair"))
+    assert rendered == [7]
+
+
+def test_without_a_loop_a_cheaper_answer_is_mended_as_well():
+    app = make_app()
+
+    @app.job(repair=True)
+    def render(page: int) -> str:
+        return f"page {page}"
+
+    @render.fallback
+    def plain(page: int) -> str:
+        return f"plain {page}"
+
+    with TestApp(app):
+        stuck(app, quality=Quality.MINIMAL)
+        answer = render.submit_sync(7)
+
+    assert answer.value == "plain 7"
+    assert isinstance(answer.repair, Deferred)
 
 
 def test_a_fallback_has_the_parameters_of_its_job_and_there_is_one():
