@@ -123,7 +123,7 @@ class Admitter:
         """Decide, and remember what the window needs."""
         decision = decide(self.policy.admission, case)
         if case.runs_here and case.waits_for is None:
-            self._arrived += 1
+            self._arrived += case.level >= self.threshold
             self._levels.record(case.level)
         verdict, rank, window = decision.verdict, case.rank, self._window
         if verdict is RUN:

@@ -6,10 +6,11 @@ level is not below it. So the least important go first, smoothly within a priori
 the test costs one comparison. ``CRITICAL`` is never below the threshold.
 
 The share is an integral of the worst of four errors, each 0 when all is as it should
-be: work that came beyond what ended and what is free (as Cinnamon has it); the mean
-queueing time over its bound (as DAGOR has it: not latency, which grows with the work
-itself); the event loop's lag; and whatever signal the user plugs in. It falls half as
-fast as it rises, and is let go of within seconds.
+be: work that was let in beyond what ended and what is free (as Cinnamon has it); the
+mean queueing time over its bound (as DAGOR has it: not latency, which grows with the
+work itself); the event loop's lag; and whatever signal the user plugs in. An error
+turns away a part of what is still let in, so that at ten times the capacity the share
+settles near nine tenths and slots stay in use; it is let go of within seconds.
 
 Source: Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018
 (queueing time, thresholds from a histogram of levels); Uber's Cinnamon (the error);
@@ -73,7 +74,7 @@ class Signals(NamedTuple):
     """What one window measured.
 
     Attributes:
-        arrived: Jobs that asked to run here.
+        arrived: Jobs that asked to run here, and were not below the threshold.
         ended: Jobs that ended here.
         free: Slots free at its end, >= 0.
         limit: All slots, >= 1.
@@ -155,7 +156,8 @@ def next_ratio(policy: PrioritizerPolicy, ratio: float, signals: Signals) -> flo
     >>> next_ratio(PrioritizerPolicy(), 0.0, busy)
     0.5
     """
-    after = ratio + policy.gain * error_of(policy, signals)
+    step = policy.gain * error_of(policy, signals)
+    after = ratio + (step * (1 - ratio) if step > 0 else step)
     return min(policy.max_ratio, max(0.0, after))
 
 
