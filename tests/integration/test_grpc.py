@@ -245,6 +245,7 @@ async def test_callers_that_are_not_ours_are_not_as_urgent_as_they_say():
         await call(channel, metadata=(("shifter-priority", "CRITICAL"),))
 
     assert world.seen[0].priority is Priority.NORMAL
+    assert world.interceptor.ignored == {"shifter-priority": 1}
 
 
 async def test_a_function_may_classify_by_method():
