@@ -37,6 +37,8 @@ from shifter.policy.prioritizer import level_of
 from shifter.ports import Clock
 from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
+from shifter.produce.tally import Tallied, sentences, tallied
+from shifter.telemetry import Event, Log
 
 _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
 
@@ -68,24 +70,6 @@ class Views(NamedTuple):
     )
 
 
-class Tallied(NamedTuple):
-    """How often something was decided.
-
-    Attributes:
-        priority: Of the jobs.
-        verdict: What was done, or in the dark would have been.
-        reason: Why.
-        times: How often.
-        ratio: Share of all jobs of that priority.
-    """
-
-    priority: Priority
-    verdict: Verdict
-    reason: Reason
-    times: int
-    ratio: float
-
-
 class Admission:
     """Admission of one process. Safe to share between threads.
 
@@ -97,6 +81,7 @@ class Admission:
         seed: Seeds the draws; ``None`` from the system.
 
     Attributes:
+        signal_failures: How often a signal of the user's own raised.
         heard: Told of each decision with the number of its window, for a history.
     """
 
@@ -118,6 +103,7 @@ class Admission:
         self._load, self._case = self._admitter.load, Case(0, 0)
         self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
+        self.signal_failures = 0
         self.heard: Callable[[int, CallPlan, Decision], None] | None = None
 
     @property
@@ -151,9 +137,14 @@ class Admission:
             return self._threads
 
     def close(self) -> None:
-        """Let go of the threads; a call that runs in one is left to itself."""
+        """Let go of the threads; a call that runs in one is left to itself.
+
+        What a dark run has counted goes into the log.
+        """
         with self._lock:
             threads, self._threads = self._threads, None
+        for text in self.summary() if self.is_dark else ():
+            Log().info(Event.ADMISSION_COUNTED, said=text)
         if threads is not None:
             threads.shutdown(wait=False)
 
@@ -238,26 +229,30 @@ class Admission:
     def report(self) -> list[Tallied]:
         """What was decided so far, most urgent first; in the dark what would have been.
 
-        ``Shed, LOW: 2.1 %`` of a dark run is what enforcing would have cost.
+        What a dark run says of ``LOW`` and ``shed`` is what enforcing would have cost.
         """
-        counts = self._admitter.counts()
-        by_rank = {priority.rank: priority for priority in Priority}
-        totals = dict.fromkeys(by_rank, 0)
-        for (rank, _, _), count in counts.items():
-            totals[rank] += count
-        return [
-            Tallied(by_rank[rank], verdict, reason, count, count / totals[rank])
-            for (rank, verdict, reason), count in sorted(
-                counts.items(), key=lambda row: (-row[0][0], -row[1])
-            )
-        ]
+        return tallied(self._admitter.counts())
+
+    def summary(self) -> list[str]:
+        """The same in words: ``would have shed 2.1 % of LOW (overloaded 2.1 %)``."""
+        return sentences(self.report(), is_dark=self.is_dark)
+
+    def _heed(self, signal: Callable[[], float]) -> float:
+        """What a signal says; one that fails says nothing, and is told of once."""
+        try:
+            return float(signal())
+        except Exception as error:  # noqa: BLE001  # the user's own
+            if not self.signal_failures:
+                Log().warning(Event.SIGNAL_FAILED, error=repr(error))
+            self.signal_failures += 1
+            return 0.0
 
     def _look(self, case: Case, plan: CallPlan, *, can_run: bool) -> None:
         """Write down what the decision needs to know of a job, and of now."""
         now, load, admitter = self.clock.monotonic(), self._load, self._admitter
         load.lag_ms = self._lag.read_ms()
         if now >= admitter.until:
-            load.outside = max((signal() for signal in self._signals), default=0.0)
+            load.outside = max(map(self._heed, self._signals), default=0.0)
             admitter.roll(now=now)
         spec, priority, left_ms = plan.spec, plan.priority, plan.deadline_ms
         _, draw, arrived_at, _ = ambient()

@@ -80,6 +80,10 @@ class DependencyWatch:
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
 
+    async def look(self, store: FleetStore) -> None:
+        """Look once, instead of starting; a store that does not answer says nothing."""
+        await FleetSync(self.board, store, self._clock).once()
+
     def needs(self, spec: JobSpec, priority: Priority, is_extra: bool) -> Needs:  # noqa: FBT001  # a callback
         """What the decision should know; takes nothing, and mostly no lock either."""
         quality, (_, shield, gate) = self.board.quality, self._view(spec)

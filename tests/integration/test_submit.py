@@ -384,13 +384,14 @@ async def test_in_the_dark_everything_runs_and_the_report_says_what_would_not_ha
             running = [group.create_task(work.submit()) for _ in range(4)]
             await asyncio.sleep(0)
             gate.set()
-        report = app.admission.report()
+        report, summary = app.admission.report(), app.admission.summary()
 
     assert all(isinstance(task.result(), Ran) for task in running)
     assert [(row.verdict.value, row.times, row.ratio) for row in report] == [
         ("shed", 3, 0.75),
         ("run", 1, 0.25),
     ]
+    assert summary == ["would have shed 75.0 % of LOW (limit_reached 75.0 %)"]
 
 
 async def test_a_signal_of_the_users_own_keeps_low_work_out():
@@ -407,6 +408,22 @@ async def test_a_signal_of_the_users_own_keeps_low_work_out():
 
     assert any(isinstance(answer, Deferred) for answer in answers)
     assert {a.reason for a in answers if isinstance(a, Deferred)} == {Reason.OVERLOADED}
+
+
+async def test_a_signal_that_fails_says_nothing_and_is_counted():
+    app = make_app()
+
+    @app.job
+    async def work() -> None: ...
+
+    async with TestApp(app) as test:
+        app.admission.watch(lambda: 1 / 0)
+        await test.drain(advance="600ms")
+        answer = await work.submit()
+        failures = app.admission.signal_failures
+
+    assert isinstance(answer, Ran)
+    assert failures == 1
 
 
 def test_a_service_without_asyncio_runs_plain_handlers_and_defers_the_others():
