@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.report import Finding
 from shifter import Priority, Shifter
 from shifter.asgi import AdmissionMiddleware
-from shifter.config import Settings
+from shifter.config import Secret, Settings
 from shifter.policy.admission import AdmissionPolicy, decide
-from shifter.policy.case import Asked, Case, Here, Needs
+from shifter.policy.case import Case
 from shifter.policy.lane_outlook import LaneFacts
-from shifter.testing import TestApp
+from shifter.policy.limit import LimitPolicy
 
 
 def measure(scale: float) -> list[Finding]:
     """All findings; no server is needed."""
     count = int(100_000 * scale) + 1_000
     alone = _alone(count)
-    facts, bare, behind = asyncio.run(_in_a_process(count))
-    added = behind[0] - bare[0]
+    with tempfile.TemporaryDirectory() as folder:
+        facts, uses, added_us = asyncio.run(_in_a_process(count, Path(folder)))
     return [
         *_pair("decision alone", alone, 5, 25),
         *_pair("decision with its facts", facts, 5, 25),
-        Finding("middleware adds, p50", added, "us", None, None, 100, at_most=True),
+        *_pair("decision with a dependency's", uses, 5, 25),
+        Finding("middleware adds, p50", added_us, "us", None, None, 100, at_most=True),
     ]
 
 
@@ -54,42 +57,53 @@ def _time(call: Callable[[], object], count: int) -> tuple[float, float]:
 def _alone(count: int) -> tuple[float, float]:
     """The costliest way: every rule passes but the last, then the lane is asked."""
     policy, lane = AdmissionPolicy(), LaneFacts(40, 10.0)
-    asked = Asked(Priority.HIGH.rank, 250, left_s=30.0)
-    case = Case(asked, Here(free=0), Needs(), lane, 0.5)
+    case = Case(Priority.HIGH.rank, 250, left_s=30.0, free=0, lane=lane, u=0.5)
     return _time(lambda: decide(policy, case), count)
 
 
 async def _in_a_process(
-    count: int,
-) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
-    app = Shifter("bench", settings=Settings(namespace="bench"))
+    count: int, folder: Path
+) -> tuple[tuple[float, float], tuple[float, float], float]:
+    """In a service as it is: its lanes and its fleet are looked at meanwhile."""
+    url = Secret(f"sqlite:///{folder}/bench.db")
+    app = Shifter(
+        "bench", settings=Settings(namespace="bench", log_url=url, state_url=url)
+    )
+    mailer = app.dependency("mailer", limit=LimitPolicy())
 
-    @app.job
+    @app.job(deadline="30s")
     async def work() -> None: ...
+
+    @app.job(deadline="30s", uses=mailer)
+    async def mail() -> None: ...
 
     async def service(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    async with TestApp(app):
-        admission = app.admission
-
-        def decided() -> None:
-            with admission.held(admission.decide(work.plan, can_run=True)):
-                pass
-
-        # In slices: a loop that is held up lags, and that is another decision.
-        spent: list[int] = []
-        for _ in range(count // 200):
-            for _ in range(200):
-                began = time.perf_counter_ns()
-                decided()
-                spent.append(time.perf_counter_ns() - began)
-            await asyncio.sleep(0)
-        facts = _quantiles(spent)
+    async with app:
+        for job in (work, mail):
+            await job.defer()
+        await asyncio.sleep(2.5)  # both views have been filled
+        assert app.admission.views.lanes.facts(work.plan.lane) is not None
+        facts = await _decisions(app.admission, work.plan, count)
+        uses = await _decisions(app.admission, mail.plan, count)
         bare = await _requests(service, count // 10)
         behind = await _requests(AdmissionMiddleware(service, app), count // 10)
-    return facts, bare, behind
+    return facts, uses, behind[0] - bare[0]
+
+
+async def _decisions(admission, plan, count: int) -> tuple[float, float]:
+    """A decision and the slot given back."""
+    spent: list[int] = []
+    # In slices: a loop that is held up lags, and that is another decision.
+    for _ in range(count // 200):
+        for _ in range(200):
+            began = time.perf_counter_ns()
+            admission.let_go(admission.decide(plan, can_run=True))
+            spent.append(time.perf_counter_ns() - began)
+        await asyncio.sleep(0)
+    return _quantiles(spent)
 
 
 async def _requests(service, count: int) -> tuple[float, float]:

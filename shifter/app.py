@@ -27,6 +27,7 @@ from shifter.declare import JobOptions, declare_job
 from shifter.errors import ConfigError, PayloadError
 from shifter.job import Job
 from shifter.model.hint import nearest
+from shifter.model.job import JobSpec
 from shifter.model.lane import check_name
 from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
@@ -345,11 +346,16 @@ class Shifter:
                 quality=self.quality_policy,
             ),
             lambda: wiring.open_fleet(self.settings),
-            lambda spec: self.jobs[spec.name].dependency,
+            self._dependency_of,
             clock,
         )
         self._guard = guard
         return Views(self._watch, guard.needs, guard.calling)
+
+    def _dependency_of(self, spec: JobSpec) -> Dependency | None:
+        """What a job calls; a request that is no job has a spec of its own."""
+        job = self.jobs.get(spec.name)
+        return None if job is None or job.spec is not spec else job.dependency
 
     def _close_admission(self) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.model.answer import Answer, Shed, Submitted
+from shifter.model.answer import Answer, Submitted
 from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
@@ -70,13 +70,12 @@ class BoundJob(Generic[P, R]):
                 return await submission.elsewhere(decision)
             try:
                 value = await submission.run(inline)
+                answer: Submitted[Any] | None = submission.answer(decision, value)
             except (Retry, Throttled, DeadlineExceededError) as error:
-                again = submission.after(error)
-                if isinstance(again, Shed):
-                    return again
-            else:
-                return submission.answer(decision, value)
-        return await again.elsewhere(ASKED_AGAIN)
+                answer = submission.after(error)
+        if answer is None:
+            return await submission.elsewhere(ASKED_AGAIN)
+        return await submission.mended(answer)
 
     def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """`submit` for services without asyncio; an ``async`` handler is not run here.
@@ -90,13 +89,12 @@ class BoundJob(Generic[P, R]):
                 return submission.elsewhere_sync(decision)
             try:
                 value = submission.run_sync(inline)
+                answer: Submitted[Any] | None = submission.answer(decision, value)
             except (Retry, Throttled, DeadlineExceededError) as error:
-                again = submission.after(error)
-                if isinstance(again, Shed):
-                    return again
-            else:
-                return submission.answer(decision, value)
-        return again.elsewhere_sync(ASKED_AGAIN)
+                answer = submission.after(error)
+        if answer is None:
+            return submission.elsewhere_sync(ASKED_AGAIN)
+        return submission.mended_sync(answer)
 
     async def defer(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
         """Write the job to its lane.

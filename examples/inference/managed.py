@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+from examples.inference.history import Asked, Check, Decided, Started, check
 from examples.inference.rivals import Served
 from examples.inference.trace import IN_TIME_S, PRIORITIES, Arrival, service_s
 from examples.inference.virtual import VirtualClock, VirtualLoop
@@ -73,9 +74,9 @@ class Backend:
         self._line: list[tuple[int, int, Priority, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
-    def needs(self, spec: JobSpec) -> Needs:
+    def needs(self, _: JobSpec, priority: Priority, *__: bool) -> Needs:
         """What the decision is told: whether there is room for this priority."""
-        return Needs(has_room=self._has_room(spec.priority))
+        return Needs(has_room=self._has_room(priority))
 
     async def serve(
         self, priority: Priority, seconds: float, *, patience_s: float
@@ -123,26 +124,19 @@ class Backend:
                 turn.set_result(None)
 
 
-class Decided(NamedTuple):
-    """One decision, as a history has it: for the checkers."""
-
-    window: int
-    rank: int
-    verdict: str
-    reason: str
-
-
 class Managed(NamedTuple):
     """A run's result.
 
     Attributes:
         served: What became of each request.
         history: Every decision, in order.
+        checks: What must hold of it, and whether it does.
         report: Decisions by priority, verdict and reason.
     """
 
     served: list[Served]
     history: list[Decided]
+    checks: dict[str, Check]
     report: Counter[tuple[str, str, str]]
 
 
@@ -163,6 +157,8 @@ class _Play:
         self._presence = MemoryPresenceStore(clock)
         self._spans: dict[int, tuple[float, float, float]] = {}
         self._history: list[Decided] = []
+        self._asked: dict[int, Asked] = {}
+        self._started: list[Started] = []
         self._answers: dict[int, tuple[str, str]] = {}
         self.app = Shifter(_NAME, settings=self._settings)
         self._jobs = self._declare()
@@ -170,6 +166,7 @@ class _Play:
     def _declare(self) -> dict[str, Job[..., Any]]:
         # A deadline is when an answer must be there; who cannot make it gives up.
         async def serve(name: str, ctx: Context, number: int, seconds: float) -> None:
+            self._started.append(Started(number, self._clock.monotonic()))
             patience_s = ctx.remaining_s - seconds
             try:
                 self._spans[number] = await self._backend.serve(
@@ -209,7 +206,8 @@ class _Play:
         report = Counter(
             (PRIORITIES[s.arrival.job].value, s.answer, s.reason) for s in served
         )
-        return Managed(served, self._history, report)
+        checks = check(self._asked, self._started, self._history)
+        return Managed(served, self._history, checks, report)
 
     async def _offer(self, arrivals: Sequence[Arrival]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -222,6 +220,8 @@ class _Play:
     async def _submit(self, number: int, arrival: Arrival) -> None:
         deadline_s = IN_TIME_S[arrival.job] + arrival.service_s
         call = self._jobs[arrival.job].options(deadline=deadline_s)
+        now = self._clock.monotonic()
+        self._asked[number] = Asked(now, now + deadline_s)
         try:
             answer = await call.submit(
                 number=number,

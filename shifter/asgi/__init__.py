@@ -9,7 +9,8 @@ Needs nothing but shifter.
 
 from __future__ import annotations
 
+from shifter.asgi.calling import calling
 from shifter.asgi.middleware import AdmissionMiddleware
 from shifter.asgi.request import Request
 
-__all__ = ["AdmissionMiddleware", "Request"]
+__all__ = ["AdmissionMiddleware", "Request", "calling"]

@@ -17,6 +17,7 @@ from shifter.ambient import within
 from shifter.app import Shifter
 from shifter.asgi.request import (
     Request,
+    read_draw,
     read_key,
     read_left_ms,
     read_priority,
@@ -31,7 +32,7 @@ from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.policy.case import Verdict
 from shifter.policy.prioritizer import stable_draw
-from shifter.produce.options import CallOptions, plan_call
+from shifter.produce.options import CallOptions, CallPlan, plan_call
 
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
@@ -49,15 +50,16 @@ class AdmissionMiddleware:
         jobs: ``"POST /reports"`` to a job whose arguments are the request's body.
         classify: The priority of a request; ``None`` where it does not know, which
             means the job's own, or ``NORMAL``.
-        trusts_priority: Whether the ``Priority`` header may make a request more urgent;
-            it may always make it less so.
+        trusts_priority: Whether callers are yours: then the ``Priority`` header may
+            make a request more urgent (it may always make it less so), and
+            ``shifter-height`` counts.
         user: Who asks, so that all requests of a user are let in or refused together.
         health: Paths that are never refused.
         status_path: Where states of jobs are served.
         result: From a job's id to the place of its result, if there is one.
 
     Attributes:
-        ignored: How often which header was left out since it could not be read.
+        ignored: How often which header was left out, or cut to its bounds.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword an option
@@ -89,55 +91,60 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or scope["path"] in self._health:
             await self._service(scope, receive, send)
             return
-        request = read_request(scope)
+        request = read_request(scope, self.ignored)
+        job = self._jobs.get(f"{request.method} {request.path}")
+        usual = Priority.NORMAL if job is None else job.spec.priority
+        priority = self._priority(request, usual)
         user = None if self._user is None else self._user(request)
         now, left_ms = self._now(), read_left_ms(request, self.ignored)
         with within(
             deadline_ms=None if left_ms is None else now + left_ms,
-            draw=None if user is None else stable_draw(user, hour=now // _HOUR_MS),
+            draw=self._draw(request, user, now),
             arrived_at=self._app.admission.clock.monotonic(),
+            priority=priority,
         ):
-            job = self._jobs.get(f"{request.method} {request.path}")
             if job is not None:
-                response = await self._submit(request, job, receive, user)
+                bound = job.options(
+                    priority=priority,
+                    idempotency_key=read_key(request, self.ignored),
+                )
+                response = await self._submit(request, bound, receive, user)
                 await response.send(send)
             elif (job_id := self._asked_for(request)) is not None:
                 found = await job_status(self._app, job_id, result=self._result)
                 await found.send(send)
             else:
-                await self._serve(request, (scope, receive, send), user, left_ms)
+                plan = self._plans[priority]
+                if left_ms is not None:
+                    plan = plan._replace(deadline_ms=left_ms)
+                await self._serve(plan, (scope, receive, send), user)
 
     async def _serve(
-        self,
-        request: Request,
-        call: tuple[Any, Any, Send],
-        user: str | None,
-        left_ms: int | None,
+        self, plan: CallPlan, call: tuple[Any, Any, Send], user: str | None
     ) -> None:
-        plan = self._plans[self._priority(request, Priority.NORMAL)]
-        if left_ms is not None:
-            plan = plan._replace(deadline_ms=left_ms)
         admission = self._app.admission
         decision = admission.decide(plan, can_run=True, can_wait=False)
-        with admission.held(decision):
-            if decision.verdict is Verdict.RUN:
+        if decision.verdict is Verdict.RUN:
+            try:
                 await self._service(*call)
-                return
+            finally:
+                admission.let_go(decision)
+            return
         after_s = decision.retry_after_s
         response = refusal(decision.reason, after_s, is_known=user is not None)
         await response.send(call[2])
 
     async def _submit(
-        self, request: Request, job: Job[..., Any], receive: Receive, user: str | None
+        self,
+        request: Request,
+        bound: BoundJob[..., Any],
+        receive: Receive,
+        user: str | None,
     ) -> Response:
         try:
             arguments = await self._arguments(receive)
         except _UnfitError as unfit:
             return unfit.response
-        bound: BoundJob[..., Any] = job.options(
-            priority=self._priority(request, job.spec.priority),
-            idempotency_key=read_key(request, self.ignored),
-        )
         is_async = wants_async(request)
         try:
             answer = await (bound.defer if is_async else bound.submit)(**arguments)
@@ -180,9 +187,18 @@ class AdmissionMiddleware:
         known = None if self._classify is None else self._classify(request)
         base = usual if known is None else known
         asked = read_priority(request, self.ignored)
-        if asked is None or (asked.rank > base.rank and not self._trusts_priority):
+        if asked is None:
+            return base
+        if asked.rank > base.rank and not self._trusts_priority:
+            self.ignored["priority"] += 1
             return base
         return asked
+
+    def _draw(self, request: Request, user: str | None, now: int) -> float | None:
+        draw = read_draw(request, self.ignored) if self._trusts_priority else None
+        if draw is None and user is not None:
+            draw = stable_draw(user, hour=now // _HOUR_MS)
+        return draw
 
     def _asked_for(self, request: Request) -> str | None:
         place, _, job_id = request.path.rpartition("/")

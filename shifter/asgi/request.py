@@ -1,7 +1,8 @@
 """What a request says of itself; nothing of it is believed beyond its bounds.
 
 A caller may say how urgent its request is, but never that it is ``CRITICAL``, and how
-long it will wait, but not for ever. What cannot be read is left out and counted.
+long it will wait, but not for ever. What cannot be read is left out, what goes beyond
+its bounds is cut, and both are counted.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from shifter.model.priority import Priority
+from shifter.model.duration import MAX_DURATION_MS
+from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 from shifter.wire.timeout import read_timeout
 
 TIMEOUT_HEADER: Final = "shifter-timeout"
+HEIGHT_HEADER: Final = "shifter-height"
 _URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
 _KEY: Final = re.compile(r'"([\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21-\x7e]{1,255})\Z')
 _HIGHEST: Final = 1
 _LOWEST: Final = 5
 _MAX_HEADER: Final = 512
+_HEIGHTS: Final = frozenset(map(str, range(LEVELS_PER_PRIORITY)))
+_TIMEOUTS: Final = (TIMEOUT_HEADER, "grpc-timeout")
+_READ: Final = frozenset({"priority", "idempotency-key", HEIGHT_HEADER, *_TIMEOUTS})
 
 
 class Request(NamedTuple):
@@ -36,13 +42,15 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
 
 
-def read_request(scope: Mapping[str, Any]) -> Request:
+def read_request(scope: Mapping[str, Any], ignored: Counter[str]) -> Request:
     """The request in an ASGI scope; headers longer than 512 bytes are left out."""
-    headers = {
-        name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if len(value) <= _MAX_HEADER
-    }
+    headers = {}
+    for raw, value in scope["headers"]:
+        name = raw.decode("latin-1").lower()
+        if len(value) <= _MAX_HEADER:
+            headers[name] = value.decode("latin-1")
+        elif name in _READ:  # a counter of all names would be the caller's to fill
+            ignored[name] += 1
     return Request(scope["method"], scope["path"], headers)
 
 
@@ -66,14 +74,25 @@ def read_priority(request: Request, ignored: Counter[str]) -> Priority | None:
 
 def read_left_ms(request: Request, ignored: Counter[str]) -> int | None:
     """How long the caller will wait; ``None`` without a word of it."""
-    for name in (TIMEOUT_HEADER, "grpc-timeout"):
+    for name in _TIMEOUTS:
         text = request.headers.get(name)
         if text is not None:
             left_ms = read_timeout(text)
-            if left_ms is None:
+            if left_ms is None or left_ms == MAX_DURATION_MS:
                 ignored[name] += 1
             return left_ms
     return None
+
+
+def read_draw(request: Request, ignored: Counter[str]) -> float | None:
+    """The height its caller has within a priority; ``None`` without one."""
+    text = request.headers.get(HEIGHT_HEADER)
+    if text is None:
+        return None
+    if text not in _HEIGHTS:
+        ignored[HEIGHT_HEADER] += 1
+        return None
+    return int(text) / LEVELS_PER_PRIORITY
 
 
 def read_key(request: Request, ignored: Counter[str]) -> str | None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.session import InSession
+from shifter.fleet.board import FleetBoard
+from shifter.job import Job
 from shifter.lanes import look_once
 from shifter.model.priority import Priority
 from shifter.policy.admission import Finding
 from shifter.policy.case import Decision
+from shifter.policy.dependency import Dependency
+from shifter.ports import Clock
 from shifter.produce.admission import Admission, Views
+from shifter.produce.dependency_watch import DependencyWatch
 
 _HEADINGS: Final = ("rule", "numbers", "says", "decisive")
 
@@ -32,8 +38,8 @@ def explain(  # noqa: PLR0913  # one parameter an option
 ) -> None:
     """Show what would be done with a job now, and every rule with its numbers.
 
-    Lanes are looked at; slots and event loop are those of an idle process, since a
-    running service knows only its own.
+    Lanes, circuits and quality are looked at; slots, limits and event loop are those of
+    an idle process, since a running service knows only its own.
 
     Args:
         target: MODULE:APP, such as shop.jobs:app.
@@ -48,13 +54,14 @@ def explain(  # noqa: PLR0913  # one parameter an option
     app = session.app(target)
     found = app.find_job(job)
     call = found.options(priority=priority, deadline=deadline, delay=delay, key=key)
-    admission = asyncio.run(_admission(app))
+    admission = asyncio.run(_admission(app, found))
     decision, findings = admission.explain(
         call.plan, can_run=True, has_fallback=found.cheaper is not None
     )
     facts = _facts(decision, findings)
     if json:
-        write_json({"job": job, "lane": call.plan.lane, **facts})
+        is_dark = admission.is_dark
+        write_json({"job": job, "lane": call.plan.lane, "is_dark": is_dark, **facts})
         return
     rows = [
         (row.rule, row.found, row.says, "yes" if row.is_decisive else "")
@@ -62,18 +69,42 @@ def explain(  # noqa: PLR0913  # one parameter an option
     ]
     write_table(_HEADINGS, rows, empty="")
     write_line(_sentence(decision))
+    if admission.is_dark:
+        note("in the dark: this is only counted, and whatever can run here is run")
 
 
-async def _admission(app: Shifter) -> Admission:
-    settings = app.settings
+async def _admission(app: Shifter, job: Job[..., Any]) -> Admission:
+    settings, clock = app.settings, SystemClock()
     watch = await look_once(settings, app.queues)
     if watch is None:
         note("warning: no log and state store are configured: lanes are not known")
+    views = Views(watch)
+    asks_fleet = job.dependency is not None or job.cheaper is not None
+    if asks_fleet and settings.state_url is not None:
+        guard = _guard(app, job.dependency, clock)
+        store = wiring.open_fleet(settings)
+        try:
+            await guard.look(store)
+        finally:
+            await store.close()
+        if guard.board.synced_at is None:
+            note("warning: the state store does not answer: the fleet is not known")
+        views = Views(watch, guard.needs)
     return Admission(
-        app.admission_policy,
-        SystemClock(),
-        limit=settings.concurrency,
-        views=Views(watch),
+        app.admission_policy, clock, limit=settings.concurrency, views=views
+    )
+
+
+def _guard(
+    app: Shifter, dependency: Dependency | None, clock: Clock
+) -> DependencyWatch:
+    """Of the one job that is asked about."""
+    mine = [] if dependency is None else [dependency]
+    return DependencyWatch(
+        FleetBoard(mine, clock, process=wiring.new_worker_id()),
+        lambda: wiring.open_fleet(app.settings),
+        lambda _: dependency,
+        clock,
     )
 
 

@@ -29,6 +29,7 @@ class LimitGate:
 
     def __init__(self, policy: LimitPolicy) -> None:
         self._policy = policy
+        self._is_shadow = policy.mode is LimitMode.SHADOW
         self.state = LimitState(float(policy.initial))
         self.inflight = self._dropped = 0
         self._took_ms: list[int] = []
@@ -36,9 +37,7 @@ class LimitGate:
 
     def has_room(self, priority: Priority) -> bool:
         """Whether one more call may begin."""
-        if self._policy.mode is LimitMode.SHADOW:
-            return True
-        return may_start(self.state.limit, self.inflight, priority)
+        return self._is_shadow or may_start(self.state.limit, self.inflight, priority)
 
     def begin(self) -> None:
         """A call begins."""

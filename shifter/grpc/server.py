@@ -18,7 +18,7 @@ import grpc.aio
 
 from shifter import ambient
 from shifter.app import Shifter
-from shifter.grpc.metadata import Told, pushback, read_metadata
+from shifter.grpc.metadata import PRIORITY, Told, pushback, read_metadata
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
@@ -40,7 +40,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         health: Beginnings of methods that are never refused.
 
     Attributes:
-        ignored: How often which metadata was left out since it could not be read.
+        ignored: How often which metadata was left out, or cut to its bounds.
     """
 
     def __init__(
@@ -108,7 +108,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         if known is not None:
             return known
         said = Priority.NORMAL if told.priority is None else told.priority
-        return said if said.rank <= self._highest.rank else self._highest
+        if said.rank <= self._highest.rank:
+            return said
+        self.ignored[PRIORITY] += 1
+        return self._highest
 
 
 class _Call:
@@ -153,4 +156,4 @@ class _Call:
 
     def __exit__(self, *_: object) -> None:
         if self._decision is not None:
-            self._admission.let_go(self._decision, 0.0)
+            self._admission.let_go(self._decision)

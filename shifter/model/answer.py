@@ -37,16 +37,19 @@ class Degraded(Generic[R]):
         quality: How good the answer is, below ``Quality.FULL``.
         job_id: The id the job would have had.
         reason: Why it was not the handler itself.
+        repair: What became of the job itself, which a job with ``repair=True`` puts on
+            its LOW lane; ``None`` where nothing was put there, or nobody knows.
     """
 
     __match_args__ = ("value", "quality")
-    __slots__ = ("job_id", "quality", "reason", "value")
+    __slots__ = ("job_id", "quality", "reason", "repair", "value")
 
     def __init__(
         self, value: R, quality: Quality, *, job_id: str, reason: Reason
     ) -> None:
         self.value, self.quality = value, quality
         self.job_id, self.reason = job_id, reason
+        self.repair: Answer | None = None
 
     def __repr__(self) -> str:
         return f"Degraded(value={self.value!r}, reason={self.reason.value!r})"

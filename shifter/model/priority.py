@@ -21,19 +21,13 @@ class Priority(StrEnum):
     NORMAL = "NORMAL"
     LOW = "LOW"
 
-    # Kept in the member: each decision asks for it, and hashing a member is slow.
-    _rank: int
-
-    @property
-    def rank(self) -> int:
-        """0 for ``LOW`` … 3 for ``CRITICAL``."""
-        return self._rank
-
-    @property
-    def base_level(self) -> int:
-        """The lowest level of this priority: 0, 100, 200 or 300."""
-        return self._rank * LEVELS_PER_PRIORITY
+    # Kept in the member: each decision asks for them, and hashing a member is slow.
+    rank: int
+    """0 for ``LOW`` … 3 for ``CRITICAL``."""
+    base_level: int
+    """The lowest level of this priority: 0, 100, 200 or 300."""
 
 
 for _rank, _priority in enumerate(reversed(Priority)):
-    _priority._rank = _rank  # noqa: SLF001  # its own module
+    _priority.rank = _rank
+    _priority.base_level = _rank * LEVELS_PER_PRIORITY

@@ -23,7 +23,7 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy import rule_numbers as show
-from shifter.policy.case import Case, Decision, Verdict
+from shifter.policy.case import DEFER, DEGRADE, RUN, SHED, Case, Decision
 from shifter.policy.lane_outlook import (
     OutlookPolicy,
     eta_s,
@@ -31,6 +31,7 @@ from shifter.policy.lane_outlook import (
     retry_after_s,
 )
 
+_FULL: Final = Quality.FULL
 _CRITICAL: Final = Priority.CRITICAL.rank
 _HIGH: Final = Priority.HIGH.rank
 # Why a job is not run here; refused it is for its lane's sake.
@@ -52,8 +53,8 @@ class AdmissionPolicy:
     is_dark: bool = False
 
 
-_RUN: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
-_EXPIRED: Final = Decision(Verdict.SHED, Reason.EXPIRED)
+_RUN: Final = Decision(RUN, Reason.ACCEPTED)
+_EXPIRED: Final = Decision(SHED, Reason.EXPIRED)
 
 
 def decide(policy: AdmissionPolicy, case: Case) -> Decision:
@@ -61,17 +62,13 @@ def decide(policy: AdmissionPolicy, case: Case) -> Decision:
 
     Pure. Constant time.
 
-    >>> from shifter.policy.case import Asked, Here, Needs
-    >>> decide(AdmissionPolicy(), Case(Asked(2, 250), Here(), Needs(), None, 0.5))[:2]
+    >>> decide(AdmissionPolicy(), Case(rank=2, level=250))[:2]
     (<Verdict.RUN: 'run'>, <Reason.ACCEPTED: 'accepted'>)
     """
-    for rule in _HERE:
-        said = rule.says(policy, case)
-        if said is None:
-            continue
-        if isinstance(said, Decision):
-            return said
-        return _later(policy, case, said)
+    for says in _SAYS:
+        said = says(policy, case)
+        if said is not None:
+            return said if isinstance(said, Decision) else _later(policy, case, said)
     return _RUN
 
 
@@ -83,20 +80,19 @@ def is_spared(quality: Quality, rank: int) -> bool:
 
 
 def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
-    asked, here, lane = case.asked, case.here, case.lane
-    may_wait = asked.can_wait and asked.rank >= here.lane_floor
-    if may_wait and is_feasible(policy.outlook, lane, asked.left_s):
-        return Decision(Verdict.DEFER, reason, eta_s(lane))
-    if asked.has_fallback and here.fallbacks_free > 0:
-        return Decision(Verdict.DEGRADE, reason)
+    may_wait = case.can_wait and case.rank >= case.lane_floor
+    if may_wait and is_feasible(policy.outlook, case.lane, case.left_s):
+        return Decision(DEFER, reason, eta_s(case.lane))
+    if case.has_fallback and case.fallbacks_free > 0:
+        return Decision(DEGRADE, reason)
     return _shed(policy, case, Reason.OVERLOADED if reason in _ONLY_HERE else reason)
 
 
 def _shed(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
-    after_s = retry_after_s(policy.outlook, case.lane, case.asked.left_s, u=case.u)
+    after_s = retry_after_s(policy.outlook, case.lane, case.left_s, u=case.u)
     if case.needs.reopen_s is not None:
         after_s = max(after_s, case.needs.reopen_s)
-    return Decision(Verdict.SHED, reason, None, after_s)
+    return Decision(SHED, reason, None, after_s)
 
 
 _Said: TypeAlias = Decision | Reason | None
@@ -110,12 +106,12 @@ class _Rule(NamedTuple):
 
 
 def _deadline(_: AdmissionPolicy, case: Case) -> _Said:
-    left_s = case.asked.left_s
+    left_s = case.left_s
     return _EXPIRED if left_s is not None and left_s <= 0 else None
 
 
 def _budget(policy: AdmissionPolicy, case: Case) -> _Said:
-    if case.asked.is_extra and not case.needs.has_budget:
+    if case.is_extra and not case.needs.has_budget:
         # Deferred, it would be run all the same.
         return _shed(policy, case, Reason.BUDGET_EXHAUSTED)
     return None
@@ -124,39 +120,39 @@ def _budget(policy: AdmissionPolicy, case: Case) -> _Said:
 def _circuit(_: AdmissionPolicy, case: Case) -> _Said:
     if not case.needs.is_open:
         return None
-    if case.asked.has_fallback and case.here.fallbacks_free > 0:
-        return Decision(Verdict.DEGRADE, Reason.CIRCUIT_OPEN)
+    if case.has_fallback and case.fallbacks_free > 0:
+        return Decision(DEGRADE, Reason.CIRCUIT_OPEN)
     return Reason.CIRCUIT_OPEN
 
 
 def _due(_: AdmissionPolicy, case: Case) -> _Said:
-    return case.asked.waits_for
+    return case.waits_for
 
 
 def _inline(_: AdmissionPolicy, case: Case) -> _Said:
-    return None if case.asked.runs_here else Reason.NOT_INLINE
+    return None if case.runs_here else Reason.NOT_INLINE
 
 
 def _quality(_: AdmissionPolicy, case: Case) -> _Said:
     quality = case.needs.quality
-    if quality is Quality.FULL or not case.asked.has_fallback:
+    if quality is _FULL or not case.has_fallback:
         return None
-    if is_spared(quality, case.asked.rank) and case.here.fallbacks_free > 0:
-        return Decision(Verdict.DEGRADE, Reason.QUALITY_REDUCED)
+    if is_spared(quality, case.rank) and case.fallbacks_free > 0:
+        return Decision(DEGRADE, Reason.QUALITY_REDUCED)
     return None
 
 
 def _level(_: AdmissionPolicy, case: Case) -> _Said:
-    return Reason.OVERLOADED if case.asked.level < case.here.threshold else None
+    return Reason.OVERLOADED if case.level < case.threshold else None
 
 
 def _floor(_: AdmissionPolicy, case: Case) -> _Said:
-    return Reason.OVERLOADED if case.asked.rank < case.here.floor else None
+    return Reason.OVERLOADED if case.rank < case.floor else None
 
 
 def _lag(_: AdmissionPolicy, case: Case) -> _Said:
-    is_late = case.here.lag_ms >= case.here.lag_limit_ms
-    return Reason.OVERLOADED if is_late and case.asked.rank < _CRITICAL else None
+    is_late = case.lag_ms >= case.lag_limit_ms
+    return Reason.OVERLOADED if is_late and case.rank < _CRITICAL else None
 
 
 def _dependency(_: AdmissionPolicy, case: Case) -> _Said:
@@ -164,7 +160,7 @@ def _dependency(_: AdmissionPolicy, case: Case) -> _Said:
 
 
 def _limit(_: AdmissionPolicy, case: Case) -> _Said:
-    return Reason.LIMIT_REACHED if case.here.free <= 0 else None
+    return Reason.LIMIT_REACHED if case.free <= 0 else None
 
 
 _HERE: Final = (
@@ -180,6 +176,7 @@ _HERE: Final = (
     _Rule("dependency limit", _dependency, show.dependency),
     _Rule("local limit", _limit, show.limit),
 )
+_SAYS: Final = tuple(rule.says for rule in _HERE)
 
 
 class Finding(NamedTuple):

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.policy.admission import AdmissionPolicy, decide
-from shifter.policy.case import Asked, Case, Decision, Here, Needs, Verdict
+from shifter.policy.case import DEFER, RUN, Case, Decision, Verdict
 from shifter.policy.decision_window import DecisionWindow
-from shifter.policy.lane_outlook import LaneFacts
 from shifter.policy.prioritizer import (
     Levels,
     PrioritizerPolicy,
@@ -49,8 +48,9 @@ class AdmitterPolicy:
     lag_limit_ms: float = 500.0
 
 
-class Load(NamedTuple):
-    """What this process does now.
+@dataclass(slots=True)
+class Load:
+    """What this process does now; written by who measures it.
 
     Attributes:
         inflight: Slots taken.
@@ -72,39 +72,34 @@ class Admitter:
 
     Args:
         policy: The settings.
+        limit: Slots there are, >= 1.
         now: Monotonic seconds.
 
     Attributes:
+        load: What this process does, kept up to date by who measures it.
         ratio: Share of arrivals turned away now.
         threshold: The level below which nothing is run here.
+        slots: How many a job may fill, by rank.
+        until: When it is time for the next window, monotonic seconds.
     """
 
-    def __init__(self, policy: AdmitterPolicy, *, now: float) -> None:
-        self.policy = policy
+    def __init__(self, policy: AdmitterPolicy, *, limit: int, now: float) -> None:
+        self.policy, self.load = policy, Load(limit=limit)
+        self.slots = [max(1, int(limit * share)) for share in policy.shares]
         self._levels = Levels(policy.prioritizer)
         self._window = DecisionWindow()
         self._length_s = policy.prioritizer.window_ms / 1_000
-        self._until = now + self._length_s
-        self._arrived = self._ended = 0
+        self.until = now + self._length_s
+        self._arrived = self._started = self._ended = 0
         self._queued_s = 0.0
         self.ratio, self.threshold = 0.0, 0
         self._runs = [0] * len(Priority)
         self._others: Counter[tuple[int, Verdict, Reason]] = Counter()
-        self._slots: dict[int, tuple[int, ...]] = {}
 
     @property
     def window(self) -> int:
         """Number of the window that is open."""
         return self._window.number
-
-    def slots(self, limit: int, rank: int) -> int:
-        """How many of the slots a rank may fill, at least 1."""
-        found = self._slots.get(limit)
-        if found is None:
-            shares = self.policy.shares
-            found = tuple(max(1, int(limit * share)) for share in shares)
-            self._slots = {limit: found}
-        return found[rank]
 
     def counts(self) -> Counter[tuple[int, Verdict, Reason]]:
         """How often each (rank, verdict, reason) was decided."""
@@ -115,44 +110,31 @@ class Admitter:
         }
         return self._others + Counter(runs)
 
-    def case(
-        self,
-        asked: Asked,
-        queue: str,
-        load: Load,
-        needs: Needs,
-        lane: LaneFacts | None,
-        u: float,
-    ) -> Case:
-        """What would be decided upon now; changes nothing."""
-        window, slots = self._window, self.slots(load.limit, asked.rank)
-        here = Here(
-            self.threshold,
-            window.floor,
-            window.floor_of(queue),
-            slots - load.inflight,
-            slots,
-            load.limit - load.fallbacks,
-            load.lag_ms,
-            self.policy.lag_limit_ms,
-        )
-        return Case(asked, here, needs, lane, u)
+    def look(self, case: Case, queue: str) -> None:
+        """Write into a case what is known here: slots, window, threshold."""
+        window, load, slots = self._window, self.load, self.slots[case.rank]
+        case.threshold, case.floor = self.threshold, window.floor
+        case.lane_floor = window.floor_of(queue)
+        case.free, case.limit = slots - load.inflight, slots
+        case.fallbacks_free = load.limit - load.fallbacks
+        case.lag_ms, case.lag_limit_ms = load.lag_ms, self.policy.lag_limit_ms
 
     def decide(self, case: Case, queue: str) -> Decision:
         """Decide, and remember what the window needs."""
-        asked = case.asked
         decision = decide(self.policy.admission, case)
-        if asked.waits_for is None and asked.runs_here:
-            self._arrived += 1
-            self._levels.record(asked.level)
-        verdict, rank, window = decision.verdict, asked.rank, self._window
-        if verdict is Verdict.RUN:
+        if case.runs_here and case.waits_for is None:
+            self._arrived += case.level >= self.threshold
+            self._levels.record(case.level)
+        verdict, rank, window = decision.verdict, case.rank, self._window
+        if verdict is RUN:
             # Most are: counted apart, since hashing members takes half a microsecond.
             self._runs[rank] += 1
+            self._started += 1
+            self._queued_s += case.queued_s
             window.ran(rank)
             return decision
         self._others[rank, verdict, decision.reason] += 1
-        if verdict is Verdict.DEFER:
+        if verdict is DEFER:
             window.deferred(queue, rank)
         elif decision.is_want_of_room:
             window.shed(queue, rank)
@@ -162,23 +144,19 @@ class Admitter:
         """Note that the log had no room for a job that was to be deferred."""
         self._window.shed(queue, priority.rank)
 
-    def ended(self, queued_s: float = 0.0) -> None:
-        """Note the end of a job that ran here, and how long it queued before."""
+    def ended(self) -> None:
+        """Note the end of a job that ran here."""
         self._ended += 1
-        self._queued_s += queued_s
 
-    def is_over(self, now: float) -> bool:
-        """Whether it is time for the next window."""
-        return now >= self._until
-
-    def roll(self, load: Load, *, now: float) -> None:
+    def roll(self, *, now: float) -> None:
         """Begin the next window if it is time; to be called before each decision."""
-        if not self.is_over(now):
+        if now < self.until:
             return
-        passed = min(_MOST_WINDOWS, 1 + int((now - self._until) / self._length_s))
-        self._until = max(self._until + passed * self._length_s, now)
+        load = self.load
+        passed = min(_MOST_WINDOWS, 1 + int((now - self.until) / self._length_s))
+        self.until = max(self.until + passed * self._length_s, now)
         free = max(0, load.limit - load.inflight)
-        queueing_ms = self._queued_s * 1_000 / max(1, self._ended)
+        queueing_ms = self._queued_s * 1_000 / max(1, self._started)
         signals = Signals(
             self._arrived,
             self._ended,
@@ -193,5 +171,6 @@ class Admitter:
         for _ in range(passed - 1):
             ratio = next_ratio(prioritizer, ratio, Signals(0, 0, free, load.limit))
         self.ratio, self.threshold = ratio, self._levels.threshold(ratio)
-        self._arrived, self._ended, self._queued_s = 0, 0, 0.0
+        self._arrived = self._started = self._ended = 0
+        self._queued_s = 0.0
         self._window.roll()

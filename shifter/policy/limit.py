@@ -35,12 +35,7 @@ _LEAST_HISTORY = 10
 _BASELINE_AGE = 10
 _BACKOFF = 0.9
 _MOST_PER_INFLIGHT = 5
-_CEILING = {
-    Priority.CRITICAL: 1.0,
-    Priority.HIGH: 0.95,
-    Priority.NORMAL: 0.85,
-    Priority.LOW: 0.6,
-}
+_CEILING = (0.6, 0.85, 0.95, 1.0)  # by rank
 
 
 class LimitMode(StrEnum):
@@ -147,7 +142,7 @@ def may_start(limit: float, inflight: int, priority: Priority) -> bool:
         inflight: Calls of all priorities under way.
         priority: Of the job that wants to call.
     """
-    return inflight < math.ceil(int(limit) * _CEILING[priority])
+    return inflight < math.ceil(int(limit) * _CEILING[priority.rank])
 
 
 def _wanted(

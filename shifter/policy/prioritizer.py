@@ -6,10 +6,11 @@ level is not below it. So the least important go first, smoothly within a priori
 the test costs one comparison. ``CRITICAL`` is never below the threshold.
 
 The share is an integral of the worst of four errors, each 0 when all is as it should
-be: work that came beyond what ended and what is free (as Cinnamon has it); the mean
-queueing time over its bound (as DAGOR has it: not latency, which grows with the work
-itself); the event loop's lag; and whatever signal the user plugs in. It falls half as
-fast as it rises, and is let go of within seconds.
+be: work that was let in beyond what ended and what is free (as Cinnamon has it); the
+mean queueing time over its bound (as DAGOR has it: not latency, which grows with the
+work itself); the event loop's lag; and whatever signal the user plugs in. An error
+turns away a part of what is still let in, so that at ten times the capacity the share
+settles near nine tenths and slots stay in use; it is let go of within seconds.
 
 Source: Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018
 (queueing time, thresholds from a histogram of levels); Uber's Cinnamon (the error);
@@ -20,11 +21,12 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.priority import LEVELS_PER_PRIORITY, MAX_LEVEL, Priority
+from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 
 _DRAWS: Final = 1 << 32
 
@@ -72,7 +74,7 @@ class Signals(NamedTuple):
     """What one window measured.
 
     Attributes:
-        arrived: Jobs that asked to run here.
+        arrived: Jobs that asked to run here, and were not below the threshold.
         ended: Jobs that ended here.
         free: Slots free at its end, >= 0.
         limit: All slots, >= 1.
@@ -95,21 +97,16 @@ class Levels:
 
     Args:
         policy: How many are remembered.
+
+    Attributes:
+        record: Notes the level of an arrival, let in or not; constant time.
     """
 
-    __slots__ = ("_counts", "_line")
+    __slots__ = ("_line", "record")
 
     def __init__(self, policy: PrioritizerPolicy) -> None:
         self._line: deque[int] = deque(maxlen=policy.arrivals)
-        self._counts = [0] * (MAX_LEVEL + 1)
-
-    def record(self, level: int) -> None:
-        """Note an arrival, let in or not; constant time."""
-        line = self._line
-        if len(line) == line.maxlen:
-            self._counts[line[0]] -= 1
-        line.append(level)
-        self._counts[level] += 1
+        self.record: Callable[[int], None] = self._line.append
 
     def threshold(self, ratio: float) -> int:
         """The highest level that turns away no more than this share of arrivals.
@@ -118,17 +115,12 @@ class Levels:
             ratio: 0 <= ratio < 1.
 
         Returns:
-            0 to the lowest level of ``CRITICAL``.
+            0 to the lowest level of ``CRITICAL``; 0 while none has arrived.
         """
-        most, below = ratio * len(self._line), 0
-        if ratio <= 0:
+        if ratio <= 0 or not self._line:
             return 0
-        top = Priority.CRITICAL.base_level
-        for level in range(top):
-            below += self._counts[level]
-            if below > most:
-                return level
-        return top
+        last = sorted(self._line)[int(ratio * len(self._line))]
+        return min(last, Priority.CRITICAL.base_level)
 
 
 def error_of(policy: PrioritizerPolicy, signals: Signals) -> float:
@@ -164,7 +156,8 @@ def next_ratio(policy: PrioritizerPolicy, ratio: float, signals: Signals) -> flo
     >>> next_ratio(PrioritizerPolicy(), 0.0, busy)
     0.5
     """
-    after = ratio + policy.gain * error_of(policy, signals)
+    step = policy.gain * error_of(policy, signals)
+    after = ratio + (step * (1 - ratio) if step > 0 else step)
     return min(policy.max_ratio, max(0.0, after))
 
 

@@ -8,13 +8,13 @@ from shifter.policy.lane_outlook import OutlookPolicy, eta_s
 
 def deadline(case: Case) -> str:
     """Time left."""
-    left_s = case.asked.left_s
+    left_s = case.left_s
     return "none" if left_s is None else f"{left_s:.1f} s left"
 
 
 def budget(case: Case) -> str:
     """Who pays for an extra execution."""
-    if not case.asked.is_extra:
+    if not case.is_extra:
         return "a first execution, not charged"
     return "can pay" if case.needs.has_budget else "exhausted"
 
@@ -26,36 +26,36 @@ def circuit(case: Case) -> str:
 
 def due(case: Case) -> str:
     """Whether it may start now."""
-    waits_for = case.asked.waits_for
+    waits_for = case.waits_for
     return "may start now" if waits_for is None else waits_for.value
 
 
 def inline(case: Case) -> str:
     """Whether this process can run it."""
-    return "can run here" if case.asked.runs_here else "cannot run here"
+    return "can run here" if case.runs_here else "cannot run here"
 
 
 def quality(case: Case) -> str:
     """The fleet's quality, and whether there is a cheaper answer."""
-    fallback = "a fallback" if case.asked.has_fallback else "no fallback"
+    fallback = "a fallback" if case.has_fallback else "no fallback"
     return f"{case.needs.quality.value}, {fallback}"
 
 
 def level(case: Case) -> str:
     """The job's level and the threshold."""
-    return f"level {case.asked.level}, threshold {case.here.threshold}"
+    return f"level {case.level}, threshold {case.threshold}"
 
 
 def floor(case: Case) -> str:
     """What was shed in this window."""
-    highest = case.here.floor
+    highest = case.floor
     was = "nothing shed" if highest < 0 else f"rank {highest} was shed"
-    return f"rank {case.asked.rank}, {was} in this window"
+    return f"rank {case.rank}, {was} in this window"
 
 
 def lag(case: Case) -> str:
     """The event loop's lag."""
-    return f"lag {case.here.lag_ms:.1f} ms, limit {case.here.lag_limit_ms:.0f} ms"
+    return f"lag {case.lag_ms:.1f} ms, limit {case.lag_limit_ms:.0f} ms"
 
 
 def dependency(case: Case) -> str:
@@ -65,12 +65,12 @@ def dependency(case: Case) -> str:
 
 def limit(case: Case) -> str:
     """Free slots of this process."""
-    return f"{case.here.free} of {case.here.limit} slots free"
+    return f"{case.free} of {case.limit} slots free"
 
 
 def lane(policy: OutlookPolicy, case: Case) -> str:
     """What waits, how fast it goes, and whether that is in time."""
-    facts, left_s = case.lane, case.asked.left_s
+    facts, left_s = case.lane, case.left_s
     if facts is None:
         return "not known"
     expected_s = eta_s(facts)

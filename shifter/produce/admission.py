@@ -15,21 +15,31 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from shifter.ambient import ambient
-from shifter.model.job import Isolation, JobSpec
+from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import Finding, explain
-from shifter.policy.admitter import Admitter, AdmitterPolicy, Load
+from shifter.policy.admitter import Admitter, AdmitterPolicy
 from shifter.policy.calendar import is_open
-from shifter.policy.case import Asked, Case, Decision, Needs, Verdict
+from shifter.policy.case import (
+    DEFER,
+    DEGRADE,
+    RUN,
+    WELL,
+    Case,
+    Decision,
+    Needs,
+    Verdict,
+)
 from shifter.policy.lane_outlook import LaneFacts
 from shifter.policy.prioritizer import level_of
 from shifter.ports import Clock
 from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
+from shifter.produce.tally import Tallied, sentences, tallied
+from shifter.telemetry import Event, Log
 
-_WELL: Final = Needs()
 _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
 
 
@@ -48,33 +58,16 @@ class Views(NamedTuple):
 
     Attributes:
         lanes: Of the fleet; ``None`` where nobody looks.
-        needs: What the dependencies of a job say.
+        needs: What the dependencies say of a job at a priority; of their retry budget
+            only where it is an extra execution.
         calling: Notes what a block that runs a job says of its dependency.
     """
 
     lanes: LaneView | None = None
-    needs: Callable[[JobSpec], Needs] = lambda _: _WELL
+    needs: Callable[[JobSpec, Priority, bool], Needs] = lambda *_: WELL
     calling: Callable[[JobSpec, Priority], AbstractContextManager[None]] = lambda *_: (
         contextlib.nullcontext()
     )
-
-
-class Tallied(NamedTuple):
-    """How often something was decided.
-
-    Attributes:
-        priority: Of the jobs.
-        verdict: What was done, or in the dark would have been.
-        reason: Why.
-        times: How often.
-        ratio: Share of all jobs of that priority.
-    """
-
-    priority: Priority
-    verdict: Verdict
-    reason: Reason
-    times: int
-    ratio: float
 
 
 class Admission:
@@ -88,8 +81,7 @@ class Admission:
         seed: Seeds the draws; ``None`` from the system.
 
     Attributes:
-        inflight: Jobs that run here now.
-        fallbacks: Cheaper answers under way.
+        signal_failures: How often a signal of the user's own raised.
         heard: Told of each decision with the number of its window, for a history.
     """
 
@@ -105,13 +97,24 @@ class Admission:
         self.clock, self.limit = clock, limit
         self.views = Views() if views is None else views
         self.is_dark = policy.admission.is_dark
-        self._admitter = Admitter(policy, now=clock.monotonic())
+        self._admitter = Admitter(policy, limit=limit, now=clock.monotonic())
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
         self._lag, self._lock = LoopLag(), threading.Lock()
+        self._load, self._case = self._admitter.load, Case(0, 0)
         self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
-        self.inflight = self.fallbacks = 0
+        self.signal_failures = 0
         self.heard: Callable[[int, CallPlan, Decision], None] | None = None
+
+    @property
+    def inflight(self) -> int:
+        """Jobs that run here now."""
+        return self._load.inflight
+
+    @property
+    def fallbacks(self) -> int:
+        """Cheaper answers under way."""
+        return self._load.fallbacks
 
     @property
     def window(self) -> int:
@@ -134,9 +137,14 @@ class Admission:
             return self._threads
 
     def close(self) -> None:
-        """Let go of the threads; a call that runs in one is left to itself."""
+        """Let go of the threads; a call that runs in one is left to itself.
+
+        What a dark run has counted goes into the log.
+        """
         with self._lock:
             threads, self._threads = self._threads, None
+        for text in self.summary() if self.is_dark else ():
+            Log().info(Event.ADMISSION_COUNTED, said=text)
         if threads is not None:
             threads.shutdown(wait=False)
 
@@ -157,7 +165,7 @@ class Admission:
         can_wait: bool = True,
         is_extra: bool = False,
     ) -> Decision:
-        """What to do with a job. A slot it needs is taken: see `held`.
+        """What to do with a job. A slot it needs is taken until `let_go`.
 
         In the dark whatever can be run here is run, and what would have been done is
         only counted.
@@ -170,19 +178,20 @@ class Admission:
             is_extra: Whether it is a retry, to be paid for by the retry budget.
         """
         with self._lock:
-            case = self._case(plan, can_run=can_run, has_fallback=has_fallback)
-            if is_extra or not can_wait:
-                asked = case.asked._replace(can_wait=can_wait, is_extra=is_extra)
-                case = case._replace(asked=asked)
+            case = self._case
+            case.has_fallback, case.can_wait = has_fallback, can_wait
+            case.is_extra = is_extra
+            self._look(case, plan, can_run=can_run)
             decision = self._admitter.decide(case, plan.spec.queue)
-            asked = case.asked
-            if self.is_dark and asked.runs_here and asked.waits_for is None:
+            if self.is_dark and case.runs_here and case.waits_for is None:
                 decision = _IN_THE_DARK
-            self.inflight += decision.verdict is Verdict.RUN
-            self.fallbacks += decision.verdict is Verdict.DEGRADE
+            if decision.verdict is RUN:
+                self._load.inflight += 1
+            elif decision.verdict is DEGRADE:
+                self._load.fallbacks += 1
             if self.heard is not None:
                 self.heard(self._admitter.window, plan, decision)
-        if decision.verdict is Verdict.DEFER and self.views.lanes is not None:
+        if decision.verdict is DEFER and self.views.lanes is not None:
             self.views.lanes.deferred(plan.lane)
         return decision
 
@@ -190,8 +199,9 @@ class Admission:
         self, plan: CallPlan, *, can_run: bool, has_fallback: bool
     ) -> tuple[Decision, list[Finding]]:
         """What would be done now, with every rule and its numbers; decides nothing."""
+        case = Case(0, 0, has_fallback=has_fallback)
         with self._lock:
-            case = self._case(plan, can_run=can_run, has_fallback=has_fallback)
+            self._look(case, plan, can_run=can_run)
         return explain(self._admitter.policy.admission, case)
 
     def refused(self, plan: CallPlan) -> None:
@@ -199,98 +209,66 @@ class Admission:
         with self._lock:
             self._admitter.refused(plan.spec.queue, plan.priority)
 
-    def held(self, decision: Decision) -> _Held:
-        """Hold the slot of a decision while the block runs; freed on every way out."""
-        return _Held(self, decision, self.clock.monotonic())
-
-    def let_go(self, decision: Decision, queued_s: float) -> None:
-        """Free the slot of a decision, once.
-
-        Args:
-            decision: As `decide` gave it.
-            queued_s: How long the job stood in line before it, >= 0.
-        """
+    def let_go(self, decision: Decision) -> None:
+        """Free the slot of a decision, once, on whichever way out."""
         with self._lock:
-            if decision.verdict is Verdict.RUN:
-                self.inflight -= 1
-                self._admitter.ended(queued_s)
-            elif decision.verdict is Verdict.DEGRADE:
-                self.fallbacks -= 1
+            if decision.verdict is RUN:
+                self._load.inflight -= 1
+                self._admitter.ended()
+            elif decision.verdict is DEGRADE:
+                self._load.fallbacks -= 1
 
     def load(self) -> float:
         """How busy this process is: its slots in use, of those there are."""
-        return self.inflight / self.limit
+        return self._load.inflight / self.limit
 
-    def quality(self, spec: JobSpec) -> Quality:
-        """How good answers are now."""
-        return self.views.needs(spec).quality
+    def quality(self, plan: CallPlan) -> Quality:
+        """How good answers to a job are now."""
+        return self.views.needs(plan.spec, plan.priority, False).quality
 
     def report(self) -> list[Tallied]:
         """What was decided so far, most urgent first; in the dark what would have been.
 
-        ``Shed, LOW: 2.1 %`` of a dark run is what enforcing would have cost.
+        What a dark run says of ``LOW`` and ``shed`` is what enforcing would have cost.
         """
-        counts = self._admitter.counts()
-        by_rank = {priority.rank: priority for priority in Priority}
-        totals = dict.fromkeys(by_rank, 0)
-        for (rank, _, _), count in counts.items():
-            totals[rank] += count
-        return [
-            Tallied(by_rank[rank], verdict, reason, count, count / totals[rank])
-            for (rank, verdict, reason), count in sorted(
-                counts.items(), key=lambda row: (-row[0][0], -row[1])
-            )
-        ]
+        return tallied(self._admitter.counts())
 
-    def _case(self, plan: CallPlan, *, can_run: bool, has_fallback: bool) -> Case:
-        now = self.clock.monotonic()
-        load = Load(self.inflight, self.limit, self.fallbacks, self._lag.read_ms(), 0.0)
-        admitter = self._admitter
-        if admitter.is_over(now):
-            outside = max((signal() for signal in self._signals), default=0.0)
-            admitter.roll(load._replace(outside=outside), now=now)
-        lanes = self.views.lanes
-        return admitter.case(
-            self._asked(plan, can_run=can_run, has_fallback=has_fallback),
-            plan.spec.queue,
-            load,
-            self.views.needs(plan.spec),
-            None if lanes is None else lanes.facts(plan.lane),
-            self._random.random(),
-        )
+    def summary(self) -> list[str]:
+        """The same in words: ``would have shed 2.1 % of LOW (overloaded 2.1 %)``."""
+        return sentences(self.report(), is_dark=self.is_dark)
 
-    def _asked(self, plan: CallPlan, *, can_run: bool, has_fallback: bool) -> Asked:
-        draw, left_ms = ambient().draw, plan.deadline_ms
+    def _heed(self, signal: Callable[[], float]) -> float:
+        """What a signal says; one that fails says nothing, and is told of once."""
+        try:
+            return float(signal())
+        except Exception as error:  # noqa: BLE001  # the user's own
+            if not self.signal_failures:
+                Log().warning(Event.SIGNAL_FAILED, error=repr(error))
+            self.signal_failures += 1
+            return 0.0
+
+    def _look(self, case: Case, plan: CallPlan, *, can_run: bool) -> None:
+        """Write down what the decision needs to know of a job, and of now."""
+        now, load, admitter = self.clock.monotonic(), self._load, self._admitter
+        load.lag_ms = self._lag.read_ms()
+        if now >= admitter.until:
+            load.outside = max(map(self._heed, self._signals), default=0.0)
+            admitter.roll(now=now)
+        spec, priority, left_ms = plan.spec, plan.priority, plan.deadline_ms
+        _, draw, arrived_at, _ = ambient()
         if draw is None:
             draw = self._random.random()
-        return Asked(
-            plan.priority.rank,
-            level_of(plan.priority, draw),
-            None if left_ms is None else left_ms / 1_000,
-            _waits_for(plan, self.clock),
-            can_run and _may_run(plan),
-            has_fallback,
-        )
-
-
-class _Held:
-    """A slot while a block runs; a class, since each request passes here."""
-
-    __slots__ = ("_admission", "_began_at", "_decision")
-
-    def __init__(
-        self, admission: Admission, decision: Decision, began_at: float
-    ) -> None:
-        self._admission, self._decision = admission, decision
-        self._began_at = began_at
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        arrived_at = ambient().arrived_at
-        queued_s = 0.0 if arrived_at is None else self._began_at - arrived_at
-        self._admission.let_go(self._decision, max(0.0, queued_s))
+        case.rank, case.level = priority.rank, level_of(priority, draw)
+        case.left_s = None if left_ms is None else left_ms / 1_000
+        is_timed = plan.due_ms is not None or plan.delay_ms or spec.windows
+        case.waits_for = _waits_for(plan, self.clock) if is_timed else None
+        case.runs_here = can_run and plan.runs_here
+        case.queued_s = 0.0 if arrived_at is None else max(0.0, now - arrived_at)
+        views = self.views
+        lanes, case.needs = views.lanes, views.needs(spec, priority, case.is_extra)
+        case.lane = None if lanes is None else lanes.facts(plan.lane)
+        case.u = self._random.random()
+        admitter.look(case, spec.queue)
 
 
 def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
@@ -298,19 +276,3 @@ def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
     if windows and not is_open(windows, clock.epoch_ms()):
         return Reason.WINDOW_CLOSED
     return None if plan.due_ms is None and not plan.delay_ms else Reason.NOT_DUE
-
-
-def _may_run(plan: CallPlan) -> bool:
-    """Whether running a job here keeps what it asks for.
-
-    An ordering key keeps its order in the lane, an idempotency key or a given id takes
-    effect once by a claim, and neither is waited for here.
-    """
-    spec = plan.spec
-    return (
-        spec.inline
-        and spec.isolation is not Isolation.PROCESS
-        and plan.key is None
-        and plan.idempotency_key is None
-        and plan.job_id is None
-    )

@@ -10,24 +10,35 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Generator
-from typing import Final
+from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError, Retry, StoreError, Throttled
 from shifter.fleet.board import FleetBoard
+from shifter.fleet.limit_gate import LimitGate
 from shifter.fleet.shield import Leave, Shield
 from shifter.fleet.sync import FleetSync
 from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.case import Needs
-from shifter.policy.dependency import Dependency
+from shifter.policy.case import WELL, Needs
+from shifter.policy.circuit import Closed
+from shifter.policy.dependency import Dependency, Protection
 from shifter.policy.evidence import CallOutcome
 from shifter.policy.guard import CallEnd
 from shifter.ports import Clock, FleetStore
 
 _JOIN_S: Final = 5.0
 _AGAIN_S: Final = 1.0
+_FULL: Final = Quality.FULL
+
+
+class _View(NamedTuple):
+    """What a job calls, if anything, and its limit where that keeps calls back."""
+
+    spec: JobSpec
+    shield: Shield | None
+    gate: LimitGate | None
 
 
 class DependencyWatch:
@@ -49,6 +60,7 @@ class DependencyWatch:
     ) -> None:
         self.board, self._open, self._uses = board, open_store, uses
         self._clock = clock
+        self._views: dict[str, _View] = {}
         self._stop: Callable[[], object] | None = None
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(
@@ -68,22 +80,29 @@ class DependencyWatch:
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
 
-    def needs(self, spec: JobSpec) -> Needs:
-        """What the decision should know; takes nothing."""
-        quality, shield = self.board.quality, self._shield(spec)
+    async def look(self, store: FleetStore) -> None:
+        """Look once, instead of starting; a store that does not answer says nothing."""
+        await FleetSync(self.board, store, self._clock).once()
+
+    def needs(self, spec: JobSpec, priority: Priority, is_extra: bool) -> Needs:  # noqa: FBT001  # a callback
+        """What the decision should know; takes nothing, and mostly no lock either."""
+        quality, (_, shield, gate) = self.board.quality, self._view(spec)
         if shield is None:
-            return _WELL if quality is Quality.FULL else Needs(quality=quality)
+            return WELL if quality is _FULL else Needs(quality=quality)
+        has_room = gate is None or gate.has_room(priority)
+        if has_room and quality is _FULL and not is_extra and _is_calm(shield):
+            return WELL
+        now_ms = self._now_ms()
         with self.board.lock:
-            shut_ms = shield.shut_for_ms(self._now_ms())
-            has_room = shield.has_room(spec.priority)
-            has_budget = not shield.retries.is_exhausted(self._now_ms())
+            shut_ms = shield.shut_for_ms(now_ms)
+            has_budget = not (is_extra and shield.retries.is_exhausted(now_ms))
         reopen_s = None if shut_ms is None else shut_ms / 1_000
         return Needs(shut_ms is not None, has_room, has_budget, quality, reopen_s)
 
     @contextlib.contextmanager
     def calling(self, spec: JobSpec, priority: Priority) -> Generator[None]:
         """Note what the block says of the job's dependency."""
-        shield = self._shield(spec)
+        shield = self._view(spec).shield
         if shield is None:
             yield
             return
@@ -115,9 +134,18 @@ class DependencyWatch:
         if is_urgent:
             self.board.urge(shield if has_changed else None)
 
-    def _shield(self, spec: JobSpec) -> Shield | None:
-        dependency = self._uses(spec)
-        return None if dependency is None else self.board.shields.get(dependency.name)
+    def _view(self, spec: JobSpec) -> _View:
+        """Of a job's dependency, looked up once."""
+        known = self._views.get(spec.name)
+        if known is not None and known.spec is spec:
+            return known
+        dependency, view = self._uses(spec), _View(spec, None, None)
+        if dependency is not None:
+            shield = self.board.shields[dependency.name]
+            is_dark = Protection.LIMIT in dependency.dark
+            view = _View(spec, shield, None if is_dark else shield.limit)
+        self._views[spec.name] = view
+        return view
 
     def _run(self) -> None:
         asyncio.run(self._watch())
@@ -148,8 +176,11 @@ class DependencyWatch:
         return int(self._clock.monotonic() * 1_000)
 
 
+def _is_calm(shield: Shield) -> bool:
+    """Whether both circuits are closed, and nothing is odd about them."""
+    is_closed = isinstance(shield.own_state, Closed)
+    return is_closed and shield.circuit.generation_if_calm >= 0
+
+
 def _after_ms(error: Throttled) -> int | None:
     return None if error.after is None else duration_ms("after", error.after)
-
-
-_WELL: Final = Needs()

@@ -52,7 +52,7 @@ class LaneWatch:
         self._facts: Mapping[str, LaneFacts] = {}
         self._ready: Mapping[str, int] = {}
         self._own: dict[str, int] = {}
-        self._seen_at: float | None = None
+        self._old_at = 0.0
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="shifter-lanes", daemon=True
@@ -70,13 +70,12 @@ class LaneWatch:
 
     def facts(self, lane: str) -> LaneFacts | None:
         """Of a lane; ``None`` when nothing is known, or not any more."""
-        seen_at, found = self._seen_at, self._facts.get(lane)
-        if seen_at is None or found is None:
+        found, own = self._facts.get(lane), self._own.get(lane, 0)
+        if found is None or self._clock.monotonic() > self._old_at:
             return None
-        if self._clock.monotonic() - seen_at > _OLD_S:
-            return None
-        own = self._own.get(lane, 0) - self._ready.get(lane, 0)
-        return found if own <= 0 else found._replace(waiting=found.waiting + own)
+        if own and (own := own - self._ready.get(lane, 0)) > 0:
+            return found._replace(waiting=found.waiting + own)
+        return found
 
     def deferred(self, lane: str) -> None:
         """Count a job of this process that the last look has not seen."""
@@ -128,7 +127,7 @@ class LaneWatch:
         for lane in own:
             own[lane] = 0
         self._facts, self._ready = facts, ready
-        self._seen_at = self._clock.monotonic()
+        self._old_at = self._clock.monotonic() + _OLD_S
 
 
 class _Serving(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shifter.errors import ConfigError
 from shifter.model.duration import Duration, duration_ms
-from shifter.model.job import JobSpec
+from shifter.model.job import Isolation, JobSpec
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.policy.delay import MAX_DELAY_MS
@@ -50,6 +50,9 @@ class CallPlan(NamedTuple):
         delay_ms: Relative delay, or ``None``.
         due_ms: Absolute due time, or ``None``.
         deadline_ms: Relative deadline, or ``None``.
+        runs_here: Whether the process that submits it may run it: an ordering key
+            keeps its order in the lane, an idempotency key or a given id takes effect
+            once by a claim, and neither is waited for here.
     """
 
     spec: JobSpec
@@ -62,6 +65,7 @@ class CallPlan(NamedTuple):
     key_bytes: bytes | None
     idempotency_key: str | None
     job_id: str | None
+    runs_here: bool
 
 
 def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
@@ -76,6 +80,7 @@ def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
         deadline_ms = duration_ms("deadline", options.deadline, minimum_ms=1)
     delay_ms = _delay_ms(options, deadline_ms)
     key = _bounded("key", options.key)
+    named = (options.key, options.idempotency_key, options.job_id)
     return CallPlan(
         spec=spec,
         lane=Lane(namespace, spec.queue, _priority(priority)).name,
@@ -87,6 +92,9 @@ def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
         key_bytes=None if key is None else key.encode(),
         idempotency_key=_bounded("idempotency_key", options.idempotency_key),
         job_id=_job_id(options.job_id),
+        runs_here=spec.inline
+        and spec.isolation is not Isolation.PROCESS
+        and named == (None, None, None),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
@@ -11,10 +12,16 @@ from typing import Any, Final, Protocol
 from uuid_utils import uuid7
 
 from shifter.ambient import ambient, left_ms, nearer
-from shifter.errors import DeadlineExceededError, Retry, Throttled
-from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed
+from shifter.errors import (
+    DeadlineExceededError,
+    OutcomeUnknownError,
+    Retry,
+    Throttled,
+)
+from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed, Submitted
 from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
+from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
@@ -23,7 +30,7 @@ from shifter.policy.case import Decision, Verdict
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
 from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
-from shifter.produce.options import CallPlan
+from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.publisher import Publisher
 from shifter.wire.payload import PayloadCodec
 
@@ -107,8 +114,10 @@ class Submission:
         decision = admission.decide(
             self._plan, can_run=can_run, has_fallback=has_fallback
         )
-        with admission.held(decision):
+        try:
             yield decision
+        finally:
+            admission.let_go(decision)
 
     def inline(self, decision: Decision) -> Inline | None:
         """What is called here; ``None`` if nothing is."""
@@ -154,15 +163,42 @@ class Submission:
         """What was called here returned."""
         if decision.verdict is Verdict.RUN:
             return Ran(value, job_id=self._job_id)
-        quality = self._admission.quality(self._plan.spec)
+        quality = self._admission.quality(self._plan)
         if quality is Quality.FULL:
             quality = Quality.REDUCED
         return Degraded(value, quality, job_id=self._job_id, reason=decision.reason)
 
-    def after(
-        self, error: Retry | Throttled | DeadlineExceededError
-    ) -> Submission | Shed:
-        """What follows a handler that did not finish: a deferral, or the end."""
+    async def mended(self, answer: Submitted[Any]) -> Submitted[Any]:
+        """The answer; a cheaper one is followed by the job itself, where it asks so."""
+        if isinstance(answer, Degraded) and self._plan.spec.repair:
+            publisher = self._job.app.publisher
+            # The answer is good, whatever the log says of its repair.
+            with contextlib.suppress(OutcomeUnknownError):
+                answer.repair = await publisher.defer(*self._repair())
+        return answer
+
+    def mended_sync(self, answer: Submitted[Any]) -> Submitted[Any]:
+        """The same without an event loop."""
+        if isinstance(answer, Degraded) and self._plan.spec.repair:
+            publisher = self._job.app.publisher
+            with contextlib.suppress(OutcomeUnknownError):
+                answer.repair = publisher.defer_sync(*self._repair())
+        return answer
+
+    def _repair(self) -> tuple[CallPlan, bytes, str]:
+        """The job itself, on its LOW lane: it waits for as long as it takes.
+
+        Its id follows from the job's, as a worker's does.
+        """
+        spec, codec = self._plan.spec, self._job.codec
+        repair_id = str(uuid.uuid5(uuid.UUID(self._job_id), "repair"))
+        options = CallOptions(Priority.LOW, key=self._plan.key, job_id=repair_id)
+        plan = plan_call(self._job.app.namespace, spec, options)
+        plan = at_an_opening(plan._replace(deadline_ms=None), self.clock)
+        return plan, self._payload, codec.content_type
+
+    def after(self, error: Retry | Throttled | DeadlineExceededError) -> Shed | None:
+        """What follows a handler that did not finish: the end; ``None``: its lane."""
         if isinstance(error, DeadlineExceededError):
             if self._plan.deadline_ms is None:
                 raise error
@@ -171,7 +207,7 @@ class Submission:
         if error.after is not None:
             after_ms = duration_ms("after", error.after)
         self._plan = self._plan._replace(delay_ms=after_ms, due_ms=None)
-        return self
+        return None
 
     async def elsewhere(self, decision: Decision) -> Answer:
         """Defer it, or refuse it."""
@@ -216,6 +252,11 @@ def as_of_now(plan: CallPlan, clock: Clock) -> CallPlan:
     if ambient().deadline_ms is not None:
         left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
         plan = plan._replace(deadline_ms=left)
+    return at_an_opening(plan, clock)
+
+
+def at_an_opening(plan: CallPlan, clock: Clock) -> CallPlan:
+    """The plan, due when one of its windows is open."""
     windows = plan.spec.windows
     if not windows:
         return plan

@@ -35,6 +35,9 @@ class Event(StrEnum):
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_PROBED = "circuit.probed"
     CIRCUIT_CLOSED = "circuit.closed"
+    # decisions
+    ADMISSION_COUNTED = "admission.counted"
+    SIGNAL_FAILED = "admission.signal_failed"
     # the log
     LOG_UNAVAILABLE = "log.unavailable"
     LOG_RECOVERED = "log.recovered"

@@ -171,6 +171,9 @@ def test_a_circuit_set_by_hand_holds_until_it_is_let_go(fleet):
         fleet, "circuit", "open", "bank", "--reason", "they asked", "--for", "5m"
     )
     assert "open for 5m" in said.stderr
+    explained = fleet.run("explain", TARGET, "pay").stdout
+    assert "not here: circuit_open" in explained
+    assert explained.splitlines()[-1].startswith("defer: circuit_open")
     fleet.work("--processes", "2", target=TARGET)
     submit(fleet, "pay", 1)
 
@@ -211,6 +214,8 @@ def test_an_outage_is_survived_without_spending_attempts(fleet):
 def test_lower_quality_is_answered_cheaper_and_mended_later(fleet):
     fleet.run("topics", "apply", TARGET)
     by_hand(fleet, "quality", "set", "reduced", "--reason", "a spike", "--for", "5m")
+    explained = fleet.run("explain", TARGET, "rate").stdout
+    assert explained.splitlines()[-1] == "degrade: quality_reduced"
     fleet.work("--processes", "1", target=TARGET)
     submit(fleet, "rate", 7)
     fleet.until(lambda: numbers(fleet, "guessed-REDUCED") == [7])

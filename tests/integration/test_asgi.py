@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from shifter import Context, DeadLetter, Priority, Shifter
-from shifter.ambient import ambient
-from shifter.asgi import AdmissionMiddleware
+from shifter.ambient import ambient, within
+from shifter.asgi import AdmissionMiddleware, calling
 from shifter.config import Settings
+from shifter.errors import DeadlineExceededError
 from shifter.policy.case import Needs
 from shifter.policy.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
@@ -65,7 +66,7 @@ class World:
 
             def deferred(self, lane): ...
 
-        self.app.admission.views = Views(Fixed(), lambda _: Needs(**needs))
+        self.app.admission.views = Views(Fixed(), lambda *_: Needs(**needs))
 
     async def report(self, pages: object = 3, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -246,6 +247,49 @@ async def test_a_caller_may_lower_its_priority_and_raise_it_only_where_trusted()
     }
 
 
+async def test_what_a_caller_says_is_told_to_whom_is_called_in_turn():
+    world, told = World(trusts_priority=True), []
+
+    async def service(scope, receive, send) -> None:
+        told.append(calling(world.app))
+        await world.service(scope, receive, send)
+
+    front = AdmissionMiddleware(service, world.app, trusts_priority=True)
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(front), base_url="http://web"
+    )
+    said = {"shifter-timeout": "2S", "priority": "u=7", "shifter-height": "31"}
+    async with TestApp(world.app):
+        await client.get("/page", headers=said)
+        outside = calling(world.app)
+        with within(deadline_ms=1), pytest.raises(DeadlineExceededError):
+            calling(world.app)
+
+    assert told == [
+        {"shifter-timeout": "2000m", "priority": "u=5", "shifter-height": "31"}
+    ]
+    assert outside == {}
+
+
+@pytest.mark.parametrize(("trusts", "height"), [(True, 0.31), (False, None)])
+async def test_a_height_counts_only_where_callers_are_trusted(trusts, height):
+    world = World(trusts_priority=trusts)
+    async with TestApp(world.app):
+        await world.client.get("/page", headers={"shifter-height": "31"})
+
+    assert world.service.seen[0][1].draw == height
+
+
+@pytest.mark.parametrize("height", ["100", "-1", "3.1", "high", "031"])
+async def test_a_height_that_is_none_is_left_out_and_counted(height):
+    world = World(trusts_priority=True)
+    async with TestApp(world.app):
+        await world.client.get("/page", headers={"shifter-height": height})
+
+    assert world.service.seen[0][1].draw is None
+    assert world.middleware.ignored == {"shifter-height": 1}
+
+
 async def test_a_function_may_classify_by_route():
     world = World(classify=lambda request: Priority.CRITICAL)
     async with TestApp(world.app):
@@ -263,11 +307,14 @@ async def test_a_function_may_classify_by_route():
         ("shifter-timeout", "soon"),
         ("shifter-timeout", "999999999H"),
         ("shifter-timeout", "-1S"),
+        ("shifter-timeout", "99999999H"),
+        ("shifter-timeout", "9" * 600),
+        ("priority", "u=0"),
         ("idempotency-key", '"two" keys'),
         ("idempotency-key", "k" * 300),
     ],
 )
-async def test_absurd_headers_are_left_out_and_counted(name, value):
+async def test_absurd_headers_are_left_out_or_cut_and_counted(name, value):
     world = World()
     async with TestApp(world.app):
         answer = await world.client.post(

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from uuid import UUID
 
 import pytest
 
-from shifter import CircuitPolicy, ConfigError, EvidencePolicy, Shifter, Throttled
+from shifter import (
+    CircuitPolicy,
+    ConfigError,
+    Deferred,
+    EvidencePolicy,
+    Priority,
+    Ran,
+    Reason,
+    Shifter,
+    Throttled,
+)
+from shifter.model.job import JobSpec
 from shifter.policy.budget import BudgetPolicy
+from shifter.policy.case import Needs
 from shifter.policy.limit import LimitMode, LimitPolicy
 from shifter.ports import Record
 from shifter.testing import TestApp
@@ -99,6 +112,35 @@ async def test_what_is_held_back_is_counted(monkeypatch):
 
     assert len(counted) >= 7
     assert counted[-1] == {("mailer", "circuit"): len(counted)}
+
+
+async def test_room_in_a_dependency_is_judged_by_the_priority_of_the_call():
+    mailer = Mailer(limit=LimitPolicy(initial=10, mode=LimitMode.FIXED))
+    async with TestApp(mailer.app):
+        admission, calls = mailer.app.admission, contextlib.ExitStack()
+        plan = mailer.send.plan
+        with calls:
+            for _ in range(6):
+                calls.enter_context(admission.views.calling(plan.spec, Priority.LOW))
+
+            low = await mailer.send.options(priority=Priority.LOW).submit(1)
+            high = await mailer.send.options(priority=Priority.HIGH).submit(1)
+
+    assert isinstance(low, Deferred)
+    assert low.reason is Reason.LIMIT_REACHED
+    assert isinstance(high, Ran)
+
+
+async def test_a_request_that_is_no_job_has_no_dependency_whatever_its_name():
+    mailer = Mailer()
+    async with TestApp(mailer.app):
+        views = mailer.app.admission.views
+        stranger = JobSpec(name=mailer.send.spec.name)
+        with views.calling(mailer.send.spec, Priority.HIGH):
+            pass
+
+        assert views.needs(stranger, Priority.HIGH, False) == Needs()
+        assert views.needs(JobSpec(name="http"), Priority.HIGH, False) == Needs()
 
 
 async def test_a_healthy_dependency_is_called_by_every_job():

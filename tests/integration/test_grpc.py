@@ -231,7 +231,7 @@ async def test_a_retry_without_budget_is_told_not_to_come_again():
     world = World()
     async with world.open(RETRYING) as channel, asyncio.TaskGroup() as group:
         await world.full(group, channel)
-        world.app.admission.views = Views(None, lambda _: Needs(has_budget=False))
+        world.app.admission.views = Views(None, lambda *_: Needs(has_budget=False))
         error = await refused(channel)
         world.gate.set()
 
@@ -245,6 +245,7 @@ async def test_callers_that_are_not_ours_are_not_as_urgent_as_they_say():
         await call(channel, metadata=(("shifter-priority", "CRITICAL"),))
 
     assert world.seen[0].priority is Priority.NORMAL
+    assert world.interceptor.ignored == {"shifter-priority": 1}
 
 
 async def test_a_function_may_classify_by_method():

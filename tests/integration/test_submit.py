@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from uuid import UUID, uuid5
 
 import pytest
 
@@ -63,7 +64,7 @@ def make_app(*, slots: int = 4, dark: bool = False) -> Shifter:
 def stuck(app: Shifter, **needs) -> FixedLanes:
     """A world in which no lane finishes anything in time."""
     lanes = FixedLanes(waiting=100, rate_per_s=10.0)
-    app.admission.views = Views(lanes, lambda _: Needs(**needs))
+    app.admission.views = Views(lanes, lambda *_: Needs(**needs))
     return lanes
 
 
@@ -238,6 +239,51 @@ async def test_an_open_circuit_takes_the_fallback_at_the_fleets_quality():
     assert (answer.reason, answer.quality) == (Reason.CIRCUIT_OPEN, Quality.MINIMAL)
 
 
+async def test_a_cheaper_answer_is_mended_later_where_the_job_asks_for_it():
+    app, rendered = make_app(), []
+
+    @app.job(deadline="5s", priority=Priority.HIGH, repair=True)
+    async def render(page: int) -> str:
+        rendered.append(page)
+        return f"page {page}"
+
+    @render.fallback
+    async def plain(page: int) -> str:
+        return f"plain {page}"
+
+    async with TestApp(app) as test:
+        lanes = app.admission.views
+        stuck(app, quality=Quality.MINIMAL)
+        answer = await render.submit(7)
+        app.admission.views = lanes
+        await test.drain(advance="1m")  # past the deadline of the answer itself
+
+    assert isinstance(answer, Degraded)
+    assert isinstance(answer.repair, Deferred)
+    assert answer.repair.lane == f"{app.namespace}.default.low"
+    assert answer.repair.job_id == str(uuid5(UUID(answer.job_id), "repair"))
+    assert rendered == [7]
+
+
+def test_without_a_loop_a_cheaper_answer_is_mended_as_well():
+    app = make_app()
+
+    @app.job(repair=True)
+    def render(page: int) -> str:
+        return f"page {page}"
+
+    @render.fallback
+    def plain(page: int) -> str:
+        return f"plain {page}"
+
+    with TestApp(app):
+        stuck(app, quality=Quality.MINIMAL)
+        answer = render.submit_sync(7)
+
+    assert answer.value == "plain 7"
+    assert isinstance(answer.repair, Deferred)
+
+
 def test_a_fallback_has_the_parameters_of_its_job_and_there_is_one():
     @make_app().job
     async def render(page: int) -> str:
@@ -338,13 +384,14 @@ async def test_in_the_dark_everything_runs_and_the_report_says_what_would_not_ha
             running = [group.create_task(work.submit()) for _ in range(4)]
             await asyncio.sleep(0)
             gate.set()
-        report = app.admission.report()
+        report, summary = app.admission.report(), app.admission.summary()
 
     assert all(isinstance(task.result(), Ran) for task in running)
     assert [(row.verdict.value, row.times, row.ratio) for row in report] == [
         ("shed", 3, 0.75),
         ("run", 1, 0.25),
     ]
+    assert summary == ["would have shed 75.0 % of LOW (limit_reached 75.0 %)"]
 
 
 async def test_a_signal_of_the_users_own_keeps_low_work_out():
@@ -361,6 +408,22 @@ async def test_a_signal_of_the_users_own_keeps_low_work_out():
 
     assert any(isinstance(answer, Deferred) for answer in answers)
     assert {a.reason for a in answers if isinstance(a, Deferred)} == {Reason.OVERLOADED}
+
+
+async def test_a_signal_that_fails_says_nothing_and_is_counted():
+    app = make_app()
+
+    @app.job
+    async def work() -> None: ...
+
+    async with TestApp(app) as test:
+        app.admission.watch(lambda: 1 / 0)
+        await test.drain(advance="600ms")
+        answer = await work.submit()
+        failures = app.admission.signal_failures
+
+    assert isinstance(answer, Ran)
+    assert failures == 1
 
 
 def test_a_service_without_asyncio_runs_plain_handlers_and_defers_the_others():

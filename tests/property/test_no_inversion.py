@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from shifter.model.priority import Priority
 from shifter.policy.admitter import Admitter, AdmitterPolicy, Load
-from shifter.policy.case import Asked, Decision, Needs, Verdict
+from shifter.policy.case import Case, Decision, Verdict
 from shifter.policy.lane_outlook import LaneFacts
 
 LANES = st.one_of(
@@ -18,13 +18,13 @@ LANES = st.one_of(
     ),
 )
 ASKED = st.builds(
-    lambda priority, step, left_s, fallback, inline: Asked(
+    lambda priority, step, left_s, fallback, inline: Case(
         priority.rank,
         priority.base_level + step,
         left_s,
-        None,
-        inline,
-        fallback,
+        runs_here=inline,
+        has_fallback=fallback,
+        u=0.5,
     ),
     st.sampled_from(Priority),
     st.integers(0, 99),
@@ -47,14 +47,26 @@ STEPS = st.lists(
 )
 
 
+def admitter_of(limit: int = 20, **load) -> Admitter:
+    admitter = Admitter(AdmitterPolicy(), limit=limit, now=0.0)
+    admitter.load = Load(limit=limit, **load)
+    return admitter
+
+
+def ask(admitter: Admitter, case: Case, queue: str = "q") -> Verdict:
+    admitter.look(case, queue)
+    return admitter.decide(case, queue).verdict
+
+
 def played(steps) -> list[tuple[int, str, int, Decision]]:
     """Window, queue, rank and decision of each, as a history has them."""
-    admitter, now, history = Admitter(AdmitterPolicy(), now=0.0), 0.0, []
+    admitter, now, history = admitter_of(), 0.0, []
     for asked, queue, load, lane, pause_s in steps:
         now += pause_s
-        admitter.roll(load, now=now)
-        case = admitter.case(asked, queue, load, Needs(), lane, 0.5)
-        decision = admitter.decide(case, queue)
+        admitter.load, asked.lane = load, lane
+        admitter.roll(now=now)
+        admitter.look(asked, queue)
+        decision = admitter.decide(asked, queue)
         history.append((admitter.window, queue, asked.rank, decision))
     return history
 
@@ -96,17 +108,14 @@ def test_what_is_deferred_was_expected_in_time_and_what_is_shed_says_when(steps)
 
 
 def test_a_low_job_let_in_a_moment_before_does_not_stand_in_the_window_of_the_shed():
-    admitter = Admitter(AdmitterPolicy(), now=0.0)
-    stuck = LaneFacts(waiting=9, rate_per_s=0.0)
-    low, high = Asked(0, 0), Asked(2, 250, left_s=1.0)
+    admitter, stuck = admitter_of(inflight=3), LaneFacts(waiting=9, rate_per_s=0.0)
+    low, high = Case(0, 0, lane=stuck), Case(2, 250, left_s=1.0, lane=stuck)
 
-    def ask(asked, inflight):
-        load = Load(inflight=inflight, limit=20)
-        case = admitter.case(asked, "q", load, Needs(), stuck, 0.0)
-        return admitter.decide(case, "q").verdict, admitter.window
-
-    first, second = ask(low, 3), ask(high, 20)
-    third = ask(low, 3)
+    first = ask(admitter, low), admitter.window
+    admitter.load.inflight = 20
+    second = ask(admitter, high), admitter.window
+    admitter.load.inflight = 3
+    third = ask(admitter, low), admitter.window
 
     assert first == (Verdict.RUN, 1)
     assert second == (Verdict.SHED, 2)
@@ -114,55 +123,48 @@ def test_a_low_job_let_in_a_moment_before_does_not_stand_in_the_window_of_the_sh
 
 
 def test_a_window_forgets_after_its_time():
-    admitter = Admitter(AdmitterPolicy(), now=0.0)
-    stuck, full = LaneFacts(9, 0.0), Load(inflight=20, limit=20)
-    case = admitter.case(Asked(2, 250, 1.0), "q", full, Needs(), stuck, 0.0)
-    admitter.decide(case, "q")
-    idle = Load(limit=20)
+    admitter, stuck = admitter_of(inflight=20), LaneFacts(9, 0.0)
+    ask(admitter, Case(2, 250, left_s=1.0, lane=stuck))
+    admitter.load.inflight = 0
 
-    admitter.roll(idle, now=0.6)
-    case = admitter.case(Asked(0, 0), "q", idle, Needs(), stuck, 0.0)
+    admitter.roll(now=0.6)
 
-    assert admitter.decide(case, "q").verdict is Verdict.RUN
+    assert ask(admitter, Case(0, 0, lane=stuck)) is Verdict.RUN
 
 
 def test_a_log_without_room_for_a_class_closes_it_to_lower_ones():
-    admitter = Admitter(AdmitterPolicy(), now=0.0)
+    admitter = admitter_of(inflight=20)
+
     admitter.refused("q", Priority.HIGH)
-    full = Load(inflight=20, limit=20)
 
-    case = admitter.case(Asked(0, 0), "q", full, Needs(), None, 0.0)
-
-    assert admitter.decide(case, "q").verdict is Verdict.SHED
+    assert ask(admitter, Case(0, 0)) is Verdict.SHED
 
 
 def test_load_raises_the_threshold_and_calm_lowers_it_again():
-    admitter, full = Admitter(AdmitterPolicy(), now=0.0), Load(inflight=20, limit=20)
+    admitter = admitter_of(inflight=20)
     for turn in range(1, 5):
         for step in range(100):
-            case = admitter.case(Asked(0, step), "q", full, Needs(), None, 0.0)
-            admitter.decide(case, "q")
-        admitter.roll(full, now=turn * 0.5)
+            ask(admitter, Case(0, step))
+        admitter.roll(now=turn * 0.5)
     risen = admitter.threshold
 
-    admitter.roll(Load(limit=20), now=8.0)
+    admitter.load.inflight = 0
+    admitter.roll(now=8.0)
 
     assert risen > 50
     assert admitter.threshold == 0
 
 
 def test_slots_are_kept_free_for_what_cannot_wait():
-    admitter = Admitter(AdmitterPolicy(), now=0.0)
-
-    assert [admitter.slots(20, rank) for rank in range(4)] == [15, 18, 20, 20]
-    assert admitter.slots(1, 0) == 1
+    assert admitter_of(20).slots == [15, 18, 20, 20]
+    assert admitter_of(1).slots == [1, 1, 1, 1]
 
 
 def test_queueing_time_is_a_signal_of_its_own():
-    admitter, load = Admitter(AdmitterPolicy(), now=0.0), Load(limit=20)
+    admitter = admitter_of()
     for _ in range(10):
-        admitter.ended(queued_s=0.1)
+        ask(admitter, Case(2, 250, queued_s=0.1))
 
-    admitter.roll(load, now=0.5)
+    admitter.roll(now=0.5)
 
     assert admitter.ratio > 0

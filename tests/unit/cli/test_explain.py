@@ -37,7 +37,16 @@ def test_a_lane_that_cannot_finish_in_time_is_said_with_its_numbers(world, shop)
     ).json
 
     assert list(found) == [
-        *("job", "lane", "verdict", "reason", "eta_s", "retry_after_s", "rules"),
+        *(
+            "job",
+            "lane",
+            "is_dark",
+            "verdict",
+            "reason",
+            "eta_s",
+            "retry_after_s",
+            "rules",
+        ),
     ]
     assert (found["verdict"], found["reason"]) == ("shed", "overloaded")
     assert 20.0 <= found["retry_after_s"] < 30.0

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from examples.inference.compare import compare, inversions, main, rows
-from examples.inference.managed import Decided, managed
+from examples.inference.compare import compare, main, rows
+from examples.inference.history import Asked, Decided, Started, check, inversions
+from examples.inference.managed import managed
 from examples.inference.rivals import fifo, none, shed
 from examples.inference.trace import Arrival, read_trace
 from examples.inference.virtual import VirtualClock, VirtualLoop
@@ -88,6 +89,18 @@ def test_an_inversion_is_found():
     assert inversions([low, high._replace(reason="circuit_open")]) == 0
 
 
+def test_a_start_that_is_late_or_early_is_found():
+    asked = {1: Asked(10.0, 20.0)}
+
+    def violations(at_s: float) -> tuple[int, int]:
+        found = check(asked, [Started(1, at_s)], [])
+        return found["C7"].violations, found["C8"].violations
+
+    assert violations(10.0) == violations(20.0) == (0, 0)
+    assert violations(20.1) == (1, 0)
+    assert violations(9.9) == (0, 1)
+
+
 def test_virtual_hours_take_no_time_and_keep_their_order():
     loop, order = VirtualLoop(), []
 
@@ -127,7 +140,8 @@ def test_shifter_keeps_its_word_on_ten_recorded_minutes():
     assert len(run.served) == len(arrivals)
     assert high["on_time_ratio"] >= 0.99 > fifo_high["on_time_ratio"]
     assert low["on_time_ratio"] == 1.0
-    assert inversions(run.history) == 0
+    assert [found.violations for found in run.checks.values()] == [0, 0, 0]
+    assert run.checks["C7"].checked >= len(arrivals) * 0.99
     assert all(s.reason for s in run.served if s.answer in ("shed", "expired"))
     # Nothing starts when it can no longer be of use, and nothing before it arrived.
     assert all(
@@ -144,7 +158,12 @@ def test_the_command_writes_rows_answers_and_a_picture(tmp_path):
 
     found = json.loads((tmp_path / "compare.json").read_text())
     assert [row["policy"] for row in found[::3]] == ["none", "fifo", "shed", "shifter"]
-    assert json.loads((tmp_path / "compare-20.json").read_text())["inversions"] == 0
+    checks = json.loads((tmp_path / "compare-20.json").read_text())["checks"]
+    assert {name: found["violations"] for name, found in checks.items()} == {
+        "C7": 0,
+        "C8": 0,
+        "C13": 0,
+    }
     assert (tmp_path / "compare.png").stat().st_size > 10_000
 
 

@@ -8,16 +8,16 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import AdmissionPolicy, decide, explain
-from shifter.policy.case import Asked, Case, Decision, Here, Needs, Verdict
+from shifter.policy.case import Case, Decision, Needs, Verdict
 from shifter.policy.lane_outlook import LaneFacts, OutlookPolicy
 
 POLICY = AdmissionPolicy(outlook=OutlookPolicy(safety=1.5, jitter=0.5))
-HIGH = Asked(Priority.HIGH.rank, 250)
 SLOW = LaneFacts(waiting=100, rate_per_s=10.0)  # 10 s, 15 s to be safe
 
 
-def case(asked=HIGH, here=None, needs=None, lane=None, u=0.0) -> Case:
-    return Case(asked, here or Here(), needs or Needs(), lane, u)
+def case(priority=Priority.HIGH, **facts) -> Case:
+    """In the middle of its priority, where all is well but for these facts."""
+    return Case(priority.rank, priority.base_level + 50, **facts)
 
 
 def test_a_job_is_run_where_all_is_well():
@@ -26,9 +26,9 @@ def test_a_job_is_run_where_all_is_well():
 
 @pytest.mark.parametrize("left_s", [0.0, -3.0])
 def test_what_is_late_is_shed_for_good_whatever_else_holds(left_s):
-    late = HIGH._replace(left_s=left_s, has_fallback=True)
+    late = case(left_s=left_s, has_fallback=True, needs=Needs(is_open=True))
 
-    decision = decide(POLICY, case(late, needs=Needs(is_open=True)))
+    decision = decide(POLICY, late)
 
     assert decision == Decision(Verdict.SHED, Reason.EXPIRED, None, None)
 
@@ -37,13 +37,13 @@ def test_what_is_late_is_shed_for_good_whatever_else_holds(left_s):
     ("changed", "reason"),
     [
         ({"needs": Needs(is_open=True)}, Reason.CIRCUIT_OPEN),
-        ({"asked": HIGH._replace(waits_for=Reason.NOT_DUE)}, Reason.NOT_DUE),
-        ({"asked": HIGH._replace(runs_here=False)}, Reason.NOT_INLINE),
-        ({"here": Here(threshold=251)}, Reason.OVERLOADED),
-        ({"here": Here(floor=Priority.CRITICAL.rank)}, Reason.OVERLOADED),
-        ({"here": Here(lag_ms=500.0)}, Reason.OVERLOADED),
+        ({"waits_for": Reason.NOT_DUE}, Reason.NOT_DUE),
+        ({"runs_here": False}, Reason.NOT_INLINE),
+        ({"threshold": 251}, Reason.OVERLOADED),
+        ({"floor": Priority.CRITICAL.rank}, Reason.OVERLOADED),
+        ({"lag_ms": 500.0}, Reason.OVERLOADED),
         ({"needs": Needs(has_room=False)}, Reason.LIMIT_REACHED),
-        ({"here": Here(free=0)}, Reason.LIMIT_REACHED),
+        ({"free": 0}, Reason.LIMIT_REACHED),
     ],
 )
 def test_what_is_not_run_here_is_deferred_and_says_why(changed, reason):
@@ -51,87 +51,78 @@ def test_what_is_not_run_here_is_deferred_and_says_why(changed, reason):
 
 
 @pytest.mark.parametrize(
-    "here", [Here(threshold=250), Here(floor=2), Here(lag_ms=499.9), Here(free=1)]
+    "bound", [{"threshold": 250}, {"floor": 2}, {"lag_ms": 499.9}, {"free": 1}]
 )
-def test_bounds_belong_to_those_who_are_run(here):
-    assert decide(POLICY, case(here=here)).verdict is Verdict.RUN
+def test_bounds_belong_to_those_who_are_run(bound):
+    assert decide(POLICY, case(**bound)).verdict is Verdict.RUN
 
 
 def test_a_lagging_loop_still_runs_what_is_critical():
-    critical = Asked(Priority.CRITICAL.rank, 300)
+    critical = case(Priority.CRITICAL, lag_ms=900.0)
 
-    assert decide(POLICY, case(critical, Here(lag_ms=900.0))).verdict is Verdict.RUN
+    assert decide(POLICY, critical).verdict is Verdict.RUN
 
 
 @pytest.mark.parametrize(
     ("left_s", "verdict"), [(15.1, Verdict.DEFER), (15.0, Verdict.SHED)]
 )
 def test_a_job_is_deferred_only_if_its_lane_will_finish_it_in_time(left_s, verdict):
-    asked = HIGH._replace(left_s=left_s)
+    asked = case(left_s=left_s, free=0, lane=SLOW)
 
-    assert decide(POLICY, case(asked, Here(free=0), lane=SLOW)).verdict is verdict
+    assert decide(POLICY, asked).verdict is verdict
 
 
 def test_a_deferral_says_when_the_job_is_expected_to_start():
-    assert decide(POLICY, case(here=Here(free=0), lane=SLOW)).eta_s == 10.0
+    assert decide(POLICY, case(free=0, lane=SLOW)).eta_s == 10.0
 
 
 def test_what_cannot_be_deferred_gets_the_cheaper_answer():
-    asked = HIGH._replace(left_s=1.0, has_fallback=True)
+    asked = case(left_s=1.0, has_fallback=True, free=0, lane=SLOW)
 
-    decision = decide(POLICY, case(asked, Here(free=0), lane=SLOW))
+    decision = decide(POLICY, asked)
 
     assert decision == Decision(Verdict.DEGRADE, Reason.LIMIT_REACHED)
 
 
 def test_cheaper_answers_have_a_limit_too():
-    asked = HIGH._replace(left_s=1.0, has_fallback=True)
+    asked = case(left_s=1.0, has_fallback=True, free=0, fallbacks_free=0, lane=SLOW)
 
-    decision = decide(POLICY, case(asked, Here(free=0, fallbacks_free=0), lane=SLOW))
+    decision = decide(POLICY, asked)
 
     assert decision.verdict is Verdict.SHED
 
 
 @pytest.mark.parametrize(("u", "after_s"), [(0.0, 14.0), (0.5, 17.5)])
 def test_a_refusal_says_when_the_lane_will_have_room(u, after_s):
-    asked = HIGH._replace(left_s=1.0)
-
-    decision = decide(POLICY, case(asked, Here(free=0), lane=SLOW, u=u))
+    decision = decide(POLICY, case(left_s=1.0, free=0, lane=SLOW, u=u))
 
     assert decision.retry_after_s == pytest.approx(after_s)
 
 
 def test_a_refusal_for_a_circuit_is_not_shorter_than_the_circuit_is_open():
     needs = Needs(is_open=True, reopen_s=40.0)
-    asked = HIGH._replace(left_s=1.0)
 
-    decision = decide(POLICY, case(asked, needs=needs, lane=SLOW))
+    decision = decide(POLICY, case(left_s=1.0, needs=needs, lane=SLOW))
 
     assert decision == Decision(Verdict.SHED, Reason.CIRCUIT_OPEN, None, 40.0)
     assert not decision.is_want_of_room
 
 
 def test_a_job_that_only_a_lane_could_run_is_shed_for_want_of_room():
-    asked = HIGH._replace(left_s=1.0, runs_here=False)
-
-    decision = decide(POLICY, case(asked, lane=SLOW))
+    decision = decide(POLICY, case(left_s=1.0, runs_here=False, lane=SLOW))
 
     assert decision.reason is Reason.OVERLOADED
     assert decision.is_want_of_room
 
 
 def test_after_a_shed_no_lower_class_of_the_queue_is_deferred():
-    low = Asked(Priority.LOW.rank, 0)
-
-    decision = decide(POLICY, case(low, Here(lane_floor=2, free=0)))
+    decision = decide(POLICY, case(Priority.LOW, lane_floor=2, free=0))
 
     assert decision.verdict is Verdict.SHED
 
 
 def test_an_open_circuit_prefers_the_fallback_to_a_lane():
-    asked = HIGH._replace(has_fallback=True)
-
-    decision = decide(POLICY, case(asked, needs=Needs(is_open=True)))
+    decision = decide(POLICY, case(has_fallback=True, needs=Needs(is_open=True)))
 
     assert decision == Decision(Verdict.DEGRADE, Reason.CIRCUIT_OPEN)
 
@@ -140,7 +131,7 @@ def test_an_extra_execution_needs_the_budget_and_a_first_one_does_not():
     broke = Needs(has_budget=False)
 
     assert decide(POLICY, case(needs=broke)).verdict is Verdict.RUN
-    decision = decide(POLICY, case(HIGH._replace(is_extra=True), needs=broke))
+    decision = decide(POLICY, case(is_extra=True, needs=broke))
     assert (decision.verdict, decision.reason) == (
         Verdict.SHED,
         Reason.BUDGET_EXHAUSTED,
@@ -161,10 +152,7 @@ def test_quality_is_given_up_from_below(quality, degraded):
         for priority in Priority
         if decide(
             POLICY,
-            case(
-                Asked(priority.rank, priority.base_level, has_fallback=True),
-                needs=Needs(quality=quality),
-            ),
+            case(priority, has_fallback=True, needs=Needs(quality=quality)),
         ).verdict
         is Verdict.DEGRADE
     }
@@ -177,11 +165,11 @@ def test_without_a_fallback_low_quality_runs_the_job():
 
 
 def test_an_explanation_shows_every_rule_and_marks_the_decisive_ones():
-    asked = HIGH._replace(left_s=12.0)
+    asked = case(left_s=12.0, free=0, limit=20, lane=SLOW)
 
-    decision, findings = explain(POLICY, case(asked, Here(free=0, limit=20), lane=SLOW))
+    decision, findings = explain(POLICY, asked)
 
-    assert decision == decide(POLICY, case(asked, Here(free=0, limit=20), lane=SLOW))
+    assert decision == decide(POLICY, asked)
     assert [f.rule for f in findings if f.is_decisive] == ["local limit", "lane"]
     shown = {f.rule: f.found for f in findings}
     assert shown["local limit"] == "0 of 20 slots free"
@@ -201,16 +189,16 @@ def test_an_explanation_of_a_run_says_what_would_happen_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("here", "needs", "asked"),
+    "facts",
     [
-        (Here(floor=3), Needs(), HIGH),
-        (Here(), Needs(is_open=True, has_room=False), HIGH),
-        (Here(), Needs(has_budget=False), HIGH._replace(is_extra=True)),
-        (Here(), Needs(), HIGH._replace(runs_here=False, waits_for=Reason.NOT_DUE)),
+        {"floor": 3},
+        {"needs": Needs(is_open=True, has_room=False)},
+        {"needs": Needs(has_budget=False), "is_extra": True},
+        {"runs_here": False, "waits_for": Reason.NOT_DUE},
     ],
 )
-def test_an_explanation_is_never_of_another_decision(here, needs, asked):
-    found = case(asked, here, needs)
+def test_an_explanation_is_never_of_another_decision(facts):
+    found = case(**facts)
 
     assert explain(POLICY, found)[0] == decide(POLICY, found)
     assert all(f.found for f in explain(POLICY, found)[1])

@@ -47,6 +47,10 @@ def test_critical_is_never_below_the_threshold():
     assert levels.threshold(0.95) == Priority.CRITICAL.base_level
 
 
+def test_nobody_is_turned_away_while_nothing_is_known_of_arrivals():
+    assert levels_of().threshold(0.95) == 0
+
+
 def test_only_the_last_arrivals_count():
     levels = levels_of(*range(100), *[50] * 10, arrivals=10)
 

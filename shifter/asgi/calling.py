@@ -1,0 +1,44 @@
+"""What a service tells those it calls over HTTP: the deadline, urgency and height.
+
+    await client.get(url, headers=calling(app))
+
+As `shifter.grpc.calling` for gRPC. The deadline goes as a duration, so that clocks need
+not agree.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shifter.ambient import ambient, left_ms
+from shifter.app import Shifter
+from shifter.asgi.request import HEIGHT_HEADER, TIMEOUT_HEADER
+from shifter.errors import DeadlineExceededError
+from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
+from shifter.wire.timeout import write_timeout
+
+_URGENCIES: Final = {
+    Priority.CRITICAL: "u=0",
+    Priority.HIGH: "u=1",
+    Priority.NORMAL: "u=3",
+    Priority.LOW: "u=5",
+}
+
+
+def calling(app: Shifter) -> dict[str, str]:
+    """Headers of a call on behalf of the request under way; empty outside of one.
+
+    Raises:
+        DeadlineExceededError: Nothing is left of its deadline: the call is vain.
+    """
+    around, left = ambient(), left_ms(app.publisher.clock.epoch_ms())
+    headers = {}
+    if left is not None:
+        if left <= 0:
+            raise DeadlineExceededError("an outgoing call", 0.0)
+        headers[TIMEOUT_HEADER] = write_timeout(left)
+    if around.priority is not None:
+        headers["priority"] = _URGENCIES[around.priority]
+    if around.draw is not None:
+        headers[HEIGHT_HEADER] = str(int(around.draw * LEVELS_PER_PRIORITY))
+    return headers

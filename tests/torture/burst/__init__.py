@@ -1,0 +1,1 @@
+"""F47: ten times what a service can do, for a minute."""
