@@ -325,8 +325,7 @@ class Shifter:
                     views=self._views(publisher.clock),
                 )
                 if self._guard is not None and self._stand_in is None:
-                    self._guard.board.load = self._admission.load
-                    self._guard.start()
+                    self._guard.start(self._admission)
             return self._admission
 
     def _views(self, clock: Clock) -> Views:

@@ -14,17 +14,20 @@ from typing import Final
 
 from shifter.errors import ConfigError, Retry, StoreError, Throttled
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.shield import Leave, Shield
+from shifter.fleet.breaker import Leave
+from shifter.fleet.shield import Shield
+from shifter.fleet.statement import URGENT_FIRST, Words
 from shifter.fleet.sync import FleetSync
 from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.case import Needs
+from shifter.policy.case import Needs, Verdict
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import CallOutcome
 from shifter.policy.guard import CallEnd
 from shifter.ports import Clock, FleetStore
+from shifter.produce.admission import Admission
 
 _JOIN_S: Final = 5.0
 _AGAIN_S: Final = 1.0
@@ -55,8 +58,15 @@ class DependencyWatch:
             target=self._run, name="shifter-fleet", daemon=True
         )
 
-    def start(self) -> None:
-        """Begin to tell and to listen."""
+    def start(self, admission: Admission) -> None:
+        """Begin to tell and to listen.
+
+        Args:
+            admission: The process's; the fleet is told how busy it is, and what it
+                shed.
+        """
+        self.board.load = admission.load
+        self.board.shed = lambda: _shed(admission)
         self._thread.start()
 
     def stop(self) -> None:
@@ -146,6 +156,16 @@ class DependencyWatch:
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000)
+
+
+def _shed(admission: Admission) -> Words:
+    counts = dict.fromkeys(URGENT_FIRST, 0)
+    for tallied in admission.report():
+        if tallied.verdict is Verdict.SHED:
+            counts[tallied.priority] += tallied.times
+    critical, high, normal, low = counts.values()
+    shed = (critical, high, normal, low)
+    return Words(would_shed=shed) if admission.is_dark else Words(shed=shed)
 
 
 def _after_ms(error: Throttled) -> int | None:

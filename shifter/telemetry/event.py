@@ -35,6 +35,7 @@ class Event(StrEnum):
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_PROBED = "circuit.probed"
     CIRCUIT_CLOSED = "circuit.closed"
+    FLEET_STRANGE = "fleet.strange"
     # the log
     LOG_UNAVAILABLE = "log.unavailable"
     LOG_RECOVERED = "log.recovered"

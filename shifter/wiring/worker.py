@@ -91,7 +91,7 @@ def open_worker(
             [job.dependency for job in jobs.values() if job.dependency is not None],
             clock,
             process=worker_id,
-            changed=ledger.circuit_changed,
+            ears=ledger,
             quality=quality,
         ),
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.shield import Held, Leave, Shield
+from shifter.fleet.breaker import Leave
+from shifter.fleet.shield import Held, Shield
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.admission import is_spared
@@ -162,7 +163,7 @@ def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetBoard:
         {dependency.name: dependency for dependency in used if dependency}.values(),
         parts.clock,
         process=process,
-        changed=parts.ledger.circuit_changed,
+        ears=parts.ledger,
         seed=seed,
     )
 

@@ -95,7 +95,7 @@ def _counted(rows: Iterable[Iterable[Any]]) -> list[Any]:
 
 
 def _view(answer: list[Any]) -> tuple[int, FleetView]:
-    now_us, version, cells, accepted, said, loads, granted, rates = answer
+    now_us, version, cells, accepted, said, loads, granted, rates, strange = answer
     return int(now_us), FleetView(
         int(now_us) // 1_000,
         int(version),
@@ -105,6 +105,7 @@ def _view(answer: list[Any]) -> tuple[int, FleetView]:
         [float(load) for load in loads],
         [tuple(granted[i : i + 4]) for i in range(0, len(granted), 4)],
         [RateGrant(int(rates[i]), int(rates[i + 1])) for i in range(0, len(rates), 2)],
+        strange,
     )
 
 
