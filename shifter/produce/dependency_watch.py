@@ -12,20 +12,18 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Final
 
-from shifter.errors import ConfigError, Retry, StoreError, Throttled
+from shifter.ambient import ambient
+from shifter.errors import ConfigError, StoreError
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.breaker import Leave
+from shifter.fleet.calls import CALLER, Begun, Caller, Calls, said_by
 from shifter.fleet.shield import Shield
 from shifter.fleet.statement import URGENT_FIRST, Words
 from shifter.fleet.sync import FleetSync
-from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.case import Needs, Verdict
 from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome
-from shifter.policy.guard import CallEnd
 from shifter.ports import Clock, FleetStore
 from shifter.produce.admission import Admission
 
@@ -41,6 +39,10 @@ class DependencyWatch:
         open_store: Opens where the fleet agrees; called on the thread.
         uses: What a job calls, if anything.
         clock: Monotonic.
+
+    Attributes:
+        board: As given.
+        calls: To the dependencies.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class DependencyWatch:
         clock: Clock,
     ) -> None:
         self.board, self._open, self._uses = board, open_store, uses
-        self._clock = clock
+        self._clock, self.calls = clock, Calls(board, clock)
         self._stop: Callable[[], object] | None = None
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(
@@ -78,6 +80,12 @@ class DependencyWatch:
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
 
+    @property
+    def caller(self) -> Caller:
+        """In whose name the request under way calls."""
+        priority = ambient().priority
+        return Caller(self.calls, Priority.NORMAL if priority is None else priority)
+
     def needs(self, spec: JobSpec) -> Needs:
         """What the decision should know; takes nothing."""
         quality, shield = self.board.quality, self._shield(spec)
@@ -97,33 +105,18 @@ class DependencyWatch:
         if shield is None:
             yield
             return
-        began_ms = self._now_ms()
-        with self.board.lock:
-            leave = shield.admit(priority, is_extra=False, now_ms=began_ms)
-        outcome, after_ms = CallOutcome.IGNORED, None
+        begun = self.calls.begin(shield, priority, is_extra=False)
+        token = CALLER.set(Caller(self.calls, priority, holds=shield.dependency.name))
+        ended: BaseException | None = None
         try:
             yield
-            outcome = CallOutcome.SUCCESS
-        except Throttled as error:
-            outcome = CallOutcome.THROTTLED
-            with contextlib.suppress(ConfigError):
-                after_ms = _after_ms(error)
-            raise
-        except (Exception, Retry):
-            outcome = CallOutcome.FAILURE
+        except BaseException as error:
+            ended = error
             raise
         finally:
-            if isinstance(leave, Leave):
-                now_ms = self._now_ms()
-                end = CallEnd(outcome, now_ms - began_ms, after_ms)
-                self._ended(shield, leave, end, now_ms)
-
-    def _ended(self, shield: Shield, leave: Leave, end: CallEnd, now_ms: int) -> None:
-        with self.board.lock:
-            has_changed = shield.ended(leave, end, now_ms=now_ms)
-            is_urgent = has_changed or shield.circuit.is_urgent
-        if is_urgent:
-            self.board.urge(shield if has_changed else None)
+            CALLER.reset(token)
+            if isinstance(begun, Begun):
+                self.calls.end(begun, *said_by(ended))
 
     def _shield(self, spec: JobSpec) -> Shield | None:
         dependency = self._uses(spec)
@@ -166,10 +159,6 @@ def _shed(admission: Admission) -> Words:
     critical, high, normal, low = counts.values()
     shed = (critical, high, normal, low)
     return Words(would_shed=shed) if admission.is_dark else Words(shed=shed)
-
-
-def _after_ms(error: Throttled) -> int | None:
-    return None if error.after is None else duration_ms("after", error.after)
 
 
 _WELL: Final = Needs()

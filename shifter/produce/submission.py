@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from uuid_utils import uuid7
 
 from shifter.ambient import ambient, left_ms, nearer
-from shifter.errors import DeadlineExceededError, Retry, Throttled
+from shifter.errors import DeadlineExceededError, RejectedError, Retry, Throttled
 from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed
 from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
@@ -20,6 +20,7 @@ from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
 from shifter.policy.calendar import next_opening_ms
 from shifter.policy.case import Decision, Verdict
+from shifter.policy.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
 from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
@@ -27,6 +28,8 @@ from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.wire.payload import PayloadCodec
 
+UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
+"""What a handler raises that is put on its lane, or ended; see `Submission.after`."""
 ASKED_AGAIN: Final = Decision(Verdict.DEFER, Reason.RETRY_ASKED)
 """What follows a handler that asks for another attempt."""
 
@@ -41,6 +44,10 @@ class Home(Protocol):
     @property
     def publisher(self) -> Publisher:
         """Writes jobs to the log."""
+
+    @property
+    def dependencies(self) -> Mapping[str, Dependency]:
+        """Whatever its handlers may call, by name."""
 
     @property
     def admission(self) -> Admission:
@@ -160,16 +167,17 @@ class Submission:
         return Degraded(value, quality, job_id=self._job_id, reason=decision.reason)
 
     def after(
-        self, error: Retry | Throttled | DeadlineExceededError
+        self, error: Retry | Throttled | RejectedError | DeadlineExceededError
     ) -> Submission | Shed:
         """What follows a handler that did not finish: a deferral, or the end."""
         if isinstance(error, DeadlineExceededError):
             if self._plan.deadline_ms is None:
                 raise error
             return self._shed(Reason.EXPIRED, None, str(error))
+        wanted = error.retry_in_s if isinstance(error, RejectedError) else error.after
         after_ms = self._plan.spec.backoff_base_ms
-        if error.after is not None:
-            after_ms = duration_ms("after", error.after)
+        if wanted is not None:
+            after_ms = duration_ms("after", wanted)
         self._plan = self._plan._replace(delay_ms=after_ms, due_ms=None)
         return self
 
