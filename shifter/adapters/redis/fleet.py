@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from shifter.adapters.redis.client import RedisClient
-from shifter.adapters.redis.errors import CAUGHT
+from shifter.adapters.redis.client import RedisClient, translated
 from shifter.adapters.redis.keys import bounded_id, fleet_channel, fleet_keys
 from shifter.adapters.redis.scripts import ScriptRunner, read_script
+from shifter.errors import StoreError
 from shifter.model.fleet import FleetReport, FleetView, RateGrant
 
 _LISTEN_AGAIN_S: Final = 1.0
@@ -71,16 +71,19 @@ class RedisFleetStore:
     async def listen(self, changed: Callable[[], None]) -> None:
         """Hear of changed cells; a cluster's client cannot, its syncs tell as well."""
         while isinstance(self._client, Redis):
-            with contextlib.suppress(*CAUGHT):
+            with contextlib.suppress(StoreError):
                 await self._hear(self._client, changed)
             jitter = 0.5 + self._random.random()
             await asyncio.sleep(_LISTEN_AGAIN_S * jitter)
 
     async def _hear(self, client: Redis, changed: Callable[[], None]) -> None:
         async with client.pubsub(ignore_subscribe_messages=True) as channel:
-            await channel.subscribe(self._channel)
+            with translated(self._runner.store, "fleet.listen"):
+                await channel.subscribe(self._channel)
             while True:
-                if await channel.get_message(timeout=None) is not None:
+                with translated(self._runner.store, "fleet.listen"):
+                    message = await channel.get_message(timeout=None)
+                if message is not None:
                     changed()
 
     async def close(self) -> None:
