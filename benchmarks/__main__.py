@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.progress import Progress
 
-from benchmarks import admission, embedded, ours, peers, raw
+from benchmarks import admission, embedded, fleet, ours, peers, raw
 from benchmarks.report import Finding, publish
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
@@ -30,16 +30,21 @@ def main() -> None:
     )
     parser.add_argument("--embedded", action="store_true", help="no server, that only")
     parser.add_argument("--admission", action="store_true", help="no server, that only")
+    parser.add_argument("--fleet", action="store_true", help="a Redis, that only")
     arguments = parser.parse_args()
     scale = 0.1 if arguments.quick else 1.0
     findings = []
     if arguments.admission:
         publish(admission.measure(scale), Path("build/bench.json"))
         return
+    if arguments.fleet:
+        publish(fleet.measure(scale), Path("build/bench.json"))
+        return
     if not arguments.embedded:
         with KafkaCluster(fast=True) as kafka, RedisServer() as redis:
             urls = (kafka.bootstrap, kafka.url, redis.url)
             findings = measure(*urls, scale, arguments.rounds)
+        findings += fleet.measure(scale)
     findings += admission.measure(scale)
     findings += embedded.measure(_fresh_app, scale, arguments.waiting)
     publish(findings, Path("build/bench.json"))

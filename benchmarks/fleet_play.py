@@ -13,9 +13,10 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,18 +24,18 @@ from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.shield import Leave, Shield
+from shifter.fleet.breaker import Leave
+from shifter.fleet.shield import Shield
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.model.priority import Priority
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import CallOutcome
 from shifter.policy.guard import CallEnd
-from shifter.ports import FleetStore
+from shifter.ports import Clock, FleetStore
 
 _TICK_S = 0.005
 _QUEUE_MOST = 400
-_ATTEMPTS = 4
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -50,6 +51,8 @@ class Plan(msgspec.Struct, frozen=True):
         fail_ratio: Share of calls that fail all the time.
         took_s: How long a call takes.
         is_naive: Retry whatever comes, without asking anybody.
+        attempts: Most attempts of one job; layers that each retry multiply theirs.
+        dependencies: How many there are; calls are spread over them.
     """
 
     redis_url: str
@@ -61,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True):
     fail_ratio: float = 0.0
     took_s: float = 0.02
     is_naive: bool = False
+    attempts: int = 4
+    dependencies: int = 1
 
 
 class Call(msgspec.Struct, array_like=True):
@@ -77,12 +82,14 @@ class Told(msgspec.Struct):
     Attributes:
         calls: Made by it.
         decision_us: Every hundredth quantile of its decisions, and the last.
-        sync_ms: Of each sync that was answered.
+        sync_ms: Of each sync that was answered, from its report to what was learnt.
+        round_trip_ms: The store's part of it.
     """
 
     calls: list[Call]
     decision_us: list[float]
     sync_ms: list[float]
+    round_trip_ms: list[float]
 
 
 class Played(NamedTuple):
@@ -188,16 +195,36 @@ class _TimedStore:
         await self._store.close()
 
 
-_UnderWay: TypeAlias = tuple[float, int, Leave | None, bool]
-"""A call: when it ends, which attempt, what it was let through by, whether it fails."""
+class _TimedSync(FleetSync):
+    """Syncs that are timed whole."""
+
+    def __init__(self, board: FleetBoard, store: FleetStore, clock: Clock) -> None:
+        super().__init__(board, store, clock)
+        self.took_ms = list[float]()
+
+    async def once(self) -> None:
+        """As usual."""
+        begin = time.perf_counter()
+        await super().once()
+        self.took_ms.append((time.perf_counter() - begin) * 1_000)
+
+
+class _UnderWay(NamedTuple):
+    """A call: when it ends, which attempt, what let it through, whether it fails."""
+
+    until: float
+    attempt: int
+    shield: Shield
+    leave: Leave | None
+    fails: bool
 
 
 class _Caller:
     def __init__(self, plan: Plan, board: FleetBoard, seed: int) -> None:
         self._plan, self._board = plan, board
-        self._shield: Shield = next(iter(board.shields.values()))
+        self._shields: list[Shield] = list(board.shields.values())
         self._random = random.Random(seed)
-        self._later: list[tuple[float, int, int]] = []
+        self._later: list[tuple[float, int, int, Shield]] = []
         self._under_way: list[_UnderWay] = []
         self._number = count()
         self.calls: list[Call] = []
@@ -214,9 +241,10 @@ class _Caller:
             owed += per_tick
             while owed >= 1:
                 owed -= 1
-                self._ask(now, 1)
+                self._ask(now, 1, self._random.choice(self._shields))
             while self._later and self._later[0][0] <= now:
-                self._ask(now, heapq.heappop(self._later)[2])
+                _, _, attempt, shield = heapq.heappop(self._later)
+                self._ask(now, attempt, shield)
             ended = [c for c in self._under_way if c[0] <= now]
             for end in ended:
                 self._end(now, end)
@@ -224,12 +252,12 @@ class _Caller:
             next_at = begin + (int(now / _TICK_S) + 1) * _TICK_S
             await asyncio.sleep(max(0.0, next_at - time.monotonic()))
 
-    def _ask(self, now: float, attempt: int) -> None:
+    def _ask(self, now: float, attempt: int, shield: Shield) -> None:
         leave: Leave | None = None
         if not self._plan.is_naive:
             begin = time.perf_counter_ns()
             with self._board.lock:
-                answer = self._shield.admit(
+                answer = shield.admit(
                     Priority.NORMAL,
                     is_extra=attempt > 1,
                     now_ms=int(time.monotonic() * 1_000),
@@ -237,30 +265,33 @@ class _Caller:
             self.took_us.append((time.perf_counter_ns() - begin) / 1_000)
             if not isinstance(answer, Leave):
                 if len(self._later) < _QUEUE_MOST:
-                    self._put(now + answer.wait_ms / 1_000, attempt)
+                    self._put(now + answer.wait_ms / 1_000, attempt, shield)
                 return
             leave = answer
-        is_probe = leave is not None and bool(leave.shared.probe or leave.own.probe)
+        is_probe = leave is not None and leave.is_probe
         self.calls.append(Call(now, attempt > 1, is_probe))
         is_down = any(begin <= now < end for begin, end in self._plan.down)
         fails = is_down or self._random.random() < self._plan.fail_ratio
-        self._under_way.append((now + self._plan.took_s, attempt, leave, fails))
+        until = now + self._plan.took_s
+        self._under_way.append(_UnderWay(until, attempt, shield, leave, fails))
 
     def _end(self, now: float, call: _UnderWay) -> None:
-        _, attempt, leave, fails = call
+        _, attempt, shield, leave, fails = call
+        plan = self._plan
         if leave is not None:
             outcome = CallOutcome.FAILURE if fails else CallOutcome.SUCCESS
             end = CallEnd(outcome, int(self._plan.took_s * 1_000))
             with self._board.lock:
                 now_ms = int(time.monotonic() * 1_000)
-                changed = self._shield.ended(leave, end, now_ms=now_ms)
-            if changed or self._shield.circuit.is_urgent:
-                self._board.urge(self._shield if changed else None)
-        if fails and attempt < _ATTEMPTS and len(self._later) < _QUEUE_MOST:
-            self._put(now + self._random.uniform(0.05, 0.2), attempt + 1)
+                changed = shield.ended(leave, end, now_ms=now_ms)
+            if changed or shield.circuit.is_urgent:
+                self._board.urge(shield if changed else None)
+        has_room = plan.is_naive or len(self._later) < _QUEUE_MOST
+        if fails and attempt < plan.attempts and has_room:
+            self._put(now + self._random.uniform(0.05, 0.2), attempt + 1, shield)
 
-    def _put(self, at: float, attempt: int) -> None:
-        heapq.heappush(self._later, (at, next(self._number), attempt))
+    def _put(self, at: float, attempt: int, shield: Shield) -> None:
+        heapq.heappush(self._later, (at, next(self._number), attempt, shield))
 
 
 def _process(
@@ -281,14 +312,17 @@ async def _live(
     store = _TimedStore(
         RedisFleetStore(open_redis(plan.redis_url, timeout_s=1.0), plan.namespace)
     )
-    board = FleetBoard([dependency], clock, process=f"p{number}")
+    names = (dependency.name + (str(n) if n else "") for n in range(plan.dependencies))
+    dependencies = [replace(dependency, name=name) for name in names]
+    board = FleetBoard(dependencies, clock, process=f"p{number}")
     caller = _Caller(plan, board, number)
     async with asyncio.TaskGroup() as group:
-        syncing = group.create_task(FleetSync(board, store, clock).run())
+        sync = _TimedSync(board, store, clock)
+        syncing = group.create_task(sync.run())
         await caller.run(start_at)
         syncing.cancel()
     await store.close()
     took = sorted(caller.took_us)
     marks = [took[len(took) * n // 100] for n in range(100)] if took else []
-    told = Told(caller.calls, [*marks, *took[-1:]], store.took_ms)
+    told = Told(caller.calls, [*marks, *took[-1:]], sync.took_ms, store.took_ms)
     file.write_bytes(msgspec.msgpack.encode(told))

@@ -24,7 +24,9 @@ from typing import (
 from shifter.config import Settings, load_settings
 from shifter.context import Context
 from shifter.declare import JobOptions, declare_job
+from shifter.dependency import BoundDependency
 from shifter.errors import ConfigError, PayloadError
+from shifter.fleet.calls import Caller
 from shifter.job import Job
 from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
@@ -76,7 +78,7 @@ class Shifter:
     ) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
-        self.dependencies: dict[str, Dependency] = {}
+        self.dependencies: dict[str, BoundDependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
         self.admission_policy = AdmitterPolicy() if admission is None else admission
@@ -165,15 +167,21 @@ class Shifter:
             return self._register(function, JobOptions())
         return lambda handler: self._register(handler, options)
 
-    def dependency(self, name: str, **options: Unpack[DependencyOptions]) -> Dependency:
-        """Declare something that jobs call and that may fail; for ``uses=``.
+    def dependency(
+        self, name: str, **options: Unpack[DependencyOptions]
+    ) -> BoundDependency:
+        """Declare something that jobs call and that may fail.
+
+        For ``uses=`` of jobs, or ``async with`` around a call: see `BoundDependency`.
 
         Raises:
             ConfigError: The name is wrong, or taken; `Dependency` says the rest.
         """
         if name in self.dependencies:
             raise ConfigError("dependency", name, "another one of this app has it")
-        return self.dependencies.setdefault(name, Dependency(name, **options))
+        dependency = BoundDependency(self._caller, name, **options)
+        self.dependencies[name] = dependency
+        return dependency
 
     def find_job(self, name: str) -> Job[..., Any]:
         """The job of that name.
@@ -326,8 +334,7 @@ class Shifter:
                     views=self._views(publisher.clock),
                 )
                 if self._guard is not None and self._stand_in is None:
-                    self._guard.board.load = self._admission.load
-                    self._guard.start()
+                    self._guard.start(self._admission)
             return self._admission
 
     def _views(self, clock: Clock) -> Views:
@@ -336,8 +343,6 @@ class Shifter:
         from shifter.fleet.board import FleetBoard  # noqa: PLC0415
         from shifter.produce.dependency_watch import DependencyWatch  # noqa: PLC0415
 
-        if not self.dependencies and self._stand_in is not None:
-            return Views(self._watch)
         guard = DependencyWatch(
             FleetBoard(
                 self.dependencies.values(),
@@ -356,6 +361,12 @@ class Shifter:
         """What a job calls; a request that is no job has a spec of its own."""
         job = self.jobs.get(spec.name)
         return None if job is None or job.spec is not spec else job.dependency
+
+    def _caller(self) -> Caller:
+        self._open_admission()
+        if self._guard is None:
+            raise ConfigError("app", self.namespace, "it is being closed")
+        return self._guard.caller
 
     def _close_admission(self) -> None:
         with self._lock:

@@ -149,6 +149,47 @@ class HeldElsewhereError(ShifterError):
         super().__init__(f"another run works on {source!r} now")
 
 
+class RejectedError(ShifterError):
+    """A dependency must not be called now; nothing was done.
+
+    A handler that lets it pass is parked, and that is no attempt.
+
+    Attributes:
+        dependency: Its name.
+        retry_in_s: When it is worth asking again.
+    """
+
+    why = "does not take calls"
+
+    def __init__(self, dependency: str, retry_in_s: float) -> None:
+        self.dependency, self.retry_in_s = dependency, retry_in_s
+        super().__init__(f"{dependency!r} {self.why}; ask again in {retry_in_s:.1f} s")
+
+
+class CircuitOpenError(RejectedError):
+    """Its circuit is open."""
+
+    why = "is left alone, its circuit is open"
+
+
+class BudgetExhaustedError(RejectedError):
+    """The call would be an extra one, and the retry budget has none left."""
+
+    why = "has no retry left in its budget"
+
+
+class LimitReachedError(RejectedError):
+    """As many calls as its concurrency limit allows are under way."""
+
+    why = "has no room for another call"
+
+
+class RateLimitedError(RejectedError):
+    """It may not be called more often."""
+
+    why = "is called as often as it may be"
+
+
 class StoreError(ShifterError):
     """The log or the state store refused or did not answer."""
 

@@ -11,10 +11,7 @@ from shifter.call import Call
 from shifter.context import Context
 from shifter.errors import (
     ConfigError,
-    DeadlineExceededError,
     OutcomeUnknownError,
-    Retry,
-    Throttled,
 )
 from shifter.model.answer import Answer, Submitted
 from shifter.model.duration import Duration
@@ -22,7 +19,13 @@ from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.policy.dependency import Dependency
 from shifter.produce.options import CallOptions, CallPlan, plan_call
-from shifter.produce.submission import ASKED_AGAIN, Home, Submission, as_of_now
+from shifter.produce.submission import (
+    ASKED_AGAIN,
+    UNFINISHED,
+    Home,
+    Submission,
+    as_of_now,
+)
 from shifter.wire.payload import PayloadCodec
 
 P = ParamSpec("P")
@@ -53,7 +56,8 @@ class BoundJob(Generic[P, R]):
         """Run the job here, or defer it, or answer cheaper, or refuse it.
 
         The decision waits for nothing. What the handler raises is raised here, as if it
-        had been called; `Retry` and `Throttled` put the job on its lane instead.
+        had been called; `Retry`, `Throttled` and `RejectedError` put the job on its
+        lane instead.
 
         Returns:
             `Ran`, `Deferred`, `Degraded` or `Shed`, each with its reason. What ran into
@@ -71,7 +75,7 @@ class BoundJob(Generic[P, R]):
             try:
                 value = await submission.run(inline)
                 answer: Submitted[Any] | None = submission.answer(decision, value)
-            except (Retry, Throttled, DeadlineExceededError) as error:
+            except UNFINISHED as error:
                 answer = submission.after(error)
         if answer is None:
             return await submission.elsewhere(ASKED_AGAIN)
@@ -90,7 +94,7 @@ class BoundJob(Generic[P, R]):
             try:
                 value = submission.run_sync(inline)
                 answer: Submitted[Any] | None = submission.answer(decision, value)
-            except (Retry, Throttled, DeadlineExceededError) as error:
+            except UNFINISHED as error:
                 answer = submission.after(error)
         if answer is None:
             return submission.elsewhere_sync(ASKED_AGAIN)

@@ -148,8 +148,9 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
         return _spawn_isolated(options.target)
 
     lanes = wiring.lanes_served(app.namespace, app.queues, options)
+    terms = wiring.FleetTerms(list(app.dependencies.values()), app.quality_policy)
     parts, limits = wiring.open_worker(
-        app.settings, app.jobs, lanes, options, spawn, app.quality_policy
+        app.settings, app.jobs, lanes, options, spawn, terms
     )
     _leave_with_parent()
     parts = parts._replace(line=line, timetable=_timetable(app, parts))

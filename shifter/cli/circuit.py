@@ -13,8 +13,9 @@ from shifter.cli.consent import who
 from shifter.cli.output import note, write_json, write_table
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
-from shifter.fleet.by_hand import Fleet, look, set_by_hand
+from shifter.fleet.by_hand import set_by_hand
 from shifter.fleet.cells import Setting, by_hand_cell
+from shifter.fleet.rows import Fleet, look
 from shifter.model.duration import duration_ms
 from shifter.model.lane import check_name
 
@@ -28,7 +29,7 @@ def list_(*, json: bool = False, session: InSession) -> None:
         json: One JSON array.
         session: This command line.
     """
-    fleet = asyncio.run(_look(need_state(session.settings())))
+    fleet = asyncio.run(look_at(need_state(session.settings())))
     if json:
         write_json(msgspec.to_builtins(fleet.circuits))
         return
@@ -98,7 +99,8 @@ async def _apply(settings: Settings, name: str, setting: Setting | None) -> Flee
         await store.close()
 
 
-async def _look(settings: Settings) -> Fleet:
+async def look_at(settings: Settings) -> Fleet:
+    """What the fleet of these settings says and agreed on."""
     store = wiring.open_fleet(settings)
     try:
         return await look(store, wiring.new_worker_id())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from shifter.cli.overview import Overview
-from shifter.fleet.by_hand import CircuitRow
+from shifter.fleet.rows import AdmissionRow, BudgetRow, CircuitRow
 
 LANES: Final = (
     *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
@@ -15,7 +15,10 @@ LANES: Final = (
 WORKERS: Final = ("worker", "host", "pid", "slots", "running")
 CIRCUITS: Final = (
     *("dependency", "circuit", "calls", "failed", "inflight", "limit", "held back"),
-    *("by hand",),
+    *("seen", "by hand"),
+)
+BUDGETS: Final = (
+    *("dependency", "ratio", "floor", "earned", "made", "left", "refused", "seen"),
 )
 
 
@@ -29,7 +32,8 @@ def circuit_cells(rows: Sequence[CircuitRow]) -> list[tuple[object, ...]]:
             row.failures,
             None if row.limit is None else row.inflight,
             row.limit,
-            _held_text(row),
+            _held_text(row.held_back, row.would_hold_back),
+            _seen_text(row.age_s),
             None
             if row.by_hand is None
             else f"{row.by_hand.owner}, {age_text(row.by_hand.left_s)} more: "
@@ -47,10 +51,39 @@ def _circuit_text(row: CircuitRow) -> str:
     return f"half-open, {row.probes} probes" if row.state == "half_open" else row.state
 
 
-def _held_text(row: CircuitRow) -> str | None:
-    held = [f"{by} {count}" for by, count in row.held_back.items()]
-    dark = [f"({by} {count} in the dark)" for by, count in row.would_hold_back.items()]
-    return ", ".join(held + dark) or None
+def _held_text(done: Mapping[str, int], dark: Mapping[str, int]) -> str | None:
+    held = [f"{by} {count}" for by, count in done.items()]
+    would = [f"({by} {count} in the dark)" for by, count in dark.items()]
+    return ", ".join(held + would) or None
+
+
+def _seen_text(age_s: float | None) -> str | None:
+    return None if age_s is None else f"{age_s:.1f}s ago"
+
+
+def budget_cells(rows: Sequence[BudgetRow]) -> list[tuple[object, ...]]:
+    """Retry budgets as rows of text, in the order of the headings."""
+    return [
+        (
+            row.dependency,
+            f"{row.ratio:g}",
+            f"{row.floor_per_s}/s",
+            f"{row.earned:.1f}",
+            f"{row.made:.0f}",
+            f"{row.left:.1f}",
+            f"{row.refused} ({row.would_refuse} in the dark)"
+            if row.would_refuse
+            else row.refused,
+            _seen_text(row.age_s),
+        )
+        for row in rows
+    ]
+
+
+def shed_text(row: AdmissionRow) -> str | None:
+    """What services shed, as one line; ``None`` where they shed nothing."""
+    found = _held_text(row.shed, row.would_shed)
+    return None if found is None else f"shed: {found}"
 
 
 def lane_cells(overview: Overview) -> list[tuple[object, ...]]:

@@ -66,6 +66,11 @@ _GROUPS: Final = (
         ),
     ),
     (
+        "budget",
+        "Look at how many retries there may be.",
+        (("list", "shifter.cli.budget:list_", "Show retry budgets of the fleet."),),
+    ),
+    (
         "quality",
         "Look at how good answers are, and set it.",
         (

@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shifter.cli.columns import (
+    BUDGETS,
     CIRCUITS,
     LANES,
     WORKERS,
+    budget_cells,
     circuit_cells,
     lane_cells,
     worker_cells,
@@ -52,10 +54,12 @@ def render(overview: Overview) -> Group:
     """The overview as tables."""
     letters = [(row.queue, row.count) for row in overview.dead_letters]
     circuits = circuit_cells(overview.circuits)
+    budgets = budget_cells(overview.budgets)
     return Group(
         _table(LANES, lane_cells(overview)),
         _table(("queue", "dead letters"), letters),
         *([_table(CIRCUITS, circuits)] if circuits else []),
+        *([_table(BUDGETS, budgets)] if budgets else []),
         _table(WORKERS, worker_cells(overview)),
     )
 

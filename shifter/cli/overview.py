@@ -18,7 +18,14 @@ from shifter.config import Settings
 from shifter.deadletter.journal import Book, Journal
 from shifter.deadletter.reader import count_open
 from shifter.errors import StoreError, StoreRefusedError
-from shifter.fleet.by_hand import CircuitRow, Fleet, QualityRow, look
+from shifter.fleet.rows import (
+    AdmissionRow,
+    BudgetRow,
+    CircuitRow,
+    Fleet,
+    QualityRow,
+    look,
+)
 from shifter.model.lane import Lane, dead_letter_topic, parking_topic, parse_lane
 from shifter.ports import (
     Clock,
@@ -74,18 +81,20 @@ class Overview(msgspec.Struct, frozen=True):
         lanes: By queue, then most urgent first.
         dead_letters: By queue; of parking topics only those that hold some.
         circuits: Dependencies; empty when the state store is away.
-        budgets: Those whose retry budget held a retry back, or would have.
+        budgets: Retry budgets of the same dependencies.
         quality: Of the fleet; ``None`` when the state store is away.
         workers: Live worker processes.
+        admission: What services shed; ``None`` when the state store is away.
     """
 
     as_of_ms: int
     lanes: list[LaneRow]
     dead_letters: list[DeadLetterRow]
     circuits: list[CircuitRow]
-    budgets: list[str]
+    budgets: list[BudgetRow]
     workers: list[WorkerReport]
     quality: QualityRow | None = None
+    admission: AdmissionRow | None = None
 
 
 class Sources(NamedTuple):
@@ -131,7 +140,6 @@ async def read_overview(sources: Sources) -> Overview:
     depths = await sources.admin.depths([lane.name for lane in lanes])
     workers = await _workers(sources.presence)
     fleet = await _fleet(sources.fleet)
-    circuits = [] if fleet is None else fleet.circuits
     now_ms = sources.clock.epoch_ms()
     return Overview(
         as_of_ms=now_ms,
@@ -140,10 +148,11 @@ async def read_overview(sources: Sources) -> Overview:
             for lane, depth in zip(lanes, depths, strict=True)
         ],
         dead_letters=await _dead_letters(sources, topics),
-        circuits=circuits,
-        budgets=[row.dependency for row in circuits if _is_short(row)],
+        circuits=[] if fleet is None else fleet.circuits,
+        budgets=[] if fleet is None else fleet.budgets,
         workers=workers or [],
         quality=None if fleet is None else fleet.quality,
+        admission=None if fleet is None else fleet.admission,
     )
 
 
@@ -195,10 +204,6 @@ async def _fleet(store: FleetStore | None) -> Fleet | None:
     except StoreError as error:
         note(f"warning: circuits are not shown: {error}")
         return None
-
-
-def _is_short(row: CircuitRow) -> bool:
-    return "budget" in row.held_back or "budget" in row.would_hold_back
 
 
 def _row(

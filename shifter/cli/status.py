@@ -9,11 +9,14 @@ import msgspec
 
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import (
+    BUDGETS,
     CIRCUITS,
     LANES,
     WORKERS,
+    budget_cells,
     circuit_cells,
     lane_cells,
+    shed_text,
     worker_cells,
 )
 from shifter.cli.output import is_terminal, write_json, write_line, write_table
@@ -68,9 +71,16 @@ def _print(overview: Overview, *, as_json: bool) -> None:
     if overview.circuits:
         write_line()
         write_table(CIRCUITS, circuit_cells(overview.circuits), empty="")
+    if overview.budgets:
+        write_line()
+        write_table(BUDGETS, budget_cells(overview.budgets), empty="")
     if overview.quality is not None and overview.quality.quality != "FULL":
         write_line()
         write_line(quality_text(overview.quality))
+    shed = None if overview.admission is None else shed_text(overview.admission)
+    if shed is not None:
+        write_line()
+        write_line(shed)
     if overview.workers:
         write_line()
         write_table(WORKERS, worker_cells(overview), empty="")

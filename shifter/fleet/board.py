@@ -11,58 +11,37 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from shifter.fleet.cells import (
-    QUALITY,
-    QUALITY_BY_HAND,
-    Setting,
-    by_hand_cell,
-    circuit_cell,
-    quality_text,
-    read_quality,
-    read_setting,
-    state_word,
-)
+import msgspec
+
+from shifter.fleet.cells import by_hand_cell, circuit_cell, read_setting, state_word
+from shifter.fleet.change import Change, FleetEars
+from shifter.fleet.quality import FleetQuality
 from shifter.fleet.shield import Shield
-from shifter.fleet.statement import Statements, read_statements, statements_text
-from shifter.model.fleet import (
-    BudgetWish,
-    FleetReport,
-    FleetView,
-    Proposal,
-    RateWish,
-)
+from shifter.fleet.statement import Statements, Words, tallies_of, words_text
+from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.quality import Quality
 from shifter.policy.circuit import CircuitState
 from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import Tally
-from shifter.policy.quality import QualityPolicy, QualityState, observe
+from shifter.policy.quality import QualityPolicy
 from shifter.ports import Clock
 
 TRUST_S: Final = 30.0
 KEEP_MS: Final = 2_000
 
 
-class Change(NamedTuple):
-    """A circuit changed, as this process learnt.
+class _Asked(NamedTuple):
+    """Whose the proposals and wishes of a report are, in their order."""
 
-    Attributes:
-        dependency: Whose.
-        state: Its new state.
-        is_fleet: Whether the fleet's; else this process's own.
-    """
-
-    dependency: Dependency
-    state: CircuitState
-    is_fleet: bool
+    proposers: list[Shield]
+    savers: list[Shield]
+    callers: list[Shield]
 
 
 class Told(NamedTuple):
     """A report with what is needed to understand its answer."""
 
     report: FleetReport
-    proposers: list[Shield]
-    savers: list[Shield]
-    callers: list[Shield]
+    by: _Asked
 
 
 class FleetBoard:
@@ -72,34 +51,33 @@ class FleetBoard:
         dependencies: What is protected.
         clock: Monotonic.
         process: This process's id.
-        changed: Called with each change, in the thread that learns of it; then the
-            dependency's own callback is.
-        load: How busy this process is; 1 is all there is room for.
+        ears: Hears of each change; then the dependency's own callback does.
         quality: When load lowers the quality; ``None`` never.
         seed: Of jitter; ``None`` from the system.
 
     Attributes:
         shields: By name of the dependency.
-        quality: To serve at, now.
+        load: How busy this process is; 1 is all there is room for.
+        shed: What its admission refused, and would have in the dark.
         synced_at: Monotonic seconds of the last view; ``None`` without one.
         failures: Syncs that failed in a row.
         is_urgent: Whether the next sync should not wait.
         urgent: Called when it becomes so, in the thread of whoever calls.
     """
 
-    def __init__(  # noqa: PLR0913  # made in three places, by keyword
+    def __init__(  # made in three places, by keyword
         self,
         dependencies: Iterable[Dependency],
         clock: Clock,
         *,
         process: str,
-        changed: Callable[[Change], None] | None = None,
-        load: Callable[[], float] = lambda: 0.0,
+        ears: FleetEars | None = None,
         quality: QualityPolicy | None = None,
         seed: int | None = None,
     ) -> None:
-        self._clock, self._process = clock, process
-        self._changed, self.load = changed, load
+        self._clock, self._process, self._ears = clock, process, ears
+        self.load: Callable[[], float] = lambda: 0.0
+        self.shed: Callable[[], Words] = Words
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self.shields = {d.name: Shield(d, self._random) for d in dependencies}
         self._lock = threading.Lock()
@@ -107,11 +85,7 @@ class FleetBoard:
         self._offset_ms: int | None = None
         self.synced_at: float | None = None
         self.failures = 0
-        self._policy = quality
-        self._observed = QualityState()
-        self._quality_text = b""
-        self._by_hand: Setting | None = None
-        self.by_load = Quality.FULL
+        self._quality = FleetQuality(quality)
         self.is_urgent = False
         self.urgent: Callable[[], None] | None = None
 
@@ -123,10 +97,12 @@ class FleetBoard:
     @property
     def quality(self) -> Quality:
         """The one set by hand while it lasts, else by load."""
-        setting = self._by_hand
-        if setting is not None and self._store_ms() < setting.until_ms:
-            return Quality(setting.to)
-        return self.by_load
+        quality = self._quality
+        return (
+            quality.in_force(self._store_ms())
+            if quality.is_by_hand
+            else (quality.by_load)
+        )
 
     @property
     def age_s(self) -> float | None:
@@ -138,35 +114,37 @@ class FleetBoard:
     def report(self) -> Told:
         """What is told at the next sync."""
         now_ms = int(self._clock.monotonic() * 1_000)
-        store_ms, draw = self._store_ms(), self._random.random
-        with self._lock:
-            self.is_urgent = False
-            said: Statements = {}
-            told = Told(_NOTHING, [], [], [])
-            proposals: list[Proposal] = []
-            budgets: list[BudgetWish] = []
-            rates: list[RateWish] = []
-            is_alarmed = False
-            for name, shield in self.shields.items():
-                said[name] = shield.statement(now_ms)
-                is_alarmed = is_alarmed or shield.is_suspicious(now_ms)
-                if self._offset_ms is not None and (
-                    proposal := shield.circuit.propose(store_ms, draw())
-                ):
-                    proposals.append(proposal)
-                    told.proposers.append(shield)
-                if (saved := shield.retries.wish(now_ms)) is not None:
-                    budgets.append(saved)
-                    told.savers.append(shield)
-                if shield.calls is not None and (called := shield.calls.wish(now_ms)):
-                    rates.append(called)
-                    told.callers.append(shield)
-            if (quality := self._observe()) is not None:
-                proposals.append(quality)
+        self.is_urgent = False
+        said: Statements = {}
+        proposals: list[Proposal] = []
+        budgets: list[BudgetWish] = []
+        rates: list[RateWish] = []
+        by = _Asked([], [], [])
+        is_alarmed = False
+        for name, shield in self.shields.items():
+            # One at a time: whoever decides waits for one of them at most.
+            with self._lock:
+                statement = said[name] = shield.statement(now_ms)
+                if statement.failures or statement.slow:
+                    is_alarmed = is_alarmed or shield.breaker.is_suspicious(now_ms)
+                proposal, saved = self._propose(shield), shield.retries.wish(now_ms)
+                calls = shield.calls
+                called = None if calls is None else calls.wish(now_ms)
+            if proposal is not None:
+                proposals.append(proposal)
+                by.proposers.append(shield)
+            if saved is not None:
+                budgets.append(saved)
+                by.savers.append(shield)
+            if called is not None:
+                rates.append(called)
+                by.callers.append(shield)
+        if (quality := self._quality.propose()) is not None:
+            proposals.append(quality)
         report = FleetReport(
             self._process,
             max(0.0, self.load()),
-            statements_text(said),
+            words_text(self._words(said)),
             is_alarmed,
             KEEP_MS,
             self._version,
@@ -174,47 +152,35 @@ class FleetBoard:
             budgets,
             rates,
         )
-        return told._replace(report=report)
+        return Told(report, by)
 
     def learn(self, told: Told, view: FleetView) -> None:
         """Take in the answer to a report."""
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
+        self._offset_ms = view.now_ms - now_ms
+        before = {n: s.circuit.state for n, s in self.shields.items()}
         with self._lock:
-            self._offset_ms = view.now_ms - now_ms
-            before = {n: s.circuit.state for n, s in self.shields.items()}
-            for shield, accepted in zip(told.proposers, view.accepted, strict=False):
-                shield.circuit.answered(accepted=accepted)
-            for shield, asked, granted in zip(
-                told.savers, told.report.budgets, view.granted, strict=True
-            ):
-                shield.retries.granted(asked, granted, now_ms)
-            for shield, grant in zip(told.callers, view.rates, strict=True):
-                if shield.calls is not None:
-                    shield.calls.granted(grant, now_ms)
-            if view.cells is not None:
-                self._learn_cells(view.cells, view.now_ms)
-            self._version, self.synced_at, self.failures = view.version, now, 0
-            self._hear(view, now_ms)
-            self._settle(alone=False, peers=len(view.loads))
-            if self._policy is not None and view.loads:
-                self._observed = observe(
-                    self._policy,
-                    self._observed,
-                    load=sum(view.loads) / len(view.loads),
-                    now_ms=now_ms,
-                )
-            changes = self._changes(before)
-        for change in changes:
+            self._answer(told, view, now_ms)
+        strange = view.strange
+        if view.cells is not None:
+            strange += self._learn_cells(view.cells, view.now_ms)
+        self._version, self.synced_at, self.failures = view.version, now, 0
+        strange += self._hear(view, now_ms)
+        self._settle(peers=len(view.loads))
+        self._quality.observe(view.loads, now_ms)
+        for change in self._changes(before):
             self._tell(change)
+        if strange and self._ears is not None:
+            self._ears.found_strange(strange)
 
     def failed(self, told: Told) -> None:
         """The store did not answer: what was asked is asked again."""
+        self.failures += 1
         with self._lock:
-            self.failures += 1
-            for shield in told.proposers:
+            for shield in told.by.proposers:
                 shield.circuit.answered(accepted=False)
-            self._settle(alone=True, peers=None)
+        self._settle(peers=None)
 
     def urge(self, changed: Shield | None) -> None:
         """The others should hear of something at once.
@@ -229,71 +195,79 @@ class FleetBoard:
             state = changed.own_state
             self._tell(Change(changed.dependency, state, is_fleet=False))
 
-    def _settle(self, *, alone: bool, peers: int | None) -> None:
-        age_s = self.age_s
-        for shield in self.shields.values():
-            shield.offset_ms = self._offset_ms or 0
-            shield.is_alone = alone and (age_s is None or age_s > TRUST_S)
-            for till in (shield.retries, shield.calls):
-                if till is not None:
-                    till.is_alone = alone
-                    till.share = till.share if peers is None else max(1, peers)
+    def _propose(self, shield: Shield) -> Proposal | None:
+        if self._offset_ms is None or not shield.circuit.has_news:
+            return None
+        return shield.circuit.propose(self._store_ms(), self._random.random())
 
-    def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+    def _words(self, said: Statements) -> Words:
+        words = msgspec.structs.replace(self.shed(), dependencies=said)
+        if words == Words() or self._offset_ms is None:
+            return words
+        return msgspec.structs.replace(words, said_ms=self._store_ms())
+
+    def _answer(self, told: Told, view: FleetView, now_ms: int) -> None:
+        by = told.by
+        # The last proposal may be that of the quality, which is nobody's.
+        for shield, accepted in zip(by.proposers, view.accepted, strict=False):
+            shield.circuit.answered(accepted=accepted)
+        for shield, granted in zip(by.savers, view.granted, strict=True):
+            shield.retries.granted(granted, now_ms)
+        for shield, grant in zip(by.callers, view.rates, strict=True):
+            if shield.calls is not None:
+                shield.calls.granted(grant, now_ms)
+
+    def _settle(self, *, peers: int | None) -> None:
+        age_s = self.age_s
+        is_alone = peers is None and (age_s is None or age_s > TRUST_S)
+        for shield in self.shields.values():
+            with self._lock:
+                shield.breaker.offset_ms = self._offset_ms or 0
+                shield.breaker.is_alone = is_alone
+                for till in (shield.retries, shield.calls):
+                    if till is not None and peers is None:
+                        till.left_alone()
+                    elif till is not None and peers is not None:
+                        till.answered(peers)
+
+    def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> int:
+        strange = self._quality.learn(cells)
         for name, shield in self.shields.items():
             circuit = shield.circuit
-            circuit.learn(cells.get(circuit_cell(name), b""), now_ms)
-            by_hand = cells.get(by_hand_cell(name))
-            circuit.by_hand = None if by_hand is None else read_setting(by_hand)
-        by_hand = cells.get(QUALITY_BY_HAND)
-        setting = None if by_hand is None else read_setting(by_hand)
-        words = set(Quality)
-        self._by_hand = setting if setting is None or setting.to in words else None
-        self._quality_text = cells.get(QUALITY, b"")
-        quality = read_quality(self._quality_text)
-        if quality is not None and quality is not self.by_load:
-            self.by_load = quality
-            self._observed = QualityState(quality)
+            text = cells.get(by_hand_cell(name))
+            setting = None if text is None else read_setting(text)
+            with self._lock:
+                is_state = circuit.learn(cells.get(circuit_cell(name), b""), now_ms)
+                circuit.by_hand = setting
+            strange += (not is_state) + (text is not None and setting is None)
+        return strange
 
-    def _observe(self) -> Proposal | None:
-        """What load says now, if that is news."""
-        if self._policy is None or self._observed.quality is self.by_load:
-            return None
-        text = quality_text(self._observed.quality)
-        return Proposal(QUALITY, self._quality_text, text)
-
-    def _hear(self, view: FleetView, now_ms: int) -> None:
+    def _hear(self, view: FleetView, now_ms: int) -> int:
         if not view.evidence:
-            return
-        said: dict[str, list[Tally]] = {}
-        for process, text in view.evidence.items():
-            if process == self._process:
-                continue
-            for name, words in read_statements(text).items():
-                if name in self.shields and words.calls:
-                    said.setdefault(name, []).append(words.tally)
+            return 0
+        said, strange = tallies_of(view.evidence, but=self._process)
         for name, shield in self.shields.items():
-            shield.hear(said.get(name, []), now_ms=now_ms)
+            with self._lock:
+                shield.breaker.hear(said.get(name, []), now_ms=now_ms)
             self.is_urgent = self.is_urgent or shield.circuit.is_urgent
+        return strange
 
     def _changes(self, before: dict[str, CircuitState]) -> list[Change]:
         changes = []
         for name, shield in self.shields.items():
             state = shield.circuit.state
             if state.generation != before[name].generation:
-                shield.follow()
+                with self._lock:
+                    shield.breaker.follow()
                 changes.append(Change(shield.dependency, state, is_fleet=True))
         return changes
 
     def _tell(self, change: Change) -> None:
-        if self._changed is not None:
-            self._changed(change)
+        if self._ears is not None:
+            self._ears.circuit_changed(change)
         heard = change.dependency.on_change
         if heard is not None:
             heard(change.dependency.name, state_word(change.state))
 
     def _store_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000) + (self._offset_ms or 0)
-
-
-_NOTHING: Final = FleetReport("", 0.0, b"", is_alarmed=False, keep_ms=1, version=0)

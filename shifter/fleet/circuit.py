@@ -61,15 +61,14 @@ class SharedCircuit:
     Attributes:
         state: As known here.
         by_hand: What somebody set it to, over the state; ended ones count for nothing.
-        unreadable: Cells found that were no state.
     """
 
     def __init__(self, name: str, policy: CircuitPolicy) -> None:
         self._cell, self._policy = circuit_cell(name), policy
         self.state: CircuitState = Closed()
         self.by_hand: Setting | None = None
-        self.unreadable = 0
         self._text = b""
+        self._is_told = True
         self._probed: list[Probed] = []
         self._in_flight: list[Probed] = []
         self._draft: _Draft | None = None
@@ -140,6 +139,11 @@ class SharedCircuit:
         """Whether somebody waits for the next sync."""
         return bool(self._probed) or self._suspected is not None
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there may be something to propose."""
+        return self.is_urgent or self._wants_probe or not self._is_told
+
     def propose(self, now_ms: int, u: float) -> Proposal | None:
         """What the cell should become; ``None`` to leave it."""
         self._in_flight, self._probed = self._probed, []
@@ -190,19 +194,27 @@ class SharedCircuit:
             self._ready.append((draft.leased, draft.until_ms))
         self._text = draft.text
         self._become(draft.state, draft.until_ms - self._policy.probe_lease_ms)
+        self._is_told = True
 
-    def learn(self, text: bytes, now_ms: int) -> None:
-        """What the store holds; of two states the later one holds."""
+    def learn(self, text: bytes, now_ms: int) -> bool:
+        """What the store holds; of two states the later one holds.
+
+        Returns:
+            ``False`` for a text that is new here and none of ours; the next sync
+            replaces it.
+        """
         if text == self._text:
-            return
+            return True
         self._text = text
-        if not text:
-            return
-        theirs = read_circuit(text)
-        if theirs is None:
-            self.unreadable += 1
-        elif theirs.generation >= self.state.generation:
+        theirs = read_circuit(text) if text else None
+        if theirs is not None and theirs.generation >= self.state.generation:
             self._become(self._bounded(theirs, now_ms), now_ms)
+        self._note_whether_told()
+        return theirs is not None or not text
+
+    def _note_whether_told(self) -> None:
+        is_first = not self._text and self.state == Closed()
+        self._is_told = is_first or circuit_text(self.state) == self._text
 
     def _become(self, state: CircuitState, now_ms: int) -> None:
         was_closed = isinstance(self.state, Closed)

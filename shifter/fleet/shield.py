@@ -8,46 +8,30 @@ Probes of a half-open circuit pass all others: they are few, and somebody has to
 from __future__ import annotations
 
 import random
-from collections import Counter
 from typing import Final, NamedTuple
 
-from shifter.fleet.circuit import ASK_AGAIN_MS, SharedCircuit
+from shifter.fleet.breaker import Breaker, Leave
 from shifter.fleet.limit_gate import LimitGate
 from shifter.fleet.statement import PROTECTIONS, Statement
 from shifter.fleet.till import CallTill, RetryTill
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
-from shifter.policy.circuit import CircuitState, Closed, Open, Permit, Refused
+from shifter.policy.circuit import CircuitState, Refused
 from shifter.policy.dependency import Dependency, Protection
-from shifter.policy.evidence import CallOutcome, Evidence, Scope, Tally, scope, suspect
-from shifter.policy.guard import CallEnd, Guard
+from shifter.policy.evidence import CallOutcome
+from shifter.policy.guard import CallEnd
 from shifter.policy.letters import Letters
 from shifter.policy.throttle import after_call, full, may_retry
 
 _LONGEST_MS: Final = 1_000
 _AGAIN_MS: Final = 250
+_STATED_FOR_MS: Final = 1_000
 _REASONS: Final = {
     Protection.CIRCUIT: Reason.CIRCUIT_OPEN,
     Protection.LIMIT: Reason.LIMIT_REACHED,
     Protection.BUDGET: Reason.BUDGET_EXHAUSTED,
     Protection.RATE: Reason.RATE_LIMITED,
 }
-
-
-_NOT_COUNTED: Final = Permit(-1)
-"""Of a call that says nothing to this process's own circuit."""
-
-
-class Leave(NamedTuple):
-    """One call may be made.
-
-    Attributes:
-        shared: Permit of the fleet's circuit.
-        own: Permit of this process's own circuit.
-    """
-
-    shared: Permit
-    own: Permit
 
 
 class Held(NamedTuple):
@@ -76,19 +60,20 @@ class Shield:
 
     Attributes:
         dependency: As given.
-        circuit: The fleet's.
+        breaker: Its circuit, the fleet's and this process's own.
+        circuit: The fleet's alone.
+        retries: What this process may spend of the budget.
+        calls: The same of the rate; ``None`` without one.
+        limit: Calls under way; ``None`` without a limit.
         refused: Calls refused so far, by protection; ``dark`` ones would have been.
         would_refuse: The same in the dark.
-        offset_ms: From this process's clock to the store's.
-        is_alone: Whether the store has been away for so long that only local evidence
-            counts.
     """
 
     def __init__(self, dependency: Dependency, draws: random.Random) -> None:
         self.dependency, self._draws = dependency, draws
         self._dark = frozenset(dependency.dark)
-        self.circuit = SharedCircuit(dependency.name, dependency.circuit)
-        self._guard = Guard(dependency)
+        self.breaker = Breaker(dependency, draws)
+        self.circuit = self.breaker.shared
         self.retries = RetryTill(dependency.name, dependency.budget)
         rate = dependency.rate
         self.calls = None if rate is None else CallTill(dependency.name, rate)
@@ -97,13 +82,9 @@ class Shield:
         throttle = dependency.throttle
         self._tokens_milli = 0 if throttle is None else full(throttle)
         self._letters: dict[str, Letters] = {}
-        self._usual = Leave(Permit(0), Permit(0))
-        self._usual_for = (0, 0)
-        self.refused: Counter[Protection] = Counter()
-        self.would_refuse: Counter[Protection] = Counter()
-        self.offset_ms = 0
-        self.is_alone = False
-        self._retry_after_ms: int | None = None
+        self.refused = dict.fromkeys(PROTECTIONS, 0)
+        self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
+        self._stated, self._stated_until_ms = Statement(), 0
 
     def admit(self, priority: Priority, *, is_extra: bool, now_ms: int) -> Leave | Held:
         """Decide about one call; whatever it takes is taken.
@@ -113,11 +94,12 @@ class Shield:
             is_extra: Whether it is a retry, a replay or a hedge.
             now_ms: By this process's monotonic clock.
         """
-        leave = self._pass_circuit(now_ms)
-        if isinstance(leave, Held):
+        self._stated_until_ms = 0
+        leave = self.breaker.admit(now_ms)
+        if isinstance(leave, Refused):
             if self._refuses(Protection.CIRCUIT):
-                return leave
-            leave = Leave(Permit(self.circuit.state.generation), _NOT_COUNTED)
+                return self._held(Protection.CIRCUIT, leave.retry_in_ms)
+            leave = self.breaker.uncounted()
         if not (leave.shared.probe or leave.own.probe):
             by = self._refusal(priority, is_extra=is_extra, now_ms=now_ms)
             if by is not None:
@@ -154,6 +136,7 @@ class Shield:
             end: How it ended.
             now_ms: By this process's monotonic clock.
         """
+        self._stated_until_ms = 0
         is_ignored = end.outcome is CallOutcome.IGNORED
         if self.limit is not None:
             self.limit.end(
@@ -165,21 +148,13 @@ class Shield:
         if throttle is not None and not is_ignored:
             ok = end.outcome is CallOutcome.SUCCESS
             self._tokens_milli = after_call(throttle, self._tokens_milli, ok=ok)
-        if leave.shared.probe:
-            outcome = self._guard.of_probe(end)
-            self.circuit.record(leave.shared, outcome, end.retry_after_ms)
-            return False
-        if leave.shared.generation != self.circuit.state.generation:
-            return False
-        if end.retry_after_ms is not None:
-            self._retry_after_ms = end.retry_after_ms
-        return self._guard.record(leave.own, end, now_ms=now_ms, u=self._draws.random())
+        return self.breaker.ended(leave, end, now_ms=now_ms)
 
     def release(self, leave: Leave, *, now_ms: int) -> None:
         """A call that was let through and is not made."""
         if self.limit is not None:
             self.limit.end(took_ms=None, was_dropped=False, now_ms=now_ms)
-        self._give_back(leave, now_ms)
+        self.breaker.give_back(leave, now_ms)
 
     def died(self, lane: str, fingerprint: str | None, *, now_ms: int) -> bool:
         """Note how a job ended; whether its kind of death speaks against us all.
@@ -195,7 +170,7 @@ class Shield:
         if fingerprint is not None:
             letters.record(now_ms, fingerprint)
             if letters.suspected(now_ms) == fingerprint:
-                self._guard.suspect(now_ms=now_ms, u=self._draws.random())
+                self.breaker.suspect(now_ms)
                 return Protection.CIRCUIT not in self._dark
             return False
         letters.record(now_ms)
@@ -205,10 +180,10 @@ class Shield:
         """How long the circuit lets nothing through; ``None`` if it is not open."""
         if Protection.CIRCUIT in self._dark:
             return None
-        answer = self._pass_circuit(now_ms)
-        if isinstance(answer, Held):
-            return answer.wait_ms
-        self._give_back(answer, now_ms)
+        answer = self.breaker.admit(now_ms)
+        if isinstance(answer, Refused):
+            return self._held(Protection.CIRCUIT, answer.retry_in_ms).wait_ms
+        self.breaker.give_back(answer, now_ms)
         return None
 
     def has_room(self, priority: Priority) -> bool:
@@ -220,71 +195,25 @@ class Shield:
     @property
     def own_state(self) -> CircuitState:
         """The circuit by the evidence of this process alone."""
-        return self._guard.state
+        return self.breaker.own_state
 
     def statement(self, now_ms: int) -> Statement:
-        """What the others, and operators, are told."""
-        limit = self.limit
-        return Statement(
-            *self._guard.testimony(now_ms),
-            held_back=_counts(self.refused),
-            would_hold_back=_counts(self.would_refuse),
-            limit=0 if limit is None else int(limit.state.limit),
-            inflight=0 if limit is None else limit.inflight,
-        )
+        """What the others, and operators, are told; of a second ago at most.
 
-    def is_suspicious(self, now_ms: int) -> bool:
-        """Whether the others should be heard: this process alone would open it."""
-        if not isinstance(self.circuit.state, Closed):
-            return False
-        if isinstance(self._guard.state, Open):
-            return True
-        tally = self._guard.testimony(now_ms)
-        return suspect(self.dependency.evidence, tally) is not None
-
-    def hear(self, others: list[Tally], *, now_ms: int) -> None:
-        """Weigh what the other processes say; may ask for the fleet's opening."""
-        if not isinstance(self.circuit.state, Closed):
-            return
-        policy, own = self.dependency.evidence, self._guard.testimony(now_ms)
-        evidence = [Evidence(tally, now_ms) for tally in others]
-        if scope(policy, own, evidence, now_ms=now_ms) is Scope.FLEET:
-            self.circuit.suspect(self._retry_after_ms)
-            self._retry_after_ms = None
-
-    def follow(self) -> None:
-        """The fleet's circuit changed: what this process thought of it is over."""
-        self._guard.reset()
-
-    def _pass_circuit(self, now_ms: int) -> Leave | Held:
-        own_state, shared_gen = self._guard.state, self.circuit.generation_if_calm
-        if shared_gen >= 0 and isinstance(own_state, Closed):
-            usual = self._usual
-            if (shared_gen, own_state.generation) != self._usual_for:
-                usual = Leave(Permit(shared_gen), Permit(own_state.generation))
-                self._usual = usual
-                self._usual_for = (shared_gen, own_state.generation)
-            return usual
-        if not self.is_alone:
-            store_ms = now_ms + self.offset_ms
-            shared = self.circuit.admit(store_ms, self._draws.random())
-            if isinstance(shared, Refused):
-                return self._held(Protection.CIRCUIT, shared.retry_in_ms)
-            if shared.probe:
-                return Leave(shared, _NOT_COUNTED)
-        else:
-            shared = Permit(self.circuit.state.generation)
-        own = self._guard.admit(now_ms)
-        if isinstance(own, Refused):
-            return self._held(Protection.CIRCUIT, min(own.retry_in_ms, ASK_AGAIN_MS))
-        return Leave(shared, own)
-
-    def _give_back(self, leave: Leave, now_ms: int) -> None:
-        if leave.shared.probe:
-            self.circuit.give_back(leave.shared, now_ms + self.offset_ms)
-        elif leave.own.probe:
-            end = CallEnd(CallOutcome.IGNORED, 0)
-            self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)
+        Without calls meanwhile it is not counted anew, since there may be a thousand.
+        """
+        if now_ms >= self._stated_until_ms:
+            limit = self.limit
+            self._stated_until_ms = now_ms + _STATED_FOR_MS
+            self._stated = Statement(
+                *self.breaker.testimony(now_ms),
+                held_back=_counts(self.refused),
+                would_hold_back=_counts(self.would_refuse),
+                limit=0 if limit is None else int(limit.state.limit),
+                inflight=0 if limit is None else limit.inflight,
+                budget=self.retries.words(now_ms),
+            )
+        return self._stated
 
     def _may_retry(self, priority: Priority, now_ms: int) -> bool:
         throttle = self.dependency.throttle
@@ -303,6 +232,6 @@ class Shield:
         return Held(by, bound_ms + int(self._draws.random() * bound_ms / 2) + 1)
 
 
-def _counts(counter: Counter[Protection]) -> tuple[int, int, int, int]:
-    circuit, limit, budget, rate = (counter[by] for by in PROTECTIONS)
+def _counts(counter: dict[Protection, int]) -> tuple[int, int, int, int]:
+    circuit, limit, budget, rate = counter.values()
     return circuit, limit, budget, rate

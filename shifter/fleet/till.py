@@ -3,13 +3,18 @@
 Both are spent from leases, so that nobody waits for the store; what was missing, and
 what was spent, is asked for at the next sync. While the store is away each process
 goes by its own share.
+
+Whether a store that did not answer heard what it was told is not known, so nothing is
+told twice: what is earned and spent alone is settled alone. Only what was spent beyond
+what was earned, the process's share of the floor, is made good when the store is back.
 """
 
 from __future__ import annotations
 
+from shifter.fleet.statement import BudgetWords
 from shifter.model.fleet import BudgetWish, RateGrant, RateWish
 from shifter.model.priority import Priority
-from shifter.policy.budget import Budget, BudgetPolicy
+from shifter.policy.budget import RETRY_MILLI, Budget, BudgetPolicy
 from shifter.policy.rate import RatePolicy, take
 from shifter.policy.shared_budget import URGENT_FIRST, wish
 
@@ -28,7 +33,10 @@ class RetryTill:
 
     def __init__(self, name: str, policy: BudgetPolicy) -> None:
         self._name, self._policy = name, policy
-        self._firsts = 0
+        self._earns_milli = policy.deposit_milli
+        self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
+        self._firsts = self._told_firsts = self._told_wants = 0
+        self._owed_milli = 0
         self._told_ms = 0
         self._left = [0, 0, 0, 0]
         self._until_ms = [0, 0, 0, 0]
@@ -38,15 +46,34 @@ class RetryTill:
         self.is_alone = True  # until the store answered
         self.share = 1
 
+    def answered(self, peers: int) -> None:
+        """The store is there, and so many processes with it."""
+        self.share = max(1, peers)
+        if self.is_alone:
+            self.is_alone = False
+            most_milli = self._policy.floor_milli // self.share
+            self._owed_milli = min(max(0, self._owed_milli), most_milli)
+
+    def left_alone(self) -> None:
+        """The store did not answer."""
+        if not self.is_alone:
+            self.is_alone, self._owed_milli = True, 0
+        self._firsts = 0
+
     def first(self, now_ms: int) -> None:
         """Note a first attempt."""
-        self._firsts += 1
         self._alone.deposit(now_ms)
+        if self.is_alone:
+            self._owed_milli -= self._earns_milli
+        else:
+            self._firsts += 1
 
     def spend(self, priority: Priority, now_ms: int) -> bool:
         """Take a retry; ``False`` if there is none."""
         if self.is_alone:
-            return self._alone.withdraw(now_ms, priority, share=self.share) == 1
+            taken = self._alone.withdraw(now_ms, priority, share=self.share)
+            self._owed_milli += taken * RETRY_MILLI
+            return taken == 1
         place = _PLACE[priority]
         self._wanted[place] += 1
         if not self._left[place] or now_ms >= self._until_ms[place]:
@@ -55,6 +82,10 @@ class RetryTill:
         # Whoever is left alone later goes on from what was spent before.
         self._alone.spent(now_ms)
         return True
+
+    def words(self, now_ms: int) -> BudgetWords:
+        """What operators are told."""
+        return BudgetWords(*self._terms, *self._alone.sums_milli(now_ms))
 
     def is_exhausted(self, now_ms: int) -> bool:
         """Whether somebody was refused a retry of late; asks for none."""
@@ -66,6 +97,10 @@ class RetryTill:
 
     def wish(self, now_ms: int) -> BudgetWish | None:
         """What is told and asked; ``None`` if nothing is worth it."""
+        is_late = now_ms - self._told_ms >= _TELL_EVERY_MS
+        is_news = is_late and (self._firsts or self._owed_milli > 0)
+        if self.is_alone or not (is_news or any(self._wanted)):
+            return None
         for place, until_ms in enumerate(self._until_ms):
             if now_ms >= until_ms:
                 self._left[place] = 0
@@ -74,17 +109,18 @@ class RetryTill:
             for wanted, left in zip(self._wanted, self._left, strict=True)
         )
         wants = (critical, high, normal, low)
-        is_late = now_ms - self._told_ms >= _TELL_EVERY_MS
-        if not any(wants) and not (self._firsts and is_late):
+        if not (is_news or any(wants)):
             return None
-        return wish(self._name, self._policy, firsts=self._firsts, wants=wants)
+        self._told_firsts, self._told_wants = self._firsts, sum(wants)
+        earned_milli = self._firsts * self._earns_milli - self._owed_milli
+        return wish(self._name, self._policy, earned_milli=earned_milli, wants=wants)
 
-    def granted(self, asked: BudgetWish, retries: tuple[int, ...], now_ms: int) -> None:
-        """What the store gave for a wish."""
-        earned = self._policy.deposit_milli
-        self._firsts -= asked.deposit_milli // earned if earned else self._firsts
+    def granted(self, retries: tuple[int, ...], now_ms: int) -> None:
+        """What the store gave for the last wish."""
+        self._firsts -= self._told_firsts
+        self._told_firsts = self._owed_milli = 0
         self._told_ms, self._wanted = now_ms, [0, 0, 0, 0]
-        if sum(retries) < sum(asked.wants):
+        if sum(retries) < self._told_wants:
             self._empty_until_ms = now_ms + _TELL_EVERY_MS
         for place, count in enumerate(retries):
             if count:
@@ -107,6 +143,14 @@ class CallTill:
         self._alone_us = 0
         self.is_alone = True  # until the store answered
         self.share = 1
+
+    def answered(self, peers: int) -> None:
+        """The store is there, and so many processes with it."""
+        self.is_alone, self.share = False, max(1, peers)
+
+    def left_alone(self) -> None:
+        """The store did not answer."""
+        self.is_alone = True
 
     def spend(self, now_ms: int) -> bool:
         """Take a call; ``False`` if there is none."""

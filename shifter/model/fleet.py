@@ -16,6 +16,8 @@ MAX_NAMES = 4_096
 MAX_CELL_BYTES = 4_096
 MAX_EVIDENCE_BYTES = 262_144
 MAX_PROCESSES = 1_000
+MAX_KEEP_MS = 60_000
+"""What a process said is forgotten after so long, whatever it asked for."""
 
 
 class Proposal(NamedTuple):
@@ -41,7 +43,7 @@ class BudgetWish(NamedTuple):
         bucket_ms: Length of its buckets, >= 1.
         deposit_buckets: How many of them a deposit lasts, >= 1.
         withdrawal_buckets: How many a withdrawal is remembered, >= 1.
-        deposit_milli: To be added, >= 0.
+        deposit_milli: To be added; below 0 to make good what was spent unasked.
         wants: Whole retries wanted, most urgent priority first; four numbers >= 0.
     """
 
@@ -85,7 +87,7 @@ class FleetReport(NamedTuple):
         load: How busy it is; 1 is all there is room for, >= 0.
         evidence: What it counted; empty says nothing.
         is_alarmed: Whether it suspects something: then everybody's evidence is told.
-        keep_ms: How long its evidence and load hold, >= 1.
+        keep_ms: How long its evidence and load hold, 1-60000.
         version: Of the cells that it knows; 0 knows none.
         proposals: Cells to be set.
         budgets: Of retries.
@@ -116,6 +118,8 @@ class FleetView(NamedTuple):
         loads: Of each live process, in no order.
         granted: Retries per budget wish and priority, in order.
         rates: Calls per rate wish, in order.
+        strange: Values that were met in the store and were none of ours; they are
+            gone, or will be with what replaces them.
     """
 
     now_ms: int
@@ -126,3 +130,4 @@ class FleetView(NamedTuple):
     loads: Sequence[float]
     granted: Sequence[tuple[int, int, int, int]]
     rates: Sequence[RateGrant]
+    strange: int = 0

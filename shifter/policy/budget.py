@@ -122,10 +122,10 @@ class Lease(NamedTuple):
 class Budget:
     """What is left to retry with. Belongs to one thread."""
 
-    __slots__ = ("_deposits", "_policy", "_withdrawals")
+    __slots__ = ("_deposit_milli", "_deposits", "_policy", "_withdrawals")
 
     def __init__(self, policy: BudgetPolicy) -> None:
-        self._policy = policy
+        self._policy, self._deposit_milli = policy, policy.deposit_milli
         self._deposits, self._withdrawals = (
             SlidingWindow(
                 WindowPolicy(length_ms=buckets * policy.bucket_ms, buckets=buckets), 1
@@ -135,7 +135,7 @@ class Budget:
 
     def deposit(self, now_ms: int, firsts: int = 1) -> None:
         """Note that so many first attempts were made."""
-        self._deposits.add(now_ms, 0, firsts * self._policy.deposit_milli)
+        self._deposits.add(now_ms, 0, firsts * self._deposit_milli)
 
     def withdraw(
         self, now_ms: int, priority: Priority, want: int = 1, *, share: int = 1
@@ -164,6 +164,10 @@ class Budget:
     def spent(self, now_ms: int, retries: int = 1) -> None:
         """Note retries that somebody else granted."""
         self._withdrawals.add(now_ms, 0, retries * RETRY_MILLI)
+
+    def sums_milli(self, now_ms: int) -> tuple[int, int]:
+        """What was deposited and withdrawn, as far as it counts now."""
+        return self._deposits.totals(now_ms)[0], self._withdrawals.totals(now_ms)[0]
 
     def capacity_milli(self, now_ms: int, *, share: int = 1) -> int:
         """What the floor and the deposits allow within the ttl."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from shifter.model.fleet import (
     MAX_CELL_BYTES,
     MAX_EVIDENCE_BYTES,
+    MAX_KEEP_MS,
     MAX_NAMES,
     MAX_PROCESSES,
     FleetReport,
@@ -104,13 +105,18 @@ class FleetTable:
         return True
 
     def _hear(self, report: FleetReport, now_ms: int) -> None:
-        self.voices = {p: v for p, v in self.voices.items() if v.until_ms > now_ms}
+        latest_ms = now_ms + MAX_KEEP_MS  # a clock that jumped back begins anew
+        self.voices = {
+            p: v for p, v in self.voices.items() if now_ms < v.until_ms <= latest_ms
+        }
+        if self.alarm_until_ms > latest_ms:
+            self.alarm_until_ms = 0
         is_known = report.process in self.voices
         if not is_known and len(self.voices) >= MAX_PROCESSES:
             return
         fits = len(report.evidence) <= MAX_EVIDENCE_BYTES
         evidence = report.evidence if fits else b""
-        until_ms = now_ms + report.keep_ms
+        until_ms = now_ms + min(report.keep_ms, MAX_KEEP_MS)
         self.voices[report.process] = Voice(until_ms, report.load, evidence)
         if report.is_alarmed:
             self.alarm_until_ms = max(self.alarm_until_ms, until_ms)

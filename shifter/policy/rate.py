@@ -20,6 +20,7 @@ from shifter.policy.bounds import check_at_least, check_ratio
 
 _SECOND_US = 1_000_000
 _MOST_PER_S = 1_000_000
+_SLACK_US = 60 * _SECOND_US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ def take(asked: RateWish, spread_us: int, *, now_us: int) -> Taken:
     Pure.
     """
     interval_us = asked.interval_us
+    if spread_us > now_us + asked.burst * interval_us + _SLACK_US:
+        spread_us = 0  # no rate says so: the clock jumped back, or somebody lied
     start_us = max(spread_us, now_us)
     room_us = now_us + asked.burst * interval_us - start_us
     calls = max(0, min(asked.want, room_us // interval_us))

@@ -22,7 +22,7 @@ def wish(
     name: str,
     policy: BudgetPolicy,
     *,
-    firsts: int,
+    earned_milli: int,
     wants: tuple[int, int, int, int],
 ) -> BudgetWish:
     """What a process asks of a budget.
@@ -30,7 +30,8 @@ def wish(
     Args:
         name: The dependency's.
         policy: The budget's.
-        firsts: First attempts since the last wish, >= 0.
+        earned_milli: Since the last wish, thousandths of a retry; below 0 if more
+            was spent without the store than was earned.
         wants: Whole retries, most urgent priority first.
     """
     return BudgetWish(
@@ -39,7 +40,7 @@ def wish(
         policy.bucket_ms,
         policy.deposit_buckets,
         policy.withdrawal_buckets,
-        firsts * policy.deposit_milli,
+        earned_milli,
         wants,
     )
 
@@ -49,11 +50,14 @@ def serve(
 ) -> tuple[BudgetRow, tuple[int, int, int, int]]:
     """Deposit, then grant the most urgent first; the row afterwards, and the grants.
 
-    A clock that goes back is taken to stand still. Pure.
+    A clock that goes back is taken to stand still; one that went back by more than
+    the row remembers begins a new row. Pure.
     """
-    current = max(now_ms // asked.bucket_ms, max(row, default=0))
     longest = max(asked.deposit_buckets, asked.withdrawal_buckets)
-    after = {n: sums for n, sums in row.items() if n > current - longest}
+    current = now_ms // asked.bucket_ms
+    known = {n: sums for n, sums in row.items() if n <= current + longest}
+    current = max(current, max(known, default=0))
+    after = {n: sums for n, sums in known.items() if n > current - longest}
     deposited, withdrawn = after.get(current, (0, 0))
     deposited += asked.deposit_milli
     after[current] = (deposited, withdrawn)

@@ -12,21 +12,22 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
-from shifter.errors import ConfigError, Retry, StoreError, Throttled
+from shifter.ambient import ambient
+from shifter.errors import ConfigError, StoreError
 from shifter.fleet.board import FleetBoard
+from shifter.fleet.calls import CALLER, Begun, Caller, Calls, said_by
 from shifter.fleet.limit_gate import LimitGate
-from shifter.fleet.shield import Leave, Shield
+from shifter.fleet.shield import Shield
+from shifter.fleet.statement import URGENT_FIRST, Words
 from shifter.fleet.sync import FleetSync
-from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.case import WELL, Needs
+from shifter.policy.case import WELL, Needs, Verdict
 from shifter.policy.circuit import Closed
 from shifter.policy.dependency import Dependency, Protection
-from shifter.policy.evidence import CallOutcome
-from shifter.policy.guard import CallEnd
 from shifter.ports import Clock, FleetStore
+from shifter.produce.admission import Admission
 
 _JOIN_S: Final = 5.0
 _AGAIN_S: Final = 1.0
@@ -49,6 +50,10 @@ class DependencyWatch:
         open_store: Opens where the fleet agrees; called on the thread.
         uses: What a job calls, if anything.
         clock: Monotonic.
+
+    Attributes:
+        board: As given.
+        calls: To the dependencies.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class DependencyWatch:
         clock: Clock,
     ) -> None:
         self.board, self._open, self._uses = board, open_store, uses
-        self._clock = clock
+        self._clock, self.calls = clock, Calls(board, clock)
         self._views: dict[str, _View] = {}
         self._stop: Callable[[], object] | None = None
         self._is_stopping = threading.Event()
@@ -67,8 +72,15 @@ class DependencyWatch:
             target=self._run, name="shifter-fleet", daemon=True
         )
 
-    def start(self) -> None:
-        """Begin to tell and to listen."""
+    def start(self, admission: Admission) -> None:
+        """Begin to tell and to listen.
+
+        Args:
+            admission: The process's; the fleet is told how busy it is, and what it
+                shed.
+        """
+        self.board.load = admission.load
+        self.board.shed = lambda: _shed(admission)
         self._thread.start()
 
     def stop(self) -> None:
@@ -83,6 +95,12 @@ class DependencyWatch:
     async def look(self, store: FleetStore) -> None:
         """Look once, instead of starting; a store that does not answer says nothing."""
         await FleetSync(self.board, store, self._clock).once()
+
+    @property
+    def caller(self) -> Caller:
+        """In whose name the request under way calls."""
+        priority = ambient().priority
+        return Caller(self.calls, Priority.NORMAL if priority is None else priority)
 
     def needs(self, spec: JobSpec, priority: Priority, is_extra: bool) -> Needs:  # noqa: FBT001  # a callback
         """What the decision should know; takes nothing, and mostly no lock either."""
@@ -106,33 +124,18 @@ class DependencyWatch:
         if shield is None:
             yield
             return
-        began_ms = self._now_ms()
-        with self.board.lock:
-            leave = shield.admit(priority, is_extra=False, now_ms=began_ms)
-        outcome, after_ms = CallOutcome.IGNORED, None
+        begun = self.calls.begin(shield, priority, is_extra=False)
+        token = CALLER.set(Caller(self.calls, priority, holds=shield.dependency.name))
+        ended: BaseException | None = None
         try:
             yield
-            outcome = CallOutcome.SUCCESS
-        except Throttled as error:
-            outcome = CallOutcome.THROTTLED
-            with contextlib.suppress(ConfigError):
-                after_ms = _after_ms(error)
-            raise
-        except (Exception, Retry):
-            outcome = CallOutcome.FAILURE
+        except BaseException as error:
+            ended = error
             raise
         finally:
-            if isinstance(leave, Leave):
-                now_ms = self._now_ms()
-                end = CallEnd(outcome, now_ms - began_ms, after_ms)
-                self._ended(shield, leave, end, now_ms)
-
-    def _ended(self, shield: Shield, leave: Leave, end: CallEnd, now_ms: int) -> None:
-        with self.board.lock:
-            has_changed = shield.ended(leave, end, now_ms=now_ms)
-            is_urgent = has_changed or shield.circuit.is_urgent
-        if is_urgent:
-            self.board.urge(shield if has_changed else None)
+            CALLER.reset(token)
+            if isinstance(begun, Begun):
+                self.calls.end(begun, *said_by(ended))
 
     def _view(self, spec: JobSpec) -> _View:
         """Of a job's dependency, looked up once."""
@@ -182,5 +185,11 @@ def _is_calm(shield: Shield) -> bool:
     return is_closed and shield.circuit.generation_if_calm >= 0
 
 
-def _after_ms(error: Throttled) -> int | None:
-    return None if error.after is None else duration_ms("after", error.after)
+def _shed(admission: Admission) -> Words:
+    counts = dict.fromkeys(URGENT_FIRST, 0)
+    for tallied in admission.report():
+        if tallied.verdict is Verdict.SHED:
+            counts[tallied.priority] += tallied.times
+    critical, high, normal, low = counts.values()
+    shed = (critical, high, normal, low)
+    return Words(would_shed=shed) if admission.is_dark else Words(shed=shed)

@@ -15,6 +15,7 @@ from shifter.ambient import ambient, left_ms, nearer
 from shifter.errors import (
     DeadlineExceededError,
     OutcomeUnknownError,
+    RejectedError,
     Retry,
     Throttled,
 )
@@ -27,6 +28,7 @@ from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
 from shifter.policy.calendar import next_opening_ms
 from shifter.policy.case import Decision, Verdict
+from shifter.policy.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
 from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
@@ -34,6 +36,8 @@ from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.publisher import Publisher
 from shifter.wire.payload import PayloadCodec
 
+UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
+"""What a handler raises that is put on its lane, or ended; see `Submission.after`."""
 ASKED_AGAIN: Final = Decision(Verdict.DEFER, Reason.RETRY_ASKED)
 """What follows a handler that asks for another attempt."""
 
@@ -48,6 +52,10 @@ class Home(Protocol):
     @property
     def publisher(self) -> Publisher:
         """Writes jobs to the log."""
+
+    @property
+    def dependencies(self) -> Mapping[str, Dependency]:
+        """Whatever its handlers may call, by name."""
 
     @property
     def admission(self) -> Admission:
@@ -197,15 +205,18 @@ class Submission:
         plan = at_an_opening(plan._replace(deadline_ms=None), self.clock)
         return plan, self._payload, codec.content_type
 
-    def after(self, error: Retry | Throttled | DeadlineExceededError) -> Shed | None:
+    def after(
+        self, error: Retry | Throttled | RejectedError | DeadlineExceededError
+    ) -> Shed | None:
         """What follows a handler that did not finish: the end; ``None``: its lane."""
         if isinstance(error, DeadlineExceededError):
             if self._plan.deadline_ms is None:
                 raise error
             return self._shed(Reason.EXPIRED, None, str(error))
+        wanted = error.retry_in_s if isinstance(error, RejectedError) else error.after
         after_ms = self._plan.spec.backoff_base_ms
-        if error.after is not None:
-            after_ms = duration_ms("after", error.after)
+        if wanted is not None:
+            after_ms = duration_ms("after", wanted)
         self._plan = self._plan._replace(delay_ms=after_ms, due_ms=None)
         return None
 

@@ -35,6 +35,7 @@ class Event(StrEnum):
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_PROBED = "circuit.probed"
     CIRCUIT_CLOSED = "circuit.closed"
+    FLEET_STRANGE = "fleet.strange"
     # decisions
     ADMISSION_COUNTED = "admission.counted"
     SIGNAL_FAILED = "admission.signal_failed"

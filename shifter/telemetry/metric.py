@@ -116,6 +116,18 @@ SPECS: Final[dict[str, Spec]] = {
             "Changes of circuits that this process learnt of.",
         ),
         Spec(
+            "shifter_circuit_state",
+            "gauge",
+            ("dependency", "scope", "state"),
+            "Processes that see a circuit in this state; none until it changed once.",
+        ),
+        Spec(
+            "shifter_fleet_strange_total",
+            "counter",
+            (),
+            "Values in the state store that were none of ours, and were passed over.",
+        ),
+        Spec(
             "shifter_held_back_total",
             "counter",
             ("dependency", "by"),
@@ -264,6 +276,8 @@ class Metrics:
         records_lost: By topic.
         claim_store_errors: Without labels.
         circuit_changes: By dependency, scope (``fleet`` or ``process``), state.
+        circuit_state: Processes by dependency, scope, state.
+        fleet_strange: Without labels.
         held_back: By dependency, by (``circuit``, ``limit``, ``budget``, ``rate``).
         inflight: Running attempts by queue, priority.
     """
@@ -279,8 +293,9 @@ class Metrics:
         self.claim_store_errors = self._counter("shifter_claim_store_errors_total")
         self.circuit_changes = self._counter("shifter_circuit_changes_total")
         self.held_back = self._counter("shifter_held_back_total")
-        self.inflight = Family(SPECS["shifter_inflight"], Gauge)
-        self._families.append(self.inflight)
+        self.fleet_strange = self._counter("shifter_fleet_strange_total")
+        self.circuit_state = self._gauge("shifter_circuit_state")
+        self.inflight = self._gauge("shifter_inflight")
 
     def snapshot(self) -> Snapshot:
         """All readings now, as plain data."""
@@ -288,6 +303,11 @@ class Metrics:
 
     def _counter(self, name: str) -> Family[Counter]:
         family = Family(SPECS[name], Counter)
+        self._families.append(family)
+        return family
+
+    def _gauge(self, name: str) -> Family[Gauge]:
+        family = Family(SPECS[name], Gauge)
         self._families.append(family)
         return family
 

@@ -9,9 +9,11 @@ from typing import Any, Final
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
 from shifter.config import Settings
+from shifter.fleet.board import FleetBoard
 from shifter.job import Job
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
+from shifter.policy.dependency import Dependency
 from shifter.produce.publisher import Publisher
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Clocks, Worker
@@ -87,6 +89,13 @@ class Stage:
             clock=self.clocks.back,
             processes=None,
             ledger=tally,
+            board=FleetBoard(
+                _dependencies(jobs.values()),
+                self.clocks.back,
+                process=_NAME,
+                ears=tally,
+                seed=seed,
+            ),
         )
         drain = Drain(
             parts,
@@ -124,3 +133,9 @@ class Stage:
 
 def _served(lanes: Mapping[str, Lane], priority: Priority) -> list[str]:
     return [name for name, lane in lanes.items() if lane.priority is priority]
+
+
+def _dependencies(jobs: Iterable[Job[..., Any]]) -> Iterable[Dependency]:
+    """Whatever the apps of these jobs declared; handlers may call any of it."""
+    apps = {id(job.app): job.app for job in jobs}
+    return [found for app in apps.values() for found in app.dependencies.values()]

@@ -21,9 +21,15 @@ from shifter.wiring.log import (
 from shifter.wiring.service import open_publisher, open_spool, spool_path
 from shifter.wiring.state import open_claims, open_fleet, open_presence
 from shifter.wiring.topics import max_record_bytes, topic_specs
-from shifter.wiring.worker import lanes_served, new_worker_id, open_worker
+from shifter.wiring.worker import (
+    FleetTerms,
+    lanes_served,
+    new_worker_id,
+    open_worker,
+)
 
 __all__ = [
+    "FleetTerms",
     "check_file",
     "is_sqlite",
     "lanes_served",

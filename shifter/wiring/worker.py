@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import uuid_utils
 
@@ -16,6 +16,7 @@ from shifter.config import Settings
 from shifter.errors import ConfigError
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
+from shifter.policy.dependency import Dependency
 from shifter.policy.quality import QualityPolicy
 from shifter.wiring.log import open_feed, open_log, open_mover, open_topic_ids
 from shifter.wiring.state import open_claims, open_fleet, open_presence
@@ -52,13 +53,25 @@ def new_worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
 
 
+class FleetTerms(NamedTuple):
+    """What an app declares about its fleet.
+
+    Attributes:
+        dependencies: All of them; handlers may call any.
+        quality: When load lowers the quality; ``None`` never.
+    """
+
+    dependencies: Sequence[Dependency] = ()
+    quality: QualityPolicy | None = None
+
+
 def open_worker(
     settings: Settings,
     jobs: Mapping[str, Runnable],
     lanes: Mapping[str, Lane],
     options: WorkOptions,
     spawn: Callable[[], tuple[BaseProcess, Connection]],
-    quality: QualityPolicy | None = None,
+    fleet: FleetTerms,
 ) -> tuple[WorkerParts, WorkerLimits]:
     """Everything one worker process owns."""
     from shifter.fleet.board import FleetBoard  # noqa: PLC0415
@@ -88,11 +101,11 @@ def open_worker(
         processes=IsolatedProcesses(spawn, size=size),
         ledger=(ledger := Ledger(Metrics(), clock, worker=worker_id)),
         board=FleetBoard(
-            [job.dependency for job in jobs.values() if job.dependency is not None],
+            fleet.dependencies,
             clock,
             process=worker_id,
-            changed=ledger.circuit_changed,
-            quality=quality,
+            ears=ledger,
+            quality=fleet.quality,
         ),
     )
     limits = WorkerLimits(
@@ -102,5 +115,5 @@ def open_worker(
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
     )
     presence = open_presence(settings, log)
-    mover, fleet = open_mover(settings, log, ids), open_fleet(settings)
-    return WorkerParts(drain, log, mover, presence, fleet), limits
+    mover, store = open_mover(settings, log, ids), open_fleet(settings)
+    return WorkerParts(drain, log, mover, presence, store), limits

@@ -14,6 +14,7 @@ from shifter.errors import (
     DeadlineExceededError,
     Discard,
     JobCancelledError,
+    RejectedError,
     Retry,
     Throttled,
 )
@@ -77,6 +78,7 @@ class Attempt:
         limit_ms: When its time is up, epoch milliseconds.
         expires_at: Monotonic seconds at which it is stopped.
         has_begun: Whether its task has run at all.
+        was_refused: Whether its handler was refused a call, and let that pass.
         cancelled: Whether somebody asked that the job be cancelled.
         stop_for: What it is stopped for at ``expires_at``.
         stopped: Why it was stopped, once it was.
@@ -100,6 +102,7 @@ class Attempt:
         "stopped",
         "task",
         "thread",
+        "was_refused",
     )
 
     def __init__(
@@ -115,7 +118,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.thread: Future[Any] | None = None
         self.error: ErrorFacts | None = None
-        self.has_begun = self.cancelled = False
+        self.has_begun = self.cancelled = self.was_refused = False
         self._context: Context | None = None
 
     @property
@@ -169,14 +172,22 @@ class Attempt:
             return WasCancelled()
         if isinstance(error, DeadlineExceededError) and self._past_deadline():
             return Expired()
-        if isinstance(error, RemoteError):
-            return self.failed(error.facts)
-        return self.failed(describe_error(error))
+        if isinstance(error, RejectedError):
+            return self._refused_outcome(error)
+        return self.failed(
+            error.facts if isinstance(error, RemoteError) else describe_error(error)
+        )
 
     def failed(self, facts: ErrorFacts) -> Outcome:
         """A failure with its facts."""
         self.error = facts
         return Failed(facts.type)
+
+    def _refused_outcome(self, error: RejectedError) -> Outcome:
+        """A call was refused, and nothing was done: no attempt."""
+        self.was_refused = True
+        wait_ms = int(error.retry_in_s * 1_000)
+        return ThrottledOutcome(max(wait_ms, _LEAST_THROTTLE_MS))
 
     def _stopped_outcome(self, why: Stop) -> Outcome:
         if why is Stop.DEADLINE:

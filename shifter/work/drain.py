@@ -82,16 +82,17 @@ class Drain:
             failed=parts.ledger.claims_failed,
         )
         self._ending = Ending(parts.claims, self._clock, self, lease_s=lease_ms / 1_000)
+        self.board = (
+            board_of(parts, owner, seed) if parts.board is None else parts.board
+        )
+        self._guards = Guards(self.board, self._clock, parts.ledger)
         self._executor = Executor(
             self._clock,
             concurrency=concurrency,
             ended=self._attempt_ended,
             processes=parts.processes,
+            begins=self._guards.speak_for,
         )
-        self.board = (
-            board_of(parts, owner, seed) if parts.board is None else parts.board
-        )
-        self._guards = Guards(self.board, self._clock, parts.ledger)
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0

@@ -45,6 +45,7 @@ class Executor:
         clock: For limits.
         concurrency: Slots; also the number of threads.
         ended: Called with each attempt and its outcome, in the loop.
+        begins: Called with each item in the task that runs it, before its handler is.
         processes: For jobs with ``isolate="process"``, and for what took workers
             with it before.
     """
@@ -56,8 +57,10 @@ class Executor:
         concurrency: int,
         ended: Callable[[Attempt, Outcome], None],
         processes: ProcessRunner | None,
+        begins: Callable[[Item], None] = lambda _: None,
     ) -> None:
         self._clock, self._ended, self._processes = clock, ended, processes
+        self._begins = begins
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="shifter")
         self.running: set[Attempt] = set()
         self.free = concurrency
@@ -124,6 +127,7 @@ class Executor:
         attempt.has_begun = True
         # A task of its own: what is set here ends with it.
         ambient.begin(attempt.item.envelope.deadline_ms)
+        self._begins(attempt.item)
         outcome: Outcome = SUCCEEDED
         try:
             await self._call(attempt, job, self._arguments(attempt, job))

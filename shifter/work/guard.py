@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.shield import Held, Leave, Shield
+from shifter.fleet.breaker import Leave
+from shifter.fleet.calls import CALLER, Caller, Calls
+from shifter.fleet.shield import Held, Shield
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.admission import is_spared
@@ -66,6 +68,7 @@ class Guards:
 
     def __init__(self, board: FleetBoard, clock: Clock, ledger: Ledger) -> None:
         self._board, self._clock, self._ledger = board, clock, ledger
+        self._calls = Calls(board, clock)
         self._leaves: dict[Item, Leave] = {}
         self.lines: dict[str, RoomLine] = {}
 
@@ -100,6 +103,20 @@ class Guards:
         if held.by is Protection.LIMIT:
             self.lines.setdefault(shield.dependency.name, RoomLine()).join(item)
         return held
+
+    def speak_for(self, item: Item) -> None:
+        """From here to the end of this task, calls are made in an item's name."""
+        if not self._board.shields:
+            return
+        shield = self._shield(item) if item in self._leaves else None
+        caller = Caller(
+            self._calls,
+            item.lane.priority,
+            is_extra=item.attempt > 1 or item.envelope.replay_of is not None,
+            holds=None if shield is None else shield.dependency.name,
+            refused=self._ledger.held_back,
+        )
+        CALLER.set(caller)
 
     def release(self, item: Item) -> None:
         """An item that passed is not run after all."""
@@ -162,7 +179,7 @@ def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetBoard:
         {dependency.name: dependency for dependency in used if dependency}.values(),
         parts.clock,
         process=process,
-        changed=parts.ledger.circuit_changed,
+        ears=parts.ledger,
         seed=seed,
     )
 
@@ -179,7 +196,7 @@ def _rank(item: Item) -> int:
 
 def _said(attempt: Attempt, outcome: Outcome) -> CallOutcome:
     """What the handler's own answers say nothing about is not the dependency's."""
-    if attempt.item.refusal is not None:
+    if attempt.item.refusal is not None or attempt.was_refused:
         return CallOutcome.IGNORED
     if isinstance(outcome, Succeeded):
         return CallOutcome.SUCCESS

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from shifter.fleet.board import Change
 from shifter.fleet.cells import state_word
+from shifter.fleet.change import Change
 from shifter.model.lane import Lane
 from shifter.model.state import JobState
 from shifter.policy.circuit import Closed, HalfOpen, Open
@@ -171,12 +171,19 @@ class Ledger:
         name, scope = change.dependency.name, "fleet" if change.is_fleet else "process"
         word = state_word(change.state)
         self.metrics.circuit_changes.of(name, scope, word).inc()
+        for known in _CIRCUIT_WORDS:
+            self.metrics.circuit_state.of(name, scope, known).set(int(known == word))
         self._log.warning(
             _CIRCUIT_EVENTS[type(change.state)],
             dependency=name,
             scope=scope,
             generation=change.state.generation,
         )
+
+    def found_strange(self, count: int) -> None:
+        """Values in the state store were none of ours."""
+        self.metrics.fleet_strange.of().inc(count)
+        self._log.warning(Event.FLEET_STRANGE, values=count)
 
     def held_back(self, dependency: Dependency, by: Protection) -> None:
         """An item was not started."""
@@ -191,6 +198,7 @@ class Ledger:
         self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
 
 
+_CIRCUIT_WORDS = ("closed", "half_open", "open")
 _CIRCUIT_EVENTS = {
     Open: Event.CIRCUIT_OPENED,
     HalfOpen: Event.CIRCUIT_PROBED,

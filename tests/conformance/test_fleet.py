@@ -124,7 +124,7 @@ class TestRedisFleet(FleetStoreConformance):
 
     async def test_every_key_fades(self, fleet_bench):
         store = fleet_bench.open()
-        budget = wish("mailer", BudgetPolicy(), firsts=9, wants=(1, 0, 0, 0))
+        budget = wish("mailer", BudgetPolicy(), earned_milli=1_800, wants=(1, 0, 0, 0))
         rate, cell = RateWish("mailer", 1_000, 1, 1), Proposal("c", b"", b"1")
         report = said(evidence=b"e", budgets=[budget], rates=[rate])
         await store.sync(report._replace(proposals=[cell]))
@@ -152,7 +152,7 @@ class TestRedisFleet(FleetStoreConformance):
             (rates, "mailer"),
         ):
             await fleet_bench.client.hset(key, field, garbage)
-        budget = wish("mailer", BudgetPolicy(), firsts=0, wants=(1, 0, 0, 0))
+        budget = wish("mailer", BudgetPolicy(), earned_milli=0, wants=(1, 0, 0, 0))
         rate = RateWish("mailer", 1_000, 1, 1)
         view = await store.sync(said(budgets=[budget], rates=[rate]))
 
@@ -217,7 +217,7 @@ def full_report(draw):
             wish(
                 name,
                 policy,
-                firsts=draw.randrange(50),
+                earned_milli=draw.randrange(-9_000, 50_000),
                 wants=tuple(draw.choice((0, 0, 1, 30)) for _ in range(4)),
             )
             for name in names

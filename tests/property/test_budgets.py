@@ -59,7 +59,8 @@ def test_what_is_shared_is_granted_as_it_is_to_one(policy, actions):
         now_ms += gap_ms
         wants = [0 if is_first else count * (p is priority) for p in URGENT_FIRST]
         firsts = count if is_first else 0
-        asked = wish("mailer", policy, firsts=firsts, wants=tuple(wants))
+        earned_milli = firsts * policy.deposit_milli
+        asked = wish("mailer", policy, earned_milli=earned_milli, wants=tuple(wants))
         row, granted = serve(row, asked, now_ms=now_ms)
         budget.deposit(now_ms, firsts)
         alone = [

@@ -7,6 +7,7 @@ one INCR counted twice. Here a call has one try; who may ask again, asks again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Generator
 from typing import Any, Final, TypeAlias
@@ -117,17 +118,27 @@ def call_limit_s(client: RedisClient) -> float | None:
 def translated(store: str, op: str) -> Generator[None]:
     """Turn the client's errors into the product's; unknown ones pass untouched.
 
+    The client sends within ``asyncio.wait_for``, which before Python 3.12 forgets a
+    cancellation that meets it just when it is done: here it is raised again, or
+    whoever was cancelled would go on for ever.
+
     Raises:
         StoreUnavailableError: The outcome is unknown.
         StoreRefusedError: A person must mend something.
     """
+    task = asyncio.current_task()
+    asked = 0 if task is None else task.cancelling()
     try:
         yield
     except CAUGHT as error:
+        if task is not None and task.cancelling() > asked:
+            raise asyncio.CancelledError from error
         known = store_error(error, store=store, op=op)
         if known is None:
             raise
         raise known from error
+    if task is not None and task.cancelling() > asked:
+        raise asyncio.CancelledError
 
 
 def _pooled(connection: type[Any], options: dict[str, Any]) -> Redis:

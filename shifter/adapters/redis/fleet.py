@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from shifter.adapters.redis.client import RedisClient
-from shifter.adapters.redis.errors import CAUGHT
+from shifter.adapters.redis.client import RedisClient, translated
 from shifter.adapters.redis.keys import bounded_id, fleet_channel, fleet_keys
 from shifter.adapters.redis.scripts import ScriptRunner, read_script
+from shifter.errors import StoreError
 from shifter.model.fleet import FleetReport, FleetView, RateGrant
 
 _LISTEN_AGAIN_S: Final = 1.0
@@ -71,16 +71,19 @@ class RedisFleetStore:
     async def listen(self, changed: Callable[[], None]) -> None:
         """Hear of changed cells; a cluster's client cannot, its syncs tell as well."""
         while isinstance(self._client, Redis):
-            with contextlib.suppress(*CAUGHT):
+            with contextlib.suppress(StoreError):
                 await self._hear(self._client, changed)
             jitter = 0.5 + self._random.random()
             await asyncio.sleep(_LISTEN_AGAIN_S * jitter)
 
     async def _hear(self, client: Redis, changed: Callable[[], None]) -> None:
         async with client.pubsub(ignore_subscribe_messages=True) as channel:
-            await channel.subscribe(self._channel)
+            with translated(self._runner.store, "fleet.listen"):
+                await channel.subscribe(self._channel)
             while True:
-                if await channel.get_message(timeout=None) is not None:
+                with translated(self._runner.store, "fleet.listen"):
+                    message = await channel.get_message(timeout=None)
+                if message is not None:
                     changed()
 
     async def close(self) -> None:
@@ -95,7 +98,7 @@ def _counted(rows: Iterable[Iterable[Any]]) -> list[Any]:
 
 
 def _view(answer: list[Any]) -> tuple[int, FleetView]:
-    now_us, version, cells, accepted, said, loads, granted, rates = answer
+    now_us, version, cells, accepted, said, loads, granted, rates, strange = answer
     return int(now_us), FleetView(
         int(now_us) // 1_000,
         int(version),
@@ -105,6 +108,7 @@ def _view(answer: list[Any]) -> tuple[int, FleetView]:
         [float(load) for load in loads],
         [tuple(granted[i : i + 4]) for i in range(0, len(granted), 4)],
         [RateGrant(int(rates[i]), int(rates[i + 1])) for i in range(0, len(rates), 2)],
+        strange,
     )
 
 

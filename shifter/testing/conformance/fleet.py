@@ -43,7 +43,9 @@ def said(process: str = "a", **changes: Any) -> FleetReport:
 
 def retries(*, firsts: int = 0, wants: tuple[int, int, int, int]) -> BudgetWish:
     """A wish to a budget of 100 retries that earns one with five first attempts."""
-    return wish("mailer", BudgetPolicy(), firsts=firsts, wants=wants)
+    policy = BudgetPolicy()
+    earned_milli = firsts * policy.deposit_milli
+    return wish("mailer", policy, earned_milli=earned_milli, wants=wants)
 
 
 class FleetStoreConformance:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import quote
 
 import pytest
 
+from shifter.adapters.redis.client import open_redis
+from shifter.adapters.redis.scripts import ScriptRunner
 from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shifter.model.claim import Granted
 from shifter.testing.conformance.claim_bench import ask
@@ -75,3 +78,21 @@ async def test_ping_warns_of_eviction(server, stores):
     await store._runner.client.config_set("maxmemory-policy", "allkeys-lru")
 
     assert "allkeys-lru" in await store.ping()
+
+
+async def test_a_cancellation_that_meets_a_call_just_sent_is_not_forgotten(
+    redis_url, namespace
+):
+    """The client's `wait_for` forgets one that comes in the tick in which it ends."""
+    client = open_redis(redis_url, timeout_s=5)
+    runner = ScriptRunner(client, ())
+    for ticks in range(40):
+        task = asyncio.ensure_future(
+            runner.send("set", ("SET", f"{namespace}:x", b"v" * 300_000))
+        )
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    await runner.close()

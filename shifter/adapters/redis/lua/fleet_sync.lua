@@ -13,16 +13,28 @@
 --          budgets (name, floor, bucket ms, deposit buckets, withdrawal buckets,
 --          deposit, four wants), rates (name, interval us, burst, want).
 local MAX_NAMES, MAX_CELL, MAX_EVIDENCE, MAX_PROCESSES = 4096, 4096, 262144, 1000
-local DAY = 86400000
+local DAY, MAX_KEEP, SLACK_US = 86400000, 60000, 60000000
 local WITHHELD = {0, 100, 250, 500} -- shifter.policy.budget, most urgent first
 
+local strange = 0 -- values that are none of ours: passed over, and written anew
 local function int(n) return string.format('%.0f', n) end
+local function whole(n) return n and n == math.floor(n) and math.abs(n) < 2 ^ 53 end
+local function number_in(key, field)
+  local text = redis.call('HGET', key, field)
+  local n = tonumber(text or '')
+  if whole(n) and n >= 0 then return n end
+  if text then strange = strange + 1 end
+  return nil
+end
 local time = redis.call('TIME')
 local now_us = tonumber(ARGV[2]) or (time[1] * 1000000 + time[2])
 local now = math.floor(now_us / 1000)
 for _, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', key) end
+  if kind ~= 'hash' and kind ~= 'none' then
+    redis.call('DEL', key)
+    strange = strange + 1
+  end
 end
 local at = 8
 local function pop()
@@ -31,7 +43,7 @@ local function pop()
 end
 
 -- cells
-local known = tonumber(redis.call('HGET', KEYS[1], 'version') or '')
+local known = number_in(KEYS[1], 'version')
 local version = known or now_us
 local accepted, changes = {}, 0
 for i = 1, tonumber(pop()) do
@@ -52,11 +64,18 @@ if changes > 0 or not known then redis.call('HSET', KEYS[1], 'version', int(vers
 if changes > 0 then redis.pcall('PUBLISH', ARGV[1], int(version)) end
 
 -- voices
-local process, evidence, until_ms = ARGV[3], ARGV[5], now + ARGV[7]
+local process, evidence = ARGV[3], ARGV[5]
+local until_ms = now + math.min(tonumber(ARGV[7]), MAX_KEEP)
+local alarm = number_in(KEYS[1], 'alarm') or 0
+if alarm > now + MAX_KEEP then alarm = 0 end
 local found, voices, loads = redis.call('HGETALL', KEYS[3]), {}, {}
 for i = 1, #found, 2 do
   local ends, load = string.match(found[i + 1], '^(%d+) (%S+)$')
-  if ends and tonumber(ends) > now and tonumber(load) then
+  local busy = tonumber(load or '')
+  ends = tonumber(ends or '')
+  local is_ours = ends and busy and busy >= 0 and busy < math.huge
+  if not is_ours then strange = strange + 1 end
+  if is_ours and ends > now and ends <= now + MAX_KEEP then
     voices[#voices + 1] = found[i]
     loads[found[i]] = load
   else
@@ -71,11 +90,10 @@ if loads[process] or #voices < MAX_PROCESSES then
   redis.call('HSET', KEYS[3], process, int(until_ms) .. ' ' .. ARGV[4])
   redis.call('HSET', KEYS[4], process, evidence)
   if ARGV[6] == '1' then
-    local before = tonumber(redis.call('HGET', KEYS[1], 'alarm') or '') or 0
-    redis.call('HSET', KEYS[1], 'alarm', int(math.max(before, until_ms)))
+    alarm = math.max(alarm, until_ms)
+    redis.call('HSET', KEYS[1], 'alarm', int(alarm))
   end
 end
-local alarm = tonumber(redis.call('HGET', KEYS[1], 'alarm') or '') or 0
 local said = {}
 if now < alarm and #voices > 0 then
   local texts = redis.call('HMGET', KEYS[4], unpack(voices))
@@ -88,13 +106,19 @@ local told = {}
 for i, voice in ipairs(voices) do told[i] = loads[voice] end
 
 -- budgets
+local function row_in(text)
+  local fine, row = pcall(cmsgpack.unpack, text)
+  if not fine or type(row) ~= 'table' or #row % 3 ~= 0 then return nil end
+  for _, n in ipairs(row) do
+    if type(n) ~= 'number' or not whole(n) then return nil end
+  end
+  return row
+end
 local function row_of(name)
   local text = redis.call('HGET', KEYS[5], name)
-  if not text then return nil end
-  local fine, row = pcall(cmsgpack.unpack, text)
-  if not fine or type(row) ~= 'table' or #row % 3 ~= 0 then return {} end
-  for _, n in ipairs(row) do if type(n) ~= 'number' then return {} end end
-  return row
+  local row = text and row_in(text)
+  if text and not row then strange = strange + 1 end
+  return row or (text and {})
 end
 local granted = {}
 for _ = 1, tonumber(pop()) do
@@ -107,12 +131,16 @@ for _ = 1, tonumber(pop()) do
   else
     row = row or {}
     local current = math.floor(now / size)
-    for i = 1, #row, 3 do current = math.max(current, row[i]) end
-    local oldest = current - math.max(deposits, withdrawals)
+    local longest = math.max(deposits, withdrawals)
+    local latest = current + longest -- a clock that jumped back begins anew
+    for i = 1, #row, 3 do
+      if row[i] <= latest then current = math.max(current, row[i]) end
+    end
+    local oldest = current - longest
     local capacity, used, mine, after = floor, 0, {deposit, 0}, {}
     for i = 1, #row, 3 do
       local bucket, put, taken = row[i], row[i + 1], row[i + 2]
-      if bucket > oldest then
+      if bucket > oldest and bucket <= latest then
         if bucket > current - deposits then capacity = capacity + put end
         if bucket > current - withdrawals then used = used + taken end
         if bucket == current then
@@ -144,7 +172,8 @@ for _ = 1, tonumber(pop()) do
   if not held and redis.call('HLEN', KEYS[6]) >= MAX_NAMES then
     rates[#rates + 1], rates[#rates + 2] = 0, int(interval)
   else
-    local spread = tonumber(held or '') or 0
+    local spread = number_in(KEYS[6], name) or 0
+    if spread > now_us + burst * interval + SLACK_US then spread = 0 end
     local start = math.max(spread, now_us)
     local room = now_us + burst * interval - start
     local calls = math.max(0, math.min(want, math.floor(room / interval)))
@@ -160,4 +189,4 @@ for i, keep in ipairs({DAY, DAY, 60000, 60000, 180000, 2 * DAY}) do
 end
 local cells = false
 if tonumber(ARGV[8]) ~= version then cells = redis.call('HGETALL', KEYS[2]) end
-return {int(now_us), int(version), cells, accepted, said, told, granted, rates}
+return {int(now_us), int(version), cells, accepted, said, told, granted, rates, strange}

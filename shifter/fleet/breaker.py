@@ -1,0 +1,143 @@
+"""The circuit of one dependency, as one process goes by it: the fleet's and its own.
+
+The fleet's circuit holds for everybody. Beside it each process keeps one of its own,
+by its own evidence: what it alone suspects it alone leaves alone, until the fleet
+agrees, or does not. Where the store has been away for long, its own is all there is.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final, NamedTuple
+
+from shifter.fleet.circuit import ASK_AGAIN_MS, SharedCircuit
+from shifter.policy.circuit import CircuitState, Closed, Open, Permit, Refused
+from shifter.policy.dependency import Dependency
+from shifter.policy.evidence import CallOutcome, Evidence, Scope, Tally, scope, suspect
+from shifter.policy.guard import CallEnd, Guard
+
+_NOT_COUNTED: Final = Permit(-1)
+"""Of a call that says nothing to this process's own circuit."""
+
+
+class Leave(NamedTuple):
+    """One call may be made.
+
+    Attributes:
+        shared: Permit of the fleet's circuit.
+        own: Permit of this process's own circuit.
+    """
+
+    shared: Permit
+    own: Permit
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a trial call of a half-open circuit."""
+        return bool(self.shared.probe or self.own.probe)
+
+
+class Breaker:
+    """See above. Belongs to one thread.
+
+    Args:
+        dependency: Whose.
+        draws: Jitter and ramp.
+
+    Attributes:
+        shared: The fleet's.
+        offset_ms: From this process's clock to the store's.
+        is_alone: Whether the store has been away for so long that only local evidence
+            counts.
+    """
+
+    def __init__(self, dependency: Dependency, draws: random.Random) -> None:
+        self._policy, self._draws = dependency.evidence, draws
+        self.shared = SharedCircuit(dependency.name, dependency.circuit)
+        self._guard = Guard(dependency)
+        self._usual = Leave(Permit(0), Permit(0))
+        self._usual_for = (0, 0)
+        self.offset_ms = 0
+        self.is_alone = False
+        self._retry_after_ms: int | None = None
+
+    @property
+    def own_state(self) -> CircuitState:
+        """The circuit by the evidence of this process alone."""
+        return self._guard.state
+
+    def admit(self, now_ms: int) -> Leave | Refused:
+        """Decide about one call; instants are by this process's monotonic clock."""
+        own_state, shared_gen = self._guard.state, self.shared.generation_if_calm
+        if shared_gen >= 0 and isinstance(own_state, Closed):
+            if (shared_gen, own_state.generation) != self._usual_for:
+                self._usual = Leave(Permit(shared_gen), Permit(own_state.generation))
+                self._usual_for = (shared_gen, own_state.generation)
+            return self._usual
+        if not self.is_alone:
+            store_ms = now_ms + self.offset_ms
+            shared = self.shared.admit(store_ms, self._draws.random())
+            if isinstance(shared, Refused):
+                return shared
+            if shared.probe:
+                return Leave(shared, _NOT_COUNTED)
+        else:
+            shared = Permit(self.shared.state.generation)
+        own = self._guard.admit(now_ms)
+        if isinstance(own, Refused):
+            return Refused(min(own.retry_in_ms, ASK_AGAIN_MS))
+        return Leave(shared, own)
+
+    def uncounted(self) -> Leave:
+        """Leave for a call that is refused in the dark only."""
+        return Leave(Permit(self.shared.state.generation), _NOT_COUNTED)
+
+    def give_back(self, leave: Leave, now_ms: int) -> None:
+        """A call that was let through and is not made."""
+        if leave.shared.probe:
+            self.shared.give_back(leave.shared, now_ms + self.offset_ms)
+        elif leave.own.probe:
+            end = CallEnd(CallOutcome.IGNORED, 0)
+            self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)
+
+    def ended(self, leave: Leave, end: CallEnd, *, now_ms: int) -> bool:
+        """Note how a call ended; whether this process alone opened or closed it."""
+        if leave.shared.probe:
+            outcome = self._guard.of_probe(end)
+            self.shared.record(leave.shared, outcome, end.retry_after_ms)
+            return False
+        if leave.shared.generation != self.shared.state.generation:
+            return False
+        if end.retry_after_ms is not None:
+            self._retry_after_ms = end.retry_after_ms
+        return self._guard.record(leave.own, end, now_ms=now_ms, u=self._draws.random())
+
+    def testimony(self, now_ms: int) -> Tally:
+        """What this process counted."""
+        return self._guard.testimony(now_ms)
+
+    def is_suspicious(self, now_ms: int) -> bool:
+        """Whether the others should be heard: this process alone would open it."""
+        if not isinstance(self.shared.state, Closed):
+            return False
+        if isinstance(self._guard.state, Open):
+            return True
+        return suspect(self._policy, self._guard.testimony(now_ms)) is not None
+
+    def hear(self, others: list[Tally], *, now_ms: int) -> None:
+        """Weigh what the other processes say; may ask for the fleet's opening."""
+        if not isinstance(self.shared.state, Closed):
+            return
+        own = self._guard.testimony(now_ms)
+        evidence = [Evidence(tally, now_ms) for tally in others]
+        if scope(self._policy, own, evidence, now_ms=now_ms) is Scope.FLEET:
+            self.shared.suspect(self._retry_after_ms)
+            self._retry_after_ms = None
+
+    def suspect(self, now_ms: int) -> None:
+        """Open this process's own, for a reason that is no call's end."""
+        self._guard.suspect(now_ms=now_ms, u=self._draws.random())
+
+    def follow(self) -> None:
+        """The fleet's circuit changed: what this process thought of it is over."""
+        self._guard.reset()
