@@ -7,6 +7,7 @@ let in and shed. The other rooms only ask and report.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,6 +30,12 @@ _MOST_WINDOWS: Final = 20
 SHARES: Final = (0.75, 0.9, 1.0, 1.0)
 """Of all slots, by rank: up to here ``LOW`` … ``CRITICAL`` may fill them. The rest is
 kept for work that cannot wait: a slot once taken is not given back before its end."""
+
+_CRITICAL: Final = Priority.CRITICAL.rank
+_MOST_KEPT: Final = 0.5
+_GIVEN_BACK: Final = 0.25
+"""Slots given back to the others after a window in which ``CRITICAL`` found its own;
+a whole one where nothing had to be turned away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,8 @@ class Admitter:
 
     def __init__(self, policy: AdmitterPolicy, *, limit: int, now: float) -> None:
         self.policy, self.load = policy, Load(limit=limit)
-        self.slots = [max(1, int(limit * share)) for share in policy.shares]
+        self._kept, self._is_short = 0.0, False
+        self.slots = self._shared()
         self._levels = Levels(policy.prioritizer)
         self._window = DecisionWindow()
         self._length_s = policy.prioritizer.window_ms / 1_000
@@ -134,6 +142,8 @@ class Admitter:
             window.ran(rank)
             return decision
         self._others[rank, verdict, decision.reason] += 1
+        if rank == _CRITICAL and case.free <= 0:
+            self._is_short = True
         if verdict is DEFER:
             window.deferred(queue, rank)
         elif decision.is_want_of_room:
@@ -171,6 +181,25 @@ class Admitter:
         for _ in range(passed - 1):
             ratio = next_ratio(prioritizer, ratio, Signals(0, 0, free, load.limit))
         self.ratio, self.threshold = ratio, self._levels.threshold(ratio)
+        self._keep(passed)
         self._arrived = self._started = self._ended = 0
         self._queued_s = 0.0
         self._window.roll()
+
+    def _keep(self, windows: int) -> None:
+        """One slot more for ``CRITICAL`` alone after each window that had none left.
+
+        Where all that comes is urgent, shares alone would leave it to chance who finds
+        a slot: the most urgent is shed last.
+        """
+        most = self.load.limit * _MOST_KEPT
+        less = _GIVEN_BACK if self.ratio else 1.0
+        change = 1.0 if self._is_short else -less * windows
+        self._kept, self._is_short = min(most, max(0.0, self._kept + change)), False
+        self.slots = self._shared()
+
+    def _shared(self) -> list[int]:
+        limit = self.load.limit
+        others = limit - math.ceil(self._kept)
+        found = [max(1, int(min(limit * s, others))) for s in self.policy.shares]
+        return [*found[:_CRITICAL], limit]

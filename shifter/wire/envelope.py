@@ -41,6 +41,9 @@ MAX_REPLAYS: Final = 1_000
 SKEW_MS: Final = 86_400_000
 """A day: how wrong a producer's clock may be before its due time is refused."""
 
+AHEAD_MS: Final = 60_000
+"""How far ahead a producer's clock may be before its instants are not believed."""
+
 _UUID: Final = "^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
 _MAX_DETAIL: Final = 300
 
@@ -167,6 +170,28 @@ def check_bounds(envelope: EnvelopeV1, now_ms: int) -> None:
         raise _bad(f"due_ms is {due_ms - now_ms} ms ahead; at most 30 days")
     if deadline_ms is not None and deadline_ms > now_ms + MAX_DURATION_MS + SKEW_MS:
         raise _bad(f"deadline_ms is {deadline_ms - now_ms} ms ahead; at most 366 days")
+
+
+def by_our_clock(envelope: EnvelopeV1, now_ms: int) -> EnvelopeV1:
+    """The envelope with a deadline that can be believed.
+
+    What was created after it is read has a producer whose clock is ahead, and its
+    deadline is as far off. Then only the duration between the two counts, from now. A
+    clock that is behind looks like a job that has waited, which is the safe side.
+
+    Args:
+        envelope: As decoded.
+        now_ms: The reader's clock, epoch milliseconds.
+
+    Source: userver's deadline propagation, which carries an instant and a duration and
+    believes the instant within 60 s.
+    """
+    created_ms, deadline_ms = envelope.created_ms, envelope.deadline_ms
+    if created_ms is None or created_ms <= now_ms + AHEAD_MS:
+        return envelope
+    if deadline_ms is not None:
+        deadline_ms = now_ms + max(0, deadline_ms - created_ms)
+    return msgspec.structs.replace(envelope, created_ms=now_ms, deadline_ms=deadline_ms)
 
 
 def _check_texts(envelope: EnvelopeV1) -> None:

@@ -16,7 +16,7 @@ from shifter.model.time import EpochMs
 from shifter.policy.calendar import next_opening_ms
 from shifter.policy.dependency import Dependency
 from shifter.ports import Delivery, LaneFeed
-from shifter.wire.envelope import EnvelopeV1, check_bounds
+from shifter.wire.envelope import EnvelopeV1, by_our_clock, check_bounds
 from shifter.wire.headers import ReadHeaders, content_coding, read_headers
 from shifter.wire.payload import PayloadCodec
 
@@ -172,13 +172,16 @@ class Reader:
         try:
             read = read_headers(delivery.headers)
             check_bounds(read.envelope, now)
+            envelope = by_our_clock(read.envelope, now)
         except DecodeError as error:
             refusal = Refusal(Reason(error.reason), error.detail)
             return Unreadable(delivery, feed, lane, refusal)
         except UnsupportedVersionError as error:
             refusal = Refusal(Reason.UNSUPPORTED_VERSION, str(error))
             return Unreadable(delivery, feed, lane, refusal)
-        job = self._jobs.get(read.envelope.type)
+        if envelope is not read.envelope:
+            read = read._replace(envelope=envelope)
+        job = self._jobs.get(envelope.type)
         return Item(delivery, feed, lane, read, job, _refusal(read, lane, job))
 
 

@@ -160,6 +160,31 @@ def test_slots_are_kept_free_for_what_cannot_wait():
     assert admitter_of(1).slots == [1, 1, 1, 1]
 
 
+def test_after_critical_found_no_slot_one_more_is_kept_for_it_for_a_while():
+    admitter = admitter_of(inflight=20)
+    for turn in range(1, 4):
+        ask(admitter, Case(3, 350))
+        admitter.roll(now=turn * 0.5)
+    short = list(admitter.slots)
+    for turn in range(100):
+        admitter.roll(now=2.0 + turn * 0.5)
+
+    assert short == [15, 17, 17, 20]
+    assert admitter.slots == [15, 18, 20, 20]
+
+
+@given(st.integers(1, 50), st.integers(1, 100))
+def test_however_much_is_kept_each_class_has_a_slot(limit, windows):
+    admitter = admitter_of(limit, inflight=limit)
+    for turn in range(1, windows):
+        ask(admitter, Case(3, 350))
+        admitter.roll(now=turn * 0.5)
+
+    assert min(admitter.slots) >= 1
+    assert admitter.slots[2] >= limit // 2
+    assert admitter.slots[3] == limit
+
+
 def test_queueing_time_is_a_signal_of_its_own():
     admitter = admitter_of()
     for _ in range(10):

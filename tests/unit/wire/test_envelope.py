@@ -12,6 +12,7 @@ from shifter.model.reason import Reason
 from shifter.wire.envelope import (
     MAX_ENVELOPE_BYTES,
     EnvelopeV1,
+    by_our_clock,
     check_bounds,
     decode_envelope,
     encode_envelope,
@@ -225,3 +226,31 @@ def test_no_instant_lies_further_ahead_than_a_job_may_wait(field, most_ms):
     with pytest.raises(DecodeError, match=field) as caught:
         check_bounds(forged, NOW)
     assert caught.value.reason == Reason.UNDECODABLE_ENVELOPE
+
+
+@pytest.mark.parametrize("ahead_ms", [-DAY_MS, 0, 60_000])
+def test_a_producer_whose_clock_is_about_right_is_believed(ahead_ms):
+    envelope = EnvelopeV1(
+        v=1, id=ID, type="mail", created_ms=NOW + ahead_ms, deadline_ms=NOW + 5
+    )
+
+    assert by_our_clock(envelope, NOW) is envelope
+
+
+@pytest.mark.parametrize("ahead_ms", [60_001, 3_600_000, DAY_MS])
+def test_of_a_clock_that_is_ahead_only_the_duration_counts(ahead_ms):
+    created_ms = NOW + ahead_ms
+    envelope = EnvelopeV1(
+        v=1, id=ID, type="mail", created_ms=created_ms, deadline_ms=created_ms + 5_000
+    )
+
+    found = by_our_clock(envelope, NOW)
+
+    assert (found.created_ms, found.deadline_ms) == (NOW, NOW + 5_000)
+    assert by_our_clock(found, NOW + 1_000).deadline_ms == NOW + 5_000
+
+
+def test_without_a_deadline_a_clock_ahead_gives_none():
+    envelope = EnvelopeV1(v=1, id=ID, type="mail", created_ms=NOW + DAY_MS)
+
+    assert by_our_clock(envelope, NOW).deadline_ms is None
