@@ -25,6 +25,8 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.fleet.board import FleetBoard
 from shifter.fleet.breaker import Leave
+from shifter.fleet.cells import state_word
+from shifter.fleet.change import Change
 from shifter.fleet.shield import Shield
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
@@ -53,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
         is_naive: Retry whatever comes, without asking anybody.
         attempts: Most attempts of one job; layers that each retry multiply theirs.
         dependencies: How many there are; calls are spread over them.
+        workers: Members of the fleet in each process; a process for each costs more.
     """
 
     redis_url: str
@@ -66,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True):
     is_naive: bool = False
     attempts: int = 4
     dependencies: int = 1
+    workers: int = 1
 
 
 class Call(msgspec.Struct, array_like=True):
@@ -76,6 +80,15 @@ class Call(msgspec.Struct, array_like=True):
     is_probe: bool
 
 
+class Turn(msgspec.Struct, array_like=True):
+    """A member learnt that the fleet's circuit changed."""
+
+    at_s: float
+    member: str
+    generation: int
+    state: str
+
+
 class Told(msgspec.Struct):
     """What one process wrote down.
 
@@ -84,12 +97,14 @@ class Told(msgspec.Struct):
         decision_us: Every hundredth quantile of its decisions, and the last.
         sync_ms: Of each sync that was answered, from its report to what was learnt.
         round_trip_ms: The store's part of it.
+        turns: Changes of circuits, as each member learnt.
     """
 
     calls: list[Call]
     decision_us: list[float]
     sync_ms: list[float]
     round_trip_ms: list[float]
+    turns: list[Turn]
 
 
 class Played(NamedTuple):
@@ -97,6 +112,11 @@ class Played(NamedTuple):
 
     calls: list[Call]
     told: list[Told]
+
+    @property
+    def turns(self) -> list[Turn]:
+        """Changes of circuits, those of one member in order of time."""
+        return [turn for told in self.told for turn in told.turns]
 
     def per_s(self, begin_s: float, end_s: float) -> float:
         """Calls a second in a span."""
@@ -122,7 +142,7 @@ def play(
         prepare: Called in each process first; of a module, by its name.
     """
     spawn = multiprocessing.get_context("spawn")
-    start_at = time.time() + 2.5
+    start_at = time.time() + 1.5 + 0.25 * plan.processes
     files = [folder / f"{plan.namespace}-{n}" for n in range(plan.processes)]
     children = [
         spawn.Process(
@@ -233,10 +253,11 @@ class _Caller:
     async def run(self, start_at: float) -> None:
         """Call at the plan's rate until its end."""
         plan = self._plan
-        per_tick = plan.per_s / plan.processes * _TICK_S
+        per_tick = plan.per_s / (plan.processes * plan.workers) * _TICK_S
         owed = self._random.random()
         await asyncio.sleep(max(0.0, start_at - time.time()))
-        begin = time.monotonic()
+        # One origin for all: who wakes up late must not see the plan late.
+        begin = time.monotonic() - (time.time() - start_at)
         while (now := time.monotonic() - begin) < plan.seconds:
             owed += per_tick
             while owed >= 1:
@@ -308,21 +329,58 @@ def _process(
 async def _live(
     plan: Plan, dependency: Dependency, start_at: float, number: int, file: Path
 ) -> None:
-    clock = SystemClock()
-    store = _TimedStore(
-        RedisFleetStore(open_redis(plan.redis_url, timeout_s=1.0), plan.namespace)
-    )
-    names = (dependency.name + (str(n) if n else "") for n in range(plan.dependencies))
-    dependencies = [replace(dependency, name=name) for name in names]
-    board = FleetBoard(dependencies, clock, process=f"p{number}")
-    caller = _Caller(plan, board, number)
+    told = Told([], [], [], [], [])
     async with asyncio.TaskGroup() as group:
-        sync = _TimedSync(board, store, clock)
-        syncing = group.create_task(sync.run())
-        await caller.run(start_at)
-        syncing.cancel()
-    await store.close()
-    took = sorted(caller.took_us)
+        for n in range(plan.workers):
+            member = _Member(plan, dependency, number * plan.workers + n, start_at)
+            group.create_task(member.live(told))
+    took = sorted(told.decision_us)
     marks = [took[len(took) * n // 100] for n in range(100)] if took else []
-    told = Told(caller.calls, [*marks, *took[-1:]], sync.took_ms, store.took_ms)
+    told.decision_us = [*marks, *took[-1:]]
     file.write_bytes(msgspec.msgpack.encode(told))
+
+
+class _Member:
+    """One member of the fleet: a board, its syncs and its calls."""
+
+    def __init__(
+        self, plan: Plan, dependency: Dependency, number: int, start_at: float
+    ) -> None:
+        self._plan, self._start_at = plan, start_at
+        self._name, clock = f"m{number}", SystemClock()
+        client = open_redis(plan.redis_url, timeout_s=1.0)
+        self._store = _TimedStore(RedisFleetStore(client, plan.namespace))
+        names = (
+            dependency.name + (str(n) if n else "") for n in range(plan.dependencies)
+        )
+        dependencies = [replace(dependency, name=name) for name in names]
+        board = FleetBoard(
+            dependencies, clock, process=self._name, ears=self, seed=number
+        )
+        self._sync = _TimedSync(board, self._store, clock)
+        self._caller = _Caller(plan, board, number)
+        self._turns: list[Turn] = []
+
+    def circuit_changed(self, change: Change) -> None:
+        """Write it down."""
+        if change.is_fleet:
+            state, at_s = change.state, time.time() - self._start_at
+            self._turns.append(
+                Turn(at_s, self._name, state.generation, state_word(state))
+            )
+
+    def found_strange(self, count: int) -> None:
+        """Nobody lies here."""
+
+    async def live(self, told: Told) -> None:
+        """Call by the plan, and write down what happened."""
+        async with asyncio.TaskGroup() as group:
+            syncing = group.create_task(self._sync.run())
+            await self._caller.run(self._start_at)
+            syncing.cancel()
+        await self._store.close()
+        told.calls += self._caller.calls
+        told.decision_us += self._caller.took_us
+        told.sync_ms += self._sync.took_ms
+        told.round_trip_ms += self._store.took_ms
+        told.turns += self._turns

@@ -27,6 +27,7 @@ from shifter.ports import Clock
 
 TRUST_S: Final = 30.0
 KEEP_MS: Final = 2_000
+_JUMP_MS: Final = 1_000
 
 
 class _Asked(NamedTuple):
@@ -158,7 +159,7 @@ class FleetBoard:
         """Take in the answer to a report."""
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
-        self._offset_ms = view.now_ms - now_ms
+        self._set_clock(view.now_ms, now_ms)
         before = {n: s.circuit.state for n, s in self.shields.items()}
         with self._lock:
             self._answer(told, view, now_ms)
@@ -205,6 +206,14 @@ class FleetBoard:
         if words == Words() or self._offset_ms is None:
             return words
         return msgspec.structs.replace(words, said_ms=self._store_ms())
+
+    def _set_clock(self, store_ms: int, now_ms: int) -> None:
+        before, self._offset_ms = self._offset_ms, store_ms - now_ms
+        if before is None or abs(self._offset_ms - before) < _JUMP_MS:
+            return
+        for shield in self.shields.values():
+            with self._lock:
+                shield.circuit.clock_jumped(store_ms)
 
     def _answer(self, told: Told, view: FleetView, now_ms: int) -> None:
         by = told.by

@@ -76,7 +76,7 @@ class Breaker:
             return self._usual
         if not self.is_alone:
             store_ms = now_ms + self.offset_ms
-            shared = self.shared.admit(store_ms, self._draws.random())
+            shared = self.shared.admit(store_ms)
             if isinstance(shared, Refused):
                 return shared
             if shared.probe:
@@ -141,3 +141,4 @@ class Breaker:
     def follow(self) -> None:
         """The fleet's circuit changed: what this process thought of it is over."""
         self._guard.reset()
+        self.shared.usual_per_ms = self._guard.usual_per_ms

@@ -7,6 +7,7 @@ was faster, it is applied again to what they made of it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from shifter.fleet.cells import (
@@ -20,18 +21,20 @@ from shifter.policy.circuit import (
     CircuitPolicy,
     CircuitState,
     Closed,
+    HalfOpen,
     Open,
     Permit,
+    Probe,
     Refused,
     admit,
     settle,
     trip,
 )
 from shifter.policy.evidence import CallOutcome
+from shifter.policy.ramp import Ramp
 
 ASK_AGAIN_MS = 300
 """A probe that was asked for is leased by the next sync, or to somebody else."""
-_LEAST_SHARE = 0.05
 
 
 class Probed(NamedTuple):
@@ -61,6 +64,7 @@ class SharedCircuit:
     Attributes:
         state: As known here.
         by_hand: What somebody set it to, over the state; ended ones count for nothing.
+        usual_per_ms: This process's calls a millisecond before it opened.
     """
 
     def __init__(self, name: str, policy: CircuitPolicy) -> None:
@@ -75,30 +79,26 @@ class SharedCircuit:
         self._ready: list[tuple[Permit, int]] = []
         self._wants_probe = False
         self._suspected: tuple[int, int | None] | None = None
-        self._ramp_from_ms: int | None = None
+        self._ramp: Ramp | None = None
+        self.usual_per_ms = 0.0
 
     @property
     def generation_if_calm(self) -> int:
         """That of a closed circuit that nothing is odd about; -1 of any other."""
-        if self.by_hand is not None or self._ramp_from_ms is not None:
+        if self.by_hand is not None or self._ramp is not None:
             return -1
         state = self.state
         return state.generation if isinstance(state, Closed) else -1
 
-    def admit(self, now_ms: int, u: float) -> Permit | Refused:
-        """Decide about one call.
-
-        Args:
-            now_ms: When.
-            u: One draw from [0, 1), for the ramp after a closing.
-        """
+    def admit(self, now_ms: int) -> Permit | Refused:
+        """Decide about one call."""
         state = self.state
         if self.by_hand is not None and now_ms < self.by_hand.until_ms:
             if self.by_hand.to == "open":
                 return Refused(self.by_hand.until_ms - now_ms)
             return Permit(state.generation)
         if isinstance(state, Closed):
-            return self._ramped(state, now_ms, u)
+            return self._ramped(state, now_ms)
         if isinstance(state, Open) and now_ms < state.until_ms:
             return Refused(state.until_ms - now_ms)
         while self._ready:
@@ -108,13 +108,13 @@ class SharedCircuit:
         self._wants_probe = True
         return Refused(ASK_AGAIN_MS)
 
-    def _ramped(self, state: Closed, now_ms: int, u: float) -> Permit | Refused:
-        if self._ramp_from_ms is not None:
-            passed_ms = now_ms - self._ramp_from_ms
-            if passed_ms >= self._policy.ramp_ms:
-                self._ramp_from_ms = None
-            elif u > max(_LEAST_SHARE, passed_ms / self._policy.ramp_ms):
+    def _ramped(self, state: Closed, now_ms: int) -> Permit | Refused:
+        ramp = self._ramp
+        if ramp is not None:
+            if not ramp.admit(now_ms):
                 return Refused(ASK_AGAIN_MS)
+            if ramp.is_over:
+                self._ramp = None
         return Permit(state.generation)
 
     def give_back(self, permit: Permit, now_ms: int) -> None:
@@ -212,6 +212,12 @@ class SharedCircuit:
         self._note_whether_told()
         return theirs is not None or not text
 
+    def clock_jumped(self, now_ms: int) -> None:
+        """The store's clock is another one: what was to last a while, still does."""
+        self.state = self._bounded(self.state, now_ms)
+        self._ramp = None
+        self._note_whether_told()
+
     def _note_whether_told(self) -> None:
         is_first = not self._text and self.state == Closed()
         self._is_told = is_first or circuit_text(self.state) == self._text
@@ -220,18 +226,23 @@ class SharedCircuit:
         was_closed = isinstance(self.state, Closed)
         if isinstance(state, Closed):
             if not was_closed and self._policy.ramp_ms:
-                self._ramp_from_ms = now_ms
+                length_ms = self._policy.ramp_ms
+                self._ramp = Ramp(self.usual_per_ms, length_ms, now_ms)
             self._wants_probe = False
         else:
-            self._ramp_from_ms = None
+            self._ramp = None
         if state.generation != self.state.generation:
             self._suspected = None
         self.state = state
 
     def _bounded(self, state: CircuitState, now_ms: int) -> CircuitState:
         """No store keeps us from a dependency for longer than we would ourselves."""
-        if not isinstance(state, Open):
-            return state
-        longest_ms = max(self._policy.max_cooldown_ms, self._policy.max_retry_after_ms)
-        until_ms = min(state.until_ms, now_ms + longest_ms)
-        return Open(state.generation, state.openings, until_ms)
+        policy = self._policy
+        if isinstance(state, Open):
+            longest_ms = max(policy.max_cooldown_ms, policy.max_retry_after_ms)
+            return replace(state, until_ms=min(state.until_ms, now_ms + longest_ms))
+        if isinstance(state, HalfOpen):
+            last_ms = now_ms + policy.probe_lease_ms
+            probes = (Probe(n, min(until_ms, last_ms)) for n, until_ms in state.probes)
+            return replace(state, probes=tuple(probes))
+        return state

@@ -127,12 +127,19 @@ class Scope(StrEnum):
 
 
 class Witness:
-    """Counts the calls of one process to one dependency. Belongs to one thread."""
+    """Counts the calls of one process to one dependency. Belongs to one thread.
 
-    __slots__ = ("_in_a_row", "_slow_ms", "_window")
+    Attributes:
+        usual_per_ms: Calls a millisecond, in the busiest bucket before the circuit
+            changed last; 0 if it never did.
+    """
+
+    __slots__ = ("_bucket_ms", "_in_a_row", "_slow_ms", "_window", "usual_per_ms")
 
     def __init__(self, policy: EvidencePolicy) -> None:
         self._window = SlidingWindow(policy.window, 4)
+        self._bucket_ms = policy.window.bucket_ms
+        self.usual_per_ms = 0.0
         self._slow_ms = policy.slow_call_ms
         self._in_a_row = 0
 
@@ -159,7 +166,13 @@ class Witness:
         return Tally(calls, failures, slow, in_a_row)
 
     def clear(self) -> None:
-        """Forget everything: the circuit changed, what was seen before is of no use."""
+        """Forget everything: the circuit changed, what was seen before is of no use.
+
+        But for how much there used to be; a short time between two openings shows
+        less of it.
+        """
+        busiest_per_ms = self._window.busiest(_CALLS) / self._bucket_ms
+        self.usual_per_ms = max(busiest_per_ms, self.usual_per_ms / 2)
         self._window.clear()
         self._in_a_row = 0
 
