@@ -18,7 +18,7 @@ from shifter.errors import (
     ShifterError,
     Throttled,
 )
-from shifter.job import BoundJob, Job
+from shifter.job import Job
 from shifter.model.answer import Deferred, Degraded, Ran, Shed
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -29,7 +29,6 @@ from shifter.policy.evidence import EvidencePolicy
 from shifter.window import Window
 
 __all__ = [
-    "BoundJob",
     "CircuitPolicy",
     "ConfigError",
     "Context",

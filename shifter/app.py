@@ -27,7 +27,7 @@ from shifter.declare import JobOptions, declare_job
 from shifter.dependency import BoundDependency
 from shifter.errors import ConfigError, PayloadError
 from shifter.fleet.calls import Caller
-from shifter.job import Job
+from shifter.job import Job, JobDecorator
 from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
 from shifter.model.lane import check_name
@@ -123,7 +123,7 @@ class Shifter:
     def job(self, function: Callable[P, R], /) -> Job[P, R]: ...
 
     @overload
-    def job(self, **options: Unpack[JobOptions]) -> _JobDecorator: ...
+    def job(self, **options: Unpack[JobOptions]) -> JobDecorator: ...
 
     def job(  # type: ignore[misc]  # mypy: a TypedDict that is not total never fits
         self,
@@ -392,14 +392,3 @@ class Shifter:
             yield claims
         finally:
             await claims.close()
-
-
-class _JobDecorator:
-    """Type of ``app.job(...)``: keeps the handler's signature, without `Context`."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R]) -> Job[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Job[P, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from shifter.call import Call
 from shifter.context import Context
@@ -238,3 +238,15 @@ class Job(BoundJob[P, R]):
 
     def __repr__(self) -> str:
         return f"Job({self.spec.name!r}, queue={self.spec.queue!r})"
+
+
+class JobDecorator:
+    """Type of ``app.job(...)``: keeps the handler's signature, without `Context`."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R]) -> Job[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Job[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        """The job of a handler; what does it is another function."""
+        raise NotImplementedError

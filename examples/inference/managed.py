@@ -250,15 +250,14 @@ class _Play:
         self.app.admission.heard = self._hear
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._look(watch))]
-            for drain, ledger, parts, concurrency in drains:
+            for drain, parts, concurrency in drains:
                 for feed in parts.feeds.values():
                     await feed.open()
                 group.create_task(drain.run(drain_timeout_s=0.0))
                 reports = report_presence(
                     self._presence,
                     drain,
-                    ledger,
-                    self._clock,
+                    parts,
                     worker_id=str(id(drain)),
                     concurrency=concurrency,
                 )
@@ -271,9 +270,8 @@ class _Play:
 
     def _drain(
         self, priority: Priority, *, concurrency: int
-    ) -> tuple[Drain, Ledger, DrainParts, int]:
+    ) -> tuple[Drain, DrainParts, int]:
         lane = Lane(_NAME, "default", priority)
-        ledger = Ledger(Metrics(), self._clock, worker=priority.value)
         parts = DrainParts(
             feeds={priority: MemoryLaneFeed(self._log, [lane.name])},
             lanes={lane.name: lane},
@@ -281,7 +279,7 @@ class _Play:
             claims=self._claims,
             clock=self._clock,
             processes=None,
-            ledger=ledger,
+            ledger=Ledger(Metrics(), self._clock, worker=priority.value),
         )
         drain = Drain(
             parts,
@@ -290,7 +288,7 @@ class _Play:
             lease_ms=self._settings.lease_ms,
             seed=7,
         )
-        return drain, ledger, parts, concurrency
+        return drain, parts, concurrency
 
     async def _look(self, watch: LaneWatch) -> None:
         sources = Sources(MemoryLogAdmin(self._log), self._presence)

@@ -52,13 +52,34 @@ RENDERED = [
         errors.HeldElsewhereError("shop.mail.dlt"),
         "another run works on 'shop.mail.dlt' now",
     ),
+    (
+        errors.CircuitOpenError("bank", 4.25),
+        "'bank' is left alone, its circuit is open; ask again in 4.2 s",
+    ),
+    (
+        errors.BudgetExhaustedError("bank", 1.0),
+        "'bank' has no retry left in its budget; ask again in 1.0 s",
+    ),
+    (
+        errors.LimitReachedError("bank", 0.25),
+        "'bank' has no room for another call; ask again in 0.2 s",
+    ),
+    (
+        errors.RateLimitedError("bank", 0.5),
+        "'bank' is called as often as it may be; ask again in 0.5 s",
+    ),
     (errors.Retry("30s"), "retry after '30s'"),
     (errors.Retry(), "retry after None"),
     (errors.Throttled(5), "throttled for 5"),
     (errors.Discard("sold out"), "sold out"),
     (errors.DeadLetter("no such user"), "no such user"),
 ]
-ABSTRACT = {errors.ShifterError, errors.WireError, errors.StoreError}
+ABSTRACT = {
+    errors.ShifterError,
+    errors.WireError,
+    errors.RejectedError,
+    errors.StoreError,
+}
 SIGNALS = {errors.Retry, errors.Throttled, errors.Discard, errors.DeadLetter}
 
 

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from shifter import BoundJob, Deferred, OutcomeUnknownError, PayloadError, ShifterError
+from shifter import Deferred, OutcomeUnknownError, PayloadError, ShifterError
+from shifter.job import BoundJob
 from shifter.ports import Appended, Record
 from shifter.wiring import open_log
 from tests.torture.harness.event import History

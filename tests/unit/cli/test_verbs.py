@@ -205,6 +205,7 @@ def test_status_has_exactly_the_published_shape(busy):
     assert list(found) == [
         *("as_of_ms", "lanes", "dead_letters", "circuits", "budgets", "workers"),
         "quality",
+        "admission",
     ]
     mail_low = {
         "queue": "mail",

@@ -68,7 +68,7 @@ def test_what_passes_by_itself_is_unavailable(error):
     assert found.detail
 
 
-def test_an_unknown_answer_passes_untouched():
+async def test_an_unknown_answer_passes_untouched():
     error = exceptions.ResponseError("ERR something new")
 
     assert store_error(error, store="redis", op="claim") is None
@@ -76,7 +76,7 @@ def test_an_unknown_answer_passes_untouched():
         raise error
 
 
-def test_a_cause_is_kept_and_the_text_is_one_bounded_line_without_keys():
+async def test_a_cause_is_kept_and_the_text_is_one_bounded_line_without_keys():
     text = "Command # 1 (EVALSHA abc 1 mail:s3cret) of pipeline caused error: x\n" * 99
 
     with (
