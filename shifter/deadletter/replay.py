@@ -43,6 +43,8 @@ APPEND_S: Final = 30.0
 _TURN: Final = 2_000
 _LOOKED_AT: Final = 50_000
 _LOOK_EVERY_S: Final = 1.0
+_EARLY: Final = 50
+_LOOK_EARLY_S: Final = 0.1
 _BREATH: Final = 50
 _ALL_REFUSED: Final = PASSING | {Reason.CLOSED}
 
@@ -142,6 +144,9 @@ class Replayer:
             await self._all_turns(rest)
         except _Stopped as stopped:
             return await self._end(is_done=False, why=str(stopped))
+        except asyncio.CancelledError:
+            await self._end(is_done=False, why="interrupted")
+            raise
         return await self._end(is_done=True)
 
     async def _end(self, *, is_done: bool, why: str = "") -> Run:
@@ -265,7 +270,10 @@ class Replayer:
         clock = self._parts.clock
         if not self._hold.is_trusted:
             raise _Stopped("the hold on the topic was lost")
-        if clock.monotonic() >= self._looked_at + _LOOK_EVERY_S:
+        # The first replays tell most: a short run is over within a second.
+        is_early = self._watch.seen < _EARLY
+        every_s = _LOOK_EARLY_S if is_early else _LOOK_EVERY_S
+        if clock.monotonic() >= self._looked_at + every_s:
             self._looked_at = clock.monotonic()
             await self._watch.look()
         why = self._watch.verdict()
@@ -280,7 +288,7 @@ class Replayer:
             left_s = due_at - clock.monotonic()
             if left_s <= 0:
                 break
-            await clock.sleep(min(left_s, _LOOK_EVERY_S))
+            await clock.sleep(min(left_s, _LOOK_EARLY_S))
         why = await self._parts.gate.refusal({each.job_type for each in samples})
         if why is not None:
             raise _Stopped(why)
