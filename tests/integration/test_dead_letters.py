@@ -113,7 +113,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch) -> World:
-    monkeypatch.setattr("shifter.deadletter.replay._TURN", 200)
+    monkeypatch.setattr("shifter.deadletter.replay._BATCH", 200)
     monkeypatch.setattr(hold_module, "LEASE_MS", 1_500)
     return World()
 
