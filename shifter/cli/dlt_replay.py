@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import msgspec
@@ -227,7 +228,7 @@ async def _replay(
     wanted: dict[str, Any],
 ) -> Run:
     async with working(settings, source) as letters:
-        with Bar("replaying", SystemClock()) as bar:
+        with _interruptible(), Bar("replaying", SystemClock()) as bar:
             return await letters.replay(
                 selection, reason=reason, by=who(), on_progress=bar, **wanted
             )
@@ -241,7 +242,7 @@ async def _discard(
     rest: tuple[str | None, int | None],
 ) -> Run:
     async with working(settings, source) as letters:
-        with Bar("discarding", SystemClock()) as bar:
+        with _interruptible(), Bar("discarding", SystemClock()) as bar:
             return await letters.discard(
                 selection,
                 reason=reason,
@@ -278,10 +279,20 @@ async def _go_on(
     def waits(seconds: float) -> None:
         note(f"another process held the topic: looking again in {seconds:.1f} s")
 
-    with Bar("replaying", SystemClock()) as bar:
+    with _interruptible(), Bar("replaying", SystemClock()) as bar:
         return await letters.resume(
             name, pace=pace, stop=stop, on_progress=bar, on_wait=waits
         )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Generator[None]:
+    """Of a run that is interrupted, say how to go on."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        note("interrupted: dlt runs names the run, dlt replay --resume RUN goes on")
+        raise
 
 
 def _pace(rate: float | None, slow_start: str, *, yields: bool) -> PacePolicy:

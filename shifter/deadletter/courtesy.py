@@ -1,9 +1,9 @@
 """Makes room for live jobs: replays go to a lane only as it takes them.
 
 The jobs of a lane stand in one line, so how long a replay waits in it is how long a
-live job waits. The last letters of each turn are looked after: the next turn is sent
-when they have started, so that never more than a turn of replays stands in line. How
-large a turn may be follows from what they waited beyond the least that was seen: it
+live job waits. The last letters of each batch are looked after: the next batch is sent
+when they have started, so that never more than a batch of replays stands in line. How
+large a batch may be follows from what they waited beyond the least that was seen: it
 grows by a little while that is short, and is halved when it is not (AIMD, on delay as
 LEDBAT does, RFC 6817).
 
@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from shifter.deadletter.turn import Sample
+from shifter.deadletter.batch import Sample
 from shifter.errors import StoreError
 from shifter.ports import ClaimStore, Clock, PresenceStore, WorkerReport
 
@@ -34,13 +34,13 @@ class CourtesyPolicy:
 
     Attributes:
         target_s: How much longer its replays may wait in line than the least seen, > 0.
-        least: Letters in a turn, >= 1.
-        first: Letters in the first turn.
-        most: Letters in a turn.
-        growth: Letters that a turn grows by.
+        least: Letters in a batch, >= 1.
+        first: Letters in the first batch.
+        most: Letters in a batch.
+        growth: Letters that a batch grows by.
         unserved_s: When replays have not started for so long, and no worker speaks of
             their lane, nobody drains it.
-        patience_s: When they have not started for so long, the smallest turn is sent
+        patience_s: When they have not started for so long, the smallest batch is sent
             all the same, so that a run always goes on.
     """
 
@@ -54,7 +54,7 @@ class CourtesyPolicy:
 
 
 class Room:
-    """How many letters a turn may hold, by how long those before it waited.
+    """How many letters a batch may hold, by how long those before it waited.
 
     >>> room = Room(CourtesyPolicy(first=40, growth=5))
     >>> for waited_s in (0.010, 0.012, 0.090, 0.011):
@@ -68,7 +68,7 @@ class Room:
         self._waits: deque[float] = deque(maxlen=_REMEMBERED)
 
     def started(self, waited_s: float) -> None:
-        """A turn's last letters started so long after they were sent."""
+        """A batch's last letters started so long after they were sent."""
         self._waits.append(waited_s)
         policy = self._policy
         if waited_s - min(self._waits) > policy.target_s:
@@ -109,11 +109,11 @@ class Courtesy:
         self.held_s = 0.0
 
     def size(self, most: int) -> int:
-        """How many letters the next turn may hold."""
+        """How many letters the next batch may hold."""
         return most if self._is_free else min(most, self._room.size)
 
     def sent(self, samples: list[Sample]) -> None:
-        """A turn was sent, these among it; the last of each lane are looked after."""
+        """A batch was sent, these among it; the last of each lane are looked after."""
         now, last = self._clock.monotonic(), dict[str, list[Sample]]()
         for sample in reversed(samples):
             of_lane = last.setdefault(sample.lane, [])
@@ -124,7 +124,7 @@ class Courtesy:
         self._sent_at, self._look_s = now, _FIRST_LOOK_S
 
     async def wait_s(self) -> float:
-        """How long to wait before asking again; 0 when the next turn may be sent."""
+        """How long to wait before asking again; 0 when the next batch may be sent."""
         await self.hear()
         if not self._has_workers:
             self._waiting, self._look_s, self._is_free = [], 0.0, True

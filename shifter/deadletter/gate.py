@@ -115,6 +115,11 @@ class Watch:
         self._open: deque[tuple[str, int]] = deque(maxlen=_SAMPLES)
         self.failed = self.succeeded = 0
 
+    @property
+    def seen(self) -> int:
+        """How many have told how they fared."""
+        return self.failed + self.succeeded
+
     def take(self, replays: list[tuple[str, int]]) -> None:
         """Look after these: pairs of a job's id and its first attempt."""
         self._open.extend(replays)
@@ -139,7 +144,7 @@ class Watch:
 
     def verdict(self) -> str | None:
         """Why the run should stop; ``None`` if it need not."""
-        seen = self.failed + self.succeeded
+        seen = self.seen
         if seen < self._policy.least or self.failed < self._policy.ratio * seen:
             return None
         return f"{self.failed} of {seen} replays looked at failed again"

@@ -1,9 +1,9 @@
 """A run: letters go back, are parked or discarded; each of them once.
 
-In turns: read, decide, and write all records of a turn together with the step that says
-so in the journal. The log takes both or neither, and only from the newest sender of the
-topic: a run that was killed goes on where the journal ends, and what its predecessor
-still had on the way is refused. A letter lies in its lane exactly once.
+In batches: read, decide, and write all records of a batch together with the step that
+says so in the journal. The log takes both or neither, and only from the newest sender
+of the topic: a run that was killed goes on where the journal ends, and what its
+predecessor still had on the way is refused. A letter lies in its lane exactly once.
 
 One run at a time works on a dead-letter topic.
 """
@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from shifter.deadletter.batch import Batch, Chosen, Sample, record_of, sample_of
 from shifter.deadletter.courtesy import Courtesy, CourtesyPolicy
 from shifter.deadletter.field import Letter
 from shifter.deadletter.filter import compile_filter
@@ -25,7 +26,6 @@ from shifter.deadletter.journal import DISCARD, Book, Ended, Journal, Run
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
 from shifter.deadletter.plan import Road, decide
 from shifter.deadletter.reader import OnProgress, Progress, declared_lanes, no_progress
-from shifter.deadletter.turn import Chosen, Sample, Turn, record_of, sample_of
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import (
@@ -40,9 +40,11 @@ from shifter.ports import (
 )
 
 APPEND_S: Final = 30.0
-_TURN: Final = 2_000
+_BATCH: Final = 2_000
 _LOOKED_AT: Final = 50_000
 _LOOK_EVERY_S: Final = 1.0
+_EARLY: Final = 50
+_LOOK_EARLY_S: Final = 0.1
 _BREATH: Final = 50
 _ALL_REFUSED: Final = PASSING | {Reason.CLOSED}
 
@@ -118,7 +120,7 @@ class Replayer:
         """Work until nothing is left, or something stops it; how the run stands then.
 
         Args:
-            on_progress: Told after each turn.
+            on_progress: Told after each batch.
 
         Raises:
             StoreError: The log failed; the run can be resumed.
@@ -139,9 +141,12 @@ class Replayer:
             await self._courtesy.hear()
         self._started_at = parts.clock.monotonic()
         try:
-            await self._all_turns(rest)
+            await self._all_batches(rest)
         except _Stopped as stopped:
             return await self._end(is_done=False, why=str(stopped))
+        except asyncio.CancelledError:
+            await self._end(is_done=False, why="interrupted")
+            raise
         return await self._end(is_done=True)
 
     async def _end(self, *, is_done: bool, why: str = "") -> Run:
@@ -152,46 +157,46 @@ class Replayer:
         self._book.note(entry)
         return self._run
 
-    async def _all_turns(self, rest: dict[int, Span]) -> None:
-        """One turn is sent while the next one is read."""
+    async def _all_batches(self, rest: dict[int, Span]) -> None:
+        """One batch is sent while the next one is read."""
         try:
             async with asyncio.TaskGroup() as group:
                 before: asyncio.Task[None] | None = None
-                async for turn in self._turns(rest):
+                async for batch in self._batches(rest):
                     if before is not None:
                         await before
-                    before = group.create_task(self._work(turn))
+                    before = group.create_task(self._work(batch))
                 self._is_read_up = True
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _turns(self, rest: dict[int, Span]) -> AsyncGenerator[Turn]:
-        turn, size = Turn(), self._size()
-        batches = self._parts.admin.scan(self._begun.source, rest)
-        async for batch in batches:
-            for number, delivery in enumerate(batch):
+    async def _batches(self, rest: dict[int, Span]) -> AsyncGenerator[Batch]:
+        batch, size = Batch(), self._size()
+        chunks = self._parts.admin.scan(self._begun.source, rest)
+        async for chunk in chunks:
+            for number, delivery in enumerate(chunk):
                 if self._is_full():
                     break
                 if number % _BREATH == 0:
                     # What is sent meanwhile is looked after on time.
                     await self._parts.clock.sleep(0)
                 chosen = self._choose(delivery)
-                turn.look_at(delivery, chosen)
+                batch.look_at(delivery, chosen)
                 self._chosen_now += chosen is not None and chosen.is_moved
-                if len(turn.chosen) >= size or turn.looked_at >= _LOOKED_AT:
-                    yield turn
-                    turn, size = Turn(), self._size()
+                if len(batch.chosen) >= size or batch.looked_at >= _LOOKED_AT:
+                    yield batch
+                    batch, size = Batch(), self._size()
             if self._is_full():
                 break
-        if turn.looked_at:
-            yield turn
+        if batch.looked_at:
+            yield batch
 
     @property
     def _yields(self) -> bool:
         return self._pace.yields and self._begun.action != DISCARD
 
     def _size(self) -> int:
-        most = self._courtesy.size(_TURN) if self._yields else _TURN
+        most = self._courtesy.size(_BATCH) if self._yields else _BATCH
         return batch_size(self._pace, self._chosen_now, most=most)
 
     def _is_full(self) -> bool:
@@ -215,13 +220,13 @@ class Replayer:
         fate = decide(letter, begun.policy, self._road, now_ms=self._now())
         return Chosen(delivery, fate)
 
-    async def _work(self, turn: Turn) -> None:
-        """Send a turn, and wait until there is room for the next one."""
-        samples = _samples(turn.moved())
-        await self._may_go_on(len(turn.moved()), samples)
-        refused = await self._send(turn)
-        self._sent_now += len(turn.moved(refused))
-        self._passed += turn.looked_at
+    async def _work(self, batch: Batch) -> None:
+        """Send a batch, and wait until there is room for the next one."""
+        samples = _samples(batch.moved())
+        await self._may_go_on(len(batch.moved()), samples)
+        refused = await self._send(batch)
+        self._sent_now += len(batch.moved(refused))
+        self._passed += batch.looked_at
         self._watch.take([(each.job_id, each.attempt) for each in samples])
         if self._yields:
             self._courtesy.sent(samples)
@@ -229,14 +234,14 @@ class Replayer:
         if self._yields:
             await self._make_room()
 
-    async def _send(self, turn: Turn) -> Collection[int]:
-        """Write a turn and its step; which letters of it the log refuses."""
+    async def _send(self, batch: Batch) -> Collection[int]:
+        """Write a batch and its step; which letters of it the log refuses."""
         refused: set[int] = set()
         while True:
-            step = turn.step(self._begun.run, self._now(), refused)
+            step = batch.step(self._begun.run, self._now(), refused)
             sending = [
                 (each, record)
-                for each in turn.moved(refused)
+                for each in batch.moved(refused)
                 if (record := record_of(each)) is not None
             ]
             records = [record for _, record in sending]
@@ -265,7 +270,10 @@ class Replayer:
         clock = self._parts.clock
         if not self._hold.is_trusted:
             raise _Stopped("the hold on the topic was lost")
-        if clock.monotonic() >= self._looked_at + _LOOK_EVERY_S:
+        # The first replays tell most: a short run is over within a second.
+        is_early = self._watch.seen < _EARLY
+        every_s = _LOOK_EARLY_S if is_early else _LOOK_EVERY_S
+        if clock.monotonic() >= self._looked_at + every_s:
             self._looked_at = clock.monotonic()
             await self._watch.look()
         why = self._watch.verdict()
@@ -280,7 +288,7 @@ class Replayer:
             left_s = due_at - clock.monotonic()
             if left_s <= 0:
                 break
-            await clock.sleep(min(left_s, _LOOK_EVERY_S))
+            await clock.sleep(min(left_s, _LOOK_EARLY_S))
         why = await self._parts.gate.refusal({each.job_type for each in samples})
         if why is not None:
             raise _Stopped(why)
@@ -306,7 +314,7 @@ async def write(parts: ReplayParts, records: Sequence[Record]) -> None:
 
 
 def _samples(moved: Sequence[Chosen]) -> list[Sample]:
-    """Some of the jobs of a turn, its last ones among them; in order."""
+    """Some of the jobs of a batch, its last ones among them; in order."""
     step = max(1, len(moved) // SAMPLE)
     some = [*moved[:-SAMPLE:step][:SAMPLE], *moved[-SAMPLE:]]
     return [sample for each in some if (sample := sample_of(each)) is not None]

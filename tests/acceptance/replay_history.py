@@ -107,15 +107,3 @@ def p99_s(samples: Iterable[Sample]) -> float:
 def between(samples: Iterable[Sample], since_s: float, until_s: float) -> list[Sample]:
     """Those that were offered at or after one instant and before another."""
     return [sample for sample in samples if since_s <= sample.at_s < until_s]
-
-
-def beside(
-    samples: Iterable[Sample], busy_at_s: Iterable[float], slice_s: float = 0.5
-) -> list[Sample]:
-    """The samples that were offered in slices of time in which replays ran.
-
-    >>> beside([Sample(0.1, 1), Sample(0.9, 2), Sample(1.1, 3)], [0.4, 1.2])
-    [Sample(at_s=0.1, took_s=1), Sample(at_s=1.1, took_s=3)]
-    """
-    busy = {int(at_s / slice_s) for at_s in busy_at_s}
-    return [sample for sample in samples if int(sample.at_s / slice_s) in busy]

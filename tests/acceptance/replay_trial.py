@@ -178,16 +178,15 @@ class Trial:
                 traffic.kill()
                 traffic.communicate()
 
-    def effects(self) -> tuple[list[str], list[float], list[Sample]]:
-        """Job ids of replays that ran, and when; and the live traffic's waits."""
-        ran, ran_at, samples = [], [], []
+    def effects(self) -> tuple[list[str], list[Sample]]:
+        """Job ids of replays that ran; and the live traffic's waits."""
+        ran, samples = [], []
         for job, kind, offered, at in self.fleet.effects():
             if kind == "replay":
                 ran.append(job)
-                ran_at.append(float(at))
             else:
                 samples.append(Sample(float(offered), float(at) - float(offered)))
-        return ran, ran_at, samples
+        return ran, samples
 
 
 def _replay(found: Any) -> Replay | None:

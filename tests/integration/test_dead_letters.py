@@ -31,12 +31,13 @@ from shifter.errors import (
 from shifter.model.claim import ClaimRequest
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
-from shifter.ports import Record, Refused
+from shifter.ports import Record, Refused, WorkerReport
 from shifter.wire.headers import read_headers
 from tests.unit.deadletter.letters import SOURCE, headers, job_id
 
 LANE = "shop.mail.low"
 AT_ONCE = PacePolicy(slow_start_s=0)
+BUSY = WorkerReport("w", "h", 1, 0, 0, 10, {LANE: 1}, {})
 WHO = {"reason": "fixed", "by": "ann@host"}
 
 
@@ -112,7 +113,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch) -> World:
-    monkeypatch.setattr("shifter.deadletter.replay._TURN", 200)
+    monkeypatch.setattr("shifter.deadletter.replay._BATCH", 200)
     monkeypatch.setattr(hold_module, "LEASE_MS", 1_500)
     return World()
 
@@ -421,9 +422,12 @@ async def test_cancelled_runs_can_be_resumed(world):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    [stopped] = await world.desk().runs()
+    why = (stopped.state, stopped.why)
 
     run = await world.desk().resume("r1", pace=AT_ONCE)
 
+    assert why == ("stopped", "interrupted")
     assert run.counts == {"sent": 2_000}
     assert world.replayed() == once(range(2_000))
 
@@ -452,3 +456,33 @@ async def test_who_was_taken_for_dead_can_write_nothing_more(world, monkeypatch)
         await slow
     assert run.counts == {"sent": 400}
     assert world.replayed() == once(range(400))
+
+
+async def test_a_short_run_stops_too_when_replays_fail_again(world, monkeypatch):
+    """The first replays are looked at before many others are sent."""
+    world.fill(400)
+    await world.presence.report(BUSY, keep_ms=60_000)
+
+    async def status(job):
+        return JobStatus(job, JobState.DEAD, 4, None, 0)
+
+    monkeypatch.setattr(world.claims, "status", status)
+    run = await world.desk().replay(**WHO)
+
+    assert (run.state, run.counts["sent"] < 200) == ("stopped", True)
+
+
+async def test_a_run_waits_for_a_busy_lane_and_at_full_speed_it_does_not(world):
+    world.fill(400)
+    await world.presence.report(BUSY, keep_ms=60_000)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await world.desk().replay(**WHO, name="r1", pace=AT_ONCE)
+    sent = world.replayed().total()
+    full_speed = PacePolicy(slow_start_s=0, yields=False)
+    async with asyncio.timeout(5):
+        run = await world.desk().resume("r1", pace=full_speed)
+
+    assert 0 < sent <= 100
+    assert run.counts == {"sent": 400}

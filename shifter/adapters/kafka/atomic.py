@@ -55,6 +55,10 @@ _PROPERTIES: Final[dict[str, Property]] = {
     "linger.ms": 20,
     "delivery.report.only.error": True,
 }
+_NO_COORDINATOR: Final = (
+    "where there are fewer brokers than transaction.state.log.replication.factor says, "
+    "there are no transactions"
+)
 _FENCED: Final = frozenset(
     {
         "INVALID_PRODUCER_EPOCH",
@@ -147,6 +151,10 @@ class KafkaAtomicLog:
             producer.list_topics(timeout=_OPEN_S)
             self._patiently(producer.init_transactions, _OPEN_S)
         except KafkaException as exc:
+            error = kafka_error(exc)
+            if error is not None and error.name() == "_TIMED_OUT":
+                detail = self._last.beside(f"{error.str()}; {_NO_COORDINATOR}")
+                raise StoreUnavailableError("kafka", "open", detail) from exc
             raise store_error(exc, "open", self._last) from exc
         self._producer = producer
 

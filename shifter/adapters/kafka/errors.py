@@ -66,6 +66,8 @@ _HELP: Final = MappingProxyType(
         "TOPIC_AUTHORIZATION_FAILED": "on the topic, grant a publisher DESCRIBE and "
         "WRITE, a worker READ too, CREATE to whoever applies topics",
         "TOPIC_EXCEPTION": "the topic's name is not allowed",
+        "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "grant WRITE and DESCRIBE on the "
+        "transactional ids <namespace>.replays.*",
         "UNKNOWN_TOPIC_OR_PART": "create it with `shifter topics apply`",
         "UNSUPPORTED_VERSION": "the broker is too old for this; try "
         "group_protocol=classic",

@@ -23,6 +23,7 @@ from shifter.adapters.kafka.properties import Property
 _REVOKED: Final = b"revoked"
 _CONNECT_S: Final = 10.0
 _ABORT_S: Final = 10.0
+_REVOKE_S: Final = 2.0
 
 
 class LastWill:
@@ -57,8 +58,12 @@ class LastWill:
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        with contextlib.suppress(OSError):
-            executor.communicate(_REVOKED)
+        try:
+            executor.communicate(_REVOKED, _REVOKE_S)
+        except (OSError, subprocess.TimeoutExpired):
+            # It is still on its way to a cluster that does not answer.
+            executor.kill()
+            executor.wait()
 
     def _say(self, words: bytes) -> None:
         if self._executor is not None and self._executor.stdin is not None:

@@ -7,8 +7,8 @@ from hypothesis import given, strategies as st
 
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.deadletter.batch import Sample
 from shifter.deadletter.courtesy import Courtesy, CourtesyPolicy, Room
-from shifter.deadletter.turn import Sample
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimRequest
 from shifter.ports import WorkerReport
@@ -45,7 +45,7 @@ class World:
         await self.claims.claim([request], owner="w", lease_ms=10_000)
 
     async def waits(self, at_most_s):
-        """How long the next turn waits if nothing else happens."""
+        """How long the next batch waits if nothing else happens."""
         began = self.clock.monotonic()
         while pause_s := await self.courtesy.wait_s():
             if self.clock.monotonic() + pause_s > began + at_most_s:
@@ -59,14 +59,14 @@ def world():
     return World()
 
 
-async def test_where_no_worker_lives_nothing_waits_and_turns_are_full(world):
+async def test_where_no_worker_lives_nothing_waits_and_batches_are_full(world):
     await world.send()
 
     assert await world.waits(1) == 0
     assert world.courtesy.size(2_000) == 2_000
 
 
-async def test_a_turn_waits_until_the_last_replay_has_started(world):
+async def test_a_batch_waits_until_the_last_replay_has_started(world):
     await world.worker(LANE)
     sample = await world.send()
 
@@ -78,7 +78,7 @@ async def test_a_turn_waits_until_the_last_replay_has_started(world):
     assert world.courtesy.size(2_000) == POLICY.first + POLICY.growth
 
 
-async def test_turns_shrink_while_replays_wait_and_grow_when_they_do_not(world):
+async def test_batches_shrink_while_replays_wait_and_grow_when_they_do_not(world):
     await world.worker(LANE)
     sizes = []
     for waited_s in (0.005, 0.3, 0.3, 0.005, 0.005):
@@ -147,7 +147,7 @@ async def test_what_the_store_does_not_answer_has_not_started(world, monkeypatch
 
 
 @given(st.lists(st.floats(0, 30), max_size=200))
-def test_a_turn_is_never_empty_and_never_beyond_the_most(waits):
+def test_a_batch_is_never_empty_and_never_beyond_the_most(waits):
     room = Room(POLICY)
 
     for waited_s in waits:

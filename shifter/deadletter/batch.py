@@ -15,7 +15,7 @@ from shifter.ports import Delivery, Record
 
 
 class Chosen(NamedTuple):
-    """A letter of a turn, and what becomes of it; ``None``: it is discarded."""
+    """A letter of a batch, and what becomes of it; ``None``: it is discarded."""
 
     delivery: Delivery
     fate: Fate | None
@@ -42,12 +42,12 @@ class Sample(NamedTuple):
     lane: str
 
 
-class Turn:
+class Batch:
     """What was read and chosen.
 
     Attributes:
         chosen: In the order of reading.
-        upto: Where the next turn goes on, by part.
+        upto: Where the next batch goes on, by part.
         looked_at: How many letters were passed.
     """
 
