@@ -9,6 +9,9 @@ from typing import Final
 class Reason(StrEnum):
     """Reason codes of answers and dead letters; the value is the published word."""
 
+    # Of the word that it equals; Enum's own is a call into Python, 0.2 us a look-up.
+    __hash__ = str.__hash__
+
     # answers of defer
     ACCEPTED = "accepted"
     SPOOLED = "spooled"

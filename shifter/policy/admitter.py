@@ -200,6 +200,9 @@ class Admitter:
 
     def _shared(self) -> list[int]:
         limit = self.load.limit
-        others = limit - math.ceil(self._kept)
-        found = [max(1, int(min(limit * s, others))) for s in self.policy.shares]
-        return [*found[:_CRITICAL], limit]
+        kept = math.ceil(self._kept)
+        most = [limit - kept] * _CRITICAL + [limit]
+        return [
+            max(1, min(int(limit * share), bound))
+            for share, bound in zip(self.policy.shares, most, strict=True)
+        ]

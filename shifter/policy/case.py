@@ -96,6 +96,8 @@ class Case:
 class Verdict(Enum):
     """What is done with a job."""
 
+    __hash__ = object.__hash__  # Enum's own is a call into Python
+
     RUN = "run"
     DEFER = "defer"
     DEGRADE = "degrade"

@@ -142,7 +142,7 @@ def may_start(limit: float, inflight: int, priority: Priority) -> bool:
         inflight: Calls of all priorities under way.
         priority: Of the job that wants to call.
     """
-    return inflight < math.ceil(int(limit) * _CEILING[priority.rank])
+    return inflight < int(limit) * _CEILING[priority.rank]
 
 
 def _wanted(
