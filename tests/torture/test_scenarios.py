@@ -16,6 +16,7 @@ import pytest
 
 from tests.torture.harness import bug
 from tests.torture.harness.conductor import Verdict
+from tests.torture.harness.jobs import BUG
 from tests.torture.harness.scenario import SCENARIOS, schedule
 
 SECONDS = float(os.environ.get("SHIFTER_TORTURE_S", "30"))
@@ -71,7 +72,7 @@ def test_a_seeded_bug_is_caught(name):
     log = next(log for log in SCENARIOS[scenario].logs if log != "sqlite")
     seconds = ORDINARY_BUGS.get(name, SECONDS)
 
-    verdict = played(scenario, log, seconds, **{bug.SWITCH: name})
+    verdict = played(scenario, log, seconds, **{BUG: name})
 
     caught = {violation.checker for violation in verdict.violations}
     assert caught & catchers, verdict

@@ -23,7 +23,6 @@ from shifter.work.ending import Ending
 from shifter.work.executor import Executor
 from shifter.work.verdict import Step
 
-SWITCH: Final = "SHIFTER_BUG"
 _WRONG_CLOCK_MS: Final = 3_600_000
 _SHORT_KEEP_MS: Final = 50
 _DROPPED_RATIO: Final = 0.01
@@ -215,11 +214,10 @@ BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {
 """How each is planted, the scenario that shows it, and who must catch it."""
 
 
-def plant(name: str | None) -> None:
-    """Plant the bug of that name; ``None`` and an empty name plant none.
+def plant(name: str) -> None:
+    """Plant the bug of that name.
 
     Raises:
         KeyError: There is no such bug.
     """
-    if name:
-        BUGS[name][0]()
+    BUGS[name][0]()

@@ -23,7 +23,6 @@ from shifter import Context, DeadLetter, Priority, Shifter
 from shifter.model.state import JobState
 from shifter.work.ending import Ending
 from shifter.work.verdict import Step
-from tests.torture.harness import bug
 from tests.torture.harness.event import History
 from tests.torture.harness.witness import Line, Told
 
@@ -31,6 +30,7 @@ FOLDER: Final = "TORTURE_FOLDER"
 SOCKET: Final = "TORTURE_SOCKET"
 NAMESPACE: Final = "TORTURE_NAMESPACE"
 DIE: Final = "TORTURE_DIE"
+BUG: Final = "SHIFTER_BUG"
 
 HEALED: Final = "healed"
 """The file beside the histories that ends all failpoints."""
@@ -234,4 +234,8 @@ def _watch_letters() -> None:
 
 if os.environ.get(DIE) == "letter":
     _watch_letters()
-bug.plant(os.environ.get(bug.SWITCH))
+if os.environ.get(BUG):
+    # Every adapter comes with it, and a worker that is killed each second pays for that.
+    from tests.torture.harness.bug import plant
+
+    plant(os.environ[BUG])

@@ -87,8 +87,8 @@ class Place:
         """Of every process of the run."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SHIFTER_")}
         chosen = {f"SHIFTER_{name}": value for name, value in self._settings.items()}
-        if jobs.bug.SWITCH in os.environ:
-            chosen[jobs.bug.SWITCH] = os.environ[jobs.bug.SWITCH]
+        if jobs.BUG in os.environ:
+            chosen[jobs.BUG] = os.environ[jobs.BUG]
         return {
             **kept,
             "SHIFTER_LOG": self._log_url,
