@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tests.torture.faults.fault import Cannot, Healing, Repeated
+from tests.torture.faults.preload import library
 
-_SOURCE: Final = Path(__file__).with_name("wall_clock.c")
 _PLACES: Final = (
     "/usr/lib/x86_64-linux-gnu/faketime",
     "/usr/lib/aarch64-linux-gnu/faketime",
@@ -77,21 +77,9 @@ class ServerClock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file, library = folder / "server-clock", folder / "wall_clock.so"
-        compiler = shutil.which("cc")
-        if compiler is None:
-            raise Cannot("no C compiler (cc) on the path")
-        command = [
-            compiler,
-            "-O1",
-            "-shared",
-            "-fPIC",
-            "-o",
-            str(library),
-            str(_SOURCE),
-        ]
-        subprocess.run(command, check=True)
-        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._file)}
+        self._file = folder / "server-clock"
+        made = library("wall_clock", folder)
+        self.environment = {"LD_PRELOAD": str(made), "WALL_CLOCK": str(self._file)}
         self._file.write_bytes(bytes(8))
 
     @contextlib.contextmanager

@@ -345,6 +345,20 @@ def c17_resources(ev: Evidence) -> Iterator[Violation]:
                 yield Violation("C17", f"worker {pid} has {grown:.0f} more {what}")
 
 
+def c18_spool(ev: Evidence) -> Iterator[Violation]:
+    """What the service kept while the log was away is in the log afterwards.
+
+    C1 asks for its end; this asks for its record, which stays when the claim store has
+    forgotten, and C10 for the order of its key.
+    """
+    if ev.scenario.spools and not ev.spooled:
+        yield Violation("C18", "nothing was spooled: this run shows nothing of it")
+    for job in ev.spooled:
+        if job not in ev.records:
+            kind = ev.accepted[job].kind
+            yield Violation("C18", f"{kind} was spooled and never written", job)
+
+
 def c22_answers(ev: Evidence) -> Iterator[Violation]:
     """Every question is answered, in time."""
     for job, asked in ev.invoked.items():
@@ -387,6 +401,7 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     c15_frontier,
     c16_liveness,
     c17_resources,
+    c18_spool,
     c22_answers,
 )
 

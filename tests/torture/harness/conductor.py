@@ -25,7 +25,7 @@ from tests.torture.harness.event import History, read_histories, write_history
 from tests.torture.harness.evidence import Evidence
 from tests.torture.harness.final import is_drained, read_all
 from tests.torture.harness.nemesis import Nemesis
-from tests.torture.harness.place import Place
+from tests.torture.harness.place import SPOOL, Place
 from tests.torture.harness.sampler import Sampler
 from tests.torture.harness.scenario import Scenario, Stand, schedule
 from tests.torture.harness.timeline import write_timeline
@@ -104,7 +104,11 @@ def play(order: Order, folder: Path, say: Say) -> Verdict:
     """Play a scenario in an empty folder and judge it."""
     scenario = order.scenario
     place = Place(
-        folder, order.log, dict(scenario.settings), is_behind=scenario.is_behind
+        folder,
+        order.log,
+        dict(scenario.settings),
+        is_behind=scenario.is_behind,
+        has_power=scenario.loses_unsynced,
     )
     history = History(place.histories, "conductor")
     stage = Stage(order, place, history, say)
@@ -183,6 +187,7 @@ class Stage:
     def _start_producer(self, number: int) -> subprocess.Popen[bytes]:
         order, crew, name = self._order, self._crew, f"producer-{number}"
         assert crew is not None, "the crew comes first"
+        power = self._place.power
         return crew.run(
             name,
             "tests.torture.harness.producer",
@@ -190,6 +195,7 @@ class Stage:
             str(order.seed),
             str(order.scenario.per_s),
             order.scenario.mix,
+            **({} if power is None else power.environment),
         )
 
     def _warm_up(self) -> None:
@@ -246,7 +252,7 @@ class Stage:
 
     def _await_spool(self, crew: Crew) -> None:
         """Until the service has forwarded what it kept; C1 speaks of what is left."""
-        path = next(self._place.folder.rglob("*.spool.db"), None)
+        path = next(self._place.folder.rglob(f"*{SPOOL}"), None)
         until = time.monotonic() + _SPOOL_S
         while path is not None and time.monotonic() < until:
             spool = wiring.open_spool(self._place.settings, path)

@@ -41,10 +41,15 @@ class Service:
         """Of the process that offers now."""
         return self._process.pid
 
-    def kill(self) -> None:
-        """SIGKILL, and another process at once."""
+    def kill(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """SIGKILL, and another process at once.
+
+        Args:
+            meanwhile: Called between the two.
+        """
         self._process.kill()
         self._process.wait()
+        meanwhile()
         self._count += 1
         self._process = self._start(self._count)
 

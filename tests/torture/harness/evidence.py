@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from shifter.model.reason import Reason
 from tests.torture.harness.event import Event
-from tests.torture.harness.scenario import GRACEFUL, LEASE_S, Scenario
+from tests.torture.harness.scenario import GRACEFUL, LEASE_S, OF_SERVICE, Scenario
 
 TERMINAL: Final = frozenset({"done", "dead", "expired", "cancelled", "discarded"})
 _AFTERMATH_S: Final = LEASE_S + 5.0
 """How long what was broken for everybody may be felt: a lease, and asking again."""
 _BEFORE_S: Final = 0.1
-_DEADLY: Final = frozenset({"kill", "memory", "service killed"})
+_DEADLY: Final = frozenset({"kill", "memory"}) | OF_SERVICE
 
 
 class Run:
@@ -84,6 +85,12 @@ class Evidence:
     def accepted(self) -> dict[str, Event]:
         """Answers that promised to run the job."""
         return {job: e for job, e in self.answers.items() if e.outcome == "ok"}
+
+    @cached_property
+    def spooled(self) -> list[str]:
+        """Jobs that the service kept because the log did not take them."""
+        kept = Reason.SPOOLED.value
+        return [job for job, answer in self.accepted.items() if answer.reason == kept]
 
     @cached_property
     def runs(self) -> dict[str, list[Run]]:

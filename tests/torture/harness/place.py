@@ -11,6 +11,7 @@ from typing import Final, Self
 from shifter.config import Settings, load_settings
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
+from tests.torture.faults.power import Power
 from tests.torture.faults.proxy import Proxy
 from tests.torture.harness import jobs
 from tests.torture.harness.crew import ROOT
@@ -18,6 +19,8 @@ from tests.torture.harness.witness import SOCKET
 
 LOGS: Final = ("sqlite", "kafka", "kafka3")
 PARTITIONS: Final = 6
+SPOOL: Final = ".spool.db"
+"""How the path of a spool ends."""
 
 
 class Place:
@@ -28,8 +31,10 @@ class Place:
         log: ``sqlite``, ``kafka`` (one broker) or ``kafka3``.
         settings: Further settings, by name without ``SHIFTER_``.
         is_behind: Whether clients reach the broker and Redis through proxies.
+        has_power: Whether the service's machine may lose its power.
 
     Attributes:
+        power: ``None`` where the machine does not lose it.
         cluster: ``None`` on SQLite.
         redis: ``None`` on SQLite.
         log_proxy: Before the broker, if any.
@@ -43,6 +48,7 @@ class Place:
         settings: dict[str, str],
         *,
         is_behind: bool = False,
+        has_power: bool = False,
     ) -> None:
         self.folder, self.log = folder, log
         self.namespace = f"t{uuid.uuid4().hex[:10]}"
@@ -52,6 +58,7 @@ class Place:
         self.redis: RedisServer | None = None
         self.log_proxy: Proxy | None = None
         self.redis_proxy: Proxy | None = None
+        self.power = Power(folder, SPOOL) if has_power else None
         self._settings, self._is_behind = settings, is_behind
         self._held = contextlib.ExitStack()
 

@@ -14,6 +14,7 @@ from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 from tests.torture.faults.broker import BrokersDown, BrokersPaused, RollingBrokers
 from tests.torture.faults.fault import Deed, Fault
+from tests.torture.faults.power import Power
 from tests.torture.faults.process import MemoryLimit, Paused
 from tests.torture.faults.proxy import (
     Flapping,
@@ -79,6 +80,8 @@ class Scenario(NamedTuple):
         forgets: Whether the claim store may lose what it knew.
         after_s: How long jobs are still offered after the last heal.
         settings: Of shifter.
+        loses_unsynced: Whether what the service did not sync is lost with it.
+        spools: Whether the service must have kept jobs that the log did not take.
     """
 
     title: str
@@ -98,8 +101,12 @@ class Scenario(NamedTuple):
         "LEASE": f"{LEASE_S:g}s",
         "CLAIM_TIMEOUT": "1s",
     }
+    loses_unsynced: bool = False
+    spools: bool = False
 
 
+HASTY: Final = {"LEASE": f"{LEASE_S:g}s", "ACCEPT_TIMEOUT": "1s"}
+"""A service that is killed every 3 s must not wait longer before it spools."""
 WINDOW_S: Final = 15.0
 """A killed member's part of a Kafka group is given away after 10 s."""
 
@@ -199,6 +206,20 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             *(Act(3.0 * n + 2, 0.0, "service killed") for n in range(int(seconds / 3))),
         ],
         KAFKA,
+        settings=HASTY,
+        spools=True,
+    ),
+    "F41": Scenario(
+        "the service's machine loses its power, again and again, and the brokers are "
+        "away",
+        lambda draw, seconds, members: [
+            Act(0.5, seconds - 1, "brokers killed"),
+            *(Act(3.0 * n + 2, 0.0, "power lost") for n in range(int(seconds / 3))),
+        ],
+        KAFKA,
+        settings=HASTY,
+        loses_unsynced=True,
+        spools=True,
     ),
     "F05": Scenario(
         "a worker stands still for less than a session",
@@ -233,13 +254,17 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "members join and leave every 2 s", repeated("leave", 4, 2), ALL, 1
     ),
     "F15": Scenario(
-        "all brokers are killed, and come back", single("brokers killed"), KAFKA
+        "all brokers are killed, and come back",
+        single("brokers killed"),
+        KAFKA,
+        spools=True,
     ),
     "F16": Scenario(
         "the broker takes everything and answers nothing",
         single("log silent"),
         ("kafka",),
         is_behind=True,
+        spools=True,
     ),
     "F17": Scenario(
         "leaders change as brokers restart in turn",
@@ -324,6 +349,12 @@ class Stand(NamedTuple):
         return self.place.redis
 
     @property
+    def power(self) -> Power:
+        """Of the machine that the service is on."""
+        assert self.place.power is not None, "no power here"
+        return self.place.power
+
+    @property
     def to_log(self) -> Proxy:
         """What stands before the broker."""
         assert self.place.log_proxy is not None, "no proxy here"
@@ -352,6 +383,9 @@ FAULTS: Final[dict[str, Callable[[Act, Stand], Fault]]] = {
     "stop": lambda act, on: Paused(on.pid(act)),
     "memory": lambda act, on: MemoryLimit(on.pid(act), 300_000),
     "service killed": lambda act, on: Deed(act.what, on.service.kill),
+    "power lost": lambda act, on: Deed(
+        act.what, lambda: on.service.kill(on.power.lose)
+    ),
     "brokers killed": lambda act, on: BrokersDown(on.cluster),
     "brokers paused": lambda act, on: BrokersPaused(on.cluster),
     "rolling brokers": lambda act, on: RollingBrokers(on.cluster, every_s=1.0),
@@ -369,13 +403,15 @@ FAULTS: Final[dict[str, Callable[[Act, Stand], Fault]]] = {
 
 OF_ONE: Final = frozenset({"kill", "restart", "leave", "stop", "memory"})
 """Those that hit one worker; all others hit everybody."""
+OF_SERVICE: Final = frozenset({"service killed", "power lost"})
+"""Those that hit the service that defers jobs."""
 GRACEFUL: Final = frozenset({"restart", "leave", "nothing"})
 """Those after which no attempt may have been cut."""
 
 
 def pids_of(act: Act, on: Stand) -> list[int]:
     """The processes that an act hits; none for all of them."""
-    if act.what == "service killed":
+    if act.what in OF_SERVICE:
         return [on.service.pid]
     return [on.pid(act)] if act.what in OF_ONE else []
 
