@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shifter.fleet.board import Change
@@ -118,6 +118,12 @@ class Ledger:
                 [],
             )
         return series
+
+    def running(self, attempts: Mapping[str, int]) -> None:
+        """How many attempts run now, per lane's topic."""
+        for lane in self._lanes:
+            gauge = self.metrics.inflight.of(lane.queue, lane.priority.value)
+            gauge.set(attempts.get(lane.name, 0))
 
     def fold(self) -> None:
         """Put what was gathered since the last call into the histograms."""

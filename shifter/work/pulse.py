@@ -116,46 +116,63 @@ async def beating(
     ledger: Ledger,
     clock: Clock,
 ) -> AsyncGenerator[None]:
-    """Tell the supervisor, if there is one, while the block runs."""
+    """Tell the supervisor, if there is one, while the block runs, and when it ended.
+
+    Without the last word, what a worker did since the beat before would be in nobody's
+    counts.
+    """
     if line is None:
         yield
         return
-    loop = asyncio.get_running_loop()
+    heart = _Heart(line, feeds, drain, ledger, clock)
     # No task group: what the block raises must leave it as it is.
-    task = loop.create_task(_beat(line, feeds, drain, ledger, clock))
+    task = asyncio.get_running_loop().create_task(heart.run())
     try:
         yield
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        heart.beat()
 
 
-async def _beat(
-    line: socket.socket,
-    feeds: Mapping[Priority, WatchedFeed],
-    drain: Drain,
-    ledger: Ledger,
-    clock: Clock,
-) -> None:
-    idle_at = clock.monotonic()
-    while True:
-        now = clock.monotonic()
+class _Heart:
+    def __init__(
+        self,
+        line: socket.socket,
+        feeds: Mapping[Priority, WatchedFeed],
+        drain: Drain,
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self._line, self._feeds = line, feeds
+        self._drain, self._ledger, self._clock = drain, ledger, clock
+        self._idle_at = clock.monotonic()
+
+    async def run(self) -> None:
+        while True:
+            self.beat()
+            await self._clock.sleep(_EVERY_S)
+
+    def beat(self) -> None:
+        now, feeds, drain = self._clock.monotonic(), self._feeds.values(), self._drain
         if not drain.ending:
-            idle_at = now
-        moved_at = max([idle_at, *(feed.moved_at for feed in feeds.values())])
+            self._idle_at = now
+        moved_at = max([self._idle_at, *(feed.moved_at for feed in feeds)])
+        running = drain.running
+        self._ledger.fold()
+        self._ledger.running(running)
         pulse = Pulse(
             os.getpid(),
-            all(feed.is_open for feed in feeds.values()),
-            now - min(feed.polled_at for feed in feeds.values()),
+            all(feed.is_open for feed in feeds),
+            now - min(feed.polled_at for feed in feeds),
             now - moved_at if drain.ending else 0.0,
-            sum(drain.running.values()),
-            _listed(ledger.metrics.snapshot()),
+            sum(running.values()),
+            _listed(self._ledger.metrics.snapshot()),
         )
         # No room, or nobody there any more: the next beat says it all again.
         with contextlib.suppress(OSError):
-            line.send(msgspec.msgpack.encode(pulse), socket.MSG_DONTWAIT)
-        await clock.sleep(_EVERY_S)
+            self._line.send(msgspec.msgpack.encode(pulse), socket.MSG_DONTWAIT)
 
 
 def _listed(snapshot: Snapshot) -> list[tuple[str, tuple[str, ...], Reading]]:

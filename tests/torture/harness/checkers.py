@@ -6,7 +6,8 @@ its story can be told; what is allowed under which fault is said at the checker.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -301,17 +302,23 @@ def c16_liveness(ev: Evidence) -> Iterator[Violation]:
     recovered_s = recovery_s(ev)
     if recovered_s > RECOVERY_S:
         yield Violation("C16", f"{recovered_s:.1f} s after the heal, not {RECOVERY_S}")
+    floor, since = ev.scenario.floor_per_s * WINDOW_S, ev.span[0]
+    for start, count in progress(ev):
+        if count < floor:
+            text = f"{count} effects in the {WINDOW_S:g} s from {start - since:.0f} s"
+            yield Violation("C16", text)
+
+
+def progress(ev: Evidence) -> list[tuple[float, int]]:
+    """Effects taken in each whole window of the faults, by its start."""
     since, until = ev.span
     effects = [effect.t for effect in ev.by["effect"] if effect.outcome == "ok"]
-    start = since
-    while ev.scenario.floor_per_s and start + WINDOW_S <= until:
-        count = sum(start <= t < start + WINDOW_S for t in effects)
-        if count < ev.scenario.floor_per_s * WINDOW_S:
-            text = (
-                f"{count} effects in the {WINDOW_S:g} s from {start - since:.0f} s on"
-            )
-            yield Violation("C16", text)
+    found, start = [], since
+    while start + WINDOW_S <= until:
+        first = bisect_left(effects, start)
+        found.append((start, bisect_left(effects, start + WINDOW_S) - first))
         start += WINDOW_S
+    return found
 
 
 def recovery_s(ev: Evidence) -> float:
@@ -359,6 +366,42 @@ def c18_spool(ev: Evidence) -> Iterator[Violation]:
             yield Violation("C18", f"{kind} was spooled and never written", job)
 
 
+def c20_metrics(ev: Evidence) -> Iterator[Violation]:
+    """What workers counted is what happened, to the last one.
+
+    A worker that is killed takes its counts with it, and one that stood still may count
+    a run that others had: asked only where neither was. Ends are compared where nothing
+    broke at all: what goes on without claims may end twice.
+    """
+    if ev.scenario.is_supervised or ev.workers_were_broken:
+        return
+    counted, starts = ev.counted, ev.by["begin"]
+    expected = {
+        ("shifter_attempts_total", ""): len(starts),
+        ("shifter_job_duration_seconds", ""): len(starts),
+        ("shifter_job_wait_seconds", ""): sum(e.attempt == 1 for e in starts),
+        ("shifter_inflight", ""): 0,
+    }
+    if not ev.faults:
+        letters = len(ev.by["letter"])
+        states = Counter(ev.state(job) for job in ev.invoked)
+        expected |= {
+            ("shifter_dead_letters_total", ""): letters,
+            ("shifter_jobs_total", "done"): len(ev.applied),
+            ("shifter_jobs_total", "dead"): letters,
+            ("shifter_jobs_total", "expired"): states["expired"],
+        }
+    if not ev.faults and not ev.asked:
+        # Who leaves in the middle of a hop may leave two records of one job, and a
+        # second one that was cancelled cannot be told from the first.
+        expected["shifter_jobs_total", "cancelled"] = states["cancelled"]
+    for (name, label), count in expected.items():
+        said = counted[name, label]
+        if said != count:
+            what = f"{name} {label}".strip()
+            yield Violation("C20", f"{what} is {said:g}, and it was {count}")
+
+
 def c22_answers(ev: Evidence) -> Iterator[Violation]:
     """Every question is answered, in time."""
     for job, asked in ev.invoked.items():
@@ -402,6 +445,7 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     c16_liveness,
     c17_resources,
     c18_spool,
+    c20_metrics,
     c22_answers,
 )
 

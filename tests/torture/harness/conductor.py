@@ -18,8 +18,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from shifter import wiring
+from shifter.telemetry.metric import Bars
+from shifter.work.pulse import Pulse
 from tests.torture.harness import jobs
-from tests.torture.harness.checkers import Violation, check, recovery_s
+from tests.torture.harness.checkers import Violation, check, progress, recovery_s
 from tests.torture.harness.crew import Crew, Service
 from tests.torture.harness.event import History, read_histories, write_history
 from tests.torture.harness.evidence import Evidence
@@ -27,7 +29,13 @@ from tests.torture.harness.final import is_drained, read_all
 from tests.torture.harness.nemesis import Nemesis
 from tests.torture.harness.place import SPOOL, Place
 from tests.torture.harness.sampler import Sampler
-from tests.torture.harness.scenario import Scenario, Stand, schedule
+from tests.torture.harness.scenario import (
+    RECOVERY_S,
+    WINDOW_S,
+    Scenario,
+    Stand,
+    schedule,
+)
 from tests.torture.harness.timeline import write_timeline
 
 _WARM_EFFECTS: Final = 60
@@ -49,6 +57,7 @@ class Verdict(msgspec.Struct):
         accepted: Jobs that were promised to run.
         faults: How often something was broken.
         deaths: Workers that died of it.
+        asked: Workers that were asked to leave, and did.
         ends: Accepted jobs by their end; ``lost`` for none.
         doubled: Identities with more than one effect taken.
         absorbed: Effects offered again and not taken.
@@ -56,6 +65,10 @@ class Verdict(msgspec.Struct):
         early: Starts before the due time.
         late: Starts after the deadline.
         recovery_s: From the last heal until what was accepted before it took effect.
+        bound_s: What that may be.
+        least_per_s: Effects a second in the worst 15 s of the faults; ``None`` where
+            they did not last so long.
+        floor_per_s: What that must be; 0 where nothing can go on.
         lateness_ms: p50, p99 and maximum of starts after their due time.
         violations: What must not be.
     """
@@ -67,6 +80,7 @@ class Verdict(msgspec.Struct):
     accepted: int
     faults: int
     deaths: int
+    asked: int
     ends: dict[str, int]
     doubled: int
     absorbed: int
@@ -74,6 +88,9 @@ class Verdict(msgspec.Struct):
     early: int
     late: int
     recovery_s: float
+    bound_s: float
+    least_per_s: float | None
+    floor_per_s: float
     lateness_ms: tuple[int, int, int]
     violations: list[Violation]
 
@@ -167,6 +184,8 @@ class Stage:
         self._sampler = None
         self._phase("reading")
         codes = crew.stop()
+        for pid, pulse in crew.listen().items():
+            self._history.note("metrics", pids=[pid], facts=_counted(pulse))
         self._phase(f"workers left with {codes}")
         asyncio.run(self._read())
 
@@ -305,6 +324,16 @@ class Stage:
             self._witness.wait()
 
 
+def _counted(pulse: Pulse) -> dict[str, float]:
+    """Each series by name and labels, with slashes between; histograms by count."""
+    return {
+        "/".join((name, *labels)): (
+            sum(reading.counts) if isinstance(reading, Bars) else reading
+        )
+        for name, labels, reading in pulse.metrics
+    }
+
+
 def judge(order: Order, folder: Path, events: list) -> Verdict:
     """Check a history; writes it in one file, the verdict and the timeline beside it."""
     ev = Evidence(events, order.scenario, order.log)
@@ -328,6 +357,7 @@ def _summed(order: Order, ev: Evidence, violations: list[Violation]) -> Verdict:
         accepted=len(ev.accepted),
         faults=len(ev.faults),
         deaths=ev.deaths,
+        asked=ev.asked,
         ends=dict(ev.counts),
         doubled=sum(len(taken) > 1 for taken in ev.applied.values()),
         absorbed=reasons.count("again"),
@@ -335,9 +365,17 @@ def _summed(order: Order, ev: Evidence, violations: list[Violation]) -> Verdict:
         early=by["C8"],
         late=by["C7"],
         recovery_s=round(recovery_s(ev), 2),
+        bound_s=RECOVERY_S,
+        least_per_s=_least_per_s(ev),
+        floor_per_s=order.scenario.floor_per_s,
         lateness_ms=_lateness(ev),
         violations=violations,
     )
+
+
+def _least_per_s(ev: Evidence) -> float | None:
+    counts = [count for _, count in progress(ev)]
+    return round(min(counts) / WINDOW_S, 1) if counts else None
 
 
 def _lateness(ev: Evidence) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from shifter.work.pulse import Pulse, hear, line_pair
 from tests.torture.faults.process import children
 from tests.torture.harness.worker import TARGET
 
@@ -97,6 +99,8 @@ class Crew:
         self._is_static = is_static
         self.members = members
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._lines: dict[int, socket.socket] = {}
+        self._said: dict[int, Pulse] = {}
         self._away: set[int] = set()
         self._lock = threading.RLock()
 
@@ -117,17 +121,33 @@ class Crew:
                 self._start(slot)
 
     def _start(self, slot: int) -> None:
+        name, concurrency = f"worker-{slot}", str(self._concurrency)
         if self._is_supervised:
-            arguments = ["shifter.cli", "work", TARGET, "--concurrency"]
-        else:
-            arguments = ["tests.torture.harness.worker"]
+            command = ("shifter.cli", "work", TARGET, "--concurrency", concurrency)
+            self._processes[slot] = self.run(name, *command)
+            return
         named = {_INSTANCE: f"slot-{slot}"} if self._is_static else {}
-        self._processes[slot] = self.run(
-            f"worker-{slot}", *arguments, str(self._concurrency), **named
-        )
+        ours, theirs = line_pair()
+        with theirs:
+            line = theirs.fileno()
+            command = ("tests.torture.harness.worker", concurrency, str(line))
+            process = self.run(name, *command, line=line, **named)
+        self._processes[slot], self._lines[process.pid] = process, ours
+
+    def listen(self) -> dict[int, Pulse]:
+        """What each worker last said of itself, those that are gone too."""
+        with self._lock:
+            living = set(self.pids)
+            for pid, line in list(self._lines.items()):
+                pulse = hear(line)
+                if pulse is not None:
+                    self._said[pid] = pulse
+                if pid not in living:
+                    self._lines.pop(pid).close()
+            return dict(self._said)
 
     def run(
-        self, name: str, *module: str, **environment: str
+        self, name: str, *module: str, line: int | None = None, **environment: str
     ) -> subprocess.Popen[bytes]:
         """Start a Python module; what it says goes to a file."""
         with (self._folder / f"{name}.log").open("ab") as out:
@@ -137,6 +157,7 @@ class Crew:
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,
+                pass_fds=() if line is None else (line,),
             )
 
     def pid(self, slot: int) -> int:

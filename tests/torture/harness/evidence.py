@@ -205,6 +205,27 @@ class Evidence:
         """Workers that were killed, or died of a job or at a failpoint."""
         return sum(bool(e.pids) and e.kind != "stop" for e in self.faults)
 
+    @cached_property
+    def workers_were_broken(self) -> bool:
+        """Whether one was killed, died, or stood still."""
+        return any(e.pids and e.kind not in OF_SERVICE for e in self.faults)
+
+    @cached_property
+    def counted(self) -> Counter[tuple[str, str]]:
+        """The sum of what workers last said of each metric, of its ends by outcome."""
+        found: Counter[tuple[str, str]] = Counter()
+        for event in self.by["metrics"]:
+            for series, value in event.facts.items():
+                name, *labels = series.split("/")
+                outcome = labels[-1] if name == "shifter_jobs_total" else ""
+                found[name, outcome] += int(value)
+        return found
+
+    @cached_property
+    def asked(self) -> int:
+        """Workers that were asked to leave."""
+        return sum(e.kind in ("restart", "leave") for e in self.by["fault"])
+
     def broken_since(self, t: float) -> int:
         """How many workers were killed, or stood still, after an instant."""
         return sum(bool(fault.pids) and fault.t >= t for fault in self.faults)

@@ -82,6 +82,8 @@ class Run:
 
     async def begin(self) -> None:
         """Before anything else."""
+        # The deadline may cut the question short before the witness has heard it.
+        history().note("begin", job=self._ctx.job_id, attempt=self._ctx.attempt)
         await self._tell("start")
 
     async def effect(self) -> None:

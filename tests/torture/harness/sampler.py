@@ -39,6 +39,7 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         """Sample until stopped."""
         while not self._stop_asked.wait(_EVERY_S):
+            self._crew.listen()
             for pid in self._crew.pids:
                 with contextlib.suppress(OSError):
                     self._history.note("sample", kind="worker", **_of(pid))

@@ -235,7 +235,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         mix="slow",
     ),
     "F07": Scenario(
-        "workers are restarted one after another", in_turn("restart", 3), ALL, 20
+        "workers are restarted one after another", in_turn("restart", 1.5), ALL, 20
     ),
     "F08": Scenario(
         "a job takes its process with it, again and again",

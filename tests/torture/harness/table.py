@@ -11,9 +11,10 @@ from tests.torture.harness.conductor import Verdict
 from tests.torture.harness.scenario import SCENARIOS
 
 HEAD = (
-    "| scenario | on | jobs | faults | deaths | lost | doubled | absorbed, stale "
-    "| early, late | recovery | seed, seconds |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
+    "| scenario | on | jobs | faults | deaths, asked to leave | lost | doubled "
+    "| absorbed, stale | early, late | least progress (floor) | recovery "
+    "| seed, seconds |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -27,15 +28,21 @@ def row(verdict: Verdict) -> str:
         verdict.log,
         f"{verdict.accepted:,}",
         f"{verdict.faults:,}",
-        f"{verdict.deaths:,}",
+        f"{verdict.deaths:,}, {verdict.asked}",
         verdict.ends.get("lost", 0),
         verdict.doubled,
         f"{verdict.absorbed}, {verdict.stale}",
         f"{verdict.early}, {verdict.late}",
+        f"{_least(verdict)} ({verdict.floor_per_s:g})",
         f"{verdict.recovery_s:.1f} s",
         f"{verdict.seed}, {verdict.seconds:g}",
     )
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _least(verdict: Verdict) -> str:
+    """In effects a second, of the worst window."""
+    return "-" if verdict.least_per_s is None else f"{verdict.least_per_s:g}/s"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""``python -m tests.torture.harness.worker CONCURRENCY``: one worker process.
+"""``python -m tests.torture.harness.worker CONCURRENCY LINE``: one worker process.
 
 What a supervisor's child runs, without the supervisor: whoever kills it starts another
-one at once, and no back-off of a supervisor slows the killing down.
+one at once, and no back-off of a supervisor slows the killing down. LINE is the number
+of the inherited socket on which it says what it counted, as it would to a supervisor.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
 
 from shifter.launch import worker_process
@@ -14,4 +16,7 @@ from shifter.work.options import WorkOptions
 TARGET = "tests.torture.harness.jobs:app"
 
 if __name__ == "__main__":
-    worker_process(WorkOptions(TARGET, concurrency=int(sys.argv[1])))
+    concurrency, line = map(int, sys.argv[1:])
+    worker_process(
+        WorkOptions(TARGET, concurrency=concurrency), socket.socket(fileno=line)
+    )
