@@ -156,7 +156,8 @@ class LaneFeed(Protocol):
         """Make each delivery's successor durable; the delivery is not settled yet.
 
         Where the log has transactions, source and successor change in one of them, and
-        the later `settle` is a no-op.
+        the later `settle` is a no-op. Not so where the successor is a dead letter: the
+        source must stay until the claim store knows the end.
         """
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:

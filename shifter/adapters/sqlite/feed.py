@@ -25,6 +25,7 @@ from shifter.adapters.sqlite.member import (
 )
 from shifter.adapters.sqlite.wake import Doorbell, is_dead, ring
 from shifter.errors import StoreError, StoreUnavailableError
+from shifter.model.lane import parse_lane
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -122,7 +123,12 @@ class SqliteLaneFeed:
     async def hand_over(
         self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
     ) -> list[AppendAnswer]:
-        """Write each delivery's successor and end the delivery, in one transaction."""
+        """Write each delivery's successor, in one transaction with the delivery's end.
+
+        A dead letter is no successor of which the claim store would ever hear: its
+        source stays until `settle`, so that a crash before the claim was ended leaves
+        somebody to end it.
+        """
         kept = [(self._lease_of(delivery), record) for delivery, record in pairs]
         try:
             async with asyncio.timeout(timeout_s):
@@ -209,8 +215,8 @@ class SqliteLaneFeed:
         # store, and that knows of this successor.
         answers = self._log.write(connection, records, is_new=False)
         ended: dict[int, list[int]] = {}
-        for ((lease, job_id), _), answer in zip(kept, answers, strict=True):
-            if isinstance(answer, Appended):
+        for ((lease, job_id), record), answer in zip(kept, answers, strict=True):
+            if isinstance(answer, Appended) and parse_lane(record.topic) is not None:
                 ended.setdefault(lease, []).append(job_id)
         self._leases.settle(connection, ended, self._member)
         return answers, waiting(connection, {record.topic for record in records})

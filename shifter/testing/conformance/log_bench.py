@@ -26,7 +26,7 @@ class LogBench(Protocol):
         has_delay: Whether delayed records reach their lanes here.
         keeps_settled: Whether a record can still be scanned once it is settled.
         is_transactional: Whether `hand_over` ends the source together with writing its
-            successor.
+            successor, unless that is a dead letter.
         rebalances: Whether a new member takes over what another holds unsettled.
     """
 

@@ -188,6 +188,20 @@ async def test_a_successor_is_written_after_its_source_was_taken_over(process):
     assert new.begin([again]) == [again]
 
 
+async def test_the_source_of_a_dead_letter_stays_until_it_is_settled(process):
+    """The claim is ended between the two: who crashes there must leave a trace."""
+    await process.append(records([1, 2]))
+    feed = await process.feed()
+    first, second = await feed.fetch(2, wait_s=5)
+
+    await feed.hand_over([(first, *records([3], topic="shop.mail.dlt"))], timeout_s=5)
+    await feed.hand_over([(second, *records([4]))], timeout_s=5)
+    await process.forget_members()
+    again = await (await process.feed()).fetch(10, wait_s=5)
+
+    assert numbers(again) == [1, 4]
+
+
 async def test_a_nearly_full_disk_takes_nothing_new_and_lets_work_end(process):
     await process.append(records([1, 2]))
     process.log._kept_free = 1 << 60

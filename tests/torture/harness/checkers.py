@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from math import inf
 from typing import Final, NamedTuple
 
 from tests.torture.harness.event import Event
@@ -419,9 +420,12 @@ def _without_zombies(ev: Evidence, runs: Sequence[Run]) -> list[Run]:
 
 
 def _is_cut(ev: Evidence, run: Run, until: float | None = None) -> bool:
-    """Whether a run may have been ended before its mark, by what broke."""
+    """Whether a run may have been ended before its mark, by what broke.
+
+    One whose handler never spoke its last word was under way until its worker died.
+    """
     if until is None:
-        until = run.last_t + _MARK_S
+        until = inf if run.finish is None else run.last_t + _MARK_S
     return bool(ev.was_broken(run.pid, run.start.t, until))
 
 
