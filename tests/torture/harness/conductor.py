@@ -206,7 +206,6 @@ class Stage:
     def _start_producer(self, number: int) -> subprocess.Popen[bytes]:
         order, crew, name = self._order, self._crew, f"producer-{number}"
         assert crew is not None, "the crew comes first"
-        power = self._place.power
         return crew.run(
             name,
             "tests.torture.harness.producer",
@@ -214,7 +213,6 @@ class Stage:
             str(order.seed),
             str(order.scenario.per_s),
             order.scenario.mix,
-            **({} if power is None else power.environment),
         )
 
     def _warm_up(self) -> None:
