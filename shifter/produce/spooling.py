@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from shifter.errors import StoreError, StoreUnavailableError
@@ -251,12 +252,17 @@ _Wish: TypeAlias = tuple[list[SpoolEntry], asyncio.Future[list[AppendAnswer]]]
 
 
 class _Desk:
-    """Collects what one event loop spools meanwhile: one transaction for all of it."""
+    """Collects what one event loop spools meanwhile: one transaction for all of it.
+
+    It has a thread of its own: those that asyncio shares may all be held up by the very
+    log that is away, in calls that a service makes without an event loop.
+    """
 
     def __init__(
         self, keep: Callable[[Sequence[SpoolEntry], float], list[AppendAnswer]]
     ) -> None:
         self._keep = keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shifter-spool")
         self._line: list[_Wish] = []
         self._clerk: asyncio.Task[None] | None = None
 
@@ -272,10 +278,12 @@ class _Desk:
         return await future
 
     async def _serve(self, timeout_s: float) -> None:
+        loop, thread = asyncio.get_running_loop(), self._thread
         while self._line:
             line, self._line = self._line, []
             entries = [entry for part, _ in line for entry in part]
-            answers = iter(await asyncio.to_thread(self._keep, entries, timeout_s))
+            kept = await loop.run_in_executor(thread, self._keep, entries, timeout_s)
+            answers = iter(kept)
             for part, future in line:
                 mine = [next(answers) for _ in part]
                 if not future.done():

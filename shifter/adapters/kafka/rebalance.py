@@ -6,6 +6,7 @@ waits for as long as this takes; heartbeats go on meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from shifter.adapters.kafka.assignment import Assignment, Part
 from shifter.adapters.kafka.commit import Committer
-from shifter.adapters.kafka.errors import store_error
+from shifter.adapters.kafka.errors import kafka_error, store_error
 from shifter.adapters.kafka.requests import Requests
 from shifter.adapters.kafka.starting import (
     Place,
@@ -33,6 +34,10 @@ _ASK_AGAIN_S: Final = 0.2
 # A new topic has no leader for a moment, and a new broker knows no topic: that is
 # nobody's concern.
 _QUIET_S: Final = 5.0
+_LOOK_S: Final = 2.0
+_NOT_THERE: Final = frozenset(
+    {"_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART"}
+)
 
 
 class Outlet(Protocol):
@@ -109,27 +114,29 @@ class Rebalancer:
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
     ) -> dict[Place, Start]:
         group = self._group
-        found = self._insist(lambda: find_starts(consumer, partitions, group))
+        found = self._insist(consumer, lambda: find_starts(consumer, partitions, group))
         return {} if found is None else found
 
-    def _insist(self, ask: Callable[[], _Answer]) -> _Answer | None:
+    def _insist(self, consumer: Consumer, ask: Callable[[], _Answer]) -> _Answer | None:
         """Ask until there is an answer; ``None`` if there will be none.
 
         A wrong position would lose records, so there is no other way out of a cluster
         that does not answer than to wait for it, or to leave.
         """
-        began = self._clock.monotonic()
+        say_at = self._clock.monotonic() + _QUIET_S
         while not self._requests.is_leaving:
             try:
                 return ask()
             except KafkaException as exc:
-                if self._clock.monotonic() - began > _QUIET_S:
+                if self._clock.monotonic() > say_at:
+                    say_at = self._clock.monotonic() + _QUIET_S
                     error = store_error(exc, "offsets")
                     if isinstance(error, StoreRefusedError):
                         self._outlet.refused(error)
                         return None
                     self._outlet.said("start_unknown", detail=str(error))
                 self._requests.wait(_ASK_AGAIN_S)
+                _look_again(consumer, exc)
         return None
 
     def _tell(self, place: Place, start: Start) -> None:
@@ -173,7 +180,7 @@ class Rebalancer:
         """Go on where the log still is, after the client found its place gone."""
         place = (event.topic() or "", event.partition() or 0)
         for part in self._assignment.of([place]):
-            kept = self._insist(lambda: find_kept(consumer, place))
+            kept = self._insist(consumer, lambda: find_kept(consumer, place))
             if kept is not None:
                 position = self._move_on(part, kept, event.offset())
                 self._read_from(consumer, place, position)
@@ -223,6 +230,18 @@ class Rebalancer:
             part.acks.reach(low)
             part.is_dirty = True
         return part.acks.position
+
+
+def _look_again(consumer: Consumer, exc: KafkaException) -> None:
+    """Let a client that knows no such partition ask its cluster for what there is.
+
+    A broker that just came back knows no topics; the client remembers that answer, and
+    without a question of ours it repeats it until its next look of its own, for 5 min.
+    """
+    error = kafka_error(exc)
+    if error is not None and error.name() in _NOT_THERE:
+        with contextlib.suppress(KafkaException):
+            consumer.list_topics(timeout=_LOOK_S)
 
 
 def _places(partitions: Iterable[TopicPartition]) -> list[Place]:

@@ -113,14 +113,13 @@ def _no_operation_id() -> None:
     RedisClaimStore.claim = forgetful  # type: ignore[method-assign]
 
 
-def _spool_not_synced() -> None:
-    """B7: what the service keeps is written, and not synced."""
+def _not_synced() -> None:
+    """B7: what is kept in a file, a spool or a log, is written and not synced."""
     make = connection.connect
 
     def careless(path: Any) -> Any:
         made = make(path)
-        if path.name.endswith(SPOOL):
-            made.execute("PRAGMA synchronous = OFF")
+        made.execute("PRAGMA synchronous = OFF")
         return made
 
     database.connect = careless  # type: ignore[attr-defined]
@@ -219,7 +218,7 @@ BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {
     "B4": (_attempt_off_by_one, "calm", frozenset({"C9"})),
     "B5": (_no_fence, "F06", frozenset({"C10"})),
     "B6": (_no_operation_id, "R01", frozenset({"C2", "C16"})),
-    "B7": (_spool_not_synced, "F41", frozenset({"C1", "C18"})),
+    "B7": (_not_synced, "F41", frozenset({"C1", "C18"})),
     "B8": (_short_memory, "calm", frozenset({"C3", "C4"})),
     "B11": (_letter_not_awaited, "F01", frozenset({"C1", "C15"})),
     "B12": (_wrong_clock, "F05", frozenset({"C7"})),

@@ -189,6 +189,20 @@ class Crew:
                 self._processes[slot].wait()
                 self.start(slot)
 
+    def kill_all(self, meanwhile: Callable[[], None]) -> None:
+        """SIGKILL to all, and others at once.
+
+        Args:
+            meanwhile: Called between the two.
+        """
+        with self._lock:
+            for process in self._processes.values():
+                process.kill()
+            for process in self._processes.values():
+                process.wait()
+            meanwhile()
+            self.refill()
+
     def restart(self, slot: int) -> None:
         """SIGTERM, wait until it has left, and start another one."""
         self.leave(slot)

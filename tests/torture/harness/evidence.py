@@ -16,7 +16,7 @@ TERMINAL: Final = frozenset({"done", "dead", "expired", "cancelled", "discarded"
 _AFTERMATH_S: Final = LEASE_S + 5.0
 """How long what was broken for everybody may be felt: a lease, and asking again."""
 _BEFORE_S: Final = 0.1
-_DEADLY: Final = frozenset({"kill", "memory"}) | OF_SERVICE
+_DEADLY: Final = frozenset({"kill", "memory", "machine lost"}) | OF_SERVICE
 
 
 class Run:

@@ -21,6 +21,8 @@ LOGS: Final = ("sqlite", "kafka", "kafka3")
 PARTITIONS: Final = 6
 SPOOL: Final = ".spool.db"
 """How the path of a spool ends."""
+_FILE: Final = "log.db"
+"""Log and state, embedded."""
 
 
 class Place:
@@ -31,7 +33,7 @@ class Place:
         log: ``sqlite``, ``kafka`` (one broker) or ``kafka3``.
         settings: Further settings, by name without ``SHIFTER_``.
         is_behind: Whether clients reach the broker and Redis through proxies.
-        has_power: Whether the service's machine may lose its power.
+        has_power: Whether a machine may lose its power.
 
     Attributes:
         power: ``None`` where the machine does not lose it.
@@ -58,7 +60,8 @@ class Place:
         self.redis: RedisServer | None = None
         self.log_proxy: Proxy | None = None
         self.redis_proxy: Proxy | None = None
-        self.power = Power(folder, SPOOL) if has_power else None
+        watched = _FILE if log == "sqlite" else SPOOL
+        self.power = Power(folder, watched) if has_power else None
         self._settings, self._is_behind = settings, is_behind
         self._held = contextlib.ExitStack()
 
@@ -107,6 +110,7 @@ class Place:
             jobs.NAMESPACE: self.namespace,
             jobs.FOLDER: str(self.histories),
             jobs.SOCKET: str(self.socket),
+            **({} if self.power is None else self.power.environment),
             **chosen,
         }
 
@@ -118,7 +122,7 @@ class Place:
     @property
     def _log_url(self) -> str:
         if self.cluster is None:
-            return f"sqlite://{self.folder}/log.db"
+            return f"sqlite://{self.folder}/{_FILE}"
         return self.cluster.url
 
     @property

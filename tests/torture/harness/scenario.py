@@ -80,7 +80,7 @@ class Scenario(NamedTuple):
         forgets: Whether the claim store may lose what it knew.
         after_s: How long jobs are still offered after the last heal.
         settings: Of shifter.
-        loses_unsynced: Whether what the service did not sync is lost with it.
+        loses_unsynced: Whether what was not synced is lost with its machine.
         spools: Whether the service must have kept jobs that the log did not take.
     """
 
@@ -220,6 +220,12 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         settings=HASTY,
         loses_unsynced=True,
         spools=True,
+    ),
+    "F41m": Scenario(
+        "the machine loses its power: service, workers and what was not synced",
+        in_turn("machine lost", 4),
+        ("sqlite",),
+        loses_unsynced=True,
     ),
     "F05": Scenario(
         "a worker stands still for less than a session",
@@ -386,6 +392,10 @@ FAULTS: Final[dict[str, Callable[[Act, Stand], Fault]]] = {
     "power lost": lambda act, on: Deed(
         act.what, lambda: on.service.kill(on.power.lose)
     ),
+    "machine lost": lambda act, on: Deed(
+        act.what,
+        lambda: on.crew.kill_all(lambda: on.service.kill(on.power.lose)),
+    ),
     "brokers killed": lambda act, on: BrokersDown(on.cluster),
     "brokers paused": lambda act, on: BrokersPaused(on.cluster),
     "rolling brokers": lambda act, on: RollingBrokers(on.cluster, every_s=1.0),
@@ -411,6 +421,8 @@ GRACEFUL: Final = frozenset({"restart", "leave", "nothing"})
 
 def pids_of(act: Act, on: Stand) -> list[int]:
     """The processes that an act hits; none for all of them."""
+    if act.what == "machine lost":
+        return [on.service.pid, *on.crew.pids]
     if act.what in OF_SERVICE:
         return [on.service.pid]
     return [on.pid(act)] if act.what in OF_ONE else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -115,6 +116,21 @@ async def test_what_nobody_answers_is_spooled_and_later_records_at_once(
 
     assert log.calls == 1
     assert [int(one.record.value) for one in spool.take(9)] == [1, 2, 3, 4]
+
+
+async def test_calls_that_block_all_threads_of_asyncio_hold_up_no_spooling(
+    spooling, log
+):
+    log.answer, over = Unknown("no answer"), threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    blocked = loop.run_in_executor(None, over.wait, 20)
+    try:
+        async with asyncio.timeout(10):
+            assert await spooling.append([record(1)], timeout_s=5) == [SPOOLED]
+    finally:
+        over.set()
+        await blocked
 
 
 async def test_a_certain_refusal_is_no_matter_of_the_spool(spooling, log, spool):

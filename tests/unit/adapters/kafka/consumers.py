@@ -18,18 +18,24 @@ def places(partitions):
 class ScriptedConsumer:
     """``commits`` maps places to (offset, text), ``kept`` to (low, high).
 
-    ``failures`` are raised, one a call, by whatever asks the broker next.
+    ``failures`` are raised, one a call, by whatever asks the broker next; ``outdated``
+    by all that ask until the client has looked at its cluster again.
     """
 
     def __init__(self, *, commits=None, kept=None, failures=()):
         self.commits, self.kept = commits or {}, kept or {}
-        self.failures = list(failures)
+        self.failures, self.outdated = list(failures), None
         self.errors = {}
         self.said = []
 
     def _fail(self):
+        if self.outdated is not None:
+            raise self.outdated
         if self.failures:
             raise self.failures.pop(0)
+
+    def list_topics(self, timeout):
+        self.outdated = None
 
     def committed(self, partitions, timeout):
         self._fail()

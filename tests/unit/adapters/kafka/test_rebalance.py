@@ -281,3 +281,13 @@ def test_a_cluster_that_stays_away_is_said_but_not_at_once(code):
     said = [what for what, _ in bench.outlet.events]
     assert 0 < said.count("start_unknown") < 10
     assert bench.consumer.said[0] == ("assign", [(LANE, 0, 10)])
+
+
+def test_a_client_that_remembers_no_such_partition_is_made_to_look_again():
+    bench = owner()
+    bench.consumer.outdated = failure("_UNKNOWN_PARTITION")
+    bench.requests.meanwhile = [lambda: None] * 3 + [pytest.fail]
+
+    bench.assign(0)
+
+    assert bench.consumer.said[0] == ("assign", [(LANE, 0, 10)])
