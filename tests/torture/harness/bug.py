@@ -23,7 +23,6 @@ from shifter.work.drain import Drain
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor
 from shifter.work.verdict import Step
-from tests.torture.harness.place import SPOOL
 
 _WRONG_CLOCK_MS: Final = 3_600_000
 _SHORT_KEEP_MS: Final = 50
