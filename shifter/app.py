@@ -38,6 +38,7 @@ from shifter.policy.quality import QualityPolicy
 from shifter.ports import ClaimStore
 from shifter.produce.admission import Admission, Views
 from shifter.produce.publisher import Publisher
+from shifter.telemetry import Log
 
 if TYPE_CHECKING:
     from shifter.deadletter.desk import DeadLetters
@@ -341,13 +342,16 @@ class Shifter:
         """What the decision sees; a stand-in's app decides by itself."""
         from shifter import wiring  # noqa: PLC0415  # vendors load on first use
         from shifter.fleet.board import FleetBoard  # noqa: PLC0415
+        from shifter.fleet.change import FleetLog  # noqa: PLC0415
         from shifter.produce.dependency_watch import DependencyWatch  # noqa: PLC0415
 
+        process = wiring.new_worker_id()
         guard = DependencyWatch(
             FleetBoard(
                 self.dependencies.values(),
                 clock,
-                process=wiring.new_worker_id(),
+                process=process,
+                ears=FleetLog(Log(process=process)),
                 quality=self.quality_policy,
             ),
             lambda: wiring.open_fleet(self.settings),

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shifter.fleet.cells import by_hand_cell, circuit_cell, read_setting, state_word
-from shifter.fleet.change import Change, FleetEars
+from shifter.fleet.cells import by_hand_cell, circuit_cell, read_setting
+from shifter.fleet.change import Change, FleetEars, call_back
 from shifter.fleet.quality import FleetQuality
 from shifter.fleet.shield import Shield
 from shifter.fleet.statement import Statements, Words, tallies_of, words_text
@@ -274,9 +274,7 @@ class FleetBoard:
     def _tell(self, change: Change) -> None:
         if self._ears is not None:
             self._ears.circuit_changed(change)
-        heard = change.dependency.on_change
-        if heard is not None:
-            heard(change.dependency.name, state_word(change.state))
+        call_back(change)
 
     def _store_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000) + (self._offset_ms or 0)

@@ -35,6 +35,7 @@ class Event(StrEnum):
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_PROBED = "circuit.probed"
     CIRCUIT_CLOSED = "circuit.closed"
+    CALLBACK_FAILED = "circuit.callback_failed"
     FLEET_STRANGE = "fleet.strange"
     # decisions
     ADMISSION_COUNTED = "admission.counted"

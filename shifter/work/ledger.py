@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shifter.fleet.cells import state_word
-from shifter.fleet.change import Change
+from shifter.fleet.change import Change, FleetLog
 from shifter.model.lane import Lane
 from shifter.model.state import JobState
-from shifter.policy.circuit import Closed, HalfOpen, Open
 from shifter.policy.dependency import Dependency, Protection
 from shifter.ports import Clock, LostRange
 from shifter.telemetry import Event, Log, Metrics
@@ -50,6 +49,7 @@ class Ledger:
     def __init__(self, metrics: Metrics, clock: Clock, *, worker: str) -> None:
         self.metrics, self._clock = metrics, clock
         self._log = Log(worker=worker)
+        self._fleet_log = FleetLog(self._log)
         self._says_done = self._log.is_on(logging.DEBUG)
         self._lanes: dict[Lane, _LaneMetrics] = {}
         self._ended: Counter[str] = Counter()
@@ -168,22 +168,18 @@ class Ledger:
 
     def circuit_changed(self, change: Change) -> None:
         """The circuit of a dependency was opened, probed or closed."""
-        name, scope = change.dependency.name, "fleet" if change.is_fleet else "process"
-        word = state_word(change.state)
-        self.metrics.circuit_changes.of(name, scope, word).inc()
+        name, word = change.dependency.name, state_word(change.state)
+        self.metrics.circuit_changes.of(name, change.scope, word).inc()
         for known in _CIRCUIT_WORDS:
-            self.metrics.circuit_state.of(name, scope, known).set(int(known == word))
-        self._log.warning(
-            _CIRCUIT_EVENTS[type(change.state)],
-            dependency=name,
-            scope=scope,
-            generation=change.state.generation,
-        )
+            self.metrics.circuit_state.of(name, change.scope, known).set(
+                int(known == word)
+            )
+        self._fleet_log.circuit_changed(change)
 
     def found_strange(self, count: int) -> None:
         """Values in the state store were none of ours."""
         self.metrics.fleet_strange.of().inc(count)
-        self._log.warning(Event.FLEET_STRANGE, values=count)
+        self._fleet_log.found_strange(count)
 
     def held_back(self, dependency: Dependency, by: Protection) -> None:
         """An item was not started."""
@@ -199,11 +195,6 @@ class Ledger:
 
 
 _CIRCUIT_WORDS = ("closed", "half_open", "open")
-_CIRCUIT_EVENTS = {
-    Open: Event.CIRCUIT_OPENED,
-    HalfOpen: Event.CIRCUIT_PROBED,
-    Closed: Event.CIRCUIT_CLOSED,
-}
 
 
 def _facts(step: Step) -> dict[str, Any]:

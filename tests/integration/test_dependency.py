@@ -232,3 +232,22 @@ async def test_who_waits_for_room_stands_in_line_once(monkeypatch):
         await world.until(lambda: len(sent) == 5)
 
     assert longest == 4
+
+
+async def test_a_callback_that_fails_stops_no_work(caplog):
+    heard = []
+
+    def on_change(name, state):
+        heard.append((name, state))
+        raise ValueError("no pager")
+
+    mailer = Mailer(on_change=on_change)
+    async with TestApp(mailer.app) as test:
+        mailer.is_up = False
+        await mailer.drained(test, jobs=10, advance="2s")
+        mailer.is_up = True
+        _, report = await mailer.drained(test, advance="10m")
+
+    assert report.done == 10
+    assert heard[0] == ("mailer", "open")
+    assert heard[-1] == ("mailer", "closed")
