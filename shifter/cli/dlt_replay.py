@@ -281,7 +281,7 @@ async def _go_on(
 
     with _interruptible(), Bar("replaying", SystemClock()) as bar:
         return await letters.resume(
-            name, pace=pace, stop=stop, on_progress=bar, on_wait=waits
+            name, by=who(), pace=pace, stop=stop, on_progress=bar, on_wait=waits
         )
 
 

@@ -49,12 +49,13 @@ class Batch:
         chosen: In the order of reading.
         upto: Where the next batch goes on, by part.
         looked_at: How many letters were passed.
+        size_bytes: Payloads of those that are moved.
     """
 
     def __init__(self) -> None:
         self.chosen: list[Chosen] = []
         self.upto: dict[int, int] = {}
-        self.looked_at = 0
+        self.looked_at = self.size_bytes = 0
 
     def look_at(self, delivery: Delivery, chosen: Chosen | None) -> None:
         """Take in one more letter; ``None`` if it is not meant."""
@@ -62,6 +63,7 @@ class Batch:
         self.upto[delivery.partition] = delivery.offset + 1
         if chosen is not None:
             self.chosen.append(chosen)
+            self.size_bytes += len(delivery.value or b"") if chosen.is_moved else 0
 
     def moved(self, without: Collection[int] = ()) -> list[Chosen]:
         """Those that leave the open letters, but for the ones the log refused."""

@@ -25,6 +25,7 @@ from shifter.deadletter.journal import (
     Entry,
     Run,
     Step,
+    Taken,
     parking_spec,
 )
 from shifter.deadletter.pace import PacePolicy
@@ -116,6 +117,7 @@ class DeadLetters(LetterReader):
         self,
         name: str,
         *,
+        by: str = "",
         pace: PacePolicy = PacePolicy(),  # noqa: B008  # frozen
         stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
         on_progress: OnProgress = no_progress,
@@ -127,8 +129,9 @@ class DeadLetters(LetterReader):
             ConfigError: There is no such run on this topic; names the nearest.
             HeldElsewhereError, StoreError: As `replay`.
         """
+        find_run(await self._parts.journal.load(), name)
         async with self._hold(name, on_wait) as hold:
-            book = await self._parts.journal.load()
+            book = await self._book(name, by)
             run = find_run(book, name)
             if run.begun.source != self.source:
                 want = f"it works on {run.begun.source!r}"
@@ -218,6 +221,13 @@ class DeadLetters(LetterReader):
             await parts.log.open()
             yield hold
 
+    async def _book(self, run: str, by: str) -> Book:
+        """The journal up to this moment; the hold is held."""
+        parts = self._parts
+        taken = Taken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
+        await write(parts, [parts.journal.record(taken)])
+        return await parts.journal.load_upto(taken, parts.clock)
+
     async def _run(
         self,
         begun: Begun,
@@ -227,7 +237,7 @@ class DeadLetters(LetterReader):
     ) -> Run:
         parts = self._parts
         async with self._hold(begun.run) as hold:
-            book = await parts.journal.load()
+            book = await self._book(begun.run, begun.by)
             if begun.run in book.runs:
                 want = "a run has this name: resume it, or choose another one"
                 raise ConfigError("--name", begun.run, want)

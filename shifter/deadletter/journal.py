@@ -14,8 +14,9 @@ import msgspec
 
 from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.ranges import OffsetSet
+from shifter.errors import StoreUnavailableError
 from shifter.model.lane import journal_topic, parking_topic
-from shifter.ports import LogAdmin, Record, Span, TopicSpec
+from shifter.ports import Clock, LogAdmin, Record, Span, TopicSpec
 
 REPLAY: Final = "replay"
 DISCARD: Final = "discard"
@@ -24,6 +25,8 @@ IMPORT: Final = "import"
 RESUMABLE: Final = frozenset({REPLAY, DISCARD})
 """What can be gone on with, since the journal says how far it came."""
 
+_HIDDEN_S: Final = 40.0
+_LOOK_S: Final = 0.2
 _YEAR_MS: Final = 365 * 86_400_000
 _JOURNAL_BYTES: Final = 1_000_000
 _PARKING_BYTES: Final = 1_200_000
@@ -64,6 +67,23 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     file: str = ""
 
 
+class Taken(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="taken"):
+    """Somebody begins to work for a run, or goes on with it.
+
+    Who reads the journal as far as an entry of their own has read all that was written
+    before it, also where another run is just writing.
+
+    Attributes:
+        run: Its name.
+        at_ms: When.
+        by: Who.
+    """
+
+    run: str
+    at_ms: int
+    by: str = ""
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
     """A run handled letters: written together with their records.
 
@@ -99,7 +119,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="e
     why: str = ""
 
 
-Entry: TypeAlias = Begun | Step | Ended
+Entry: TypeAlias = Begun | Taken | Step | Ended
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(Entry).decode
@@ -136,11 +156,13 @@ class Book:
     Attributes:
         runs: By name, oldest first.
         read_upto: How far the journal was read, by part.
+        taken: Entries of those who began to work.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.runs: dict[str, Run] = {}
         self.read_upto: dict[int, int] = {}
+        self.taken: set[Taken] = set()
         self._handled: dict[str, dict[int, OffsetSet]] = {}
         for entry in entries:
             self.note(entry)
@@ -151,6 +173,8 @@ class Book:
             new = Run(begun=entry, at_ms=entry.at_ms)
             self.runs.setdefault(entry.run, new)
             return
+        if isinstance(entry, Taken):
+            self.taken.add(entry)
         run = self.runs.get(entry.run)
         if run is None:
             return
@@ -159,6 +183,8 @@ class Book:
             run.state, run.why = ("done" if entry.is_done else "stopped"), entry.why
             return
         run.state, run.why = "running", ""
+        if isinstance(entry, Taken):
+            return
         for part, offset in entry.upto.items():
             run.upto[part] = max(offset, run.upto.get(part, 0))
         for name, count in entry.counts.items():
@@ -213,6 +239,23 @@ class Journal:
                     book.note(_DECODE(delivery.value or b""))
                 except (msgspec.MsgspecError, UnicodeDecodeError):
                     continue
+        return book
+
+    async def load_upto(self, taken: Taken, clock: Clock) -> Book:
+        """All that was written up to an entry that is written.
+
+        What another run has under way in the journal hides what is behind it, for as
+        long as its transaction is open.
+
+        Raises:
+            StoreUnavailableError: It stayed hidden for too long.
+        """
+        book, until = Book(), clock.monotonic() + _HIDDEN_S
+        while taken not in (await self.load(book)).taken:
+            if clock.monotonic() > until:
+                detail = f"{self.topic} ends in a transaction that does not end"
+                raise StoreUnavailableError("log", "read", detail)
+            await clock.sleep(_LOOK_S)
         return book
 
     async def prepare(self) -> None:

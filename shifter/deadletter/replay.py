@@ -41,6 +41,7 @@ from shifter.ports import (
 
 APPEND_S: Final = 30.0
 _BATCH: Final = 2_000
+_BATCH_BYTES: Final = 8_000_000
 _LOOKED_AT: Final = 50_000
 _LOOK_EVERY_S: Final = 1.0
 _EARLY: Final = 50
@@ -183,7 +184,7 @@ class Replayer:
                 chosen = self._choose(delivery)
                 batch.look_at(delivery, chosen)
                 self._chosen_now += chosen is not None and chosen.is_moved
-                if len(batch.chosen) >= size or batch.looked_at >= _LOOKED_AT:
+                if len(batch.chosen) >= size or _is_large(batch):
                     yield batch
                     batch, size = Batch(), self._size()
             if self._is_full():
@@ -311,6 +312,10 @@ async def write(parts: ReplayParts, records: Sequence[Record]) -> None:
     """
     for refused in (await parts.log.append(records, timeout_s=APPEND_S)).values():
         raise StoreRefusedError("log", "append", refused.detail)
+
+
+def _is_large(batch: Batch) -> bool:
+    return batch.looked_at >= _LOOKED_AT or batch.size_bytes >= _BATCH_BYTES
 
 
 def _samples(moved: Sequence[Chosen]) -> list[Sample]:

@@ -149,7 +149,7 @@ async def test_the_order_of_a_key_is_kept(world):
         assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 9])
 async def test_a_run_whose_answer_was_lost_anywhere_is_resumed_exactly(world, number):
     world.fill(700)
 
@@ -170,7 +170,7 @@ async def test_a_run_whose_answer_was_lost_anywhere_is_resumed_exactly(world, nu
     assert world.replayed() == once(range(700))
 
 
-@pytest.mark.parametrize("number", [2, 4, 5])
+@pytest.mark.parametrize("number", [3, 5, 6])
 async def test_a_run_that_was_cut_short_anywhere_is_resumed_exactly(world, number):
     world.fill(700)
 

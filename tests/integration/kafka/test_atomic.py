@@ -11,6 +11,7 @@ import pytest
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.atomic import OPEN_MS, KafkaAtomicLog
+from shifter.deadletter.journal import Begun, Journal, Taken
 from shifter.ports import Record
 
 pytestmark = pytest.mark.kafka
@@ -69,3 +70,36 @@ async def test_who_takes_over_from_a_killed_sender_reads_what_it_finished(bench)
     await log.close()
 
     assert await values(bench, lane) == [b"whole", b"again"]
+
+
+async def test_a_journal_is_read_to_its_end_behind_the_open_transaction_of_another(
+    bench,
+):
+    """What a run noted must be seen by who goes on with it."""
+    namespace = f"{bench.site.namespace}-{uuid.uuid4().hex[:6]}"
+    bench.site.make(f"{namespace}.replays")
+    admin = KafkaLogAdmin(bench.site.config, namespace)
+    journal, name = Journal(admin, namespace), uuid.uuid4().hex
+    other = start_sender(bench, name, journal.topic)
+    await asyncio.to_thread(other.stdout.readline)
+    log = KafkaAtomicLog(bench.site.config, uuid.uuid4().hex, bench.clock)
+    await log.open()
+    begun = Begun(
+        run="r", at_ms=1, action="replay", by="", reason="", source="t", spans={}
+    )
+    taken = Taken(run="r", at_ms=2)
+    entries = [journal.record(begun), journal.record(taken)]
+    await log.append(entries, timeout_s=10)
+
+    hidden = (await journal.load()).runs
+    reading = asyncio.ensure_future(journal.load_upto(taken, bench.clock))
+    await asyncio.sleep(0.5)
+    is_waiting = not reading.done()
+    other.kill()
+    other.communicate()
+    book = await asyncio.wait_for(reading, 20)
+    await log.close()
+    await admin.close()
+
+    assert (hidden, is_waiting) == ({}, True)
+    assert list(book.runs) == ["r"]
