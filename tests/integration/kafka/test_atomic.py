@@ -42,6 +42,7 @@ async def test_a_killed_sender_holds_nobody_up_and_leaves_nothing(bench):
     sender = start_sender(bench, name, lane)
     await asyncio.to_thread(sender.stdout.readline)
     await bench.log.append([Record(lane, b"live", [])], timeout_s=10)
+    whole = await bench.collect(feed, 1)
     held = await feed.fetch(10, wait_s=0.5)
 
     sender.kill()
@@ -52,7 +53,8 @@ async def test_a_killed_sender_holds_nobody_up_and_leaves_nothing(bench):
         found += await feed.fetch(10, wait_s=0.5)
     took_s = bench.clock.monotonic() - killed_at
 
-    assert [x.value for x in held] == [b"whole"]
+    assert [x.value for x in whole] == [b"whole"]
+    assert held == []
     assert [x.value for x in found] == [b"live"]
     assert took_s < OPEN_MS / 2_000
 
