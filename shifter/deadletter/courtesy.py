@@ -33,7 +33,8 @@ class CourtesyPolicy:
     """How much a run may cost the jobs beside it.
 
     Attributes:
-        target_s: How much longer its replays may wait in line than the least seen, > 0.
+        target_s: How much longer its replays may wait in line than the least seen, > 0;
+            where the least is more, twice that.
         least: Letters in a batch, >= 1.
         first: Letters in the first batch.
         most: Letters in a batch.
@@ -71,7 +72,8 @@ class Room:
         """A batch's last letters started so long after they were sent."""
         self._waits.append(waited_s)
         policy = self._policy
-        if waited_s - min(self._waits) > policy.target_s:
+        least_s = min(self._waits)
+        if waited_s - least_s > max(policy.target_s, least_s):
             self.size = max(policy.least, self.size // 2)
         else:
             self.size = min(policy.most, self.size + policy.growth)
