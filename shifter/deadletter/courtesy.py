@@ -105,7 +105,7 @@ class Courtesy:
         self._waiting: list[Sample] = []
         self._sent_at = self._look_s = 0.0
         self._served: frozenset[str] = frozenset()
-        self._unserved: dict[str, float] = {}
+        self._unserved: set[str] = set()
         self._has_workers, self._is_free = False, True
         self._told_at: float | None = None
         self.held_s = 0.0
@@ -166,14 +166,10 @@ class Courtesy:
             self._is_free = False
         self._has_workers = bool(workers)
         self._served = frozenset(lane for one in workers for lane in _lanes(one))
-        for lane in self._served.intersection(self._unserved):
-            del self._unserved[lane]
+        self._unserved -= self._served
 
     def _give_up_unserved(self) -> None:
-        now = self._clock.monotonic()
-        for sample in self._waiting:
-            if sample.lane not in self._served:
-                self._unserved[sample.lane] = now
+        self._unserved |= {x.lane for x in self._waiting} - self._served
         self._waiting = [x for x in self._waiting if x.lane not in self._unserved]
         if not self._waiting:
             self._look_s = 0.0

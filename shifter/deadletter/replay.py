@@ -229,10 +229,9 @@ class Replayer:
         self._sent_now += len(batch.moved(refused))
         self._passed += batch.looked_at
         self._watch.take([(each.job_id, each.attempt) for each in samples])
-        if self._yields:
-            self._courtesy.sent(samples)
         self._tell()
-        if self._yields:
+        if self._yields and batch.moved():
+            self._courtesy.sent(samples)
             await self._make_room()
 
     async def _send(self, batch: Batch) -> Collection[int]:
