@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from shifter.adapters.kafka.errors import (
     LastError,
@@ -28,11 +28,12 @@ from shifter.adapters.kafka.errors import (
     store_error,
     unheard,
 )
+from shifter.adapters.kafka.pending import DOUBTED, Reported
 from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.will import LastWill
 from shifter.adapters.kafka.writer import FRAMING_BYTES, record_bytes
-from shifter.errors import StoreUnavailableError
+from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import Clock, Record, Refused
 
@@ -45,15 +46,14 @@ time limit of this length is harmful elsewhere does not hold here."""
 _OPEN_S: Final = 30.0
 _CALL_S: Final = 5.0
 _ROOM_S: Final = 0.01
+_REPORTS_S: Final = 0.1
 _PROPERTIES: Final[dict[str, Property]] = {
     "transaction.timeout.ms": OPEN_MS,
     "message.timeout.ms": OPEN_MS,
     # A transaction right behind another one is answered "not yet" first; the default
     # of 100 ms would be most of what it takes.
     "retry.backoff.ms": 10,
-    # The commit sends what lingers, in full requests.
-    "linger.ms": 20,
-    "delivery.report.only.error": True,
+    "linger.ms": 2,
 }
 _NO_COORDINATOR: Final = (
     "where there are fewer brokers than transaction.state.log.replication.factor says, "
@@ -194,6 +194,12 @@ class KafkaAtomicLog:
                 if (error := kafka_error(exc)) is not None:
                     failed[place] = error
                 raise
+        # Every record is reported within the client's own time limit; `flush` would
+        # call back with an exception pending when the client breaks.
+        while len(producer):
+            producer.poll(_REPORTS_S)
+        for error in failed.values():
+            raise KafkaException(error)
         left_s = until - self._clock.monotonic()
         self._patiently(producer.commit_transaction, left_s)
 
@@ -206,17 +212,14 @@ class KafkaAtomicLog:
             StoreUnavailableError, StoreRefusedError: It cannot be; nobody knows.
         """
         error, producer = kafka_error(exc), self._producer
-        if error is not None and error.name() in _FENCED:
-            self._producer = None
-            raise self._unknown(_TAKEN) from exc
-        if error is None or error.fatal() or producer is None:
-            self._producer = None
-            raise store_error(exc, "append", self._last) from exc
+        if error is None or error.fatal() or error.name() in _FENCED:
+            raise self._over(exc) from exc
+        if producer is None:
+            raise self._unknown("the log is not open")
         try:
             self._patiently(producer.abort_transaction, _OPEN_S)
         except KafkaException as again:
-            self._producer = None
-            raise store_error(again, "append", self._last) from again
+            raise self._over(again) from again
         answers = {
             place: delivery_answer(why, self._last) for place, why in failed.items()
         }
@@ -225,6 +228,14 @@ class KafkaAtomicLog:
             for place, answer in answers.items()
             if isinstance(answer, Refused)
         }
+
+    def _over(self, exc: KafkaException) -> StoreError:
+        """Nothing more is sent before the next `open`; why."""
+        self._producer = None
+        error = kafka_error(exc)
+        if error is not None and error.name() in _FENCED:
+            return self._unknown(_TAKEN)
+        return store_error(exc, "append", self._last)
 
     def _patiently(self, call: Callable[[float], None], limit_s: float) -> None:
         """Ask again while the cluster says that it may yet be."""
@@ -276,7 +287,13 @@ def _is_taken(producer: Producer, record: Record, report: Callable[..., None]) -
 
 
 def _note(
-    failed: dict[int, KafkaError], place: int, error: KafkaError | None, _: Message
+    failed: dict[int, KafkaError],
+    place: int,
+    error: KafkaError | None,
+    message: Reported | None,
 ) -> None:
+    """The delivery report of a record; one without an offset is no success."""
     if error is not None:
         failed[place] = error
+    elif message is not None and message.offset() is None:
+        failed[place] = DOUBTED

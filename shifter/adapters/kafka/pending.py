@@ -27,7 +27,7 @@ from shifter.ports import AppendAnswer, Appended, Refused
 
 APPENDED: Final = Appended()
 TOO_LATE: Final = "no answer from the cluster in time"
-_DOUBTED: Final = KafkaError(KafkaError.DUPLICATE_SEQUENCE_NUMBER)
+DOUBTED: Final = KafkaError(KafkaError.DUPLICATE_SEQUENCE_NUMBER)
 
 
 class Reported(Protocol):
@@ -54,7 +54,7 @@ class One:
         if error is None:
             self._last.is_let_in = True
             if message is not None and message.offset() is None:
-                error = _DOUBTED
+                error = DOUBTED
         self._error = error
         self._inbox.done.append(self)
 
@@ -107,7 +107,7 @@ class Batch:
         if error is None:
             self._last.is_let_in = True
             if message is not None and message.offset() is None:
-                self._errors[index] = _DOUBTED
+                self._errors[index] = DOUBTED
         else:
             self._errors[index] = error
         self._is_reported[index] = 1

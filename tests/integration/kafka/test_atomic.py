@@ -9,6 +9,7 @@ import uuid
 
 import pytest
 
+from shifter.adapters.kafka import atomic
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.atomic import OPEN_MS, KafkaAtomicLog
 from shifter.deadletter.journal import Begun, Journal, Taken
@@ -105,3 +106,32 @@ async def test_a_journal_is_read_to_its_end_behind_the_open_transaction_of_anoth
 
     assert (hidden, is_waiting) == ({}, True)
     assert list(book.runs) == ["r"]
+
+
+async def test_a_report_without_an_offset_takes_the_whole_append_back_and_repeats_it(
+    bench, monkeypatch
+):
+    """The broker took a record for one that it had; it may be wrong."""
+    lane, note, doubted = await bench.lane(partitions=2), atomic._note, []
+
+    def doubt_once(failed, place, error, message):
+        if place == 7 and not doubted:
+            doubted.append(place)
+            message = NoOffset()
+        note(failed, place, error, message)
+
+    monkeypatch.setattr(atomic, "_note", doubt_once)
+    log = KafkaAtomicLog(bench.site.config, uuid.uuid4().hex, bench.clock)
+    await log.open()
+    wanted = [Record(lane, b"%d" % n, [], b"k%d" % n) for n in range(20)]
+
+    told = await log.append(wanted, timeout_s=10)
+    await log.close()
+
+    assert (told, doubted) == ({}, [7])
+    assert sorted(map(int, await values(bench, lane))) == list(range(20))
+
+
+class NoOffset:
+    def offset(self):
+        return None
