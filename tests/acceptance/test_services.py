@@ -193,6 +193,23 @@ class Asking:
         call = self._channel.unary_unary(f"/shop.Shop/{method}", encode, decode)
         return call(asked, **{"timeout": PATIENCE_S, **options})
 
+    async def hold(self) -> list[grpc.aio.UnaryStreamCall]:
+        """Streams that keep all slots of NORMAL; each has begun."""
+        encode, decode = msgspec.json.encode, msgspec.json.decode
+        call, held = (
+            self._channel.unary_stream("/shop.Shop/Track", encode, decode),
+            [],
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            while len(held) < 3:
+                stream = call({"seconds": 600})
+                try:
+                    await stream.read()
+                except grpc.aio.AioRpcError:
+                    continue  # who was there before has not left yet
+                held.append(stream)
+        return held
+
     async def health(self) -> bytes:
         method = "/grpc.health.v1.Health/Check"
         return await self._channel.unary_unary(method)(b"", timeout=PATIENCE_S)
@@ -240,32 +257,30 @@ async def test_a_call_takes_deadline_priority_and_height_down_the_tree(fleet, sh
 
 async def test_a_late_call_and_one_given_up_free_their_slots(shop):
     async with asking(shop) as ask:
-        for _ in range(3):
-            late = await ask.error("Quote", {"seconds": 60}, timeout=0.2)
+        for _ in range(4):
+            late = await ask.error("Quote", {"seconds": 600}, timeout=0.2)
+            await ask.until_free()
             assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        calls = [ask("Quote", {"seconds": 60}) for _ in range(3)]
-        refused = await _until_full(ask)
-        for call in calls:
-            call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await calls[0]
-        await ask.until_free()
+        for _ in range(2):
+            streams = await ask.hold()
+            for stream in streams:
+                stream.cancel()
 
-        assert await calls[0].code() is grpc.StatusCode.CANCELLED
-        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert [await s.code() for s in streams] == [grpc.StatusCode.CANCELLED] * 3
+        await ask.until_free()
 
 
 async def test_a_full_server_says_when_to_come_back_and_stays_healthy(shop):
     async with asking(shop) as ask:
-        calls = [asyncio.ensure_future(ask("Quote", {"seconds": 60})) for _ in range(3)]
-        refused = await _until_full(ask)
+        streams = await ask.hold()
+        refused = await ask.error("Quote", {})
         healthy = await ask.health()
         urgent = await ask("Quote", {}, metadata=(("shifter-priority", "CRITICAL"),))
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        for stream in streams:
+            stream.cancel()
 
     told = dict(refused.trailing_metadata())
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert int(told["grpc-retry-pushback-ms"]) >= 1_000
     assert healthy == b"\x08\x01"
     assert urgent["price"] == 42
@@ -280,12 +295,3 @@ async def test_an_order_is_a_job_and_has_its_callers_deadline(fleet, shop):
     assert ran == {"report": {"order": "7", "pages": 1}}
     assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert len(made(fleet)) == 1
-
-
-async def _until_full(ask: Asking) -> grpc.aio.AioRpcError:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await ask("Quote", {})
-            except grpc.aio.AioRpcError as error:
-                return error
