@@ -84,8 +84,9 @@ async def _in_a_process(
     async with app:
         for job in (work, mail):
             await job.defer()
-        await asyncio.sleep(2.5)  # both views have been filled
-        assert app.admission.views.lanes.facts(work.plan.lane) is not None
+        async with asyncio.timeout(60):  # until both views have been filled
+            while app.admission.views.lanes.facts(work.plan.lane) is None:
+                await asyncio.sleep(0.5)
         facts = await _decisions(app.admission, work.plan, count)
         uses = await _decisions(app.admission, mail.plan, count)
         bare = await _requests(service, count // 10)

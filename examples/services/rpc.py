@@ -22,10 +22,12 @@ import grpc.aio
 import msgspec
 
 from examples.services.reports import app, make_report
-from shifter import Deferred
+from shifter import Deferred, Reason, Shed
 from shifter.ambient import ambient, left_ms
 from shifter.grpc import AdmissionInterceptor, calling
 
+_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+_FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 _SERVING = b"\x08\x01"
 """``HealthCheckResponse(status=SERVING)`` of grpc.health.v1."""
 
@@ -57,10 +59,10 @@ class Shop:
         match answer:
             case Deferred(job_id):
                 return {"job_id": job_id}
-            case _ if (value := getattr(answer, "value", None)) is not None:
-                return {"report": value}
-        code = grpc.StatusCode.RESOURCE_EXHAUSTED
-        return await context.abort(code, answer.reason.value)  # type: ignore[no-any-return]
+            case Shed():
+                is_late = answer.reason is Reason.EXPIRED
+                await context.abort(_LATE if is_late else _FULL, answer.reason.value)
+        return {"report": answer.value}
 
     async def track(self, asked: dict[str, Any], _: Any) -> AsyncGenerator[Any]:
         """A stream keeps its slot until its end."""

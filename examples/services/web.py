@@ -62,7 +62,7 @@ async def report(job_id: UUID) -> str:
 @service.get("/orders/{number}")
 async def order(number: int, seconds: float = 0.0) -> dict[str, object]:
     """An ordinary request; it sees what its caller still waits for."""
-    await asyncio.sleep(min(seconds, 10.0))
+    await asyncio.sleep(min(seconds, 600.0))
     return {"order": number, "deadline_ms": ambient().deadline_ms}
 
 

@@ -21,6 +21,8 @@ MAX_DURATION_MS = 366 * 86_400_000
 """One year: longer is taken for a mistake."""
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_ROUNDING = 2**-51
+_MILLISECOND = timedelta(milliseconds=1)
 _TEXT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)\Z")
 _WANT = "use a duration such as '250ms', '30s', '5m', '6h', '7d', or seconds"
 
@@ -42,15 +44,20 @@ def duration_ms(field: str, value: object, *, minimum_ms: int = 0) -> int:
     found = _milliseconds(value)
     if found is None or (isinstance(found, float) and not math.isfinite(found)):
         raise ConfigError(field, value, _WANT)
-    rounded = math.ceil(round(found, 6))
+    rounded = found if isinstance(found, int) else _rounded_up(found)
     if not minimum_ms <= rounded <= MAX_DURATION_MS:
         raise ConfigError(field, value, f"allowed: {minimum_ms} ms to 366 days")
     return rounded
 
 
+def _rounded_up(ms: float) -> int:
+    """Up, but not for what a float cannot say: seconds times a thousand may be off."""
+    return math.ceil(ms - max(5e-7, ms * _ROUNDING))
+
+
 def _milliseconds(value: object) -> int | float | None:
     if isinstance(value, timedelta):
-        return value.total_seconds() * 1_000
+        return value / _MILLISECOND  # exact, which seconds times a thousand are not
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
