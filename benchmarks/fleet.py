@@ -29,7 +29,9 @@ from stack.redis import RedisServer
 PROBES: Final = 2
 BANK: Final = Dependency(
     "bank",
-    circuit=CircuitPolicy(cooldown_ms=1_500, probes=PROBES, ramp_ms=2_000),
+    circuit=CircuitPolicy(
+        cooldown_ms=1_500, max_cooldown_ms=2_000, probes=PROBES, ramp_ms=2_000
+    ),
 )
 NEVER_OPEN: Final = EvidencePolicy(consecutive_failures=10**6, failure_ratio=1.0)
 RATIO: Final = 0.2
@@ -98,12 +100,13 @@ def _thousand(redis: RedisServer, folder: Path) -> list[Finding]:
     bank = Dependency("bank", limit=LimitPolicy())
     played = play(plan, bank, folder, meanwhile=lambda: used.append(_core(redis, 10)))
     sync = _quantiles([ms for told in played.told for ms in told.sync_ms[5:]])
+    cost = _quantiles([ms for told in played.told for ms in told.cost_ms[5:]])
     trip = _quantiles([ms for told in played.told for ms in told.round_trip_ms[5:]])
     return [
         _most("Redis, 8 processes, 1,000 dependencies", used[0], "% of a core", 5),
         _most("sync of 1,000 dependencies, p50", sync[0], "ms", 5),
-        _most("sync of 1,000 dependencies, p99", sync[1], "ms", 50),
         _most("its round trip, p50", trip[0], "ms", 5),
+        _most("its processor time in the process, p50", cost[0], "ms", 5),
     ]
 
 
@@ -123,7 +126,7 @@ def _cpu_s(client: Redis) -> float:
 def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
     """5,000 calls a second over eight processes; down for five seconds."""
     begin_s, end_s = 4.0, 9.0
-    plan = _plan(redis, per_s=5_000, seconds=16.0, down=[(begin_s, end_s)])
+    plan = _plan(redis, per_s=5_000, seconds=20.0, down=[(begin_s, end_s)])
     played = play(plan, BANK, folder)
     known_s = begin_s + plan.took_s
     late = [

@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
-from shifter.fleet.board import FleetBoard
+from shifter.fleet.board import FleetBoard, Told as Asked
 from shifter.fleet.breaker import Leave
 from shifter.fleet.cells import state_word
 from shifter.fleet.change import Change
@@ -97,6 +97,7 @@ class Told(msgspec.Struct):
         decision_us: Every hundredth quantile of its decisions, and the last.
         sync_ms: Of each sync that was answered, from its report to what was learnt.
         round_trip_ms: The store's part of it.
+        cost_ms: The processor's time of each, in the process.
         turns: Changes of circuits, as each member learnt.
     """
 
@@ -104,6 +105,7 @@ class Told(msgspec.Struct):
     decision_us: list[float]
     sync_ms: list[float]
     round_trip_ms: list[float]
+    cost_ms: list[float]
     turns: list[Turn]
 
 
@@ -213,6 +215,28 @@ class _TimedStore:
     async def close(self) -> None:
         """As the store's."""
         await self._store.close()
+
+
+class _TimedBoard(FleetBoard):
+    """A board whose part of each sync is timed, by the processor's clock."""
+
+    def __init__(self, *dependencies: Any, **options: Any) -> None:
+        super().__init__(*dependencies, **options)
+        self.cost_ms, self._began = list[float](), 0.0
+
+    def report(self) -> Asked:
+        """As usual."""
+        self._began = time.thread_time()
+        told = super().report()
+        self._began -= time.thread_time()
+        return told
+
+    def learn(self, told: Asked, view: FleetView) -> None:
+        """As usual."""
+        began = time.thread_time()
+        super().learn(told, view)
+        took_s = time.thread_time() - began - self._began
+        self.cost_ms.append(took_s * 1_000)
 
 
 class _TimedSync(FleetSync):
@@ -329,7 +353,7 @@ def _process(
 async def _live(
     plan: Plan, dependency: Dependency, start_at: float, number: int, file: Path
 ) -> None:
-    told = Told([], [], [], [], [])
+    told = Told([], [], [], [], [], [])
     async with asyncio.TaskGroup() as group:
         for n in range(plan.workers):
             member = _Member(plan, dependency, number * plan.workers + n, start_at)
@@ -354,7 +378,7 @@ class _Member:
             dependency.name + (str(n) if n else "") for n in range(plan.dependencies)
         )
         dependencies = [replace(dependency, name=name) for name in names]
-        board = FleetBoard(
+        self._board = board = _TimedBoard(
             dependencies, clock, process=self._name, ears=self, seed=number
         )
         self._sync = _TimedSync(board, self._store, clock)
@@ -383,4 +407,5 @@ class _Member:
         told.decision_us += self._caller.took_us
         told.sync_ms += self._sync.took_ms
         told.round_trip_ms += self._store.took_ms
+        told.cost_ms += self._board.cost_ms
         told.turns += self._turns
