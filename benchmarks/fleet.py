@@ -137,7 +137,12 @@ def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
     probes = [call for call in played.calls if call.is_probe]
     usual = played.per_s(1.0, begin_s)
     return [
-        _most("outage noticed after", (max(late) - known_s) * 1_000, "ms", 500),
+        _most(
+            "outage noticed after",
+            (max(late, default=known_s) - known_s) * 1_000,
+            "ms",
+            500,
+        ),
         _most("probes at once", most_at_once(probes, plan.took_s), "", PROBES),
         _most("back to 90 % after", _back_s(played, end_s, usual), "s", 8),
         _most("most in 0.1 s after it", _peak(played, end_s) / usual, "x", 1.2),

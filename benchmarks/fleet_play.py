@@ -144,17 +144,17 @@ def play(
         prepare: Called in each process first; of a module, by its name.
     """
     spawn = multiprocessing.get_context("spawn")
-    start_at = time.time() + 1.5 + 0.25 * plan.processes
+    line = _StartLine(spawn.Semaphore(0), spawn.Event(), spawn.Value("d", 0.0))
     files = [folder / f"{plan.namespace}-{n}" for n in range(plan.processes)]
     children = [
         spawn.Process(
-            target=_process, args=((plan, dependency, start_at), n, file, prepare)
+            target=_process, args=((plan, dependency), line, n, file, prepare)
         )
         for n, file in enumerate(files)
     ]
     for child in children:
         child.start()
-    time.sleep(max(0.0, start_at - time.time()))
+    time.sleep(max(0.0, line.begin(plan.processes) - time.time()))
     if meanwhile is not None:
         meanwhile()
     for child in children:
@@ -339,15 +339,39 @@ class _Caller:
         heapq.heappush(self._later, (at, next(self._number), attempt, shield))
 
 
+class _StartLine(NamedTuple):
+    """Where processes wait for each other: on a busy machine some come late."""
+
+    ready: Any
+    go: Any
+    at: Any
+
+    def begin(self, processes: int) -> float:
+        """Begin, a second after all are there; when, on the wall clock."""
+        for _ in range(processes):
+            if not self.ready.acquire(timeout=60):
+                raise RuntimeError("a process did not come")
+        self.at.value = time.time() + 1.0
+        self.go.set()
+        return float(self.at.value)
+
+    def wait(self) -> float:
+        """Be there; when it begins."""
+        self.ready.release()
+        self.go.wait()
+        return float(self.at.value)
+
+
 def _process(
-    played: tuple[Plan, Dependency, float],
+    played: tuple[Plan, Dependency],
+    line: _StartLine,
     number: int,
     file: Path,
     prepare: Callable[[], None] | None,
 ) -> None:
     if prepare is not None:
         prepare()
-    asyncio.run(_live(*played, number, file))
+    asyncio.run(_live(*played, line.wait(), number, file))
 
 
 async def _live(
