@@ -145,7 +145,7 @@ def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
         ),
         _most("probes at once", most_at_once(probes, plan.took_s), "", PROBES),
         _most("back to 90 % after", _back_s(played, end_s, usual), "s", 8),
-        _most("most in 0.1 s after it", _peak(played, end_s) / usual, "x", 1.2),
+        _most("busiest half second after it, of usual", _peak(played, end_s) / usual, "x", 1.2),
     ]
 
 
@@ -160,11 +160,11 @@ def _back_s(played: Played, healed_s: float, usual: float) -> float:
 
 
 def _peak(played: Played, since_s: float) -> float:
-    """Calls a second of the busiest tenth of a second."""
+    """Calls a second of the busiest half of a second."""
     last_s = played.calls[-1].at_s
-    steps = int((last_s - since_s) * 10)
+    steps = int((last_s - since_s) * 10) - 5
     starts = (since_s + n / 10 for n in range(steps))
-    return max(played.per_s(at_s, at_s + 0.1) for at_s in starts)
+    return max(played.per_s(at_s, at_s + 0.5) for at_s in starts)
 
 
 def _retries(
