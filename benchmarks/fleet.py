@@ -145,7 +145,12 @@ def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
         ),
         _most("probes at once", most_at_once(probes, plan.took_s), "", PROBES),
         _most("back to 90 % after", _back_s(played, end_s, usual), "s", 8),
-        _most("busiest half second after it, of usual", _peak(played, end_s) / usual, "x", 1.2),
+        _most(
+            "busiest half second after it, of usual",
+            _peak(played, end_s) / usual,
+            "x",
+            1.2,
+        ),
     ]
 
 
