@@ -146,8 +146,8 @@ def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
         _most("probes at once", most_at_once(probes, plan.took_s), "", PROBES),
         _most("back to 90 % after", _back_s(played, end_s, usual), "s", 8),
         _most(
-            "busiest half second after it, of usual",
-            _peak(played, end_s) / usual,
+            "busiest half second after it, of that before",
+            played.busiest(end_s, plan.seconds) / played.busiest(0.5, begin_s),
             "x",
             1.2,
         ),
@@ -162,14 +162,6 @@ def _back_s(played: Played, healed_s: float, usual: float) -> float:
         if at_s > healed_s + 60:
             return at_s - healed_s
     return at_s - healed_s
-
-
-def _peak(played: Played, since_s: float) -> float:
-    """Calls a second of the busiest half of a second."""
-    last_s = played.calls[-1].at_s
-    steps = int((last_s - since_s) * 10) - 5
-    starts = (since_s + n / 10 for n in range(steps))
-    return max(played.per_s(at_s, at_s + 0.5) for at_s in starts)
 
 
 def _retries(

@@ -125,6 +125,12 @@ class Played(NamedTuple):
         found = sum(begin_s <= call.at_s < end_s for call in self.calls)
         return found / (end_s - begin_s)
 
+    def busiest(self, begin_s: float, end_s: float) -> float:
+        """Calls a second of the busiest half second within a span."""
+        steps = int((end_s - begin_s - 0.5) * 10) + 1
+        starts = [begin_s + step / 10 for step in range(steps)]
+        return max(self.per_s(at_s, at_s + 0.5) for at_s in starts)
+
 
 def play(
     plan: Plan,
