@@ -32,7 +32,7 @@ WINDOW: Final = 10
 # The circuit would end the storm at once; here the budget is looked at alone.
 BANK: Final = Dependency(
     "bank",
-    evidence=EvidencePolicy(consecutive_failures=10**6, failure_ratio=1.0),
+    evidence=EvidencePolicy(consecutive_failures=10**6, min_calls=10**9),
     budget=BudgetPolicy(ratio=0.2, floor_per_s=1),
 )
 

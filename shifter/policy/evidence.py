@@ -173,7 +173,7 @@ class Witness:
         """
         if busiest := self._window.busiest(_CALLS):
             per_ms = busiest / self._bucket_ms
-            self.usual_per_ms = max(per_ms, self.usual_per_ms / 2)
+            self.usual_per_ms = max(per_ms, self.usual_per_ms * 0.9)
         self._window.clear()
         self._in_a_row = 0
 
