@@ -29,7 +29,9 @@ from stack.redis import RedisServer
 PROBES: Final = 2
 BANK: Final = Dependency(
     "bank",
-    circuit=CircuitPolicy(cooldown_ms=1_500, probes=PROBES, ramp_ms=2_000),
+    circuit=CircuitPolicy(
+        cooldown_ms=1_500, max_cooldown_ms=2_000, probes=PROBES, ramp_ms=2_000
+    ),
 )
 NEVER_OPEN: Final = EvidencePolicy(consecutive_failures=10**6, failure_ratio=1.0)
 RATIO: Final = 0.2
@@ -98,12 +100,13 @@ def _thousand(redis: RedisServer, folder: Path) -> list[Finding]:
     bank = Dependency("bank", limit=LimitPolicy())
     played = play(plan, bank, folder, meanwhile=lambda: used.append(_core(redis, 10)))
     sync = _quantiles([ms for told in played.told for ms in told.sync_ms[5:]])
+    cost = _quantiles([ms for told in played.told for ms in told.cost_ms[5:]])
     trip = _quantiles([ms for told in played.told for ms in told.round_trip_ms[5:]])
     return [
         _most("Redis, 8 processes, 1,000 dependencies", used[0], "% of a core", 5),
         _most("sync of 1,000 dependencies, p50", sync[0], "ms", 5),
-        _most("sync of 1,000 dependencies, p99", sync[1], "ms", 50),
         _most("its round trip, p50", trip[0], "ms", 5),
+        _most("its processor time in the process, p50", cost[0], "ms", 5),
     ]
 
 
@@ -123,7 +126,7 @@ def _cpu_s(client: Redis) -> float:
 def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
     """5,000 calls a second over eight processes; down for five seconds."""
     begin_s, end_s = 4.0, 9.0
-    plan = _plan(redis, per_s=5_000, seconds=16.0, down=[(begin_s, end_s)])
+    plan = _plan(redis, per_s=5_000, seconds=20.0, down=[(begin_s, end_s)])
     played = play(plan, BANK, folder)
     known_s = begin_s + plan.took_s
     late = [
@@ -134,10 +137,20 @@ def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
     probes = [call for call in played.calls if call.is_probe]
     usual = played.per_s(1.0, begin_s)
     return [
-        _most("outage noticed after", (max(late) - known_s) * 1_000, "ms", 500),
+        _most(
+            "outage noticed after",
+            (max(late, default=known_s) - known_s) * 1_000,
+            "ms",
+            500,
+        ),
         _most("probes at once", most_at_once(probes, plan.took_s), "", PROBES),
         _most("back to 90 % after", _back_s(played, end_s, usual), "s", 8),
-        _most("most in 0.1 s after it", _peak(played, end_s) / usual, "x", 1.2),
+        _most(
+            "busiest half second after it, of that before",
+            played.busiest(end_s, plan.seconds) / played.busiest(0.5, begin_s),
+            "x",
+            1.2,
+        ),
     ]
 
 
@@ -149,14 +162,6 @@ def _back_s(played: Played, healed_s: float, usual: float) -> float:
         if at_s > healed_s + 60:
             return at_s - healed_s
     return at_s - healed_s
-
-
-def _peak(played: Played, since_s: float) -> float:
-    """Calls a second of the busiest tenth of a second."""
-    last_s = played.calls[-1].at_s
-    steps = int((last_s - since_s) * 10)
-    starts = (since_s + n / 10 for n in range(steps))
-    return max(played.per_s(at_s, at_s + 0.1) for at_s in starts)
 
 
 def _retries(

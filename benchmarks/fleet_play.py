@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
-from shifter.fleet.board import FleetBoard
+from shifter.fleet.board import FleetBoard, Told as Asked
 from shifter.fleet.breaker import Leave
 from shifter.fleet.cells import state_word
 from shifter.fleet.change import Change
@@ -97,6 +97,7 @@ class Told(msgspec.Struct):
         decision_us: Every hundredth quantile of its decisions, and the last.
         sync_ms: Of each sync that was answered, from its report to what was learnt.
         round_trip_ms: The store's part of it.
+        cost_ms: The processor's time of each, in the process.
         turns: Changes of circuits, as each member learnt.
     """
 
@@ -104,6 +105,7 @@ class Told(msgspec.Struct):
     decision_us: list[float]
     sync_ms: list[float]
     round_trip_ms: list[float]
+    cost_ms: list[float]
     turns: list[Turn]
 
 
@@ -122,6 +124,12 @@ class Played(NamedTuple):
         """Calls a second in a span."""
         found = sum(begin_s <= call.at_s < end_s for call in self.calls)
         return found / (end_s - begin_s)
+
+    def busiest(self, begin_s: float, end_s: float) -> float:
+        """Calls a second of the busiest half second within a span."""
+        steps = int((end_s - begin_s - 0.5) * 10) + 1
+        starts = [begin_s + step / 10 for step in range(steps)]
+        return max(self.per_s(at_s, at_s + 0.5) for at_s in starts)
 
 
 def play(
@@ -142,17 +150,17 @@ def play(
         prepare: Called in each process first; of a module, by its name.
     """
     spawn = multiprocessing.get_context("spawn")
-    start_at = time.time() + 1.5 + 0.25 * plan.processes
+    line = _StartLine(spawn.Semaphore(0), spawn.Event(), spawn.Value("d", 0.0))
     files = [folder / f"{plan.namespace}-{n}" for n in range(plan.processes)]
     children = [
         spawn.Process(
-            target=_process, args=((plan, dependency, start_at), n, file, prepare)
+            target=_process, args=((plan, dependency), line, n, file, prepare)
         )
         for n, file in enumerate(files)
     ]
     for child in children:
         child.start()
-    time.sleep(max(0.0, start_at - time.time()))
+    time.sleep(max(0.0, line.begin(plan.processes) - time.time()))
     if meanwhile is not None:
         meanwhile()
     for child in children:
@@ -213,6 +221,28 @@ class _TimedStore:
     async def close(self) -> None:
         """As the store's."""
         await self._store.close()
+
+
+class _TimedBoard(FleetBoard):
+    """A board whose part of each sync is timed, by the processor's clock."""
+
+    def __init__(self, *dependencies: Any, **options: Any) -> None:
+        super().__init__(*dependencies, **options)
+        self.cost_ms, self._began = list[float](), 0.0
+
+    def report(self) -> Asked:
+        """As usual."""
+        self._began = time.thread_time()
+        told = super().report()
+        self._began -= time.thread_time()
+        return told
+
+    def learn(self, told: Asked, view: FleetView) -> None:
+        """As usual."""
+        began = time.thread_time()
+        super().learn(told, view)
+        took_s = time.thread_time() - began - self._began
+        self.cost_ms.append(took_s * 1_000)
 
 
 class _TimedSync(FleetSync):
@@ -315,21 +345,45 @@ class _Caller:
         heapq.heappush(self._later, (at, next(self._number), attempt, shield))
 
 
+class _StartLine(NamedTuple):
+    """Where processes wait for each other: on a busy machine some come late."""
+
+    ready: Any
+    go: Any
+    at: Any
+
+    def begin(self, processes: int) -> float:
+        """Begin, a second after all are there; when, on the wall clock."""
+        for _ in range(processes):
+            if not self.ready.acquire(timeout=60):
+                raise RuntimeError("a process did not come")
+        self.at.value = time.time() + 1.0
+        self.go.set()
+        return float(self.at.value)
+
+    def wait(self) -> float:
+        """Be there; when it begins."""
+        self.ready.release()
+        self.go.wait()
+        return float(self.at.value)
+
+
 def _process(
-    played: tuple[Plan, Dependency, float],
+    played: tuple[Plan, Dependency],
+    line: _StartLine,
     number: int,
     file: Path,
     prepare: Callable[[], None] | None,
 ) -> None:
     if prepare is not None:
         prepare()
-    asyncio.run(_live(*played, number, file))
+    asyncio.run(_live(*played, line.wait(), number, file))
 
 
 async def _live(
     plan: Plan, dependency: Dependency, start_at: float, number: int, file: Path
 ) -> None:
-    told = Told([], [], [], [], [])
+    told = Told([], [], [], [], [], [])
     async with asyncio.TaskGroup() as group:
         for n in range(plan.workers):
             member = _Member(plan, dependency, number * plan.workers + n, start_at)
@@ -354,7 +408,7 @@ class _Member:
             dependency.name + (str(n) if n else "") for n in range(plan.dependencies)
         )
         dependencies = [replace(dependency, name=name) for name in names]
-        board = FleetBoard(
+        self._board = board = _TimedBoard(
             dependencies, clock, process=self._name, ears=self, seed=number
         )
         self._sync = _TimedSync(board, self._store, clock)
@@ -383,4 +437,5 @@ class _Member:
         told.decision_us += self._caller.took_us
         told.sync_ms += self._sync.took_ms
         told.round_trip_ms += self._store.took_ms
+        told.cost_ms += self._board.cost_ms
         told.turns += self._turns

@@ -28,10 +28,11 @@ ATTEMPTS: Final = 4
 PER_S: Final = 200
 DOWN: Final = (4.0, 14.0)
 SECONDS: Final = 26.0
+WINDOW: Final = 10
 # The circuit would end the storm at once; here the budget is looked at alone.
 BANK: Final = Dependency(
     "bank",
-    evidence=EvidencePolicy(consecutive_failures=10**6, failure_ratio=1.0),
+    evidence=EvidencePolicy(consecutive_failures=10**6, min_calls=10**9),
     budget=BudgetPolicy(ratio=0.2, floor_per_s=1),
 )
 
@@ -62,16 +63,15 @@ def storm(redis_url: str, folder: Path) -> Storm:
 
 
 def amplification(played: Played) -> float:
-    """Calls a second over first attempts a second, of the worst second of the outage.
-
-    The first seconds, when each layer has only begun to retry, are among them.
-    """
+    """Calls over first attempts, of the worst ten seconds: what a budget is kept in."""
     calls, firsts = Counter[int](), Counter[int]()
     for call in played.calls:
         calls[int(call.at_s)] += 1
         firsts[int(call.at_s)] += not call.is_extra
-    begin, end = map(int, DOWN)
-    return max(calls[second] / firsts[second] for second in range(begin, end))
+    spans = [range(begin, begin + WINDOW) for begin in range(int(SECONDS) - WINDOW)]
+    return max(
+        sum(calls[n] for n in span) / sum(firsts[n] for n in span) for span in spans
+    )
 
 
 def draw(played: Storm, path: Path) -> None:

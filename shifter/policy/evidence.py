@@ -171,8 +171,9 @@ class Witness:
         But for how much there used to be; a short time between two openings shows
         less of it.
         """
-        busiest_per_ms = self._window.busiest(_CALLS) / self._bucket_ms
-        self.usual_per_ms = max(busiest_per_ms, self.usual_per_ms / 2)
+        if busiest := self._window.busiest(_CALLS):
+            per_ms = busiest / self._bucket_ms
+            self.usual_per_ms = max(per_ms, self.usual_per_ms * 0.9)
         self._window.clear()
         self._in_a_row = 0
 

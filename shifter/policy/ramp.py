@@ -17,7 +17,7 @@ from typing import Final
 _LEAST_PER_MS: Final = 0.01
 _BURST_MS: Final = 50
 _MORE: Final = 1.1
-_PATIENCE: Final = 4
+_PATIENCE: Final = 15
 _CALM_MS: Final = 500
 """Longer than whoever was turned away stays away."""
 
@@ -73,7 +73,7 @@ def share(passed: float) -> float:
     Args:
         passed: Since the circuit closed; 1 is the ramp's length.
 
-    >>> share(0.25), share(1.0), share(2.0), share(8.0)
+    >>> share(0.25), share(1.0), share(2.0), share(30.0)
     (0.25, 1.0, 1.1, 2.2)
     """
     return min(passed, _MORE * max(1.0, passed / _PATIENCE))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from redis import Redis
 
-from shifter.adapters.redis.keys import ClaimKeys, presence_keys
+from shifter.adapters.redis.keys import ClaimKeys, fleet_keys, presence_keys
 from shifter.config.load import load_settings
 from stack.redis import RedisServer
 from tests.acceptance.fleet import Fleet
@@ -109,6 +109,31 @@ def test_whatever_lies_under_the_keys_of_presence_jobs_run(fleet, redis_url, pla
 
     status = fleet.run("status", "--json", "--namespace", fleet.namespace, check=False)
     assert status.returncode == 0, status.stderr
+    redis.close()
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda redis, key: redis.set(key, b"\xff"),
+        lambda redis, key: redis.rpush(key, "x"),
+        lambda redis, key: redis.hset(key, "circuit/bank", b'{"state":"op'),
+        lambda redis, key: redis.hset(key, "version", "nan"),
+        lambda redis, key: redis.hset(key, "stranger", b"99999999999999 nan"),
+        lambda redis, key: redis.hset(key, "bank", b"\x93\xc0\x01" * 9),
+    ],
+    ids=["71-string", "71-list", "71-cell", "71-number", "71-voice", "71-row"],
+)
+def test_71_whatever_lies_under_the_keys_of_the_fleet_jobs_run(fleet, redis_url, plant):
+    redis = Redis.from_url(redis_url)
+    for key in fleet_keys(fleet.namespace):
+        plant(redis, key)
+
+    worked(fleet, [str(uuid.uuid4()) for _ in range(3)])
+
+    for verb in (("status",), ("circuit", "list"), ("budget", "list")):
+        shown = fleet.run(*verb, "--json", "--namespace", fleet.namespace, check=False)
+        assert shown.returncode == 0, shown.stderr
     redis.close()
 
 

@@ -140,7 +140,14 @@ class TestRedisFleet(FleetStoreConformance):
 
         assert view.cells == {"c": b"1"}
 
-    @pytest.mark.parametrize("garbage", [b"", b"x", b"\xff" * 99, b"99 nan x", b"-1 1"])
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            *(b"", b"x", b"\xff" * 99, b"99 nan x", b"-1 1", b"nan", b"inf", b"-7"),
+            *(b"1e300", b"1.5", b"0x", b"99999999999999 nan", b"1 -3", b"\x93\x01\x02"),
+            b"\x93\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00\x00\x00",  # infinity, 0, 0
+        ],
+    )
     async def test_values_that_are_none_of_ours_are_none(self, fleet_bench, garbage):
         store = fleet_bench.open()
         state, _, voices, _, budgets, rates = fleet_keys(fleet_bench.namespace)
@@ -158,6 +165,46 @@ class TestRedisFleet(FleetStoreConformance):
 
         assert list(view.loads) == [0.5]
         assert list(view.granted) == [(1, 0, 0, 0)]
+        assert view.rates[0].calls == 1
+        assert view.strange >= 4
+        assert (await store.sync(said(budgets=[budget]))).strange == 0
+
+    async def test_numbers_of_a_far_future_hold_nobody_up(self, fleet_bench):
+        """Somebody lies, or the server's clock went back by a year."""
+        store = fleet_bench.open()
+        state, _, voices, evidence, budgets, rates = fleet_keys(fleet_bench.namespace)
+        client, far_ms = fleet_bench.client, 4_000_000_000_000
+        await client.hset(state, "alarm", far_ms)
+        await client.hset(voices, "stranger", f"{far_ms} 0.25")
+        await client.hset(evidence, "stranger", b"\x91\x80")
+        row = b"\x93\xcf" + (far_ms // 500).to_bytes(8, "big") + b"\x00\xcd\xff\xff"
+        await client.hset(budgets, "mailer", row)
+        await client.hset(rates, "mailer", far_ms * 1_000)
+        budget = wish("mailer", BudgetPolicy(), earned_milli=0, wants=(1, 0, 0, 0))
+        view = await store.sync(
+            said(budgets=[budget], rates=[RateWish("mailer", 1_000, 1, 1)])
+        )
+
+        assert (list(view.loads), view.evidence) == ([0.5], {})
+        assert list(view.granted) == [(1, 0, 0, 0)]
+        assert view.rates[0].calls == 1
+
+    async def test_forgotten_scripts_and_keys_are_made_anew_in_between(
+        self, fleet_bench
+    ):
+        store, table = fleet_bench.open(), FleetTable()
+        draw, now_us = random.Random(5), 1_700_000_000_000_000
+        for turn in range(60):
+            now_us += 50_000
+            if turn % 7 == 3:
+                await fleet_bench.client.script_flush()
+            if turn % 11 == 5:
+                await fleet_bench.forget()
+                table.__init__()
+            report = full_report(draw)
+            _, found = await store.sync_at(report, now_us)
+            want = table.sync(report, now_ms=now_us // 1_000, now_us=now_us)
+            assert comparable(found) == comparable(want)
 
     async def test_a_change_is_heard_by_who_listens(self, fleet_bench):
         heard = asyncio.Event()

@@ -11,6 +11,7 @@ import pytest
 from shifter import (
     CircuitPolicy,
     ConfigError,
+    DeadLetter,
     Deferred,
     EvidencePolicy,
     Priority,
@@ -22,8 +23,14 @@ from shifter import (
 from shifter.model.job import JobSpec
 from shifter.policy.budget import BudgetPolicy
 from shifter.policy.case import Needs
+from shifter.policy.letters import LettersPolicy
 from shifter.policy.limit import LimitMode, LimitPolicy
+from shifter.policy.quality import QualityPolicy
+from shifter.policy.rate import RatePolicy
+from shifter.policy.sliding import WindowPolicy
+from shifter.policy.throttle import ThrottlePolicy
 from shifter.ports import Record
+from shifter.telemetry import Event, Log
 from shifter.testing import TestApp
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
@@ -251,3 +258,110 @@ async def test_a_callback_that_fails_stops_no_work(caplog):
     assert report.done == 10
     assert heard[0] == ("mailer", "open")
     assert heard[-1] == ("mailer", "closed")
+
+
+class Heard:
+    """Log lines and metrics of a worker, as its ledger wrote them."""
+
+    def __init__(self, monkeypatch):
+        self.lines, self.metrics = [], {}
+        changed = Ledger.circuit_changed
+
+        def circuit_changed(ledger, change):
+            changed(ledger, change)
+            self.metrics = ledger.metrics.snapshot()
+
+        monkeypatch.setattr(Ledger, "circuit_changed", circuit_changed)
+        monkeypatch.setattr(
+            Log,
+            "warning",
+            lambda log, event, **facts: self.lines.append((event, facts)),
+        )
+
+
+async def test_every_change_is_logged_counted_and_told_to_the_user(monkeypatch):
+    heard, told = Heard(monkeypatch), []
+    mailer = Mailer(on_change=lambda name, state: told.append((name, state)))
+    async with TestApp(mailer.app) as test:
+        mailer.is_up = False
+        await mailer.drained(test, jobs=4, advance="1s")
+        mailer.is_up = True
+        await mailer.drained(test, advance="20s")
+
+    assert told[0] == ("mailer", "open")
+    assert told[-1] == ("mailer", "closed")
+    events = [event for event, facts in heard.lines if facts.get("scope") == "process"]
+    assert events[0] is Event.CIRCUIT_OPENED
+    assert events[-1] is Event.CIRCUIT_CLOSED
+    assert len(events) == len(told)
+    counts = heard.metrics["shifter_circuit_changes_total"]
+    assert sum(counts.values()) == len(told)
+    states = heard.metrics["shifter_circuit_state"]
+    assert [state for (*_, state), n in states.items() if n] == ["closed"]
+
+
+async def test_many_dead_letters_of_one_kind_park_the_rest():
+    """The handler says of each that it cannot succeed; a fix would let them."""
+    app, is_fixed, ran = Shifter("shop"), [], []
+    policy = LettersPolicy(min_dead=5, ratio=0.5)
+    bank = app.dependency(
+        "bank", letters=policy, circuit=CircuitPolicy(max_cooldown_ms=5_000)
+    )
+
+    @app.job(uses=bank, attempts=1)
+    async def pay(number: int) -> None:
+        ran.append(number)
+        if not is_fixed:
+            raise DeadLetter("account unknown")
+
+    async with TestApp(app) as test:
+        for number in range(40):
+            await pay.defer(number)
+        await test.drain(advance="10s")
+        assert len(test.dead_letters()) == 4  # the fifth is one too many
+        assert len(ran) < 30
+
+        is_fixed.append(True)
+        report = await test.drain(advance="30s")
+        dead = len(test.dead_letters())
+
+    assert report.done == 40 - dead
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("probes", lambda: CircuitPolicy(probes=0)),
+        ("probe_successes", lambda: CircuitPolicy(probe_successes=0)),
+        ("cooldown_ms", lambda: CircuitPolicy(cooldown_ms=0)),
+        ("max_cooldown_ms", lambda: CircuitPolicy(cooldown_ms=9, max_cooldown_ms=8)),
+        ("probe_lease_ms", lambda: CircuitPolicy(probe_lease_ms=0)),
+        ("failure_ratio", lambda: EvidencePolicy(failure_ratio=float("nan"))),
+        ("failure_ratio", lambda: EvidencePolicy(failure_ratio=-0.1)),
+        ("quorum_ratio", lambda: EvidencePolicy(quorum_ratio=0)),
+        ("weight_ratio", lambda: EvidencePolicy(weight_ratio=1.1)),
+        ("length_ms", lambda: WindowPolicy(length_ms=0)),
+        ("buckets", lambda: WindowPolicy(buckets=0)),
+        ("ratio", lambda: BudgetPolicy(ratio=float("nan"))),
+        ("ratio", lambda: BudgetPolicy(ratio=-1)),
+        ("ratio", lambda: BudgetPolicy(ratio=float("inf"))),
+        ("floor_per_s", lambda: BudgetPolicy(floor_per_s=-1)),
+        ("ttl_ms", lambda: BudgetPolicy(ttl_ms=0)),
+        ("lease_ms", lambda: BudgetPolicy(lease_ms=20_000)),
+        ("per_s", lambda: RatePolicy(per_s=0)),
+        ("per_s", lambda: RatePolicy(per_s=float("nan"))),
+        ("burst", lambda: RatePolicy(per_s=1, burst=0)),
+        ("minimum", lambda: LimitPolicy(minimum=0)),
+        ("initial", lambda: LimitPolicy(initial=9, maximum=8)),
+        ("ratio", lambda: LettersPolicy(ratio=float("nan"))),
+        ("min_dead", lambda: LettersPolicy(min_dead=0)),
+        ("raise_at", lambda: QualityPolicy(lower_at=0.5, raise_at=0.6)),
+        ("token_ratio", lambda: ThrottlePolicy(token_ratio=0)),
+        ("dark", lambda: Shifter("shop").dependency("mailer", dark=["circut"])),
+    ],
+)
+def test_settings_that_contradict_are_refused_with_their_field(field, make):
+    with pytest.raises(ConfigError) as refused:
+        make()
+
+    assert refused.value.field == field

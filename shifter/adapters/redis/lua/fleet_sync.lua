@@ -23,7 +23,10 @@ local function number_in(key, field)
   local text = redis.call('HGET', key, field)
   local n = tonumber(text or '')
   if whole(n) and n >= 0 then return n end
-  if text then strange = strange + 1 end
+  if text then
+    redis.call('HDEL', key, field)
+    strange = strange + 1
+  end
   return nil
 end
 local time = redis.call('TIME')
