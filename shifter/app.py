@@ -157,8 +157,7 @@ class Shifter(HasLanes):
                 waits, and that is no attempt.
             on_budget: ``"wait"`` or ``"dead_letter"`` when the dependency's retry
                 budget has no retry for it.
-            repair: Whether a cheaper answer is followed by the job itself, at LOW, in
-                a quiet time.
+            repair: Whether a cheaper answer is followed by the job itself, at LOW.
             opportunistic: Whether it starts only while the fleet is idle; at LOW.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
