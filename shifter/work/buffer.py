@@ -11,6 +11,7 @@ bounds them.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -47,8 +48,9 @@ class Buffer:
     """
 
     def __init__(self, lanes: Mapping[str, Lane], *, limit: int) -> None:
-        self._lines = {topic: Line() for topic in lanes}
-        self._quiet = {topic: Line() for topic in lanes}
+        serials = itertools.count()
+        self._lines = {topic: Line(serials) for topic in lanes}
+        self._quiet = {topic: Line(serials) for topic in lanes}
         self._priority = {topic: lane.priority for topic, lane in lanes.items()}
         self._count = dict.fromkeys(Priority, 0)
         self._quiet_count = 0

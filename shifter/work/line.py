@@ -9,7 +9,9 @@ taken and comes back gets the place that it had.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from shifter.work.item import Item
@@ -23,12 +25,17 @@ class Line:
 
     What has no deadline costs no more than a queue; what has one, the logarithm of how
     many stand here.
+
+    Args:
+        serials: Numbers that make places unique: lines between which items move share
+            them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, serials: Iterator[int] | None = None) -> None:
         self._free: deque[Item] = deque()
         self._dated: list[tuple[tuple[int, int], Item]] = []
-        self._serial = self._last_free_ms = 0
+        self._serials = itertools.count() if serials is None else serials
+        self._last_free_ms = 0
 
     def __len__(self) -> int:
         return len(self._free) + len(self._dated)
@@ -39,7 +46,7 @@ class Line:
         if item.place is not None:
             self._return(item, item.place, is_free=deadline_ms is None)
             return
-        self._serial = serial = self._serial + 1
+        serial = next(self._serials)
         if deadline_ms is None:
             # Never before who came earlier, also when a wall clock goes back.
             due_ms = max(item.read_ms + FREE_MS, self._last_free_ms)

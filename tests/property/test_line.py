@@ -121,6 +121,16 @@ def test_a_clock_that_goes_back_lets_nobody_overtake():
     assert [item.number for item in line.take(2)] == [1, 2]
 
 
+def test_two_of_one_deadline_that_come_to_one_line_are_told_apart():
+    buffer = Buffer({LANE.name: LANE}, limit=10)
+    buffer.put(FakeItem(1, read_ms=0, deadline_ms=5, quiet=True), now=0.0)
+    buffer.put(FakeItem(2, read_ms=0, deadline_ms=5), now=0.0)
+
+    buffer.hurry(6)
+
+    assert [item.number for item in buffer.take([(LANE.name, 5)])] == [1, 2]
+
+
 class KeyedBuffer(RuleBasedStateMachine):
     """Puts, takes, returns and ends in any order: a key's items start in order."""
 
@@ -194,4 +204,4 @@ class KeyedBuffer(RuleBasedStateMachine):
 
 
 TestKeyedBuffer = KeyedBuffer.TestCase
-TestKeyedBuffer.settings = settings(max_examples=60, stateful_step_count=40)
+TestKeyedBuffer.settings = settings(max_examples=100, stateful_step_count=40)
