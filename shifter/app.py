@@ -28,9 +28,9 @@ from shifter.dependency import BoundDependency
 from shifter.errors import ConfigError, PayloadError
 from shifter.fleet.calls import Caller
 from shifter.job import Job, JobDecorator
+from shifter.lane_rules import HasLanes
 from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
-from shifter.model.lane import check_name
 from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
 from shifter.policy.dependency import Dependency, DependencyOptions
@@ -52,7 +52,7 @@ R = TypeVar("R")
 _CANCEL_KEEP_MS = 86_400_000
 
 
-class Shifter:
+class Shifter(HasLanes):
     """An app: a namespace with its job types.
 
     ``async with app:`` or ``with app:`` opens the service's side and flushes it at the
@@ -77,8 +77,7 @@ class Shifter:
         admission: AdmitterPolicy | None = None,
         quality: QualityPolicy | None = None,
     ) -> None:
-        self.namespace = check_name("namespace", namespace)
-        self.jobs: dict[str, Job[..., Any]] = {}
+        super().__init__(namespace)
         self.dependencies: dict[str, BoundDependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
@@ -159,6 +158,7 @@ class Shifter:
             on_budget: ``"wait"`` or ``"dead_letter"`` when the dependency's retry
                 budget has no retry for it.
             repair: Whether a cheaper answer is followed by the job itself, at LOW.
+            opportunistic: Whether it starts only while the fleet is idle; at LOW.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:
@@ -296,6 +296,7 @@ class Shifter:
         self, function: Callable[..., Any], options: JobOptions
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.jobs)
+        self._lane_rules.check(spec)
         job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
         if spec.cron is not None:
             self._check_alone(job)
@@ -358,6 +359,7 @@ class Shifter:
             self._dependency_of,
             clock,
         )
+        guard.board.tenants.append(self.hours)
         self._guard = guard
         return Views(self._watch, guard.needs, guard.calling)
 

@@ -58,6 +58,7 @@ class JobOptions(TypedDict, total=False):
     uses: Dependency | None
     on_budget: str
     repair: bool
+    opportunistic: bool
 
 
 def declare_job(
@@ -89,6 +90,9 @@ def declare_job(
     if spec.backoff_cap_ms < spec.backoff_base_ms:
         want = f"must be at least backoff ({spec.backoff_base_ms} ms)"
         raise ConfigError("max_backoff", options.get("max_backoff"), want)
+    if spec.opportunistic and spec.priority is not Priority.LOW:
+        want = "only LOW work waits for a quiet time: use priority=Priority.LOW"
+        raise ConfigError("opportunistic", True, want)
     _check_uses(options.get("uses"), spec)
     return spec
 
@@ -168,4 +172,5 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], object]]]] = {
     "cron": ("cron", read_cron),
     "on_budget": ("on_budget", lambda name, value: _choice(name, value, OnBudget)),
     "repair": ("repair", _flag),
+    "opportunistic": ("opportunistic", _flag),
 }

@@ -113,7 +113,7 @@ class BoundJob(Generic[P, R]):
         codec = self._job.codec
         payload = codec.encode(args, kwargs)
         publisher = self._job.app.publisher
-        plan = as_of_now(self._plan, publisher.clock)
+        plan = as_of_now(self._plan, publisher.clock, self._job.app.hours)
         return await publisher.defer(plan, payload, codec.content_type)
 
     def defer_sync(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
@@ -121,7 +121,7 @@ class BoundJob(Generic[P, R]):
         codec = self._job.codec
         payload = codec.encode(args, kwargs)
         publisher = self._job.app.publisher
-        plan = as_of_now(self._plan, publisher.clock)
+        plan = as_of_now(self._plan, publisher.clock, self._job.app.hours)
         return publisher.defer_sync(plan, payload, codec.content_type)
 
     async def defer_many(
@@ -144,7 +144,7 @@ class BoundJob(Generic[P, R]):
             for call in calls
         )
         publisher = self._job.app.publisher
-        plan = as_of_now(self._plan, publisher.clock)
+        plan = as_of_now(self._plan, publisher.clock, self._job.app.hours)
         return await publisher.defer_many(plan, payloads, codec.content_type)
 
 

@@ -153,7 +153,8 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
         app.settings, app.jobs, lanes, options, spawn, terms
     )
     _leave_with_parent()
-    parts = parts._replace(line=line, timetable=_timetable(app, parts))
+    drain = parts.drain._replace(hours=app.hours, mover=parts.mover)
+    parts = parts._replace(drain=drain, line=line, timetable=_timetable(app, parts))
     await run_worker(parts, limits)
 
 

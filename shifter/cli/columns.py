@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from shifter.cli.overview import Overview
-from shifter.fleet.rows import AdmissionRow, BudgetRow, CircuitRow
+from shifter.fleet.rows import (
+    AdmissionRow,
+    BudgetRow,
+    CircuitRow,
+    SetByHand,
+    WindowRow,
+)
 
 LANES: Final = (
     *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
@@ -22,6 +28,30 @@ BUDGETS: Final = (
 )
 
 
+WINDOWS: Final = ("hours of", "now", "windows", "opens in", "by hand")
+
+
+def window_cells(rows: Sequence[WindowRow]) -> list[tuple[object, ...]]:
+    """Hours as rows of text, in the order of the headings."""
+    return [
+        (
+            row.scope,
+            "open" if row.is_open else "closed",
+            ", ".join(row.windows) or None,
+            age_text(row.opens_s),
+            by_hand_text(row.by_hand),
+        )
+        for row in rows
+    ]
+
+
+def by_hand_text(by_hand: SetByHand | None) -> str | None:
+    """Who set something, why, and how long it still holds."""
+    if by_hand is None:
+        return None
+    return f"{by_hand.owner}, {age_text(by_hand.left_s)} more: {by_hand.reason}"
+
+
 def circuit_cells(rows: Sequence[CircuitRow]) -> list[tuple[object, ...]]:
     """Dependencies as rows of text, in the order of the headings."""
     return [
@@ -34,10 +64,7 @@ def circuit_cells(rows: Sequence[CircuitRow]) -> list[tuple[object, ...]]:
             row.limit,
             _held_text(row.held_back, row.would_hold_back),
             _seen_text(row.age_s),
-            None
-            if row.by_hand is None
-            else f"{row.by_hand.owner}, {age_text(row.by_hand.left_s)} more: "
-            f"{row.by_hand.reason}",
+            by_hand_text(row.by_hand),
         )
         for row in rows
     ]

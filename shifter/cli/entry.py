@@ -80,6 +80,16 @@ _GROUPS: Final = (
         ),
     ),
     (
+        "window",
+        "Look at hours, and set them aside.",
+        (
+            ("list", "shifter.cli.window:list_", "Show what is set, and declared."),
+            ("open-now", "shifter.cli.window:open_now", "Let jobs start now."),
+            ("close-now", "shifter.cli.window:close_now", "Start no more of them."),
+            ("auto", "shifter.cli.window:auto", "Let the windows count again."),
+        ),
+    ),
+    (
         "dlt",
         "Look at dead letters, and send them back.",
         (

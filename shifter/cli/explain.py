@@ -8,6 +8,7 @@ from typing import Any, Final
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
+from shifter.cli.hours import hours_text, learn_hours
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.session import InSession
 from shifter.fleet.board import FleetBoard
@@ -20,6 +21,7 @@ from shifter.policy.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission, Views
 from shifter.produce.dependency_watch import DependencyWatch
+from shifter.produce.submission import as_of_now
 
 _HEADINGS: Final = ("rule", "numbers", "says", "decisive")
 
@@ -55,10 +57,12 @@ def explain(  # noqa: PLR0913  # one parameter an option
     found = app.find_job(job)
     call = found.options(priority=priority, deadline=deadline, delay=delay, key=key)
     admission = asyncio.run(_admission(app, found))
+    plan = as_of_now(call.plan, admission.clock, app.hours)
     decision, findings = admission.explain(
-        call.plan, can_run=True, has_fallback=found.cheaper is not None
+        plan, can_run=True, has_fallback=found.cheaper is not None
     )
-    facts = _facts(decision, findings)
+    hours = hours_text(app, plan)
+    facts = {**_facts(decision, findings), "hours": hours}
     if json:
         is_dark = admission.is_dark
         write_json({"job": job, "lane": call.plan.lane, "is_dark": is_dark, **facts})
@@ -69,12 +73,16 @@ def explain(  # noqa: PLR0913  # one parameter an option
     ]
     write_table(_HEADINGS, rows, empty="")
     write_line(_sentence(decision))
+    for line in hours:
+        write_line(line)
     if admission.is_dark:
         note("in the dark: this is only counted, and whatever can run here is run")
 
 
 async def _admission(app: Shifter, job: Job[..., Any]) -> Admission:
     settings, clock = app.settings, SystemClock()
+    if settings.state_url is not None:
+        await learn_hours(app)
     watch = await look_once(settings, app.queues)
     if watch is None:
         note("warning: no log and state store are configured: lanes are not known")

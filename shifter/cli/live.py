@@ -13,10 +13,12 @@ from shifter.cli.columns import (
     BUDGETS,
     CIRCUITS,
     LANES,
+    WINDOWS,
     WORKERS,
     budget_cells,
     circuit_cells,
     lane_cells,
+    window_cells,
     worker_cells,
 )
 from shifter.cli.output import escape
@@ -55,11 +57,13 @@ def render(overview: Overview) -> Group:
     letters = [(row.queue, row.count) for row in overview.dead_letters]
     circuits = circuit_cells(overview.circuits)
     budgets = budget_cells(overview.budgets)
+    windows = window_cells(overview.windows)
     return Group(
         _table(LANES, lane_cells(overview)),
         _table(("queue", "dead letters"), letters),
         *([_table(CIRCUITS, circuits)] if circuits else []),
         *([_table(BUDGETS, budgets)] if budgets else []),
+        *([_table(WINDOWS, windows)] if windows else []),
         _table(WORKERS, worker_cells(overview)),
     )
 

@@ -24,6 +24,7 @@ from shifter.fleet.rows import (
     CircuitRow,
     Fleet,
     QualityRow,
+    WindowRow,
     look,
 )
 from shifter.model.lane import Lane, dead_letter_topic, parking_topic, parse_lane
@@ -85,6 +86,7 @@ class Overview(msgspec.Struct, frozen=True):
         quality: Of the fleet; ``None`` when the state store is away.
         workers: Live worker processes.
         admission: What services shed; ``None`` when the state store is away.
+        windows: Hours that somebody set by hand.
     """
 
     as_of_ms: int
@@ -95,6 +97,7 @@ class Overview(msgspec.Struct, frozen=True):
     workers: list[WorkerReport]
     quality: QualityRow | None = None
     admission: AdmissionRow | None = None
+    windows: list[WindowRow] = []
 
 
 class Sources(NamedTuple):
@@ -153,6 +156,7 @@ async def read_overview(sources: Sources) -> Overview:
         workers=workers or [],
         quality=None if fleet is None else fleet.quality,
         admission=None if fleet is None else fleet.admission,
+        windows=[] if fleet is None else fleet.windows,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 import msgspec
 
@@ -12,11 +13,13 @@ from shifter.cli.columns import (
     BUDGETS,
     CIRCUITS,
     LANES,
+    WINDOWS,
     WORKERS,
     budget_cells,
     circuit_cells,
     lane_cells,
     shed_text,
+    window_cells,
     worker_cells,
 )
 from shifter.cli.output import is_terminal, write_json, write_line, write_table
@@ -64,16 +67,10 @@ def _print(overview: Overview, *, as_json: bool) -> None:
         write_json(msgspec.to_builtins(overview))
         return
     write_table(LANES, lane_cells(overview), empty="no lanes: shifter topics apply")
-    if overview.dead_letters:
-        write_line()
-        rows = [(row.queue, row.count) for row in overview.dead_letters]
-        write_table(("queue", "dead letters"), rows, empty="")
-    if overview.circuits:
-        write_line()
-        write_table(CIRCUITS, circuit_cells(overview.circuits), empty="")
-    if overview.budgets:
-        write_line()
-        write_table(BUDGETS, budget_cells(overview.budgets), empty="")
+    letters = [(row.queue, row.count) for row in overview.dead_letters]
+    _print_table(("queue", "dead letters"), letters)
+    _print_table(CIRCUITS, circuit_cells(overview.circuits))
+    _print_table(BUDGETS, budget_cells(overview.budgets))
     if overview.quality is not None and overview.quality.quality != "FULL":
         write_line()
         write_line(quality_text(overview.quality))
@@ -81,6 +78,12 @@ def _print(overview: Overview, *, as_json: bool) -> None:
     if shed is not None:
         write_line()
         write_line(shed)
-    if overview.workers:
+    _print_table(WINDOWS, window_cells(overview.windows))
+    _print_table(WORKERS, worker_cells(overview))
+
+
+def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    """A table behind an empty line, if it has any rows."""
+    if rows:
         write_line()
-        write_table(WORKERS, worker_cells(overview), empty="")
+        write_table(headings, rows, empty="")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -38,6 +38,16 @@ class _Asked(NamedTuple):
     callers: list[Shield]
 
 
+class Tenant(Protocol):
+    """Something else that the fleet shares in cells of its own."""
+
+    def propose(self) -> Iterable[Proposal]:
+        """Cells to be set at the next sync."""
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Take in all cells; ``now_ms`` is the store's clock."""
+
+
 class Told(NamedTuple):
     """A report with what is needed to understand its answer."""
 
@@ -64,6 +74,8 @@ class FleetBoard:
         failures: Syncs that failed in a row.
         is_urgent: Whether the next sync should not wait.
         urgent: Called when it becomes so, in the thread of whoever calls.
+        tenants: What else is shared; those with cells of their own.
+        highest_load: Of the fleet's processes, as of the last view.
     """
 
     def __init__(  # made in three places, by keyword
@@ -89,6 +101,8 @@ class FleetBoard:
         self._quality = FleetQuality(quality)
         self.is_urgent = False
         self.urgent: Callable[[], None] | None = None
+        self.tenants: list[Tenant] = []
+        self.highest_load = 0.0
 
     @property
     def lock(self) -> threading.Lock:
@@ -142,6 +156,8 @@ class FleetBoard:
                 by.callers.append(shield)
         if (quality := self._quality.propose()) is not None:
             proposals.append(quality)
+        for tenant in self.tenants:
+            proposals += tenant.propose()
         report = FleetReport(
             self._process,
             max(0.0, self.load()),
@@ -170,6 +186,7 @@ class FleetBoard:
         strange += self._hear(view, now_ms)
         self._settle(peers=len(view.loads))
         self._quality.observe(view.loads, now_ms)
+        self.highest_load = max(view.loads, default=0.0)
         for change in self._changes(before):
             self._tell(change)
         if strange and self._ears is not None:
@@ -217,7 +234,7 @@ class FleetBoard:
 
     def _answer(self, told: Told, view: FleetView, now_ms: int) -> None:
         by = told.by
-        # The last proposal may be that of the quality, which is nobody's.
+        # The last proposals are those of the quality and of tenants, who ask nothing.
         for shield, accepted in zip(by.proposers, view.accepted, strict=False):
             shield.circuit.answered(accepted=accepted)
         for shield, granted in zip(by.savers, view.granted, strict=True):
@@ -241,6 +258,8 @@ class FleetBoard:
 
     def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> int:
         strange = self._quality.learn(cells)
+        for tenant in self.tenants:
+            tenant.learn(cells, now_ms)
         for name, shield in self.shields.items():
             circuit = shield.circuit
             text = cells.get(by_hand_cell(name))

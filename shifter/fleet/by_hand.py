@@ -5,6 +5,7 @@ An operator's program is no process of the fleet: it says nothing that lasts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -24,7 +25,7 @@ async def set_by_hand(
     Args:
         store: Where the fleet agrees.
         process: Name of the operator's program.
-        cell: `by_hand_cell` of a dependency, or `QUALITY_BY_HAND`.
+        cell: `by_hand_cell` of a dependency, `QUALITY_BY_HAND`, or a `window_cell`.
         setting: With ``until_ms`` as milliseconds from now; ``None`` to let go.
 
     Raises:
@@ -46,6 +47,12 @@ async def set_by_hand(
         if view.accepted[0]:
             return
     raise RuntimeError(f"{cell} changes all the time")
+
+
+async def cells_of(store: FleetStore, process: str) -> tuple[Mapping[str, bytes], int]:
+    """All cells, and the store's clock; arguments and errors as of `set_by_hand`."""
+    view = await store.sync(question(process))
+    return {} if view.cells is None else view.cells, view.now_ms
 
 
 def question(process: str) -> FleetReport:

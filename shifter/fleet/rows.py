@@ -22,6 +22,7 @@ from shifter.fleet.cells import (
     read_setting,
     state_word,
 )
+from shifter.fleet.hours import scope_of
 from shifter.fleet.statement import (
     PROTECTIONS,
     URGENT_FIRST,
@@ -146,6 +147,24 @@ class AdmissionRow(msgspec.Struct, frozen=True):
     would_shed: dict[str, int]
 
 
+class WindowRow(msgspec.Struct, frozen=True):
+    """Hours of a queue, a lane or a type of job.
+
+    Attributes:
+        scope: ``queue/mail``, ``lane/mail/low`` or ``job/send_receipt``.
+        is_open: Whether jobs may start by it now.
+        windows: As declared; empty for what is set by hand only.
+        opens_s: Seconds until it opens by its windows; ``None`` while it is open.
+        by_hand: What somebody set, while that lasts.
+    """
+
+    scope: str
+    is_open: bool
+    windows: list[str]
+    opens_s: float | None
+    by_hand: SetByHand | None
+
+
 class Fleet(msgspec.Struct, frozen=True):
     """All of it, at one moment; what processes said is at most 2 s old."""
 
@@ -153,6 +172,7 @@ class Fleet(msgspec.Struct, frozen=True):
     budgets: list[BudgetRow]
     quality: QualityRow
     admission: AdmissionRow
+    windows: list[WindowRow]
 
 
 class _Heard(NamedTuple):
@@ -191,6 +211,7 @@ async def look(store: FleetStore, process: str) -> Fleet:
             _by_priority([words.shed for words in all_words]),
             _by_priority([words.would_shed for words in all_words]),
         ),
+        _windows(cells, view.now_ms),
     )
 
 
@@ -262,6 +283,15 @@ def _by_hand(text: bytes | None, now_ms: int) -> SetByHand | None:
         return None
     left_s = (setting.until_ms - now_ms) / 1_000
     return SetByHand(setting.to, setting.owner, setting.reason, left_s)
+
+
+def _windows(cells: Mapping[str, bytes], now_ms: int) -> list[WindowRow]:
+    rows = []
+    for cell, text in sorted(cells.items()):
+        scope, setting = scope_of(cell), _by_hand(text, now_ms)
+        if scope is not None and setting is not None:
+            rows.append(WindowRow(scope, setting.to == "open", [], None, setting))
+    return rows
 
 
 def _quality(

@@ -62,6 +62,7 @@ class JobSpec:
         cron: When workers submit it by themselves, if they do.
         on_budget: What happens to a retry that the dependency's budget refuses.
         repair: Whether a cheaper answer is followed by the job itself, at LOW.
+        opportunistic: Whether it starts only while the fleet is idle.
     """
 
     name: str
@@ -83,3 +84,4 @@ class JobSpec:
     cron: str | None = None
     on_budget: OnBudget = OnBudget.WAIT
     repair: bool = False
+    opportunistic: bool = False

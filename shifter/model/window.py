@@ -29,3 +29,16 @@ class WeeklyWindow:
     days: frozenset[int]
     zone: tzinfo
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRule:
+    """When a lane is drained.
+
+    Attributes:
+        windows: Only while one of them is open; always if there are none.
+        is_opportunistic: Only while the fleet is idle.
+    """
+
+    windows: tuple[WeeklyWindow, ...] = ()
+    is_opportunistic: bool = False

@@ -5,11 +5,18 @@ Only adapters know partitions, offsets or rows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+    Set as AbstractSet,
+)
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from shifter.model.lane import Lane
 from shifter.wire.headers import Headers
 
 
@@ -177,6 +184,13 @@ class LaneFeed(Protocol):
         of its group for as long as that lasts.
         """
 
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Hand out nothing of these lanes from now on, and of all others again.
+
+        Their records stay where they are; what is on its way may still come. Topics
+        that are not this feed's are ignored.
+        """
+
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Note that these start now; returns those this process still owns.
 
@@ -211,11 +225,22 @@ class LaneFeed(Protocol):
         """Remember what was settled, leave the group, free everything."""
 
 
+Rushed: TypeAlias = Callable[[str, Lane], bool]
+"""Whether jobs of a type on a lane are wanted now, whatever hours they wait for."""
+
+
 class DelayMover(Protocol):
-    """Moves due records to their lanes, where the log cannot do so by itself."""
+    """Moves delayed records to their lanes, where the log does not do so by itself."""
 
     async def run(self) -> None:
         """Move until cancelled; on cancel nothing is lost."""
+
+    def rush(self, wanted: Rushed | None) -> None:
+        """From now on also move what only waits for its hours, and is wanted now.
+
+        A record waits for its hours if the log delays it for longer than its envelope
+        says. ``None`` ends it.
+        """
 
 
 class LaneDepth(NamedTuple):

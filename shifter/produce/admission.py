@@ -21,7 +21,6 @@ from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import Finding, explain
 from shifter.policy.admitter import Admitter, AdmitterPolicy
-from shifter.policy.calendar import is_open
 from shifter.policy.case import (
     DEFER,
     DEGRADE,
@@ -260,8 +259,7 @@ class Admission:
             draw = self._random.random()
         case.rank, case.level = priority.rank, level_of(priority, draw)
         case.left_s = None if left_ms is None else left_ms / 1_000
-        is_timed = plan.due_ms is not None or plan.delay_ms or spec.windows
-        case.waits_for = _waits_for(plan, self.clock) if is_timed else None
+        case.waits_for = _waits_for(plan)
         case.runs_here = can_run and plan.runs_here
         case.queued_s = 0.0 if arrived_at is None else max(0.0, now - arrived_at)
         views = self.views
@@ -271,8 +269,7 @@ class Admission:
         admitter.look(case, spec.queue)
 
 
-def _waits_for(plan: CallPlan, clock: Clock) -> Reason | None:
-    windows = plan.spec.windows
-    if windows and not is_open(windows, clock.epoch_ms()):
+def _waits_for(plan: CallPlan) -> Reason | None:
+    if plan.opens_ms is not None:
         return Reason.WINDOW_CLOSED
     return None if plan.due_ms is None and not plan.delay_ms else Reason.NOT_DUE

@@ -53,6 +53,7 @@ class CallPlan(NamedTuple):
         runs_here: Whether the process that submits it may run it: an ordering key
             keeps its order in the lane, an idempotency key or a given id takes effect
             once by a claim, and neither is waited for here.
+        opens_ms: When its hours begin, which the log waits for; ``None`` for at once.
     """
 
     spec: JobSpec
@@ -66,6 +67,7 @@ class CallPlan(NamedTuple):
     idempotency_key: str | None
     job_id: str | None
     runs_here: bool
+    opens_ms: int | None = None
 
 
 def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:

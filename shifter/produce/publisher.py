@@ -182,14 +182,15 @@ class Publisher:
         ):
             return last
         envelope = _envelope(plan, job_id, now)
+        due_ms = plan.opens_ms if plan.opens_ms is not None else envelope.due_ms
         headers_of = None
-        if not _is_late(envelope):
+        if not _is_late(envelope, due_ms):
             headers_of = headers_by_id(
                 envelope, content_type=content_type, traceparent=traceparent
             )
         # One assignment: another thread sees the one before or this one.
         self._last = made = _Stamp(
-            plan, content_type, now, traceparent, envelope.due_ms, headers_of
+            plan, content_type, now, traceparent, due_ms, headers_of
         )
         return made
 
@@ -236,8 +237,8 @@ def _known(answer: Answer | OutcomeUnknownError) -> Answer:
     return answer
 
 
-def _is_late(envelope: EnvelopeV1) -> bool:
-    due_ms, deadline_ms = envelope.due_ms, envelope.deadline_ms
+def _is_late(envelope: EnvelopeV1, due_ms: int | None) -> bool:
+    deadline_ms = envelope.deadline_ms
     if deadline_ms is None or envelope.created_ms is None:
         return False
     starts_ms = envelope.created_ms if due_ms is None else due_ms

@@ -19,14 +19,15 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
+from shifter.fleet.hours import Hours
 from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed, Submitted
 from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
+from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
-from shifter.policy.calendar import next_opening_ms
 from shifter.policy.case import Decision, Verdict
 from shifter.policy.dependency import Dependency
 from shifter.ports import Clock
@@ -48,6 +49,10 @@ class Home(Protocol):
     @property
     def namespace(self) -> str:
         """First part of every lane's name."""
+
+    @property
+    def hours(self) -> Hours:
+        """Of its jobs and lanes."""
 
     @property
     def publisher(self) -> Publisher:
@@ -111,7 +116,7 @@ class Submission:
         self._job = job
         self._admission = job.app.admission
         self.clock: Clock = self._admission.clock
-        self._plan = as_of_now(plan, self.clock)
+        self._plan = as_of_now(plan, self.clock, job.app.hours)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
 
     @contextlib.contextmanager
@@ -202,7 +207,8 @@ class Submission:
         repair_id = str(uuid.uuid5(uuid.UUID(self._job_id), "repair"))
         options = CallOptions(Priority.LOW, key=self._plan.key, job_id=repair_id)
         plan = plan_call(self._job.app.namespace, spec, options)
-        plan = at_an_opening(plan._replace(deadline_ms=None), self.clock)
+        plan = plan._replace(deadline_ms=None)
+        plan = at_an_opening(plan, self.clock, self._job.app.hours)
         return plan, self._payload, codec.content_type
 
     def after(
@@ -254,27 +260,27 @@ class Submission:
         return Shed(retry_after_s, job_id=self._job_id, reason=reason, detail=detail)
 
 
-def as_of_now(plan: CallPlan, clock: Clock) -> CallPlan:
+def as_of_now(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
     """The plan with what only the moment knows.
 
     The deadline is the smaller of its own and what is left to the request under way;
-    a job whose windows are closed when it would be due is due when one opens.
+    a job whose hours have not begun when it would be due comes to its lane when they
+    do.
     """
     if ambient().deadline_ms is not None:
         left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
         plan = plan._replace(deadline_ms=left)
-    return at_an_opening(plan, clock)
+    return at_an_opening(plan, clock, hours)
 
 
-def at_an_opening(plan: CallPlan, clock: Clock) -> CallPlan:
-    """The plan, due when one of its windows is open."""
-    windows = plan.spec.windows
-    if not windows:
+def at_an_opening(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
+    """The plan, on its lane when its hours begin."""
+    spec = plan.spec
+    if not spec.windows and not hours.is_limiting:
         return plan
     now = clock.epoch_ms()
     own_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
     due_ms = now if own_ms is None else EpochMs(max(now, own_ms))
-    opening_ms = next_opening_ms(windows, due_ms)
-    if opening_ms == due_ms:
-        return plan
-    return plan._replace(delay_ms=None, due_ms=opening_ms)
+    lane = Lane(plan.lane.split(".", 1)[0], spec.queue, plan.priority)
+    opening_ms = hours.opening_ms(spec, lane, due_ms)
+    return plan if opening_ms == due_ms else plan._replace(opens_ms=opening_ms)

@@ -10,9 +10,12 @@ from typing import Any, ClassVar, Final, Self
 
 from shifter.app import Shifter
 from shifter.errors import ConfigError
+from shifter.fleet.hours import hours_scope
 from shifter.job import Job
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.lane import dead_letter_topic
+from shifter.model.priority import Priority
+from shifter.policy.hours import ByHand
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Driver, Worker
 from shifter.testing.handler_time import virtual_timers
@@ -72,6 +75,7 @@ class TestApp:
         self._runner: asyncio.Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker: Worker | None = None
+        self._load = 0.0
 
     @property
     def now(self) -> datetime:
@@ -143,6 +147,55 @@ class TestApp:
         planned = error() if isinstance(error, type) else error
         self._stage.failures.plan(found.spec.name, planned, times)
 
+    def open_now(
+        self,
+        queue: str | None = None,
+        *,
+        priority: Priority | None = None,
+        job: str | None = None,
+        for_: Duration = "1h",
+    ) -> None:
+        """Let jobs start whatever their windows say, as ``shifter window open-now``.
+
+        Args:
+            queue: Whose jobs.
+            priority: Of that lane of the queue only.
+            job: Instead of a queue: one type of job.
+            for_: How long.
+        """
+        self._set_hours(hours_scope(queue, priority, job), for_, is_open=True)
+
+    def close_now(
+        self,
+        queue: str | None = None,
+        *,
+        priority: Priority | None = None,
+        job: str | None = None,
+        for_: Duration = "1h",
+    ) -> None:
+        """Start no more of these jobs, as ``shifter window close-now``; see there."""
+        self._set_hours(hours_scope(queue, priority, job), for_, is_open=False)
+
+    def auto(self) -> None:
+        """Let windows count again: nothing is set by hand any more."""
+        self._app.hours.set_by_hand({})
+
+    def fleet_load(self, load: float) -> None:
+        """Let some other process of the fleet say that it has so much load.
+
+        Args:
+            load: From 0.8 on there is no quiet time.
+        """
+        self._load = load
+        if self._worker is not None:
+            self._worker.drain.board.highest_load = load
+
+    def _set_hours(self, scope: str, for_: Duration, *, is_open: bool) -> None:
+        left_ms = duration_ms("for_", for_, minimum_ms=1)
+        until_ms = self._stage.clocks.front.epoch_ms() + left_ms
+        setting = ByHand(is_open, until_ms)
+        self._app.hours.set_by_hand({**self._app.hours.by_hand, scope: setting})
+
     def dead_letters(self, queue: str | None = None) -> list[Letter]:
         """The dead letters of a queue, oldest first; of all queues by default.
 
@@ -171,8 +224,12 @@ class TestApp:
         self._loop = loop
         self._opened.enter_context(virtual_timers(loop))
         self._worker = await self._stage.start(
-            self._app.jobs, concurrency=self._concurrency, seed=self._seed
+            self._app.jobs,
+            self._app.hours,
+            concurrency=self._concurrency,
+            seed=self._seed,
         )
+        self._worker.drain.board.highest_load = self._load
         return self._worker
 
     async def _stopped(self) -> None:
@@ -186,6 +243,8 @@ class TestApp:
             job.calls.clear()
         served = self._app.served_by(self._stage.publisher, self._stage.claims)
         self._opened.enter_context(served)
+        self.auto()
+        self._opened.callback(self.auto)
 
     async def __aenter__(self) -> Self:
         self._open()

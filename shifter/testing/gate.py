@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set as AbstractSet
 
 from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLog
 from shifter.model.time import EpochMs, Monotonic
@@ -79,6 +79,10 @@ class GatedFeed:
             if batch:
                 return batch
             await self._changed.wait()
+
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Hand out nothing of these lanes from now on, and of all others again."""
+        self._inner.rest(topics)
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Those deliveries this member still owns."""

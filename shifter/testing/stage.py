@@ -10,6 +10,7 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
 from shifter.config import Settings
 from shifter.fleet.board import FleetBoard
+from shifter.fleet.hours import Hours
 from shifter.job import Job
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
@@ -68,7 +69,12 @@ class Stage:
         return sum(depth.waiting + (depth.delayed or 0) for depth in depths)
 
     async def start(
-        self, jobs: Mapping[str, Job[..., Any]], *, concurrency: int, seed: int
+        self,
+        jobs: Mapping[str, Job[..., Any]],
+        hours: Hours,
+        *,
+        concurrency: int,
+        seed: int,
     ) -> Worker:
         """Start a worker for these jobs; it does nothing before its gate is opened."""
         lanes = self._lanes({job.spec.queue for job in jobs.values()})
@@ -96,6 +102,8 @@ class Stage:
                 ears=tally,
                 seed=seed,
             ),
+            hours=hours,
+            mover=self.log,
         )
         drain = Drain(
             parts,

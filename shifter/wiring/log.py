@@ -108,10 +108,12 @@ def open_feed(
 
 def open_mover(
     settings: Settings, log: LaneLog, ids: TopicIds | None = None
-) -> DelayMover | None:
-    """What moves due records; ``None`` where the log does so by itself."""
+) -> DelayMover:
+    """What moves delayed records that the log does not move by itself."""
     if is_sqlite(settings.log_url):
-        return None
+        from shifter.adapters.sqlite.mover import SqliteDelayMover  # noqa: PLC0415
+
+        return SqliteDelayMover(sqlite_log(log), SystemClock())
     from shifter.adapters.kafka.mover import KafkaDelayMover  # noqa: PLC0415
 
     config, namespace = kafka_config(settings), settings.namespace

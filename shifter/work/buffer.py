@@ -1,4 +1,7 @@
-"""What was fetched and may start: one line of items per lane, and the order of keys.
+"""What was fetched and may start: lines of items per lane, and the order of keys.
+
+A lane has two lines: what is started as soon as there is a slot, and what waits for a
+quiet time. A line of a lane that is closed stands still.
 
 An ordering key is *busy* from the moment its first item stands in line until that item
 ended; later items of the key are parked behind it, so that a retry in place holds up
@@ -8,6 +11,7 @@ bounds them.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,6 +19,7 @@ from typing import NamedTuple
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.work.item import Item
+from shifter.work.line import Line
 
 
 class LaneBacklog(NamedTuple):
@@ -37,21 +42,54 @@ class Buffer:
     Args:
         lanes: Lanes served, by topic.
         limit: Items in line per priority above which nothing more is fetched, > 0.
+
+    Attributes:
+        closed: Topics of lanes whose lines stand still.
     """
 
     def __init__(self, lanes: Mapping[str, Lane], *, limit: int) -> None:
-        self._lines: dict[str, deque[Item]] = {topic: deque() for topic in lanes}
+        serials = itertools.count()
+        self._lines = {topic: Line(serials) for topic in lanes}
+        self._quiet = {topic: Line(serials) for topic in lanes}
         self._priority = {topic: lane.priority for topic, lane in lanes.items()}
         self._count = dict.fromkeys(Priority, 0)
+        self._quiet_count = 0
         self._limit = limit
         self._parked: dict[tuple[str, str], deque[Item]] = {}
+        self.closed: frozenset[str] = frozenset()
 
     def room(self, priority: Priority) -> int:
-        """How many more items of this priority fit, >= 0."""
-        return max(0, self._limit - self._count[priority])
+        """How many more items of this priority fit, >= 0.
+
+        What stands still, or waits for a quiet time, is in nobody's way.
+        """
+        room = self._limit - self._count[priority]
+        for topic in self.closed:
+            if self._priority[topic] is priority:
+                room += len(self._lines[topic])
+        return max(0, room)
 
     def __len__(self) -> int:
-        return sum(self._count.values())
+        return sum(self._count.values()) + self._quiet_count
+
+    @property
+    def ready(self) -> int:
+        """Items that may start as soon as there is a slot."""
+        ready = sum(self._count.values())
+        for topic in self.closed:
+            ready -= len(self._lines[topic])
+        return ready
+
+    @property
+    def quiet(self) -> int:
+        """Items that wait for a quiet time, on lanes that are not closed."""
+        if not self._quiet_count:
+            return 0
+        return self._quiet_count - sum(len(self._quiet[t]) for t in self.closed)
+
+    def quiet_on(self, topic: str) -> int:
+        """Items of one lane that wait for a quiet time."""
+        return len(self._quiet[topic])
 
     def put(self, item: Item, *, now: float) -> None:
         """Let a fetched item stand in line, or park it behind its key."""
@@ -61,21 +99,40 @@ class Buffer:
                 parked.append(item)
                 return
             self._parked[item.key_id] = deque()
-        self._enter(item, now=now, first=False)
+        self._enter(item, now)
 
     def put_back(self, item: Item, *, now: float) -> None:
-        """Let an item that was taken before stand first in its line again."""
-        self._enter(item, now=now, first=True)
+        """Let an item that was taken before stand in its place again."""
+        self._enter(item, now)
 
     def take(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
         """Take items from the heads of lines, as (topic, count) says."""
         taken: list[Item] = []
         for topic, count in picks:
-            line = self._lines[topic]
-            number = min(count, len(line))
-            self._count[self._priority[topic]] -= number
-            taken += [line.popleft() for _ in range(number)]
+            found = self._lines[topic].take(count)
+            self._count[self._priority[topic]] -= len(found)
+            taken += found
         return taken
+
+    def take_quiet(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
+        """The same of those that wait for a quiet time."""
+        taken: list[Item] = []
+        for topic, count in picks:
+            taken += self._quiet[topic].take(count)
+        self._quiet_count -= len(taken)
+        return taken
+
+    def hurry(self, before_ms: int) -> None:
+        """Let those wait no longer whose deadline comes before an instant."""
+        if not self._quiet_count:
+            return
+        for topic, line in self._quiet.items():
+            if topic in self.closed:
+                continue
+            for item in line.take_due(len(line), before_ms):
+                self._quiet_count -= 1
+                self._lines[topic].put(item)
+                self._count[self._priority[topic]] += 1
 
     def release(self, item: Item, *, now: float) -> None:
         """Say that an item ended, or left: the next of its key may start."""
@@ -83,35 +140,53 @@ class Buffer:
             return
         parked = self._parked[item.key_id]
         if parked:
-            self._enter(parked.popleft(), now=now, first=True)
+            self._enter(parked.popleft(), now)
         else:
             del self._parked[item.key_id]
 
     def backlog(self, *, now: float) -> dict[str, LaneBacklog]:
-        """The lines that are not empty, by topic."""
-        return {
-            topic: LaneBacklog(
-                self._priority[topic],
-                len(line),
-                int((now - line[0].ready_at) * 1_000),
-            )
-            for topic, line in self._lines.items()
-            if line
-        }
+        """The open lines that are not empty, by topic."""
+        return self._backlog(self._lines, now)
+
+    def quiet_backlog(self, *, now: float) -> dict[str, LaneBacklog]:
+        """The same of those that wait for a quiet time."""
+        return self._backlog(self._quiet, now) if self._quiet_count else {}
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline of what waits for a quiet time, if one has any."""
+        if not self._quiet_count:
+            return None
+        found = (line.next_deadline_ms for line in self._quiet.values())
+        return min((at for at in found if at is not None), default=None)
 
     def clear(self) -> int:
         """Forget everything that has not started; returns how many items that was."""
         forgotten = len(self) + sum(map(len, self._parked.values()))
-        for line in self._lines.values():
-            line.clear()
+        for lines in (self._lines, self._quiet):
+            for line in lines.values():
+                line.clear()
         # A key stays busy until its item that runs has ended.
         for parked in self._parked.values():
             parked.clear()
-        self._count = dict.fromkeys(Priority, 0)
+        self._count, self._quiet_count = dict.fromkeys(Priority, 0), 0
         return forgotten
 
-    def _enter(self, item: Item, *, now: float, first: bool) -> None:
+    def _backlog(self, lines: Mapping[str, Line], now: float) -> dict[str, LaneBacklog]:
+        return {
+            topic: LaneBacklog(
+                self._priority[topic], len(line), int((now - line.ready_at) * 1_000)
+            )
+            for topic, line in lines.items()
+            if len(line) and topic not in self.closed
+        }
+
+    def _enter(self, item: Item, now: float) -> None:
         item.ready_at = now
-        line = self._lines[item.delivery.topic]
-        line.appendleft(item) if first else line.append(item)
-        self._count[self._priority[item.delivery.topic]] += 1
+        topic = item.delivery.topic
+        if item.is_opportunistic:
+            self._quiet[topic].put(item)
+            self._quiet_count += 1
+        else:
+            self._lines[topic].put(item)
+            self._count[self._priority[topic]] += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -25,8 +26,10 @@ from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.policy.retry import Expired, Outcome, Throttled, lost
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
+from shifter.work.begin import begin
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
+from shifter.work.doors import doors_of
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor
 from shifter.work.guard import Guards, board_of
@@ -98,11 +101,19 @@ class Drain:
         self._asking = 0
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
+        self.doors = doors_of(
+            parts, self._buffer, self.board, concurrency, opened=self._wake.set
+        )
         self._intake = Intake(
             IntakeParts(
-                self._buffer, self._holding, self._ending, self._verdicts, parts.ledger
+                self._buffer,
+                self._holding,
+                self._ending,
+                self._verdicts,
+                parts.ledger,
+                self.doors,
             ),
-            Reader(parts.lanes, parts.jobs),
+            Reader(parts.lanes, parts.jobs, self.doors.quiet_lanes),
             arrived=self._wake.set,
             moment=self._moment,
         )
@@ -116,16 +127,15 @@ class Drain:
     @property
     def running(self) -> Mapping[str, int]:
         """Attempts running now, per lane."""
-        counts: dict[str, int] = {}
-        for attempt in self._executor.running:
-            topic = attempt.item.delivery.topic
-            counts[topic] = counts.get(topic, 0) + 1
-        return counts
+        running = self._executor.running
+        return Counter(attempt.item.delivery.topic for attempt in running)
 
     def load(self) -> float:
         """How late jobs above LOW start: 1 when one stood for 5 s in line."""
         backlog = self._buffer.backlog(now=self._clock.monotonic())
-        ages = (b.head_age_ms for b in backlog.values() if b.priority is not _LOW)
+        ages = (
+            b.head_age_ms for b in backlog.values() if b.priority is not Priority.LOW
+        )
         return max(ages, default=0) / _PATIENCE_MS
 
     @property
@@ -137,9 +147,9 @@ class Drain:
         """How far it has come."""
         attempts = list(self._executor.running)
         instants = [attempt.expires_at for attempt in attempts]
-        if self._holding.next_at is not None:
-            instants.append(self._holding.next_at)
-        may_start = len(self._buffer) > 0 and self._executor.free > 0
+        waits = self._holding.next_at, self.doors.next_at
+        instants += [at for at in waits if at is not None]
+        may_start = self.doors.has_work(self._executor.free)
         goes_on = may_start or self._asking > 0 or self._ending.pending > 0
         return Standing(goes_on, attempts, min(instants, default=None))
 
@@ -153,6 +163,7 @@ class Drain:
             owned = [
                 services.create_task(self._ending.run()),
                 services.create_task(self._holding.run()),
+                services.create_task(self.doors.run()),
                 services.create_task(self._executor.sweep()),
                 services.create_task(self._executor.failed()),
                 services.create_task(self._claiming.keep(self._executor.running)),
@@ -206,22 +217,28 @@ class Drain:
         free = self._executor.free
         return (
             free > 0
-            and len(self._buffer) > 0
             and not self._stopping.is_set()
             and (not self._asking or free * _ASKING_MOST >= self._concurrency)
             and self._asking < _ASKING_MOST
             and self._ending.pending < 4 * self._concurrency + _BATCH_MOST
+            and self.doors.has_work(free)
         )
 
     def _pick(self) -> list[Item]:
+        self.doors.refresh()
         backlog = self._buffer.backlog(now=self._clock.monotonic())
         slots = min(self._executor.free, _BATCH_MOST)
         self._choice_state, picks = choose(
             self._choice, self._choice_state, backlog, slots
         )
         items = self._buffer.take(picks)
+        items += self.doors.take(slots - len(items))
         self._intake.made_room()
-        return [item for item in self._owned(items) if self._passes(item)]
+        begun, gone = begin(items)
+        for item in gone:
+            self.doors.left(item)
+            self._buffer.release(item, now=self._clock.monotonic())
+        return [item for item in begun if self._passes(item)]
 
     def _passes(self, item: Item) -> bool:
         """Whether its dependency can bear it now; else it waits, or ends."""
@@ -234,6 +251,7 @@ class Drain:
                 detail = "its dependency bears no more retries now"
                 item.refusal = Refusal(held.reason, detail)
                 return True
+        self.doors.left(item)
         if len(self._holding) >= _HELD_BACK_MOST and item.key_id is None:
             due_ms = self._clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
             self._ending.add(self._verdicts.postponed(item, due_ms))
@@ -241,25 +259,6 @@ class Drain:
             until = self._clock.monotonic() + held.wait_ms / 1_000
             self._holding.hold(item, until=until)
         return False
-
-    def _owned(self, items: list[Item]) -> list[Item]:
-        """Those that this process may still run; the others were taken away."""
-        by_feed: dict[int, list[Item]] = {}
-        for item in items:
-            by_feed.setdefault(id(item.feed), []).append(item)
-        begun: list[Item] = []
-        for mine in by_feed.values():
-            deliveries = [item.delivery for item in mine]
-            owned = mine[0].feed.begin(deliveries)
-            if len(owned) == len(mine):
-                begun += mine
-                continue
-            kept = {id(delivery) for delivery in owned}
-            begun += [item for item in mine if id(item.delivery) in kept]
-            for item in mine:
-                if id(item.delivery) not in kept:
-                    self._buffer.release(item, now=self._clock.monotonic())
-        return begun
 
     async def _start(self, items: list[Item]) -> None:
         claimed = await self._claiming.ask(items)
@@ -301,13 +300,14 @@ class Drain:
 
     def _held_back(self, item: Item, now_ms: EpochMs) -> Step | None:
         """What becomes of an item that may run, but not now; ``None`` to run it."""
-        if (due_ms := item.due_ms(now_ms)) > now_ms:
-            return self._verdicts.postponed(item, due_ms)
+        if (due_ms := self.doors.due_ms(item, now_ms)) > now_ms:
+            return self._verdicts.put_off(item, due_ms)
         return self._verdicts.interrupted(item) if self._stopping.is_set() else None
 
     def _let_go(self, item: Item) -> None:
         """An item that its dependency let pass is not run: others may."""
         self._guards.release(item)
+        self.doors.left(item)
         for other in self._guards.next_up(item):
             self._holding.release(other)
 
@@ -326,6 +326,7 @@ class Drain:
         item = attempt.item
         self._ledger.ran(attempt, self._clock.monotonic())
         self._guards.ended(attempt, outcome)
+        self.doors.left(item)
         for other in self._guards.next_up(item):
             self._holding.release(other)
         if outcome is SUCCEEDED and not item.is_degraded:

@@ -14,15 +14,18 @@ from shifter.model.priority import Priority
 from shifter.policy.delay import TIERS_S
 from shifter.ports import Delivery, LaneFeed
 from shifter.work.buffer import Buffer
+from shifter.work.doors import Doors
 from shifter.work.ending import Ending
 from shifter.work.holding import Holding
 from shifter.work.item import Item, Reader, Unreadable
 from shifter.work.ledger import Ledger
-from shifter.work.verdict import Moment, Verdicts
+from shifter.work.verdict import Moment, Step, Verdicts
 
 _FETCH_WAIT_S = 0.5
 _FETCH_MOST = 1_000
 _HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
+_LATER_MS = 60_000
+"""When those come again of which too many wait for a quiet time here."""
 
 
 class IntakeParts(NamedTuple):
@@ -34,6 +37,7 @@ class IntakeParts(NamedTuple):
         ending: To end without a run.
         verdicts: Say how.
         ledger: Hears of what was lost.
+        doors: Say what has to wait.
     """
 
     buffer: Buffer
@@ -41,6 +45,7 @@ class IntakeParts(NamedTuple):
     ending: Ending
     verdicts: Verdicts
     ledger: Ledger
+    doors: Doors
 
 
 class Intake:
@@ -91,16 +96,22 @@ class Intake:
                 parts.ledger.lost(lost_range)
 
     def _enter(self, batch: Sequence[Delivery], feed: LaneFeed) -> None:
-        moment = self._moment()
+        moment, parts, verdicts = self._moment(), self._parts, self._parts.verdicts
+        doors, put, now = parts.doors, parts.buffer.put, moment.monotonic
         for delivery in batch:
             entry = self._reader.read(delivery, feed, moment.now)
             if isinstance(entry, Unreadable):
                 self._refuse(entry, moment)
                 continue
-            if (due_ms := entry.due_ms(moment.now)) > moment.now:
+            if (due_ms := doors.due_ms(entry, moment.now)) > moment.now:
                 self._early(entry, due_ms, moment)
+            elif entry.is_opportunistic and doors.is_crowded(entry):
+                self._send_back(
+                    entry, verdicts.postponed(entry, moment.now + _LATER_MS)
+                )
             else:
-                self._parts.buffer.put(entry, now=moment.monotonic)
+                put(entry, now=now)
+        doors.arrived()
         self._arrived()
 
     def _refuse(self, entry: Unreadable, moment: Moment) -> None:
@@ -113,5 +124,9 @@ class Intake:
         wait_ms, parts = due_ms - moment.now, self._parts
         if wait_ms <= _HELD_MOST_MS:
             parts.holding.hold(item, until=moment.monotonic + wait_ms / 1_000)
-        elif item.feed.begin([item.delivery]):
-            parts.ending.add(parts.verdicts.postponed(item, due_ms))
+        else:
+            self._send_back(item, parts.verdicts.put_off(item, due_ms))
+
+    def _send_back(self, item: Item, step: Step) -> None:
+        if item.feed.begin([item.delivery]):
+            self._parts.ending.add(step)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set as AbstractSet
 from typing import Any, Final, NamedTuple, Protocol
 
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.claim import claim_identity
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
+from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.calendar import next_opening_ms
 from shifter.policy.dependency import Dependency
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, by_our_clock, check_bounds
@@ -77,7 +77,10 @@ class Item:
         blocked_since: Monotonic seconds of its first retry in place, else ``None``.
         busy_since: Monotonic seconds since when another holds its claim, if one does.
         first_failed_ms: Epoch milliseconds of its first failure, if any.
+        read_ms: When it was read, epoch milliseconds.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
+        place: Its place in line, once it had one; see `shifter.work.line`.
+        is_opportunistic: Whether it waits for a quiet time.
         fence: As granted; 0 while unclaimed.
         losses: How many workers vanished while they ran this very turn, >= 0.
         quality: To be served at, as of its start.
@@ -98,12 +101,15 @@ class Item:
         "has_succeeded",
         "identity",
         "is_degraded",
+        "is_opportunistic",
         "job",
         "key_id",
         "lane",
         "losses",
+        "place",
         "quality",
         "read",
+        "read_ms",
         "ready_at",
         "refusal",
         "turn",
@@ -133,17 +139,17 @@ class Item:
         self.first_failed_ms = envelope.first_failed_ms
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
-        self.ready_at = NOT_IN_LINE
+        self.ready_at, self.read_ms = NOT_IN_LINE, 0
+        self.place: tuple[int, int] | None = None
+        self.is_opportunistic = False
         self.fence = self.losses = 0
         self.has_succeeded = self.is_degraded = False
         self.quality = Quality.FULL
 
     def due_ms(self, now: EpochMs) -> EpochMs:
-        """When it may start: by its due time, and by its job's windows; from now on."""
+        """When it may start by its own due time; from now on."""
         due_ms = self.envelope.due_ms
-        due = now if due_ms is None or due_ms < now else EpochMs(due_ms)
-        windows = () if self.job is None else self.job.spec.windows
-        return next_opening_ms(windows, due) if windows else due
+        return now if due_ms is None or due_ms < now else EpochMs(due_ms)
 
 
 class Unreadable(NamedTuple):
@@ -161,10 +167,16 @@ class Reader:
     Args:
         lanes: Lanes served, by topic.
         jobs: Registered jobs, by name.
+        quiet: Topics of lanes that are drained in a quiet time only.
     """
 
-    def __init__(self, lanes: Mapping[str, Lane], jobs: Mapping[str, Runnable]) -> None:
-        self._lanes, self._jobs = lanes, jobs
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        jobs: Mapping[str, Runnable],
+        quiet: AbstractSet[str] = frozenset(),
+    ) -> None:
+        self._lanes, self._jobs, self._quiet = lanes, jobs, quiet
 
     def read(self, delivery: Delivery, feed: LaneFeed, now: int) -> Item | Unreadable:
         """Read one delivery; nothing of it is trusted, nothing is raised."""
@@ -182,7 +194,16 @@ class Reader:
         if envelope is not read.envelope:
             read = read._replace(envelope=envelope)
         job = self._jobs.get(envelope.type)
-        return Item(delivery, feed, lane, read, job, _refusal(read, lane, job))
+        item = Item(delivery, feed, lane, read, job, _refusal(read, lane, job))
+        item.read_ms = now
+        if lane.priority is Priority.LOW:
+            item.is_opportunistic = delivery.topic in self._quiet or _is_quiet(job)
+        return item
+
+
+def _is_quiet(job: Runnable | None) -> bool:
+    """Whether a job at LOW waits for a quiet time; what mends cheaper answers does."""
+    return job is not None and (job.spec.opportunistic or job.spec.repair)
 
 
 def _refusal(read: ReadHeaders, lane: Lane, job: Runnable | None) -> Refusal | None:

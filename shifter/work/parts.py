@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from shifter.fleet.board import FleetBoard
+from shifter.fleet.hours import Hours
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.ports import ClaimStore, Clock, LaneFeed
+from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.work.attempt import Attempt
 from shifter.work.executor import ProcessRunner
 from shifter.work.item import Runnable
@@ -27,6 +28,8 @@ class DrainParts(NamedTuple):
         processes: For jobs with ``isolate="process"``, if there are any.
         ledger: Hears what happened.
         board: What is known of dependencies; ``None``: this process goes by itself.
+        hours: Of lanes and jobs; ``None``: what the jobs say.
+        mover: Moves delayed records, if somebody has to.
     """
 
     feeds: Mapping[Priority, LaneFeed]
@@ -37,6 +40,8 @@ class DrainParts(NamedTuple):
     processes: ProcessRunner | None
     ledger: Ledger
     board: FleetBoard | None = None
+    hours: Hours | None = None
+    mover: DelayMover | None = None
 
 
 class Standing(NamedTuple):

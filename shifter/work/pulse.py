@@ -10,7 +10,13 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Mapping,
+    Sequence,
+    Set as AbstractSet,
+)
 from typing import Final
 
 import msgspec
@@ -70,6 +76,7 @@ class WatchedFeed:
         self.begin: Callable[[Sequence[Delivery]], list[Delivery]] = feed.begin
         self.losses: Callable[[], list[LostRange]] = feed.losses
         self.idle: Callable[[], bool] = feed.idle
+        self.rest: Callable[[AbstractSet[str]], None] = feed.rest
 
     async def open(self) -> None:
         """Join."""

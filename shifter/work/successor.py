@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
+import msgspec
+
 from shifter.model.lane import dead_letter_topic
 from shifter.model.priority import Priority
 from shifter.ports import Delivery, Record
@@ -27,7 +29,12 @@ The first time it is sent alone, as it is: its company may have been too large.
 
 
 def next_turn(
-    item: Item, *, attempt: int, turn: int, due_ms: int, first_failed_ms: int | None
+    item: Item,
+    *,
+    attempt: int,
+    turn: int,
+    due_ms: int | None,
+    first_failed_ms: int | None,
 ) -> Record:
     """The record that runs this job again.
 
@@ -35,7 +42,7 @@ def next_turn(
         item: The job at hand.
         attempt: What it will be charged as, 1-based.
         turn: Its hand-over number; the same one when nobody ran this turn.
-        due_ms: Not before this instant, epoch milliseconds.
+        due_ms: Not before this instant, epoch milliseconds; ``None`` at once.
         first_failed_ms: When it failed for the first time, if it did.
     """
     delivery = item.delivery
@@ -50,6 +57,23 @@ def next_turn(
     )
     value = b"" if delivery.value is None else delivery.value
     return Record(item.lane.name, value, headers, delivery.key, due_ms)
+
+
+def later_turn(item: Item, opens_ms: int) -> Record:
+    """The record that runs this turn of a job when its hours begin.
+
+    Args:
+        item: The job at hand; nobody ran it.
+        opens_ms: When they begin, epoch milliseconds.
+    """
+    record = next_turn(
+        item,
+        attempt=item.attempt,
+        turn=item.turn,
+        due_ms=item.envelope.due_ms,
+        first_failed_ms=item.first_failed_ms,
+    )
+    return msgspec.structs.replace(record, due_ms=opens_ms)
 
 
 def repair(item: Item) -> Record:

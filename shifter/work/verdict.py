@@ -30,6 +30,7 @@ from shifter.work.successor import (
     CUT_DIAGNOSTICS,
     CUT_VALUE,
     dead_letter,
+    later_turn,
     next_turn,
     repair,
 )
@@ -168,6 +169,15 @@ class Verdicts:
             due_ms=due_ms,
             first_failed_ms=item.first_failed_ms,
         )
+        update = _waiting(item, item.turn, item.attempt, 0)
+        return Step(item, JobState.WAITING, record, update)
+
+    def put_off(self, item: Item, due_ms: int) -> Step:
+        """The same until a window opens; its own due time stays what it is.
+
+        So it can be told from a delay that somebody asked for.
+        """
+        record = later_turn(item, due_ms)
         update = _waiting(item, item.turn, item.attempt, 0)
         return Step(item, JobState.WAITING, record, update)
 

@@ -19,7 +19,7 @@ from shifter.work.presence import report_presence
 from shifter.work.pulse import beating, watched
 
 _SELDOM_S = 1.0
-"""Between two syncs of a process that has no dependencies to protect."""
+"""Between two syncs of a process that declares nothing that a fleet shares."""
 
 
 class Service(Protocol):
@@ -117,7 +117,7 @@ async def _in_step(parts: WorkerParts, drain: Drain) -> None:
     """Decide with the fleet what protects dependencies, until cancelled."""
     board = drain.board
     board.load = drain.load
-    every_s = EVERY_S if board.shields else _SELDOM_S
+    every_s = EVERY_S if board.shields or drain.doors.hears_often else _SELDOM_S
     await FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s).run()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set as AbstractSet
 from types import MappingProxyType
 
 from shifter.adapters.kafka.errors import describe
@@ -107,6 +107,14 @@ class KafkaLaneFeed:
             await landing.until_arrival(wait_s)
             landing.check()
         return landing.take(max_records)
+
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Read nothing of these lanes from now on, and of all others again.
+
+        Takes effect with the next fetch; what was read before may still come.
+        """
+        if self._member is not None:
+            self._member.requests.rest(topics)
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Note that these start now; returns those this member still owns."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set as AbstractSet
 from typing import Final, NamedTuple, Protocol
 
 from confluent_kafka import (
@@ -112,6 +112,7 @@ class Member:
             clock,
         )
         self._held: frozenset[int] = frozenset()
+        self._rested: AbstractSet[str] = frozenset()
         self._is_resting = False
         self._unwanted_since: float | None = None
         self._commit_at = 0.0
@@ -203,7 +204,11 @@ class Member:
         if self._is_to_rest(now, wanted=wanted) is not self._is_resting:
             self._is_resting = not self._is_resting
             self.assignment.has_shifted = True
-        if self.assignment.has_shifted or self.requests.held is not self._held:
+        if (
+            self.assignment.has_shifted
+            or self.requests.held is not self._held
+            or self.requests.rested is not self._rested
+        ):
             self._direct(consumer)
         if wanted:
             first = consumer.poll(_POLL_S)
@@ -245,11 +250,16 @@ class Member:
     def _direct(self, consumer: Consumer) -> None:
         """Tell the client which partitions to read, where that has changed."""
         self.assignment.has_shifted = False
-        self._held = self.requests.held
+        self._held, self._rested = self.requests.held, self.requests.rested
         to_pause: list[Part] = []
         to_resume: list[Part] = []
         for part in self.assignment.parts.values():
-            is_to_pause = self._is_resting or part.is_full or part.epoch in self._held
+            is_to_pause = (
+                self._is_resting
+                or part.is_full
+                or part.epoch in self._held
+                or part.place[0] in self._rested
+            )
             if is_to_pause is not part.is_paused:
                 part.is_paused = is_to_pause
                 (to_pause if is_to_pause else to_resume).append(part)

@@ -20,7 +20,7 @@ from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.reason import PASSING, Reason
-from shifter.ports import Appended, Clock, LaneLog, Refused, Unknown
+from shifter.ports import Appended, Clock, LaneLog, Refused, Rushed, Unknown
 from shifter.telemetry import Event, Log
 
 _FETCH: Final = 1_000
@@ -88,6 +88,17 @@ class KafkaDelayMover:
         self._log = Log(namespace=namespace)
         self.counts: Counter[str] = Counter()
 
+    def rush(self, wanted: Rushed | None) -> None:
+        """From now on also move what only waits for its hours, and is wanted now.
+
+        Tiers are then read on past what is due soon, as far as the shelf has room.
+        """
+        self._planner.wanted = wanted
+        if wanted is not None:
+            now_ms = self._clock.epoch_ms()
+            self._shelf.replan(lambda trip: self._planner.hasten(trip, now_ms))
+            self._changed.set()
+
     async def run(self) -> None:
         """Move until cancelled; what is under way then lands first. Runs once.
 
@@ -119,7 +130,8 @@ class KafkaDelayMover:
             if feed.epochs is not self._epochs:
                 self._epochs = feed.epochs
                 shelf.keep_only(self._epochs)
-            feed.hold(shelf.to_hold(now_ms))
+            is_rushed = self._planner.wanted is not None
+            feed.hold(shelf.to_hold(now_ms, reads_on=is_rushed))
             if batch:
                 self._changed.set()
             for lost in feed.losses():

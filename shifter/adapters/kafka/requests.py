@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set as AbstractSet
 
 from shifter.ports import Delivery
 
@@ -19,6 +19,7 @@ class Requests:
     Attributes:
         wanted: How many records somebody waits for; 0 when nobody does.
         held: Epochs of partitions not to be read for now.
+        rested: Topics not to be read for now.
         settled: Batches that ended, oldest first.
         is_leaving: Whether the thread is to end.
     """
@@ -26,6 +27,7 @@ class Requests:
     def __init__(self) -> None:
         self.wanted = 0
         self.held: frozenset[int] = frozenset()
+        self.rested: AbstractSet[str] = frozenset()
         self.settled: deque[Sequence[Delivery]] = deque()
         self.is_leaving = False
         self._wake = threading.Event()
@@ -43,6 +45,11 @@ class Requests:
     def hold(self, epochs: frozenset[int]) -> None:
         """Ask that the partitions of these epochs, and only these, are not read."""
         self.held = epochs
+        self._wake.set()
+
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Ask that these topics, and only these, are not read."""
+        self.rested = topics
         self._wake.set()
 
     def leave(self) -> None:

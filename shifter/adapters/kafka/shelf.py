@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 
 from shifter.adapters.kafka.trip import Trip
@@ -80,10 +81,21 @@ class Shelf:
         newest_ms = self._newest_ms.items()
         self._newest_ms = {epoch: ms for epoch, ms in newest_ms if epoch in epochs}
 
-    def to_hold(self, now_ms: int) -> frozenset[int]:
+    def replan(self, hastened: Callable[[Trip], None]) -> None:
+        """Let trips be ready earlier, and order them anew."""
+        for _, _, trip in self._heap:
+            hastened(trip)
+        self._heap = [(trip.ready_ms, number, trip) for _, number, trip in self._heap]
+        heapq.heapify(self._heap)
+
+    def to_hold(self, now_ms: int, *, reads_on: bool = False) -> frozenset[int]:
         """Epochs of the partitions that should not be read further for now.
 
         The same object as long as nothing changes.
+
+        Args:
+            now_ms: Epoch milliseconds.
+            reads_on: Whether what is far ahead is looked for too.
         """
         is_full = len(self._heap) >= self._limit
         share = self._limit // max(1, len(self._newest_ms))
@@ -91,7 +103,11 @@ class Shelf:
         held = frozenset(
             epoch
             for epoch, newest_ms in self._newest_ms.items()
-            if min(newest_ms) - now_ms > (_NEAR_MS if epoch in self._held else far_ms)
+            if (
+                not reads_on
+                and min(newest_ms) - now_ms
+                > (_NEAR_MS if epoch in self._held else far_ms)
+            )
             or (is_full and self._count[epoch] > share)
         )
         if held != self._held:

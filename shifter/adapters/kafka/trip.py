@@ -17,10 +17,11 @@ from shifter.errors import WireError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
 from shifter.model.reason import Reason
 from shifter.policy.delay import TIERS_S, next_hop, ready_at
-from shifter.ports import Delivery, Record
+from shifter.ports import Delivery, Record, Rushed
 from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers, fingerprint
 from shifter.wire.envelope import MAX_DUE_AHEAD_MS, SKEW_MS, EnvelopeV1
 from shifter.wire.headers import read_headers
+from shifter.wire.hours import hastened_ms
 
 _MOST_LANES: Final = 1_000
 _PUT_BACK_TIER_S: Final = 64
@@ -62,12 +63,16 @@ class TripPlanner:
 
     Args:
         namespace: Whose ladder it is; records are moved to its lanes only.
+
+    Attributes:
+        wanted: What is moved now although it waits for its hours; nothing if ``None``.
     """
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._tiers = {delay_topic(namespace, tier_s): tier_s for tier_s in TIERS_S}
         self._lanes: dict[str, Lane | None] = {}
+        self.wanted: Rushed | None = None
 
     @property
     def topics(self) -> list[str]:
@@ -105,7 +110,22 @@ class TripPlanner:
             ready_ms = ready_at(appended_ms, tier_s, due_ms)
             if next_hop(due_ms - ready_ms) is not None:
                 trip.ready_ms = ready_ms
+            self.hasten(trip, now_ms)
         return trip
+
+    def hasten(self, trip: Trip, now_ms: int) -> None:
+        """Let a trip be on its lane by its own due time, if it is wanted now."""
+        record, wanted = trip.record, self.wanted
+        if wanted is None or trip.goal is not Goal.ONWARD or trip.due_ms <= now_ms:
+            return
+        due_ms = hastened_ms(
+            record.topic, record.headers, trip.due_ms, wanted=wanted, now=now_ms
+        )
+        if due_ms < trip.due_ms:
+            trip.due_ms, trip.ready_ms = due_ms, now_ms
+            trip.record = Record(
+                record.topic, record.value, record.headers, record.key, due_ms
+            )
 
     def step(self, trip: Trip, now_ms: int) -> Record | None:
         """What to append now; ``None`` if the rest is waited for in memory.

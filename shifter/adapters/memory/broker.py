@@ -25,10 +25,12 @@ from shifter.ports import (
     Delivery,
     Record,
     Refused,
+    Rushed,
     Span,
     TopicSpec,
     Unknown,
 )
+from shifter.wire.hours import hastened_ms
 
 _WEEK_MS = 7 * 86_400_000
 _MEBIBYTE = 1_048_576
@@ -47,11 +49,13 @@ class MemoryLog:
         clock: The log's own clock.
         answer_instead: While set, every append gets this answer and writes nothing:
             how a test plays an outage or a refusal.
+        wanted: What is not delayed although it waits for its hours.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.answer_instead: Refused | Unknown | None = None
+        self.wanted: Rushed | None = None
         self._lock = threading.Lock()
         self._parts: dict[str, list[Part]] = {}
         self._specs: dict[str, TopicSpec] = {}
@@ -94,13 +98,13 @@ class MemoryLog:
             end = min(end, part.end)
             del part.entries[: max(0, end - part.start)]
             part.start = max(part.start, end)
-        self._wake()
+        self.wake()
 
     def append(self, records: Sequence[Record], limit_bytes: int) -> list[AppendAnswer]:
         """Write records of at most ``limit_bytes`` each; one answer for each."""
         with self._lock:
             answers = [self._append(record, limit_bytes) for record in records]
-        self._wake()
+        self.wake()
         return answers
 
     def append_all(
@@ -115,7 +119,7 @@ class MemoryLog:
             }
             for record in () if against else records:
                 self._append(record, limit_bytes)
-        self._wake()
+        self.wake()
         return against
 
     def take_over(self, name: str) -> int:
@@ -145,11 +149,19 @@ class MemoryLog:
         if objection is not None:
             return objection
         if record.due_ms is not None and record.due_ms > self.clock.epoch_ms():
-            entry = (record.due_ms, next(self._serial), record)
-            heapq.heappush(self._delayed, entry)
+            self._delay(record)
+            self._promote()
         else:
             self._place(record)
         return Appended()
+
+    def _delay(self, record: Record) -> None:
+        now, due_ms = self.clock.epoch_ms(), record.due_ms or 0
+        if self.wanted is not None:
+            due_ms = hastened_ms(
+                record.topic, record.headers, due_ms, wanted=self.wanted, now=now
+            )
+        heapq.heappush(self._delayed, (due_ms, next(self._serial), record))
 
     def _place(self, record: Record) -> None:
         parts = self._parts[record.topic]
@@ -160,6 +172,21 @@ class MemoryLog:
         now = self.clock.epoch_ms()
         while self._delayed and self._delayed[0][0] <= now:
             self._place(heapq.heappop(self._delayed)[2])
+
+    def rush(self, wanted: Rushed | None) -> None:
+        """From now on also move what only waits for its hours, and is wanted now."""
+        self.wanted = wanted
+        if wanted is None:
+            return
+        with self._lock:
+            delayed, self._delayed = sorted(self._delayed), []
+            for _, _, record in delayed:
+                self._delay(record)
+            self._promote()
+        self.wake()
+
+    async def run(self) -> None:
+        """What is due is moved by whoever looks: nothing runs."""
 
     def next_due_ms(self) -> int | None:
         """When the next delayed record enters its lane; ``None`` if none waits."""
@@ -203,14 +230,14 @@ class MemoryLog:
         member = next(self._serial)
         with self.group(name) as group:
             group.join(member, topics)
-        self._wake()
+        self.wake()
         return member
 
     def leave(self, name: str, member: int) -> None:
         """Stop being a member; what it had not settled goes to the others."""
         with self.group(name) as group:
             group.leave(member)
-        self._wake()
+        self.wake()
 
     @contextlib.contextmanager
     def watching(self, changed: asyncio.Event) -> Generator[None]:
@@ -222,7 +249,8 @@ class MemoryLog:
         finally:
             del self._watchers[number]
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Say that there may be more to fetch."""
         for loop, changed in list(self._watchers.values()):
             # A watcher whose loop has ended leaves no one to wake.
             with contextlib.suppress(RuntimeError):

@@ -8,7 +8,7 @@ still holds can neither begin nor settle. Callers hold the log's lock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 
 from shifter.ports import Delivery, LostRange, Record
@@ -144,7 +144,12 @@ class Group:
             progress.give(lightest)
 
     def take(
-        self, member: int, max_records: int, *, turn: int
+        self,
+        member: int,
+        max_records: int,
+        *,
+        turn: int,
+        rested: AbstractSet[str] = frozenset(),
     ) -> tuple[list[Delivery], list[LostRange]]:
         """The member's next records, and the ranges it lost.
 
@@ -152,8 +157,13 @@ class Group:
             member: As joined.
             max_records: At most this many, >= 0.
             turn: Which of its partitions is asked first, so that none starves.
+            rested: Topics of which nothing is taken.
         """
-        owned = [(at, p) for at, p in self._progress.items() if p.owner == member]
+        owned = [
+            (at, progress)
+            for at, progress in self._progress.items()
+            if progress.owner == member and at[0] not in rested
+        ]
         first = turn % len(owned) if owned else 0
         taken: list[Delivery] = []
         lost: list[LostRange] = []

@@ -8,7 +8,7 @@ or when its wait is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set as AbstractSet
 
 from shifter.adapters.memory.broker import MemoryLog
 from shifter.errors import StoreRefusedError
@@ -79,6 +79,7 @@ class MemoryLaneFeed:
         self._log, self._topics, self._group = log, tuple(topics), group
         self._member: int | None = None
         self._turn = 0
+        self._rested: AbstractSet[str] = frozenset()
         self._losses: list[LostRange] = []
 
     async def open(self) -> None:
@@ -111,7 +112,9 @@ class MemoryLaneFeed:
             return []
         self._turn += 1
         with self._log.group(self._group) as group:
-            taken, lost = group.take(self._member, max_records, turn=self._turn)
+            taken, lost = group.take(
+                self._member, max_records, turn=self._turn, rested=self._rested
+            )
         self._losses += lost
         return taken
 
@@ -124,6 +127,11 @@ class MemoryLaneFeed:
             timer.add_done_callback(lambda _: changed.set())
             await changed.wait()
             timer.cancel()
+
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Hand out nothing of these lanes from now on, and of all others again."""
+        self._rested = topics
+        self._log.wake()
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Those deliveries this member still owns and has not settled."""

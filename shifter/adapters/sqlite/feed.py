@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set as AbstractSet
 from functools import partial
 from typing import Final, TypeVar
 
@@ -55,6 +55,7 @@ class SqliteLaneFeed:
     def __init__(self, log: SqliteLaneLog, topics: Sequence[str], clock: Clock) -> None:
         self._log, self._table, self._database = log, log.table, log.database
         self._topics, self._clock = list(topics), clock
+        self._awake = self._topics
         self._leases = LeaseTable()
         self._members, self._member = MemberTable(clock), 0
         # From here on others may believe us dead.
@@ -104,6 +105,11 @@ class SqliteLaneFeed:
             self._is_noted = max_records > 0
             if not max_records:
                 return []
+
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Hand out nothing of these lanes from now on, and of all others again."""
+        self._awake = [topic for topic in self._topics if topic not in topics]
+        self._news.set()
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Those that this process still owns."""
@@ -199,7 +205,7 @@ class SqliteLaneFeed:
         self._table.promote(connection, now)
         self._turn += 1
         who = (self._member, self._members.alive(connection))
-        found = self._leases.lease(connection, who, self._topics, most, now, self._turn)
+        found = self._leases.lease(connection, who, self._awake, most, now, self._turn)
         if not found:
             note_waiting(connection, self._member)
         self._next_due_ms = self._table.next_due_ms(connection)
@@ -290,14 +296,15 @@ class SqliteLaneFeed:
         self._next_due_ms = self._table.next_due_ms(connection)
         if self._next_due_ms is not None and self._next_due_ms <= now:
             return True
-        marks = ",".join("?" * len(self._topics))
+        topics = self._awake
+        marks = ",".join("?" * len(topics))
         alive = [one.number for one in self._members.alive(connection)]
         row = connection.execute(
             "SELECT 1 FROM lane JOIN topic ON topic.id = lane.topic "  # noqa: S608  # marks
             f"WHERE name IN ({marks}) AND live > 0 AND (cur < next OR EXISTS ("
             "SELECT 1 FROM lease WHERE lease.lane = lane.id "
             f"AND member NOT IN ({','.join('?' * len(alive))}))) LIMIT 1",
-            (*self._topics, *alive),
+            (*topics, *alive),
         ).fetchone()
         return row is not None
 

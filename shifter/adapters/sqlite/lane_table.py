@@ -19,7 +19,9 @@ from shifter.ports import Record
 SHIFT: Final = 40
 """A job's id: its lane's, shifted by this, plus its place there."""
 
-_DUE_SHIFT: Final = 20
+DUE_SHIFT: Final = 20
+"""A delayed record's number: its due time, shifted by this, plus a count."""
+
 _KEY_PARTS: Final = 8
 _PROMOTED: Final = 1_000
 # The year 2109, so that a shifted instant fits in a row's id.
@@ -110,10 +112,10 @@ class LaneTable:
         )
 
     def _delay(self, connection: sqlite3.Connection, row: Row, due_ms: int) -> None:
-        first = due_ms << _DUE_SHIFT
+        first = due_ms << DUE_SHIFT
         (last,) = connection.execute(
             "SELECT max(id) FROM delayed WHERE id >= ? AND id < ?",
-            (first, first + (1 << _DUE_SHIFT)),
+            (first, first + (1 << DUE_SHIFT)),
         ).fetchone()
         topic_id = self.topic_id(connection, row.topic)
         connection.execute(
@@ -128,7 +130,7 @@ class LaneTable:
         """Move what is due to its lanes; returns the topics that got something."""
         rows = connection.execute(
             "SELECT id, topic, crc, body FROM delayed WHERE id < ? ORDER BY id LIMIT ?",
-            ((now + 1) << _DUE_SHIFT, _PROMOTED),
+            ((now + 1) << DUE_SHIFT, _PROMOTED),
         ).fetchall()
         due: list[Record] = []
         for number, topic_id, crc, raw in rows:
@@ -149,7 +151,7 @@ class LaneTable:
     def next_due_ms(connection: sqlite3.Connection) -> int | None:
         """When the next delayed record is due."""
         (first,) = connection.execute("SELECT min(id) FROM delayed").fetchone()
-        return None if first is None else first >> _DUE_SHIFT
+        return None if first is None else first >> DUE_SHIFT
 
 
 def place_of(job_id: int) -> int:

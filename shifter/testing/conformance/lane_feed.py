@@ -263,6 +263,24 @@ class LaneFeedConformance:
 
         assert feed.losses() == []
 
+    async def test_a_lane_at_rest_keeps_its_records_and_the_others_go_on(
+        self, log_bench: LogBench
+    ) -> None:
+        resting, lane = await log_bench.lane(), await log_bench.lane()
+        feed = log_bench.feed(resting, lane)
+        await feed.open()
+        feed.rest(frozenset({resting}))
+        await append_all(log_bench, records_of(resting, [1]))
+        await append_all(log_bench, records_of(lane, [2]))
+
+        meanwhile = await collect(feed, 1, clock=log_bench.clock)
+        none = await feed.fetch(10, wait_s=0.5)
+        feed.rest(frozenset())
+        later = await collect(feed, 1, clock=log_bench.clock)
+
+        assert (numbers(meanwhile), none) == ([2], [])
+        assert numbers(later) == [1]
+
 
 async def _balance(log_bench: LogBench, lane: str, feeds: Sequence[LaneFeed]) -> None:
     """Feed and settle until each feed has its share twice, then leave the lane empty.

@@ -11,8 +11,11 @@ from shifter.adapters.kafka.mover import KafkaDelayMover
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreRefusedError
 from shifter.model.lane import dead_letter_topic, delay_topic
+from shifter.model.priority import Priority
 from shifter.ports import Appended, Record
 from shifter.wire.dead_letter import read_dead_letter
+from shifter.wire.envelope import EnvelopeV1
+from shifter.wire.headers import headers_by_id
 
 pytestmark = pytest.mark.kafka
 
@@ -216,3 +219,65 @@ async def test_movers_of_a_namespace_are_one_group(ladder, bench):
     groups = bench.site.admin.list_consumer_groups().result(10).valid
 
     assert group in {found.group_id for found in groups}
+
+
+# --- hours set by hand ---------------------------------------------------------------
+
+
+def waiting_for_hours(ladder, number, *, job="digest", own_ms=None):
+    """A record that its log delays for an hour, and its envelope not so long."""
+    now = ladder.clock.epoch_ms()
+    envelope = EnvelopeV1(
+        v=1,
+        id=str(uuid.uuid4()),
+        type=job,
+        queue="mail",
+        priority=Priority.LOW,
+        created_ms=now,
+        due_ms=None if own_ms is None else now + own_ms,
+    )
+    headers = headers_by_id(
+        envelope, content_type="application/json", traceparent=None
+    )(envelope.id)
+    return Record(ladder.lane, b"%d %d" % (number, now), headers, b"k", now + 3_600_000)
+
+
+async def test_what_waits_for_its_hours_is_on_its_lane_soon_after_they_changed(
+    ladder, bench
+):
+    feed = await bench.opened(ladder.lane)
+    # Records of other jobs lie before and between them in the same tier.
+    await ladder.write(
+        *(waiting_for_hours(ladder, n, job="other") for n in range(2_000)),
+        *(waiting_for_hours(ladder, n) for n in range(500)),
+        waiting_for_hours(ladder, 900, own_ms=3_000_000),
+    )
+    async with ladder.moving() as mover:
+        before = await feed.fetch(10, wait_s=2)
+        mover.rush(lambda job, lane: job == "digest" and lane.queue == "mail")
+        began = ladder.clock.monotonic()
+        late_ms = await ladder.arrivals(feed, 500)
+        took_s = ladder.clock.monotonic() - began
+        await ladder.write(waiting_for_hours(ladder, 501))
+        later = await ladder.arrivals(feed, 1)
+        more = await feed.fetch(10, wait_s=1)
+
+    print(f"500 records of 2,501 on their lane within {took_s:.2f} s")
+    assert before == []
+    assert len(late_ms) == 500
+    assert len(later) == 1
+    assert more == []
+
+
+async def test_hours_that_count_again_delay_what_comes_then(ladder, bench):
+    feed = await bench.opened(ladder.lane)
+    async with ladder.moving() as mover:
+        mover.rush(lambda job, lane: True)
+        await ladder.write(waiting_for_hours(ladder, 1))
+        first = await ladder.arrivals(feed, 1)
+        mover.rush(None)
+        await ladder.write(waiting_for_hours(ladder, 2))
+        second = await feed.fetch(10, wait_s=2)
+
+    assert len(first) == 1
+    assert second == []

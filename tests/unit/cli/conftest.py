@@ -111,6 +111,7 @@ def world(monkeypatch, capsys) -> World:
     monkeypatch.setattr(wiring, "open_admin", lambda settings: world.admin)
     monkeypatch.setattr(wiring, "open_claims", lambda settings: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)
+    monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
     for verb in ("status", "doctor", "work"):
         monkeypatch.setattr(f"shifter.cli.{verb}.SystemClock", lambda: world.clock)
     os.environ |= {

@@ -46,6 +46,7 @@ def test_a_lane_that_cannot_finish_in_time_is_said_with_its_numbers(world, shop)
             "eta_s",
             "retry_after_s",
             "rules",
+            "hours",
         ),
     ]
     assert (found["verdict"], found["reason"]) == ("shed", "overloaded")

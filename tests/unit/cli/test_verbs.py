@@ -206,6 +206,7 @@ def test_status_has_exactly_the_published_shape(busy):
         *("as_of_ms", "lanes", "dead_letters", "circuits", "budgets", "workers"),
         "quality",
         "admission",
+        "windows",
     ]
     mail_low = {
         "queue": "mail",

@@ -1,0 +1,172 @@
+"""Windows of jobs and lanes, and what operators set over them: read without waiting.
+
+A setting is of a queue, of one of its lanes, or of a type of job; the fleet shares it
+as it shares a circuit that somebody opened. A process that has not heard of one yet
+goes by the windows that its program declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from shifter.errors import ConfigError
+from shifter.fleet.cells import read_setting
+from shifter.model.fleet import Proposal
+from shifter.model.job import JobSpec
+from shifter.model.lane import Lane, check_name
+from shifter.model.priority import Priority
+from shifter.model.time import EpochMs
+from shifter.model.window import LaneRule
+from shifter.policy.hours import ByHand, Windows, opening_ms
+from shifter.ports import Clock
+
+_CELL: Final = "hand/window/"
+_ALWAYS: Final = LaneRule()
+
+MOST_CHARS: Final = 200
+"""Of a job's name."""
+
+
+def queue_scope(queue: str, priority: Priority | None = None) -> str:
+    """What a setting of a queue, or of one of its lanes, belongs to."""
+    if priority is None:
+        return f"queue/{queue}"
+    return f"lane/{queue}/{priority.value.lower()}"
+
+
+def job_scope(name: str) -> str:
+    """What a setting of a type of job belongs to."""
+    return f"job/{name}"
+
+
+def hours_scope(queue: str | None, priority: Priority | None, job: str | None) -> str:
+    """What a setting belongs to that somebody wants to make.
+
+    Raises:
+        ConfigError: Neither a queue nor a type of job, or both; a name is wrong.
+    """
+    if job is not None and queue is None and priority is None:
+        if not job or not job.isprintable() or len(job) > MOST_CHARS:
+            raise ConfigError("job", job, f"use 1-{MOST_CHARS} printable characters")
+        return job_scope(job)
+    if queue is None or job is not None:
+        want = "name a queue, and maybe a priority, or else a type of job"
+        raise ConfigError("window", job if queue is None else queue, want)
+    return queue_scope(check_name("queue", queue), priority)
+
+
+def window_cell(scope: str) -> str:
+    """The cell of what somebody set."""
+    return _CELL + scope
+
+
+def scope_of(cell: str) -> str | None:
+    """What a cell's setting belongs to; ``None`` for other cells."""
+    return cell.removeprefix(_CELL) if cell.startswith(_CELL) else None
+
+
+class Hours:
+    """See above. Safe to share between threads.
+
+    Args:
+        clock: Wall time.
+        rules: Of lanes, by name; may grow while an app is declared.
+
+    Attributes:
+        changed: Called when somebody set something, in the thread that learns of it.
+    """
+
+    def __init__(self, clock: Clock, rules: Mapping[str, LaneRule]) -> None:
+        self._clock, self.rules = clock, rules
+        self._by_hand: dict[str, ByHand] = {}
+        self.changed: Callable[[], None] = _nothing
+
+    def propose(self) -> Iterable[Proposal]:
+        """Processes set nothing: people do."""
+        return ()
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Take in what is set.
+
+        Args:
+            cells: All of the fleet's.
+            now_ms: By the store's clock.
+        """
+        ahead_ms = self._clock.epoch_ms() - now_ms
+        found: dict[str, ByHand] = {}
+        for cell, text in cells.items():
+            scope = scope_of(cell)
+            setting = None if scope is None else read_setting(text)
+            if scope is None or setting is None or setting.to not in ("open", "closed"):
+                continue
+            if setting.until_ms > now_ms:
+                found[scope] = ByHand(setting.to == "open", setting.until_ms + ahead_ms)
+        self.set_by_hand(found)
+
+    def set_by_hand(self, found: dict[str, ByHand]) -> None:
+        """What holds from now on, by what it belongs to."""
+        if found.keys() | self._by_hand.keys():
+            # One assignment: another thread sees the one before or this one.
+            self._by_hand = found
+            self.changed()
+
+    @property
+    def by_hand(self) -> Mapping[str, ByHand]:
+        """What is set, by what it belongs to; what is over may still be there."""
+        return self._by_hand
+
+    @property
+    def is_limiting(self) -> bool:
+        """Whether lanes have hours, or somebody set some."""
+        return bool(self._by_hand or self.rules)
+
+    def opening_ms(self, spec: JobSpec | None, lane: Lane, at: EpochMs) -> EpochMs:
+        """The first instant from ``at`` on at which a job may start on a lane."""
+        own = () if spec is None else spec.windows
+        if not own and not self._by_hand and not self.rules:
+            return at
+        return opening_ms(self._windows(own, lane), self._settings(spec, lane), at)
+
+    def is_lane_closed(self, lane: Lane, now: EpochMs) -> bool:
+        """Whether nothing of a lane may start, whatever job it is."""
+        if not self._by_hand and not self.rules:
+            return False
+        settings = self._settings(None, lane)
+        if opening_ms(self._windows((), lane), settings, now) <= now:
+            return False
+        is_shut = any(not s.is_open and s.until_ms > now for s in settings)
+        # A type of job may have been opened by itself.
+        return is_shut or not self._is_a_job_open(now)
+
+    def next_end_ms(self, now: EpochMs) -> int | None:
+        """When the next setting ends; ``None`` without one."""
+        ends = (s.until_ms for s in self._by_hand.values() if s.until_ms > now)
+        return min(ends, default=None)
+
+    def _windows(self, own: Windows, lane: Lane) -> list[Windows]:
+        rule = self.rules.get(lane.name, _ALWAYS)
+        return [windows for windows in (own, rule.windows) if windows]
+
+    def settings_of(self, spec: JobSpec | None, lane: Lane) -> dict[str, ByHand]:
+        """What is set for a job on a lane; without a job, for all of the lane."""
+        by_hand = self._by_hand
+        names = [*_scopes(lane), *([] if spec is None else [job_scope(spec.name)])]
+        return {name: by_hand[name] for name in names if name in by_hand}
+
+    def _settings(self, spec: JobSpec | None, lane: Lane) -> Sequence[ByHand]:
+        return list(self.settings_of(spec, lane).values()) if self._by_hand else ()
+
+    def _is_a_job_open(self, now: EpochMs) -> bool:
+        return any(
+            scope.startswith("job/") and setting.is_open and setting.until_ms > now
+            for scope, setting in self._by_hand.items()
+        )
+
+
+def _scopes(lane: Lane) -> tuple[str, str]:
+    return queue_scope(lane.queue), queue_scope(lane.queue, lane.priority)
+
+
+def _nothing() -> None:
+    return

@@ -1,0 +1,108 @@
+"""One lane's line: earliest deadline first, and first come first served without one.
+
+A job without a deadline counts as if it had one ten minutes after it came into line.
+So it keeps its place among its like, is overtaken only by what is due before that, and
+by nothing that comes later than those ten minutes: it cannot starve. An item that was
+taken and comes back gets the place that it had.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from shifter.work.item import Item
+
+FREE_MS: Final = 600_000
+"""How much later than its coming a job without a deadline is due, for its place."""
+
+
+class Line:
+    """Items that may start, in order. Owned by one event loop.
+
+    What has no deadline costs no more than a queue; what has one, the logarithm of how
+    many stand here.
+
+    Args:
+        serials: Numbers that make places unique: lines between which items move share
+            them.
+    """
+
+    def __init__(self, serials: Iterator[int] | None = None) -> None:
+        self._free: deque[Item] = deque()
+        self._dated: list[tuple[tuple[int, int], Item]] = []
+        self._serials = itertools.count() if serials is None else serials
+        self._last_free_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._free) + len(self._dated)
+
+    def put(self, item: Item) -> None:
+        """Let an item stand in line; in its old place if it had one."""
+        deadline_ms = item.envelope.deadline_ms
+        if item.place is not None:
+            self._return(item, item.place, is_free=deadline_ms is None)
+            return
+        serial = next(self._serials)
+        if deadline_ms is None:
+            # Never before who came earlier, also when a wall clock goes back.
+            due_ms = max(item.read_ms + FREE_MS, self._last_free_ms)
+            self._last_free_ms = due_ms
+            item.place = (due_ms, serial)
+            self._free.append(item)
+        else:
+            item.place = (deadline_ms, serial)
+            heapq.heappush(self._dated, (item.place, item))
+
+    def _return(self, item: Item, place: tuple[int, int], *, is_free: bool) -> None:
+        free = self._free
+        if not is_free:
+            heapq.heappush(self._dated, (place, item))
+        elif not free or place < (free[0].place or place):
+            free.appendleft(item)
+        else:
+            # Rare: several came back, the later ones first.
+            after = [*free, item]
+            after.sort(key=lambda one: one.place or place)
+            self._free = deque(after)
+
+    def take(self, count: int) -> list[Item]:
+        """The first ones, at most so many."""
+        free, dated = self._free, self._dated
+        if not dated:
+            return [free.popleft() for _ in range(min(count, len(free)))]
+        taken: list[Item] = []
+        while len(taken) < count and (free or dated):
+            if dated and (not free or dated[0][0] < (free[0].place or dated[0][0])):
+                taken.append(heapq.heappop(dated)[1])
+            else:
+                taken.append(free.popleft())
+        return taken
+
+    def take_due(self, count: int, before_ms: int) -> list[Item]:
+        """Those whose deadline comes before an instant, at most so many."""
+        dated, taken = self._dated, list[Item]()
+        while dated and len(taken) < count and dated[0][0][0] < before_ms:
+            taken.append(heapq.heappop(dated)[1])
+        return taken
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline here; ``None`` if nothing has one."""
+        return self._dated[0][0][0] if self._dated else None
+
+    @property
+    def ready_at(self) -> float:
+        """Since when the older of the next two stands here, monotonic; inf if empty."""
+        heads = [self._free[0].ready_at] if self._free else []
+        if self._dated:
+            heads.append(self._dated[0][1].ready_at)
+        return min(heads, default=float("inf"))
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._free.clear()
+        self._dated.clear()
