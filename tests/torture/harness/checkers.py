@@ -87,7 +87,9 @@ def c2_two_ends(ev: Evidence) -> Iterator[Violation]:
         was_cut = deaths >= CRASHES_MOST or _any_cut(ev, runs)
         if ended_without and has_effect and not was_cut:
             yield Violation("C2", f"took effect, and ended as {state}", job)
-        if len(letters) > 1 and not _any_cut(ev, runs):
+        # Who writes that a job's workers were lost is none of them, and may be lost too.
+        is_again = deaths > CRASHES_MOST or _any_cut(ev, runs)
+        if len(letters) > 1 and not is_again:
             yield Violation("C2", f"{len(letters)} dead letters of one death", job)
         if is_lost and deaths < CRASHES_MOST:
             yield Violation("C2", "ended as lost, and no worker of it was lost", job)
