@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from math import inf
 from typing import Final, NamedTuple
 
 from tests.torture.harness.event import Event
@@ -436,7 +435,9 @@ def _is_cut(ev: Evidence, run: Run, until: float | None = None) -> bool:
     One whose handler never spoke its last word was under way until its worker died.
     """
     if until is None:
-        until = inf if run.finish is None else run.last_t + _MARK_S
+        if run.finish is None and ev.broke_later(run.pid, run.start.t):
+            return True
+        until = run.last_t + _MARK_S
     return bool(ev.was_broken(run.pid, run.start.t, until))
 
 
