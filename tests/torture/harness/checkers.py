@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from shifter.policy.claim import FENCES_PER_MS
 from tests.torture.harness.event import Event
 from tests.torture.harness.evidence import Evidence, Run, committed_at
 from tests.torture.harness.jobs import EXHAUSTED_ATTEMPTS, FLAKY_FAILS
@@ -425,8 +426,16 @@ def c22_answers(ev: Evidence) -> Iterator[Violation]:
 
 
 def _without_zombies(ev: Evidence, runs: Sequence[Run]) -> list[Run]:
-    """Runs in the order of their fences: a zombie speaks late."""
-    return sorted(runs, key=lambda run: (run.start.fence or 0, run.start.t))
+    """Runs in the order of their fences: a zombie speaks late.
+
+    A run without a claim has none: its time stands in for it, as fences are made of it.
+    """
+
+    def order(run: Run) -> tuple[int, float]:
+        start = run.start
+        return start.fence or start.wall_ms * FENCES_PER_MS, start.t
+
+    return sorted(runs, key=order)
 
 
 def _is_cut(ev: Evidence, run: Run, until: float | None = None) -> bool:
