@@ -196,6 +196,10 @@ class Evidence:
                 return window.kind
         return ""
 
+    def broke_later(self, pid: int, since: float) -> bool:
+        """Whether this one worker was hit at any time from an instant on."""
+        return any(window.until >= since for window in self.windows.get(pid, ()))
+
     def was_stopped(self, pid: int) -> bool:
         """Whether a worker stood still for a while: it may have come back a zombie."""
         return any(window.kind == "stop" for window in self.windows.get(pid, ()))
