@@ -10,7 +10,9 @@ SERVERS = $(BIN)/python -m stack install || test -z "$$CI"
 
 DEMO_OUT = $(if $(findstring --out,$(ARGS)),,--out build/demo)
 
-ORDINARY = "not compose and not torture"
+ORDINARY = "not compose and not torture and not alone"
+# What asks how fast something is waits until nothing else runs.
+ALONE = "alone and not torture"
 # What starts whole fleets waits more than it works: it runs beside the rest.
 FLEETS = $(addprefix tests/,acceptance demo foreign secure stack torture workers)
 
@@ -52,7 +54,7 @@ arch: .venv ## import contracts
 	$(BIN)/lint-imports --no-cache
 
 unit: .venv ## tests that need no server
-	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure and not torture" $(ARGS)
+	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure and not torture and not alone" $(ARGS)
 
 check: lint types arch unit ## everything that needs no server
 
@@ -62,7 +64,9 @@ test: .venv ## everything, on real servers that it starts itself
 	@mkdir -p build
 	@$(BIN)/pytest -m $(ORDINARY) $(FLEETS) $(ARGS) > build/test-fleets.log 2>&1 & \
 	$(BIN)/pytest -m $(ORDINARY) $(addprefix --ignore=,$(FLEETS)) $(ARGS); rest=$$?; \
-	wait $$!; fleets=$$?; cat build/test-fleets.log; exit $$((rest | fleets))
+	wait $$!; fleets=$$?; cat build/test-fleets.log; \
+	$(BIN)/pytest -m $(ALONE) tests/acceptance tests/torture $(ARGS); alone=$$?; \
+	exit $$((rest | fleets | alone))
 
 test-redis: .venv ## tests on a real redis-server
 	@$(SERVERS)

@@ -20,7 +20,7 @@ CASES = [
         marks=[pytest.mark.torture, pytest.mark.kafka, pytest.mark.redis],
     ),
 ]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize(("log", "seconds"), CASES)
@@ -41,8 +41,7 @@ def test_a_burst_is_survived_without_inversion_and_soon_forgotten(
     assert report.violations == []
     assert report.recovery_s <= RECOVERY_S
     critical, high, *lower = report.kept_ratio
-    # What the slots can do is the machine's: 99 % where it has nothing else to do.
-    assert critical >= 0.7
+    assert critical >= 0.95
     assert critical > high > max(lower)  # LOW may wait longer, and be kept for that
     assert max(report.memory_mib.values()) <= MEMORY_MIB
     assert sum(report.answers["LOW"].values()) > 200 * seconds

@@ -19,9 +19,9 @@ from shifter.policy.ackmap import AckMap
 from shifter.ports import Appended
 from shifter.work import drain, verdict
 from shifter.work.attempt import Attempt
-from shifter.work.drain import Drain
 from shifter.work.ending import Ending
 from shifter.work.executor import Executor
+from shifter.work.intake import Intake
 from shifter.work.verdict import Step
 
 _WRONG_CLOCK_MS: Final = 3_600_000
@@ -39,6 +39,13 @@ def _soon(what: Coroutine[Any, Any, None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
+def _put(owner: Any, name: str, broken: Any) -> None:
+    """Break what is there; what was renamed or moved cannot be broken unnoticed."""
+    if not hasattr(owner, name):
+        raise AttributeError(f"{owner} has no {name} any more")
+    setattr(owner, name, broken)
+
+
 def _commit_before_effect() -> None:
     """B1: a delivery is settled when its handler starts, not when it has ended."""
     start = Executor.start
@@ -48,7 +55,7 @@ def _commit_before_effect() -> None:
             _soon(item.feed.settle([item.delivery]))
         start(self, ready, now_ms=now_ms)
 
-    Executor.start = early  # type: ignore[method-assign]
+    _put(Executor, "start", early)
 
 
 def _ignore_delivery_error() -> None:
@@ -61,7 +68,7 @@ def _ignore_delivery_error() -> None:
         finally:
             return [Appended()] * len(records)  # noqa: B012  # that is the bug
 
-    KafkaLaneLog.append = deaf  # type: ignore[method-assign]
+    _put(KafkaLaneLog, "append", deaf)
 
 
 def _commit_what_was_lost() -> None:
@@ -75,7 +82,7 @@ def _commit_what_was_lost() -> None:
         self._committer.send_and_wait(consumer, parts)
         self._assignment.drop(parts)
 
-    Rebalancer._on_revoke = on_revoke  # type: ignore[method-assign]
+    _put(Rebalancer, "_on_revoke", on_revoke)
 
 
 def _attempt_off_by_one() -> None:
@@ -85,7 +92,7 @@ def _attempt_off_by_one() -> None:
     def wrong(item: Any, *, attempt: int, **facts: Any) -> Any:
         return next_turn(item, attempt=attempt + 1, **facts)
 
-    verdict.next_turn = wrong
+    _put(verdict, "next_turn", wrong)
 
 
 def _no_fence() -> None:
@@ -98,7 +105,7 @@ def _no_fence() -> None:
         found.fence = 1
         return found
 
-    Attempt.context = property(unfenced)  # type: ignore[assignment,method-assign]
+    _put(Attempt, "context", property(unfenced))
 
 
 def _no_operation_id() -> None:
@@ -109,7 +116,7 @@ def _no_operation_id() -> None:
         self._unanswered.clear()
         return await claim(self, *args, **options)
 
-    RedisClaimStore.claim = forgetful  # type: ignore[method-assign]
+    _put(RedisClaimStore, "claim", forgetful)
 
 
 def _not_synced() -> None:
@@ -121,7 +128,7 @@ def _not_synced() -> None:
         made.execute("PRAGMA synchronous = OFF")
         return made
 
-    database.connect = careless  # type: ignore[attr-defined]
+    _put(database, "connect", careless)
 
 
 def _short_memory() -> None:
@@ -132,10 +139,10 @@ def _short_memory() -> None:
         update = ended(item, state)
         return None if update is None else update._replace(keep_ms=_SHORT_KEEP_MS)
 
-    verdict.ended_update = short
+    _put(verdict, "ended_update", short)
     import shifter.work.ending  # the name that it bound itself
 
-    shifter.work.ending.ended_update = short
+    _put(shifter.work.ending, "ended_update", short)
 
 
 def _letter_not_awaited() -> None:
@@ -150,7 +157,7 @@ def _letter_not_awaited() -> None:
         _soon(late())
         return steps, []
 
-    Ending._hand_over = hasty  # type: ignore[method-assign]
+    _put(Ending, "_hand_over", hasty)
 
 
 def _wrong_clock() -> None:
@@ -160,7 +167,7 @@ def _wrong_clock() -> None:
     def behind(deadline_ms: Any, now_ms: Any) -> bool:
         return is_expired(deadline_ms, now_ms - _WRONG_CLOCK_MS)
 
-    drain.is_expired = behind  # type: ignore[attr-defined]
+    _put(drain, "is_expired", behind)
 
 
 class Somewhere:
@@ -185,7 +192,7 @@ def _drop_when_full() -> None:
             return None
         return send(self, link, record, report)
 
-    KafkaLaneLog._send = dropping  # type: ignore[method-assign]
+    _put(KafkaLaneLog, "_send", dropping)
 
 
 def _skip_gaps() -> None:
@@ -197,17 +204,17 @@ def _skip_gaps() -> None:
             return int(ended[-1]) + 1
         return int(self._line[0] if self._line else self.position)
 
-    AckMap.frontier = property(frontier)  # type: ignore[assignment,method-assign]
+    _put(AckMap, "frontier", property(frontier))
 
 
 def _swallow_bad_records() -> None:
     """B15: a record that cannot be read is settled, and nothing else."""
 
-    def swallow(self: Any, entry: Any) -> None:
+    def swallow(self: Any, entry: Any, moment: Any) -> None:
         if entry.feed.begin([entry.delivery]):
             _soon(entry.feed.settle([entry.delivery]))
 
-    Drain._refuse = swallow  # type: ignore[method-assign]
+    _put(Intake, "_refuse", swallow)
 
 
 BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {
