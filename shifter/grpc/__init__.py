@@ -9,6 +9,7 @@ Needs the extra ``grpc``.
 from __future__ import annotations
 
 from shifter.grpc.client import calling
+from shifter.grpc.heed import heed
 from shifter.grpc.server import AdmissionInterceptor
 
-__all__ = ["AdmissionInterceptor", "calling"]
+__all__ = ["AdmissionInterceptor", "calling", "heed"]

@@ -12,14 +12,14 @@ import grpc
 import grpc.aio
 import pytest
 
-from shifter import Priority, Shifter
+from shifter import DeadLetter, Priority, Retry, Shifter, Throttled
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
 from shifter.ambient import ambient, within
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError
-from shifter.grpc import AdmissionInterceptor, calling
+from shifter.grpc import AdmissionInterceptor, calling, heed
 from shifter.grpc.metadata import read_metadata
 from shifter.policy.case import Needs
 from shifter.produce.admission import Views
@@ -277,3 +277,39 @@ def test_absurd_metadata_is_left_out_and_counted(name, value):
 
 def test_a_height_beyond_the_highest_is_the_highest():
     assert read_metadata([("shifter-height", "500")], Counter()).draw == 0.99
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "raised"),
+    [
+        ("RESOURCE_EXHAUSTED", "250", Throttled(0.25)),
+        ("UNAVAILABLE", "250", Retry(0.25)),
+        ("UNAVAILABLE", "-1", DeadLetter("the server wants no retry: UNAVAILABLE")),
+        ("UNAVAILABLE", "soon", DeadLetter("the server wants no retry: UNAVAILABLE")),
+        ("UNAVAILABLE", None, None),
+    ],
+)
+async def test_what_a_server_says_of_retries_is_heeded(code, said, raised):
+    async def refuse(request, context):
+        told = () if said is None else (("grpc-retry-pushback-ms", said),)
+        context.set_trailing_metadata(told)
+        await context.abort(grpc.StatusCode[code], "no")
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("shop.Bank", {"Pay": handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await channel.unary_unary("/shop.Bank/Pay")(b"")
+    await server.stop(None)
+
+    found = heed(failed.value)
+
+    if raised is None:
+        assert found is failed.value
+    else:
+        assert (type(found), found.args) == (type(raised), raised.args)
