@@ -77,14 +77,15 @@ class Drain:
         self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
         self._holding = Holding(self._clock, self._ready_again)
         self._verdicts = Verdicts(owner)
+        failed = parts.ledger.claims_failed
         self._claiming = Claiming(
-            parts.claims,
-            self._clock,
-            owner=owner,
-            lease_ms=lease_ms,
-            failed=parts.ledger.claims_failed,
+            parts.claims, self._clock, owner=owner, lease_ms=lease_ms, failed=failed
         )
-        self._ending = Ending(parts.claims, self._clock, self, lease_s=lease_ms / 1_000)
+        self._wake = asyncio.Event()
+        # Who waits because too many ends are pending is told when they are fewer.
+        self._ending = Ending(
+            parts.claims, self, parts.clock, lease_ms / 1_000, self._wake.set
+        )
         self.board = (
             board_of(parts, owner, seed) if parts.board is None else parts.board
         )
@@ -100,7 +101,6 @@ class Drain:
         self._choice_state = LaneChoiceState()
         self._asking = 0
         self._stopping = asyncio.Event()
-        self._wake = asyncio.Event()
         self.doors = doors_of(
             parts, self._buffer, self.board, concurrency, opened=self._wake.set
         )
@@ -371,7 +371,6 @@ class Drain:
         self._claiming.forget(item)
         if item.key_id is not None:
             self._buffer.release(item, now=self._clock.monotonic())
-            self._wake.set()
 
     def waits(self, step: Step) -> None:
         """The item keeps its place and runs again later, unless handed back."""

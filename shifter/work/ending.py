@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
 from shifter.errors import StoreError
@@ -57,16 +57,22 @@ class Ending:
 
     Args:
         claims: Where ends are recorded.
-        clock: For pauses between tries.
         sink: Hears of each end.
+        clock: For pauses between tries.
         lease_s: How long a claim can be trusted, > 0.
+        fewer: Called when fewer are pending.
     """
 
     def __init__(
-        self, claims: ClaimStore, clock: Clock, sink: EndingSink, *, lease_s: float
+        self,
+        claims: ClaimStore,
+        sink: EndingSink,
+        clock: Clock,
+        lease_s: float,
+        fewer: Callable[[], None],
     ) -> None:
         self._claims, self._clock, self._sink = claims, clock, sink
-        self._lease_s = lease_s
+        self._lease_s, self._fewer = lease_s, fewer
         self._steps: list[Step] = []
         self._succeeded: list[Item] = []
         self._wake = asyncio.Event()
@@ -201,6 +207,7 @@ class Ending:
 
     def _ended(self, count: int) -> None:
         self.pending -= count
+        self._fewer()
         if not self.pending:
             self._idle.set()
 

@@ -18,6 +18,7 @@ from shifter import (
     Retry,
     Throttled,
 )
+from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Record
 from shifter.wire.dead_letter import VALUE_DROPPED, read_dead_letter
@@ -600,3 +601,26 @@ async def test_jobs_that_proceed_wait_neither_for_a_silent_store_nor_for_parked_
         await world.until(lambda: len(ran) == 1_000, timeout_s=10)
 
     assert len(set(ran)) == 1_000
+
+
+async def test_ends_that_piled_up_and_went_through_let_jobs_start_again():
+    """Nothing else happens then: all that was running has ended, the line is full."""
+    world, may_end, ran = World(), asyncio.Event(), []
+
+    @world.app.job
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    await world.open()
+
+    class Slow(MemoryClaimStore):
+        async def finish(self, updates):
+            await may_end.wait()
+            return await super().finish(updates)
+
+    await note.defer_many([(number,) for number in range(5_000)])
+    async with world.working(concurrency=1, claims=Slow(world.clock)) as drain:
+        await world.until(lambda: not drain._may_start() and len(ran) > 1_000)
+        assert len(ran) < 2_000
+        may_end.set()
+        await world.until(lambda: len(ran) == 5_000)
