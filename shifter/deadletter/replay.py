@@ -223,14 +223,15 @@ class Replayer:
 
     async def _work(self, batch: Batch) -> None:
         """Send a batch, and wait until there is room for the next one."""
-        samples = _samples(batch.moved())
-        await self._may_go_on(len(batch.moved()), samples)
+        moved = batch.moved()
+        samples = _samples(moved)
+        await self._may_go_on(len(moved), samples)
         refused = await self._send(batch)
-        self._sent_now += len(batch.moved(refused))
+        self._sent_now += len(moved) - len(refused)
         self._passed += batch.looked_at
         self._watch.take([(each.job_id, each.attempt) for each in samples])
         self._tell()
-        if self._yields and batch.moved():
+        if self._yields and moved:
             self._courtesy.sent(samples)
             await self._make_room()
 
