@@ -131,7 +131,9 @@ def test_a_full_service_refuses_defers_and_stays_healthy(full, held):
     assert stranger.headers["content-type"] == "application/problem+json"
     assert int(stranger.headers["retry-after"]) >= 1
     assert stranger.json()["reason"] == "limit_reached"
-    assert (later.status_code, later.json()["reason"]) == (202, "limit_reached")
+    # A machine that has other things to do may find it late before it is full.
+    assert later.status_code == 202
+    assert later.json()["reason"] in {"limit_reached", "overloaded"}
     assert healthy.status_code == 200
 
 
