@@ -28,6 +28,9 @@ class FleetSync:
         clock: Waits.
         every_s: Seconds between two syncs, > 0.
         seed: Of the jitter; ``None`` from the system.
+
+    Attributes:
+        tried: Set when the store has been asked once, whatever it said.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class FleetSync:
         self._every_s = every_s
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._news = asyncio.Event()
+        self.tried = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
@@ -65,6 +69,7 @@ class FleetSync:
             self._board.failed(told)
         else:
             self._board.learn(told, view)
+        self.tried.set()
 
     async def close(self) -> None:
         """Let go of the store."""

@@ -22,6 +22,9 @@ _SELDOM_S = 1.0
 """Between two syncs of a process that declares nothing that a fleet shares."""
 
 
+_FIRST_SYNC_S = 2.0
+
+
 class Service(Protocol):
     """Something that runs beside the drain."""
 
@@ -103,22 +106,28 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
                 )
             )
         ]
-        helpers.append(group.create_task(_in_step(parts, drain)))
+        sync = _in_step(parts, drain)
+        helpers.append(group.create_task(sync.run()))
         if parts.mover is not None:
             helpers.append(group.create_task(parts.mover.run()))
         if parts.timetable is not None:
             helpers.append(group.create_task(parts.timetable.run()))
+        # What is open must be known before the first job starts; a store that is away
+        # costs this much once.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_SYNC_S):
+                await sync.tried.wait()
         await drain.run(drain_timeout_s=limits.drain_timeout_s)
         for helper in helpers:
             helper.cancel()
 
 
-async def _in_step(parts: WorkerParts, drain: Drain) -> None:
-    """Decide with the fleet what protects dependencies, until cancelled."""
+def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:
+    """What decides with the fleet about what protects dependencies."""
     board = drain.board
     board.load = drain.load
     every_s = EVERY_S if board.shields or drain.doors.hears_often else _SELDOM_S
-    await FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s).run()
+    return FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s)
 
 
 async def _close(
