@@ -14,7 +14,7 @@ ORDINARY = "not compose and not torture and not alone"
 # What asks how fast something is waits until nothing else runs.
 ALONE = "alone and not torture"
 # What starts whole fleets waits more than it works: it runs beside the rest.
-FLEETS = $(addprefix tests/,acceptance demo foreign secure stack torture workers)
+FLEETS = $(addprefix tests/,acceptance foreign torture)
 
 .PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
 	torture torture-all fuzz bench compare schemas \
