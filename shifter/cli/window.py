@@ -10,6 +10,7 @@ import msgspec
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
+from shifter.cli.circuit import look_at
 from shifter.cli.columns import WINDOWS, window_cells
 from shifter.cli.consent import who
 from shifter.cli.output import note, write_json, write_table
@@ -18,7 +19,7 @@ from shifter.config import Settings
 from shifter.fleet.by_hand import set_by_hand
 from shifter.fleet.cells import Setting
 from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
-from shifter.fleet.rows import WindowRow, look
+from shifter.fleet.rows import WindowRow
 from shifter.model.duration import duration_ms
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
@@ -43,7 +44,7 @@ def list_(
         declared, settings = declared_windows(app), app.settings
     else:
         settings = session.settings()
-    rows = [*declared, *asyncio.run(_look(need_state(settings)))]
+    rows = [*declared, *asyncio.run(look_at(need_state(settings))).windows]
     if json:
         write_json(msgspec.to_builtins(rows))
     else:
@@ -147,13 +148,5 @@ async def _apply(settings: Settings, scope: str, setting: Setting | None) -> Non
     store = wiring.open_fleet(settings)
     try:
         await set_by_hand(store, wiring.new_worker_id(), window_cell(scope), setting)
-    finally:
-        await store.close()
-
-
-async def _look(settings: Settings) -> list[WindowRow]:
-    store = wiring.open_fleet(settings)
-    try:
-        return (await look(store, wiring.new_worker_id())).windows
     finally:
         await store.close()

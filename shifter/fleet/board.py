@@ -113,11 +113,9 @@ class FleetBoard:
     def quality(self) -> Quality:
         """The one set by hand while it lasts, else by load."""
         quality = self._quality
-        return (
-            quality.in_force(self._store_ms())
-            if quality.is_by_hand
-            else (quality.by_load)
-        )
+        if quality.is_by_hand:
+            return quality.in_force(self._store_ms())
+        return quality.by_load
 
     @property
     def age_s(self) -> float | None:

@@ -318,7 +318,7 @@ class Doors:
             if shield.limit is not None:
                 limits += int(shield.limit.state.limit)
         is_strained = refused > self._refused or limits < self._limits
-        is_busy = self.is_busy() or self.sign.is_set or board.highest_load >= BUSY_LOAD
+        is_busy = self.is_busy() or self.sign.is_set or self.sees_load()
         before = self._state
         self._state = observe(
             self._policy,
