@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from shifter.fleet.breaker import Standing
 from shifter.fleet.cells import by_hand_cell, circuit_cell, read_setting
 from shifter.fleet.change import Change, FleetEars, call_back
 from shifter.fleet.quality import FleetQuality
@@ -92,10 +93,14 @@ class FleetBoard:
         self.load: Callable[[], float] = lambda: 0.0
         self.shed: Callable[[], Words] = Words
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self.shields = {d.name: Shield(d, self._random) for d in dependencies}
+        self._standing = Standing()
+        self.shields = {
+            d.name: Shield(d, self._random, self._standing) for d in dependencies
+        }
         self._lock = threading.Lock()
         self._version = 0
         self._offset_ms: int | None = None
+        self._peers: int | None = None
         self.synced_at: float | None = None
         self.failures = 0
         self._quality = FleetQuality(quality)
@@ -135,6 +140,9 @@ class FleetBoard:
         by = _Asked([], [], [])
         is_alarmed = False
         for name, shield in self.shields.items():
+            if (quiet := shield.quiet_statement(now_ms)) is not None:
+                said[name] = quiet
+                continue
             # One at a time: whoever decides waits for one of them at most.
             with self._lock:
                 statement = said[name] = shield.statement(now_ms)
@@ -174,7 +182,8 @@ class FleetBoard:
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
         self._set_clock(view.now_ms, now_ms)
-        before = {n: s.circuit.state for n, s in self.shields.items()}
+        movable = told.by.proposers if view.cells is None else self.shields.values()
+        before = [(shield, shield.circuit.state) for shield in movable]
         with self._lock:
             self._answer(told, view, now_ms)
         strange = view.strange
@@ -244,10 +253,13 @@ class FleetBoard:
     def _settle(self, *, peers: int | None) -> None:
         age_s = self.age_s
         is_alone = peers is None and (age_s is None or age_s > TRUST_S)
+        self._standing.offset_ms = self._offset_ms or 0
+        self._standing.is_alone = is_alone
+        if peers == self._peers:
+            return
+        self._peers = peers
         for shield in self.shields.values():
             with self._lock:
-                shield.breaker.offset_ms = self._offset_ms or 0
-                shield.breaker.is_alone = is_alone
                 for till in (shield.retries, shield.calls):
                     if till is not None and peers is None:
                         till.left_alone()
@@ -278,11 +290,11 @@ class FleetBoard:
             self.is_urgent = self.is_urgent or shield.circuit.is_urgent
         return strange
 
-    def _changes(self, before: dict[str, CircuitState]) -> list[Change]:
+    def _changes(self, before: Iterable[tuple[Shield, CircuitState]]) -> list[Change]:
         changes = []
-        for name, shield in self.shields.items():
+        for shield, was in before:
             state = shield.circuit.state
-            if state.generation != before[name].generation:
+            if state.generation != was.generation:
                 with self._lock:
                     shield.breaker.follow()
                 changes.append(Change(shield.dependency, state, is_fleet=True))

@@ -20,6 +20,22 @@ _NOT_COUNTED: Final = Permit(-1)
 """Of a call that says nothing to this process's own circuit."""
 
 
+class Standing:
+    """How a process stands with the store; all its breakers read the one.
+
+    Attributes:
+        offset_ms: From this process's clock to the store's.
+        is_alone: Whether the store has been away for so long that only local evidence
+            counts.
+    """
+
+    __slots__ = ("is_alone", "offset_ms")
+
+    def __init__(self) -> None:
+        self.offset_ms = 0
+        self.is_alone = False
+
+
 class Leave(NamedTuple):
     """One call may be made.
 
@@ -43,22 +59,21 @@ class Breaker:
     Args:
         dependency: Whose.
         draws: Jitter and ramp.
+        standing: The process's, with the store.
 
     Attributes:
         shared: The fleet's.
-        offset_ms: From this process's clock to the store's.
-        is_alone: Whether the store has been away for so long that only local evidence
-            counts.
     """
 
-    def __init__(self, dependency: Dependency, draws: random.Random) -> None:
+    def __init__(
+        self, dependency: Dependency, draws: random.Random, standing: Standing
+    ) -> None:
         self._policy, self._draws = dependency.evidence, draws
+        self._standing = standing
         self.shared = SharedCircuit(dependency.name, dependency.circuit)
         self._guard = Guard(dependency)
         self._usual = Leave(Permit(0), Permit(0))
         self._usual_for = (0, 0)
-        self.offset_ms = 0
-        self.is_alone = False
         self._retry_after_ms: int | None = None
 
     @property
@@ -74,8 +89,8 @@ class Breaker:
                 self._usual = Leave(Permit(shared_gen), Permit(own_state.generation))
                 self._usual_for = (shared_gen, own_state.generation)
             return self._usual
-        if not self.is_alone:
-            store_ms = now_ms + self.offset_ms
+        if not self._standing.is_alone:
+            store_ms = now_ms + self._standing.offset_ms
             shared = self.shared.admit(store_ms)
             if isinstance(shared, Refused):
                 return shared
@@ -95,7 +110,7 @@ class Breaker:
     def give_back(self, leave: Leave, now_ms: int) -> None:
         """A call that was let through and is not made."""
         if leave.shared.probe:
-            self.shared.give_back(leave.shared, now_ms + self.offset_ms)
+            self.shared.give_back(leave.shared, now_ms + self._standing.offset_ms)
         elif leave.own.probe:
             end = CallEnd(CallOutcome.IGNORED, 0)
             self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)

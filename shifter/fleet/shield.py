@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
-from shifter.fleet.breaker import Breaker, Leave
+from shifter.fleet.breaker import Breaker, Leave, Standing
 from shifter.fleet.limit_gate import LimitGate
 from shifter.fleet.statement import PROTECTIONS, Statement
 from shifter.fleet.till import CallTill, RetryTill
@@ -25,7 +25,7 @@ from shifter.policy.throttle import after_call, full, may_retry
 
 _LONGEST_MS: Final = 1_000
 _AGAIN_MS: Final = 250
-_STATED_FOR_MS: Final = 1_000
+_STATED_FOR_MS: Final = 2_000
 _REASONS: Final = {
     Protection.CIRCUIT: Reason.CIRCUIT_OPEN,
     Protection.LIMIT: Reason.LIMIT_REACHED,
@@ -57,6 +57,7 @@ class Shield:
     Args:
         dependency: What is protected.
         draws: Jitter and ramp.
+        standing: The process's, with the store.
 
     Attributes:
         dependency: As given.
@@ -69,10 +70,12 @@ class Shield:
         would_refuse: The same in the dark.
     """
 
-    def __init__(self, dependency: Dependency, draws: random.Random) -> None:
+    def __init__(
+        self, dependency: Dependency, draws: random.Random, standing: Standing
+    ) -> None:
         self.dependency, self._draws = dependency, draws
         self._dark = frozenset(dependency.dark)
-        self.breaker = Breaker(dependency, draws)
+        self.breaker = Breaker(dependency, draws, standing)
         self.circuit = self.breaker.shared
         self.retries = RetryTill(dependency.name, dependency.budget)
         rate = dependency.rate
@@ -198,21 +201,28 @@ class Shield:
         return self.breaker.own_state
 
     def statement(self, now_ms: int) -> Statement:
-        """What the others, and operators, are told; of a second ago at most.
-
-        Without calls meanwhile it is not counted anew, since there may be a thousand.
-        """
-        if now_ms >= self._stated_until_ms:
-            limit = self.limit
+        """What the others, and operators, are told now."""
+        limit = self.limit
+        self._stated = Statement(
+            *self.breaker.testimony(now_ms),
+            held_back=_counts(self.refused),
+            would_hold_back=_counts(self.would_refuse),
+            limit=0 if limit is None else int(limit.state.limit),
+            inflight=0 if limit is None else limit.inflight,
+            budget=self.retries.words(now_ms),
+        )
+        if not (self._stated.failures or self._stated.slow):
             self._stated_until_ms = now_ms + _STATED_FOR_MS
-            self._stated = Statement(
-                *self.breaker.testimony(now_ms),
-                held_back=_counts(self.refused),
-                would_hold_back=_counts(self.would_refuse),
-                limit=0 if limit is None else int(limit.state.limit),
-                inflight=0 if limit is None else limit.inflight,
-                budget=self.retries.words(now_ms),
-            )
+        return self._stated
+
+    def quiet_statement(self, now_ms: int) -> Statement | None:
+        """The last one, of two seconds ago at most, where nothing happened since.
+
+        ``None`` where it has to be made anew, or something may be proposed or asked:
+        of a thousand dependencies most say the same as before.
+        """
+        if now_ms >= self._stated_until_ms or self.circuit.has_news:
+            return None
         return self._stated
 
     def _may_retry(self, priority: Priority, now_ms: int) -> bool:

@@ -89,7 +89,9 @@ class SlidingWindow:
         """Empty the buckets that left the window; at most all of them."""
         size, current = len(self._ring), now_ms // self._bucket_ms
         for index in range(max(self._slice + 1, current - size + 1), current + 1):
-            self._empty(self._ring[index % size])
+            row = self._ring[index % size]
+            if any(row):
+                self._empty(row)
         self._slice, self._row = current, self._ring[current % size]
         self._next_ms = (current + 1) * self._bucket_ms
 
