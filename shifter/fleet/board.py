@@ -18,7 +18,13 @@ from shifter.fleet.cells import by_hand_cell, circuit_cell, read_setting
 from shifter.fleet.change import Change, FleetEars, call_back
 from shifter.fleet.quality import FleetQuality
 from shifter.fleet.shield import Shield
-from shifter.fleet.statement import Statements, Words, tallies_of, words_text
+from shifter.fleet.statement import (
+    Statement,
+    Statements,
+    Words,
+    tallies_of,
+    words_text,
+)
 from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.quality import Quality
 from shifter.policy.circuit import CircuitState
@@ -31,12 +37,14 @@ KEEP_MS: Final = 2_000
 _JUMP_MS: Final = 1_000
 
 
-class _Asked(NamedTuple):
-    """Whose the proposals and wishes of a report are, in their order."""
+class _Asked:
+    """What dependencies propose and ask for at one sync, and whose it is."""
 
-    proposers: list[Shield]
-    savers: list[Shield]
-    callers: list[Shield]
+    def __init__(self) -> None:
+        self.proposals: list[tuple[Shield, Proposal]] = []
+        self.budgets: list[tuple[Shield, BudgetWish]] = []
+        self.rates: list[tuple[Shield, RateWish]] = []
+        self.is_alarmed = False
 
 
 class Tenant(Protocol):
@@ -134,32 +142,11 @@ class FleetBoard:
         now_ms = int(self._clock.monotonic() * 1_000)
         self.is_urgent = False
         said: Statements = {}
-        proposals: list[Proposal] = []
-        budgets: list[BudgetWish] = []
-        rates: list[RateWish] = []
-        by = _Asked([], [], [])
-        is_alarmed = False
+        by = _Asked()
         for name, shield in self.shields.items():
-            if (quiet := shield.quiet_statement(now_ms)) is not None:
-                said[name] = quiet
-                continue
-            # One at a time: whoever decides waits for one of them at most.
-            with self._lock:
-                statement = said[name] = shield.statement(now_ms)
-                if statement.failures or statement.slow:
-                    is_alarmed = is_alarmed or shield.breaker.is_suspicious(now_ms)
-                proposal, saved = self._propose(shield), shield.retries.wish(now_ms)
-                calls = shield.calls
-                called = None if calls is None else calls.wish(now_ms)
-            if proposal is not None:
-                proposals.append(proposal)
-                by.proposers.append(shield)
-            if saved is not None:
-                budgets.append(saved)
-                by.savers.append(shield)
-            if called is not None:
-                rates.append(called)
-                by.callers.append(shield)
+            quiet = shield.quiet_statement(now_ms)
+            said[name] = self._heard(shield, now_ms, by) if quiet is None else quiet
+        proposals = [proposal for _, proposal in by.proposals]
         if (quality := self._quality.propose()) is not None:
             proposals.append(quality)
         for tenant in self.tenants:
@@ -168,21 +155,39 @@ class FleetBoard:
             self._process,
             max(0.0, self.load()),
             words_text(self._words(said)),
-            is_alarmed,
+            by.is_alarmed,
             KEEP_MS,
             self._version,
             proposals,
-            budgets,
-            rates,
+            [wish for _, wish in by.budgets],
+            [wish for _, wish in by.rates],
         )
         return Told(report, by)
+
+    def _heard(self, shield: Shield, now_ms: int, by: _Asked) -> Statement:
+        """What one dependency says; what it asks for is put with the rest."""
+        # One at a time: whoever decides waits for one of them at most.
+        with self._lock:
+            statement = shield.statement(now_ms)
+            if statement.failures or statement.slow:
+                suspicious = shield.breaker.is_suspicious(now_ms)
+                by.is_alarmed = by.is_alarmed or suspicious
+            if (proposal := self._propose(shield)) is not None:
+                by.proposals.append((shield, proposal))
+            if (saved := shield.retries.wish(now_ms)) is not None:
+                by.budgets.append((shield, saved))
+            if shield.calls is not None and (called := shield.calls.wish(now_ms)):
+                by.rates.append((shield, called))
+        return statement
 
     def learn(self, told: Told, view: FleetView) -> None:
         """Take in the answer to a report."""
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
         self._set_clock(view.now_ms, now_ms)
-        movable = told.by.proposers if view.cells is None else self.shields.values()
+        movable: Iterable[Shield] = self.shields.values()
+        if view.cells is None:
+            movable = [shield for shield, _ in told.by.proposals]
         before = [(shield, shield.circuit.state) for shield in movable]
         with self._lock:
             self._answer(told, view, now_ms)
@@ -203,7 +208,7 @@ class FleetBoard:
         """The store did not answer: what was asked is asked again."""
         self.failures += 1
         with self._lock:
-            for shield in told.by.proposers:
+            for shield, _ in told.by.proposals:
                 shield.circuit.answered(accepted=False)
         self._settle(peers=None)
 
@@ -233,20 +238,21 @@ class FleetBoard:
 
     def _set_clock(self, store_ms: int, now_ms: int) -> None:
         before, self._offset_ms = self._offset_ms, store_ms - now_ms
-        if before is None or abs(self._offset_ms - before) < _JUMP_MS:
+        by_ms = 0 if before is None else self._offset_ms - before
+        if abs(by_ms) < _JUMP_MS:
             return
         for shield in self.shields.values():
             with self._lock:
-                shield.circuit.clock_jumped(store_ms)
+                shield.circuit.clock_jumped(store_ms, by_ms)
 
     def _answer(self, told: Told, view: FleetView, now_ms: int) -> None:
         by = told.by
         # The last proposals are those of the quality and of tenants, who ask nothing.
-        for shield, accepted in zip(by.proposers, view.accepted, strict=False):
+        for (shield, _), accepted in zip(by.proposals, view.accepted, strict=False):
             shield.circuit.answered(accepted=accepted)
-        for shield, granted in zip(by.savers, view.granted, strict=True):
+        for (shield, _), granted in zip(by.budgets, view.granted, strict=True):
             shield.retries.granted(granted, now_ms)
-        for shield, grant in zip(by.callers, view.rates, strict=True):
+        for (shield, _), grant in zip(by.rates, view.rates, strict=True):
             if shield.calls is not None:
                 shield.calls.granted(grant, now_ms)
 

@@ -212,10 +212,20 @@ class SharedCircuit:
         self._note_whether_told()
         return theirs is not None or not text
 
-    def clock_jumped(self, now_ms: int) -> None:
-        """The store's clock is another one: what was to last a while, still does."""
-        self.state = self._bounded(self.state, now_ms)
-        self._ramp = None
+    def clock_jumped(self, now_ms: int, by_ms: int) -> None:
+        """The store's clock is another one: what was to last a while, lasts no longer.
+
+        After a jump ahead it may end early: then probes ask.
+
+        Args:
+            now_ms: By the new clock.
+            by_ms: How far ahead of the old one; < 0 behind.
+        """
+        back_ms = max(0, -by_ms)
+        self.state = self._bounded(_earlier(self.state, back_ms), now_ms)
+        self._ready = [(permit, until - back_ms) for permit, until in self._ready]
+        if self._ramp is not None:
+            self._ramp.from_ms += by_ms
         self._note_whether_told()
 
     def _note_whether_told(self) -> None:
@@ -246,3 +256,13 @@ class SharedCircuit:
             probes = (Probe(n, min(until_ms, last_ms)) for n, until_ms in state.probes)
             return replace(state, probes=tuple(probes))
         return state
+
+
+def _earlier(state: CircuitState, by_ms: int) -> CircuitState:
+    """The same, with all that ends doing so by so much earlier. Pure."""
+    if isinstance(state, Open):
+        return replace(state, until_ms=state.until_ms - by_ms)
+    if isinstance(state, HalfOpen):
+        probes = tuple(Probe(n, until_ms - by_ms) for n, until_ms in state.probes)
+        return replace(state, probes=probes)
+    return state

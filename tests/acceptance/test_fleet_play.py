@@ -17,7 +17,9 @@ from shifter.policy.circuit import CircuitPolicy, Closed, Open, Permit
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import EvidencePolicy
 from stack.redis import RedisServer
-from tests.torture.faults.redis import ask
+from tests.torture.faults.clock import ClockSet, ClockStrobe, ServerClock
+from tests.torture.faults.fault import Cannot
+from tests.torture.faults.redis import FailedOver, RedisPair, ask
 from tests.torture.harness.fleet_checkers import (
     Trial,
     c11_circuit,
@@ -207,19 +209,73 @@ def test_a_store_that_forgets_opens_nothing_and_closes_nothing(
     redis, namespace, tmp_path, fault
 ):
     """While the circuit is open, and again while all is well."""
+    trial = struck(redis, namespace, tmp_path, {3.0: fault, 9.0: fault})
+
+    assert_unharmed(trial)
+
+
+def struck(redis, namespace, folder, deeds):
+    """An outage, and what is done to the store so many seconds after its beginning."""
 
     def strike():
-        for at_s in (3.0, 9.0):
+        began = time.monotonic()
+        for at_s, deed in deeds.items():
             time.sleep(max(0.0, began + at_s - time.monotonic()))
-            fault(redis)
+            deed(redis)
 
-    began = time.monotonic()
-    shape = {"seconds": 14.0}
-    trial = outage(
-        redis, namespace, tmp_path, forgot=True, meanwhile=strike, shape=shape
-    )
+    more = {"meanwhile": strike, "shape": {"seconds": 14.0}}
+    return outage(redis, namespace, folder, forgot=True, **more)
 
+
+def assert_unharmed(trial):
     assert (
         said(c11_circuit(trial), c11_comes_back(trial), c23_amnesia(trial, 10.0, 13.5))
         == []
     )
+
+
+@pytest.mark.torture
+def test_f35_a_failover_without_the_last_writes_opens_nothing_and_closes_nothing(
+    namespace, tmp_path
+):
+    """What the old primary heard of the outage, the new one never did."""
+    with RedisPair() as pair:
+        failover = FailedOver(pair)
+        deeds = {1.0: lambda _: failover.start(), 3.5: lambda _: failover.promote()}
+        trial = struck(pair, namespace, tmp_path, deeds)
+        failover.heal()
+
+    assert_unharmed(trial)
+
+
+JUMPS = {
+    "an hour ahead": lambda clock: ClockSet(clock, 3_600),
+    "an hour behind": lambda clock: ClockSet(clock, -3_600),
+    "to and fro": lambda clock: ClockStrobe(clock, 3_600, -3_600, 0),
+}
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+def test_f37_a_store_whose_clock_jumps_opens_nothing_and_closes_nothing(
+    namespace, tmp_path, jump
+):
+    """There for a second and back, while the circuit is open and while all is well."""
+    try:
+        clock = ServerClock(tmp_path)
+    except Cannot as reason:
+        pytest.skip(str(reason))
+    fault = jump(clock)
+
+    def jumps(_):
+        with fault:
+            time.sleep(1)
+
+    with clock.around():
+        server = RedisServer().start()
+    try:
+        trial = struck(server, namespace, tmp_path, {3.0: jumps, 9.0: jumps})
+    finally:
+        server.stop()
+
+    assert_unharmed(trial)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.board import FleetBoard
+from shifter.fleet.cells import circuit_text
+from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.shield import Leave
 from shifter.model.priority import Priority
-from shifter.policy.circuit import CircuitPolicy, Closed, HalfOpen, Open
+from shifter.policy.circuit import CircuitPolicy, Closed, HalfOpen, Open, Permit
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import CallOutcome, EvidencePolicy
 from shifter.policy.fleet_table import FleetTable
 from shifter.policy.guard import CallEnd
 from shifter.testing.clock import FakeClock
 
-PROBES = 2
+PROBES, HOUR_MS = 2, 3_600_000
 MAILER = Dependency(
     "mailer",
     circuit=CircuitPolicy(
@@ -27,6 +30,7 @@ MAILER = Dependency(
         probes=PROBES,
         probe_successes=2,
         probe_lease_ms=5_000,
+        max_retry_after_ms=4_000,
         ramp_ms=0,
     ),
     evidence=EvidencePolicy(consecutive_failures=3),
@@ -63,7 +67,7 @@ class World:
             Priority.NORMAL, is_extra=False, now_ms=self.now_ms()
         )
         if isinstance(answer, Leave):
-            self.calls.append((board, answer, self.is_up, self.clock.epoch_ms()))
+            self.calls.append((board, answer, self.is_up, self.now_ms()))
         return isinstance(answer, Leave)
 
     def end(self):
@@ -88,9 +92,12 @@ class World:
             self.boards[number] = self.born(number)
         elif what == "wait":
             self.clock.advance(number / 1_000)
-        elif what == "forget" and not self.calls:
-            self.table.__init__()
-        elif what != "forget":
+        elif what in ("forget", "jump"):
+            if not self.calls and what == "forget":
+                self.table.__init__()
+            elif not self.calls:
+                self.clock.shift_wall(number)
+        else:
             self.is_up = what == "heal"
 
     def now_ms(self):
@@ -105,7 +112,7 @@ class World:
         probes = [
             leave.shared.generation
             for _, leave, _, at_ms in self.calls
-            if leave.shared.probe and self.clock.epoch_ms() - at_ms < lease_ms
+            if leave.shared.probe and self.now_ms() - at_ms < lease_ms
         ]
         for generation in set(probes):
             assert probes.count(generation) <= PROBES
@@ -125,6 +132,7 @@ steps = st.lists(
         st.tuples(st.just("reborn"), numbers),
         st.tuples(st.just("wait"), st.integers(1, 1_500)),
         st.tuples(st.just("forget"), st.just(0)),
+        st.tuples(st.just("jump"), st.sampled_from([-HOUR_MS, HOUR_MS])),
         st.tuples(st.just("heal"), st.just(0)),
         st.tuples(st.just("break"), st.just(0)),
     ),
@@ -196,6 +204,38 @@ def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
 
     assert all(isinstance(state, Open) for state in world.states())
     assert not world.begin(2)
+
+
+def test_a_clock_of_the_store_that_goes_back_keeps_nobody_longer():
+    world = World()
+    for number in (0, 1):
+        for _ in range(3):
+            world.begin(number)
+            world.end()
+    for _ in range(2):
+        for number in range(PROCESSES):
+            world.sync(number)
+    open_ms = world.states()[0].until_ms - world.clock.epoch_ms()
+
+    world.clock.shift_wall(-HOUR_MS)
+    for number in range(PROCESSES):
+        world.sync(number)
+
+    left_ms = [state.until_ms - world.clock.epoch_ms() for state in world.states()]
+    assert left_ms == [open_ms] * PROCESSES
+
+
+@pytest.mark.parametrize("by_ms", [-HOUR_MS, HOUR_MS])
+def test_a_clock_that_jumps_ends_no_ramp(by_ms):
+    circuit = SharedCircuit("mailer", CircuitPolicy(ramp_ms=1_000))
+    circuit.usual_per_ms = 1.0
+    for state in (Open(1, 1, 0), Closed(2)):
+        circuit.learn(circuit_text(state), 0)
+    circuit.clock_jumped(500 + by_ms, by_ms)
+
+    let_in = [circuit.admit(by_ms + 500) for _ in range(1_000)]
+
+    assert 0 < sum(isinstance(one, Permit) for one in let_in) < 100
 
 
 def test_a_store_that_forgot_is_told_what_the_fleet_knew():
