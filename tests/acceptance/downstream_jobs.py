@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 
 from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter, Throttled
 from shifter.policy.budget import BudgetPolicy
@@ -23,7 +24,9 @@ partner = app.dependency(
 async def ask() -> int:
     """The status of an answer that is no longer than it may be."""
     port = int(os.environ["DOWNSTREAM"])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    trusted = os.environ.get("DOWNSTREAM_CA")
+    context = None if trusted is None else ssl.create_default_context(cafile=trusted)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     try:
         writer.write(b"GET / HTTP/1.1\r\nHost: partner\r\n\r\n")
         head = (await reader.readuntil(b"\r\n\r\n")).decode()

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from stack.tls import make_certificates
 from tests.acceptance.fleet import ROOT, Fleet
-from tests.torture.faults.downstream import MODES, Downstream
+from tests.torture.faults.downstream import MODES, STRANGE, Downstream
 
 TARGET = "tests.acceptance.downstream_jobs:app"
 JOBS = 20
@@ -54,7 +55,11 @@ def submit(fleet):
     ],
 )
 def test_f44_a_broken_dependency_is_left_alone_and_then_served(fleet, mode):
-    with Downstream() as partner:
+    shown = []
+    if mode == STRANGE:
+        shown = [make_certificates(fleet.folder / name) for name in ("ours", "theirs")]
+        fleet.environment["DOWNSTREAM_CA"] = str(shown[0].ca_cert)
+    with Downstream(*shown) as partner:
         fleet.environment["DOWNSTREAM"] = str(partner.port)
         partner.mode = mode
         fleet.run("topics", "apply", TARGET)
@@ -70,9 +75,9 @@ def test_f44_a_broken_dependency_is_left_alone_and_then_served(fleet, mode):
             return not any(r["waiting"] or r["delayed"] for r in lanes["lanes"])
 
         fleet.until(ended, timeout_s=90)
-        shown = fleet.json("status", "--namespace", fleet.namespace)
+        status = fleet.json("status", "--namespace", fleet.namespace)
 
-    dead = sum(row["count"] for row in shown["dead_letters"])
+    dead = sum(row["count"] for row in status["dead_letters"])
     done = [line[1] for line in fleet.effects("called")]
     assert len(done) == len(set(done))
     assert len(done) + dead == JOBS

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Self
 
+from stack.tls import Certificates
+
+STRANGE: Final = "strange certificate"
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 _ERROR: Final = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _BUSY: Final = (
@@ -21,12 +25,21 @@ _ENDLESS: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n"
 class Downstream:
     """A small HTTP server on loopback; ``with`` starts and ends it.
 
+    Args:
+        certificates: Speak TLS only, with these.
+        strange: What it shows in the mode `STRANGE`: of another authority.
+
     Attributes:
         mode: One of `MODES`; may be changed at any time.
         calls: When each call came, monotonic seconds, and in which mode.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        certificates: Certificates | None = None,
+        strange: Certificates | None = None,
+    ) -> None:
+        self._usual, self._strange = _context(certificates), _context(strange)
         self.mode = "ok"
         self.calls: list[tuple[float, str]] = []
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -64,13 +77,25 @@ class Downstream:
             ).start()
 
     def _answer(self, connection: socket.socket, mode: str) -> None:
-        with connection:
-            try:
-                connection.settimeout(5)
-                connection.recv(4_096)
-                MODES[mode](connection, self._is_over)
-            except OSError:
-                return
+        context = self._strange if mode == STRANGE else self._usual
+        connection.settimeout(5)
+        try:
+            if context is not None:
+                connection = context.wrap_socket(connection, server_side=True)
+            connection.recv(4_096)
+            MODES[mode](connection, self._is_over)
+        except OSError:
+            return
+        finally:
+            connection.close()
+
+
+def _context(files: Certificates | None) -> ssl.SSLContext | None:
+    if files is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.server_cert, files.server_key)
+    return context
 
 
 def _reset(connection: socket.socket, over: threading.Event) -> None:
@@ -102,5 +127,6 @@ MODES: Final[dict[str, Callable[[socket.socket, threading.Event], object]]] = {
     "drip": _drip,
     "flood": _flood,
     "reset": _reset,
+    STRANGE: lambda connection, over: connection.sendall(_OK),
     "garbage": lambda connection, over: connection.sendall(b"\x16\x03\x01\x00\xff" * 9),
 }
