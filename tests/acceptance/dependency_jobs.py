@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter
+from shifter.policy.budget import BudgetPolicy
+from shifter.policy.limit import LimitMode, LimitPolicy
+from shifter.policy.rate import RatePolicy
 from tests.acceptance.jobs import effect
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
@@ -38,3 +42,22 @@ async def rate(number: int, ctx: Context) -> None:
 @rate.fallback
 async def rate_by_guess(number: int, ctx: Context) -> None:
     effect(f"guessed-{ctx.quality.value}", number)
+
+
+dark = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
+
+closed_bank = dark.dependency(
+    "closed-bank",
+    evidence=EvidencePolicy(consecutive_failures=3),
+    limit=LimitPolicy(mode=LimitMode.FIXED, initial=1),
+    budget=BudgetPolicy(ratio=0.0, floor_per_s=1, ttl_ms=1_000),
+    rate=RatePolicy(per_s=0.1),
+    dark=["circuit", "limit", "budget", "rate"],
+)
+
+
+@dark.job(uses=closed_bank, attempts=3, backoff="100ms")
+async def knock(number: int, ctx: Context) -> None:
+    effect("called", number, ctx.attempt)
+    await asyncio.sleep(0.5)
+    raise OSError("the bank is closed")

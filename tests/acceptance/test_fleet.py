@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 TARGET = "tests.acceptance.dependency_jobs:app"
+DARK = "tests.acceptance.dependency_jobs:dark"
 
 
 def submit(fleet, job, number):
@@ -85,3 +86,30 @@ def test_lower_quality_is_answered_cheaper_and_mended_later(fleet):
 
     by_hand(fleet, "quality", "auto")
     assert shown(fleet, "quality", "show")["quality"] == "FULL"
+
+
+def test_what_is_dark_is_counted_and_shown_and_refuses_nothing(fleet):
+    jobs = 5
+    fleet.run("topics", "apply", DARK)
+    for number in range(jobs):
+        fleet.run("submit", DARK, "knock", "--json", json.dumps({"number": number}))
+    fleet.work("--processes", "1", target=DARK)
+    fleet.until(lambda: len(numbers(fleet, "called")) == 3 * jobs)
+
+    def said():
+        status = shown(fleet, "status")
+        return status["circuits"][0], status["budgets"][0]
+
+    fleet.until(
+        lambda: {"circuit", "limit", "rate"} <= said()[0]["would_hold_back"].keys()
+    )
+    circuit, budget = said()
+    assert circuit["held_back"] == {}
+    assert (budget["refused"], budget["would_refuse"] > 0) == (0, True)
+    columns = by_hand(fleet, "circuit", "list").stdout
+    assert f"(circuit {circuit['would_hold_back']['circuit']} in the dark)" in columns
+    assert (
+        f"0 ({budget['would_refuse']} in the dark)"
+        in by_hand(fleet, "budget", "list").stdout
+    )
+    assert "in the dark" in by_hand(fleet, "status").stdout
