@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from shifter import Deferred, Ran, Shifter
+from shifter import Deferred, Ran, Shed, Shifter
 from shifter.config import Secret, Settings
+from shifter.policy.lane_outlook import LaneFacts
 from shifter.wiring import open_admin, topic_specs
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(150)]
@@ -64,6 +68,68 @@ async def test_what_is_deferred_under_load_is_seen_waiting_and_then_done(
     assert isinstance(ran, Ran)
     assert all(isinstance(answer, Deferred) for answer in answers)
     assert [status.state.value for status in states] == ["done"] * 3
+
+
+class Crowded:
+    """A view in which every lane has more to do than it will have done in time."""
+
+    def facts(self, lane: str) -> LaneFacts:
+        return LaneFacts(waiting=1_000, rate_per_s=1.0)
+
+    def deferred(self, lane: str) -> None:
+        raise AssertionError(f"{lane}: deferred after all")
+
+
+async def test_run_and_shed_wait_for_no_server(namespace):
+    """Both take connections and never answer, from the first moment on."""
+    with silent() as log, silent() as state:
+        app = Shifter(
+            namespace,
+            settings=Settings(
+                namespace=namespace,
+                log_url=Secret.of_url(f"kafka://127.0.0.1:{log}"),
+                state_url=Secret.of_url(f"redis://127.0.0.1:{state}"),
+                concurrency=2,
+                spool="off",
+            ),
+        )
+        bank = app.dependency("bank")
+        began, done = asyncio.Event(), asyncio.Event()
+
+        @app.job(uses=bank, deadline="5s")
+        async def light(number: int) -> int:
+            return number
+
+        @app.job(uses=bank, deadline="60s")
+        async def hold() -> None:
+            began.set()
+            await done.wait()
+
+        async with app, asyncio.TaskGroup() as group:
+            ran = [await timed(light.submit(number)) for number in range(50)]
+            group.create_task(hold.submit())
+            await began.wait()
+            views = app.admission.views
+            app.admission.views = views._replace(lanes=Crowded())
+            shed = [await timed(light.submit(number)) for number in range(50)]
+            done.set()
+
+    assert {type(answer) for answer, _ in ran} == {Ran}
+    assert {type(answer) for answer, _ in shed} == {Shed}
+    slowest_s = max(took_s for _, took_s in ran + shed)
+    assert slowest_s < 0.5, f"one took {slowest_s:.3f} s"
+
+
+@contextmanager
+def silent():
+    """A port where connections are taken and nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield server.getsockname()[1]
+
+
+async def timed(answering):
+    began = time.perf_counter()
+    return await answering, time.perf_counter() - began
 
 
 async def seen_waiting(app: Shifter, lane: str, count: int) -> None:
