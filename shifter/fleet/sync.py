@@ -12,7 +12,7 @@ from typing import Final
 
 from shifter.errors import StoreError
 from shifter.fleet.board import FleetBoard
-from shifter.ports import Clock, FleetStore
+from shifter.ports import Clock, FleetStore, sleep_or_wake
 
 EVERY_S: Final = 0.2
 _LONGEST_S: Final = 2.0
@@ -89,8 +89,4 @@ class FleetSync:
         wait_s = (
             longest_s * (0.5 + self._random.random() / 2) if failures else longest_s
         )
-        async with asyncio.TaskGroup() as group:
-            timer = group.create_task(self._clock.sleep(wait_s))
-            timer.add_done_callback(lambda _: self._news.set())
-            await self._news.wait()
-            timer.cancel()
+        await sleep_or_wake(self._clock, wait_s, self._news)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from shifter.ports.clock import (
     Clock,
+    sleep_or_wake,
 )
 from shifter.ports.fleet import (
     FleetStore,
@@ -72,4 +73,5 @@ __all__ = [
     "TopicSpec",
     "Unknown",
     "WorkerReport",
+    "sleep_or_wake",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from shifter.model.time import EpochMs, Monotonic
@@ -18,3 +19,18 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait; >= 0."""
+
+
+async def sleep_or_wake(clock: Clock, seconds: float, woken: asyncio.Event) -> None:
+    """Wait for so long, or until the event is set; it is set afterwards either way.
+
+    Args:
+        clock: Waits.
+        seconds: At most, >= 0.
+        woken: Cuts it short.
+    """
+    async with asyncio.TaskGroup() as group:
+        timer = group.create_task(clock.sleep(seconds))
+        timer.add_done_callback(lambda _: woken.set())
+        await woken.wait()
+        timer.cancel()

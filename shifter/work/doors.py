@@ -28,7 +28,7 @@ from shifter.policy.opportunity import (
     observe,
     room,
 )
-from shifter.ports import Clock, DelayMover, LaneFeed
+from shifter.ports import Clock, DelayMover, LaneFeed, sleep_or_wake
 from shifter.work.buffer import Buffer
 from shifter.work.item import Item
 from shifter.work.parts import DrainParts
@@ -279,11 +279,7 @@ class Doors:
         if quiet:
             # Load elsewhere is heard of, and not waited for.
             left_s = min(left_s, _LOOK_S)
-        async with asyncio.TaskGroup() as group:
-            timer = group.create_task(clock.sleep(min(max(0.0, left_s), _FAR_S)))
-            timer.add_done_callback(lambda _: self._news.set())
-            await self._news.wait()
-            timer.cancel()
+        await sleep_or_wake(clock, min(max(0.0, left_s), _FAR_S), self._news)
 
     def arrived(self) -> None:
         """Something came that may have to wait for a quiet time, or stand still."""

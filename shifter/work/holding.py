@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from shifter.ports import Clock
+from shifter.ports import Clock, sleep_or_wake
 from shifter.work.item import Item
 
 
@@ -59,14 +59,7 @@ class Holding:
             if wait_s is None:
                 await self._changed.wait()
             else:
-                await self._wait(wait_s)
-
-    async def _wait(self, wait_s: float) -> None:
-        async with asyncio.TaskGroup() as group:
-            timer = group.create_task(self._clock.sleep(wait_s))
-            timer.add_done_callback(lambda _: self._changed.set())
-            await self._changed.wait()
-            timer.cancel()
+                await sleep_or_wake(self._clock, wait_s, self._changed)
 
     def _release_due(self) -> float | None:
         now = self._clock.monotonic()

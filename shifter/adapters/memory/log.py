@@ -24,6 +24,7 @@ from shifter.ports import (
     Spans,
     TopicChange,
     TopicSpec,
+    sleep_or_wake,
 )
 
 __all__ = ["MemoryLaneFeed", "MemoryLaneLog", "MemoryLog", "MemoryLogAdmin"]
@@ -122,11 +123,7 @@ class MemoryLaneFeed:
         clock, due_ms = self._log.clock, self._log.next_due_ms()
         if due_ms is not None:
             left_s = min(left_s, max(0.001, (due_ms - clock.epoch_ms()) / 1_000))
-        async with asyncio.TaskGroup() as group:
-            timer = group.create_task(clock.sleep(left_s))
-            timer.add_done_callback(lambda _: changed.set())
-            await changed.wait()
-            timer.cancel()
+        await sleep_or_wake(clock, left_s, changed)
 
     def rest(self, topics: AbstractSet[str]) -> None:
         """Hand out nothing of these lanes from now on, and of all others again."""
