@@ -29,7 +29,7 @@ from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
 from shifter.deadletter.desk import DeadLetters, find_run
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Journal, Run
+from shifter.deadletter.journal import Book, Journal, Run
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
 from shifter.deadletter.reader import Selection
@@ -270,18 +270,24 @@ async def _resume(
             want = f"it works on {topic!r}: leave {source!r} out"
             raise ConfigError("--resume", name, want)
         async with opened_dead_letters(settings, topic, admin) as letters:
-            return await _go_on(letters, name, pace, stop)
+            return await _go_on(letters, name, pace, stop, book)
 
 
 async def _go_on(
-    letters: DeadLetters, name: str, pace: PacePolicy, stop: StopPolicy
+    letters: DeadLetters, name: str, pace: PacePolicy, stop: StopPolicy, book: Book
 ) -> Run:
     def waits(seconds: float) -> None:
         note(f"another process held the topic: looking again in {seconds:.1f} s")
 
     with _interruptible(), Bar("replaying", SystemClock()) as bar:
         return await letters.resume(
-            name, by=who(), pace=pace, stop=stop, on_progress=bar, on_wait=waits
+            name,
+            by=who(),
+            pace=pace,
+            stop=stop,
+            on_progress=bar,
+            on_wait=waits,
+            book=book,
         )
 
 

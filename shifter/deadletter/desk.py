@@ -113,7 +113,7 @@ class DeadLetters(LetterReader):
         pace = PacePolicy(slow_start_s=0)
         return await self._run(begun, pace, StopPolicy(ratio=2), on_progress)
 
-    async def resume(
+    async def resume(  # noqa: PLR0913  # one keyword an option, all optional
         self,
         name: str,
         *,
@@ -122,16 +122,27 @@ class DeadLetters(LetterReader):
         stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
         on_progress: OnProgress = no_progress,
         on_wait: Callable[[float], None] = lambda _: None,
+        book: Book | None = None,
     ) -> Run:
         """Go on with a run that was stopped or killed; one that is done stays so.
+
+        Args:
+            name: Its name.
+            by: Who goes on with it.
+            pace: How fast.
+            stop: When it stops by itself.
+            on_progress: Told after each batch.
+            on_wait: Told while another process holds the topic.
+            book: What was read of the journal before; all of it is read otherwise.
 
         Raises:
             ConfigError: There is no such run on this topic; names the nearest.
             HeldElsewhereError, StoreError: As `replay`.
         """
-        find_run(await self._parts.journal.load(), name)
+        book = await self._parts.journal.load() if book is None else book
+        find_run(book, name)
         async with self._hold(name, on_wait) as hold:
-            book = await self._book(name, by)
+            book = await self._book(name, by, book)
             run = find_run(book, name)
             if run.begun.source != self.source:
                 want = f"it works on {run.begun.source!r}"
@@ -221,12 +232,12 @@ class DeadLetters(LetterReader):
             await parts.log.open()
             yield hold
 
-    async def _book(self, run: str, by: str) -> Book:
+    async def _book(self, run: str, by: str, known: Book | None = None) -> Book:
         """The journal up to this moment; the hold is held."""
         parts = self._parts
         taken = Taken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
         await write(parts, [parts.journal.record(taken)])
-        return await parts.journal.load_upto(taken, parts.clock)
+        return await parts.journal.load_upto(taken, parts.clock, known)
 
     async def _run(
         self,

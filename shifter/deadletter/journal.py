@@ -241,16 +241,24 @@ class Journal:
                     continue
         return book
 
-    async def load_upto(self, taken: Taken, clock: Clock) -> Book:
+    async def load_upto(
+        self, taken: Taken, clock: Clock, book: Book | None = None
+    ) -> Book:
         """All that was written up to an entry that is written.
 
         What another run has under way in the journal hides what is behind it, for as
         long as its transaction is open.
 
+        Args:
+            taken: The entry.
+            clock: Waits.
+            book: As for `load`.
+
         Raises:
             StoreUnavailableError: It stayed hidden for too long.
         """
-        book, until = Book(), clock.monotonic() + _HIDDEN_S
+        book = Book() if book is None else book
+        until = clock.monotonic() + _HIDDEN_S
         while taken not in (await self.load(book)).taken:
             if clock.monotonic() > until:
                 detail = f"{self.topic} ends in a transaction that does not end"

@@ -185,7 +185,7 @@ class Shield:
             return None
         answer = self.breaker.admit(now_ms)
         if isinstance(answer, Refused):
-            return self._held(Protection.CIRCUIT, answer.retry_in_ms).wait_ms
+            return answer.retry_in_ms
         self.breaker.give_back(answer, now_ms)
         return None
 

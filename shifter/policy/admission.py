@@ -89,9 +89,10 @@ def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
 
 
 def _shed(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
-    after_s = retry_after_s(policy.outlook, case.lane, case.left_s, u=case.u)
-    if case.needs.reopen_s is not None:
-        after_s = max(after_s, case.needs.reopen_s)
+    shut_s = case.needs.reopen_s or 0.0
+    after_s = retry_after_s(
+        policy.outlook, case.lane, case.left_s, shut_s=shut_s, u=case.u
+    )
     return Decision(SHED, reason, None, after_s)
 
 

@@ -95,7 +95,12 @@ def is_feasible(
 
 
 def retry_after_s(
-    policy: OutlookPolicy, lane: LaneFacts | None, left_s: float | None, *, u: float
+    policy: OutlookPolicy,
+    lane: LaneFacts | None,
+    left_s: float | None,
+    *,
+    shut_s: float = 0.0,
+    u: float,
 ) -> float:
     """Seconds after which the same job is expected to be feasible.
 
@@ -103,6 +108,7 @@ def retry_after_s(
         policy: Bounds and jitter.
         lane: Of the job.
         left_s: Seconds a job has from submission to its deadline.
+        shut_s: Seconds until what it calls may be called again, >= 0.
         u: One draw from [0, 1).
 
     Returns:
@@ -112,5 +118,5 @@ def retry_after_s(
     excess_s = 0.0 if expected_s is None else expected_s * policy.safety
     if left_s is not None:
         excess_s -= left_s
-    bounded_s = min(policy.max_retry_s, max(policy.min_retry_s, excess_s))
-    return bounded_s * (1 + policy.jitter * u)
+    least_s = max(policy.min_retry_s, excess_s, shut_s)
+    return min(policy.max_retry_s, least_s) * (1 + policy.jitter * u)

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.cells import circuit_text
+from shifter.fleet.cells import Setting, circuit_text
 from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.shield import Leave
 from shifter.model.priority import Priority
@@ -236,6 +236,16 @@ def test_a_clock_that_jumps_ends_no_ramp(by_ms):
     let_in = [circuit.admit(by_ms + 500) for _ in range(1_000)]
 
     assert 0 < sum(isinstance(one, Permit) for one in let_in) < 100
+
+
+def test_who_asks_is_told_how_long_it_is_really_shut():
+    """However soon a worker looks again, a client outside is not sent in vain."""
+    world = World()
+    shield = world.boards[0].shields["mailer"]
+    shield.circuit.by_hand = Setting("open", "ann", "they asked", 300_000)
+
+    assert shield.shut_for_ms(0) == 300_000
+    assert shield.admit(Priority.HIGH, is_extra=False, now_ms=0).wait_ms <= 1_501
 
 
 def test_a_store_that_forgot_is_told_what_the_fleet_knew():

@@ -4,7 +4,8 @@ It waits for its input to end. A sender that closes says so first; one that is k
 says nothing, and then the transactional id is taken over from it, which aborts what it
 had open. Without this, nothing is wrong, but readers wait for the broker's time limit.
 
-The configuration goes through the pipe, since it holds secrets.
+The configuration goes through the pipe, since it holds secrets. The process is this
+file and nothing else of the product: it has to be there soon, and costs little.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
-from shifter.adapters.kafka.properties import Property
+if TYPE_CHECKING:
+    from shifter.adapters.kafka.properties import Property
 
 _REVOKED: Final = b"revoked"
 _CONNECT_S: Final = 10.0
@@ -43,8 +45,8 @@ class LastWill:
             return
         line = msgspec.json.encode(self._config) + b"\n"
         with contextlib.suppress(OSError):
-            self._executor = subprocess.Popen(
-                [sys.executable, "-m", "shifter.adapters.kafka.will"],
+            self._executor = subprocess.Popen(  # noqa: S603  # this very file
+                [sys.executable, "-P", __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -99,12 +99,13 @@ def test_a_refusal_says_when_the_lane_will_have_room(u, after_s):
     assert decision.retry_after_s == pytest.approx(after_s)
 
 
-def test_a_refusal_for_a_circuit_is_not_shorter_than_the_circuit_is_open():
+@pytest.mark.parametrize(("u", "after_s"), [(0.0, 40.0), (0.5, 50.0)])
+def test_a_refusal_for_a_circuit_is_not_shorter_than_the_circuit_is_open(u, after_s):
     needs = Needs(is_open=True, reopen_s=40.0)
 
-    decision = decide(POLICY, case(left_s=1.0, needs=needs, lane=SLOW))
+    decision = decide(POLICY, case(left_s=1.0, needs=needs, lane=SLOW, u=u))
 
-    assert decision == Decision(Verdict.SHED, Reason.CIRCUIT_OPEN, None, 40.0)
+    assert decision == Decision(Verdict.SHED, Reason.CIRCUIT_OPEN, None, after_s)
     assert not decision.is_want_of_room
 
 
