@@ -81,17 +81,26 @@ def is_spared(quality: Quality, rank: int) -> bool:
 
 def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
     may_wait = case.can_wait and case.rank >= case.lane_floor
-    if may_wait and is_feasible(policy.outlook, case.lane, case.left_s):
-        return Decision(DEFER, reason, eta_s(case.lane))
+    lane, left_s, opens_s = case.lane, case.left_s, case.opens_s
+    if may_wait and is_feasible(policy.outlook, lane, left_s, opens_s=opens_s):
+        in_s = eta_s(lane)
+        return Decision(DEFER, reason, None if in_s is None else max(in_s, opens_s))
     if case.has_fallback and case.fallbacks_free > 0:
         return Decision(DEGRADE, reason)
-    return _shed(policy, case, Reason.OVERLOADED if reason in _ONLY_HERE else reason)
+    is_for_time = left_s is not None and opens_s >= left_s
+    if reason in _ONLY_HERE and not is_for_time:
+        reason = Reason.OVERLOADED
+    return _shed(policy, case, reason)
 
 
 def _shed(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
-    shut_s = case.needs.reopen_s or 0.0
     after_s = retry_after_s(
-        policy.outlook, case.lane, case.left_s, shut_s=shut_s, u=case.u
+        policy.outlook,
+        case.lane,
+        case.left_s,
+        opens_s=case.opens_s,
+        shut_s=case.needs.reopen_s or 0.0,
+        u=case.u,
     )
     return Decision(SHED, reason, None, after_s)
 

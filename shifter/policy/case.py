@@ -52,6 +52,7 @@ class Case:
         level: 0-399, within its priority.
         left_s: Seconds to its deadline, negative when late; ``None`` without one.
         waits_for: Why it must not start now; ``None`` if it may.
+        opens_s: Seconds until it may, >= 0.
         runs_here: Whether its handler can run in this process.
         has_fallback: Whether there is a cheaper answer.
         is_extra: Whether it is a retry or a replay, charged to a budget.
@@ -75,6 +76,7 @@ class Case:
     level: int
     left_s: float | None = None
     waits_for: Reason | None = None
+    opens_s: float = 0.0
     runs_here: bool = True
     has_fallback: bool = False
     is_extra: bool = False

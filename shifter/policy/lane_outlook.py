@@ -79,7 +79,11 @@ def eta_s(lane: LaneFacts | None) -> float | None:
 
 
 def is_feasible(
-    policy: OutlookPolicy, lane: LaneFacts | None, left_s: float | None
+    policy: OutlookPolicy,
+    lane: LaneFacts | None,
+    left_s: float | None,
+    *,
+    opens_s: float = 0.0,
 ) -> bool:
     """Whether a job deferred now is expected to start before its deadline.
 
@@ -87,11 +91,13 @@ def is_feasible(
         policy: The safety factor.
         lane: Of the job; ``None`` when nothing is known of it.
         left_s: Seconds to the deadline; ``None`` without one.
+        opens_s: Seconds until it is due and its hours have begun, >= 0. What waits now
+            is drained meanwhile.
     """
-    expected_s = eta_s(lane)
-    if left_s is None or expected_s is None:
+    if left_s is None:
         return True
-    return expected_s * policy.safety < left_s
+    expected_s = eta_s(lane) or 0.0
+    return max(opens_s, expected_s * policy.safety) < left_s
 
 
 def retry_after_s(
@@ -99,6 +105,7 @@ def retry_after_s(
     lane: LaneFacts | None,
     left_s: float | None,
     *,
+    opens_s: float = 0.0,
     shut_s: float = 0.0,
     u: float,
 ) -> float:
@@ -108,14 +115,14 @@ def retry_after_s(
         policy: Bounds and jitter.
         lane: Of the job.
         left_s: Seconds a job has from submission to its deadline.
+        opens_s: Seconds until it is due and its hours have begun, >= 0.
         shut_s: Seconds until what it calls may be called again, >= 0.
         u: One draw from [0, 1).
 
     Returns:
         ``min_retry_s`` to ``max_retry_s * (1 + jitter)``, the latter excluded.
     """
-    expected_s = eta_s(lane)
-    excess_s = 0.0 if expected_s is None else expected_s * policy.safety
+    excess_s = max(opens_s, (eta_s(lane) or 0.0) * policy.safety)
     if left_s is not None:
         excess_s -= left_s
     least_s = max(policy.min_retry_s, excess_s, shut_s)

@@ -26,8 +26,9 @@ def circuit(case: Case) -> str:
 
 def due(case: Case) -> str:
     """Whether it may start now."""
-    waits_for = case.waits_for
-    return "may start now" if waits_for is None else waits_for.value
+    if case.waits_for is None:
+        return "may start now"
+    return f"{case.waits_for.value}: may start in {case.opens_s:.1f} s"
 
 
 def inline(case: Case) -> str:

@@ -259,7 +259,9 @@ class Admission:
             draw = self._random.random()
         case.rank, case.level = priority.rank, level_of(priority, draw)
         case.left_s = None if left_ms is None else left_ms / 1_000
-        case.waits_for = _waits_for(plan)
+        case.waits_for, case.opens_s = _waits_for(plan), 0.0
+        if case.waits_for is not None:
+            case.opens_s = _opens_s(plan, self.clock)
         case.runs_here = can_run and plan.runs_here
         case.queued_s = 0.0 if arrived_at is None else max(0.0, now - arrived_at)
         views = self.views
@@ -273,3 +275,11 @@ def _waits_for(plan: CallPlan) -> Reason | None:
     if plan.opens_ms is not None:
         return Reason.WINDOW_CLOSED
     return None if plan.due_ms is None and not plan.delay_ms else Reason.NOT_DUE
+
+
+def _opens_s(plan: CallPlan, clock: Clock) -> float:
+    """Seconds until a job that must not start now may."""
+    at_ms = plan.due_ms if plan.opens_ms is None else plan.opens_ms
+    if at_ms is None:
+        return (plan.delay_ms or 0) / 1_000
+    return max(0, at_ms - clock.epoch_ms()) / 1_000

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shifter import ConfigError, Deferred, Ran, Reason, Shed, Shifter, Window
-from shifter.ambient import ambient
+from shifter.ambient import ambient, within
 from shifter.config import Settings
 from shifter.testing import TestApp
 
@@ -37,6 +37,27 @@ async def test_a_job_submitted_by_day_runs_at_night():
     assert (before, after) == (0, 1)
     assert report.calls[0].at.hour == 22
     assert isinstance(now_runs, Ran)
+
+
+async def test_a_job_that_would_expire_before_its_hours_is_refused_at_once():
+    app = make_app()
+
+    @app.job(window=NIGHT, deadline="1h")
+    async def report() -> None: ...
+
+    @app.job(deadline="1h")
+    async def soon() -> None: ...
+
+    async with TestApp(app, start=NOON):
+        with within(deadline_ms=int(NOON.timestamp() * 1_000) + 30_000):
+            later = await soon.options(delay="10m").submit()
+        answer = await report.submit()
+
+    assert isinstance(answer, Shed)
+    assert answer.reason is Reason.WINDOW_CLOSED
+    assert answer.retry_after_s >= 3_600
+    assert isinstance(later, Shed)
+    assert later.reason is Reason.NOT_DUE
 
 
 async def test_what_did_not_fit_into_a_night_waits_for_the_next_without_an_attempt():

@@ -109,6 +109,21 @@ def test_a_refusal_for_a_circuit_is_not_shorter_than_the_circuit_is_open(u, afte
     assert not decision.is_want_of_room
 
 
+@pytest.mark.parametrize("lane", [None, LaneFacts(0, 5.0)])
+def test_a_job_whose_hours_begin_after_its_deadline_is_not_deferred(lane):
+    closed = {"waits_for": Reason.WINDOW_CLOSED, "opens_s": 600.0, "lane": lane}
+
+    late = decide(POLICY, case(left_s=60.0, **closed))
+    cheaper = decide(POLICY, case(left_s=60.0, has_fallback=True, **closed))
+    timely = decide(POLICY, case(left_s=601.0, **closed))
+
+    assert late == Decision(Verdict.SHED, Reason.WINDOW_CLOSED, None, 540.0)
+    assert not late.is_want_of_room
+    assert cheaper == Decision(Verdict.DEGRADE, Reason.WINDOW_CLOSED)
+    assert timely.verdict is Verdict.DEFER
+    assert timely.eta_s == (None if lane is None else 600.0)
+
+
 def test_a_job_that_only_a_lane_could_run_is_shed_for_want_of_room():
     decision = decide(POLICY, case(left_s=1.0, runs_here=False, lane=SLOW))
 
