@@ -11,7 +11,8 @@ from typing import Final
 
 from redis import Redis
 
-from benchmarks.fleet_play import Plan, Played, most_at_once, play, worst_excess
+from benchmarks.fleet_history import Plan, Played, most_at_once, worst_excess
+from benchmarks.fleet_play import play
 from benchmarks.report import Finding
 from benchmarks.retry_storm import amplification, storm
 from shifter.adapters.system import SystemClock

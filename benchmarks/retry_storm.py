@@ -17,7 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.fleet_play import Plan, Played, play
+from benchmarks.fleet_history import Plan, Played
+from benchmarks.fleet_play import play
 from shifter.policy.budget import BudgetPolicy
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import EvidencePolicy

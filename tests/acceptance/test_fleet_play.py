@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from benchmarks.fleet_play import Plan, play
+from benchmarks.fleet_history import Plan
+from benchmarks.fleet_play import play
 from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.till import RetryTill
 from shifter.policy.budget import BudgetPolicy

@@ -1,7 +1,7 @@
 """What must hold of every history of a fleet: C11, C12 and C23 of the test plan.
 
 The history is what the dependency saw (calls, each marked as retry or probe) and what
-each member learnt (changes of the circuit); `benchmarks.fleet_play` writes both down.
+each member learnt (changes of the circuit); `benchmarks.fleet_member` writes both down.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from benchmarks.fleet_play import Plan, Played, Turn, most_at_once, worst_excess
+from benchmarks.fleet_history import (
+    Plan,
+    Played,
+    Turn,
+    most_at_once,
+    worst_excess,
+)
 from shifter.policy.budget import BudgetPolicy
 from shifter.policy.circuit import CircuitPolicy
 from tests.torture.harness.checkers import Violation
