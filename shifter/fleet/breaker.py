@@ -81,6 +81,12 @@ class Breaker:
         """The circuit by the evidence of this process alone."""
         return self._guard.state
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether both circuits are closed, and nothing is odd about them."""
+        is_closed = isinstance(self._guard.state, Closed)
+        return is_closed and self.shared.generation_if_calm >= 0
+
     def admit(self, now_ms: int) -> Leave | Refused:
         """Decide about one call; instants are by this process's monotonic clock."""
         own_state, shared_gen = self._guard.state, self.shared.generation_if_calm

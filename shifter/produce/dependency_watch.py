@@ -24,7 +24,6 @@ from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.case import WELL, Needs, Verdict
-from shifter.policy.circuit import Closed
 from shifter.policy.dependency import Dependency, Protection
 from shifter.ports import Clock, FleetStore
 from shifter.produce.admission import Admission
@@ -108,7 +107,7 @@ class DependencyWatch:
         if shield is None:
             return WELL if quality is _FULL else Needs(quality=quality)
         has_room = gate is None or gate.has_room(priority)
-        if has_room and quality is _FULL and not is_extra and _is_calm(shield):
+        if has_room and quality is _FULL and not is_extra and shield.breaker.is_calm:
             return WELL
         now_ms = self._now_ms()
         with self.board.lock:
@@ -177,12 +176,6 @@ class DependencyWatch:
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000)
-
-
-def _is_calm(shield: Shield) -> bool:
-    """Whether both circuits are closed, and nothing is odd about them."""
-    is_closed = isinstance(shield.own_state, Closed)
-    return is_closed and shield.circuit.generation_if_calm >= 0
 
 
 def _shed(admission: Admission) -> Words:
