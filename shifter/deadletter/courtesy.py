@@ -45,7 +45,7 @@ class CourtesyPolicy:
             all the same, so that a run always goes on.
     """
 
-    target_s: float = 0.015
+    target_s: float = 0.005
     least: int = 5
     first: int = 50
     most: int = 2_000
