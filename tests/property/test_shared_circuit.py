@@ -187,7 +187,8 @@ def test_one_bad_process_opens_it_for_itself_alone():
     assert [world.begin(number) for number in range(PROCESSES)] == [False, True, True]
 
 
-def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
+def opened():
+    """A world in which two of three saw enough, and everybody heard of it."""
     world = World()
     for number in (0, 1):
         for _ in range(3):
@@ -196,6 +197,11 @@ def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
     for _ in range(2):
         for number in range(PROCESSES):
             world.sync(number)
+    return world
+
+
+def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
+    world = opened()
     assert all(isinstance(state, Open) for state in world.states())
 
     world.boards[2] = world.born(2)
@@ -207,14 +213,7 @@ def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
 
 
 def test_a_clock_of_the_store_that_goes_back_keeps_nobody_longer():
-    world = World()
-    for number in (0, 1):
-        for _ in range(3):
-            world.begin(number)
-            world.end()
-    for _ in range(2):
-        for number in range(PROCESSES):
-            world.sync(number)
+    world = opened()
     open_ms = world.states()[0].until_ms - world.clock.epoch_ms()
 
     world.clock.shift_wall(-HOUR_MS)
@@ -249,14 +248,7 @@ def test_who_asks_is_told_how_long_it_is_really_shut():
 
 
 def test_a_store_that_forgot_is_told_what_the_fleet_knew():
-    world = World()
-    for number in (0, 1):
-        for _ in range(3):
-            world.begin(number)
-            world.end()
-    for _ in range(2):
-        for number in range(PROCESSES):
-            world.sync(number)
+    world = opened()
     world.table.__init__()
     for _ in range(2):
         for number in range(PROCESSES):
