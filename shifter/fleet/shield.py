@@ -173,6 +173,7 @@ class Shield:
         if fingerprint is not None:
             letters.record(now_ms, fingerprint)
             if letters.suspected(now_ms) == fingerprint:
+                self._stated_until_ms = 0
                 self.breaker.suspect(now_ms)
                 return Protection.CIRCUIT not in self._dark
             return False
