@@ -135,10 +135,10 @@ def single(what: str, *, ratio: float = 1.0, most_s: float = 60.0) -> Plan:
 
 
 def zombies(draw: random.Random, seconds: float, members: int) -> list[Act]:
-    """Each stop ends while a successor is likely to be at work."""
+    """Each stop ends when a successor has been at work for some seconds."""
     acts, at_s, member = [], 0.0, 0
     while at_s < seconds:
-        lasts_s = draw.uniform(LEASE_S + 1, SESSION_S + LEASE_S)
+        lasts_s = draw.uniform(SESSION_S + 2, SESSION_S + LEASE_S + 2)
         acts.append(Act(at_s, lasts_s, "stop", member % members))
         at_s, member = at_s + lasts_s + 2, member + 1
     return acts
