@@ -91,7 +91,7 @@ class Claiming:
             self._unclaimed(items, claimed)
             return
         try:
-            answers = await self._claim([_request(item) for item in items])
+            answers = await self._first_answers([_request(item) for item in items])
         except StoreError:
             self._failed()
             self._is_away.set()
@@ -103,6 +103,21 @@ class Claiming:
                 claimed.run.append(item)
             else:
                 self._refused(item, answer, claimed)
+
+    async def _first_answers(
+        self, requests: Sequence[ClaimRequest]
+    ) -> list[ClaimAnswer]:
+        """Of a store that is silent for a whole lease, not the store stood still: we.
+
+        Somebody else may have done all of it since; so it is asked once more.
+        """
+        asked_at = self._clock.monotonic()
+        try:
+            return await self._claim(requests)
+        except StoreError:
+            if self._clock.monotonic() < asked_at + self._lease_ms / 1_000:
+                raise
+            return await self._claim(requests)
 
     def _refused(self, item: Item, answer: ClaimAnswer, claimed: Claimed) -> None:
         self.forget(item)

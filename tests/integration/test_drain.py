@@ -20,6 +20,7 @@ from shifter import (
 )
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.errors import StoreUnavailableError
+from shifter.model.claim import ClaimUpdate
 from shifter.ports import Record
 from shifter.wire.dead_letter import VALUE_DROPPED, read_dead_letter
 from tests.integration.drain_world import World
@@ -452,6 +453,45 @@ async def test_without_the_claim_store_jobs_proceed_or_park_as_they_say(world):
         await world.ended(parked, JobState.DONE)
 
     assert ran == ["proceeds", "parks"]
+
+
+class StoodStill(AwayClaims):
+    """As a process that is stopped while it asks sees its store."""
+
+    def __init__(self, inner) -> None:
+        super().__init__(inner)
+        self.away, self.asked = False, 0
+
+    async def claim(self, requests, **options):
+        self.asked += 1
+        if self.asked > 1:
+            return await super().claim(requests, **options)
+        [theirs] = await self.inner.claim(requests, owner="w2", lease_ms=60_000)
+        identity, _, turn, attempt = requests[0]
+        done = ClaimUpdate(
+            identity, theirs.fence, JobState.DONE, turn, attempt, keep_ms=60_000
+        )
+        await self.inner.finish([done])
+        time.sleep(0.06)  # nothing of this process goes on
+        raise StoreUnavailableError("test", "claim", "timed out")
+
+
+async def test_who_stood_still_asks_again_and_does_not_take_the_store_for_away(world):
+    ran = []
+
+    @world.app.job
+    async def proceeds(number: int) -> None:
+        ran.append(number)
+
+    await world.open()
+    await submit(proceeds, 1)
+    claims = StoodStill(world.claims)
+    async with world.working(claims=claims, lease_ms=50):
+        await world.until(lambda: claims.asked > 1)
+        await submit(proceeds, 2)
+        await world.until(lambda: 2 in ran)
+
+    assert ran == [2]
 
 
 async def test_a_job_that_lost_three_workers_is_not_run_again(world):
