@@ -171,9 +171,13 @@ def scripts_flushed(redis):
 
 def spoiled(redis):
     """Foreign values under every key of ours."""
-    for key in tell(redis, "KEYS", "shifter:*"):
-        tell(redis, "DEL", key)
-        tell(redis, "RPUSH", key, "not what you expect")
+
+    def spoil(client):
+        for key in client.keys("shifter:*"):
+            # Both at once: between the two a member would make it anew.
+            client.pipeline().delete(key).rpush(key, "not what you expect").execute()
+
+    ask(redis.url, spoil)
 
 
 def silent(redis):
