@@ -222,7 +222,7 @@ class SharedCircuit:
             by_ms: How far ahead of the old one; < 0 behind.
         """
         back_ms = max(0, -by_ms)
-        self.state = self._bounded(_earlier(self.state, back_ms), now_ms)
+        self.state = self._bounded(self.state, now_ms, earlier_ms=back_ms)
         self._ready = [(permit, until - back_ms) for permit, until in self._ready]
         if self._ramp is not None:
             self._ramp.from_ms += by_ms
@@ -245,24 +245,23 @@ class SharedCircuit:
             self._suspected = None
         self.state = state
 
-    def _bounded(self, state: CircuitState, now_ms: int) -> CircuitState:
-        """No store keeps us from a dependency for longer than we would ourselves."""
+    def _bounded(
+        self, state: CircuitState, now_ms: int, *, earlier_ms: int = 0
+    ) -> CircuitState:
+        """No store keeps us from a dependency for longer than we would ourselves.
+
+        What ends does so by ``earlier_ms`` earlier than it says.
+        """
         policy = self._policy
         if isinstance(state, Open):
             longest_ms = max(policy.max_cooldown_ms, policy.max_retry_after_ms)
-            return replace(state, until_ms=min(state.until_ms, now_ms + longest_ms))
+            until_ms = min(state.until_ms - earlier_ms, now_ms + longest_ms)
+            return replace(state, until_ms=until_ms)
         if isinstance(state, HalfOpen):
             last_ms = now_ms + policy.probe_lease_ms
-            probes = (Probe(n, min(until_ms, last_ms)) for n, until_ms in state.probes)
+            probes = (
+                Probe(n, min(until_ms - earlier_ms, last_ms))
+                for n, until_ms in state.probes
+            )
             return replace(state, probes=tuple(probes))
         return state
-
-
-def _earlier(state: CircuitState, by_ms: int) -> CircuitState:
-    """The same, with all that ends doing so by so much earlier. Pure."""
-    if isinstance(state, Open):
-        return replace(state, until_ms=state.until_ms - by_ms)
-    if isinstance(state, HalfOpen):
-        probes = tuple(Probe(n, until_ms - by_ms) for n, until_ms in state.probes)
-        return replace(state, probes=probes)
-    return state
