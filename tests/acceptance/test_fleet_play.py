@@ -18,8 +18,7 @@ from shifter.policy.circuit import CircuitPolicy, Closed, Open, Permit
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import EvidencePolicy
 from stack.redis import RedisServer
-from tests.torture.faults.clock import ClockSet, ClockStrobe, ServerClock
-from tests.torture.faults.fault import Cannot
+from tests.torture.faults.clock import ClockSet, ClockStrobe, ServerClock, had
 from tests.torture.faults.redis import FailedOver, RedisPair, ask
 from tests.torture.harness.fleet_checkers import (
     Trial,
@@ -266,10 +265,7 @@ def test_f37_a_store_whose_clock_jumps_opens_nothing_and_closes_nothing(
     namespace, tmp_path, jump
 ):
     """There for a second and back, while the circuit is open and while all is well."""
-    try:
-        clock = ServerClock(tmp_path)
-    except Cannot as reason:
-        pytest.skip(str(reason))
+    clock = had(ServerClock, tmp_path)
     fault = jump(clock)
 
     def jumps(_):

@@ -12,8 +12,8 @@ from tests.torture.faults.clock import (
     ClockStrobe,
     ServerClock,
     WallClock,
+    had,
 )
-from tests.torture.faults.fault import Cannot
 from tests.torture.faults.trial import RECOVERY_S, Trial, during
 
 pytestmark = [
@@ -41,14 +41,6 @@ def clock(tmp_path):
 @pytest.fixture
 def server_clock(tmp_path):
     return had(ServerClock, tmp_path)
-
-
-def had(clock, folder):
-    """A clock, or a skip that says why this machine has none."""
-    try:
-        return clock(folder)
-    except Cannot as reason:
-        pytest.skip(str(reason))
 
 
 async def assert_nothing_happens(trial, fault, **environment):

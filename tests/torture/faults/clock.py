@@ -15,9 +15,11 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+
+import pytest
 
 from tests.torture.faults.fault import Cannot, Healing, Repeated
 from tests.torture.faults.preload import library
@@ -96,6 +98,17 @@ class ServerClock:
         """Set it this many seconds ahead of the true one; < 0 behind."""
         with self._file.open("r+b") as file:
             file.write(struct.pack("=q", ahead_s))
+
+
+C = TypeVar("C", bound=Clock)
+
+
+def had(clock: Callable[[Path], C], folder: Path) -> C:
+    """A clock, or a skip that says why this machine has none."""
+    try:
+        return clock(folder)
+    except Cannot as reason:
+        pytest.skip(str(reason))
 
 
 class ClockSet(Healing):
