@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from functools import partial
 from typing import Final, TypeVar
 
@@ -23,7 +23,7 @@ from shifter.adapters.sqlite.member import (
     note_waiting,
     waiting,
 )
-from shifter.adapters.sqlite.wake import Doorbell, is_dead, ring
+from shifter.adapters.sqlite.wake import Doorbell, is_dead, ring, take_down
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import (
@@ -73,10 +73,17 @@ class SqliteLaneFeed:
 
     async def open(self) -> None:
         """Join."""
-        self._bell = Doorbell(self._database.path)
-        await self._rejoin()
+        self._bell = bell = Doorbell(self._database.path)
+        try:
+            await self._rejoin()
+        except BaseException as error:
+            self._bell = None
+            bell.close()
+            if isinstance(error, StoreError):  # else it may be written down
+                take_down([bell.path])
+            raise
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._bell.socket, self._rung)
+        loop.add_reader(bell.socket, self._rung)
         self._beating = loop.create_task(self._beat())
 
     async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
@@ -184,18 +191,19 @@ class SqliteLaneFeed:
         try:
             async with asyncio.timeout(timeout_s):
                 ring(await self._write_ended(self._leave))
+            take_down([bell.path])
         finally:
             bell.close()
 
     # --- inside a transaction -------------------------------------------------------
 
-    def _join(self, dead: Sequence[int], connection: sqlite3.Connection) -> int:
+    def _join(self, dead: Iterable[int], connection: sqlite3.Connection) -> int:
         self._members.leave(connection, self._member, *dead)
         path = "" if self._bell is None else self._bell.path
         return self._members.join(connection, self._topics, path)
 
     def _stay(
-        self, member: int, dead: Sequence[int], connection: sqlite3.Connection
+        self, member: int, dead: Iterable[int], connection: sqlite3.Connection
     ) -> bool:
         self._members.leave(connection, *dead)
         return self._members.stay(connection, member)
@@ -256,15 +264,16 @@ class SqliteLaneFeed:
                 stay = partial(self._stay, self._member, dead)
                 if not self._is_lost and await self._database.write(stay):
                     self._alive_until = now + ALIVE_MS / 1_000
+                    take_down(dead.values())
                 else:
                     await self._rejoin()
                 if dead:
                     self._news.set()
 
-    async def _dead(self) -> list[int]:
-        """Members that were killed: what they had need not wait for their end."""
+    async def _dead(self) -> dict[int, str]:
+        """Members that were killed, and their bells: nobody need wait for their end."""
         bells = await self._database.read(self._members.bells)
-        return [number for number, path in bells if is_dead(path)]
+        return {number: path for number, path in bells if is_dead(path)}
 
     async def _rejoin(self) -> None:
         """Become a new member; what an old one had is anybody's."""
@@ -273,6 +282,7 @@ class SqliteLaneFeed:
         now, dead = self._clock.monotonic(), await self._dead()
         self._member = await self._database.write(partial(self._join, dead))
         self._alive_until, self._is_lost = now + ALIVE_MS / 1_000, False
+        take_down(dead.values())
         self._news.set()
 
     async def _wait_until_something(self, until: float) -> bool:

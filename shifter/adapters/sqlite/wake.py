@@ -43,11 +43,8 @@ class Doorbell:
                 pass
 
     def close(self) -> None:
-        """Free it."""
+        """Be silent; what is left at its path says that its owner has ended."""
         self.socket.close()
-        if self.path:
-            with contextlib.suppress(OSError):
-                Path(self.path).unlink()
 
 
 def ring(paths: Iterable[str]) -> None:
@@ -63,7 +60,7 @@ def ring(paths: Iterable[str]) -> None:
 
 
 def is_dead(path: str) -> bool:
-    """Whether whoever had this bell has certainly ended; it is then taken down.
+    """Whether whoever had this bell has certainly ended.
 
     A bell that is not there says nothing: its owner may see other folders than we do.
     """
@@ -72,16 +69,19 @@ def is_dead(path: str) -> bool:
         try:
             caller.connect(path)
         except ConnectionRefusedError:
-            _take_down(path)
             return True
         except OSError:
             return False
         return False
 
 
-def _take_down(path: str) -> None:
-    """Remove a dead bell; the path is out of the file, so it must look like one."""
-    bell = Path(path)
-    if str(bell.parent) == tempfile.gettempdir() and bell.name.startswith(_PREFIX):
-        with contextlib.suppress(OSError):
-            bell.unlink()
+def take_down(paths: Iterable[str]) -> None:
+    """Remove bells of members that are written down no more; never fails.
+
+    Only then: a member whose bell is gone is believed alive until its end. The paths
+    are out of the file, so they must look like bells.
+    """
+    for bell in map(Path, paths):
+        if str(bell.parent) == tempfile.gettempdir() and bell.name.startswith(_PREFIX):
+            with contextlib.suppress(OSError):
+                bell.unlink()

@@ -105,15 +105,15 @@ async def test_nothing_accepted_is_lost_and_nothing_settled_comes_back(tmp_path)
     assert len(accepted) > 10 * KILLS, where
     assert len(settled) > 5 * KILLS, where
     assert len(left) == len(set(left)), where
+    with closing(sqlite3.connect(crew.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        for (live,) in connection.execute("SELECT sum(live) FROM lane"):
+            assert live == 0, f"{where}: {live} wait for somebody who has ended"
     # A kill between commit and note leaves a batch that was handed out, no more.
     assert unsure <= handed, f"{where}: lost {sorted(unsure - handed)[:5]}"
     assert len(unsure) <= 50 * (KILLS + len(ROLES)), where
     assert not settled & set(left), where
     assert max(noted["s"].values()) == 1, where
-    with closing(sqlite3.connect(crew.path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        for (live,) in connection.execute("SELECT sum(live) FROM lane"):
-            assert live == 0, where
 
 
 async def test_what_a_killed_worker_held_does_not_wait_for_its_end(tmp_path):

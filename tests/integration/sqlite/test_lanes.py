@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import tempfile
 import threading
@@ -12,8 +13,10 @@ import pytest
 
 from shifter.adapters.sqlite.admin import SqliteLogAdmin
 from shifter.adapters.sqlite.database import Database
+from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
+from shifter.adapters.sqlite.member import MemberTable
 from shifter.adapters.system import SystemClock
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Record, Refused
@@ -305,6 +308,33 @@ async def test_an_admin_closed_twice_takes_the_file_from_nobody(process):
     await admin.close()
 
     await process.append(records([1]))
+
+
+async def test_who_is_dead_stays_so_where_nobody_could_write_it_down(
+    process, monkeypatch
+):
+    path = str(Path(tempfile.gettempdir()) / f"shifter-test-{secrets.token_hex(6)}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.bind(path)
+    members = MemberTable(SystemClock())
+    await process.database.write(lambda c: members.join(c, [LANE], path))
+    keyed = [Record(LANE, b"%d" % n, [], b"k%d" % n) for n in range(16)]
+    await process.append(keyed)
+
+    # As one that is killed between its look at the others and its transaction.
+    with monkeypatch.context() as patch:
+        patch.setattr(process.database, "write", full_disk)
+        with pytest.raises(NoSpaceError):
+            await process.feed()
+    feed = await process.feed()
+    found = await feed.fetch(100, wait_s=1)
+
+    assert sorted(numbers(found)) == list(range(16))
+    assert not Path(path).exists()
+
+
+async def full_disk(_):
+    raise NoSpaceError(Path("log.db"), "write")
 
 
 async def test_bells_of_the_dead_are_taken_down_and_nothing_else_is(process, tmp_path):
