@@ -142,7 +142,9 @@ class SharedCircuit:
     @property
     def has_news(self) -> bool:
         """Whether there may be something to propose."""
-        return self.is_urgent or self._wants_probe or not self._is_told
+        # Of a thousand at each sync: nothing is called.
+        is_settled = self._is_told and not self._wants_probe
+        return not is_settled or self._suspected is not None or bool(self._probed)
 
     def propose(self, now_ms: int, u: float) -> Proposal | None:
         """What the cell should become; ``None`` to leave it."""

@@ -20,6 +20,7 @@ from shifter.policy.shared_budget import URGENT_FIRST, wish
 
 _TELL_EVERY_MS = 1_000
 _RATE_LEASE_MS = 1_000
+_NOTHING = (0, 0, 0, 0)
 _PLACE = {priority: place for place, priority in enumerate(URGENT_FIRST)}
 
 
@@ -32,9 +33,10 @@ class RetryTill:
     """
 
     def __init__(self, name: str, policy: BudgetPolicy) -> None:
-        self._name, self._policy = name, policy
+        self._policy = policy
         self._earns_milli = policy.deposit_milli
         self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
+        self._whose = wish(name, policy, earned_milli=0, wants=_NOTHING)[:5]
         self._firsts = self._told_firsts = self._told_wants = 0
         self._owed_milli = 0
         self._told_ms = 0
@@ -101,6 +103,15 @@ class RetryTill:
         is_news = is_late and (self._firsts or self._owed_milli > 0)
         if self.is_alone or not (is_news or any(self._wanted)):
             return None
+        wants = self._missing(now_ms) if any(self._wanted) else _NOTHING
+        if not (is_news or any(wants)):
+            return None
+        self._told_firsts, self._told_wants = self._firsts, sum(wants)
+        earned_milli = self._firsts * self._earns_milli - self._owed_milli
+        return BudgetWish(*self._whose, earned_milli, wants)
+
+    def _missing(self, now_ms: int) -> tuple[int, int, int, int]:
+        """What was wanted of late, and is not left of a lease."""
         for place, until_ms in enumerate(self._until_ms):
             if now_ms >= until_ms:
                 self._left[place] = 0
@@ -108,12 +119,7 @@ class RetryTill:
             max(0, wanted - left)
             for wanted, left in zip(self._wanted, self._left, strict=True)
         )
-        wants = (critical, high, normal, low)
-        if not (is_news or any(wants)):
-            return None
-        self._told_firsts, self._told_wants = self._firsts, sum(wants)
-        earned_milli = self._firsts * self._earns_milli - self._owed_milli
-        return wish(self._name, self._policy, earned_milli=earned_milli, wants=wants)
+        return critical, high, normal, low
 
     def granted(self, retries: tuple[int, ...], now_ms: int) -> None:
         """What the store gave for the last wish."""

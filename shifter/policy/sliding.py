@@ -53,13 +53,21 @@ class SlidingWindow:
         columns: How many numbers are summed, >= 1.
     """
 
-    __slots__ = ("_bucket_ms", "_next_ms", "_ring", "_row", "_slice", "_totals")
+    __slots__ = (
+        "_bucket_ms",
+        "_filled",
+        "_next_ms",
+        "_ring",
+        "_row",
+        "_slice",
+        "_totals",
+    )
 
     def __init__(self, policy: WindowPolicy, columns: int) -> None:
         self._bucket_ms = policy.bucket_ms
         self._ring = [[0] * columns for _ in range(policy.buckets)]
         self._totals = [0] * columns
-        self._slice = -1
+        self._slice = self._filled = -1
         self._next_ms = 0
         self._row = self._ring[0]
 
@@ -88,7 +96,11 @@ class SlidingWindow:
     def _advance(self, now_ms: int) -> None:
         """Empty the buckets that left the window; at most all of them."""
         size, current = len(self._ring), now_ms // self._bucket_ms
-        for index in range(max(self._slice + 1, current - size + 1), current + 1):
+        if any(self._row):
+            self._filled = self._slice
+        # Behind the last that got something there is nothing to empty.
+        last = min(self._filled, current - size)
+        for index in range(self._slice - size + 1, last + 1):
             row = self._ring[index % size]
             if any(row):
                 self._empty(row)

@@ -9,9 +9,9 @@
 -- KEYS[6]  hash: dependency to when its calls would be spread out, us
 -- ARGV     [1] channel; [2] now, us, or '' for this server's; [3] process; [4] load;
 --          [5] evidence; [6] alarmed, 0 or 1; [7] keep, ms; [8] version known;
---          then three lists, each after its length: proposals (name, expected, value),
---          budgets (name, floor, bucket ms, deposit buckets, withdrawal buckets,
---          deposit, four wants), rates (name, interval us, burst, want).
+--          [9] two lists, packed: budgets {name, floor, bucket ms, deposit buckets,
+--          withdrawal buckets, deposit, {four wants}} and rates {name, interval us,
+--          burst, want}; from [10] on proposals: name, expected, value, and so on.
 local MAX_NAMES, MAX_CELL, MAX_EVIDENCE, MAX_PROCESSES = 4096, 4096, 262144, 1000
 local DAY, MAX_KEEP, SLACK_US = 86400000, 60000, 60000000
 local WITHHELD = {0, 100, 250, 500} -- shifter.policy.budget, most urgent first
@@ -39,18 +39,14 @@ for _, key in ipairs(KEYS) do
     strange = strange + 1
   end
 end
-local at = 8
-local function pop()
-  at = at + 1
-  return ARGV[at]
-end
+local budgets, wanted = unpack(cmsgpack.unpack(ARGV[9]))
 
 -- cells
 local known = number_in(KEYS[1], 'version')
 local version = known or now_us
 local accepted, changes = {}, 0
-for i = 1, tonumber(pop()) do
-  local name, expected, value = pop(), pop(), pop()
+for at = 10, #ARGV, 3 do
+  local name, expected, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local held = redis.call('HGET', KEYS[2], name)
   local fits = (held or '') == expected and #value <= MAX_CELL
   if fits and value == '' then
@@ -59,8 +55,8 @@ for i = 1, tonumber(pop()) do
     fits = held or redis.call('HLEN', KEYS[2]) < MAX_NAMES
     if fits then redis.call('HSET', KEYS[2], name, value) end
   end
-  accepted[i] = fits and 1 or 0
-  changes = changes + accepted[i]
+  accepted[#accepted + 1] = fits and 1 or 0
+  if fits then changes = changes + 1 end
 end
 version = version + changes
 if changes > 0 or not known then redis.call('HSET', KEYS[1], 'version', int(version)) end
@@ -124,10 +120,8 @@ local function row_of(name)
   return row or (text and {})
 end
 local granted = {}
-for _ = 1, tonumber(pop()) do
-  local name, floor, size = pop(), tonumber(pop()), tonumber(pop())
-  local deposits, withdrawals, deposit = tonumber(pop()), tonumber(pop()), tonumber(pop())
-  local wants = {tonumber(pop()), tonumber(pop()), tonumber(pop()), tonumber(pop())}
+for _, budget in ipairs(budgets) do
+  local name, floor, size, deposits, withdrawals, deposit, wants = unpack(budget)
   local row = row_of(name)
   if not row and redis.call('HLEN', KEYS[5]) >= MAX_NAMES then
     for _ = 1, 4 do granted[#granted + 1] = 0 end
@@ -169,8 +163,8 @@ end
 
 -- rates
 local rates = {}
-for _ = 1, tonumber(pop()) do
-  local name, interval, burst, want = pop(), tonumber(pop()), tonumber(pop()), tonumber(pop())
+for _, rate in ipairs(wanted) do
+  local name, interval, burst, want = unpack(rate)
   local held = redis.call('HGET', KEYS[6], name)
   if not held and redis.call('HLEN', KEYS[6]) >= MAX_NAMES then
     rates[#rates + 1], rates[#rates + 2] = 0, int(interval)
