@@ -17,16 +17,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
 from shifter.errors import StoreError
-from shifter.model.job import ClaimsMode
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused
 from shifter.work.item import Item
+from shifter.work.late import LateEnds
 from shifter.work.verdict import Step, ended_update, succeeded
 
 _HAND_OVER_TIMEOUT_S = 35.0
 _BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
-_INSIST_S = 0.5
 _TOO_LARGE = Reason.TOO_LARGE
 
 
@@ -72,7 +71,8 @@ class Ending:
         fewer: Callable[[], None],
     ) -> None:
         self._claims, self._clock, self._sink = claims, clock, sink
-        self._lease_s, self._fewer = lease_s, fewer
+        self._fewer = fewer
+        self._late = LateEnds(claims, clock, lease_s, self._settle)
         self._steps: list[Step] = []
         self._succeeded: list[Item] = []
         self._wake = asyncio.Event()
@@ -97,30 +97,32 @@ class Ending:
     async def drained(self) -> None:
         """Wait until every step so far was carried out."""
         await self._idle.wait()
+        await self._late.record()
 
     async def run(self) -> None:
         """Carry steps out until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._late.run())
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 done, self._succeeded = self._succeeded, []
                 if done:
-                    await self._finish_done(done, group)
+                    await self._finish_done(done)
                 steps, self._steps = self._steps, []
                 forwards = [step for step in steps if step.record is not None]
                 if forwards:
-                    group.create_task(self._hand_on(forwards, group))
+                    group.create_task(self._hand_on(forwards))
                     steps = [step for step in steps if step.record is None]
                 if steps:
-                    await self._finish(steps, group)
+                    await self._finish(steps)
 
-    async def _finish_done(self, items: list[Item], group: asyncio.TaskGroup) -> None:
+    async def _finish_done(self, items: list[Item]) -> None:
         updates = [ended_update(item, JobState.DONE) for item in items if item.fence]
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
         except StoreError:
-            await self._finish([succeeded(item) for item in items], group)
+            await self._finish([succeeded(item) for item in items])
             return
         held = [not item.fence or next(answers) for item in items]
         if not all(held):
@@ -132,11 +134,11 @@ class Ending:
         self._sink.done(items)
         self._ended(len(items))
 
-    async def _hand_on(self, steps: list[Step], group: asyncio.TaskGroup) -> None:
+    async def _hand_on(self, steps: list[Step]) -> None:
         for pause_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
             taken, steps = await self._hand_over(steps)
             if taken:
-                await self._finish(taken, group)
+                await self._finish(taken)
             if not steps:
                 return
             await self._clock.sleep(pause_s)
@@ -160,35 +162,16 @@ class Ending:
                 left.append(self._sink.too_large(step) if is_cut else step)
         return taken, left
 
-    async def _finish(self, steps: Sequence[Step], group: asyncio.TaskGroup) -> None:
+    async def _finish(self, steps: Sequence[Step]) -> None:
         updates = [step.update for step in steps if step.update is not None]
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
         except StoreError:
-            steps, insisting = _split(steps)
-            if insisting:
-                group.create_task(self._insist(insisting))
-            answers = itertools.repeat(True)
+            await self._late.put(steps)
+            return
         await self._settle(
             [(step, step.update is None or next(answers)) for step in steps]
         )
-
-    async def _insist(self, steps: Sequence[Step]) -> None:
-        """Try to record ends for as long as their claims hold, then settle.
-
-        Settling unrecorded is the lesser harm: not settling would run the job again.
-        """
-        updates = [step.update for step in steps if step.update is not None]
-        until = self._clock.monotonic() + self._lease_s
-        while self._clock.monotonic() < until:
-            await self._clock.sleep(_INSIST_S)
-            try:
-                answers = await self._claims.finish(updates)
-            except StoreError:
-                continue
-            await self._settle(list(zip(steps, answers, strict=True)))
-            return
-        await self._settle([(step, True) for step in steps])
 
     async def _settle(self, told: Sequence[tuple[Step, bool]]) -> None:
         ended = [step for step, held in told if held and step.settles]
@@ -237,18 +220,3 @@ def _appends(steps: Sequence[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
     yield from _steps_by_feed(together)
     for step in alone:
         yield step.entry.feed, [step]
-
-
-def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
-    """Those that may be settled unrecorded at once, and those that insist."""
-    insisting = [
-        step
-        for step in steps
-        if step.update is not None
-        and isinstance(step.entry, Item)
-        and step.entry.job is not None
-        and step.entry.job.spec.claims is ClaimsMode.PARK
-    ]
-    if not insisting:
-        return list(steps), []
-    return [step for step in steps if step not in insisting], insisting

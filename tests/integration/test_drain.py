@@ -19,8 +19,6 @@ from shifter import (
     Throttled,
 )
 from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.errors import StoreUnavailableError
-from shifter.model.claim import ClaimUpdate
 from shifter.ports import Record
 from shifter.wire.dead_letter import VALUE_DROPPED, read_dead_letter
 from tests.integration.drain_world import World
@@ -410,90 +408,6 @@ async def test_critical_jobs_start_before_a_flood_of_low_ones(world):
     assert position < 20
 
 
-class AwayClaims:
-    """A claim store that does not answer until told to."""
-
-    def __init__(self, inner) -> None:
-        self.inner, self.away = inner, True
-
-    async def claim(self, *args, **kwargs):
-        return await self._call("claim", *args, **kwargs)
-
-    async def finish(self, *args, **kwargs):
-        return await self._call("finish", *args, **kwargs)
-
-    async def renew(self, *args, **kwargs):
-        return await self._call("renew", *args, **kwargs)
-
-    async def _call(self, name, *args, **kwargs):
-        if self.away:
-            raise StoreUnavailableError("test", name, "away")
-        return await getattr(self.inner, name)(*args, **kwargs)
-
-
-async def test_without_the_claim_store_jobs_proceed_or_park_as_they_say(world):
-    ran = []
-
-    @world.app.job
-    async def proceeds() -> None:
-        ran.append("proceeds")
-
-    @world.app.job(claims="park")
-    async def parks() -> None:
-        ran.append("parks")
-
-    await world.open()
-    claims = AwayClaims(world.claims)
-    parked = await submit(parks)
-    await submit(proceeds)
-    async with world.working(claims=claims):
-        await world.until(lambda: "proceeds" in ran)
-        assert ran == ["proceeds"]
-        claims.away = False
-        await world.ended(parked, JobState.DONE)
-
-    assert ran == ["proceeds", "parks"]
-
-
-class StoodStill(AwayClaims):
-    """As a process that is stopped while it asks sees its store."""
-
-    def __init__(self, inner) -> None:
-        super().__init__(inner)
-        self.away, self.asked = False, 0
-
-    async def claim(self, requests, **options):
-        self.asked += 1
-        if self.asked > 1:
-            return await super().claim(requests, **options)
-        [theirs] = await self.inner.claim(requests, owner="w2", lease_ms=60_000)
-        identity, _, turn, attempt = requests[0]
-        done = ClaimUpdate(
-            identity, theirs.fence, JobState.DONE, turn, attempt, keep_ms=60_000
-        )
-        await self.inner.finish([done])
-        time.sleep(0.06)  # nothing of this process goes on
-        raise StoreUnavailableError("test", "claim", "timed out")
-
-
-async def test_who_stood_still_asks_again_and_does_not_take_the_store_for_away(world):
-    ran = []
-
-    @world.app.job
-    async def proceeds(number: int) -> None:
-        ran.append(number)
-
-    await world.open()
-    await submit(proceeds, 1)
-    claims = StoodStill(world.claims)
-    async with world.working(claims=claims, lease_ms=50):
-        await world.until(lambda: claims.asked > 1)
-        await submit(proceeds, 2)
-        await world.until(lambda: 2 in ran)
-
-    assert ran == [2]
-
-
 async def test_a_job_that_lost_three_workers_is_not_run_again(world):
     ran = []
 
@@ -605,42 +519,6 @@ async def test_a_retry_too_large_for_its_lane_ends_as_a_dead_letter(world):
     info = read_dead_letter(letter.headers)
     assert (info.reason, info.error_type) == ("too_large", "ValueError")
     assert len(letter.value) == 20_011
-
-
-class SilentClaims(AwayClaims):
-    """Each call to it takes a while before it fails."""
-
-    async def _call(self, name, *args, **kwargs):
-        if self.away:
-            await asyncio.sleep(0.5)
-        return await super()._call(name, *args, **kwargs)
-
-
-async def test_jobs_that_proceed_wait_neither_for_a_silent_store_nor_for_parked_ones(
-    world,
-):
-    ran = []
-
-    @world.app.job
-    async def proceeds(number: int) -> None:
-        ran.append(number)
-
-    @world.app.job(claims="park")
-    async def parks(number: int) -> None:
-        ran.append(-number)
-
-    await world.open()
-    for number in range(1, 501):
-        await submit(parks, number)
-        await submit(proceeds, number)
-    claims = SilentClaims(world.claims)
-    async with world.working(claims=claims, concurrency=10):
-        await world.until(lambda: len(ran) == 500, timeout_s=5)
-        assert min(ran) > 0
-        claims.away = False
-        await world.until(lambda: len(ran) == 1_000, timeout_s=10)
-
-    assert len(set(ran)) == 1_000
 
 
 async def test_ends_that_piled_up_and_went_through_let_jobs_start_again():
