@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -47,9 +48,12 @@ def main() -> int:
     with (kept / "verdicts.jsonl").open("ab") as file:
         file.write(msgspec.json.encode(verdict) + b"\n")
     if given.keep or verdict.violations:
+        # Of its own: the next run must not take the evidence away.
+        mine = kept / f"{given.scenario}-{log}-{seed}-{int(time.time())}"
+        mine.mkdir()
         for name in ("history.jsonl", "verdict.json", "timeline.html"):
-            shutil.copy(folder / name, kept / name)
-        print(f"history, verdict and timeline: {kept}/")
+            shutil.copy(folder / name, mine / name)
+        print(f"history, verdict and timeline: {mine}/")
     if not given.debug:
         shutil.rmtree(folder)
     return 1 if verdict.violations else 0
