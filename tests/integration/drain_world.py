@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from shifter import Shifter
+from shifter import Deferred, Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import (
     MemoryLaneFeed,
@@ -120,3 +120,10 @@ class World:
         topic = dead_letter_topic(self.app.namespace, queue)
         admin = MemoryLogAdmin(self.log)
         return [one async for batch in admin.scan(topic) for one in batch]
+
+
+async def submit(job: Any, *args: Any, **kwargs: Any) -> str:
+    """Defer a job that is certainly accepted; its id."""
+    answer = await job.defer(*args, **kwargs)
+    assert isinstance(answer, Deferred)
+    return answer.job_id

@@ -7,22 +7,16 @@ import time
 
 import pytest
 
-from shifter import Deferred, JobState
+from shifter import JobState
 from shifter.adapters.memory.log import MemoryLogAdmin
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimUpdate
-from tests.integration.drain_world import World
+from tests.integration.drain_world import World, submit
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-async def submit(job, *args, **kwargs) -> str:
-    answer = await job.defer(*args, **kwargs)
-    assert isinstance(answer, Deferred)
-    return answer.job_id
 
 
 class AwayClaims:

@@ -11,7 +11,6 @@ import pytest
 from shifter import (
     Context,
     DeadLetter,
-    Deferred,
     Discard,
     JobState,
     Priority,
@@ -21,18 +20,12 @@ from shifter import (
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.ports import Record
 from shifter.wire.dead_letter import VALUE_DROPPED, read_dead_letter
-from tests.integration.drain_world import World
+from tests.integration.drain_world import World, submit
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-async def submit(job, *args, **kwargs) -> str:
-    answer = await job.defer(*args, **kwargs)
-    assert isinstance(answer, Deferred)
-    return answer.job_id
 
 
 async def test_a_job_runs_once_with_its_arguments_and_ends_done(world):
