@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
-from shifter.errors import ShifterError, StoreRefusedError
+from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.produce.publisher import Publisher
 from shifter.target import load_app
@@ -36,6 +36,7 @@ from shifter.work.worker import WorkerParts, run_worker
 _DRAINED_CHECKS = 3
 _CHECK_EVERY_S = 0.4
 _FAILED_EXIT = 1
+_AWAY_EXIT = 69
 _REFUSED_EXIT = 77
 _CONFIG_EXIT = 78
 _KILL_GRACE_S = 15.0
@@ -116,8 +117,7 @@ def worker_process(options: WorkOptions, line: socket.socket | None = None) -> N
         _leave()
     except ShifterError as error:
         sys.stderr.write(f"worker cannot start: {error}\n")
-        is_refused = isinstance(error, StoreRefusedError)
-        sys.exit(_REFUSED_EXIT if is_refused else _CONFIG_EXIT)
+        sys.exit(_exit_code(error))
     except BaseExceptionGroup as group:
         # A store that says no in the middle is no fault of ours: no traceback, and
         # the supervisor starts another worker.
@@ -126,6 +126,13 @@ def worker_process(options: WorkOptions, line: socket.socket | None = None) -> N
             raise
         Log().error(Event.WORKER_FAILED, detail=str(_first(said)))
         sys.exit(_FAILED_EXIT)
+
+
+def _exit_code(error: ShifterError) -> int:
+    """Who finds a store away is started again; what a person must mend is final."""
+    if isinstance(error, StoreUnavailableError):
+        return _AWAY_EXIT
+    return _REFUSED_EXIT if isinstance(error, StoreRefusedError) else _CONFIG_EXIT
 
 
 def _first(error: BaseException) -> BaseException:
