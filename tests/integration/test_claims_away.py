@@ -151,6 +151,16 @@ class Vanishing(AwayClaims):
         return await super().finish(updates)
 
 
+def loses_its_store(app, claims):
+    """A job during which the claim store goes away."""
+
+    @app.job
+    async def proceeds() -> None:
+        claims.away = True
+
+    return proceeds
+
+
 async def waiting(world, topic="shop.default.normal"):
     [depth] = await MemoryLogAdmin(world.log).depths([topic])
     return depth.waiting
@@ -158,11 +168,7 @@ async def waiting(world, topic="shop.default.normal"):
 
 async def test_what_ended_while_the_store_was_away_is_recorded_once_it_is_back(world):
     claims = Vanishing(world.claims)
-
-    @world.app.job
-    async def proceeds() -> None:
-        claims.away = True
-
+    proceeds = loses_its_store(world.app, claims)
     await world.open()
     job_id = await submit(proceeds)
     async with world.working(claims=claims) as drain:
@@ -175,11 +181,7 @@ async def test_what_ended_while_the_store_was_away_is_recorded_once_it_is_back(w
 
 async def test_a_job_that_shares_its_claim_is_settled_once_its_end_is_recorded(world):
     claims = Vanishing(world.claims)
-
-    @world.app.job
-    async def proceeds() -> None:
-        claims.away = True
-
+    proceeds = loses_its_store(world.app, claims)
     await world.open()
     job_id = await submit(proceeds.options(idempotency_key="k"))
     async with world.working(claims=claims, lease_ms=100):
