@@ -101,16 +101,12 @@ def load_settings(
 def _embedded(
     found: Mapping[str, Found], environ: Mapping[str, str]
 ) -> dict[str, Found]:
-    """Without a log: a file of this user on this machine, for the state too."""
+    """Without a log: a file of this user on this machine."""
     name = found["namespace"].value if "namespace" in found else None
     if "log" in found or not isinstance(name, str):
         return {}
     url = f"sqlite://{quote(str(state_folder(environ) / f'{name}.db'))}"
-    return {
-        setting: Found(setting, setting, DEFAULT_ORIGIN, url, is_text=True)
-        for setting in ("log", "state")
-        if setting not in found
-    }
+    return {"log": Found("log", "log", DEFAULT_ORIGIN, url, is_text=True)}
 
 
 def _build(found: Mapping[str, Found], warnings: tuple[str, ...]) -> Settings:

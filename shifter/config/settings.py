@@ -30,7 +30,8 @@ class Settings:
     Attributes:
         namespace: First part of every topic and key.
         log_url: Where jobs are kept; ``None`` while none is configured.
-        state_url: Where claims and presence are kept; ``None`` while none is.
+        state_url: Where claims and presence are kept. Unset, it is the log's file where
+            the log is a file of this machine, and ``None`` elsewhere.
         kafka: Further librdkafka properties, by their own names.
         accept_timeout_ms: How long a caller waits for the log's word.
         lease_ms: How long a claim holds without being renewed.
@@ -80,6 +81,8 @@ class Settings:
         for option in OPTIONS:
             option.check(option.name, getattr(self, option.field))
         _check_endpoints(self)
+        if self.state_url is None and _is_file(self.log_url):
+            object.__setattr__(self, "state_url", self.log_url)
         _check_contradictions(self)
 
     def origin(self, name: str) -> str:
@@ -130,6 +133,10 @@ def _check_endpoints(settings: Settings) -> None:
     if settings.kafka:
         want = "these belong to a log of kafka://; drop them, or set log"
         raise ConfigError("kafka", ", ".join(sorted(settings.kafka)), want)
+
+
+def _is_file(url: Secret | None) -> bool:
+    return url is not None and url.reveal().startswith("sqlite:")
 
 
 def _check_contradictions(settings: Settings) -> None:

@@ -97,7 +97,7 @@ def test_a_module_one_line_too_long_is_found():
 
 
 @pytest.mark.parametrize(
-    "path", ["shifter/utils.py", "shifter/work/base.py", "shifter/common/lane.py"]
+    "path", ["shifter/utils.py", "shifter/fleet/base.py", "shifter/common/lane.py"]
 )
 def test_a_name_that_says_nothing_is_found(path):
     assert len(empty_names(Path(path))) == 1

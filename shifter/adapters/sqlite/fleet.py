@@ -99,6 +99,8 @@ class SqliteFleetStore:
         return FleetTable()
 
     def _open(self) -> sqlite3.Connection:
+        # Of an embedded setting, nothing may have made the folder yet.
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
