@@ -170,7 +170,9 @@ def _timetable(app: Shifter, parts: WorkerParts) -> Timetable | None:
         return None
     timeout_s = app.settings.accept_timeout_ms / 1_000
     publisher = Publisher(parts.log, SystemClock(), timeout_s=timeout_s)
-    return Timetable(app.namespace, app.jobs, publisher, SystemClock())
+    board = parts.drain.board
+    store_ms = (lambda: None) if board is None else board.store_ms
+    return Timetable(app.namespace, app.jobs, publisher, SystemClock(), store_ms)
 
 
 def _leave_with_parent() -> None:

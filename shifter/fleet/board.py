@@ -27,6 +27,7 @@ from shifter.fleet.statement import (
 )
 from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.quality import Quality
+from shifter.model.time import EpochMs
 from shifter.policy.circuit import CircuitState
 from shifter.policy.dependency import Dependency
 from shifter.policy.quality import QualityPolicy
@@ -136,6 +137,10 @@ class FleetBoard:
         if self.synced_at is None:
             return None
         return self._clock.monotonic() - self.synced_at
+
+    def store_ms(self) -> EpochMs | None:
+        """Wall clock of the store, milliseconds; ``None`` before its first answer."""
+        return None if self._offset_ms is None else EpochMs(self._store_ms())
 
     def report(self) -> Told:
         """What is told at the next sync."""

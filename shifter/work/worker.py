@@ -110,13 +110,13 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         helpers.append(group.create_task(sync.run()))
         if parts.mover is not None:
             helpers.append(group.create_task(parts.mover.run()))
-        if parts.timetable is not None:
-            helpers.append(group.create_task(parts.timetable.run()))
         # What is open must be known before the first job starts; a store that is away
         # costs this much once.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_SYNC_S):
                 await sync.tried.wait()
+        if parts.timetable is not None:  # it goes by the store's clock
+            helpers.append(group.create_task(parts.timetable.run()))
         await drain.run(drain_timeout_s=limits.drain_timeout_s)
         for helper in helpers:
             helper.cancel()
