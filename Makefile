@@ -65,8 +65,9 @@ test: .venv ## everything, on real servers that it starts itself
 	@$(BIN)/pytest -m $(ORDINARY) $(FLEETS) $(ARGS) > build/test-fleets.log 2>&1 & \
 	$(BIN)/pytest -m $(ORDINARY) $(addprefix --ignore=,$(FLEETS)) $(ARGS); rest=$$?; \
 	wait $$!; fleets=$$?; cat build/test-fleets.log; \
+	$(BIN)/pytest -m compose tests/compose $(ARGS); compose=$$?; \
 	$(BIN)/pytest -m $(ALONE) tests/acceptance tests/torture $(ARGS); alone=$$?; \
-	exit $$((rest | fleets | alone))
+	exit $$((rest | fleets | compose | alone))
 
 test-redis: .venv ## tests on a real redis-server
 	@$(SERVERS)

@@ -27,20 +27,29 @@ class NoDocker(Exception):
 def engine() -> Iterator[None]:
     """An engine that answers: the machine's own, or the kit's, stopped at the end.
 
+    Where the kit is, it also makes the images that a registry would have given.
+
     Raises:
         NoDocker: In one line.
     """
-    if _answers():
-        yield
-        return
-    if not (KIT / "up").exists():
+    was_there = _answers()
+    if (KIT / "up").exists():
+        _provide()
+    elif not was_there:
         raise NoDocker("no Docker engine answers, and there is no compose-kit")
-    _say("no Docker engine answers: starting the compose-kit's (minutes at first)")
-    subprocess.run([KIT / "up", ROOT / FILES[0]], check=True, stdout=sys.stderr)
     try:
         yield
     finally:
-        subprocess.run([KIT / "down"], check=True, stdout=sys.stderr)
+        if not was_there:
+            subprocess.run([KIT / "down"], check=True, stdout=sys.stderr)
+
+
+def _provide() -> None:
+    _say("compose-kit: engine and images (about four minutes at first)")
+    try:
+        subprocess.run([KIT / "up", ROOT / FILES[0]], check=True, stdout=sys.stderr)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NoDocker(f"the compose-kit provides no Docker engine: {error}") from None
 
 
 class Project:
