@@ -3,14 +3,17 @@
 A call takes a slot or is refused: there is no lane for it. Refused it is
 ``RESOURCE_EXHAUSTED`` with the time after which to come again, as gRPC's retries
 understand it; late it is ``DEADLINE_EXCEEDED``. A caller that gives up cancels the
-handler, and its slot is free.
+handler, and its slot is free; a plain ``def`` handler runs in a thread, which cannot be
+cancelled and keeps the slot until it has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import Executor
 from typing import Any, Final, Self
 
 import grpc
@@ -19,6 +22,7 @@ import grpc.aio
 from shifter import ambient
 from shifter.app import Shifter
 from shifter.grpc.metadata import PRIORITY, Told, pushback, read_metadata
+from shifter.grpc.threads import PlainCall, is_plain
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
@@ -38,6 +42,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             it does not know: then what the caller says, or ``NORMAL``.
         highest: The most that a caller may say; lower it where callers are not yours.
         health: Beginnings of methods that are never refused.
+        threads: Where plain ``def`` handlers run, as the ``migration_thread_pool`` of
+            ``grpc.aio.server``; by default a thread for each slot.
 
     Attributes:
         ignored: How often which metadata was left out, or cut to its bounds.
@@ -50,9 +56,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         classify: Callable[[str], Priority | None] | None = None,
         highest: Priority = Priority.CRITICAL,
         health: Iterable[str] = (_HEALTH,),
+        threads: Executor | None = None,
     ) -> None:
         self._app, self._classify, self._highest = app, classify, highest
-        self._health = tuple(health)
+        self._health, self._threads = tuple(health), threads
         self.ignored: Counter[str] = Counter()
         spec = JobSpec(name="grpc", queue="grpc")
         self._plans = {
@@ -83,18 +90,23 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Any) -> Any:
             with _Call(self._app, self._plans[priority], told, context) as call:
                 await call.decide()
-                found = behaviour(request, context)
-                return await found if inspect.isawaitable(found) else found
+                if is_plain(behaviour):
+                    return await self._plain(behaviour, context).value(request)
+                return await behaviour(request, context)
 
         async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
             with _Call(self._app, self._plans[priority], told, context) as call:
                 await call.decide()
-                found = behaviour(request, context)
+                if is_plain(behaviour):
+                    found = self._plain(behaviour, context).values(request)
+                else:
+                    found = behaviour(request, context)
                 if inspect.isawaitable(found):
                     await found
                     return
-                async for part in found:
-                    yield part
+                async with contextlib.aclosing(found):
+                    async for part in found:
+                        yield part
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(
@@ -102,6 +114,12 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+    def _plain(self, behaviour: Callable[..., Any], context: Any) -> PlainCall:
+        threads = self._threads
+        if threads is None:
+            threads = self._app.admission.threads
+        return PlainCall(behaviour, context, threads)
 
     def _priority(self, method: str, told: Told) -> Priority:
         known = None if self._classify is None else self._classify(method)
