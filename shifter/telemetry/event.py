@@ -26,6 +26,7 @@ class Event(StrEnum):
     JOB_RETRIED = "job.retried"
     JOB_WAITED = "job.waited"
     JOB_DEAD_LETTERED = "job.dead_lettered"
+    HEADERS_DROPPED = "job.headers_dropped"
     # claims
     CLAIM_LOST = "claim.lost"
     CLAIMS_UNAVAILABLE = "claims.unavailable"
@@ -47,5 +48,7 @@ class Event(StrEnum):
     RECORDS_LOST = "log.records_lost"
     APPEND_REFUSED = "log.append_refused"
     RECORDS_UNANSWERED = "log.records_unanswered"
+    # log lines themselves
+    LINES_LEFT_OUT = "lines.left_out"
     # settings
     SETTING_DOUBTED = "config.doubted"

@@ -64,6 +64,10 @@ class Log:
         asked = getattr(bound, "is_enabled_for", None)
         return True if asked is None else bool(asked(level))
 
+    def write(self, level: int, event: Event, /, **fields: object) -> None:
+        """A line of a level that is known at run time only."""
+        self._write(level, event, fields)
+
     def _write(self, level: int, event: Event, fields: dict[str, Any]) -> None:
         bound = self._structlog()
         if bound is not None:

@@ -98,6 +98,12 @@ SPECS: Final[dict[str, Spec]] = {
             "Records written to a dead-letter topic.",
         ),
         Spec(
+            "shifter_headers_dropped_total",
+            "counter",
+            ("queue",),
+            "Headers of users that were too many, too large or unprintable.",
+        ),
+        Spec(
             "shifter_records_lost_total",
             "counter",
             ("topic",),
@@ -273,6 +279,7 @@ class Metrics:
         job_wait: Seconds from submission to the first start, by queue, priority.
         job_duration: Seconds attempts ran, by queue, priority.
         dead_letters: By queue, reason.
+        headers_dropped: By queue.
         records_lost: By topic.
         claim_store_errors: Without labels.
         circuit_changes: By dependency, scope (``fleet`` or ``process``), state.
@@ -289,6 +296,7 @@ class Metrics:
         self.job_wait = self._histogram("shifter_job_wait_seconds")
         self.job_duration = self._histogram("shifter_job_duration_seconds")
         self.dead_letters = self._counter("shifter_dead_letters_total")
+        self.headers_dropped = self._counter("shifter_headers_dropped_total")
         self.records_lost = self._counter("shifter_records_lost_total")
         self.claim_store_errors = self._counter("shifter_claim_store_errors_total")
         self.circuit_changes = self._counter("shifter_circuit_changes_total")

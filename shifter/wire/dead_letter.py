@@ -15,7 +15,11 @@ from typing import Final
 
 import msgspec
 
-from shifter.wire.envelope import MAX_INSTANT_MS
+from shifter.wire.envelope import (
+    CONTENT_TYPE_HEADER,
+    ENVELOPE_HEADER,
+    MAX_INSTANT_MS,
+)
 from shifter.wire.failure import (
     MAX_LINE_CHARS,
     MAX_MESSAGE_CHARS,
@@ -41,8 +45,9 @@ __all__ = [
 DEAD_LETTER_ROOM_BYTES: Final = 49_152
 """All headers of a dead letter together, unless said otherwise.
 
-A decodable record's own headers take at most 25 KiB, so none of them is ever left out;
-with the largest payload the dead letter stays below a 1 MB record.
+Headers of a record that this package wrote take at most 25 KiB, so none of them is ever
+left out; with the largest payload the dead letter stays below a 1 MB record. Of a
+stranger's record the envelope is kept first.
 """
 
 MAX_STACK_BYTES: Final = 8_192
@@ -122,6 +127,7 @@ _FIELD_OF: Final = {
     header_name(field): field for field in DeadLetterInfo.__struct_fields__
 }
 _REPLACED: Final = frozenset({*_FIELD_OF, HEADERS_DROPPED, VALUE_DROPPED})
+_JOB: Final = frozenset({ENVELOPE_HEADER, CONTENT_TYPE_HEADER})
 _DIAGNOSTICS: Final = ("error_message", "error_stack")
 _IS_NUMBER: Final = re.compile(rb"[0-9]{1,18}").fullmatch
 
@@ -224,15 +230,21 @@ def _cut(raw: bytes, room: int) -> bytes:
 
 
 def _fitting(headers: Headers, room: int) -> tuple[Headers, tuple[str, bytes]]:
-    """The first headers that fit, and the header that says how many do not."""
+    """The headers that fit, and the header that says how many do not.
+
+    What makes a job of the record comes first: without it nothing could be replayed.
+    """
     room -= _size([(HEADERS_DROPPED, b"0" * _MAX_DIGITS)])
-    kept: Headers = []
-    for header in headers:
-        size = _size([header])
+    # Stable: the job's own in their order, then the others in theirs.
+    order = sorted(range(len(headers)), key=lambda place: headers[place][0] not in _JOB)
+    kept: set[int] = set()
+    for place in order:
+        size = _size([headers[place]])
         if size <= room:
-            kept.append(header)
+            kept.add(place)
             room -= size
-    return kept, (HEADERS_DROPPED, b"%d" % (len(headers) - len(kept)))
+    left_out = (HEADERS_DROPPED, b"%d" % (len(headers) - len(kept)))
+    return [header for place, header in enumerate(headers) if place in kept], left_out
 
 
 def _size(headers: Headers) -> int:

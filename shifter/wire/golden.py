@@ -16,6 +16,7 @@ from shifter.model.reason import Reason
 _ID: Final = "0199c9a2-8f6b-7c3e-9d41-5b2f7a6e0c11"
 _OTHER_ID: Final = "3f333df6-90a4-4fda-8dd3-9485d27cee36"
 _TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+_OTHER_TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
 _MINIMAL: Final = f'{{"v":1,"id":"{_ID}","type":"send_receipt"}}'
 _PAYLOAD: Final = '{"order_id":7,"email":"ada@example.com"}'
 _ARGUMENTS: Final = {"order_id": 7, "email": "ada@example.com"}
@@ -107,6 +108,29 @@ def _good() -> list[dict[str, Any]]:
             "v1-broken-trace",
             "tracing never stops a job",
             [("shifter", _MINIMAL), ("traceparent", "00-oops\r\n-01")],
+        ),
+        _readable(
+            "v1-repeated-trace",
+            "the first that is well-formed counts; instrumentation appends others",
+            [
+                ("traceparent", None),
+                ("shifter", _MINIMAL),
+                ("traceparent", _TRACE),
+                ("traceparent", _OTHER_TRACE),
+            ],
+            traceparent=_TRACE,
+        ),
+        _readable(
+            "v1-odd-headers",
+            "a header that is too large or unprintable is dropped; UTF-8 travels along",
+            [
+                ("shifter", _MINIMAL),
+                ("content-type", None),
+                ("größe", "7"),
+                ("line\r\nbreak", "7"),
+                ("x-large", "x" * 4_097),
+            ],
+            extra=[_header("größe", "7")],
         ),
     ]
 

@@ -2,9 +2,14 @@
 
 Three names are ours: ``shifter`` (the envelope), ``content-type`` and ``traceparent``.
 Everything else is the user's and travels along untouched, retries included; only names
-that begin with ``shifter`` are dropped, so that nobody can speak in our name. Kafka
-clients let anything through (line breaks in names, null values, 40 kB names), so the
-limits are kept here.
+that begin with ``shifter`` are dropped, so that no stranger can write in our name.
+
+Kafka clients let anything through (line breaks in names, null values, 40 kB names,
+names that repeat), and programs between a producer and a worker add headers of their
+own: OpenTelemetry's instrumentation appends a second ``traceparent`` to each record it
+sends. So a header never decides whether a job runs; only the envelope does. Of our
+other names the first value counts, and of the user's headers those are kept that fit
+into the limits here, in order. How many do not fit is counted.
 """
 
 from __future__ import annotations
@@ -37,16 +42,20 @@ _CONTENT_ENCODING: Final = "content-encoding"
 _IDENTITY: Final = b"identity"
 
 MAX_HEADERS: Final = 64
+"""Of a record of ours; earlier releases refuse a record that has more."""
+
+MAX_USER_HEADERS: Final = MAX_HEADERS - 3
+MAX_NAME_BYTES: Final = 64
 MAX_VALUE_BYTES: Final = 4_096
 MAX_USER_BYTES: Final = 16_384
 MAX_CONTENT_TYPE_BYTES: Final = 200
 
 _RESERVED: Final = frozenset({ENVELOPE_HEADER, CONTENT_TYPE_HEADER, TRACEPARENT_HEADER})
 _CONTENT_TYPES: Final = {JSON.encode(): JSON, MSGPACK.encode(): MSGPACK}
-_IS_USERS: Final = re.compile(
-    r"(?!(?i:shifter)|(?:content-type|traceparent)\Z)[!-~]{1,64}"
-).fullmatch
-_IS_OURS: Final = re.compile(r"(?i:shifter)[!-~]{0,57}", re.ASCII).fullmatch
+_TRACE_STATE: Final = frozenset({"tracestate", "baggage"})
+"""Headers that travel beside a ``traceparent``; of each, the first one counts."""
+
+_IS_PLAIN: Final = re.compile(r"(?!(?i:shifter))[!-~]{1,64}").fullmatch
 _TRACEPARENT: Final = b"-".join((b"0" * 2, b"0" * 32, b"0" * 16, b"0" * 2))
 
 
@@ -56,15 +65,17 @@ class ReadHeaders(NamedTuple):
     Attributes:
         envelope: The job.
         content_type: How the payload is written; JSON where the record says nothing.
-        traceparent: W3C trace context as given; ``None`` if there is none or it is
-            malformed, since tracing never stops a job.
-        extra: The user's own headers, in order.
+            Printable; what is none at all is for the payload's reader to refuse.
+        traceparent: W3C trace context: the first that is well-formed, if there is one.
+        extra: The user's own headers that fit, in order.
+        dropped: How many headers of the user's do not fit, >= 0.
     """
 
     envelope: EnvelopeV1
     content_type: str
     traceparent: str | None
     extra: Headers
+    dropped: int = 0
 
 
 def build_headers(
@@ -119,34 +130,36 @@ def read_headers(headers: Headers) -> ReadHeaders:
     """Read the headers of a record; nothing of them is trusted.
 
     Raises:
-        DecodeError: With ``Reason.UNDECODABLE_ENVELOPE``: no envelope, two of a
-            reserved name, a limit exceeded, or the envelope is bad.
+        DecodeError: With ``Reason.UNDECODABLE_ENVELOPE``: no envelope, two of them, or
+            it is bad.
         UnsupportedVersionError: The envelope is of another version.
     """
-    if len(headers) > MAX_HEADERS:
-        raise _bad(f"{len(headers)} headers; at most {MAX_HEADERS}")
     raw: bytes | None = None
     content_type: bytes | None = None
-    traceparent: bytes | None = None
+    traceparent: str | None = None
     rest: Headers = []
     for header in headers:
         name, value = header
-        if name == ENVELOPE_HEADER and raw is None and value is not None:
+        if name == ENVELOPE_HEADER:
+            if value is None or raw is not None:
+                raise _bad(f"header {name!r} is null, or stands there twice")
             raw = value
-        elif name == CONTENT_TYPE_HEADER and content_type is None and value is not None:
-            content_type = value
-        elif name == TRACEPARENT_HEADER and traceparent is None and value is not None:
-            traceparent = value
+        elif name == CONTENT_TYPE_HEADER:
+            content_type = value if content_type is None else content_type
+        elif name == TRACEPARENT_HEADER:
+            if traceparent is None:
+                traceparent = read_traceparent(value)
         else:
             rest.append(header)
-    extra = _users(rest) if rest else rest
     if raw is None:
         raise _bad(f"no header {ENVELOPE_HEADER!r}")
+    extra, dropped = _users(rest) if rest else (rest, 0)
     return ReadHeaders(
         decode_envelope(raw),
         JSON if content_type is None else _content_type(content_type),
-        None if traceparent is None else _traceparent(traceparent),
+        traceparent,
         extra,
+        dropped,
     )
 
 
@@ -180,47 +193,57 @@ def successor(read: ReadHeaders, **changes: Any) -> Headers:
     )
 
 
-def _users(headers: Headers) -> Headers:
-    """The user's own headers among those left over, all within limits."""
+def _users(headers: Headers) -> tuple[Headers, int]:
+    """The user's own headers that fit, in order, and how many do not."""
     kept: Headers = []
-    total = 0
+    room, dropped, seen = MAX_USER_BYTES, 0, set[str]()
     for header in headers:
         name, value = header
-        size = 0 if value is None else len(value)
-        if size > MAX_VALUE_BYTES:
-            raise _bad(f"a header has {size} bytes; at most {MAX_VALUE_BYTES}")
-        total += len(name) + size
-        if _IS_USERS(name):
+        if name in _TRACE_STATE:
+            if name in seen:
+                continue
+            seen.add(name)
+        size = _size(name, value)
+        if size is None or size > room or len(kept) == MAX_USER_HEADERS:
+            dropped += not _is_reserved(name)
+        else:
             kept.append(header)
-        elif name in _RESERVED:
-            raise _bad(f"header {name!r} is null, or stands there twice")
-        elif not _IS_OURS(name):
-            shown = printable(name, 80)
-            raise _bad(f"header name {shown!r}; use 1-64 printable ASCII characters")
-    if total > MAX_USER_BYTES:
-        raise _bad(f"headers have {total} bytes; at most {MAX_USER_BYTES}")
-    return kept
+            room -= size
+    return kept, dropped
+
+
+def _size(name: str, value: bytes | None) -> int | None:
+    """Bytes of a header; ``None`` if it is not a user's, or does not fit by itself."""
+    value_bytes = 0 if value is None else len(value)
+    if value_bytes > MAX_VALUE_BYTES:
+        return None
+    if _IS_PLAIN(name):
+        return len(name) + value_bytes
+    is_fit = 0 < len(name) <= MAX_NAME_BYTES and name.isprintable()
+    if not is_fit or _is_reserved(name) or len(name.encode()) > MAX_NAME_BYTES:
+        return None
+    return len(name.encode()) + value_bytes
 
 
 def _is_reserved(name: str) -> bool:
-    return name in _RESERVED or name[: len(ENVELOPE_HEADER)].lower() == ENVELOPE_HEADER
+    # Also "\u017fhifter", in which a reader that ignores case finds an "s".
+    head = name[: len(ENVELOPE_HEADER)].casefold()
+    return name in _RESERVED or head == ENVELOPE_HEADER
 
 
 def _content_type(value: bytes) -> str:
     known = _CONTENT_TYPES.get(value)
     if known is not None:
         return known
-    if len(value) > MAX_CONTENT_TYPE_BYTES or not value.isascii():
-        raise _bad(f"{CONTENT_TYPE_HEADER} is too long or not ASCII")
-    text = value.decode("ascii")
-    if not text.isprintable():
-        raise _bad(f"{CONTENT_TYPE_HEADER} is {printable(text, 80)!r}")
-    return text
+    text = value[: 4 * MAX_CONTENT_TYPE_BYTES].decode("utf-8", "backslashreplace")
+    return printable(text, MAX_CONTENT_TYPE_BYTES)
 
 
-def _traceparent(value: bytes) -> str | None:
-    is_one = value.translate(HEX_SHAPE) == _TRACEPARENT
-    return value.decode("ascii") if is_one else None
+def read_traceparent(value: bytes | None) -> str | None:
+    """A W3C trace context as text; ``None`` if it is none. Never raises."""
+    if value is None or value.translate(HEX_SHAPE) != _TRACEPARENT:
+        return None
+    return value.decode("ascii")
 
 
 def _bad(detail: str) -> DecodeError:

@@ -103,6 +103,8 @@ class Intake:
             if isinstance(entry, Unreadable):
                 self._refuse(entry, moment)
                 continue
+            if entry.read.dropped:
+                parts.ledger.headers_dropped(entry)
             if (due_ms := doors.due_ms(entry, moment.now)) > moment.now:
                 self._early(entry, due_ms, moment)
             elif entry.is_opportunistic and doors.is_crowded(entry):

@@ -1,7 +1,8 @@
 """What is said of every job: counted, and logged where somebody may want to know.
 
 A job that ends as it should is counted and, at debug level, logged; every other end is
-one line with all that is needed to find the job again.
+one line with all that is needed to find the job again. Of a cause that repeats some
+lines are written and the others counted: see `shifter.telemetry.limited`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from shifter.model.state import JobState
 from shifter.policy.dependency import Dependency, Protection
 from shifter.ports import Clock, LostRange
 from shifter.telemetry import Event, Log, Metrics
+from shifter.telemetry.limited import LimitedLog
 from shifter.telemetry.metric import Counter as Count, Histogram
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item
@@ -49,6 +51,7 @@ class Ledger:
     def __init__(self, metrics: Metrics, clock: Clock, *, worker: str) -> None:
         self.metrics, self._clock = metrics, clock
         self._log = Log(worker=worker)
+        self._limited = LimitedLog(self._log)
         self._fleet_log = FleetLog(self._log)
         self._says_done = self._log.is_on(logging.DEBUG)
         self._lanes: dict[Lane, _LaneMetrics] = {}
@@ -95,15 +98,21 @@ class Ledger:
     def _ended_otherwise(self, step: Step, lane: Lane) -> None:
         facts = {**_facts(step), **_failure(step)}
         if step.state is JobState.WAITING:
-            self._log.info(Event.JOB_RETRIED, **facts)
+            self._say(logging.INFO, Event.JOB_RETRIED, facts)
             return
         outcome = step.state.value
         self.metrics.jobs.of(lane.queue, lane.priority.value, outcome).inc()
         if step.refusal is None:
-            self._log.warning(Event.JOB_ENDED, outcome=outcome, **facts)
+            facts["outcome"] = outcome
+            self._say(logging.WARNING, Event.JOB_ENDED, facts)
             return
         self.metrics.dead_letters.of(lane.queue, step.refusal.reason.value).inc()
-        self._log.warning(Event.JOB_DEAD_LETTERED, **facts)
+        self._say(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
+
+    def _say(self, level: int, event: Event, facts: dict[str, Any]) -> None:
+        """Write a line of something that may happen to every record of a lane."""
+        now = self._clock.monotonic()
+        self._limited.write(level, event, facts, by=_CAUSES, now=now)
 
     def _series(self, lane: Lane) -> _LaneMetrics:
         series = self._lanes.get(lane)
@@ -132,6 +141,11 @@ class Ledger:
             series.duration.observe_many(series.durations)
             series.waits.clear()
             series.durations.clear()
+        self._limited.write_left_out(self._clock.monotonic())
+
+    def close(self) -> None:
+        """The worker ends: write what is still to be written."""
+        self._limited.close()
 
     def rates(self, now: float) -> dict[str, float]:
         """Deliveries ended a second, per lane, over the last few seconds."""
@@ -146,12 +160,20 @@ class Ledger:
 
     def fence_lost(self, item: Item) -> None:
         """Somebody else was granted the job while it ran here."""
-        lane, job_id = item.lane.name, item.envelope.id
-        self._log.warning(Event.CLAIM_LOST, job_id=job_id, lane=lane)
+        facts = {"job_id": item.envelope.id, "lane": item.lane.name}
+        self._say(logging.WARNING, Event.CLAIM_LOST, facts)
+
+    def headers_dropped(self, item: Item) -> None:
+        """Headers of the user's did not fit; the job runs without them."""
+        count = item.read.dropped
+        self.metrics.headers_dropped.of(item.lane.queue).inc(count)
+        facts = {"lane": item.lane.name, "job_id": item.envelope.id, "count": count}
+        self._say(logging.WARNING, Event.HEADERS_DROPPED, facts)
 
     def hand_over_failed(self, step: Step, detail: str) -> None:
         """A successor was not taken; it will be tried again."""
-        self._log.warning(Event.APPEND_REFUSED, **_facts(step), detail=detail)
+        facts = {**_facts(step), "detail": detail}
+        self._say(logging.WARNING, Event.APPEND_REFUSED, facts)
 
     def lost(self, lost: LostRange) -> None:
         """Records were deleted before anybody read them."""
@@ -193,6 +215,9 @@ class Ledger:
         """Ends were not recorded in time; their jobs will come again."""
         self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
 
+
+_CAUSES = ("lane", "outcome", "reason", "fingerprint")
+"""Fields that tell the causes of a line apart."""
 
 _CIRCUIT_WORDS = ("closed", "half_open", "open")
 

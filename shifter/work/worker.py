@@ -134,6 +134,7 @@ async def _close(
     feeds: Sequence[LaneFeed], parts: WorkerParts, limits: WorkerLimits
 ) -> None:
     """Leave the groups first: what others wait for; then say good-bye; then the log."""
+    parts.drain.ledger.close()
     await asyncio.gather(
         *(feed.close(timeout_s=10.0) for feed in feeds), return_exceptions=True
     )

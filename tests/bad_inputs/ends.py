@@ -15,7 +15,10 @@ TOO_LARGE = {"kafka": "MSG_SIZE_TOO_LARGE", "sqlite": Reason.TOO_LARGE}
 
 def check_decoded(row: Row) -> None:
     """The reader of records decides as the row says."""
-    found = decode(row.headers, row.value, NOW)
+    # Of a record with a name that is no text the client can read no header at all.
+    headers = row.headers if _is_text(row.headers) else [("\ufffd", None)]
+
+    found = decode(headers, row.value, NOW)
 
     refusal = found.refusal
     if refusal is not None:

@@ -146,7 +146,7 @@ def test_a_successor_differs_in_what_was_changed_alone(
     after = read_headers(successor(before, attempt=attempt))
 
     assert after.envelope == msgspec.structs.replace(envelope, attempt=attempt)
-    assert after[1:] == before[1:] == (JSON, trace, extra)
+    assert after[1:] == before[1:] == (JSON, trace, extra, 0)
 
 
 @dataclass
