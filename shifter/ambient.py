@@ -27,12 +27,15 @@ class Ambient(NamedTuple):
         draw: From [0, 1), its height within a priority; ``None`` for one draw a job.
         arrived_at: Monotonic seconds at which it arrived; ``None`` when not known.
         priority: How much it hurts not to serve it; told to whom it calls.
+        is_retry: Whether it was made before; what is called on its behalf is a retry
+            too, for the budgets of those who are called.
     """
 
     deadline_ms: int | None = None
     draw: float | None = None
     arrived_at: float | None = None
     priority: Priority | None = None
+    is_retry: bool = False
 
 
 _NOTHING: Final = Ambient()
@@ -66,9 +69,10 @@ def begin(
     draw: float | None = None,
     arrived_at: float | None = None,
     priority: Priority | None = None,
+    is_retry: bool = False,
 ) -> None:
     """Serve a job or a call from here to the end of this task; as of `within`."""
-    _AMBIENT.set(Ambient(deadline_ms, draw, arrived_at, priority))
+    _AMBIENT.set(Ambient(deadline_ms, draw, arrived_at, priority, is_retry))
 
 
 @contextlib.contextmanager
@@ -78,6 +82,7 @@ def within(
     draw: float | None = None,
     arrived_at: float | None = None,
     priority: Priority | None = None,
+    is_retry: bool = False,
 ) -> Generator[Ambient]:
     """Serve a request, or a part of one, while the block runs.
 
@@ -86,6 +91,7 @@ def within(
         draw: From [0, 1); by default the one around.
         arrived_at: Monotonic seconds; by default the one around.
         priority: By default the one around.
+        is_retry: Whether it was made before; a part of a retry is one too.
     """
     around = _AMBIENT.get()
     inner = Ambient(
@@ -93,6 +99,7 @@ def within(
         around.draw if draw is None else draw,
         around.arrived_at if arrived_at is None else arrived_at,
         around.priority if priority is None else priority,
+        around.is_retry or is_retry,
     )
     token = _AMBIENT.set(inner)
     try:

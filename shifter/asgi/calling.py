@@ -12,7 +12,7 @@ from typing import Final
 
 from shifter.ambient import ambient, left_ms
 from shifter.app import Shifter
-from shifter.asgi.request import HEIGHT_HEADER, TIMEOUT_HEADER
+from shifter.asgi.request import HEIGHT_HEADER, PREVIOUS_HEADER, TIMEOUT_HEADER
 from shifter.errors import DeadlineExceededError
 from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 from shifter.wire.timeout import write_timeout
@@ -25,14 +25,22 @@ _URGENCIES: Final = {
 }
 
 
-def calling(app: Shifter) -> dict[str, str]:
+def calling(app: Shifter, *, previous_attempts: int = 0) -> dict[str, str]:
     """Headers of a call on behalf of the request under way; empty outside of one.
+
+    Args:
+        app: Whose clock tells what is left of the deadline.
+        previous_attempts: How often this call was made before, >= 0: who is called
+            charges a retry to its budget. What is called on behalf of a retry is one
+            too, without a word.
 
     Raises:
         DeadlineExceededError: Nothing is left of its deadline: the call is vain.
     """
     around, left = ambient(), left_ms(app.publisher.clock.epoch_ms())
-    headers = {}
+    headers, previous = {}, max(previous_attempts, int(around.is_retry))
+    if previous:
+        headers[PREVIOUS_HEADER] = str(previous)
     if left is not None:
         if left <= 0:
             raise DeadlineExceededError("an outgoing call", 0.0)

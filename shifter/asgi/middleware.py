@@ -18,6 +18,7 @@ from shifter.app import Shifter
 from shifter.asgi.request import (
     Request,
     read_draw,
+    read_is_retry,
     read_key,
     read_left_ms,
     read_priority,
@@ -30,6 +31,7 @@ from shifter.errors import OutcomeUnknownError, PayloadError
 from shifter.job import BoundJob, Job
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
+from shifter.model.reason import Reason
 from shifter.policy.case import Verdict
 from shifter.policy.prioritizer import stable_draw
 from shifter.produce.options import CallOptions, CallPlan, plan_call
@@ -97,24 +99,27 @@ class AdmissionMiddleware:
         priority = self._priority(request, usual)
         user = None if self._user is None else self._user(request)
         now, left_ms = self._now(), read_left_ms(request, self.ignored)
+        is_retry = read_is_retry(request, self.ignored)
         with within(
             deadline_ms=None if left_ms is None else now + left_ms,
             draw=self._draw(request, user, now),
             arrived_at=self._app.admission.clock.monotonic(),
             priority=priority,
+            is_retry=is_retry,
         ):
             if job is not None:
-                bound = job.options(
-                    priority=priority,
-                    idempotency_key=read_key(request, self.ignored),
-                )
+                key = read_key(request, self.ignored)
+                plan = job.options(priority=priority, idempotency_key=key).plan
+                if key is None or not is_retry:  # with a key it takes effect once
+                    plan = plan._replace(is_retry=is_retry)
+                bound = BoundJob(job, plan)
                 response = await self._submit(request, bound, receive, user)
                 await response.send(send)
             elif (job_id := self._asked_for(request)) is not None:
                 found = await job_status(self._app, job_id, result=self._result)
                 await found.send(send)
             else:
-                plan = self._plans[priority]
+                plan = self._plans[priority]._replace(is_retry=is_retry)
                 if left_ms is not None:
                     plan = plan._replace(deadline_ms=left_ms)
                 await self._serve(plan, (scope, receive, send), user)
@@ -146,6 +151,9 @@ class AdmissionMiddleware:
         except _UnfitError as unfit:
             return unfit.response
         is_async = wants_async(request)
+        plan, spends = bound.plan, self._app.admission.spend_retry
+        if is_async and plan.is_retry and not spends(plan.priority):
+            return refusal(Reason.BUDGET_EXHAUSTED, None, is_known=user is not None)
         try:
             answer = await (bound.defer if is_async else bound.submit)(**arguments)
         except PayloadError as error:

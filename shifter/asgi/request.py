@@ -18,6 +18,7 @@ from shifter.wire.timeout import read_timeout
 
 TIMEOUT_HEADER: Final = "shifter-timeout"
 HEIGHT_HEADER: Final = "shifter-height"
+PREVIOUS_HEADER: Final = "shifter-previous-attempts"
 _URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
 _KEY: Final = re.compile(r'"([\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21-\x7e]{1,255})\Z')
 _HIGHEST: Final = 1
@@ -25,7 +26,15 @@ _LOWEST: Final = 5
 _MAX_HEADER: Final = 512
 _HEIGHTS: Final = frozenset(map(str, range(LEVELS_PER_PRIORITY)))
 _TIMEOUTS: Final = (TIMEOUT_HEADER, "grpc-timeout")
-_READ: Final = frozenset({"priority", "idempotency-key", HEIGHT_HEADER, *_TIMEOUTS})
+_FIRST: Final = {
+    PREVIOUS_HEADER: 0,
+    "grpc-previous-rpc-attempts": 0,
+    "x-envoy-attempt-count": 1,
+}
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+_READ: Final = frozenset(
+    {"priority", "idempotency-key", HEIGHT_HEADER, *_TIMEOUTS, *_FIRST}
+)
 
 
 class Request(NamedTuple):
@@ -82,6 +91,20 @@ def read_left_ms(request: Request, ignored: Counter[str]) -> int | None:
                 ignored[name] += 1
             return left_ms
     return None
+
+
+def read_is_retry(request: Request, ignored: Counter[str]) -> bool:
+    """Whether the request was made before, by what its caller or a proxy counts."""
+    is_retry = False
+    for name, first in _FIRST.items():
+        text = request.headers.get(name)
+        if text is None:
+            continue
+        if _COUNT.fullmatch(text) is None:
+            ignored[name] += 1
+        elif int(text) > first:
+            is_retry = True
+    return is_retry
 
 
 def read_draw(request: Request, ignored: Counter[str]) -> float | None:

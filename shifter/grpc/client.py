@@ -44,7 +44,7 @@ class _Caller:
             timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
         own: list[Any] = list(details.metadata or ())
         named = {name for name, _ in own}
-        said = write_metadata(around.priority, around.draw)
+        said = write_metadata(around.priority, around.draw, is_retry=around.is_retry)
         added = [(name, value) for name, value in said if name not in named]
         metadata = grpc.aio.Metadata(*own, *added)
         return details._replace(timeout=timeout_s, metadata=metadata)

@@ -15,6 +15,7 @@ from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 PRIORITY: Final = "shifter-priority"
 HEIGHT: Final = "shifter-height"
 ATTEMPTS: Final = "grpc-previous-rpc-attempts"
+PREVIOUS: Final = "shifter-previous-attempts"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 _MAX_PUSHBACK_MS: Final = 2**31 - 1
 _DIGITS: Final = 9
@@ -26,7 +27,8 @@ class Told(NamedTuple):
     Attributes:
         priority: ``None`` where it said none.
         draw: Its height, from [0, 1); ``None`` where it said none.
-        is_retry: Whether the call was made before.
+        is_retry: Whether the call was made before, by gRPC's count or for a caller
+            whose own request was.
     """
 
     priority: Priority | None
@@ -42,12 +44,12 @@ def read_metadata(
     return Told(
         _priority(found.get(PRIORITY), ignored),
         _draw(found.get(HEIGHT), ignored),
-        _number(ATTEMPTS, found.get(ATTEMPTS), ignored) > 0,
+        any(_number(name, found.get(name), ignored) for name in (ATTEMPTS, PREVIOUS)),
     )
 
 
 def write_metadata(
-    priority: Priority | None, draw: float | None
+    priority: Priority | None, draw: float | None, *, is_retry: bool = False
 ) -> list[tuple[str, str]]:
     """What a caller says."""
     said = []
@@ -55,6 +57,8 @@ def write_metadata(
         said.append((PRIORITY, priority.value))
     if draw is not None:
         said.append((HEIGHT, str(int(draw * LEVELS_PER_PRIORITY))))
+    if is_retry:
+        said.append((PREVIOUS, "1"))
     return said
 
 

@@ -142,6 +142,7 @@ class _Call:
 
     def __enter__(self) -> Self:
         clock, left_s = self._admission.clock, self._context.time_remaining()
+        self._plan = self._plan._replace(is_retry=self._told.is_retry)
         deadline_ms = None
         if left_s is not None:
             left_ms = min(MAX_DURATION_MS, max(0, int(left_s * 1_000)))
@@ -152,24 +153,24 @@ class _Call:
             draw=self._told.draw,
             arrived_at=clock.monotonic(),
             priority=self._plan.priority,
+            is_retry=self._told.is_retry,
         )
         return self
 
     async def decide(self) -> None:
         """Take a slot, or end the call."""
-        decision = self._admission.decide(
-            self._plan, can_run=True, can_wait=False, is_extra=self._told.is_retry
-        )
+        decision = self._admission.decide(self._plan, can_run=True, can_wait=False)
         if decision.verdict is Verdict.RUN:
             self._decision = decision
             return
-        code, after_s = grpc.StatusCode.RESOURCE_EXHAUSTED, decision.retry_after_s
+        code, trailing = (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            pushback(decision.retry_after_s),
+        )
         if decision.reason is Reason.EXPIRED:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
-        elif decision.reason is Reason.BUDGET_EXHAUSTED:
-            after_s = None  # the whole fleet retries too much: not again
         await self._context.abort(
-            code, decision.reason.value, trailing_metadata=(pushback(after_s),)
+            code, decision.reason.value, trailing_metadata=(trailing,)
         )
 
     def __exit__(self, *_: object) -> None:

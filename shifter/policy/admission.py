@@ -120,10 +120,10 @@ def _deadline(_: AdmissionPolicy, case: Case) -> _Said:
     return _EXPIRED if left_s is not None and left_s <= 0 else None
 
 
-def _budget(policy: AdmissionPolicy, case: Case) -> _Said:
+def _budget(_: AdmissionPolicy, case: Case) -> _Said:
     if case.is_extra and not case.needs.has_budget:
-        # Deferred, it would be run all the same.
-        return _shed(policy, case, Reason.BUDGET_EXHAUSTED)
+        # Deferred, it would be run all the same; asked again, it would be one more.
+        return Decision(SHED, Reason.BUDGET_EXHAUSTED)
     return None
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.policy.admission import AdmissionPolicy, decide
+from shifter.policy.budget import BudgetPolicy
 from shifter.policy.case import DEFER, RUN, Case, Decision, Verdict
 from shifter.policy.decision_window import DecisionWindow
 from shifter.policy.prioritizer import (
@@ -30,6 +31,10 @@ _MOST_WINDOWS: Final = 20
 SHARES: Final = (0.75, 0.9, 1.0, 1.0)
 """Of all slots, by rank: up to here ``LOW`` … ``CRITICAL`` may fill them. The rest is
 kept for work that cannot wait: a slot once taken is not given back before its end."""
+
+CALL_RETRIES: Final = BudgetPolicy(ratio=0.1, floor_per_s=1)
+"""A tenth: services in a chain multiply load by 1.1 each at most, and not by 1.2.
+Source: Beyer et al., "Site Reliability Engineering", chapter 21, retry budgets."""
 
 _CRITICAL: Final = Priority.CRITICAL.rank
 _MOST_KEPT: Final = 0.5
@@ -47,12 +52,15 @@ class AdmitterPolicy:
         prioritizer: The threshold's.
         shares: Of the slots, by rank, ascending, each above 0 and at most 1.
         lag_limit_ms: Event-loop lag from which on only ``CRITICAL`` is run here.
+        retries: How many retries of calls from outside this process bears; a tenth of
+            the first calls, and one a second, unless set.
     """
 
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     prioritizer: PrioritizerPolicy = field(default_factory=PrioritizerPolicy)
     shares: tuple[float, float, float, float] = SHARES
     lag_limit_ms: float = 500.0
+    retries: BudgetPolicy = CALL_RETRIES
 
 
 @dataclass(slots=True)

@@ -156,6 +156,12 @@ class Budget:
             self._withdrawals.add(now_ms, 0, granted * RETRY_MILLI)
         return granted
 
+    def can_pay(self, now_ms: int, priority: Priority) -> bool:
+        """Whether `withdraw` would give a retry now."""
+        capacity = self.capacity_milli(now_ms)
+        left = capacity - self._withdrawals.totals(now_ms)[0]
+        return left - withheld_milli(capacity, priority) >= RETRY_MILLI
+
     def lease(self, now_ms: int, priority: Priority, want: int) -> Lease:
         """Take up to ``want`` retries, to be spent within the policy's ``lease_ms``."""
         granted = self.withdraw(now_ms, priority, want)

@@ -7,6 +7,7 @@ dependencies are views that others keep fresh.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import threading
 from collections.abc import Callable
@@ -21,10 +22,12 @@ from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import Finding, explain
 from shifter.policy.admitter import Admitter, AdmitterPolicy
+from shifter.policy.budget import Budget
 from shifter.policy.case import (
     DEFER,
     DEGRADE,
     RUN,
+    SHED,
     WELL,
     Case,
     Decision,
@@ -98,6 +101,7 @@ class Admission:
         self.is_dark = policy.admission.is_dark
         self._admitter = Admitter(policy, limit=limit, now=clock.monotonic())
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
+        self._retries = Budget(policy.retries)
         self._lag, self._lock = LoopLag(), threading.Lock()
         self._load, self._case = self._admitter.load, Case(0, 0)
         self._threads: ThreadPoolExecutor | None = None
@@ -162,7 +166,6 @@ class Admission:
         can_run: bool,
         has_fallback: bool = False,
         can_wait: bool = True,
-        is_extra: bool = False,
     ) -> Decision:
         """What to do with a job. A slot it needs is taken until `let_go`.
 
@@ -174,16 +177,17 @@ class Admission:
             can_run: Whether its handler can be called from here.
             has_fallback: Whether there is a cheaper answer.
             can_wait: Whether there is a lane for it.
-            is_extra: Whether it is a retry, to be paid for by the retry budget.
         """
         with self._lock:
             case = self._case
             case.has_fallback, case.can_wait = has_fallback, can_wait
-            case.is_extra = is_extra
+            case.is_extra = bool(plan.is_retry)
             self._look(case, plan, can_run=can_run)
             decision = self._admitter.decide(case, plan.spec.queue)
             if self.is_dark and case.runs_here and case.waits_for is None:
                 decision = _IN_THE_DARK
+            if plan.is_retry is not None:
+                self._charge(plan, decision)
             if decision.verdict is RUN:
                 self._load.inflight += 1
             elif decision.verdict is DEGRADE:
@@ -202,6 +206,16 @@ class Admission:
         with self._lock:
             self._look(case, plan, can_run=can_run)
         return explain(self._admitter.policy.admission, case)
+
+    def spend_retry(self, priority: Priority) -> bool:
+        """Charge a retry that is not decided about, since it is not run here.
+
+        Returns:
+            ``False`` where the budget has none left; always ``True`` in the dark.
+        """
+        with self._lock:
+            granted = self._retries.withdraw(self._now_ms(), priority)
+        return granted == 1 or self.is_dark
 
     def refused(self, plan: CallPlan) -> None:
         """Note that the log had no room for a job."""
@@ -246,6 +260,16 @@ class Admission:
             self.signal_failures += 1
             return 0.0
 
+    def _charge(self, plan: CallPlan, decision: Decision) -> None:
+        """Note a call: what is refused anyway costs no retry."""
+        if not plan.is_retry:
+            self._retries.deposit(self._now_ms())
+        elif decision.verdict is not SHED:
+            self._retries.withdraw(self._now_ms(), plan.priority)
+
+    def _now_ms(self) -> int:
+        return int(self.clock.monotonic() * 1_000)
+
     def _look(self, case: Case, plan: CallPlan, *, can_run: bool) -> None:
         """Write down what the decision needs to know of a job, and of now."""
         now, load, admitter = self.clock.monotonic(), self._load, self._admitter
@@ -254,7 +278,7 @@ class Admission:
             load.outside = max(map(self._heed, self._signals), default=0.0)
             admitter.roll(now=now)
         spec, priority, left_ms = plan.spec, plan.priority, plan.deadline_ms
-        _, draw, arrived_at, _ = ambient()
+        _, draw, arrived_at, *_ = ambient()
         if draw is None:
             draw = self._random.random()
         case.rank, case.level = priority.rank, level_of(priority, draw)
@@ -267,6 +291,8 @@ class Admission:
         views = self.views
         lanes, case.needs = views.lanes, views.needs(spec, priority, case.is_extra)
         case.lane = None if lanes is None else lanes.facts(plan.lane)
+        if plan.is_retry and not self._retries.can_pay(self._now_ms(), priority):
+            case.needs = dataclasses.replace(case.needs, has_budget=False)
         case.u = self._random.random()
         admitter.look(case, spec.queue)
 

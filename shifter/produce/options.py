@@ -54,6 +54,9 @@ class CallPlan(NamedTuple):
             keeps its order in the lane, an idempotency key or a given id takes effect
             once by a claim, and neither is waited for here.
         opens_ms: When its hours begin, which the log waits for; ``None`` for at once.
+        is_retry: Of a call from outside this process, whether it was made before:
+            a first one earns a part of a retry, a retry is charged to the budget.
+            ``None`` for what is no such call.
     """
 
     spec: JobSpec
@@ -68,6 +71,7 @@ class CallPlan(NamedTuple):
     job_id: str | None
     runs_here: bool
     opens_ms: int | None = None
+    is_retry: bool | None = None
 
 
 def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:

@@ -126,7 +126,8 @@ class Executor:
     async def _run(self, attempt: Attempt, job: Runnable) -> None:
         attempt.has_begun = True
         # A task of its own: what is set here ends with it.
-        ambient.begin(attempt.item.envelope.deadline_ms)
+        item = attempt.item
+        ambient.begin(item.envelope.deadline_ms, is_retry=item.is_extra)
         self._begins(attempt.item)
         outcome: Outcome = SUCCEEDED
         try:

@@ -86,7 +86,7 @@ class Guards:
         with self._board.lock:
             held = shield.admit(
                 item.lane.priority,
-                is_extra=item.attempt > 1 or item.envelope.replay_of is not None,
+                is_extra=item.is_extra,
                 now_ms=self._now_ms(),
             )
         if isinstance(held, Leave):
@@ -112,7 +112,7 @@ class Guards:
         caller = Caller(
             self._calls,
             item.lane.priority,
-            is_extra=item.attempt > 1 or item.envelope.replay_of is not None,
+            is_extra=item.is_extra,
             holds=None if shield is None else shield.dependency.name,
             refused=self._ledger.held_back,
         )

@@ -146,6 +146,11 @@ class Item:
         self.has_succeeded = self.is_degraded = False
         self.quality = Quality.FULL
 
+    @property
+    def is_extra(self) -> bool:
+        """Whether it is a retry or a replay, to be paid for by a budget."""
+        return self.attempt > 1 or self.envelope.replay_of is not None
+
     def due_ms(self, now: EpochMs) -> EpochMs:
         """When it may start by its own due time; from now on."""
         due_ms = self.envelope.due_ms
