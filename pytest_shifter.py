@@ -7,17 +7,17 @@ the package, and every pytest run of the environment imports this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from shifter.testing import TestApp
+    from shifter.testing import OpenApp, TestApp
 
 
 @pytest.fixture
-def shifter_app() -> Iterator[Callable[..., TestApp]]:
+def shifter_app() -> Iterator[OpenApp]:
     """What opens an app for the length of a test.
 
     Takes what `shifter.testing.TestApp` takes and closes it after the test, which may

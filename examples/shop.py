@@ -8,7 +8,7 @@ app = Shifter("shop")
 
 
 @app.job(queue="mail", priority=Priority.LOW, timeout="30s", deadline="6h", attempts=5)
-async def send_receipt(order_id: int, email: str, ctx: Context) -> None:
+async def send_receipt(ctx: Context, order_id: int, email: str) -> None:
     """Send a receipt; the first try at a slow host asks for another one."""
     if ctx.attempt == 1 and email.endswith("@slow.example"):
         raise Retry(after="10s")

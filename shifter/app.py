@@ -27,7 +27,7 @@ from shifter.declare import JobOptions, declare_job
 from shifter.dependency import BoundDependency
 from shifter.errors import ConfigError, PayloadError
 from shifter.fleet.calls import Caller
-from shifter.job import Job, JobDecorator
+from shifter.job import ContextLater, Job, JobDecorator
 from shifter.lane_rules import HasLanes
 from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
@@ -118,6 +118,9 @@ class Shifter(HasLanes):
 
     @overload
     def job(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R]: ...
+
+    @overload
+    def job(self, function: ContextLater[R], /) -> Job[..., R]: ...
 
     @overload
     def job(self, function: Callable[P, R], /) -> Job[P, R]: ...

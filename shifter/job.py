@@ -5,7 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from shifter.call import Call
 from shifter.context import Context
@@ -31,12 +40,44 @@ from shifter.wire.payload import PayloadCodec
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class BoundJob(Generic[P, R]):
+class _TakesCtx(Protocol[R_co]):
+    """A handler with a `Context` called ``ctx``, wherever it stands."""
+
+    def __call__(self, *args: Any, ctx: Context, **kwargs: Any) -> R_co: ...
+
+
+class _TakesContext(Protocol[R_co]):
+    """The same, called ``context``."""
+
+    def __call__(self, *args: Any, context: Context, **kwargs: Any) -> R_co: ...
+
+
+ContextLater: TypeAlias = (
+    Callable[Concatenate[Any, Context, ...], R]
+    | Callable[Concatenate[Any, Any, Context, ...], R]
+    | Callable[Concatenate[Any, Any, Any, Context, ...], R]
+    | Callable[Concatenate[Any, Any, Any, Any, Context, ...], R]
+    | Callable[Concatenate[Any, Any, Any, Any, Any, Context, ...], R]
+    | Callable[Concatenate[Any, Any, Any, Any, Any, Any, Context, ...], R]
+    | Callable[Concatenate[Any, Any, Any, Any, Any, Any, Any, Context, ...], R]
+    | _TakesCtx[R]
+    | _TakesContext[R]
+)
+"""A handler whose `Context` is not its first parameter.
+
+The type system can take a parameter out of a signature only at its front, so the job of
+such a handler keeps its result's type and takes any arguments; they are checked when
+the job is submitted.
+"""
+
+
+class BoundJob(Generic[P, R_co]):
     """A job with the options of one kind of call; made by `Job.options`, reusable."""
 
-    def __init__(self, job: Job[P, R], plan: CallPlan) -> None:
+    def __init__(self, job: Job[P, R_co], plan: CallPlan) -> None:
         self._job, self._plan = job, plan
 
     @property
@@ -50,7 +91,7 @@ class BoundJob(Generic[P, R]):
     ) -> Submitted[T]: ...
 
     @overload
-    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]: ...
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R_co]: ...
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[Any]:
         """Run the job here, or defer it, or answer cheaper, or refuse it.
@@ -81,7 +122,7 @@ class BoundJob(Generic[P, R]):
             return await submission.elsewhere(ASKED_AGAIN)
         return await submission.mended(answer)
 
-    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R_co]:
         """`submit` for services without asyncio; an ``async`` handler is not run here.
 
         A handler runs in the calling thread and is not stopped at its timeout.
@@ -148,7 +189,7 @@ class BoundJob(Generic[P, R]):
         return await publisher.defer_many(plan, payloads, codec.content_type)
 
 
-class Job(BoundJob[P, R]):
+class Job(BoundJob[P, R_co]):
     """A registered job type. Calling it calls the function itself, unchanged.
 
     Attributes:
@@ -179,9 +220,9 @@ class Job(BoundJob[P, R]):
         self.cheaper: Callable[..., Any] | None = None
         super().__init__(self, plan_call(app.namespace, spec, CallOptions()))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the handler here and now, as if it were not registered."""
-        result: R = self.function(*args, **kwargs)
+        result: R_co = self.function(*args, **kwargs)
         return result
 
     def fallback(self, function: Callable[P, Any]) -> Callable[P, Any]:
@@ -210,7 +251,7 @@ class Job(BoundJob[P, R]):
         key: str | None = None,
         idempotency_key: str | None = None,
         job_id: str | None = None,
-    ) -> BoundJob[P, R]:
+    ) -> BoundJob[P, R_co]:
         """The same job with other options; ``None`` leaves the job's own.
 
         Args:
@@ -245,6 +286,8 @@ class JobDecorator:
 
     @overload
     def __call__(self, function: Callable[Concatenate[Context, P], R]) -> Job[P, R]: ...
+    @overload
+    def __call__(self, function: ContextLater[R]) -> Job[..., R]: ...
     @overload
     def __call__(self, function: Callable[P, R]) -> Job[P, R]: ...
     def __call__(self, function: Callable[..., Any]) -> Any:

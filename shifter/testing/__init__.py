@@ -7,9 +7,17 @@ adapter of a port must pass are in `shifter.testing.conformance`.
 from __future__ import annotations
 
 from shifter.call import Call
-from shifter.testing.app import TestApp
+from shifter.testing.app import OpenApp, TestApp
 from shifter.testing.clock import FakeClock
 from shifter.testing.letter import Letter
 from shifter.testing.report import DrainReport, StuckError
 
-__all__ = ["Call", "DrainReport", "FakeClock", "Letter", "StuckError", "TestApp"]
+__all__ = [
+    "Call",
+    "DrainReport",
+    "FakeClock",
+    "Letter",
+    "OpenApp",
+    "StuckError",
+    "TestApp",
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 from shifter.app import Shifter
 from shifter.errors import ConfigError
@@ -277,3 +278,7 @@ class TestApp:
                 loop.run_until_complete(self._stopped())
         finally:
             self._opened.close()
+
+
+OpenApp: TypeAlias = Callable[..., TestApp]
+"""Type of the pytest fixture ``shifter_app``: takes what `TestApp` takes."""

@@ -73,7 +73,7 @@ class Project:
     def up(self) -> Iterator[None]:
         """Build, start, wait until healthy; forget everything at the end."""
         with ExitStack() as stack:
-            stack.callback(self.compose, "down", "--volumes", "--timeout", "60")
+            stack.callback(self.compose, "down", "--volumes")
             stack.callback(self._tell_end)
             self.compose("up", "--build", "--wait", "--wait-timeout", "240")
             yield

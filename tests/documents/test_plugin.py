@@ -1,17 +1,17 @@
-"""The examples of ``docs/testing.md``, and the pytest plugin, as a user has them."""
+"""The pytest plugin, as a user has it."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+from tests.documents.blocks import blocks
+
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "testing.md"
-BLOCK = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+JOBS, *_ = blocks("python", page="docs/testing.md")
 CONFIG = """
 [pytest]
 asyncio_mode = auto
@@ -38,22 +38,8 @@ def run_pytest(folder: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_every_example_of_the_page_runs(tmp_path):
-    blocks = dict(BLOCK.findall(PAGE.read_text("utf-8")))
-    for name, source in blocks.items():
-        (tmp_path / name).write_text(source, "utf-8")
-
-    said = run_pytest(tmp_path, "-q")
-
-    assert len([name for name in blocks if name.startswith("test_")]) == 6
-    assert PAGE.read_text("utf-8").count("```python") == len(blocks)
-    assert re.search(r"^15 passed", said, re.MULTILINE), said
-
-
 def test_an_example_that_does_not_hold_would_be_seen(tmp_path):
-    (tmp_path / "jobs.py").write_text(
-        dict(BLOCK.findall(PAGE.read_text("utf-8")))["jobs.py"]
-    )
+    (tmp_path / "jobs.py").write_text(JOBS.text)
     (tmp_path / "test_wrong.py").write_text(
         "from jobs import app, close_order\n"
         "def test_wrong(shifter_app):\n"
