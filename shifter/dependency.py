@@ -19,7 +19,7 @@ from shifter.errors import (
     RateLimitedError,
     RejectedError,
 )
-from shifter.fleet.calls import CALLER, Begun, Caller, Calls, said_by
+from shifter.fleet.calls import CALLER, Begun, Caller, said_by
 from shifter.fleet.shield import Held
 from shifter.policy.dependency import Dependency, DependencyOptions, Protection
 
@@ -29,7 +29,7 @@ _ERRORS: Final[dict[Protection, type[RejectedError]]] = {
     Protection.BUDGET: BudgetExhaustedError,
     Protection.RATE: RateLimitedError,
 }
-_OPEN: Final[ContextVar[tuple[tuple[Calls, Begun] | None, ...]]] = ContextVar(
+_OPEN: Final[ContextVar[tuple[tuple[Caller, Begun] | None, ...]]] = ContextVar(
     "shifter_open_calls", default=()
 )
 
@@ -63,7 +63,7 @@ class BoundDependency(Dependency):
         answer = caller.begin(self.name)
         if isinstance(answer, Held):
             raise _ERRORS[answer.by](self.name, answer.wait_ms / 1_000)
-        begun = None if answer is None else (caller.calls, answer)
+        begun = None if answer is None else (caller, answer)
         _OPEN.set((*_OPEN.get(), begun))
         return self
 
@@ -76,8 +76,8 @@ class BoundDependency(Dependency):
         *outer, begun = _OPEN.get()
         _OPEN.set(tuple(outer))
         if begun is not None:
-            calls, call = begun
-            calls.end(call, *said_by(error))
+            caller, call = begun
+            caller.end(call, said_by(error))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

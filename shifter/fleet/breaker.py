@@ -121,6 +121,10 @@ class Breaker:
             end = CallEnd(CallOutcome.IGNORED, 0)
             self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)
 
+    def judged(self, end: CallEnd) -> CallEnd:
+        """As of `Guard.judged`."""
+        return self._guard.judged(end)
+
     def ended(self, leave: Leave, end: CallEnd, *, now_ms: int) -> bool:
         """Note how a call ended; whether this process alone opened or closed it."""
         if leave.shared.probe:

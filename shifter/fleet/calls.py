@@ -9,9 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from shifter.errors import ConfigError, DeadLetter, Discard, RejectedError, Throttled
+from shifter.errors import (
+    ConfigError,
+    DeadLetter,
+    DeadlineExceededError,
+    Discard,
+    JobCancelledError,
+    RejectedError,
+    Throttled,
+)
 from shifter.fleet.board import FleetBoard
 from shifter.fleet.breaker import Leave
 from shifter.fleet.shield import Held, Shield
@@ -23,12 +32,67 @@ from shifter.policy.guard import CallEnd
 from shifter.ports import Clock
 
 
-class Begun(NamedTuple):
-    """A call under way."""
+class Said(NamedTuple):
+    """What the end of a call says about the dependency.
+
+    Attributes:
+        outcome: What it says; of a call that was cut, nothing yet.
+        after_ms: How long the dependency asked to be left alone, if it did.
+        was_cut: Whether the caller stopped waiting: what it says depends on how long
+            the call had run (`shifter.policy.guard.Guard.judged`).
+    """
+
+    outcome: CallOutcome
+    after_ms: int | None = None
+    was_cut: bool = False
+
+
+SUCCESS: Final = Said(CallOutcome.SUCCESS)
+CUT: Final = Said(CallOutcome.IGNORED, was_cut=True)
+
+
+@dataclass(slots=True, eq=False)
+class Begun:
+    """A call under way; it ends once.
+
+    Attributes:
+        shield: Of its dependency.
+        leave: What it was made with.
+        began_ms: When, by this process's monotonic clock.
+        given_ms: The timeout it has, >= 0; ``None`` if that is not known.
+        has_ended: Whether its end was noted.
+    """
 
     shield: Shield
     leave: Leave
     began_ms: int
+    given_ms: int | None = None
+    has_ended: bool = False
+
+
+class TimeLimit(NamedTuple):
+    """The timeout of the handler that makes calls, by the monotonic clock.
+
+    Attributes:
+        from_ms: When the handler began.
+        until_ms: When its timeout passes.
+    """
+
+    from_ms: int
+    until_ms: int
+
+    def given_ms(self, now_ms: int) -> int | None:
+        """What a call has of it; ``None`` for one begun in the second half.
+
+        The handler used up the time of such a call: a cut does not speak against the
+        dependency for that reason alone.
+
+        >>> TimeLimit(1_000, 3_000).given_ms(1_500), TimeLimit(0, 100).given_ms(60)
+        (1500, None)
+        """
+        left_ms = self.until_ms - now_ms
+        is_most = 2 * left_ms >= self.until_ms - self.from_ms
+        return left_ms if is_most else None
 
 
 class Calls:
@@ -43,27 +107,40 @@ class Calls:
         self.board, self._clock = board, clock
 
     def begin(
-        self, shield: Shield, priority: Priority, *, is_extra: bool
+        self,
+        shield: Shield,
+        priority: Priority,
+        *,
+        is_extra: bool,
+        limit: TimeLimit | None = None,
     ) -> Begun | Held:
-        """Ask for leave; whatever it takes is taken."""
+        """Ask for leave; whatever it takes is taken.
+
+        Args:
+            shield: Of the dependency.
+            priority: Of the job or the request.
+            is_extra: Whether it is a retry or a replay.
+            limit: The timeout of the handler; ``None`` if that is not known.
+        """
         now_ms = self._now_ms()
         with self.board.lock:
             answer = shield.admit(priority, is_extra=is_extra, now_ms=now_ms)
-        return answer if isinstance(answer, Held) else Begun(shield, answer, now_ms)
+        if isinstance(answer, Held):
+            return answer
+        given_ms = None if limit is None else limit.given_ms(now_ms)
+        return Begun(shield, answer, now_ms, given_ms)
 
-    def end(
-        self, begun: Begun, outcome: CallOutcome, after_ms: int | None = None
-    ) -> None:
-        """Note what a call came to.
-
-        Args:
-            begun: The call.
-            outcome: What it says about the dependency.
-            after_ms: How long the dependency asked to be left alone, if it did.
-        """
+    def end(self, begun: Begun, said: Said) -> None:
+        """Note what a call came to; of no effect on one that has ended."""
         shield, now_ms = begun.shield, self._now_ms()
-        end = CallEnd(outcome, now_ms - begun.began_ms, after_ms)
+        took_ms = now_ms - begun.began_ms
+        end = CallEnd(
+            said.outcome, took_ms, said.after_ms, said.was_cut, begun.given_ms
+        )
         with self.board.lock:
+            if begun.has_ended:
+                return
+            begun.has_ended = True
             has_changed = shield.ended(begun.leave, end, now_ms=now_ms)
             is_urgent = has_changed or shield.circuit.is_urgent
         if is_urgent:
@@ -73,15 +150,18 @@ class Calls:
         return int(self._clock.monotonic() * 1_000)
 
 
-class Caller(NamedTuple):
-    """In whose name calls are made.
+@dataclass(slots=True, eq=False)
+class Caller:
+    """In whose name calls are made. Safe to share between threads.
 
     Attributes:
         calls: To the dependencies of this process.
         priority: Of the job or the request.
         is_extra: Whether it is a retry or a replay.
         holds: The dependency whose leave it has already, if there is one.
-        refused: Told of every refusal.
+        refused: Called with each refusal.
+        limit: The timeout of the handler; ``None`` if that is not known.
+        under_way: Calls that have not ended.
     """
 
     calls: Calls
@@ -89,30 +169,53 @@ class Caller(NamedTuple):
     is_extra: bool = False
     holds: str | None = None
     refused: Callable[[Dependency, Protection], None] = lambda *_: None
+    limit: TimeLimit | None = None
+    under_way: dict[Begun, None] = field(default_factory=dict)
 
     def begin(self, name: str) -> Begun | Held | None:
         """Ask for leave; ``None`` where none is needed."""
         shield = self.calls.board.shields.get(name)
         if shield is None or name == self.holds:
             return None
-        answer = self.calls.begin(shield, self.priority, is_extra=self.is_extra)
+        answer = self.calls.begin(
+            shield, self.priority, is_extra=self.is_extra, limit=self.limit
+        )
         if isinstance(answer, Held):
             self.refused(shield.dependency, answer.by)
+        else:
+            self.under_way[answer] = None
         return answer
+
+    def end(self, begun: Begun, said: Said) -> None:
+        """Note what a call came to."""
+        self.under_way.pop(begun, None)
+        self.calls.end(begun, said)
+
+    def leave(self) -> None:
+        """The handler was given up: its calls are cut.
+
+        A thread cannot be stopped, so a call that it makes may outlast its handler.
+        """
+        while self.under_way:
+            with contextlib.suppress(KeyError):  # a thread was faster
+                self.calls.end(self.under_way.popitem()[0], CUT)
 
 
 CALLER: Final[ContextVar[Caller | None]] = ContextVar("shifter_caller", default=None)
 
 
-def said_by(error: BaseException | None) -> tuple[CallOutcome, int | None]:
-    """What the end of a call says about the dependency, and the rest it asks for."""
+def said_by(error: BaseException | None) -> Said:
+    """What the end of a call says about the dependency."""
     if error is None:
-        return CallOutcome.SUCCESS, None
+        return SUCCESS
     if isinstance(error, Throttled):
         after_ms = None
         with contextlib.suppress(ConfigError):
             after_ms = None if error.after is None else duration_ms("", error.after)
-        return CallOutcome.THROTTLED, after_ms
-    is_answer = isinstance(error, RejectedError | Discard | DeadLetter)
-    is_failure = isinstance(error, Exception) and not is_answer
-    return CallOutcome.FAILURE if is_failure else CallOutcome.IGNORED, None
+        return Said(CallOutcome.THROTTLED, after_ms)
+    if isinstance(error, RejectedError | Discard | DeadLetter | JobCancelledError):
+        return Said(CallOutcome.IGNORED)
+    # A cancellation, and whatever else ends a handler from outside, is no `Exception`.
+    is_cut = isinstance(error, DeadlineExceededError)
+    is_cut = is_cut or not isinstance(error, Exception)
+    return CUT if is_cut else Said(CallOutcome.FAILURE)

@@ -140,11 +140,13 @@ class Shield:
             now_ms: By this process's monotonic clock.
         """
         self._stated_until_ms = 0
+        end = self.breaker.judged(end)
         is_ignored = end.outcome is CallOutcome.IGNORED
         if self.limit is not None:
             self.limit.end(
                 took_ms=None if is_ignored else end.took_ms,
-                was_dropped=end.outcome is CallOutcome.THROTTLED,
+                was_dropped=end.outcome is CallOutcome.THROTTLED
+                or (end.was_cut and not is_ignored),
                 now_ms=now_ms,
             )
         throttle = self.dependency.throttle

@@ -7,7 +7,7 @@ speaks against the dependency; this keeps both up to date with every call.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shifter.policy.circuit import (
     CircuitState,
@@ -20,21 +20,25 @@ from shifter.policy.circuit import (
 )
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import CallOutcome, Tally, Witness, suspect
+from shifter.policy.usual import UsualDuration
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnd:
+class CallEnd(NamedTuple):
     """How a call ended.
 
     Attributes:
         outcome: What it said about the dependency.
         took_ms: How long it took, >= 0.
         retry_after_ms: How long the dependency asked to be left alone, if it did.
+        was_cut: Whether its caller stopped waiting; `Guard.judged` finds the outcome.
+        given_ms: The timeout it had, >= 0; ``None`` if that is not known.
     """
 
     outcome: CallOutcome
     took_ms: int
     retry_after_ms: int | None = None
+    was_cut: bool = False
+    given_ms: int | None = None
 
 
 class Guard:
@@ -44,11 +48,19 @@ class Guard:
         state: The circuit's.
     """
 
-    __slots__ = ("_dependency", "_said_at_ms", "_said_last", "_witness", "state")
+    __slots__ = (
+        "_dependency",
+        "_said_at_ms",
+        "_said_last",
+        "_usual",
+        "_witness",
+        "state",
+    )
 
     def __init__(self, dependency: Dependency) -> None:
         self._dependency = dependency
         self._witness = Witness(dependency.evidence)
+        self._usual = UsualDuration()
         self.state: CircuitState = Closed()
         self._said_last, self._said_at_ms = Tally(), -math.inf
 
@@ -82,6 +94,21 @@ class Guard:
                 retry_after_ms=end.retry_after_ms,
             )
         return self.state.generation != before.generation
+
+    def judged(self, end: CallEnd) -> CallEnd:
+        """The end with the outcome of a call that was cut; learns from a success.
+
+        A cut is a failure if the call ran for as long as it was given, or longer than
+        is usual or than counts as slow. Else its caller left early: that says nothing.
+        """
+        if end.outcome is CallOutcome.SUCCESS:
+            self._usual.learn(end.took_ms)
+        if not end.was_cut:
+            return end
+        given_ms = math.inf if end.given_ms is None else end.given_ms
+        if end.took_ms < min(self._usual.limit_ms, self._slow_ms, given_ms):
+            return end._replace(outcome=CallOutcome.IGNORED)
+        return end._replace(outcome=CallOutcome.FAILURE)
 
     def suspect(self, *, now_ms: int, u: float) -> None:
         """Open it, for a reason that is no call's end."""

@@ -62,12 +62,13 @@ class Views(NamedTuple):
         lanes: Of the fleet; ``None`` where nobody looks.
         needs: What the dependencies say of a job at a priority; of their retry budget
             only where it is an extra execution.
-        calling: Notes what a block that runs a job says of its dependency.
+        calling: Notes what a block that runs a job, or with ``is_fallback=True`` its
+            fallback, says of dependencies.
     """
 
     lanes: LaneView | None = None
     needs: Callable[[JobSpec, Priority, bool], Needs] = lambda *_: WELL
-    calling: Callable[[JobSpec, Priority], AbstractContextManager[None]] = lambda *_: (
+    calling: Callable[..., AbstractContextManager[None]] = lambda *_, **__: (
         contextlib.nullcontext()
     )
 

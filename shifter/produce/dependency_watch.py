@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from shifter.ambient import ambient
 from shifter.errors import ConfigError, StoreError
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.calls import CALLER, Begun, Caller, Calls, said_by
+from shifter.fleet.calls import CALLER, Begun, Caller, Calls, TimeLimit, said_by
 from shifter.fleet.limit_gate import LimitGate
 from shifter.fleet.shield import Shield
 from shifter.fleet.statement import URGENT_FIRST, Words
@@ -117,24 +117,39 @@ class DependencyWatch:
         return Needs(shut_ms is not None, has_room, has_budget, quality, reopen_s)
 
     @contextlib.contextmanager
-    def calling(self, spec: JobSpec, priority: Priority) -> Generator[None]:
-        """Note what the block says of the job's dependency."""
-        shield = self._view(spec).shield
-        if shield is None:
+    def calling(
+        self, spec: JobSpec, priority: Priority, *, is_fallback: bool = False
+    ) -> Generator[None]:
+        """Note what the block says of the job's dependency, and make its calls.
+
+        Args:
+            spec: The job's.
+            priority: Of its calls.
+            is_fallback: Whether the fallback runs: it spares the job's dependency.
+        """
+        if not self.board.shields:
             yield
             return
-        begun = self.calls.begin(shield, priority, is_extra=False)
-        token = CALLER.set(Caller(self.calls, priority, holds=shield.dependency.name))
+        now_ms = self._now_ms()
+        limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
+        shield = None if is_fallback else self._view(spec).shield
+        begun, holds = None, None
+        if shield is not None:
+            begun = self.calls.begin(shield, priority, is_extra=False, limit=limit)
+            holds = shield.dependency.name
+        caller = Caller(self.calls, priority, holds=holds, limit=limit)
+        token = CALLER.set(caller)
         ended: BaseException | None = None
         try:
             yield
         except BaseException as error:
             ended = error
+            caller.leave()
             raise
         finally:
             CALLER.reset(token)
             if isinstance(begun, Begun):
-                self.calls.end(begun, *said_by(ended))
+                self.calls.end(begun, said_by(ended))
 
     def _view(self, spec: JobSpec) -> _View:
         """Of a job's dependency, looked up once."""

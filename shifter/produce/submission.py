@@ -167,10 +167,10 @@ class Submission:
 
     def _calling(self, inline: Inline) -> AbstractContextManager[None]:
         """A fallback says nothing of what it spares."""
-        if inline.function is not self._job.function:
-            return contextlib.nullcontext()
-        plan = self._plan
-        return self._admission.views.calling(plan.spec, plan.priority)
+        plan, is_fallback = self._plan, inline.function is not self._job.function
+        return self._admission.views.calling(
+            plan.spec, plan.priority, is_fallback=is_fallback
+        )
 
     def answer(self, decision: Decision, value: Any) -> Ran[Any] | Degraded[Any]:
         """What was called here returned."""

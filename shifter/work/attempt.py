@@ -18,6 +18,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
+from shifter.fleet.calls import SUCCESS, said_by
 from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
 from shifter.policy.retry import (
@@ -84,6 +85,7 @@ class Attempt:
         stopped: Why it was stopped, once it was.
         task: The task that runs it.
         thread: What a thread of its own is to do, if one does.
+        said: What its end says about its dependency.
         error: Facts of the failure, for a dead letter.
         started_at: Monotonic seconds.
     """
@@ -97,6 +99,7 @@ class Attempt:
         "has_begun",
         "item",
         "limit_ms",
+        "said",
         "started_at",
         "stop_for",
         "stopped",
@@ -117,6 +120,7 @@ class Attempt:
         self.stopped: Stop | None = None
         self.task: asyncio.Task[None] | None = None
         self.thread: Future[Any] | None = None
+        self.said = SUCCESS
         self.error: ErrorFacts | None = None
         self.has_begun = self.cancelled = self.was_refused = False
         self._context: Context | None = None
@@ -164,6 +168,7 @@ class Attempt:
         Signals are answers; cancellation by the worker is what it was stopped for;
         everything else is a failure whose facts are kept.
         """
+        self.said = said_by(error)
         if isinstance(error, asyncio.CancelledError) and self.stopped is not None:
             return self._stopped_outcome(self.stopped)
         if isinstance(error, Retry | Throttled | Discard | DeadLetter):

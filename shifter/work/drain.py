@@ -325,7 +325,7 @@ class Drain:
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         item = attempt.item
         self._ledger.ran(attempt, self._clock.monotonic())
-        self._guards.ended(attempt, outcome)
+        self._guards.ended(attempt)
         self.doors.left(item)
         for other in self._guards.next_up(item):
             self._holding.release(other)

@@ -45,7 +45,7 @@ class Executor:
         clock: For limits.
         concurrency: Slots; also the number of threads.
         ended: Called with each attempt and its outcome, in the loop.
-        begins: Called with each item in the task that runs it, before its handler is.
+        begins: Called with each attempt in its task, before its handler is.
         processes: For jobs with ``isolate="process"``, and for what took workers
             with it before.
     """
@@ -57,7 +57,7 @@ class Executor:
         concurrency: int,
         ended: Callable[[Attempt, Outcome], None],
         processes: ProcessRunner | None,
-        begins: Callable[[Item], None] = lambda _: None,
+        begins: Callable[[Attempt], None] = lambda _: None,
     ) -> None:
         self._clock, self._ended, self._processes = clock, ended, processes
         self._begins = begins
@@ -128,7 +128,7 @@ class Executor:
         # A task of its own: what is set here ends with it.
         item = attempt.item
         ambient.begin(item.envelope.deadline_ms, is_retry=item.is_extra)
-        self._begins(attempt.item)
+        self._begins(attempt)
         outcome: Outcome = SUCCEEDED
         try:
             await self._call(attempt, job, self._arguments(attempt, job))

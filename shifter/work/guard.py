@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from shifter.fleet.board import FleetBoard
 from shifter.fleet.breaker import Leave
-from shifter.fleet.calls import CALLER, Caller, Calls
+from shifter.fleet.calls import CALLER, SUCCESS, Caller, Calls, Said, TimeLimit
 from shifter.fleet.shield import Held, Shield
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -19,9 +19,8 @@ from shifter.policy.admission import is_spared
 from shifter.policy.dependency import Protection
 from shifter.policy.evidence import CallOutcome
 from shifter.policy.guard import CallEnd
-from shifter.policy.retry import Failed, Outcome, RetryAsked, Succeeded, Throttled
 from shifter.ports import Clock
-from shifter.work.attempt import Attempt
+from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
 from shifter.work.ledger import Ledger
 from shifter.work.parts import DrainParts
@@ -104,10 +103,11 @@ class Guards:
             self.lines.setdefault(shield.dependency.name, RoomLine()).join(item)
         return held
 
-    def speak_for(self, item: Item) -> None:
-        """From here to the end of this task, calls are made in an item's name."""
+    def speak_for(self, attempt: Attempt) -> None:
+        """From here to the end of this task, calls are made in an attempt's name."""
         if not self._board.shields:
             return
+        item = attempt.item
         shield = self._shield(item) if item in self._leaves else None
         caller = Caller(
             self._calls,
@@ -115,6 +115,7 @@ class Guards:
             is_extra=item.is_extra,
             holds=None if shield is None else shield.dependency.name,
             refused=self._ledger.held_back,
+            limit=_limit(attempt),
         )
         CALLER.set(caller)
 
@@ -125,19 +126,21 @@ class Guards:
             with self._board.lock:
                 shield.release(leave, now_ms=self._now_ms())
 
-    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Note what an attempt says about its dependency."""
-        item = attempt.item
+    def ended(self, attempt: Attempt) -> None:
+        """Note what an attempt says about dependencies; called in its task."""
+        item, caller = attempt.item, CALLER.get()
+        if attempt.said is not SUCCESS and caller is not None:
+            caller.leave()
         leave, shield = self._leaves.pop(item, None), self._shield(item)
         if leave is None or shield is None:
             return
         took_ms = int((self._clock.monotonic() - attempt.started_at) * 1_000)
-        after_ms = outcome.after_ms if isinstance(outcome, Throttled) else None
-        end = CallEnd(_said(attempt, outcome), took_ms, after_ms)
+        said = _said(attempt)
+        end = CallEnd(said.outcome, took_ms, said.after_ms, said.was_cut)
         now_ms = self._now_ms()
         with self._board.lock:
             has_changed = shield.ended(leave, end, now_ms=now_ms)
-            if isinstance(outcome, Succeeded):
+            if attempt.said is SUCCESS:
                 shield.died(item.lane.name, None, now_ms=now_ms)
         if has_changed or shield.circuit.is_urgent:
             self._board.urge(shield if has_changed else None)
@@ -194,13 +197,17 @@ def _rank(item: Item) -> int:
     return item.lane.priority.rank
 
 
-def _said(attempt: Attempt, outcome: Outcome) -> CallOutcome:
-    """What the handler's own answers say nothing about is not the dependency's."""
+def _limit(attempt: Attempt) -> TimeLimit | None:
+    """The timeout of an attempt; ``None`` where its deadline comes first."""
+    if attempt.stop_for is Stop.DEADLINE:
+        return None
+    return TimeLimit(int(attempt.started_at * 1_000), int(attempt.expires_at * 1_000))
+
+
+def _said(attempt: Attempt) -> Said:
+    """A payload that cannot be read, and a refusal, say nothing of the dependency."""
     if attempt.item.refusal is not None or attempt.was_refused:
-        return CallOutcome.IGNORED
-    if isinstance(outcome, Succeeded):
-        return CallOutcome.SUCCESS
-    if isinstance(outcome, Failed | RetryAsked):
-        return CallOutcome.FAILURE
-    is_throttled = isinstance(outcome, Throttled)
-    return CallOutcome.THROTTLED if is_throttled else CallOutcome.IGNORED
+        return Said(CallOutcome.IGNORED)
+    if attempt.stopped is Stop.TIMEOUT:
+        return Said(CallOutcome.FAILURE)
+    return attempt.said

@@ -17,6 +17,7 @@ from shifter.adapters.memory.log import (
 )
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
+from shifter.fleet.board import FleetBoard
 from shifter.model.lane import Lane, dead_letter_topic
 from shifter.model.priority import Priority
 from shifter.model.state import JobState, JobStatus
@@ -73,7 +74,14 @@ class World:
             claims=more.get("claims", self.claims),
             clock=self.clock,
             processes=None,
-            ledger=Ledger(self.metrics, self.clock, worker=owner),
+            ledger=(ledger := Ledger(self.metrics, self.clock, worker=owner)),
+            board=FleetBoard(
+                self.app.dependencies.values(),
+                self.clock,
+                process=owner,
+                ears=ledger,
+                seed=1,
+            ),
         )
         lease_ms = more.get("lease_ms", 5_000)
         return Drain(

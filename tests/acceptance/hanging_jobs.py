@@ -1,0 +1,43 @@
+"""An app whose jobs call a server that may accept and never answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from shifter import CircuitPolicy, Job, Shifter
+from shifter.policy.dependency import Dependency
+
+CUT_S = 0.3
+ONCE = CircuitPolicy(cooldown_ms=120_000, max_cooldown_ms=120_000)
+
+
+async def call(port: int) -> None:
+    """Wait for one byte."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        await reader.readexactly(1)
+    finally:
+        writer.close()
+
+
+def declare(app: Shifter, port: int) -> tuple[Dependency, list[Job[..., Any]]]:
+    """The dependency of an app and the jobs that call it."""
+    bank = app.dependency("bank", circuit=ONCE)
+
+    @app.job(timeout=CUT_S)
+    async def pay_in_time(number: int) -> None:
+        async with bank:
+            await call(port)
+
+    @app.job(timeout="1m")
+    async def pay_with_patience(number: int) -> None:
+        async with asyncio.timeout(CUT_S), bank:
+            await call(port)
+
+    return bank, [pay_in_time, pay_with_patience]
+
+
+app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
+declare(app, int(os.environ.get("HUNG_PORT", "0")))

@@ -1,0 +1,429 @@
+"""A circuit never opened for a dependency that accepts calls and never answers.
+
+A call that was cut from outside (by the job's timeout, an outer ``asyncio.timeout``, a
+deadline, a cancelled request, or a thread that nobody can stop) said nothing about the
+dependency, so every call went into it. A call that was cut after it ran longer than is
+usual, or for the timeout it was given, is a failure; an earlier cut says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+import pytest
+
+from shifter import CircuitPolicy, EvidencePolicy, Shifter
+from shifter.ambient import within
+from shifter.errors import CircuitOpenError, DeadlineExceededError, JobCancelledError
+from shifter.fleet.board import FleetBoard
+from shifter.policy.circuit import Closed, HalfOpen, Open
+from shifter.testing import TestApp
+from tests.integration.drain_world import World
+
+MOST_CALLS = 5  # as many as `consecutive_failures`, where one call is made at a time
+CALLS = 20
+CUT_S = 0.05
+
+
+class Hung:
+    """A server that accepts, counts, and never answers until it is told to."""
+
+    def __init__(self):
+        self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = self.listening.getsockname()[1]
+        self.calls, self.answers, self.open = 0, False, []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = self.listening.accept()
+                self.calls += 1
+                if self.answers:
+                    caller.sendall(b"!")
+                self.open.append(caller)
+
+    async def call(self):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            await reader.readexactly(1)
+        finally:
+            writer.close()
+
+    def call_and_block(self):
+        with socket.create_connection(("127.0.0.1", self.port)) as caller:
+            caller.recv(1)
+
+    def close(self):
+        self.listening.close()
+        for caller in self.open:
+            caller.close()
+
+
+@pytest.fixture
+def hung():
+    server = Hung()
+    yield server
+    server.close()
+
+
+# In a service: a block, cut from outside.
+
+
+async def cut_by_timeout(block):
+    async with asyncio.timeout(CUT_S):
+        await block()
+
+
+async def cut_by_wait_for(block):
+    await asyncio.wait_for(block(), CUT_S)
+
+
+async def cut_by_cancellation(block):
+    task = asyncio.create_task(block())
+    await asyncio.sleep(CUT_S)
+    task.cancel()
+    await task
+
+
+async def cut_by_a_sibling(block):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(block())
+        await asyncio.sleep(CUT_S)
+        raise TimeoutError
+
+
+CUTS = [cut_by_timeout, cut_by_wait_for, cut_by_cancellation, cut_by_a_sibling]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_a_block_of_a_service_that_is_cut_opens_the_circuit(hung, cut):
+    world = World()
+    bank = world.app.dependency("bank")
+
+    async def block():
+        async with bank:
+            await hung.call()
+
+    with world.app.served_by(world.publisher, world.claims):
+        refused = await refusals(lambda: cut(block))
+
+    assert (hung.calls, refused) == (MOST_CALLS, CALLS - MOST_CALLS)
+
+
+async def refusals(call):
+    """How many of some calls, one after the other, the circuit refused."""
+    refused = 0
+    for _ in range(CALLS):
+        try:
+            await call()
+        except* CircuitOpenError:
+            refused += 1
+        except* (TimeoutError, asyncio.CancelledError, DeadlineExceededError):
+            pass
+    return refused
+
+
+@pytest.mark.parametrize("is_thread", [False, True], ids=["loop", "thread"])
+@pytest.mark.parametrize("uses", [False, True], ids=["block", "uses"])
+async def test_submit_that_is_cut_opens_the_circuit(hung, uses, is_thread):
+    world = World()
+    bank = world.app.dependency("bank")
+
+    async def in_loop() -> None:
+        async with bank:
+            await hung.call()
+
+    def in_thread() -> None:
+        with bank:
+            hung.call_and_block()
+
+    function = in_thread if is_thread else in_loop
+    options = {"uses": bank} if uses else {}
+    job = world.app.job(name="pay", timeout="50ms", **options)(function)
+    with world.app.served_by(world.publisher, world.claims):
+        for _ in range(CALLS):
+            with contextlib.suppress(TimeoutError):
+                # Deferred, by now: nobody calls.
+                await job.submit()
+        assert isinstance(own_state(world.app), Open)
+    hung.close()
+
+    assert hung.calls == MOST_CALLS
+
+
+async def test_submit_that_its_caller_s_deadline_cuts_opens_the_circuit(hung):
+    world = World()
+    bank = world.app.dependency("bank")
+
+    @world.app.job(uses=bank, timeout="1m")
+    async def pay() -> None:
+        await hung.call()
+
+    with world.app.served_by(world.publisher, world.claims):
+        for _ in range(CALLS):
+            soon = world.clock.epoch_ms() + int(CUT_S * 1_000)
+            with within(deadline_ms=soon):
+                await pay.submit()
+
+    assert hung.calls == MOST_CALLS
+
+
+def own_state(app):
+    return app._guard.board.shields["bank"].own_state
+
+
+# In a worker: one call at a time.
+
+
+async def loop_block(bank, hung):
+    async with bank:
+        await hung.call()
+
+
+async def loop_block_with_its_own_patience(bank, hung):
+    async with asyncio.timeout(CUT_S), bank:
+        await hung.call()
+
+
+def thread_block(bank, hung):
+    with bank:
+        hung.call_and_block()
+
+
+async def loop_call(bank, hung):
+    await hung.call()
+
+
+def thread_call(bank, hung):
+    hung.call_and_block()
+
+
+PLACES = [
+    pytest.param(loop_block, {"timeout": "50ms"}, id="a block, the timeout"),
+    pytest.param(loop_block, {"deadline": "80ms"}, id="a block, a nearer deadline"),
+    pytest.param(
+        loop_block_with_its_own_patience, {"timeout": "1m"}, id="a block, its patience"
+    ),
+    pytest.param(thread_block, {"timeout": "50ms"}, id="a thread's block, the timeout"),
+    pytest.param(thread_block, {"deadline": "80ms"}, id="a thread's block, a deadline"),
+    pytest.param(loop_call, {"uses": True, "timeout": "50ms"}, id="uses, the timeout"),
+    pytest.param(loop_call, {"uses": True, "deadline": "80ms"}, id="uses, a deadline"),
+    pytest.param(
+        thread_call,
+        {"uses": True, "deadline": "80ms"},
+        id="a thread's uses, a deadline",
+    ),
+]
+
+
+@pytest.mark.parametrize(("handler", "options"), PLACES)
+async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
+    world = World()
+    bank = world.app.dependency("bank")
+    if options.get("uses"):
+        options = {**options, "uses": bank}
+    if asyncio.iscoroutinefunction(handler):
+
+        async def pay() -> None:
+            await handler(bank, hung)
+    else:
+
+        def pay() -> None:
+            handler(bank, hung)
+
+    job = world.app.job(attempts=1, **options)(pay)
+    await world.open()
+    # A thread keeps its slot: one for each.
+    async with world.working(concurrency=2 * MOST_CALLS) as drain:
+        for _ in range(2 * MOST_CALLS):
+            before = hung.calls
+            await job.defer()
+            await world.until(
+                lambda before=before: hung.calls > before or is_open(drain.board)
+            )
+            await world.until(lambda: not drain.running)
+            if is_open(drain.board):
+                break
+        hung.close()
+
+    assert hung.calls == MOST_CALLS
+
+
+def is_open(board: FleetBoard) -> bool:
+    return isinstance(board.shields["bank"].own_state, Open)
+
+
+async def test_handlers_of_a_test_app_that_hang_open_the_circuit():
+    app = Shifter("shop")
+    bank = app.dependency("bank")
+    calls = []
+
+    @app.job(timeout="10s", attempts=1)
+    async def pay(number: int) -> None:
+        async with bank:
+            calls.append(number)
+            await asyncio.sleep(3_600)
+
+    async with TestApp(app) as test:
+        for number in range(CALLS):
+            await pay.defer(number)
+            await test.drain(advance="20s")
+            if number > MOST_CALLS:
+                break
+
+    # The fifth opened it; one more is the first probe.
+    assert len(calls) <= MOST_CALLS + 2
+
+
+# Half open.
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_a_probe_that_hangs_has_failed_and_frees_its_permit(hung, cut):
+    world = World()
+    bank = world.app.dependency(
+        "bank", circuit=CircuitPolicy(cooldown_ms=20, max_cooldown_ms=20)
+    )
+
+    async def block():
+        async with bank:
+            await hung.call()
+
+    with world.app.served_by(world.publisher, world.claims):
+        await refusals(lambda: cut(block))
+        opened = own_state(world.app)
+        await asyncio.sleep(0.03)
+        with contextlib.suppress(
+            BaseExceptionGroup, asyncio.CancelledError, TimeoutError
+        ):
+            await cut(block)
+        after = own_state(world.app)
+        assert isinstance(after, Open)
+        assert after.openings > opened.openings
+        await asyncio.sleep(0.03)
+        hung.answers = True
+        await block()
+
+        assert isinstance(own_state(world.app), Closed)
+
+
+async def test_a_probe_whose_caller_leaves_early_frees_its_permit(hung):
+    world = World()
+    bank = world.app.dependency("bank", circuit=CircuitPolicy(cooldown_ms=20))
+
+    async def block():
+        async with bank:
+            await hung.call()
+
+    with world.app.served_by(world.publisher, world.claims):
+        await refusals(lambda: cut_by_timeout(block))
+        await asyncio.sleep(0.03)
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert own_state(world.app).probes == ()
+        assert isinstance(own_state(world.app), HalfOpen)
+
+
+# Who leaves early says nothing.
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_callers_that_leave_before_an_answer_was_due_open_nothing(cut):
+    world = World()
+    bank = world.app.dependency("bank")
+
+    async def block(took_s):
+        async with bank:
+            await asyncio.sleep(took_s)
+
+    with world.app.served_by(world.publisher, world.claims):
+        for _ in range(5):
+            await block(0.2)
+        refused = await refusals(lambda: cut(lambda: block(60)))
+        state = own_state(world.app)
+
+    assert (refused, state) == (0, Closed())
+
+
+async def test_a_call_with_a_deadline_nearer_than_is_usual_opens_nothing():
+    world = World()
+    bank = world.app.dependency("bank")
+
+    @world.app.job(uses=bank)
+    async def pay(took_s: float) -> None:
+        await asyncio.sleep(took_s)
+
+    with world.app.served_by(world.publisher, world.claims):
+        for _ in range(5):
+            await pay.submit(0.2)
+        for _ in range(CALLS):
+            with within(deadline_ms=world.clock.epoch_ms() + 40):
+                await pay.submit(60)
+        state = own_state(world.app)
+
+    assert state == Closed()
+
+
+async def test_a_job_that_is_cancelled_says_nothing():
+    world = World()
+    bank = world.app.dependency("bank", evidence=EvidencePolicy(consecutive_failures=1))
+    with world.app.served_by(world.publisher, world.claims):
+        with pytest.raises(JobCancelledError):
+            async with bank:
+                await asyncio.sleep(CUT_S)
+                raise JobCancelledError("1")
+
+        assert own_state(world.app) == Closed()
+
+
+async def test_a_block_begun_when_its_handler_was_nearly_over_says_nothing():
+    """It had no time to be answered; the handler had used it up."""
+    world = World()
+    bank = world.app.dependency("bank", evidence=EvidencePolicy(consecutive_failures=1))
+
+    @world.app.job(timeout="300ms")
+    async def pay(before_s: float, took_s: float) -> None:
+        await asyncio.sleep(before_s)
+        async with bank:
+            await asyncio.sleep(took_s)
+
+    with world.app.served_by(world.publisher, world.claims):
+        for _ in range(3):
+            await pay.submit(0, 0.15)
+        with pytest.raises(TimeoutError):
+            await pay.submit(0.25, 60)
+
+        assert own_state(world.app) == Closed()
+
+
+def test_a_call_in_hand_is_counted_once_by_its_end_and_its_handler_s():
+    """The thread's own end comes later, when nobody waits for it."""
+    world = World()
+    bank = world.app.dependency("bank")
+    left, ended = threading.Event(), threading.Event()
+
+    def pay() -> None:
+        with bank:
+            left.wait(10)
+        ended.set()
+
+    job = world.app.job(timeout="50ms")(pay)
+
+    async def submitted():
+        with contextlib.suppress(TimeoutError):
+            await job.submit()
+
+    with world.app.served_by(world.publisher, world.claims):
+        asyncio.run(submitted())
+        shield = world.app._guard.board.shields["bank"]
+        now_ms = int(world.clock.monotonic() * 1_000)
+        counted = shield.breaker.testimony(now_ms).calls
+        left.set()
+        assert ended.wait(10)
+        assert shield.breaker.testimony(now_ms).calls == counted == 1
