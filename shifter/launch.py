@@ -22,6 +22,7 @@ from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
 from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
+from shifter.forking import default_signals_in_child
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.produce.publisher import Publisher
 from shifter.target import load_app
@@ -29,6 +30,12 @@ from shifter.telemetry import Event, Log, configure_logging
 from shifter.timetable import Timetable
 from shifter.work.isolated import serve_calls
 from shifter.work.options import WorkOptions
+from shifter.work.session import (
+    holding_signals,
+    ignore_signals,
+    lead_group,
+    lead_session,
+)
 from shifter.work.supervisor import Entry, Supervisor
 from shifter.work.vitals import Vitals
 from shifter.work.worker import WorkerParts, run_worker
@@ -69,7 +76,7 @@ async def supervise(
         watchdog_s=options.watchdog_s,
     )
     if options.health is None:
-        return await supervisor.run(until)
+        return await _supervised(supervisor, until)
     # prometheus-client is for those who scrape; a worker need not import it.
     from shifter.work.endpoint import Endpoint  # noqa: PLC0415
 
@@ -77,7 +84,15 @@ async def supervise(
     host, port = options.health
     async with endpoint.serving(host, port) as bound:
         Log().info(Event.HEALTH_SERVED, host=host, port=bound)
+        return await _supervised(supervisor, until)
+
+
+async def _supervised(supervisor: Supervisor, until: Awaitable[None] | None) -> int:
+    try:
         return await supervisor.run(until)
+    finally:
+        # All is done: another signal to the group must not change the exit code.
+        ignore_signals(signal.SIGTERM, signal.SIGINT)
 
 
 async def drained(
@@ -108,6 +123,7 @@ def worker_process(options: WorkOptions, line: socket.socket | None = None) -> N
         options: What it serves.
         line: Where it tells its supervisor how it fares, if it has one.
     """
+    lead_session()
     # Whoever ends it with SIGABRT wants to know where it stood.
     faulthandler.enable()
     try:
@@ -161,7 +177,12 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
     )
     _leave_with_parent()
     drain = parts.drain._replace(hours=app.hours, mover=parts.mover)
-    parts = parts._replace(drain=drain, line=line, timetable=_timetable(app, parts))
+    parts = parts._replace(
+        drain=drain,
+        line=line,
+        timetable=_timetable(app, parts),
+        open_claims=lambda: wiring.open_claims(app.settings),
+    )
     await run_worker(parts, limits)
 
 
@@ -193,13 +214,15 @@ def _spawn_isolated(target: str) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=isolated_process, args=(target, theirs), daemon=True)
-    child.start()
+    with holding_signals():
+        child.start()
     theirs.close()
     return child, ours
 
 
 def isolated_process(target: str, connection: Connection) -> None:
     """The whole life of a child that runs ``isolate="process"`` jobs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    lead_group()
+    ignore_signals(signal.SIGINT, signal.SIGTERM)
+    default_signals_in_child()
     serve_calls(connection, load_app(target).jobs, SystemClock())

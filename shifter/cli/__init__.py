@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
+from shifter.cli.init import become_init
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -13,6 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; by default the process's.
     """
+    ended = become_init()
+    if ended is not None:
+        return ended
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if tokens in (["version"], ["--version"]):
         # Asked by scripts and health checks: the parser would double its price.

@@ -48,7 +48,6 @@ _HELD_BACK_MOST = 1_000
 _SENT_BACK_MS = 2_000
 _PARKED_MS = 5_000
 _PATIENCE_MS = 5_000
-_LOW = Priority.LOW
 
 
 class Drain:
@@ -77,6 +76,7 @@ class Drain:
         self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
         self._holding = Holding(self._clock, self._ready_again)
         self._verdicts = Verdicts(owner)
+        self.kept_claims = self._verdicts.kept_claims
         failed = parts.ledger.claims_failed
         self._claiming = Claiming(
             parts.claims, self._clock, owner=owner, lease_ms=lease_ms, failed=failed
@@ -100,7 +100,7 @@ class Drain:
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
         self._asking = 0
-        self._stopping = asyncio.Event()
+        self._stopping, self._is_hurried = asyncio.Event(), False
         self.doors = doors_of(
             parts, self._buffer, self.board, concurrency, opened=self._wake.set
         )
@@ -118,8 +118,9 @@ class Drain:
             moment=self._moment,
         )
 
-    def stop(self) -> None:
-        """Take no more work; `run` returns when what runs has ended."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Take no more work; `run` returns when what runs ended, or was handed back."""
+        self._is_hurried |= at_once
         self._stopping.set()
         self._wake.set()
         self._intake.stop()
@@ -185,7 +186,7 @@ class Drain:
         self._ledger.worker(Event.WORKER_DRAINING, handed_back=handed_back)
         until = self._clock.monotonic() + drain_timeout_s
         while self._asking or self._executor.running:
-            if self._clock.monotonic() >= until:
+            if self._is_hurried or self._clock.monotonic() >= until:
                 self._executor.stop_all(Stop.SHUTDOWN)
             await self._clock.sleep(0.02)
         try:

@@ -9,6 +9,7 @@ gets a new one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from shifter.ports import Clock
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.work.attempt import Attempt, ProcessDiedError, RemoteError
 from shifter.work.item import Runnable
+from shifter.work.session import kill_group
 
 _POLL_S = 0.1
 _SIGNALS: dict[str, type[Exception]] = {
@@ -94,9 +96,11 @@ class IsolatedProcesses:
             self._threads, self._converse, call, stop
         )
         try:
-            answer = await future
+            answer = await asyncio.shield(future)
         except asyncio.CancelledError:
             stop.set()
+            # The attempt is over when nothing of it runs any more.
+            await _until_done(future)
             raise
         if isinstance(answer, bytes):
             _raise(msgspec.msgpack.decode(answer, type=Reply))
@@ -109,14 +113,14 @@ class IsolatedProcesses:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for process, connection in self._idle:
             connection.close()
-            process.kill()
+            kill_group(process)
             process.join()
 
     def _converse(self, call: bytes, stop: threading.Event) -> bytes | ProcessDiedError:
         process, connection = self._child()
         answer = self._ask(connection, call, stop)
         if answer is None:
-            process.kill()
+            kill_group(process)
             process.join()
             connection.close()
             return ProcessDiedError(process.exitcode)
@@ -145,6 +149,13 @@ class IsolatedProcesses:
                     return process, connection
                 connection.close()
         return self._spawn()
+
+
+async def _until_done(future: asyncio.Future[Any]) -> None:
+    """Wait, whoever cancels the wait: at most for a poll and the kill."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
 
 
 def serve_calls(

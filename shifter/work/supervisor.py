@@ -5,6 +5,10 @@ One that ends by itself is started again, later each time; one that lived for a 
 starts over with the shortest wait. A child that loses its parent drains and leaves.
 One that does not get on any more is ended by the watchdog: with SIGABRT, so that it
 says where it stands, then with SIGKILL.
+
+The first signal lets the children drain, a later one makes them hand back what they
+run and leave. Signals that come at nearly the same time are one: a terminal or a
+service manager sends to the whole process group, and a wrapper passes its own on.
 """
 
 from __future__ import annotations
@@ -14,12 +18,15 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from shifter.telemetry import Event, Log
 from shifter.work.pulse import line_pair
+from shifter.work.session import kill_session
 from shifter.work.vitals import Condition, Vitals
 
 _FIRST_PAUSE_S = 0.5
@@ -28,6 +35,12 @@ _HEALTHY_AFTER_S = 60.0
 _LOOK_S = 1.0
 _DUMP_S = 5.0
 """How long a child has to write down where it stands."""
+_MOMENT_S = 0.4
+"""Signals within so many seconds of the first one are the same request."""
+_ABORT_S = 5.0
+"""How long a child has to hand back what it runs."""
+ABORT = b"abort"
+"""What a child is sent that must leave at once; see `shifter.work.leaving`."""
 # No permission, wrong configuration: starting again changes nothing.
 _FINAL_EXITS = frozenset({77, 78})
 
@@ -67,21 +80,44 @@ class Supervisor:
         self._vitals, self._watchdog_s = vitals, watchdog_s
         self._kill_after_s = kill_after_s
         self._context = multiprocessing.get_context("spawn")
+        # One each: those that asyncio shares may be fewer than there are children.
+        self._waiting = ThreadPoolExecutor(processes, "shifter-child")
         self._children: dict[int, SpawnProcess] = {}
         self._stopping = asyncio.Event()
-        self._signals = 0
+        self._asked_at = 0.0
+        self._lines: dict[int, socket.socket] = {}
         self._failed: int | None = None
         self._log = Log()
 
     def stop(self) -> None:
-        """Let all children drain; a second call ends them at once."""
-        self._signals += 1
+        """Let all children drain; what takes too long is aborted."""
+        if self._stopping.is_set():
+            return
+        loop = asyncio.get_running_loop()
         self._stopping.set()
+        self._asked_at = loop.time()
         for child in self._children.values():
             if child.is_alive():
-                child.terminate() if self._signals == 1 else child.kill()
-        if self._signals == 1:
-            asyncio.get_running_loop().call_later(self._kill_after_s, self.stop)
+                child.terminate()
+        loop.call_later(self._kill_after_s, self.abort)
+
+    def abort(self) -> None:
+        """Have all children hand back what they run, and kill those that do not."""
+        self.stop()
+        for line in self._lines.values():
+            with contextlib.suppress(OSError):
+                line.send(ABORT)
+        asyncio.get_running_loop().call_later(_ABORT_S, self._kill)
+
+    def _kill(self) -> None:
+        for child in self._children.values():
+            child.kill()
+
+    def _on_signal(self) -> None:
+        if not self._stopping.is_set():
+            self.stop()
+        elif asyncio.get_running_loop().time() >= self._asked_at + _MOMENT_S:
+            self.abort()
 
     async def run(self, until: Awaitable[None] | None = None) -> int:
         """Supervise until `stop`, or until the awaitable is done.
@@ -165,9 +201,10 @@ class Supervisor:
         child.start()
         theirs.close()
         self._vitals.began(slot, ours)
-        self._children[slot] = child
-        await asyncio.to_thread(child.join)
-        del self._children[slot]
+        self._children[slot], self._lines[slot] = child, ours
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._waiting, _until_gone, child)
+        del self._children[slot], self._lines[slot]
         self._vitals.ended(slot)
         return child.exitcode
 
@@ -175,9 +212,19 @@ class Supervisor:
     def _handlers(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self._on_signal)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def _until_gone(child: SpawnProcess) -> None:
+    """Wait for a child's end; nothing that it started outlives it."""
+    if child.pid is not None:
+        # Not reaped yet: until then its process id names nothing else.
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        kill_session(child.pid)
+    child.join()

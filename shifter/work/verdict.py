@@ -89,10 +89,15 @@ class Verdicts:
 
     Args:
         worker: The worker's id, written into dead letters.
+
+    Attributes:
+        kept_claims: Claims of interrupted jobs whose threads still run; to be given
+            back when nothing can run in this process any more.
     """
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
+        self.kept_claims: list[ClaimUpdate] = []
         self._policies: dict[str, RetryPolicy] = {}
 
     def settled_elsewhere(self, item: Item, state: JobState | None) -> Step:
@@ -108,7 +113,7 @@ class Verdicts:
         if item.refusal is not None:
             return self.refused(item, item.refusal, error, at)
         if isinstance(outcome, Interrupted):
-            return self.interrupted(item)
+            return self.interrupted(item, has_run=True)
         answer = after_attempt(
             self._policy(_spec(item)),
             outcome,
@@ -181,15 +186,16 @@ class Verdicts:
         update = _waiting(item, item.turn, item.attempt, 0)
         return Step(item, JobState.WAITING, record, update)
 
-    def interrupted(self, item: Item) -> Step:
+    def interrupted(self, item: Item, *, has_run: bool = False) -> Step:
         """Left unsettled, so that the log hands it to another worker.
 
-        A thread cannot be stopped: its claim is left to run out, since giving it back
-        would let another worker run the job beside it.
+        A thread cannot be stopped: its claim is kept for as long as the thread may
+        run, since giving it back would let another worker run the job beside it.
         """
-        update = None
-        if _spec(item).isolation is not Isolation.THREAD:
-            update = _waiting(item, item.turn, item.attempt, 0)
+        update = given_back(item)
+        if has_run and update is not None and _spec(item).isolation is Isolation.THREAD:
+            self.kept_claims.append(update)
+            update = None
         return Step(item, JobState.WAITING, update=update, settles=False)
 
     def _end(
@@ -281,6 +287,11 @@ def ended_update(item: Item, state: JobState) -> ClaimUpdate:
     return ClaimUpdate(
         item.identity, item.fence, state, item.turn, item.attempt, keep_ms
     )
+
+
+def given_back(item: Item) -> ClaimUpdate | None:
+    """The update that lets another worker run the same turn, uncharged."""
+    return _waiting(item, item.turn, item.attempt, 0)
 
 
 def _waiting(item: Item, turn: int, attempt: int, wait_ms: int) -> ClaimUpdate | None:

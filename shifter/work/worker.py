@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
@@ -12,11 +11,21 @@ from typing import NamedTuple, Protocol
 
 from shifter.errors import StoreError
 from shifter.fleet.sync import EVERY_S, FleetSync
-from shifter.ports import DelayMover, FleetStore, LaneFeed, LaneLog, PresenceStore
+from shifter.forking import default_signals_in_child
+from shifter.ports import (
+    ClaimStore,
+    DelayMover,
+    FleetStore,
+    LaneFeed,
+    LaneLog,
+    PresenceStore,
+)
 from shifter.work.drain import Drain
+from shifter.work.leaving import Leaving, held_claims
 from shifter.work.parts import DrainParts
 from shifter.work.presence import report_presence
 from shifter.work.pulse import beating, watched
+from shifter.work.session import ignore_signals
 
 _SELDOM_S = 1.0
 """Between two syncs of a process that declares nothing that a fleet shares."""
@@ -43,6 +52,7 @@ class WorkerParts(NamedTuple):
         fleet: Where it decides with the others.
         line: Where it tells its supervisor how it fares, if it has one.
         timetable: Fires what fires by the clock, if anything does.
+        open_claims: Opens the claim store once more, where a supervisor may abort.
     """
 
     drain: DrainParts
@@ -52,6 +62,7 @@ class WorkerParts(NamedTuple):
     fleet: FleetStore
     line: socket.socket | None = None
     timetable: Service | None = None
+    open_claims: Callable[[], ClaimStore] | None = None
 
 
 class WorkerLimits(NamedTuple):
@@ -73,8 +84,8 @@ class WorkerLimits(NamedTuple):
 async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
     """Work until SIGTERM, or the end of the parent.
 
-    The first signal drains; a second one aborts at once, without a word to anybody:
-    what ran comes again when its lease ends.
+    A signal drains, and so do more of them: a service manager may send one to each
+    process. Whether to abort is the supervisor's to say; see `shifter.work.leaving`.
     """
     clock = parts.drain.clock
     feeds = watched(parts.drain.feeds, clock)
@@ -84,6 +95,8 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
         concurrency=limits.concurrency,
         lease_ms=limits.lease_ms,
     )
+    if parts.line is not None and parts.open_claims is not None:
+        Leaving(parts.line, drain, parts.drain.processes, parts.open_claims)
     async with beating(parts.line, feeds, drain, parts.drain.ledger, clock):
         with _signals(drain.stop):
             try:
@@ -91,6 +104,7 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
                 await _run(drain, parts, limits)
             finally:
                 await _close(list(feeds.values()), parts, limits)
+                await _give_back(drain, parts.drain.claims)
 
 
 async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
@@ -144,25 +158,25 @@ async def _close(
     with contextlib.suppress(StoreError):
         await parts.fleet.close()
     await asyncio.to_thread(parts.log.close, timeout_s=10.0)
-    await parts.drain.claims.close()
+
+
+async def _give_back(drain: Drain, claims: ClaimStore) -> None:
+    """Let others run what threads here may still run, as the last thing before the end.
+
+    Unless it is given back, its next worker counts this one as lost.
+    """
+    with contextlib.suppress(StoreError):
+        await claims.finish(held_claims(drain))
+    await claims.close()
 
 
 @contextlib.contextmanager
 def _signals(stop: Callable[[], None]) -> Generator[None]:
-    """Drain on the first signal, abort on the second."""
+    """Drain on SIGTERM; a terminal's SIGINT is for the supervisor."""
     loop = asyncio.get_running_loop()
-    asked = False
-
-    def on_signal() -> None:
-        nonlocal asked
-        if asked:
-            os._exit(130)
-        asked = True
-        stop()
-
-    # A terminal sends SIGINT to the whole group; the supervisor says what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    ignore_signals(signal.SIGINT)
+    default_signals_in_child()
+    loop.add_signal_handler(signal.SIGTERM, stop)
     try:
         yield
     finally:

@@ -1,0 +1,57 @@
+"""What a forked child renews: threads, locks and connections stay with the parent.
+
+Each object that has one of them names a method here. The methods are called in the
+child before `os.fork` returns there; they only forget, so that the next use opens anew:
+a child that uses nothing pays nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+_METHODS: Final[dict[int, weakref.WeakMethod[Callable[[], None]]]] = {}
+_LEFT_TO_WORKERS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def renew_in_child(method: Callable[[], None]) -> None:
+    """Call a bound method in every forked child, for as long as its object lives.
+
+    Args:
+        method: Must not block, start threads or raise. Objects are renewed in the
+            order in which they asked for it.
+    """
+
+    def forget(reference: object) -> None:
+        _METHODS.pop(id(reference), None)
+
+    reference = weakref.WeakMethod(method, forget)
+    _METHODS[id(reference)] = reference
+
+
+def default_signals_in_child() -> None:
+    """Let forked children of this process end by SIGTERM and SIGINT, as others do.
+
+    A child inherits the handlers of an event loop, and the socket through which they
+    wake it: without this a signal to the child would reach the parent's loop.
+    """
+    os.register_at_fork(after_in_child=_default_signals)
+
+
+def _renew() -> None:
+    for reference in list(_METHODS.values()):
+        method = reference()
+        if method is not None:
+            method()
+
+
+def _default_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _LEFT_TO_WORKERS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_renew)
