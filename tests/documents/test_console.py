@@ -1,76 +1,443 @@
-"""Every command of the README's console blocks, run as a newcomer would."""
+"""Every command of the pages' console and sh blocks, run as a newcomer would.
+
+A block is found by its page and a text in it. What it needs to be there (dead letters, a
+process that calls a dependency) is made first; a port or a secret's path is replaced by
+one that is free here. A block that no test names fails the first one.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-EMBEDDED, DEMO, SERVERS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+from shifter.cli.columns import BUDGETS, CIRCUITS
+from shifter.wire.envelope import EnvelopeV1
+from tests.documents.blocks import ROOT, Block, blocks, program_name, write_programs
 
 pytestmark = pytest.mark.timeout(240)
 
+LETTERS = """
+from shifter import DeadLetter, Shifter
+
+app = Shifter("shop")
+
+
+class SMTPError(Exception):
+    pass
+
+
+@app.job(queue="mail", attempts=1)
+async def fail(number: int) -> None:
+    raise SMTPError("relay is down")
+"""
+DEFER = """
+import asyncio
+from letters import app, fail
+
+async def main():
+    async with app:
+        await fail.defer_many([(number,) for number in range(50)])
+
+asyncio.run(main())
+"""
+# A newcomer at a terminal is asked before dead letters are sent, and says yes.
+YES = """
+shifter() {
+  case "$*" in
+    "dlt replay"*--dry-run*|"dlt replay"*--yes*) command shifter "$@" ;;
+    "dlt replay"*) command shifter "$@" --yes ;;
+    *) command shifter "$@" ;;
+  esac
+}
+"""
+CALL = """
+import asyncio, sys, {page} as page
+
+async def main():
+    async with page.app:
+        while True:
+            async with page.mailer:
+                await asyncio.sleep(0.05)
+
+asyncio.run(main())
+"""
+
+
+def block(page: str, words: str) -> Block:
+    """The one console or sh block of a page that holds these words."""
+    [found] = [b for b in blocks("console", "sh", page=page) if words in b.text]
+    return found
+
+
+class Newcomer:
+    """Somebody with an empty home, the command on the path, and no index to ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SHIFTER_")}
+        self.environ = kept | {
+            "XDG_STATE_HOME": str(folder / "state"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+            # What is installed already is neither fetched again nor replaced.
+            "PIP_TARGET": str(folder / "site"),
+            "PIP_NO_DEPS": "1",
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",
+        }
+
+    def run(self, script: str, *, at: Path | None = None, **environ: str) -> str:
+        """What a shell prints that ends at the first failure."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder if at is None else at,
+            env=self.environ | environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def running(self, program: str) -> Iterator[None]:
+        """A python program in the background."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], cwd=self.folder, env=self.environ
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
 
 @pytest.fixture
-def environment(tmp_path):
-    """A newcomer's: empty folders, the command on the path, no index to ask."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("SHIFTER_")}
-    return kept | {
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+def newcomer(tmp_path) -> Newcomer:
+    """With the README's ``shop/jobs.py`` in an otherwise empty folder."""
+    write_programs("README.md", tmp_path)
+    return Newcomer(tmp_path)
 
 
-def run(block, environment):
-    """All commands of a block in one shell; what they printed."""
-    commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+@pytest.fixture
+def with_letters(newcomer) -> Newcomer:
+    """Fifty dead letters in the queue ``mail`` of the namespace ``shop``."""
+    (newcomer.folder / "letters.py").write_text(LETTERS)
+    newcomer.environ["SHIFTER_NAMESPACE"] = "shop"
+    newcomer.run("shifter topics apply letters:app")
+    newcomer.run(f"{sys.executable} -c '{DEFER}'")
+    newcomer.run("shifter work letters:app --burst")
+    return newcomer
+
+
+def test_every_block_of_commands_is_run_by_a_test():
+    tests = "\n".join(
+        inspect.getsource(value)
+        for name, value in globals().items()
+        if name.startswith("test_") and name != inspect.stack()[0].function
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_the_quick_start_runs_without_any_server(environment, tmp_path):
-    # What is installed already is neither fetched again nor replaced.
-    pip = {
-        "PIP_TARGET": str(tmp_path / "site"),
-        "PIP_NO_DEPS": "1",
-        "PIP_NO_INDEX": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",
+    named = {
+        block(page, words)
+        for page, words in re.findall(r'block\(\s*"([^"]+)", "([^"]+)"\s*\)', tests)
     }
 
-    out = run(EMBEDDED, environment | pip)
+    assert named == set(blocks("console", "sh"))
+
+
+# --- README ---------------------------------------------------------------------------
+
+
+def test_the_quick_start_runs_without_any_server(newcomer):
+    commands = block("README.md", "pip install .").commands
+
+    out = newcomer.run(commands, at=ROOT)
 
     assert re.search(r"^mail +LOW +1 ", out, re.MULTILINE), out
-    assert (tmp_path / "site" / "shifter").is_dir()
-    assert (tmp_path / "state" / "shifter" / "shop.db").exists()
+    assert (newcomer.folder / "site" / "shifter").is_dir()
+    assert (newcomer.folder / "state" / "shifter" / "shop.db").exists()
 
 
-def test_the_demo_loses_nothing(environment):
-    out = run(DEMO, environment)
+def test_the_demo_loses_nothing(newcomer):
+    out = newcomer.run(block("README.md", "make demo").commands, at=ROOT)
 
     assert '"lost":0' in out.replace(" ", "")
 
 
 @pytest.mark.kafka
 @pytest.mark.redis
-def test_the_same_commands_run_on_kafka_and_redis(environment):
+def test_the_same_commands_run_on_kafka_and_redis(newcomer):
+    commands = block("README.md", "make stack-down").commands
     try:
-        out = run(SERVERS, environment)
+        out = newcomer.run(commands, at=ROOT)
     finally:
-        subprocess.run(["make", "stack-down"], cwd=ROOT, env=environment, check=False)
+        subprocess.run(
+            ["make", "stack-down"], cwd=ROOT, env=newcomer.environ, check=False
+        )
 
     assert re.search(r"^mail +LOW +1 ", out, re.MULTILINE), out
+
+
+def test_settings_of_own_servers_are_read(newcomer):
+    commands = block("README.md", "SHIFTER_KAFKA__SASL_PASSWORD_FILE").commands
+    secret = newcomer.folder / "password"
+    secret.write_text("s3cret")
+    secret.chmod(0o600)
+    commands = commands.replace("/run/secrets/kafka_password", str(secret))
+
+    out = newcomer.run(f"{commands}\nshifter config show --json --namespace shop")
+
+    shown = json.loads(out)
+    assert "h1:9092,h2:9092" in shown["log"]["value"]
+    assert shown["state"]["value"] == "rediss://shop@redis.internal:6379/0"
+    assert shown["kafka.sasl.password"]["origin"].endswith("_FILE")
+    assert "s3cret" not in out
+
+
+def test_dead_letters_are_listed_and_replayed_as_the_readme_shows(with_letters):
+    out = with_letters.run(YES + block("README.md", "--rate 500").commands)
+
+    assert "SMTPError" in out
+    again = with_letters.run("shifter status --json")
+    assert '"waiting":50' in again.replace(" ", "")
+
+
+# --- docs/ ----------------------------------------------------------------------------
+
+
+def test_explain_shows_every_rule_of_the_page(newcomer):
+    example = block("docs/admission.md", "shifter explain")
+
+    out = newcomer.run(example.commands, at=ROOT)
+
+    table = example.text.splitlines()[1:-1]
+    assert out.split()[:4] == table[0].split()
+    rules = [re.split(r"  +", line)[0] for line in table[1:]]
+    assert [
+        rule for rule in rules if not re.search(f"^{rule} ", out, re.MULTILINE)
+    ] == []
+
+
+def test_services_of_the_page_answer(newcomer):
+    example = block("docs/admission.md", "uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    # Who types is slower than this, so that the services are up by then.
+    retry = "--retry 60 --retry-delay 1 --retry-connrefused"
+    patient = f'curl() {{ command curl -sS {retry} "$@"; }}'
+    stop = "trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT"
+    commands = example.commands.replace(":8000", f":{port}")
+    del newcomer.environ["PIP_TARGET"]
+
+    script = f"{patient}\n{stop}\n{commands}"
+    out = newcomer.run(script, at=ROOT, UVICORN_PORT=str(port))
+
+    printed = [line for line in example.text.splitlines() if not line.startswith("$ ")]
+    assert printed[0] in out
+    assert printed[1] in out.replace("\r", "")
+    assert re.search(r"^location: /jobs/[0-9a-f-]{36}\r?$", out, re.MULTILINE)
+
+
+def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):
+    out = with_letters.run(YES + block("docs/dead-letters.md", "dlt runs").commands)
+
+    assert "relay is back" in out
+    assert out.count("SMTPError") >= 2
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_foreign_dead_letters_go_back_to_their_topic(newcomer, kafka, redis_url):
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    names = ("orders", "orders-dlt")
+    for made in admin.create_topics([NewTopic(name, 1, 1) for name in names]).values():
+        made.result(timeout=30)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    headers = [
+        ("kafka_dlt-original-topic", b"orders"),
+        ("kafka_dlt-exception-fqcn", b"java.lang.IllegalStateException"),
+    ]
+    producer.produce("orders-dlt", b"{}", headers=headers)
+    producer.flush(30)
+    newcomer.environ |= {
+        "SHIFTER_LOG": kafka.url,
+        "SHIFTER_STATE": redis_url,
+        "SHIFTER_NAMESPACE": "shop",
+    }
+    commands = block("docs/dead-letters.md", "--target orders=orders").commands
+
+    try:
+        newcomer.run("shifter topics apply shop.jobs:app")
+        newcomer.run(commands)
+        sent = values(kafka.bootstrap, "orders")
+    finally:
+        ours = [
+            name
+            for name in admin.list_topics(timeout=30).topics
+            if name.startswith("shop.")
+        ]
+        for gone in admin.delete_topics([*names, *ours]).values():
+            gone.result(timeout=30)
+
+    assert sent == [b"{}"]
+
+
+def values(bootstrap: str, topic: str) -> list[bytes]:
+    """What stands on a topic's only partition."""
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": "documents",
+        "enable.partition.eof": True,
+    }
+    consumer, found = Consumer(settings), []
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    try:
+        while (message := consumer.poll(30)) is not None and not message.error():
+            found.append(message.value())
+    finally:
+        consumer.close()
+    return found
+
+
+def test_circuits_and_budgets_have_the_columns_of_the_page(newcomer):
+    example = block("docs/fleet.md", "shifter circuit list")
+    write_programs("docs/fleet.md", newcomer.folder)
+    newcomer.environ["SHIFTER_NAMESPACE"] = "shop"
+
+    with newcomer.running(CALL.format(page=program_name("docs/fleet.md"))):
+        newcomer.run("until shifter circuit list | grep -q mailer; do sleep 0.2; done")
+        out = newcomer.run(example.commands)
+
+    printed = [line for line in example.text.splitlines() if not line.startswith("$ ")]
+    headings = [printed[0], printed[2]]
+    for heading, columns in zip(headings, (CIRCUITS, BUDGETS), strict=True):
+        shown = [word.upper() for word in re.split(r"  +", heading)]
+        assert shown == [column.upper() for column in columns]
+    assert out.count("mailer") == 2
+
+
+def test_windows_are_set_by_hand_as_the_page_shows(newcomer):
+    newcomer.environ["SHIFTER_NAMESPACE"] = "shop"
+
+    out = newcomer.run(block("docs/time-shift.md", "close-now mail").commands)
+
+    assert "provider down" in out
+    assert "new catalogue" in out
+
+
+def test_relay_takes_the_job_of_its_page(newcomer):
+    commands = block("workers/README.md", "shifter submit").commands
+
+    job_id = newcomer.run(commands, at=ROOT, SHIFTER_NAMESPACE="relay").strip()
+
+    assert re.fullmatch(r"[0-9a-f-]{36}", job_id)
+
+
+def test_record_written_by_hand_is_a_job():
+    example = block("schemas/README.md", "kcat")
+
+    [envelope] = re.findall(r"shifter=(\{.*\})'", example.text)
+    [payload] = re.findall(r"echo '(.*)'", example.text)
+
+    job = msgspec.json.decode(envelope, type=EnvelopeV1)
+    assert job.type == "send_receipt"
+    assert set(json.loads(payload)) == {"order_id", "email"}
+
+
+def test_record_written_in_javascript_has_the_same_fields():
+    [example] = blocks("js", page="schemas/README.md")
+
+    [fields] = re.findall(r"envelope = \{(.*)\}", example.text)
+
+    known = set(EnvelopeV1.__struct_fields__)
+    assert set(re.findall(r"(\w+):", fields)) <= known
+
+
+# --- what stands in a line ------------------------------------------------------------
+
+PAGES_WITH_COMMANDS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(
+        f"docs/{name}.md"
+        for name in (
+            "admission",
+            "benchmarks",
+            "cli",
+            "dead-letters",
+            "fleet",
+            "guarantees",
+            "testing",
+            "time-shift",
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
+def test_commands_named_in_the_text_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+
+    targets = set(re.findall(r"`make ([a-z-]+)", text))
+    verbs = set(re.findall(r"`shifter ([a-z]+)", text))
+
+    assert {name for name in targets if f"\n{name}:" not in makefile} == set()
+    assert verbs <= set(every_verb())
+
+
+def every_verb() -> list[str]:
+    from shifter.cli.entry import _GROUPS, _VERBS
+
+    return [name for name, *_ in (*_VERBS, *_GROUPS)]
+
+
+def test_every_verb_of_the_readme_is_one_and_none_is_missing():
+    text = (ROOT / "README.md").read_text("utf-8").partition("## Commands")[2]
+    listed = re.findall(r"`(?:shifter )?([a-z]+)`", text.partition(": each has")[0])
+
+    assert sorted(listed) == sorted(every_verb())
+
+
+SYNOPSIS = blocks("", page="docs/cli.md")[0].text
+
+
+@pytest.mark.parametrize("line", SYNOPSIS.replace("\n  ", "  ").splitlines())
+def test_options_of_the_synopsis_are_the_verbs_own(line, capsys):
+    from shifter.cli.entry import run
+
+    for usage in re.split(r"(?=shifter )", line)[1:]:
+        words = usage.split()[1:]
+        path = [word for word in words[:2] if re.fullmatch(r"[a-z|-]+", word)]
+        groups = {name for name in every_verb() if name == path[0]}
+        choices = path[1].split("|") if len(path) > 1 else [""]
+        options = set(re.findall(r"--[a-z-]+", usage))
+        assert groups
+        for verb in choices:
+            run([*path[:1], *([verb] if verb else []), "--help"])
+            said = capsys.readouterr().out
+            assert {option for option in options if option not in said} == set()
+
+
+def test_compose_line_of_the_readme_is_what_the_compose_test_runs():
+    text = (ROOT / "README.md").read_text("utf-8")
+    run = (ROOT / "tests" / "compose" / "docker.py").read_text("utf-8")
+
+    [line] = re.findall(r"`docker compose ([^`]+)`", text)
+
+    words = ", ".join(f'"{word}"' for word in line.split())
+    assert f"self.compose({words}" in run
