@@ -85,11 +85,14 @@ torture-all: .venv ## the long fault scenarios, which `make test` leaves out
 	@$(SERVERS)
 	$(BIN)/pytest -m torture $(ARGS)
 
-fuzz: .venv ## 10^6 bad records through decode, 10^5 through a live worker
+fuzz: .venv ## 10^6 bad records through decode, 10^5 through a worker, 10^5 bad values of state
 	@$(SERVERS)
 	$(BIN)/python -m tests.bad_inputs.fuzz decode --count 1000000 $(ARGS)
 	$(BIN)/python -m tests.bad_inputs.fuzz work --count 100000 --log sqlite $(ARGS)
 	$(BIN)/python -m tests.bad_inputs.fuzz work --count 100000 --log kafka $(ARGS)
+	$(BIN)/python -m tests.bad_inputs.state_fuzz read --count 100000 $(ARGS)
+	$(BIN)/python -m tests.bad_inputs.state_fuzz read --count 100000 --state sqlite $(ARGS)
+	$(BIN)/python -m tests.bad_inputs.state_fuzz work --count 100000 $(ARGS)
 
 bench: .venv ## measure against raw clients in the same run; writes build/bench.json
 	$(BIN)/python -m stack install

@@ -26,6 +26,7 @@ from shifter.fleet.statement import (
     words_text,
 )
 from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
+from shifter.model.number import MAX_LOAD
 from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
 from shifter.policy.circuit import CircuitState
@@ -158,7 +159,7 @@ class FleetBoard:
             proposals += tenant.propose()
         report = FleetReport(
             self._process,
-            max(0.0, self.load()),
+            min(max(0.0, self.load()), MAX_LOAD),
             words_text(self._words(said)),
             by.is_alarmed,
             KEEP_MS,

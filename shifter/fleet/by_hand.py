@@ -57,4 +57,4 @@ async def cells_of(store: FleetStore, process: str) -> tuple[Mapping[str, bytes]
 
 def question(process: str) -> FleetReport:
     """What tells nothing and asks for everything."""
-    return FleetReport(process, 0.0, b"", is_alarmed=True, keep_ms=1, version=0)
+    return FleetReport(process, 0.0, b"", is_alarmed=True, keep_ms=0, version=0)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from shifter.model.fleet import MAX_CELL_BYTES
 from shifter.model.quality import Quality
 from shifter.policy.circuit import (
     CircuitState,
@@ -17,6 +18,7 @@ from shifter.policy.circuit import (
     Open,
     Probe,
 )
+from shifter.wire.number import Count, InstantMs
 
 QUALITY: Final = "quality"
 QUALITY_BY_HAND: Final = "hand/quality"
@@ -57,17 +59,17 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: Literal["open", "closed", "FULL", "REDUCED", "MINIMAL"]
     owner: str
     reason: str
-    until_ms: int
+    until_ms: InstantMs
 
 
 class _Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
     state: Literal["closed", "open", "half_open"]
-    generation: int
-    openings: int = 0
-    until_ms: int = 0
-    probes: list[tuple[int, int]] = []
-    started: int = 0
-    successes: int = 0
+    generation: Count
+    openings: Count = 0
+    until_ms: InstantMs = 0
+    probes: list[tuple[Count, InstantMs]] = []
+    started: Count = 0
+    successes: Count = 0
 
 
 class _Quality(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ def circuit_text(state: CircuitState) -> bytes:
 def read_circuit(text: bytes) -> CircuitState | None:
     """The state; ``None`` if it is none."""
     cell = _read(text, _Circuit)
-    if cell is None or min(cell.generation, cell.until_ms, cell.started) < 0:
+    if cell is None:
         return None
     if cell.state == "closed":
         return Closed(cell.generation)
@@ -139,6 +141,8 @@ def read_quality(text: bytes) -> Quality | None:
 
 
 def _read(text: bytes, kind: type[T]) -> T | None:
+    if len(text) > MAX_CELL_BYTES:
+        return None
     try:
         found: Any = msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from shifter.model.fleet import Proposal
+from shifter.model.number import MAX_INSTANT_MS, read_whole
 from shifter.ports import Clock
 
 CELL: Final = "load"
 HOLD_MS: Final = 1_500
 """How long a sign holds; it is renewed when half of it is over."""
-
-_MOST_DIGITS: Final = 15
 
 
 class LoadSign:
@@ -52,8 +51,7 @@ class LoadSign:
         """Take in what is set; ``now_ms`` is the store's clock."""
         self._ahead_ms = self._clock.epoch_ms() - now_ms
         self._text = cells.get(CELL, b"")
-        until_ms = 0
-        if self._text.isdigit() and len(self._text) <= _MOST_DIGITS:
-            # A forged or broken end holds nobody up for longer than a sign does.
-            until_ms = min(int(self._text), now_ms + HOLD_MS)
+        # A forged or broken end holds nobody up for longer than a sign does.
+        found = read_whole(self._text.decode("latin-1"), MAX_INSTANT_MS)
+        until_ms = 0 if found is None else min(found, now_ms + HOLD_MS)
         self.until_ms = until_ms + self._ahead_ms

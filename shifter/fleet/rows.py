@@ -30,9 +30,10 @@ from shifter.fleet.statement import (
     Words,
     read_words,
 )
+from shifter.model.fleet import FleetView
 from shifter.policy.circuit import HalfOpen, Open
 from shifter.policy.dependency import Protection
-from shifter.ports import FleetStore
+from shifter.ports import FleetStore, understood
 
 
 class SetByHand(msgspec.Struct, frozen=True):
@@ -193,6 +194,11 @@ async def look(store: FleetStore, process: str) -> Fleet:
         StoreError: It does not answer.
     """
     view = await store.sync(question(process))
+    with understood("the state store", "fleet.sync"):
+        return _fleet(view)
+
+
+def _fleet(view: FleetView) -> Fleet:
     cells = {} if view.cells is None else view.cells
     all_words = [
         words for text in view.evidence.values() if (words := read_words(text))
@@ -200,13 +206,10 @@ async def look(store: FleetStore, process: str) -> Fleet:
     names = {name for words in all_words for name in words.dependencies}
     names |= {name for cell in cells if (name := dependency_of(cell)) is not None}
     heard = {name: _heard(name, all_words, view.now_ms) for name in sorted(names)}
-    # The question itself is a voice.
-    loads = list(view.loads)
-    loads.remove(0.0)
     return Fleet(
         [_circuit(name, cells, words, view.now_ms) for name, words in heard.items()],
         [_budget(name, words) for name, words in heard.items() if words.said],
-        _quality(cells, loads, view.now_ms),
+        _quality(cells, view.loads, view.now_ms),
         AdmissionRow(
             _by_priority([words.shed for words in all_words]),
             _by_priority([words.would_shed for words in all_words]),

@@ -10,6 +10,9 @@ import msgspec
 from shifter.model.priority import Priority
 from shifter.policy.dependency import Protection
 from shifter.policy.evidence import Tally
+from shifter.wire.number import Count, InstantMs
+
+Counts: TypeAlias = tuple[Count, Count, Count, Count]
 
 _NONE: Final = (0, 0, 0, 0)
 PROTECTIONS: Final = tuple(Protection)
@@ -29,11 +32,11 @@ class BudgetWords(NamedTuple):
         spent_milli: Likewise, and a little longer.
     """
 
-    ratio_milli: int
-    floor_per_s: int
-    ttl_ms: int
-    earned_milli: int
-    spent_milli: int
+    ratio_milli: Count
+    floor_per_s: Count
+    ttl_ms: Count
+    earned_milli: Count
+    spent_milli: Count
 
 
 class Statement(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -51,14 +54,14 @@ class Statement(msgspec.Struct, array_like=True, frozen=True, gc=False):
         budget: See `BudgetWords`.
     """
 
-    calls: int = 0
-    failures: int = 0
-    slow: int = 0
-    in_a_row: int = 0
-    held_back: tuple[int, int, int, int] = _NONE
-    would_hold_back: tuple[int, int, int, int] = _NONE
-    limit: int = 0
-    inflight: int = 0
+    calls: Count = 0
+    failures: Count = 0
+    slow: Count = 0
+    in_a_row: Count = 0
+    held_back: Counts = _NONE
+    would_hold_back: Counts = _NONE
+    limit: Count = 0
+    inflight: Count = 0
     budget: BudgetWords = BudgetWords(0, 0, 0, 0, 0)
 
     @property
@@ -81,9 +84,9 @@ class Words(msgspec.Struct, array_like=True, frozen=True):
     """
 
     dependencies: Statements = {}
-    shed: tuple[int, int, int, int] = _NONE
-    would_shed: tuple[int, int, int, int] = _NONE
-    said_ms: int | None = None
+    shed: Counts = _NONE
+    would_shed: Counts = _NONE
+    said_ms: InstantMs | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -12,7 +12,7 @@ from typing import Final
 
 from shifter.errors import StoreError
 from shifter.fleet.board import FleetBoard
-from shifter.ports import Clock, FleetStore, sleep_or_wake
+from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
 
 EVERY_S: Final = 0.2
 _LONGEST_S: Final = 2.0
@@ -65,10 +65,10 @@ class FleetSync:
         told = self._board.report()
         try:
             view = await self._store.sync(told.report)
+            with understood("the state store", "fleet.sync"):
+                self._board.learn(told, view)
         except StoreError:
             self._board.failed(told)
-        else:
-            self._board.learn(told, view)
         self.tried.set()
 
     async def close(self) -> None:

@@ -14,8 +14,15 @@ from typing import NamedTuple
 MAX_NAMES = 4_096
 """Cells, budgets and rates of a namespace, each; what is beyond is refused."""
 MAX_CELL_BYTES = 4_096
+MAX_NAME_BYTES = 1_024
 MAX_EVIDENCE_BYTES = 262_144
+MAX_EVIDENCE_TOLD = 16_777_216
+"""Bytes of evidence that one view holds; what is beyond is left out."""
 MAX_PROCESSES = 1_000
+MAX_WORKERS = 1_000
+"""Workers that are shown."""
+MAX_PRESENCE_MS = 600_000
+"""A worker's report is forgotten after so long, whatever it asked for."""
 MAX_KEEP_MS = 60_000
 """What a process said is forgotten after so long, whatever it asked for."""
 
@@ -84,10 +91,11 @@ class FleetReport(NamedTuple):
 
     Attributes:
         process: Its id, unique per start.
-        load: How busy it is; 1 is all there is room for, >= 0.
+        load: How busy it is; 1 is all there is room for, 0 to `MAX_LOAD`.
         evidence: What it counted; empty says nothing.
         is_alarmed: Whether it suspects something: then everybody's evidence is told.
-        keep_ms: How long its evidence and load hold, 1-60000.
+        keep_ms: How long its evidence and load hold, 0-60000; with 0 it only asks, and
+            is no process of the fleet.
         version: Of the cells that it knows; 0 knows none.
         proposals: Cells to be set.
         budgets: Of retries.

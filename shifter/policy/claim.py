@@ -29,6 +29,8 @@ from shifter.model.claim import (
     HandedOver,
     Renewal,
 )
+from shifter.model.duration import MAX_DURATION_MS
+from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS
 from shifter.model.state import JobState
 from shifter.model.time import StoreMs
 
@@ -37,6 +39,9 @@ RUNNING_GRACE_MS: Final = 3_600_000
 
 OTHER_JOB_RETRY_MS: Final = 1_000
 """How soon to ask again while another job of the same key waits."""
+
+MAX_LEASE_MS: Final = 3_600_000
+"""The longest lease; the setting ``lease`` has the same bound."""
 
 FENCES_PER_MS: Final = 1_000
 """Fences start at the store's clock times this: they grow also when a store forgot
@@ -72,6 +77,25 @@ class Claim(NamedTuple):
     op: str = ""
     owner: str = ""
     job_id: str = ""
+
+
+def is_sound(claim: Claim) -> bool:
+    """Whether a claim read from a store is one that these rules can have written.
+
+    Counts are whole numbers that a double holds, instants lie before the year 10000, a
+    lease is at most an hour long, and a cancel is remembered for at most 366 days and
+    only while the job runs. Any other claim counts as absent. Pure.
+    """
+    state, fence, turn, attempt, losses, lease_end, updated, cancel_keep, *_ = claim
+    counts = (fence, turn, attempt, losses)
+    return (
+        min(*counts, lease_end, updated, cancel_keep) >= 0
+        and max(counts) <= MAX_COUNT
+        and max(lease_end, updated) <= MAX_INSTANT_MS
+        and lease_end - updated <= MAX_LEASE_MS
+        and (not cancel_keep or state is JobState.RUNNING)
+        and cancel_keep <= MAX_DURATION_MS
+    )
 
 
 class Ask(NamedTuple):
@@ -216,7 +240,7 @@ def _ended(claim: Claim, state: JobState, now: StoreMs) -> Claim:
 def _answer_other_job(claim: Claim, now: StoreMs) -> ClaimAnswer:
     if claim.state.is_terminal:
         return Finished(claim.state)
-    left_ms = claim.lease_end_ms - now
+    left_ms = min(claim.lease_end_ms - now, MAX_LEASE_MS)
     return Busy(left_ms if left_ms > 0 else OTHER_JOB_RETRY_MS)
 
 

@@ -6,12 +6,16 @@ and the memory adapter use this very table. Pure: whoever calls gives the time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from shifter.model.fleet import (
     MAX_CELL_BYTES,
     MAX_EVIDENCE_BYTES,
+    MAX_EVIDENCE_TOLD,
     MAX_KEEP_MS,
+    MAX_NAME_BYTES,
     MAX_NAMES,
     MAX_PROCESSES,
     FleetReport,
@@ -20,8 +24,11 @@ from shifter.model.fleet import (
     RateGrant,
     RateWish,
 )
+from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS, MAX_LOAD
 from shifter.policy.rate import take
-from shifter.policy.shared_budget import BudgetRow, serve
+from shifter.policy.shared_budget import BudgetRow, is_sound, serve
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +88,52 @@ class FleetTable:
                 continue
             self.budgets[asked.name], retries = serve(row or {}, asked, now_ms=now_ms)
             granted.append(retries)
-        is_alarmed = now_ms < self.alarm_until_ms
+        is_alarmed = report.is_alarmed or now_ms < self.alarm_until_ms
         return FleetView(
             now_ms,
             self.version,
             None if report.version == self.version else dict(self.cells),
             accepted,
-            {p: v.evidence for p, v in self.voices.items()} if is_alarmed else {},
+            self._evidence() if is_alarmed else {},
             [voice.load for voice in self.voices.values()],
             granted,
             [self._rate(asked, now_us) for asked in report.rates],
         )
+
+    def mend(self) -> int:
+        """Take out what no sync can have written, after the table was read.
+
+        Of cells, voices, budgets and rates that are more than there is room for, none
+        is kept.
+
+        Returns:
+            How many values were taken out.
+        """
+        kept = (
+            _sound(self.cells, MAX_NAMES, _is_cell),
+            _sound(self.voices, MAX_PROCESSES, _is_voice),
+            _sound(self.budgets, MAX_NAMES, is_sound),
+            _sound(self.rates, MAX_NAMES, _is_count),
+        )
+        before = self._size()
+        self.cells, self.voices, self.budgets, self.rates = kept
+        gone = before - self._size()
+        if not _is_count(self.version):
+            self.version, gone = 0, gone + 1
+        if not 0 <= self.alarm_until_ms <= MAX_INSTANT_MS:
+            self.alarm_until_ms, gone = 0, gone + 1
+        return gone
+
+    def _size(self) -> int:
+        return len(self.cells) + len(self.voices) + len(self.budgets) + len(self.rates)
+
+    def _evidence(self) -> dict[str, bytes]:
+        told, left = {}, MAX_EVIDENCE_TOLD
+        for process, voice in self.voices.items():
+            fits = len(voice.evidence) <= left
+            told[process] = voice.evidence if fits else b""
+            left -= len(told[process])
+        return told
 
     def _propose(self, proposal: Proposal) -> bool:
         name, expected, value = proposal
@@ -112,7 +154,8 @@ class FleetTable:
         if self.alarm_until_ms > latest_ms:
             self.alarm_until_ms = 0
         is_known = report.process in self.voices
-        if not is_known and len(self.voices) >= MAX_PROCESSES:
+        is_full = not is_known and len(self.voices) >= MAX_PROCESSES
+        if is_full or report.keep_ms <= 0:
             return
         fits = len(report.evidence) <= MAX_EVIDENCE_BYTES
         evidence = report.evidence if fits else b""
@@ -128,3 +171,28 @@ class FleetTable:
         taken = take(asked, spread_us or 0, now_us=now_us)
         self.rates[asked.name] = taken.spread_us
         return RateGrant(taken.calls, taken.wait_us)
+
+
+def _sound(
+    held: Mapping[str, V], most: int, is_ours: Callable[[V], bool]
+) -> dict[str, V]:
+    if len(held) > most:
+        return {}
+    return {
+        name: value
+        for name, value in held.items()
+        if len(name) <= MAX_NAME_BYTES and is_ours(value)
+    }
+
+
+def _is_cell(text: bytes) -> bool:
+    return len(text) <= MAX_CELL_BYTES
+
+
+def _is_voice(voice: Voice) -> bool:
+    is_told = 0 <= voice.until_ms <= MAX_INSTANT_MS and 0 <= voice.load <= MAX_LOAD
+    return is_told and len(voice.evidence) <= MAX_EVIDENCE_BYTES
+
+
+def _is_count(number: int) -> bool:
+    return 0 <= number <= MAX_COUNT

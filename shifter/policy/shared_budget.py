@@ -9,11 +9,15 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from shifter.model.fleet import BudgetWish
+from shifter.model.number import MAX_COUNT
 from shifter.model.priority import Priority
 from shifter.policy.budget import RETRY_MILLI, BudgetPolicy, withheld_milli
 
 BudgetRow: TypeAlias = dict[int, tuple[int, int]]
 """Thousandths of a retry deposited and withdrawn, by the number of the bucket."""
+
+MAX_DEPOSIT_MILLI: Final = 1_000_000_000
+"""What one bucket holds at most: a million retries, either way."""
 
 URGENT_FIRST: Final = sorted(Priority, key=lambda priority: -priority.rank)
 
@@ -45,6 +49,16 @@ def wish(
     )
 
 
+def is_sound(row: BudgetRow) -> bool:
+    """Whether a row read from a store is one that `serve` can have written. Pure."""
+    return all(
+        0 <= n <= MAX_COUNT
+        and abs(deposited) <= MAX_DEPOSIT_MILLI
+        and 0 <= withdrawn <= MAX_COUNT
+        for n, (deposited, withdrawn) in row.items()
+    )
+
+
 def serve(
     row: BudgetRow, asked: BudgetWish, *, now_ms: int
 ) -> tuple[BudgetRow, tuple[int, int, int, int]]:
@@ -60,6 +74,7 @@ def serve(
     after = {n: sums for n, sums in known.items() if n > current - longest}
     deposited, withdrawn = after.get(current, (0, 0))
     deposited += asked.deposit_milli
+    deposited = max(-MAX_DEPOSIT_MILLI, min(MAX_DEPOSIT_MILLI, deposited))
     after[current] = (deposited, withdrawn)
     capacity = asked.floor_milli + sum(
         milli for n, (milli, _) in after.items() if n > current - asked.deposit_buckets

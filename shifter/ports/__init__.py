@@ -33,6 +33,7 @@ from shifter.ports.log import (
     TopicSpec,
     Unknown,
 )
+from shifter.ports.reading import understood
 from shifter.ports.spool import (
     NUMBER_SHIFT,
     Spool,
@@ -74,4 +75,5 @@ __all__ = [
     "Unknown",
     "WorkerReport",
     "sleep_or_wake",
+    "understood",
 ]

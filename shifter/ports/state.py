@@ -9,6 +9,7 @@ import msgspec
 
 from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
 from shifter.model.state import JobStatus
+from shifter.wire.number import Count, InstantMs, Rate
 
 
 class ClaimStore(Protocol):
@@ -61,12 +62,12 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
 
     worker_id: str
     host: str
-    pid: int
-    started_ms: int
-    reported_ms: int
-    concurrency: int
-    running: dict[str, int]
-    rate_per_s: dict[str, float]
+    pid: Count
+    started_ms: InstantMs
+    reported_ms: InstantMs
+    concurrency: Count
+    running: dict[str, Count]
+    rate_per_s: dict[str, Rate]
     uses: dict[str, str] = {}
 
 

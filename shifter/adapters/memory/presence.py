@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shifter.model.fleet import MAX_PRESENCE_MS
 from shifter.ports import Clock, WorkerReport
 
 
@@ -14,7 +15,7 @@ class MemoryPresenceStore:
 
     async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
         """Say that a worker lives."""
-        until_ms = self._clock.epoch_ms() + keep_ms
+        until_ms = self._clock.epoch_ms() + min(keep_ms, MAX_PRESENCE_MS)
         self._reports[report.worker_id] = (until_ms, report)
 
     async def withdraw(self, worker_id: str) -> None:

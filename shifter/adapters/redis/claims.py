@@ -29,7 +29,11 @@ from shifter.adapters.redis.batch import (
 )
 from shifter.adapters.redis.client import RedisClient
 from shifter.adapters.redis.keys import ClaimKeys, hash_tag, to_field
-from shifter.adapters.redis.record import decode_claim, decode_pointer, job_field
+from shifter.adapters.redis.record import (
+    decode_claim,
+    decode_identity,
+    job_field,
+)
 from shifter.adapters.redis.scripts import (
     Command,
     ScriptRunner,
@@ -46,6 +50,7 @@ from shifter.model.claim import (
 )
 from shifter.model.state import JobState, JobStatus
 from shifter.policy.claim import FENCES_PER_MS, RUNNING_GRACE_MS, Claim
+from shifter.ports import understood
 
 _SCRIPTS: Final = (
     ("claim", "decide"),
@@ -53,6 +58,7 @@ _SCRIPTS: Final = (
     ("renew",),
     ("finish", "ended"),
     ("cancel",),
+    ("status",),
 )
 _UNANSWERED: Final = 64
 # Jobs with a key of the user's that run here now; far more than can.
@@ -69,7 +75,7 @@ class RedisClaimStore:
             client. A server that is no cluster takes both.
 
     Attributes:
-        resets: Values of another type or version that were found and overwritten.
+        resets: Values found that are no claim; they count as absent.
         store_ms: The store's clock at the last answer to a batch; 0 before the first.
     """
 
@@ -78,7 +84,7 @@ class RedisClaimStore:
     ) -> None:
         self._key = ClaimKeys(namespace).claim
         self._scripts = {
-            name: read_script("record", "access", *before, name)
+            name: read_script("number", "record", "access", *before, name)
             for name, *before in _SCRIPTS
         }
         self._runner = ScriptRunner(client, self._scripts.values())
@@ -98,7 +104,8 @@ class RedisClaimStore:
         self._calls += 1
         op = f"{self._name}.{self._calls}"
         try:
-            return await self._claim(requests, f"{op} {to_field(owner)}", lease_ms)
+            with understood(self._runner.store, "claim"):
+                return await self._claim(requests, f"{op} {to_field(owner)}", lease_ms)
         except BaseException:
             self._unanswered.append(op)
             raise
@@ -117,9 +124,10 @@ class RedisClaimStore:
         keep_ms = lease_ms + RUNNING_GRACE_MS
         keys = [self._key(identity) for identity in identities]
         further = self._point_apart((identity, keep_ms) for identity in identities)
-        for group, _, words in await self._send("renew", keys, parts, further):
-            for i, renewal in zip(group, renewals(words), strict=True):
-                found[i] = renewal
+        with understood(self._runner.store, "claim.renew"):
+            for group, _, words in await self._send("renew", keys, parts, further):
+                for i, renewal in zip(group, renewals(words), strict=True):
+                    found[i] = renewal
         return found
 
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
@@ -133,9 +141,10 @@ class RedisClaimStore:
 
         keys = [self._key(update.identity) for update in updates]
         further = self._point_apart((u.identity, u.keep_ms) for u in updates)
-        for group, _, words in await self._send("finish", keys, parts, further):
-            for index in words:
-                written[group[int(index) - 1]] = False
+        with understood(self._runner.store, "claim.finish"):
+            for group, _, words in await self._send("finish", keys, parts, further):
+                for index in words:
+                    written[group[int(index) - 1]] = False
         if self._pointers:
             for update in updates:
                 self._pointers.pop(update.identity, None)
@@ -146,10 +155,17 @@ class RedisClaimStore:
 
         A job whose identity is not its id takes a second round trip, or a third.
         """
+        with understood(self._runner.store, "claim.cancel"):
+            return await self._cancelled(job_id, keep_ms)
+
+    async def _cancelled(self, job_id: str, keep_ms: int) -> JobStatus:
         own = self._key(job_id)
         said, value = await self._cancel(own, keep_ms, "own")
-        if said == b"p":
-            key = self._key(value.decode(errors="surrogatepass"))
+        identity = decode_identity(value) if said == b"p" else None
+        if said == b"p" and identity is None:
+            said = b"o"
+        elif identity is not None:
+            key = self._key(identity)
             pointer = ("PEXPIRE", own, keep_ms)
             said, value = await self._cancel(key, keep_ms, "job", job_id, pointer)
         if said == b"o":
@@ -163,11 +179,12 @@ class RedisClaimStore:
 
         A job whose identity is not its id takes a second round trip.
         """
-        value = await self._get(job_id)
-        identity = decode_pointer(value)
-        if identity is not None:
-            value = await self._get(identity)
-        claim = decode_claim(value)
+        with understood(self._runner.store, "claim.status"):
+            kind, value = await self._find(job_id)
+            identity = decode_identity(value) if kind == b"p" else None
+            if identity is not None:
+                kind, value = await self._find(identity)
+            claim = decode_claim(value) if kind == b"r" else None
         return None if claim is None else _status(job_id, claim)
 
     async def ping(self) -> str:
@@ -283,11 +300,11 @@ class RedisClaimStore:
         self._read(told)
         return said, value
 
-    async def _get(self, name: str) -> bytes | None:
-        # MGET, since GET fails on a value of another type.
-        (value,) = await self._runner.send("claim.status", ("MGET", self._key(name)))
-        found: bytes | None = value
-        return found
+    async def _find(self, name: str) -> tuple[bytes, bytes]:
+        command = self._scripts["status"].command([self._key(name)], ())
+        kind, value, told = await self._runner.send("claim.status", command)
+        self._read(told)
+        return kind, value
 
     def _remember(self, request: ClaimRequest) -> None:
         if len(self._pointers) >= _POINTERS:

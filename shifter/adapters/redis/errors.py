@@ -1,10 +1,10 @@
 """What the client and the server say, as the two errors the product knows.
 
 *Refused* is what a person must mend (a credential, a right, a full or read-only
-server); everything that passes by itself is *unavailable*. The text is the server's
-first words, cut short: server and client put neither passwords nor values in it, and
-what a pipeline adds (the command with its keys) and Sentinel's client (itself) is
-taken off.
+server) and every answer that is not known; what passes by itself is *unavailable*.
+The text is the server's first words, cut short: server and client put neither passwords
+nor values in it, and what a pipeline adds (the command with its keys) and Sentinel's
+client (itself) is taken off.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from redis.exceptions import (
     AuthorizationError,
     ClusterError,
     ConnectionError as RedisConnectionError,
+    DataError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -59,8 +60,6 @@ _REFUSED_CODE: Final = re.compile(
 _PASSING_CODE: Final = re.compile(
     r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
 )
-# A script that ends in an error met what others wrote under our keys.
-_STUMBLED: Final = "@user_script"
 # Python says so in the text of a plain connection error; no second try mends it.
 _UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _PIPELINE: Final = re.compile(
@@ -88,9 +87,11 @@ def store_error(error: BaseException, *, store: str, op: str) -> StoreError | No
         return StoreRefusedError(store, op, detail)
     if isinstance(error, _PASSING) or (speaks and _PASSING_CODE.search(detail)):
         return StoreUnavailableError(store, op, detail)
-    if speaks and _STUMBLED in detail:
-        return StoreRefusedError(store, op, detail)
-    return None
+    # A script that stumbles met what others wrote under our keys; whatever else the
+    # server may say, only an argument of ours is our own fault.
+    return (
+        None if isinstance(error, DataError) else StoreRefusedError(store, op, detail)
+    )
 
 
 def _detail(error: BaseException) -> str:

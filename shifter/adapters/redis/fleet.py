@@ -21,6 +21,7 @@ from shifter.adapters.redis.keys import bounded_id, fleet_channel, fleet_keys
 from shifter.adapters.redis.scripts import ScriptRunner, read_script
 from shifter.errors import StoreError
 from shifter.model.fleet import FleetReport, FleetView, RateGrant
+from shifter.ports import understood
 
 _LISTEN_AGAIN_S: Final = 1.0
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -37,7 +38,7 @@ class RedisFleetStore:
     def __init__(self, client: RedisClient, namespace: str) -> None:
         self._client = client
         self._keys, self._channel = fleet_keys(namespace), fleet_channel(namespace)
-        self._sync = read_script("fleet_sync")
+        self._sync = read_script("number", "fleet_sync")
         self._runner = ScriptRunner(client, (self._sync,))
         self._random = random.Random()  # noqa: S311  # jitter, no secret
 
@@ -69,7 +70,9 @@ class RedisFleetStore:
                 *chain.from_iterable(report.proposals),
             ),
         )
-        return _view(await self._runner.send("fleet.sync", command))
+        answer = await self._runner.send("fleet.sync", command)
+        with understood(self._runner.store, "fleet.sync"):
+            return _view(answer)
 
     async def listen(self, changed: Callable[[], None]) -> None:
         """Hear of changed cells; a cluster's client cannot, its syncs tell as well."""

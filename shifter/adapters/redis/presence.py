@@ -13,10 +13,12 @@ import msgspec
 from shifter.adapters.redis.client import RedisClient
 from shifter.adapters.redis.keys import bounded_id, presence_keys
 from shifter.adapters.redis.scripts import ScriptRunner, read_script
-from shifter.ports import WorkerReport
+from shifter.model.fleet import MAX_WORKERS
+from shifter.ports import WorkerReport, understood
 
-MAX_WORKERS: Final = 1_000
-_MAX_REPORT_BYTES: Final = 65_536
+# Ends may be forged so that they come first: a listing passes over what is unreadable.
+_MOST_LOOKED_AT: Final = 10_000
+_PAGE: Final = 500
 
 
 class RedisPresenceStore:
@@ -29,7 +31,7 @@ class RedisPresenceStore:
     def __init__(self, client: RedisClient, namespace: str) -> None:
         self._keys = presence_keys(namespace)
         self._report, self._list, self._leave = (
-            read_script("presence", name)
+            read_script("number", "presence", name)
             for name in ("presence_report", "presence_list", "presence_leave")
         )
         scripts = (self._report, self._list, self._leave)
@@ -56,10 +58,18 @@ class RedisPresenceStore:
 
     async def workers(self) -> list[WorkerReport]:
         """All that live, by worker id; at most `MAX_WORKERS`."""
-        command = self._list.command(self._keys, (MAX_WORKERS,))
-        found = await self._runner.send("presence.workers", command)
-        reports = [report for report in map(self._decode, found) if report is not None]
-        return sorted(reports, key=lambda report: report.worker_id)
+        reports: dict[str, WorkerReport] = {}
+        for first in range(0, _MOST_LOOKED_AT, _PAGE):
+            command = self._list.command(self._keys, (first, _PAGE))
+            found = await self._runner.send("presence.workers", command)
+            with understood(self._runner.store, "presence.workers"):
+                for report in map(self._decode, found):
+                    if report is not None:
+                        reports.setdefault(report.worker_id, report)
+            if len(found) < _PAGE or len(reports) >= MAX_WORKERS:
+                break
+        by_id = sorted(reports.values(), key=lambda report: report.worker_id)
+        return by_id[:MAX_WORKERS]
 
     async def close(self) -> None:
         """Close the client, for every store that shares it."""
@@ -68,7 +78,7 @@ class RedisPresenceStore:
     def _decode(self, text: bytes | None) -> WorkerReport | None:
         # The store is not trusted: whatever cannot be read is left out and counted.
         try:
-            if text is not None and len(text) <= _MAX_REPORT_BYTES:
+            if text is not None:
                 return self._decoder.decode(text)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass

@@ -6,8 +6,9 @@ import re
 from typing import Final
 
 from shifter.adapters.redis.keys import from_field, to_field
+from shifter.model.number import read_whole
 from shifter.model.state import JobState
-from shifter.policy.claim import Claim
+from shifter.policy.claim import Claim, is_sound
 
 STATE_LETTER: Final = {
     JobState.RUNNING: "r",
@@ -21,8 +22,7 @@ STATE_LETTER: Final = {
 LETTER_STATE: Final = {letter: state for state, letter in STATE_LETTER.items()}
 
 _CANCEL_ASKED: Final = "q"
-_POINTER: Final = b"1p"
-_LIMIT: Final = 2**53 - 1  # Lua counts in doubles
+_MAX_VALUE: Final = 4_096
 _RECORD: Final = re.compile(
     rb"1([rqwdxeci])" + rb";".join([rb"([0-9]+)"] * 7) + rb";([^;]*);(.*)\Z", re.DOTALL
 )
@@ -30,19 +30,21 @@ _RECORD: Final = re.compile(
 
 def decode_claim(value: bytes | None) -> Claim | None:
     """The claim in a stored value; ``None`` for whatever else lies there."""
-    match = _RECORD.match(value or b"")
+    match = None
+    if value is not None and len(value) <= _MAX_VALUE:
+        match = _RECORD.match(value)
     if match is None:
         return None
-    letter, *whole, who, job = match.groups()
-    if any(len(digits) > len(str(_LIMIT)) for digits in whole):
+    letter, *texts, who, job = match.groups()
+    numbers = [read_whole(digits.decode()) for digits in texts]
+    whole = [number for number in numbers if number is not None]
+    if len(whole) < len(numbers):
         return None
-    fence, turn, attempt, losses, lease_end, updated, cancel_keep = map(int, whole)
-    if max(fence, turn, attempt, losses, lease_end, updated, cancel_keep) >= _LIMIT:
-        return None
-    state = LETTER_STATE.get(letter.decode(), JobState.RUNNING)
+    fence, turn, attempt, losses, lease_end, updated, cancel_keep = whole
+    is_asked = letter.decode() == _CANCEL_ASKED
     op, _, owner = who.decode(errors="replace").partition(" ")
-    return Claim(
-        state,
+    claim = Claim(
+        LETTER_STATE.get(letter.decode(), JobState.RUNNING),
         fence,
         turn,
         attempt,
@@ -54,6 +56,7 @@ def decode_claim(value: bytes | None) -> Claim | None:
         owner=from_field(owner),
         job_id=from_field(job.decode(errors="replace").removesuffix("!")),
     )
+    return claim if is_asked == (cancel_keep > 0) and is_sound(claim) else None
 
 
 def encode_claim(claim: Claim) -> bytes:
@@ -80,8 +83,9 @@ def job_field(job_id: str) -> str:
     return f"{to_field(job_id)}!"
 
 
-def decode_pointer(value: bytes | None) -> str | None:
-    """The identity a job id's value points to; ``None`` if it is no pointer."""
-    if value is None or not value.startswith(_POINTER):
+def decode_identity(raw: bytes) -> str | None:
+    """The identity that a pointer names; ``None`` for bytes that are no text."""
+    try:
+        return raw.decode(errors="surrogatepass")
+    except UnicodeDecodeError:
         return None
-    return value.removeprefix(_POINTER).decode(errors="surrogatepass")

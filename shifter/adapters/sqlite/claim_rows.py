@@ -8,6 +8,7 @@ pointer leads to: half the time to read and write of a column for each field.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
@@ -15,10 +16,10 @@ from typing import Final
 import msgspec
 
 from shifter.model.time import StoreMs
-from shifter.policy.claim import Claim, Kept
+from shifter.policy.claim import Claim, Kept, is_sound
 
 _CHUNK: Final = 512
-_LIMIT: Final = 2**53
+_MAX_VALUE: Final = 4_096
 _WRITE: Final = "REPLACE INTO claim (key, until_ms, value) VALUES (?, ?, ?)"
 
 
@@ -91,6 +92,10 @@ class ClaimRows:
         asked = [*keys, *[keys[-1]] * (size - len(keys))]
         rows = self._connection.execute(_READ[size], asked).fetchall()
         for key, until_ms, value in rows:
+            # The file is not trusted: a column holds whatever type was written to it.
+            if type(until_ms) is not int or type(value) is not bytes:
+                self.unreadable += 1
+                continue
             if until_ms <= self._now:
                 continue
             found = self._decoded.get(value) or self._read(value)
@@ -100,20 +105,13 @@ class ClaimRows:
                 self._pointers[key] = found
 
     def _read(self, value: bytes) -> Claim | bytes:
-        try:
-            found: Claim | bytes = _decode(value)
-        except msgspec.DecodeError:
-            found = b""
-        if not found or (isinstance(found, Claim) and not _is_whole(found)):
+        found: Claim | bytes = b""
+        if len(value) <= _MAX_VALUE:
+            with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                found = _decode(value)
+        if not found or (isinstance(found, Claim) and not is_sound(found)):
             # Of another program, or damaged: a new claim is made over it.
             self.unreadable += 1
             return b""
         self._decoded[value] = found
         return found
-
-
-def _is_whole(claim: Claim) -> bool:
-    """Whether its numbers can be counted on, without an overflow."""
-    _, fence, turn, attempt, losses, lease_end, updated, cancel_keep, *_ = claim
-    numbers = (fence, turn, attempt, losses, lease_end, updated, cancel_keep)
-    return min(numbers) >= 0 and max(numbers) < _LIMIT

@@ -20,7 +20,7 @@ from shifter.adapters.sqlite.transactions import Transactions
 from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
 from shifter.model.state import JobState, JobStatus
 from shifter.policy.claim import Ask, Claim
-from shifter.ports import Clock
+from shifter.ports import Clock, understood
 
 _UNANSWERED: Final = 64
 
@@ -55,9 +55,10 @@ class SqliteClaimStore:
         op = f"{self._name}.{self._calls}"
         first = Ask(1, 1, bounded(owner), lease_ms, op, frozenset(self._unanswered))
         try:
-            return await self._database.write(
-                lambda connection: self._table.claim(connection, requests, first)
-            )
+            with understood("sqlite", "claim"):
+                return await self._database.write(
+                    lambda connection: self._table.claim(connection, requests, first)
+                )
         except BaseException:
             self._unanswered.append(op)
             raise
@@ -68,30 +69,34 @@ class SqliteClaimStore:
         """Extend leases, given as (identity, fence), from the store's now."""
         if not held:
             return []
-        return await self._database.write(
-            lambda connection: self._table.renew(connection, held, lease_ms)
-        )
+        with understood("sqlite", "claim.renew"):
+            return await self._database.write(
+                lambda connection: self._table.renew(connection, held, lease_ms)
+            )
 
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
         """Write ends of turns; ``False`` where the fence was no longer the newest."""
         if not updates:
             return []
-        return await self._database.write(
-            lambda connection: self._table.finish(connection, updates)
-        )
+        with understood("sqlite", "claim.finish"):
+            return await self._database.write(
+                lambda connection: self._table.finish(connection, updates)
+            )
 
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call."""
-        claim = await self._database.write(
-            lambda connection: self._table.cancel(connection, job_id, keep_ms)
-        )
+        with understood("sqlite", "claim.cancel"):
+            claim = await self._database.write(
+                lambda connection: self._table.cancel(connection, job_id, keep_ms)
+            )
         return _status(job_id, claim)
 
     async def status(self, job_id: str) -> JobStatus | None:
         """What is known of a job; ``None`` when it has not started, or is forgotten."""
-        claim = await self._database.read(
-            lambda connection: self._table.find(connection, job_id)
-        )
+        with understood("sqlite", "claim.status"):
+            claim = await self._database.read(
+                lambda connection: self._table.find(connection, job_id)
+            )
         return None if claim is None else _status(job_id, claim)
 
     async def ping(self) -> str:

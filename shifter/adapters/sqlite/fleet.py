@@ -20,9 +20,10 @@ import msgspec
 from shifter.errors import StoreUnavailableError
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.policy.fleet_table import FleetTable
-from shifter.ports import Clock
+from shifter.ports import Clock, understood
 
 _BUSY_S: Final = 1.0
+_MAX_TABLE_BYTES: Final = 67_108_864
 _DDL: Final = (
     "CREATE TABLE IF NOT EXISTS fleet (namespace TEXT PRIMARY KEY, packed BLOB)"
 )
@@ -50,7 +51,8 @@ class SqliteFleetStore:
 
     async def sync(self, report: FleetReport) -> FleetView:
         """Tell and be told."""
-        return await asyncio.to_thread(self._sync, report)
+        with understood(f"sqlite {self._path}", "fleet.sync"):
+            return await asyncio.to_thread(self._sync, report)
 
     async def listen(self, changed: Callable[[], None]) -> None:
         """A file tells nobody."""
@@ -77,26 +79,31 @@ class SqliteFleetStore:
         connection = self._connection or self._open()
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            key = (self._namespace,)
             found = connection.execute(
-                "SELECT packed FROM fleet WHERE namespace = ?", key
+                "SELECT CASE WHEN typeof(packed) = 'blob' AND length(packed) <= ? "
+                "THEN packed END FROM fleet WHERE namespace = ?",
+                (_MAX_TABLE_BYTES, self._namespace),
             ).fetchone()
-            table = FleetTable() if found is None else self._read(found[0])
+            table, strange = (
+                (FleetTable(), 0) if found is None else self._read(found[0])
+            )
             now_ms = self._clock.epoch_ms()
             view = table.sync(report, now_ms=now_ms, now_us=now_ms * 1_000)
             packed = self._encode(table)
             row = (self._namespace, packed)
             connection.execute("REPLACE INTO fleet VALUES (?, ?)", row)
-        return view
+        return view._replace(strange=view.strange + strange)
 
-    def _read(self, packed: object) -> FleetTable:
+    def _read(self, packed: object) -> tuple[FleetTable, int]:
+        """The table without what is none of ours, and how many values that were."""
         try:
             if isinstance(packed, bytes):
-                return self._decode(packed)
+                table = self._decode(packed)
+                return table, table.mend()
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
         self.unreadable += 1
-        return FleetTable()
+        return FleetTable(), 1
 
     def _open(self) -> sqlite3.Connection:
         # Of an embedded setting, nothing may have made the folder yet.

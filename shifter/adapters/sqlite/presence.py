@@ -14,10 +14,12 @@ import msgspec
 from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
 from shifter.adapters.sqlite.sweep import ClaimSweep
 from shifter.adapters.sqlite.transactions import Transactions
+from shifter.model.fleet import MAX_PRESENCE_MS, MAX_WORKERS
 from shifter.model.time import StoreMs
-from shifter.ports import Clock, WorkerReport
+from shifter.ports import Clock, WorkerReport, understood
 
-MAX_WORKERS: Final = 1_000
+# Ends may be forged so that they come first: a listing passes over what is unreadable.
+_MOST_LOOKED_AT: Final = 10_000
 _MAX_REPORT_BYTES: Final = 65_536
 # About a millisecond; a million claims in a few minutes, with one idle worker.
 _SWEPT_PER_REPORT: Final = 5_000
@@ -50,10 +52,14 @@ class SqlitePresenceStore:
 
         def write(connection: sqlite3.Connection) -> None:
             now = StoreMs(self._clock.epoch_ms())
-            connection.execute("DELETE FROM presence WHERE until_ms <= ?", (now,))
+            connection.execute(
+                "DELETE FROM presence WHERE until_ms <= ? OR until_ms > ? "
+                "OR typeof(until_ms) <> 'integer'",
+                (now, now + MAX_PRESENCE_MS),
+            )
             connection.execute(
                 "REPLACE INTO presence (key, until_ms, report) VALUES (?, ?, ?)",
-                (key, now + keep_ms, value),
+                (key, now + min(keep_ms, MAX_PRESENCE_MS), value),
             )
             self._sweep.step(connection, now, rows=_SWEPT_PER_REPORT)
 
@@ -70,8 +76,8 @@ class SqlitePresenceStore:
 
     async def workers(self) -> list[WorkerReport]:
         """All that live, by worker id; at most `MAX_WORKERS`."""
-        found = await self._database.read(self._live)
-        reports = [report for report in map(self._decode, found) if report is not None]
+        with understood("sqlite", "presence.workers"):
+            reports = await self._database.read(self._live)
         return sorted(reports, key=lambda report: report.worker_id)
 
     async def close(self) -> None:
@@ -80,20 +86,32 @@ class SqlitePresenceStore:
             self._is_closed = True
             await self._database.close()
 
-    def _live(self, connection: sqlite3.Connection) -> list[bytes]:
+    def _live(self, connection: sqlite3.Connection) -> list[WorkerReport]:
         first, end = self._prefix, self._prefix[:-1] + b"\1"
+        now = self._clock.epoch_ms()
+        # The file is not trusted: what no worker can have written is left out.
         rows = connection.execute(
-            "SELECT report FROM presence "
-            "WHERE key >= ? AND key < ? AND until_ms > ? "
+            "SELECT CASE WHEN typeof(report) = 'blob' AND length(report) <= ? "
+            "THEN report END FROM presence WHERE key >= ? AND key < ? "
+            "AND typeof(until_ms) = 'integer' AND until_ms > ? AND until_ms <= ? "
             "ORDER BY until_ms DESC LIMIT ?",
-            (first, end, self._clock.epoch_ms(), MAX_WORKERS),
+            (
+                *(_MAX_REPORT_BYTES, first, end),
+                *(now, now + MAX_PRESENCE_MS, _MOST_LOOKED_AT),
+            ),
         )
-        return [report for (report,) in rows.fetchall()]
+        reports: list[WorkerReport] = []
+        for (text,) in rows:
+            report = self._decode(text)
+            if report is not None:
+                reports.append(report)
+            if len(reports) == MAX_WORKERS:
+                break
+        return reports
 
-    def _decode(self, text: bytes) -> WorkerReport | None:
-        # The file is not trusted: whatever cannot be read is left out and counted.
+    def _decode(self, text: bytes | None) -> WorkerReport | None:
         try:
-            if len(text) <= _MAX_REPORT_BYTES:
+            if text is not None:
                 return self._decoder.decode(text)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass

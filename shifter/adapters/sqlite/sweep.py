@@ -29,12 +29,15 @@ class ClaimSweep:
         ).fetchone()
         if last is None:
             swept = connection.execute(
-                "DELETE FROM claim WHERE key > ? AND until_ms <= ?", (self._after, now)
+                "DELETE FROM claim WHERE key > ? "
+                "AND (until_ms <= ? OR typeof(until_ms) <> 'integer')",
+                (self._after, now),
             )
             self._after = b""
         else:
             swept = connection.execute(
-                "DELETE FROM claim WHERE key > ? AND key <= ? AND until_ms <= ?",
+                "DELETE FROM claim WHERE key > ? AND key <= ? "
+                "AND (until_ms <= ? OR typeof(until_ms) <> 'integer')",
                 (self._after, *last, now),
             )
             (self._after,) = last

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.keys import presence_keys
-from shifter.adapters.redis.presence import MAX_WORKERS, RedisPresenceStore
+from shifter.adapters.redis.presence import RedisPresenceStore
 from shifter.testing.conformance.presence import report_of
 from tests.conformance.redis_time import age_reports
 
@@ -49,7 +51,9 @@ async def test_what_is_no_report_is_left_out_and_counted(client, presence, names
         "large": b'"' + b"x" * 70_000 + b'"',
     }
     await client.hset(reports, mapping=bad)
-    await client.zadd(until, dict.fromkeys([*bad, "no report"], 9e12))
+    await client.zadd(
+        until, dict.fromkeys([*bad, "no report"], time.time() * 1e3 + 9e3)
+    )
 
     assert await presence.workers() == [report_of("w1")]
     assert presence.unreadable == len(bad) + 1
@@ -64,11 +68,34 @@ async def test_keys_of_other_types_are_replaced(client, presence, namespace):
     assert await presence.workers() == [report_of("w1")]
 
 
-async def test_a_listing_is_bounded(client, presence, namespace):
+async def test_ends_that_nobody_may_set_hide_no_worker(client, presence, namespace):
+    until, _ = presence_keys(namespace)
+    await client.zadd(until, {f"x{i}": 1e300 for i in range(1_000)} | {"i": "inf"})
+    assert await presence.workers() == []
+
+    await presence.report(report_of("w1"), keep_ms=10_000)
+
+    assert await presence.workers() == [report_of("w1")]
+    assert await client.zcard(until) == 1
+
+
+async def test_ends_without_a_report_hide_no_worker(client, presence, namespace):
     until, _ = presence_keys(namespace)
     await presence.report(report_of("w1"), keep_ms=10_000)
-    await client.zadd(until, {f"x{i}": 1e12 * 9 for i in range(MAX_WORKERS + 50)})
+    ahead_ms = time.time() * 1_000 + 90_000
+    await client.zadd(until, {f"x{i}": ahead_ms + i / 8 for i in range(8_000)})
 
-    await presence.workers()
+    assert await presence.workers() == [report_of("w1")]
+    assert presence.unreadable == 8_000
 
-    assert presence.unreadable == MAX_WORKERS
+
+async def test_keys_larger_than_any_fleet_makes_them_are_dropped(
+    client, presence, namespace
+):
+    until, reports = presence_keys(namespace)
+    await client.zadd(until, {f"x{i}": time.time() * 1_000 for i in range(10_001)})
+    await client.hset(reports, mapping={f"x{i}": "{}" for i in range(10_001)})
+
+    await presence.report(report_of("w1"), keep_ms=10_000)
+
+    assert await client.hlen(reports) == await client.zcard(until) == 1

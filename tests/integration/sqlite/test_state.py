@@ -7,7 +7,7 @@ import pytest
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.claims_schema import key_prefix
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.presence import MAX_WORKERS, SqlitePresenceStore
+from shifter.adapters.sqlite.presence import SqlitePresenceStore
 from shifter.errors import ConfigError
 from shifter.model.claim import Busy, ClaimRequest, Granted
 from shifter.model.state import JobState
@@ -148,23 +148,23 @@ async def test_reports_that_faded_leave_the_file_with_the_next_one(
     assert await rows(file, "presence") == 1
 
 
-async def test_what_is_no_report_is_left_out_and_counted(file, presence):
+async def test_what_is_no_report_is_left_out_and_counted(file, clock, presence):
     await presence.report(report_of("w1"), keep_ms=10_000)
     bad = [b'{"worker_id": "half"', b"[]", b"\xff", b"[" * 5_000, b"x" * 70_000]
     for i, value in enumerate(bad):
-        await put(file, "presence", b"bad%d" % i, value)
+        await put(file, "presence", b"bad%d" % i, value, clock.epoch_ms() + 9_000)
 
     assert await presence.workers() == [report_of("w1")]
     assert presence.unreadable == len(bad)
 
 
-async def test_a_listing_is_bounded(file, presence):
-    for i in range(MAX_WORKERS + 5):
-        await put(file, "presence", b"x%d" % i, b"")
+async def test_ends_without_a_report_hide_no_worker(file, clock, presence):
+    await presence.report(report_of("w1"), keep_ms=10_000)
+    for i in range(1_005):
+        await put(file, "presence", b"x%d" % i, b"", clock.epoch_ms() + 90_000)
 
-    await presence.workers()
-
-    assert presence.unreadable == MAX_WORKERS
+    assert await presence.workers() == [report_of("w1")]
+    assert presence.unreadable == 1_005
 
 
 async def test_ping_names_the_file(file, store):

@@ -2,6 +2,7 @@
 local GRACE = 3600000 -- ms; how long a running claim outlives its lease
 local resets = 0 -- values of another type or version that were found
 
+-- The claim at a key, or nil and the identity that a pointer names.
 local function read(key)
   local v = redis.pcall('GET', key)
   if not v then return nil end
@@ -12,8 +13,10 @@ local function read(key)
     return nil
   end
   local r = parse(v)
-  if not r and string.sub(v, 1, 2) ~= '1p' then resets = resets + 1 end
-  return r, v
+  if r then return r end
+  if string.sub(v, 1, 2) == '1p' and #v <= MAX_VALUE then return nil, string.sub(v, 3) end
+  resets = resets + 1
+  return nil
 end
 
 local function write(key, r, keep) redis.call('SET', key, line(r), 'PX', int(keep)) end

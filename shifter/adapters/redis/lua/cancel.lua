@@ -5,10 +5,8 @@
 --   "job" (the key is an identity); [3] the job, for "job", else empty.
 -- Returns {"p", identity} for a pointer, {"o", ""} where another job holds the identity,
 --   else {"r", the claim after the call}; then "<now> <resets>".
-local r, v = read(KEYS[1])
-if not r and v and ARGV[2] == 'own' and string.sub(v, 1, 2) == '1p' then
-  return {'p', string.sub(v, 3), int(now) .. ' ' .. resets}
-end
+local r, target = read(KEYS[1])
+if target and ARGV[2] == 'own' then return {'p', target, int(now) .. ' ' .. resets} end
 if r and ARGV[2] == 'job' and r.job ~= ARGV[3] then return {'o', '', int(now) .. ' ' .. resets} end
 if not r then
   r = close({f = 0, t = 0, a = 1, job = ARGV[3]}, 'w')

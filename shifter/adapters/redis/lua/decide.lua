@@ -23,7 +23,7 @@ local function decide(key, r, turn, job, unanswered)
   local ended = not string.find('rqw', r.s, 1, true)
   if r.job ~= job then
     if ended then return 2, string.byte(r.s), 0 end
-    return 4, r.e > now and r.e - now or 1000, 0
+    return 4, r.e > now and math.min(r.e - now, MAX_LEASE) or 1000, 0
   end
   if ended and r.s ~= 'c' then return 2, string.byte(r.s), 0 end
   if turn < r.t then return 3, r.t, 0 end

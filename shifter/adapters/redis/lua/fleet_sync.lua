@@ -1,5 +1,5 @@
 -- One process tells the fleet what it saw, and is told what holds.
--- Mirrors shifter.policy.fleet_table.FleetTable.sync.
+-- Mirrors shifter.policy.fleet_table.FleetTable.sync and .mend; put behind number.lua.
 -- Test: tests/conformance/test_fleet.py, which drives both with the same reports.
 -- KEYS[1]  hash: version of the cells; until when everybody's evidence is told
 -- KEYS[2]  hash: the cells
@@ -8,34 +8,37 @@
 -- KEYS[5]  hash: dependency to its retry budget, packed: bucket, deposited, withdrawn, ..
 -- KEYS[6]  hash: dependency to when its calls would be spread out, us
 -- ARGV     [1] channel; [2] now, us, or '' for this server's; [3] process; [4] load;
---          [5] evidence; [6] alarmed, 0 or 1; [7] keep, ms; [8] version known;
+--          [5] evidence; [6] alarmed, 0 or 1; [7] keep, ms, 0 to say nothing that
+--          lasts; [8] version known;
 --          [9] two lists, packed: budgets {name, floor, bucket ms, deposit buckets,
 --          withdrawal buckets, deposit, {four wants}} and rates {name, interval us,
 --          burst, want}; from [10] on proposals: name, expected, value, and so on.
-local MAX_NAMES, MAX_CELL, MAX_EVIDENCE, MAX_PROCESSES = 4096, 4096, 262144, 1000
+local MAX_NAMES, MAX_NAME, MAX_CELL, MAX_PROCESSES = 4096, 1024, 4096, 1000
+local MAX_EVIDENCE, MAX_EVIDENCE_TOLD, PAGE = 262144, 16777216, 500
+local MAX_MILLI = 1000000000 -- thousandths of a retry deposited in one bucket
 local DAY, MAX_KEEP, SLACK_US = 86400000, 60000, 60000000
 local WITHHELD = {0, 100, 250, 500} -- shifter.policy.budget, most urgent first
 
 local strange = 0 -- values that are none of ours: passed over, and written anew
-local function int(n) return string.format('%.0f', n) end
-local function whole(n) return n and n == math.floor(n) and math.abs(n) < 2 ^ 53 end
 local function number_in(key, field)
   local text = redis.call('HGET', key, field)
-  local n = tonumber(text or '')
-  if whole(n) and n >= 0 then return n end
-  if text then
+  local n = whole(text)
+  if text and not n then
     redis.call('HDEL', key, field)
     strange = strange + 1
   end
-  return nil
+  return n
 end
 local time = redis.call('TIME')
 local now_us = tonumber(ARGV[2]) or (time[1] * 1000000 + time[2])
 local now = math.floor(now_us / 1000)
-for _, key in ipairs(KEYS) do
+-- What no fleet can have made goes whole: another type, or more than there is room for.
+for i, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then
+  local most = ({16, MAX_NAMES, MAX_PROCESSES, MAX_PROCESSES, MAX_NAMES, MAX_NAMES})[i]
+  if kind ~= 'none' and (kind ~= 'hash' or redis.call('HLEN', key) > most) then
     redis.call('DEL', key)
+    if i == 2 then redis.call('HDEL', KEYS[1], 'version') end -- everybody reads anew
     strange = strange + 1
   end
 end
@@ -70,10 +73,9 @@ if alarm > now + MAX_KEEP then alarm = 0 end
 local found, voices, loads = redis.call('HGETALL', KEYS[3]), {}, {}
 for i = 1, #found, 2 do
   local ends, load = string.match(found[i + 1], '^(%d+) (%S+)$')
-  local busy = tonumber(load or '')
-  ends = tonumber(ends or '')
-  local is_ours = ends and busy and busy >= 0 and busy < math.huge
-  if not is_ours then strange = strange + 1 end
+  ends, load = whole(ends, MAX_INSTANT), load_of(load)
+  local is_ours = ends and load and #found[i] <= MAX_NAME
+  if not is_ours or ends > now + MAX_KEEP then strange = strange + 1 end
   if is_ours and ends > now and ends <= now + MAX_KEEP then
     voices[#voices + 1] = found[i]
     loads[found[i]] = load
@@ -82,9 +84,9 @@ for i = 1, #found, 2 do
     redis.call('HDEL', KEYS[4], found[i])
   end
 end
-if loads[process] or #voices < MAX_PROCESSES then
+if until_ms > now and (loads[process] or #voices < MAX_PROCESSES) then
   if not loads[process] then voices[#voices + 1] = process end
-  loads[process] = ARGV[4]
+  loads[process] = load_of(ARGV[4]) or 0
   if #evidence > MAX_EVIDENCE then evidence = '' end
   redis.call('HSET', KEYS[3], process, int(until_ms) .. ' ' .. ARGV[4])
   redis.call('HSET', KEYS[4], process, evidence)
@@ -93,36 +95,49 @@ if loads[process] or #voices < MAX_PROCESSES then
     redis.call('HSET', KEYS[1], 'alarm', int(alarm))
   end
 end
-local said = {}
-if now < alarm and #voices > 0 then
-  local texts = redis.call('HMGET', KEYS[4], unpack(voices))
-  for i, voice in ipairs(voices) do
-    said[#said + 1] = voice
-    said[#said + 1] = texts[i] or ''
+local said, told_bytes = {}, 0
+local pages = (now < alarm or ARGV[6] == '1') and #voices or 0
+for first = 1, pages, PAGE do -- Lua's `unpack` has a limit
+  local last = math.min(first + PAGE - 1, #voices)
+  local texts = redis.call('HMGET', KEYS[4], unpack(voices, first, last))
+  for i, text in ipairs(texts) do
+    text = text or ''
+    if #text > MAX_EVIDENCE or told_bytes + #text > MAX_EVIDENCE_TOLD then
+      strange, text = strange + 1, ''
+    end
+    told_bytes = told_bytes + #text
+    said[#said + 1] = voices[first + i - 1]
+    said[#said + 1] = text
   end
 end
 local told = {}
-for i, voice in ipairs(voices) do told[i] = loads[voice] end
+for i, voice in ipairs(voices) do told[i] = string.format('%.17g', loads[voice]) end
 
 -- budgets
-local function row_in(text)
+local function within(n, least, most)
+  return type(n) == 'number' and n == math.floor(n) and n >= least and n <= most
+end
+local function row_in(text, most)
+  if #text > 64 * most then return nil end
   local fine, row = pcall(cmsgpack.unpack, text)
-  if not fine or type(row) ~= 'table' or #row % 3 ~= 0 then return nil end
-  for _, n in ipairs(row) do
-    if type(n) ~= 'number' or not whole(n) then return nil end
+  if not fine or type(row) ~= 'table' or #row % 3 ~= 0 or #row > 3 * most then return nil end
+  for i = 1, #row, 3 do
+    -- What was spent without the store is made good: a deposit may be below 0.
+    local fits = within(row[i], 0, MAX_COUNT) and within(row[i + 1], -MAX_MILLI, MAX_MILLI)
+    if not fits or not within(row[i + 2], 0, MAX_COUNT) then return nil end
   end
   return row
 end
-local function row_of(name)
+local function row_of(name, most)
   local text = redis.call('HGET', KEYS[5], name)
-  local row = text and row_in(text)
+  local row = text and row_in(text, most)
   if text and not row then strange = strange + 1 end
   return row or (text and {})
 end
 local granted = {}
 for _, budget in ipairs(budgets) do
   local name, floor, size, deposits, withdrawals, deposit, wants = unpack(budget)
-  local row = row_of(name)
+  local row = row_of(name, 2 * math.max(deposits, withdrawals) + 1)
   if not row and redis.call('HLEN', KEYS[5]) >= MAX_NAMES then
     for _ = 1, 4 do granted[#granted + 1] = 0 end
   else
@@ -134,29 +149,30 @@ for _, budget in ipairs(budgets) do
       if row[i] <= latest then current = math.max(current, row[i]) end
     end
     local oldest = current - longest
-    local capacity, used, mine, after = floor, 0, {deposit, 0}, {}
+    local capacity, used, put_now, taken_now, after = floor, 0, 0, 0, {}
     for i = 1, #row, 3 do
       local bucket, put, taken = row[i], row[i + 1], row[i + 2]
       if bucket > oldest and bucket <= latest then
         if bucket > current - deposits then capacity = capacity + put end
         if bucket > current - withdrawals then used = used + taken end
         if bucket == current then
-          mine = {put + deposit, taken}
+          put_now, taken_now = put, taken
         else
           after[#after + 1], after[#after + 2], after[#after + 3] = bucket, put, taken
         end
       end
     end
-    capacity = capacity + deposit
+    local put_after = math.max(-MAX_MILLI, math.min(MAX_MILLI, put_now + deposit))
+    capacity = capacity + put_after - put_now
     local left = capacity - used
     for i, want in ipairs(wants) do
       local free = left - math.floor(capacity * WITHHELD[i] / 1000)
       local retries = math.min(want, math.max(0, math.floor(free / 1000)))
       left = left - retries * 1000
-      mine[2] = mine[2] + retries * 1000
+      taken_now = taken_now + retries * 1000
       granted[#granted + 1] = retries
     end
-    after[#after + 1], after[#after + 2], after[#after + 3] = current, mine[1], mine[2]
+    after[#after + 1], after[#after + 2], after[#after + 3] = current, put_after, taken_now
     redis.call('HSET', KEYS[5], name, cmsgpack.pack(after))
   end
 end
@@ -185,5 +201,16 @@ for i, keep in ipairs({DAY, DAY, 60000, 60000, 180000, 2 * DAY}) do
   redis.call('PEXPIRE', KEYS[i], keep)
 end
 local cells = false
-if tonumber(ARGV[8]) ~= version then cells = redis.call('HGETALL', KEYS[2]) end
+if tonumber(ARGV[8]) ~= version then
+  cells = {}
+  local held = redis.call('HGETALL', KEYS[2])
+  for i = 1, #held, 2 do
+    if #held[i] <= MAX_NAME and #held[i + 1] <= MAX_CELL then
+      cells[#cells + 1], cells[#cells + 2] = held[i], held[i + 1]
+    else
+      redis.call('HDEL', KEYS[2], held[i])
+      strange = strange + 1
+    end
+  end
+end
 return {int(now_us), int(version), cells, accepted, said, told, granted, rates, strange}

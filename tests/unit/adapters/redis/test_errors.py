@@ -68,11 +68,18 @@ def test_what_passes_by_itself_is_unavailable(error):
     assert found.detail
 
 
-async def test_an_unknown_answer_passes_untouched():
+async def test_an_answer_that_is_not_known_is_refused():
     error = exceptions.ResponseError("ERR something new")
 
+    with pytest.raises(StoreRefusedError), translated("redis", "claim"):
+        raise error
+
+
+async def test_a_wrong_argument_of_ours_passes_untouched():
+    error = exceptions.DataError("Invalid input of type: 'UUID'")
+
     assert store_error(error, store="redis", op="claim") is None
-    with pytest.raises(exceptions.ResponseError), translated("redis", "claim"):
+    with pytest.raises(exceptions.DataError), translated("redis", "claim"):
         raise error
 
 
