@@ -85,6 +85,21 @@ class BoundJob(Generic[P, R_co]):
         """The job and its options, as the decision and the log see them."""
         return self._plan
 
+    def read_json(self, raw: bytes) -> dict[str, Any]:
+        """The arguments of a call that comes as JSON text, read by the handler's types.
+
+        For ``job.submit(**job.read_json(body))``: a `Decimal` keeps all its digits. By
+        way of plain JSON values it would not.
+
+        Args:
+            raw: One JSON object: arguments by name.
+
+        Raises:
+            DecodeError: It is no JSON object.
+            PayloadError: It does not fit the handler's signature.
+        """
+        return self._job.codec.read_json(raw)
+
     @overload
     async def submit(
         self: BoundJob[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs

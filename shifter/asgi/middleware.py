@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-import msgspec
-
 from shifter.ambient import within
 from shifter.app import Shifter
 from shifter.asgi.request import (
@@ -27,7 +25,7 @@ from shifter.asgi.request import (
 )
 from shifter.asgi.response import Response, Send, of_answer, problem, refusal
 from shifter.asgi.status import job_status
-from shifter.errors import OutcomeUnknownError, PayloadError
+from shifter.errors import DecodeError, OutcomeUnknownError, PayloadError
 from shifter.job import BoundJob, Job
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
@@ -147,7 +145,7 @@ class AdmissionMiddleware:
         user: str | None,
     ) -> Response:
         try:
-            arguments = await self._arguments(receive)
+            arguments = await self._arguments(receive, bound)
         except _UnfitError as unfit:
             return unfit.response
         is_async = wants_async(request)
@@ -157,7 +155,7 @@ class AdmissionMiddleware:
         try:
             answer = await (bound.defer if is_async else bound.submit)(**arguments)
         except PayloadError as error:
-            return problem(422, "the arguments do not fit", detail=error.detail)
+            return _misfit(error)
         except OutcomeUnknownError as error:
             title = "nobody knows whether it was accepted; send it again with its key"
             headers = {"retry-after": "1"}
@@ -170,7 +168,18 @@ class AdmissionMiddleware:
             return response._replace(headers=applied)
         return response
 
-    async def _arguments(self, receive: Receive) -> dict[str, Any]:
+    async def _arguments(
+        self, receive: Receive, bound: BoundJob[..., Any]
+    ) -> dict[str, Any]:
+        try:
+            return bound.read_json(await self._body(receive))
+        except DecodeError as error:
+            unfit = problem(400, "the body is no JSON object", detail=error.detail)
+        except PayloadError as error:
+            unfit = _misfit(error)
+        raise _UnfitError(unfit)
+
+    async def _body(self, receive: Receive) -> bytes:
         parts, size, more = [], 0, True
         while more:
             event = await receive()
@@ -182,14 +191,7 @@ class AdmissionMiddleware:
                 raise _UnfitError(problem(413, "the request is too large to be kept"))
             parts.append(part)
             more = event.get("more_body", False)
-        try:
-            found = msgspec.json.decode(b"".join(parts) or b"{}")
-        except (ValueError, RecursionError) as error:
-            title = "the body is no JSON"
-            raise _UnfitError(problem(400, title, detail=str(error))) from None
-        if not isinstance(found, dict):
-            raise _UnfitError(problem(400, "the body is no JSON object"))
-        return found
+        return b"".join(parts) or b"{}"
 
     def _priority(self, request: Request, usual: Priority) -> Priority:
         known = None if self._classify is None else self._classify(request)
@@ -215,6 +217,10 @@ class AdmissionMiddleware:
 
     def _now(self) -> int:
         return self._app.admission.clock.epoch_ms()
+
+
+def _misfit(error: PayloadError) -> Response:
+    return problem(422, "the arguments do not fit", detail=error.detail)
 
 
 class _UnfitError(Exception):

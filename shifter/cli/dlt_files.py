@@ -7,9 +7,8 @@ import contextlib
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Literal, TextIO
 
-import msgspec
 from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
@@ -26,6 +25,7 @@ from shifter.deadletter.incarnation import read_job
 from shifter.deadletter.journal import Run
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
+from shifter.errors import DecodeError
 from shifter.letters import opened_dead_letters
 from shifter.ports import Delivery
 
@@ -122,9 +122,8 @@ def edit(  # noqa: PLR0913  # one parameter an option
     settings = need_state(app.settings)
     if not reason.strip():
         raise usage("--reason is empty", "an edit is audited", "say why")
-    arguments = _object(payload)
     delivery = asyncio.run(letter_at(settings, source, which))
-    value, content_type = _checked(app, delivery, arguments)
+    value, content_type = _checked(app, delivery, payload)
     consent(f"{which} of {source} gets another payload", yes=yes)
     run = asyncio.run(_edit(settings, delivery, value, content_type, reason))
     if json:
@@ -165,9 +164,7 @@ async def _edit(
         )
 
 
-def _checked(
-    app: Shifter, delivery: Delivery, arguments: dict[str, Any]
-) -> tuple[bytes, str]:
+def _checked(app: Shifter, delivery: Delivery, text: str) -> tuple[bytes, str]:
     """The new payload as its job reads it."""
     read = read_job(delivery.headers)
     if read is None:
@@ -181,19 +178,12 @@ def _checked(
             )
         )
     codec = app.find_job(read.envelope.type).codec
-    return codec.encode_mapping(arguments), codec.content_type
-
-
-def _object(text: str) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise usage(
-            "--payload is not JSON", str(error), "use one JSON object"
-        ) from None
-    if not isinstance(found, dict):
-        raise usage("--payload is not an object", f"it is {text[:60]}", "use {…}")
-    return found
+        arguments = codec.read_json(text.encode("utf-8", "surrogateescape"))
+    except DecodeError as error:
+        what = "--payload is not a JSON object"
+        raise usage(what, error.detail, "use one JSON object") from None
+    return codec.encode((), arguments), codec.content_type
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.config import Settings
 from shifter.deadletter.desk import DeadLetters
 from shifter.deadletter.dialect import read_story
-from shifter.deadletter.field import Letter
+from shifter.deadletter.field import Letter, shown_json
 from shifter.deadletter.filter import compile_filter, named_fingerprints
 from shifter.deadletter.incarnation import read_job, replays_of
 from shifter.deadletter.reader import (
@@ -40,7 +40,6 @@ from shifter.model.hint import nearest
 from shifter.ports import Clock, Delivery, LogAdmin
 from shifter.telemetry.encode import encode_line
 from shifter.wire.dead_letter import read_dead_letter
-from shifter.wire.depth import check_depth
 
 _OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})-([0-9]{1,18})\Z")
 
@@ -237,8 +236,7 @@ def whole(delivery: Delivery) -> dict[str, Any]:
 def readable(value: bytes) -> tuple[Any, str]:
     """A payload as JSON where it is JSON, else as hex, with which of the two."""
     try:
-        check_depth(value)
-        return msgspec.json.decode(value), "json"
+        return shown_json(value), "json"
     except (DecodeError, ValueError, RecursionError):
         return value.hex(), "hex"
 

@@ -7,13 +7,13 @@ import os
 from datetime import datetime
 from typing import Any, Final, Literal
 
-import msgspec
-
 from shifter.app import Shifter
 from shifter.cli.opening import opened_admin
 from shifter.cli.output import write_json, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_log
+from shifter.errors import DecodeError
+from shifter.job import BoundJob
 from shifter.model.answer import Shed
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
@@ -63,18 +63,19 @@ def submit(  # noqa: PLR0913  # one parameter an option
         "key": key,
         "idempotency_key": idempotency_key,
     }
-    _submit(app, job, _arguments(json), options, as_json=format == "json")
+    _submit(app, job, json, options, as_json=format == "json")
 
 
 def _submit(
     app: Shifter,
     name: str,
-    arguments: dict[str, Any],
+    text: str,
     options: dict[str, Any],
     *,
     as_json: bool,
 ) -> None:
     call = app.find_job(name).options(**options)
+    arguments = _arguments(call, text)
     asyncio.run(_check_log(app))
     with app:
         answer = call.defer_sync(**arguments)
@@ -94,19 +95,13 @@ async def _check_log(app: Shifter) -> None:
         pass
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _arguments(call: BoundJob[..., Any], text: str) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(text)
-    except (ValueError, RecursionError) as error:
-        raise _not_an_object(str(error)) from None
-    if not isinstance(found, dict):
-        raise _not_an_object(f"it is a {type(found).__name__}")
-    return found
-
-
-def _not_an_object(why: str) -> ProblemError:
-    what = "--json is not a JSON object"
-    return ProblemError(Problem("data", what, why, f"use {_EXAMPLE}", Exit.DATA))
+        return call.read_json(text.encode("utf-8", "surrogateescape"))
+    except DecodeError as error:
+        what = "--json is not a JSON object"
+        problem = Problem("data", what, error.detail, f"use {_EXAMPLE}", Exit.DATA)
+        raise ProblemError(problem) from None
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ from shifter.errors import DecodeError
 from shifter.ports import Delivery
 from shifter.wire.depth import check_depth
 
-Value: TypeAlias = str | int | float | bool | None
+Value: TypeAlias = str | int | float | Decimal | bool | None
 Path: TypeAlias = tuple[str | int, ...]
 
 _MAX_PAYLOAD_BYTES: Final = 2_000_000
@@ -100,10 +101,18 @@ class Letter:
 
     @property
     def payload(self) -> Any:
-        """Its payload as JSON; ``None`` where it is none, or too large to look into."""
+        """Its payload as JSON; ``None`` where it is none, or too large to look into.
+
+        A number with a fraction or an exponent is a `Decimal`: no digit is lost.
+        """
         if self._payload is _MISSING:
-            self._payload = _json(self.delivery.value)
+            self._payload = _json(self.delivery.value, _COMPARED)
         return self._payload
+
+    @property
+    def shown_payload(self) -> Any:
+        """The same to be written as JSON again, each number as it stands there."""
+        return _json(self.delivery.value, _SHOWN)
 
 
 class Field(NamedTuple):
@@ -127,7 +136,8 @@ def payload_field(path: Path) -> Callable[[Letter], Value]:
         found = letter.payload
         for step in path:
             found = _step(found, step)
-        return found if isinstance(found, str | int | float) else _about(found)
+        is_one = isinstance(found, str | int | Decimal)
+        return found if is_one else _about(found)
 
     return get
 
@@ -183,12 +193,26 @@ FIELDS: Final = {
 """All names but ``payload`` and ``header``, which take a path or a name."""
 
 
-def _json(value: bytes | None) -> Any:
+_COMPARED: Final = msgspec.json.Decoder(float_hook=Decimal)
+_SHOWN: Final = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode()))
+
+
+def shown_json(value: bytes) -> Any:
+    """JSON to be written as JSON again, each number as it stands there.
+
+    Raises:
+        DecodeError, ValueError, RecursionError: It is none.
+    """
+    check_depth(value)
+    return _SHOWN.decode(value)
+
+
+def _json(value: bytes | None, decoder: msgspec.json.Decoder[Any]) -> Any:
     if value is None or len(value) > _MAX_PAYLOAD_BYTES:
         return None
     try:
         check_depth(value)
-        return msgspec.json.decode(value)
+        return decoder.decode(value)
     except (DecodeError, ValueError, RecursionError):
         return None
 

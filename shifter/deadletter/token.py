@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -55,7 +56,7 @@ class Token(NamedTuple):
     kind: Kind
     text: str
     at: int
-    value: int | float = 0
+    value: int | float | Decimal = 0
 
 
 def tokens(text: str) -> list[Token]:
@@ -100,13 +101,14 @@ def _number(text: str, match: re.Match[str]) -> Token:
     digits, unit, at = match["number"], match["unit"], match.start("number")
     if len(digits) > 30:
         raise FilterError(text, at, f"a number of {len(digits)} digits", "use 30")
-    value: int | float = float(digits) if "." in digits else int(digits)
     if not unit:
-        return Token(Kind.NUMBER, digits, at, value)
+        # As payloads are read: with all digits.
+        number = Decimal(digits) if "." in digits else int(digits)
+        return Token(Kind.NUMBER, digits, at, number)
     if unit not in _UNITS_S:
         want = f"units of time are {', '.join(_UNITS_S)}"
         raise FilterError(text, match.start("unit"), f"unknown unit {unit!r}", want)
-    seconds = value * _UNITS_S[unit]
+    seconds = float(digits) * _UNITS_S[unit]
     if not math.isfinite(seconds) or seconds < 0:
         raise FilterError(text, at, f"{digits}{unit} is below zero", "use a span >= 0")
     return Token(Kind.DURATION, digits + unit, at, seconds)

@@ -21,6 +21,7 @@ from shifter.deadletter.field import Letter
 from shifter.errors import DecodeError
 from shifter.ports import Record
 from shifter.telemetry.encode import encode_line
+from shifter.wire.depth import MAX_DEPTH, check_depth
 from shifter.wire.headers import Headers
 from shifter.wire.text import printable
 
@@ -78,7 +79,19 @@ class Line(msgspec.Struct, kw_only=True):
 
 COLUMNS: Final = Line.__struct_fields__
 
-_DECODE: Final = msgspec.json.Decoder(Line).decode
+
+class _Kept(msgspec.Struct, kw_only=True):
+    """What is read of a line: the record, and its place for errors."""
+
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    key_base64: str | None
+    value_base64: str | None
+    headers_base64: list[tuple[str, str | None]]
+
+
+_DECODE: Final = msgspec.json.Decoder(_Kept).decode
 _HEADERS: Final = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
 
 
@@ -99,7 +112,7 @@ def line_of(letter: Letter) -> Line:
         job=story.job_type,
         attempts=story.attempts,
         last_failed_ms=story.last_failed_ms,
-        payload=letter.payload,
+        payload=letter.shown_payload,
         key_base64=_to_text(delivery.key),
         value_base64=_to_text(delivery.value),
         headers_base64=[(name, _to_text(value)) for name, value in delivery.headers],
@@ -143,8 +156,13 @@ def read_lines(lines: Iterable[str]) -> Iterator[Record]:
         return
     if first.rstrip("\r\n") != heading(CSV).rstrip():
         raise DecodeError(_BAD, "line 1 is neither JSON nor the heading of an export")
-    for number, cells in enumerate(csv.reader(numbered), 2):
-        yield _record(_csv_line(number, cells))
+    # Of the whole process, and 131,072 by default: less than a record may have.
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_LINE))
+    try:
+        for number, cells in enumerate(csv.reader(numbered), 2):
+            yield _record(_csv_line(number, cells))
+    except csv.Error as error:
+        raise DecodeError(_BAD, f"no CSV: {error}"[:300]) from None
 
 
 def _from(first: str, rest: Iterator[str]) -> Iterator[tuple[int, str]]:
@@ -159,20 +177,23 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _json_line(number: int, text: str) -> Line:
+def _json_line(number: int, text: str) -> _Kept:
     try:
-        return _DECODE(text)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raw = text.encode("utf-8", "surrogateescape")
+        # The payload beside the record may be as deep as a payload may be.
+        check_depth(raw, MAX_DEPTH + 1)
+        return _DECODE(raw)
+    except (DecodeError, msgspec.MsgspecError, ValueError) as error:
         raise DecodeError(_BAD, f"line {number}: {error}"[:300]) from None
 
 
-def _csv_line(number: int, cells: list[str]) -> Line:
+def _csv_line(number: int, cells: list[str]) -> _Kept:
     if len(cells) != len(COLUMNS):
         detail = f"row {number} has {len(cells)} cells; {len(COLUMNS)} are wanted"
         raise DecodeError(_BAD, detail)
     found = dict(zip(COLUMNS, cells, strict=True))
     try:
-        return Line(
+        return _Kept(
             key_base64=_or_none(found["key_base64"]),
             value_base64=_or_none(found["value_base64"]),
             headers_base64=_HEADERS(found["headers_base64"]),
@@ -181,7 +202,7 @@ def _csv_line(number: int, cells: list[str]) -> Line:
         raise DecodeError(_BAD, f"row {number}: {error}"[:300]) from None
 
 
-def _record(line: Line) -> Record:
+def _record(line: _Kept) -> Record:
     try:
         headers: Headers = [
             (name, _to_bytes(value)) for name, value in line.headers_base64

@@ -39,6 +39,7 @@ _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL).fullmatch
 
 _UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
+_read_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _to_json: Final = msgspec.json.Encoder().encode
 _to_msgpack: Final = msgspec.msgpack.Encoder().encode
 
@@ -108,21 +109,32 @@ class PayloadCodec:
         arguments = self._bind(args, kwargs) if args else {**kwargs}
         return self._write(arguments, self.content_type)
 
-    def encode_mapping(self, mapping: Mapping[str, Any]) -> bytes:
-        """The payload of a call whose arguments came as JSON, e.g. from a terminal.
+    def read_json(self, raw: bytes) -> dict[str, Any]:
+        """The arguments of a call that comes as JSON text: from a terminal, a request.
 
-        Dates, bytes and the like are given in their JSON form, whatever the codec
-        itself writes.
+        Only those that are given. They are read by the handler's types and not by way
+        of plain JSON values, so that a `Decimal` keeps all its digits, and dates, bytes
+        and the like are what the handler wants.
+
+        Args:
+            raw: One JSON object.
 
         Raises:
-            PayloadError: As from `encode`.
+            DecodeError: With ``Reason.UNDECODABLE_PAYLOAD``: it is no JSON object.
+            PayloadError: It does not fit the signature, or is too large; names the
+                argument.
         """
-        raw = self._write({**mapping}, JSON)
-        if self.content_type == JSON:
-            return raw
-        typed = self._from_json(raw)
-        arguments = {name: getattr(typed, name) for name in mapping}
-        return self._write(arguments, self.content_type)
+        check_depth(raw)
+        try:
+            given = _read_object(raw)
+        except Exception as error:  # noqa: BLE001  # its errors have no common type
+            raise _bad(str(error) or type(error).__name__) from None
+        try:
+            typed = self._read(raw, JSON)
+        except DecodeError as error:
+            detail = self._misfit(given) or error.detail
+            raise PayloadError(self._job, detail) from None
+        return {name: getattr(typed, name) for name in given}
 
     def decode(self, value: bytes | None, content_type: str) -> dict[str, Any]:
         """The arguments in a payload, defaults filled in; no bytes raise anything else.
