@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import traceback
 from collections.abc import Iterable
 from pathlib import PurePath
@@ -26,6 +27,18 @@ MAX_CAUSES: Final = 4
 _FINGERPRINT_FRAMES: Final = 8
 _PLUMBING: Final = ("asyncio.", "concurrent.futures.", "threading")
 _SEPARATOR: Final = "\x1f"
+
+# A quoted text, the name of an unknown field, or a number. The name of an argument is
+# the job's own, and stays.
+_GIVEN: Final = re.compile(
+    r"""
+    (?<!\bargument\ )'(?:[^'\\]|\\.)*'?
+    | "(?:[^"\\]|\\.)*"?
+    | (?<=\bunknown\ field\ )`[^`]*`?
+    | 0x[0-9a-f]+ | [0-9]+
+    """,
+    re.VERBOSE,
+)
 
 
 class ErrorFacts(NamedTuple):
@@ -81,6 +94,25 @@ def fingerprint(error_type: str, frames: Iterable[tuple[str, str]]) -> str:
     words = [error_type, *itertools.chain(*turns[-_FINGERPRINT_FRAMES:])]
     text = _SEPARATOR.join(words).encode("utf-8", "replace")
     return hashlib.blake2b(text, digest_size=6).hexdigest()
+
+
+def damage_fingerprint(reason: str, detail: str) -> str:
+    """12 hexadecimal digits that group bad records by the kind of their damage.
+
+    What a record says (names, values, sizes, places) is left out, so that there are as
+    many kinds as there are checks, whatever is written.
+
+    >>> one = damage_fingerprint("x", "id is 'a'; use a UUID")
+    >>> one == damage_fingerprint("x", "id is 'b'; use a UUID")
+    True
+    >>> one == damage_fingerprint("x", "Object missing required field `id`")
+    False
+
+    Args:
+        reason: Why the record is refused.
+        detail: What is wrong with it, as its reader said.
+    """
+    return fingerprint(reason, [("", _GIVEN.sub("…", detail[:MAX_MESSAGE_CHARS]))])
 
 
 def _unwrapped(error: BaseException) -> BaseException:

@@ -16,7 +16,7 @@ from shifter.wire.dead_letter import (
     DeadLetterInfo,
     dead_letter_headers,
 )
-from shifter.wire.failure import ErrorFacts, fingerprint
+from shifter.wire.failure import ErrorFacts, damage_fingerprint
 from shifter.wire.headers import successor
 from shifter.work.item import Item, Refusal, Unreadable
 
@@ -119,15 +119,7 @@ def dead_letter(
             from `CUT_VALUE` on without the value too, which its origin still has.
     """
     delivery, lane = entry.delivery, entry.lane
-    if error is None:
-        facts = ErrorFacts(
-            type=why.reason.value,
-            message=why.detail,
-            stack="",
-            fingerprint=fingerprint(why.reason.value, ()),
-        )
-    else:
-        facts = error
+    facts = _facts(why) if error is None else error
     item = entry if isinstance(entry, Item) else None
     info = DeadLetterInfo(
         job_id=None if item is None else item.envelope.id,
@@ -158,6 +150,12 @@ def dead_letter(
     )
     topic = dead_letter_topic(lane.namespace, lane.queue)
     return Record(topic, b"" if is_bare else value, headers, delivery.key)
+
+
+def _facts(why: Refusal) -> ErrorFacts:
+    reason = why.reason.value
+    kind = damage_fingerprint(reason, why.detail)
+    return ErrorFacts(type=reason, message=why.detail, stack="", fingerprint=kind)
 
 
 def _first_failed(item: Item | None, now: int) -> int:

@@ -18,8 +18,9 @@ from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
 from shifter.model.reason import Reason
 from shifter.policy.delay import TIERS_S, next_hop, ready_at
 from shifter.ports import Delivery, Record, Rushed
-from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers, fingerprint
+from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
 from shifter.wire.envelope import MAX_DUE_AHEAD_MS, SKEW_MS, EnvelopeV1
+from shifter.wire.failure import damage_fingerprint
 from shifter.wire.headers import read_headers
 from shifter.wire.hours import hastened_ms
 
@@ -194,7 +195,7 @@ class TripPlanner:
             error_type=reason.value,
             error_message=detail,
             error_stack="",
-            fingerprint=fingerprint(reason.value, ()),
+            fingerprint=damage_fingerprint(reason.value, detail),
             worker="",
         )
         trip.record = Record(
