@@ -18,7 +18,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.calls import SUCCESS, said_by
+from shifter.fleet.calls import SUCCESS, Caller, said_by
 from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
 from shifter.policy.retry import (
@@ -85,6 +85,7 @@ class Attempt:
         stopped: Why it was stopped, once it was.
         task: The task that runs it.
         thread: What a thread of its own is to do, if one does.
+        caller: In whose name its handler calls dependencies, if there are any.
         said: What its end says about its dependency.
         error: Facts of the failure, for a dead letter.
         started_at: Monotonic seconds.
@@ -93,6 +94,7 @@ class Attempt:
     __slots__ = (
         "_clock",
         "_context",
+        "caller",
         "cancelled",
         "error",
         "expires_at",
@@ -120,6 +122,7 @@ class Attempt:
         self.stopped: Stop | None = None
         self.task: asyncio.Task[None] | None = None
         self.thread: Future[Any] | None = None
+        self.caller: Caller | None = None
         self.said = SUCCESS
         self.error: ErrorFacts | None = None
         self.has_begun = self.cancelled = self.was_refused = False
@@ -154,11 +157,14 @@ class Attempt:
     def stop(self, why: Stop) -> None:
         """Cancel the handler; its outcome will say why.
 
-        A task cancelled before its first step would end without a word, so one that
-        has not begun is only marked.
+        Calls that it makes are cut, although a thread may go on with them. A task
+        cancelled before its first step would end without a word, so one that has not
+        begun is only marked.
         """
         if self.stopped is None:
             self.stopped = why
+            if self.caller is not None:
+                self.caller.leave()
             if self.has_begun and self.task is not None:
                 self.task.cancel()
 

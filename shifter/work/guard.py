@@ -10,15 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.breaker import Leave
-from shifter.fleet.calls import CALLER, SUCCESS, Caller, Calls, Said, TimeLimit
+from shifter.fleet.calls import (
+    CALLER,
+    SUCCESS,
+    Begun,
+    Caller,
+    Calls,
+    Said,
+    TimeLimit,
+)
 from shifter.fleet.shield import Held, Shield
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.admission import is_spared
 from shifter.policy.dependency import Protection
 from shifter.policy.evidence import CallOutcome
-from shifter.policy.guard import CallEnd
 from shifter.ports import Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
@@ -68,7 +74,7 @@ class Guards:
     def __init__(self, board: FleetBoard, clock: Clock, ledger: Ledger) -> None:
         self._board, self._clock, self._ledger = board, clock, ledger
         self._calls = Calls(board, clock)
-        self._leaves: dict[Item, Leave] = {}
+        self._begun: dict[Item, Begun] = {}
         self.lines: dict[str, RoomLine] = {}
 
     def admit(self, item: Item) -> Held | None:
@@ -82,14 +88,9 @@ class Guards:
         shield = self._shield(item)
         if shield is None or item.is_degraded:
             return None
-        with self._board.lock:
-            held = shield.admit(
-                item.lane.priority,
-                is_extra=item.is_extra,
-                now_ms=self._now_ms(),
-            )
-        if isinstance(held, Leave):
-            self._leaves[item] = held
+        held = self._calls.begin(shield, item.lane.priority, is_extra=item.is_extra)
+        if isinstance(held, Begun):
+            self._begun[item] = held
             if (line := self.lines.get(shield.dependency.name)) is not None:
                 line.leave(item)
             return None
@@ -107,43 +108,43 @@ class Guards:
         """From here to the end of this task, calls are made in an attempt's name."""
         if not self._board.shields:
             return
-        item = attempt.item
-        shield = self._shield(item) if item in self._leaves else None
+        item, limit = attempt.item, _limit(attempt)
+        begun = self._begun.get(item)
         caller = Caller(
             self._calls,
             item.lane.priority,
             is_extra=item.is_extra,
-            holds=None if shield is None else shield.dependency.name,
+            holds=None if begun is None else begun.shield.dependency.name,
             refused=self._ledger.held_back,
-            limit=_limit(attempt),
+            limit=limit,
         )
+        if begun is not None:
+            # It was let pass before it was claimed.
+            begun.began_ms = int(attempt.started_at * 1_000)
+            if limit is not None:
+                begun.given_ms = limit.given_ms(begun.began_ms)
+            caller.under_way[begun] = None
+        attempt.caller = caller
         CALLER.set(caller)
 
     def release(self, item: Item) -> None:
         """An item that passed is not run after all."""
-        leave, shield = self._leaves.pop(item, None), self._shield(item)
-        if leave is not None and shield is not None:
+        begun = self._begun.pop(item, None)
+        if begun is not None:
             with self._board.lock:
-                shield.release(leave, now_ms=self._now_ms())
+                begun.shield.release(begun.leave, now_ms=self._now_ms())
 
     def ended(self, attempt: Attempt) -> None:
-        """Note what an attempt says about dependencies; called in its task."""
-        item, caller = attempt.item, CALLER.get()
-        if attempt.said is not SUCCESS and caller is not None:
+        """Note what an attempt says about dependencies."""
+        item, caller = attempt.item, attempt.caller
+        begun, is_success = self._begun.pop(item, None), attempt.said is SUCCESS
+        if begun is not None and caller is not None:
+            caller.end(begun, _said(attempt))
+            if is_success:
+                with self._board.lock:
+                    begun.shield.died(item.lane.name, None, now_ms=self._now_ms())
+        if caller is not None and not is_success:
             caller.leave()
-        leave, shield = self._leaves.pop(item, None), self._shield(item)
-        if leave is None or shield is None:
-            return
-        took_ms = int((self._clock.monotonic() - attempt.started_at) * 1_000)
-        said = _said(attempt)
-        end = CallEnd(said.outcome, took_ms, said.after_ms, said.was_cut)
-        now_ms = self._now_ms()
-        with self._board.lock:
-            has_changed = shield.ended(leave, end, now_ms=now_ms)
-            if attempt.said is SUCCESS:
-                shield.died(item.lane.name, None, now_ms=now_ms)
-        if has_changed or shield.circuit.is_urgent:
-            self._board.urge(shield if has_changed else None)
 
     def spares(self, item: Item, fingerprint: str) -> bool:
         """Whether a dead letter says more about the dependency than about its job."""
@@ -208,6 +209,4 @@ def _said(attempt: Attempt) -> Said:
     """A payload that cannot be read, and a refusal, say nothing of the dependency."""
     if attempt.item.refusal is not None or attempt.was_refused:
         return Said(CallOutcome.IGNORED)
-    if attempt.stopped is Stop.TIMEOUT:
-        return Said(CallOutcome.FAILURE)
     return attempt.said
