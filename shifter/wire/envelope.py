@@ -218,6 +218,8 @@ def _canonical_uuid(field: str, text: str) -> str:
 
 def _undecodable(raw: bytes, error: Exception) -> DecodeError | UnsupportedVersionError:
     """What to raise for ``raw``: another version may well have other fields."""
+    if not raw:
+        return _bad("empty")
     try:
         version = _VERSION_DECODER.decode(raw).v
     except Exception:  # noqa: BLE001  # not even a version: the first error stands

@@ -111,7 +111,7 @@ class Verdicts:
     ) -> Step:
         """What follows an attempt that did not succeed."""
         if item.refusal is not None:
-            # Of a payload that cannot be read, the refusal says more than its traceback.
+            # Of a payload that cannot be read, the refusal says more than an error.
             is_bad = item.refusal.reason is Reason.UNDECODABLE_PAYLOAD
             return self.refused(item, item.refusal, None if is_bad else error, at)
         if isinstance(outcome, Interrupted):
