@@ -63,6 +63,12 @@ def left_ms(now: EpochMs) -> int | None:
     return remaining_ms(_AMBIENT.get().deadline_ms, now)
 
 
+def late_by_s(now: EpochMs) -> float:
+    """Seconds since the deadline of the request under way, >= 0; 0 without one."""
+    deadline_ms = _AMBIENT.get().deadline_ms
+    return 0.0 if deadline_ms is None else max(0, now - deadline_ms) / 1_000
+
+
 def begin(
     deadline_ms: int | None,
     *,

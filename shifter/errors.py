@@ -88,11 +88,17 @@ class OutcomeUnknownError(ShifterError):
 
 
 class DeadlineExceededError(ShifterError):
-    """The job's deadline passed while its handler ran."""
+    """The deadline of a job, or of a request, passed while it was served.
 
-    def __init__(self, job_id: str, late_by_s: float) -> None:
-        self.job_id, self.late_by_s = job_id, late_by_s
-        super().__init__(f"deadline of job {job_id!r} passed {late_by_s:.3f} s ago")
+    Attributes:
+        job_id: The job, or the call that was not made.
+        late_by_s: Seconds since then, >= 0.
+        what: ``job``, or ``call``.
+    """
+
+    def __init__(self, job_id: str, late_by_s: float, *, what: str = "job") -> None:
+        self.job_id, self.late_by_s, self.what = job_id, late_by_s, what
+        super().__init__(f"deadline of {what} {job_id!r} passed {late_by_s:.3f} s ago")
 
 
 class JobCancelledError(ShifterError):

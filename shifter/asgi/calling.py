@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shifter.ambient import ambient, left_ms
+from shifter.ambient import ambient, late_by_s, left_ms
 from shifter.app import Shifter
 from shifter.asgi.request import HEIGHT_HEADER, PREVIOUS_HEADER, TIMEOUT_HEADER
 from shifter.errors import DeadlineExceededError
@@ -37,13 +37,14 @@ def calling(app: Shifter, *, previous_attempts: int = 0) -> dict[str, str]:
     Raises:
         DeadlineExceededError: Nothing is left of its deadline: the call is vain.
     """
-    around, left = ambient(), left_ms(app.publisher.clock.epoch_ms())
+    around, now = ambient(), app.publisher.clock.epoch_ms()
+    left = left_ms(now)
     headers, previous = {}, max(previous_attempts, int(around.is_retry))
     if previous:
         headers[PREVIOUS_HEADER] = str(previous)
     if left is not None:
         if left <= 0:
-            raise DeadlineExceededError("an outgoing call", 0.0)
+            raise DeadlineExceededError("over HTTP", late_by_s(now), what="call")
         headers[TIMEOUT_HEADER] = write_timeout(left)
     if around.priority is not None:
         headers["priority"] = _URGENCIES[around.priority]

@@ -13,6 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from shifter.ambient import within
 from shifter.app import Shifter
+from shifter.asgi.job_route import JobRoutes
+from shifter.asgi.place import check_paths, check_routes, path_below
 from shifter.asgi.request import (
     Request,
     read_draw,
@@ -21,20 +23,16 @@ from shifter.asgi.request import (
     read_left_ms,
     read_priority,
     read_request,
-    wants_async,
 )
-from shifter.asgi.response import Response, Send, of_answer, problem, refusal
+from shifter.asgi.response import Send, problem, refusal
 from shifter.asgi.status import job_status
-from shifter.errors import DecodeError, OutcomeUnknownError, PayloadError
 from shifter.job import BoundJob, Job
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.model.reason import Reason
 from shifter.policy.case import Verdict
 from shifter.policy.prioritizer import stable_draw
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 
-Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _HEALTH: Final = ("/health", "/healthz", "/livez", "/readyz")
@@ -47,7 +45,9 @@ class AdmissionMiddleware:
     Args:
         service: The ASGI service behind it.
         app: Its admission decides; its slots are the setting ``concurrency``.
-        jobs: ``"POST /reports"`` to a job whose arguments are the request's body.
+        jobs: ``"POST /reports"`` to a job whose arguments are the request's body. Such
+            a route, and all paths below, are without the ``root_path`` of a mounted
+            service.
         classify: The priority of a request; ``None`` where it does not know, which
             means the job's own, or ``NORMAL``.
         trusts_priority: Whether callers are yours: then the ``Priority`` header may
@@ -60,6 +60,12 @@ class AdmissionMiddleware:
 
     Attributes:
         ignored: How often which header was left out, or cut to its bounds.
+        websockets: Connections that passed without a decision, so far.
+        open_websockets: Those that are open now.
+        left_out: How often the result of which job was no JSON, and was not sent.
+
+    Raises:
+        ConfigError: A route or a path can never match a request.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword an option
@@ -76,10 +82,15 @@ class AdmissionMiddleware:
         result: Callable[[str], str] | None = None,
     ) -> None:
         self._service, self._app = service, app
-        self._jobs, self._classify, self._user = jobs or {}, classify, user
-        self._health, self._status_path = frozenset(health), status_path.rstrip("/")
+        self._health = check_paths("health", health)
+        self._jobs = check_routes(jobs or {}, self._health)
+        self._classify, self._user = classify, user
+        [self._status_path] = check_paths("status_path", [status_path.rstrip("/")])
+        self.left_out: Counter[str] = Counter()
+        self._routes = JobRoutes(app, self._status_path, self.left_out)
         self._result, self._trusts_priority = result, trusts_priority
         self.ignored: Counter[str] = Counter()
+        self.websockets = self.open_websockets = 0
         spec = JobSpec(name="http", queue="http")
         self._plans = {
             priority: plan_call(app.namespace, spec, CallOptions(priority=priority))
@@ -88,7 +99,10 @@ class AdmissionMiddleware:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection; what is not HTTP passes."""
-        if scope["type"] != "http" or scope["path"] in self._health:
+        if scope["type"] == "websocket":
+            await self._pass_websocket(scope, receive, send)
+            return
+        if scope["type"] != "http" or path_below(scope)[1] in self._health:
             await self._service(scope, receive, send)
             return
         request = read_request(scope, self.ignored)
@@ -106,16 +120,23 @@ class AdmissionMiddleware:
             is_retry=is_retry,
         ):
             if job is not None:
-                key = read_key(request, self.ignored)
+                try:
+                    key = read_key(scope)
+                except ValueError as error:
+                    title = "the Idempotency-Key cannot be read"
+                    await problem(400, title, detail=str(error)).send(send)
+                    return
                 plan = job.options(priority=priority, idempotency_key=key).plan
                 if key is None or not is_retry:  # with a key it takes effect once
                     plan = plan._replace(is_retry=is_retry)
                 bound = BoundJob(job, plan)
-                response = await self._submit(request, bound, receive, user)
+                response = await self._routes.submit(
+                    request, bound, receive, is_known=user is not None
+                )
                 await response.send(send)
             elif (job_id := self._asked_for(request)) is not None:
                 found = await job_status(self._app, job_id, result=self._result)
-                await found.send(send)
+                await found.below(request.root_path).send(send)
             else:
                 plan = self._plans[priority]._replace(is_retry=is_retry)
                 if left_ms is not None:
@@ -137,61 +158,14 @@ class AdmissionMiddleware:
         response = refusal(decision.reason, after_s, is_known=user is not None)
         await response.send(call[2])
 
-    async def _submit(
-        self,
-        request: Request,
-        bound: BoundJob[..., Any],
-        receive: Receive,
-        user: str | None,
-    ) -> Response:
+    async def _pass_websocket(self, *call: Any) -> None:
+        """It may stay open for days: a slot would be gone for as long."""
+        self.websockets += 1
+        self.open_websockets += 1
         try:
-            arguments = await self._arguments(receive, bound)
-        except _UnfitError as unfit:
-            return unfit.response
-        is_async = wants_async(request)
-        plan, spends = bound.plan, self._app.admission.spend_retry
-        if is_async and plan.is_retry and not spends(plan.priority):
-            return refusal(Reason.BUDGET_EXHAUSTED, None, is_known=user is not None)
-        try:
-            answer = await (bound.defer if is_async else bound.submit)(**arguments)
-        except PayloadError as error:
-            return _misfit(error)
-        except OutcomeUnknownError as error:
-            title = "nobody knows whether it was accepted; send it again with its key"
-            headers = {"retry-after": "1"}
-            return problem(503, title, headers=headers, job_id=error.job_id)
-        response = of_answer(
-            answer, status_path=self._status_path, is_known=user is not None
-        )
-        if is_async and response.status == 202:
-            applied = {**response.headers, "preference-applied": "respond-async"}
-            return response._replace(headers=applied)
-        return response
-
-    async def _arguments(
-        self, receive: Receive, bound: BoundJob[..., Any]
-    ) -> dict[str, Any]:
-        try:
-            return bound.read_json(await self._body(receive))
-        except DecodeError as error:
-            unfit = problem(400, "the body is no JSON object", detail=error.detail)
-        except PayloadError as error:
-            unfit = _misfit(error)
-        raise _UnfitError(unfit)
-
-    async def _body(self, receive: Receive) -> bytes:
-        parts, size, more = [], 0, True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise _UnfitError(problem(499, "the caller has left"))
-            part = event.get("body", b"")
-            size += len(part)
-            if size > self._app.settings.max_payload_bytes:
-                raise _UnfitError(problem(413, "the request is too large to be kept"))
-            parts.append(part)
-            more = event.get("more_body", False)
-        return b"".join(parts) or b"{}"
+            await self._service(*call)
+        finally:
+            self.open_websockets -= 1
 
     def _priority(self, request: Request, usual: Priority) -> Priority:
         known = None if self._classify is None else self._classify(request)
@@ -217,13 +191,3 @@ class AdmissionMiddleware:
 
     def _now(self) -> int:
         return self._app.admission.clock.epoch_ms()
-
-
-def _misfit(error: PayloadError) -> Response:
-    return problem(422, "the arguments do not fit", detail=error.detail)
-
-
-class _UnfitError(Exception):
-    def __init__(self, response: Response) -> None:
-        self.response = response
-        super().__init__(response.status)

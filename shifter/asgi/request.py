@@ -2,7 +2,7 @@
 
 A caller may say how urgent its request is, but never that it is ``CRITICAL``, and how
 long it will wait, but not for ever. What cannot be read is left out, what goes beyond
-its bounds is cut, and both are counted.
+its bounds is cut, and both are counted; but a request whose key cannot be read is bad.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from shifter.asgi.place import path_below
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 from shifter.wire.timeout import read_timeout
@@ -20,7 +21,8 @@ TIMEOUT_HEADER: Final = "shifter-timeout"
 HEIGHT_HEADER: Final = "shifter-height"
 PREVIOUS_HEADER: Final = "shifter-previous-attempts"
 _URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
-_KEY: Final = re.compile(r'"([\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21-\x7e]{1,255})\Z')
+_KEY: Final = re.compile(rb'(?P<quote>"?)([\x21\x23-\x5b\x5d-\x7e]{1,255})(?P=quote)')
+_KEY_HEADER: Final = b"idempotency-key"
 _HIGHEST: Final = 1
 _LOWEST: Final = 5
 _MAX_HEADER: Final = 512
@@ -32,9 +34,7 @@ _FIRST: Final = {
     "x-envoy-attempt-count": 1,
 }
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
-_READ: Final = frozenset(
-    {"priority", "idempotency-key", HEIGHT_HEADER, *_TIMEOUTS, *_FIRST}
-)
+_READ: Final = frozenset({"priority", HEIGHT_HEADER, *_TIMEOUTS, *_FIRST})
 
 
 class Request(NamedTuple):
@@ -42,13 +42,15 @@ class Request(NamedTuple):
 
     Attributes:
         method: In upper case.
-        path: Without its query.
+        path: Without its query, and without the root path.
         headers: By lower-case name; the last of several.
+        root_path: The prefix of a mounted service, without a slash at its end.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
+    root_path: str = ""
 
 
 def read_request(scope: Mapping[str, Any], ignored: Counter[str]) -> Request:
@@ -60,7 +62,8 @@ def read_request(scope: Mapping[str, Any], ignored: Counter[str]) -> Request:
             headers[name] = value.decode("latin-1")
         elif name in _READ:  # a counter of all names would be the caller's to fill
             ignored[name] += 1
-    return Request(scope["method"], scope["path"], headers)
+    root_path, path = path_below(scope)
+    return Request(scope["method"], path, headers, root_path)
 
 
 def read_priority(request: Request, ignored: Counter[str]) -> Priority | None:
@@ -118,16 +121,20 @@ def read_draw(request: Request, ignored: Counter[str]) -> float | None:
     return int(text) / LEVELS_PER_PRIORITY
 
 
-def read_key(request: Request, ignored: Counter[str]) -> str | None:
-    """The ``Idempotency-Key``, with or without quotes; ``None`` without a good one."""
-    text = request.headers.get("idempotency-key")
-    if text is None:
+def read_key(scope: Mapping[str, Any]) -> str | None:
+    """The ``Idempotency-Key``, with or without quotes; ``None`` without one.
+
+    Raises:
+        ValueError: It cannot be read, or there are several; without it a request that
+            is sent again would take effect again.
+    """
+    given = {raw for name, raw in scope["headers"] if name.lower() == _KEY_HEADER}
+    if not given:
         return None
-    match = _KEY.fullmatch(text)
-    if match is None:
-        ignored["idempotency-key"] += 1
-        return None
-    return match[1] or match[2]
+    match = _KEY.fullmatch(given.pop())
+    if match is None or given:
+        raise ValueError("use it once, with 1-255 visible ASCII characters")
+    return match[2].decode()
 
 
 def wants_async(request: Request) -> bool:

@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from shifter.asgi.place import place
 from shifter.model.answer import Deferred, Degraded, Ran, Submitted
 from shifter.model.reason import PASSING, Reason
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+RESULT_HEADER: Final = "shifter-result"
 _PROBLEM: Final = "application/problem+json"
 _WORDS: Final[Mapping[Reason, tuple[int, str]]] = {
     Reason.EXPIRED: (504, "the deadline of the request is over"),
@@ -36,14 +38,20 @@ class Response(NamedTuple):
     headers: Mapping[str, str] = {}  # never written
     content_type: str = "application/json"
 
+    def below(self, root_path: str) -> Response:
+        """The same, where its place is one of a service below a prefix."""
+        if "location" not in self.headers:
+            return self
+        location = place(root_path, self.headers["location"])
+        return self._replace(headers={**self.headers, "location": location})
+
     async def send(self, send: Send) -> None:
         """Send it."""
-        raw = msgspec.json.encode(self.body)
-        headers = {
-            "content-type": self.content_type,
-            "content-length": str(len(raw)),
-            **self.headers,
-        }
+        raw, headers = b"", dict(self.headers)
+        if self.status != 204:
+            raw = msgspec.json.encode(self.body)
+            length = str(len(raw))
+            headers |= {"content-type": self.content_type, "content-length": length}
         pairs = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()]
         start = {"type": "http.response.start", "status": self.status, "headers": pairs}
         await send(start)
@@ -67,10 +75,9 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
         is_known: Whether we know who asks: then it is told that *it* asks too much.
     """
     if isinstance(answer, Ran):
-        return Response(200, answer.value)
+        return of_value(answer.value, {})
     if isinstance(answer, Degraded):
-        marks = {"shifter-quality": answer.quality.value}
-        return Response(200, answer.value, marks)
+        return of_value(answer.value, {"shifter-quality": answer.quality.value})
     if isinstance(answer, Deferred):
         place = f"{status_path}/{answer.job_id}"
         body = {
@@ -81,6 +88,31 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
         }
         return Response(202, body, {"location": place})
     return refusal(answer.reason, answer.retry_after_s, is_known=is_known)
+
+
+def of_value(value: object, marks: Mapping[str, str]) -> Response:
+    """What a job returned: 200, or 204 with a mark where it is no JSON.
+
+    The job has taken effect: an error would have it sent again.
+
+    Args:
+        value: Whatever msgspec writes, and models of pydantic.
+        marks: Headers.
+    """
+    try:
+        raw = msgspec.json.encode(value, enc_hook=_of_model)
+    except Exception:  # noqa: BLE001  # a hook of the value's own, too
+        return Response(204, None, {**marks, RESULT_HEADER: "not-json"})
+    return Response(200, msgspec.Raw(raw), marks)
+
+
+def _of_model(value: Any) -> object:
+    """A model of pydantic, by the names that it has outside, as FastAPI does."""
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(type(value).__name__)
+    found: object = dump(mode="json", by_alias=True)
+    return found
 
 
 def refusal(reason: Reason, retry_after_s: float | None, *, is_known: bool) -> Response:

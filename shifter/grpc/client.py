@@ -12,7 +12,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from shifter.ambient import ambient, left_ms
+from shifter.ambient import ambient, late_by_s, left_ms
 from shifter.app import Shifter
 from shifter.errors import DeadlineExceededError
 from shifter.grpc.metadata import write_metadata
@@ -35,11 +35,13 @@ class _Caller:
         return await continuation(self._timed(details), request)
 
     def _timed(self, details: Any) -> Any:
-        around, timeout_s = ambient(), details.timeout
-        left = left_ms(self._now())
+        around, timeout_s, now = ambient(), details.timeout, self._now()
+        left = left_ms(now)
         if left is not None:
             if left <= 0:
-                raise DeadlineExceededError(str(details.method), 0.0)
+                method = details.method  # bytes, though typed as text
+                called = method.decode() if isinstance(method, bytes) else str(method)
+                raise DeadlineExceededError(called, late_by_s(now), what="call")
             left_s = left / 1_000
             timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
         own: list[Any] = list(details.metadata or ())

@@ -21,6 +21,7 @@ import grpc.aio
 
 from shifter import ambient
 from shifter.app import Shifter
+from shifter.errors import ConfigError
 from shifter.grpc.metadata import PRIORITY, Told, pushback, read_metadata
 from shifter.grpc.threads import PlainCall, is_plain
 from shifter.model.duration import MAX_DURATION_MS
@@ -47,6 +48,9 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
     Attributes:
         ignored: How often which metadata was left out, or cut to its bounds.
+
+    Raises:
+        ConfigError: ``health`` is no collection of beginnings: ``["/shop.Ping/"]``.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         threads: Executor | None = None,
     ) -> None:
         self._app, self._classify, self._highest = app, classify, highest
-        self._health, self._threads = tuple(health), threads
+        self._health, self._threads = _checked(health), threads
         self.ignored: Counter[str] = Counter()
         spec = JobSpec(name="grpc", queue="grpc")
         self._plans = {
@@ -130,6 +134,18 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             return said
         self.ignored[PRIORITY] += 1
         return self._highest
+
+
+def _checked(health: Iterable[str]) -> tuple[str, ...]:
+    """Beginnings of methods; ``"/"`` is one of them all."""
+    found = () if isinstance(health, str) else tuple(health)
+    for beginning in found:
+        if not beginning.startswith("/") or beginning == "/":
+            want = "a method begins with '/' and the name of its service"
+            raise ConfigError("health", beginning, want)
+    if isinstance(health, str):
+        raise ConfigError("health", health, f"use a collection: [{health!r}]")
+    return found
 
 
 class _Call:

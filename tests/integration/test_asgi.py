@@ -262,7 +262,10 @@ async def test_what_a_caller_says_is_told_to_whom_is_called_in_turn():
     async with TestApp(world.app):
         await client.get("/page", headers=said)
         outside = calling(world.app)
-        with within(deadline_ms=1), pytest.raises(DeadlineExceededError):
+        late = pytest.raises(
+            DeadlineExceededError, match="deadline of call 'over HTTP'"
+        )
+        with within(deadline_ms=1), late:
             calling(world.app)
 
     assert told == [
@@ -310,8 +313,6 @@ async def test_a_function_may_classify_by_route():
         ("shifter-timeout", "99999999H"),
         ("shifter-timeout", "9" * 600),
         ("priority", "u=0"),
-        ("idempotency-key", '"two" keys'),
-        ("idempotency-key", "k" * 300),
     ],
 )
 async def test_absurd_headers_are_left_out_or_cut_and_counted(name, value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -189,12 +190,15 @@ async def test_with_nothing_left_no_call_is_made():
     world = World()
     async with world.open() as channel:
         with (
-            within(deadline_ms=SystemClock().epoch_ms()),
-            pytest.raises(DeadlineExceededError),
+            within(deadline_ms=SystemClock().epoch_ms() - 1_500),
+            pytest.raises(DeadlineExceededError) as caught,
         ):
             await call(channel)
 
     assert world.seen == []
+    assert re.fullmatch(
+        r"deadline of call '/shop/Echo' passed 1\.[5-9]\d\d s ago", str(caught.value)
+    )
 
 
 async def test_a_call_that_runs_late_ends_as_deadline_exceeded_and_frees_its_slot():
