@@ -20,6 +20,7 @@ from typing import (
     Unpack,
     overload,
 )
+from uuid import UUID
 
 from shifter.config import Settings, load_settings
 from shifter.context import Context
@@ -31,6 +32,7 @@ from shifter.job import ContextLater, Job, JobDecorator
 from shifter.lane_rules import HasLanes
 from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
+from shifter.model.job_id import check_job_id
 from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
 from shifter.policy.dependency import Dependency, DependencyOptions
@@ -197,29 +199,39 @@ class Shifter(HasLanes):
             raise ConfigError("job", name, nearest(name, self.jobs, "registered jobs"))
         return self.jobs[name]
 
-    async def status(self, job_id: str) -> JobStatus | None:
+    async def status(self, job_id: str | UUID) -> JobStatus | None:
         """What the claim store knows of a job.
+
+        Args:
+            job_id: The job's id, in any spelling of a UUID.
 
         Returns:
             ``None`` while it has not been started, and after its state was forgotten.
 
         Raises:
+            ConfigError: The id is no UUID, so no job has it.
             StoreUnavailableError: The state store does not answer.
         """
+        known = check_job_id("job_id", job_id)
         async with self._claims() as claims:
-            return await claims.status(job_id)
+            return await claims.status(known)
 
-    async def cancel(self, job_id: str) -> JobStatus:
+    async def cancel(self, job_id: str | UUID) -> JobStatus:
         """Ask that a job not run, or not run again.
 
         A job that runs now sees it in `Context.checkpoint`; one that has ended keeps
         its state.
 
+        Args:
+            job_id: The job's id, in any spelling of a UUID.
+
         Raises:
+            ConfigError: The id is no UUID, so no job has it.
             StoreUnavailableError: The state store does not answer.
         """
+        known = check_job_id("job_id", job_id)
         async with self._claims() as claims:
-            return await claims.cancel(job_id, keep_ms=_CANCEL_KEEP_MS)
+            return await claims.cancel(known, keep_ms=_CANCEL_KEEP_MS)
 
     @contextlib.asynccontextmanager
     async def dead_letters(self, source: str) -> AsyncGenerator[DeadLetters]:

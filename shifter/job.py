@@ -15,6 +15,7 @@ from typing import (
     TypeVar,
     overload,
 )
+from uuid import UUID
 
 from shifter.call import Call
 from shifter.context import Context
@@ -265,7 +266,7 @@ class Job(BoundJob[P, R_co]):
         deadline: Duration | None = None,
         key: str | None = None,
         idempotency_key: str | None = None,
-        job_id: str | None = None,
+        job_id: str | UUID | None = None,
     ) -> BoundJob[P, R_co]:
         """The same job with other options; ``None`` leaves the job's own.
 
@@ -277,7 +278,8 @@ class Job(BoundJob[P, R_co]):
             key: Jobs of one key and lane run one after another, in order.
             idempotency_key: Jobs of this type and key take effect once within the
                 job's dedup window.
-            job_id: A UUID of the caller's own; submitting it again is safe.
+            job_id: A UUID of the caller's own, in any spelling; submitting it again is
+                safe.
 
         Raises:
             ConfigError: An option is malformed or contradicts another one.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from typing import Final
 
 from shifter.app import Shifter
 from shifter.asgi.response import Response, problem
 from shifter.errors import StoreError
+from shifter.model.job_id import canonical_id
 from shifter.model.state import JobState
 
 _LOOK_AGAIN: Final = {"retry-after": "1"}
@@ -27,9 +27,8 @@ async def job_status(
         job_id: As it was given; anything.
         result: From a job's id to the place of its result.
     """
-    try:
-        known = str(uuid.UUID(job_id))
-    except ValueError:
+    known = canonical_id(job_id)
+    if known is None:
         return problem(404, "no such job")
     try:
         status = await app.status(known)

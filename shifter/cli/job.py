@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import Any
 
 from shifter.app import Shifter
 from shifter.cli.output import write_json, write_table
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, Session, need_state
+from shifter.model.job_id import canonical_id
 from shifter.model.state import JobState, JobStatus
 
 
@@ -66,14 +66,11 @@ def _app(session: Session) -> Shifter:
 
 
 def _job_id(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise usage(
-            "ID is not a job's id",
-            f"it is {text!r}",
-            "use the UUID that submit printed",
-        ) from None
+    job_id = canonical_id(text)
+    if job_id is None:
+        fix = "use the UUID that submit printed"
+        raise usage("ID is not a job's id", f"it is {text!r}", fix)
+    return job_id
 
 
 def _write(status: JobStatus, *, as_json: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import uuid
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -37,6 +36,7 @@ from shifter.errors import ConfigError, DecodeError
 from shifter.letters import letter_reader, opened_dead_letters
 from shifter.model.duration import duration_ms
 from shifter.model.hint import nearest
+from shifter.model.job_id import canonical_id
 from shifter.ports import Clock, Delivery, LogAdmin
 from shifter.telemetry.encode import encode_line
 from shifter.wire.dead_letter import read_dead_letter
@@ -293,13 +293,12 @@ def _wanted(which: str) -> Callable[[Letter], bool]:
     """What tells the letter that is named: by its place, id, or fingerprint."""
     if parse_place(which) is not None:
         return lambda _: True
-    try:
-        job_id = str(uuid.UUID(which))
-    except ValueError:
+    job_id = canonical_id(which)
+    if job_id is None:
         if which.isalnum():
             return lambda letter: brief(letter.delivery)[0] == which
         fix = "use the id of a job, a fingerprint, or partition/offset such as 0/42"
-        raise usage("not a dead letter's name", f"it is {which!r}", fix) from None
+        raise usage("not a dead letter's name", f"it is {which!r}", fix)
     return lambda letter: letter.story.job_id == job_id
 
 

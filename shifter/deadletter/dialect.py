@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from shifter.model.job_id import canonical_id
 from shifter.wire.dead_letter import DeadLetterInfo, header_name, read_dead_letter
 from shifter.wire.envelope import MAX_INSTANT_MS
 from shifter.wire.failure import (
@@ -287,7 +288,7 @@ def _ours(info: DeadLetterInfo) -> Story:
         attempts=info.attempts,
         first_failed_ms=info.first_failed_ms,
         last_failed_ms=info.last_failed_ms,
-        job_id=info.job_id,
+        job_id=canonical_id(info.job_id) or info.job_id,
         job_type=info.job_type,
         queue=info.queue,
         worker=info.worker,

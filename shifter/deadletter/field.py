@@ -26,6 +26,7 @@ class ValueType(Enum):
     """The type of a field, and what may be compared with it."""
 
     TEXT = 'write a text, such as "SMTPError"'
+    ID = "write a job's id, a UUID"
     NUMBER = "write a number, such as 10"
     DURATION = "write a span with its unit, such as 6h"
     INSTANT = 'write an instant, such as "2026-01-31T12:00:00Z"'
@@ -44,7 +45,7 @@ class ValueType(Enum):
             return is_duration
         if is_duration:
             return False
-        if self is ValueType.TEXT:
+        if self in (ValueType.TEXT, ValueType.ID):
             return isinstance(value, str)
         if self is ValueType.ANY:
             return True
@@ -172,7 +173,7 @@ FIELDS: Final = {
     "fingerprint": Field(_T, lambda x: x.story.fingerprint, "its group in `dlt list`"),
     "dialect": Field(_T, lambda x: x.story.dialect, "who parked it"),
     "job": Field(_T, lambda x: x.story.job_type, "the job type's name"),
-    "id": Field(_T, lambda x: x.story.job_id, "the job's id"),
+    "id": Field(ValueType.ID, lambda x: x.story.job_id, "the job's id"),
     "queue": Field(_T, lambda x: x.story.queue, "the queue it came from"),
     "topic": Field(_T, lambda x: x.story.origin_topic, "the topic it came from"),
     "worker": Field(_T, lambda x: x.story.worker, "who gave it up"),

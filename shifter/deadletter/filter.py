@@ -42,6 +42,7 @@ from shifter.deadletter.field import (
 from shifter.deadletter.token import Kind, Token, instant_ms, tokens
 from shifter.errors import FilterError
 from shifter.model.hint import nearest
+from shifter.model.job_id import canonical_id
 
 MAX_DEPTH: Final = 32
 MAX_COMPARISONS: Final = 100
@@ -160,9 +161,12 @@ class _Parser:
         self._place += 1
         if word.text == "in":
             return _is_in(get, self._values(kind))
-        value = self._value(kind)
         if word.text in _WORDS:
+            value = self._value(ValueType.TEXT if kind is ValueType.ID else kind)
+            if kind is ValueType.ID and isinstance(value, str):
+                value = value.lower()  # as ids are kept
             return self._text_test(word, get, value)
+        value = self._value(kind)
         return self._compared(word, get, value)
 
     def _text_test(self, word: Token, get: Get, part: Value) -> Test:
@@ -255,6 +259,11 @@ class _Parser:
             if instant is None:
                 raise self._wrong_at(token, f"{value!r} is no instant", kind.want)
             return instant
+        if kind is ValueType.ID and isinstance(value, str):
+            job_id = canonical_id(value)
+            if job_id is None:
+                raise self._wrong_at(token, f"{value!r} is no job's id", kind.want)
+            return job_id
         if not kind.takes(value, is_duration=token.kind is Kind.DURATION):
             raise self._wrong_at(token, "a value of another type", kind.want)
         return value

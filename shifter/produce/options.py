@@ -13,6 +13,7 @@ from typing import NamedTuple
 from shifter.errors import ConfigError
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.job import Isolation, JobSpec
+from shifter.model.job_id import check_job_id
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.policy.delay import MAX_DELAY_MS
@@ -39,7 +40,7 @@ class CallOptions(NamedTuple):
     deadline: Duration | None = None
     key: str | None = None
     idempotency_key: str | None = None
-    job_id: str | None = None
+    job_id: str | uuid.UUID | None = None
 
 
 class CallPlan(NamedTuple):
@@ -97,7 +98,7 @@ def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
         key=key,
         key_bytes=None if key is None else key.encode(),
         idempotency_key=_bounded("idempotency_key", options.idempotency_key),
-        job_id=_job_id(options.job_id),
+        job_id=_given(options.job_id),
         runs_here=spec.inline
         and spec.isolation is not Isolation.PROCESS
         and named == (None, None, None),
@@ -145,10 +146,5 @@ def _bounded(field: str, value: object) -> str | None:
     return value
 
 
-def _job_id(value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        return str(uuid.UUID(value))
-    except (ValueError, AttributeError, TypeError):
-        raise ConfigError("job_id", value, "use a UUID as text") from None
+def _given(job_id: object) -> str | None:
+    return None if job_id is None else check_job_id("job_id", job_id)

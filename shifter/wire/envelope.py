@@ -12,7 +12,6 @@ reader's to check, with `check_bounds`.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from msgspec import Meta
 
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.duration import MAX_DURATION_MS
+from shifter.model.job_id import canonical_id
 from shifter.model.priority import MAX_LEVEL, Priority
 from shifter.model.reason import Reason
 from shifter.wire.depth import check_depth
@@ -111,7 +111,6 @@ class _Version(msgspec.Struct, gc=False):
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(EnvelopeV1)
 _VERSION_DECODER: Final = msgspec.json.Decoder(_Version)
-_IS_UUID: Final = re.compile(_UUID).fullmatch
 
 _TEXTS: Final = ("type", "queue", "key", "idempotency_key", "origin")
 
@@ -209,11 +208,10 @@ def _with_canonical_ids(envelope: EnvelopeV1) -> EnvelopeV1:
 
 
 def _canonical_uuid(field: str, text: str) -> str:
-    if _IS_UUID(text) is None:
+    job_id = canonical_id(text)
+    if job_id is None:
         raise _bad(f"{field} is {printable(text, 40)!r}; use a UUID")
-    digits = text.replace("-", "").lower()
-    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-    return "-".join(parts)
+    return job_id
 
 
 def _undecodable(raw: bytes, error: Exception) -> DecodeError | UnsupportedVersionError:
