@@ -113,6 +113,10 @@ class Breaker:
         """Leave for a call that is refused in the dark only."""
         return Leave(Permit(self.shared.state.generation), _NOT_COUNTED)
 
+    def of_child(self, shared: Permit) -> Leave:
+        """What a child process was given, as far as this one's own circuit goes."""
+        return Leave(shared, Permit(self._guard.state.generation))
+
     def give_back(self, leave: Leave, now_ms: int) -> None:
         """A call that was let through and is not made."""
         if leave.shared.probe:

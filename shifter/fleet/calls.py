@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from shifter.errors import (
     ConfigError,
@@ -26,6 +26,7 @@ from shifter.fleet.breaker import Leave
 from shifter.fleet.shield import Held, Shield
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
+from shifter.policy.circuit import Permit
 from shifter.policy.dependency import Dependency, Protection
 from shifter.policy.evidence import CallOutcome
 from shifter.policy.guard import CallEnd
@@ -61,6 +62,7 @@ class Begun:
         began_ms: When, by this process's monotonic clock.
         given_ms: The timeout it has, >= 0; ``None`` if that is not known.
         has_ended: Whether its end was noted.
+        is_childs: Whether a child process makes it, and counts it unless it is killed.
     """
 
     shield: Shield
@@ -68,6 +70,7 @@ class Begun:
     began_ms: int
     given_ms: int | None = None
     has_ended: bool = False
+    is_childs: bool = False
 
 
 class TimeLimit(NamedTuple):
@@ -130,6 +133,14 @@ class Calls:
         given_ms = None if limit is None else limit.given_ms(now_ms)
         return Begun(shield, answer, now_ms, given_ms)
 
+    def adopt(self, shield: Shield, permit: Permit, limit: TimeLimit | None) -> Begun:
+        """A call that a child process makes; as of `Caller.adopt`."""
+        now_ms = self._now_ms()
+        with self.board.lock:
+            leave = shield.breaker.of_child(permit)
+        given_ms = None if limit is None else limit.given_ms(now_ms)
+        return Begun(shield, leave, now_ms, given_ms, is_childs=True)
+
     def end(self, begun: Begun, said: Said) -> None:
         """Note what a call came to; of no effect on one that has ended."""
         shield, now_ms = begun.shield, self._now_ms()
@@ -141,13 +152,24 @@ class Calls:
             if begun.has_ended:
                 return
             begun.has_ended = True
-            has_changed = shield.ended(begun.leave, end, now_ms=now_ms)
+            noted = shield.child_ended if begun.is_childs else shield.ended
+            has_changed = noted(begun.leave, end, now_ms=now_ms)
             is_urgent = has_changed or shield.circuit.is_urgent
         if is_urgent:
             self.board.urge(shield if has_changed else None)
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000)
+
+
+class CallWatch(Protocol):
+    """Follows the calls of a caller."""
+
+    def began(self, begun: Begun) -> None:
+        """A call begins."""
+
+    def ended(self, begun: Begun, said: Said) -> None:
+        """A call ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +183,7 @@ class Caller:
         holds: The dependency whose leave it has already, if there is one.
         refused: Called with each refusal.
         limit: The timeout of the handler; ``None`` if that is not known.
+        watch: Follows its calls, if anything does.
         under_way: Calls that have not ended.
     """
 
@@ -170,6 +193,7 @@ class Caller:
     holds: str | None = None
     refused: Callable[[Dependency, Protection], None] = lambda *_: None
     limit: TimeLimit | None = None
+    watch: CallWatch | None = None
     under_way: dict[Begun, None] = field(default_factory=dict)
 
     def begin(self, name: str) -> Begun | Held | None:
@@ -182,14 +206,32 @@ class Caller:
         )
         if isinstance(answer, Held):
             self.refused(shield.dependency, answer.by)
-        else:
-            self.under_way[answer] = None
+            return answer
+        self.under_way[answer] = None
+        if self.watch is not None:
+            self.watch.began(answer)
         return answer
+
+    def adopt(self, name: str, permit: Permit) -> Begun | None:
+        """A call that a child process of this one makes in this name.
+
+        Args:
+            name: Of the dependency.
+            permit: What the child has of the fleet's circuit.
+        """
+        shield = self.calls.board.shields.get(name)
+        if shield is None:
+            return None
+        begun = self.calls.adopt(shield, permit, self.limit)
+        self.under_way[begun] = None
+        return begun
 
     def end(self, begun: Begun, said: Said) -> None:
         """Note what a call came to."""
         self.under_way.pop(begun, None)
         self.calls.end(begun, said)
+        if self.watch is not None:
+            self.watch.ended(begun, said)
 
     def leave(self) -> None:
         """The handler was given up: its calls are cut.
@@ -201,7 +243,24 @@ class Caller:
                 self.calls.end(self.under_way.popitem()[0], CUT)
 
 
+class Role(NamedTuple):
+    """What a `Caller` is made of where a handler runs in a process of its own.
+
+    Attributes:
+        priority: As of `Caller`, like the others.
+        is_extra: See there.
+        holds: See there.
+        watch: See there.
+    """
+
+    priority: Priority
+    is_extra: bool
+    holds: str | None
+    watch: CallWatch
+
+
 CALLER: Final[ContextVar[Caller | None]] = ContextVar("shifter_caller", default=None)
+ROLE: Final[ContextVar[Role | None]] = ContextVar("shifter_role", default=None)
 
 
 def said_by(error: BaseException | None) -> Said:

@@ -155,6 +155,15 @@ class Shield:
             self._tokens_milli = after_call(throttle, self._tokens_milli, ok=ok)
         return self.breaker.ended(leave, end, now_ms=now_ms)
 
+    def child_ended(self, leave: Leave, end: CallEnd, *, now_ms: int) -> bool:
+        """The same for a call of a child process, which counted it unless it was cut.
+
+        Then the child is killed, and what it counted is lost.
+        """
+        self._stated_until_ms = 0
+        end = self.breaker.judged(end)
+        return end.was_cut and self.breaker.ended(leave, end, now_ms=now_ms)
+
     def release(self, leave: Leave, *, now_ms: int) -> None:
         """A call that was let through and is not made."""
         if self.limit is not None:

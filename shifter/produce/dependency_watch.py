@@ -15,9 +15,17 @@ from typing import Final, NamedTuple
 from shifter.ambient import ambient
 from shifter.errors import ConfigError, StoreError
 from shifter.fleet.board import FleetBoard
-from shifter.fleet.calls import CALLER, Begun, Caller, Calls, TimeLimit, said_by
+from shifter.fleet.calls import (
+    CALLER,
+    ROLE,
+    Begun,
+    Caller,
+    Calls,
+    TimeLimit,
+    said_by,
+)
 from shifter.fleet.limit_gate import LimitGate
-from shifter.fleet.shield import Shield
+from shifter.fleet.shield import Held, Shield
 from shifter.fleet.statement import URGENT_FIRST, Words
 from shifter.fleet.sync import FleetSync
 from shifter.model.job import JobSpec
@@ -98,8 +106,18 @@ class DependencyWatch:
     @property
     def caller(self) -> Caller:
         """In whose name the request under way calls."""
-        priority = ambient().priority
-        return Caller(self.calls, Priority.NORMAL if priority is None else priority)
+        role = ROLE.get()
+        if role is not None:
+            return Caller(
+                self.calls,
+                role.priority,
+                is_extra=role.is_extra,
+                holds=role.holds,
+                watch=role.watch,
+            )
+        around = ambient()
+        priority = Priority.NORMAL if around.priority is None else around.priority
+        return Caller(self.calls, priority, is_extra=around.is_retry)
 
     def needs(self, spec: JobSpec, priority: Priority, is_extra: bool) -> Needs:  # noqa: FBT001  # a callback
         """What the decision should know; takes nothing, and mostly no lock either."""
@@ -130,26 +148,28 @@ class DependencyWatch:
         if not self.board.shields:
             yield
             return
-        now_ms = self._now_ms()
+        now_ms, role = self._now_ms(), ROLE.get()
         limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
+        watch = None if role is None else role.watch
+        caller = Caller(self.calls, priority, limit=limit, watch=watch)
         shield = None if is_fallback else self._view(spec).shield
-        begun, holds = None, None
+        begun: Begun | Held | None = None
         if shield is not None:
-            begun = self.calls.begin(shield, priority, is_extra=False, limit=limit)
-            holds = shield.dependency.name
-        caller = Caller(self.calls, priority, holds=holds, limit=limit)
+            begun = caller.begin(shield.dependency.name)
+            caller.holds = shield.dependency.name
         token = CALLER.set(caller)
         ended: BaseException | None = None
         try:
             yield
         except BaseException as error:
             ended = error
-            caller.leave()
             raise
         finally:
             CALLER.reset(token)
             if isinstance(begun, Begun):
-                self.calls.end(begun, said_by(ended))
+                caller.end(begun, said_by(ended))
+            if ended is not None:
+                caller.leave()
 
     def _view(self, spec: JobSpec) -> _View:
         """Of a job's dependency, looked up once."""

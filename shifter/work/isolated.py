@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from shifter.context import Context
 from shifter.errors import DeadLetter, Discard, Retry, Throttled
+from shifter.fleet.calls import ROLE, Role
 from shifter.model.duration import duration_ms
+from shifter.model.priority import Priority
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.work.attempt import Attempt, ProcessDiedError, RemoteError
+from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
 from shifter.work.item import Runnable
 from shifter.work.session import kill_group
 
@@ -52,9 +56,12 @@ class Call(msgspec.Struct):
     key: str | None
     idempotency_key: str
     traceparent: str | None
+    priority: Priority = Priority.NORMAL
+    is_extra: bool = False
+    holds: str | None = None
 
 
-class Reply(msgspec.Struct):
+class Reply(msgspec.Struct, tag="reply"):
     """What a child answers: nothing, a signal with its argument, or a failure."""
 
     signal: str | None = None
@@ -62,6 +69,10 @@ class Reply(msgspec.Struct):
     after_ms: int | None = None
     failure: tuple[str, str, str, str] | None = None
 
+
+_MESSAGES: Final[msgspec.msgpack.Decoder[Reply | CallReport]] = msgspec.msgpack.Decoder(
+    Reply | CallReport
+)
 
 Spawn: TypeAlias = Callable[[], tuple[BaseProcess, Connection]]
 """Starts a child; returns it with this side of its pipe."""
@@ -93,7 +104,7 @@ class IsolatedProcesses:
         stop = threading.Event()
         call = msgspec.msgpack.encode(_call(job, attempt))
         future = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._converse, call, stop
+            self._threads, self._converse, call, stop, ChildCalls(attempt.caller)
         )
         try:
             answer = await asyncio.shield(future)
@@ -102,8 +113,8 @@ class IsolatedProcesses:
             # The attempt is over when nothing of it runs any more.
             await _until_done(future)
             raise
-        if isinstance(answer, bytes):
-            _raise(msgspec.msgpack.decode(answer, type=Reply))
+        if isinstance(answer, Reply):
+            _raise(answer)
         else:
             raise answer
 
@@ -116,9 +127,11 @@ class IsolatedProcesses:
             kill_group(process)
             process.join()
 
-    def _converse(self, call: bytes, stop: threading.Event) -> bytes | ProcessDiedError:
+    def _converse(
+        self, call: bytes, stop: threading.Event, calls: ChildCalls
+    ) -> Reply | ProcessDiedError:
         process, connection = self._child()
-        answer = self._ask(connection, call, stop)
+        answer = self._ask(connection, call, stop, calls)
         if answer is None:
             kill_group(process)
             process.join()
@@ -129,17 +142,25 @@ class IsolatedProcesses:
         return answer
 
     def _ask(
-        self, connection: Connection, call: bytes, stop: threading.Event
-    ) -> bytes | None:
+        self,
+        connection: Connection,
+        call: bytes,
+        stop: threading.Event,
+        calls: ChildCalls,
+    ) -> Reply | None:
         """A child's answer; ``None`` when it died or is to be ended."""
         try:
             connection.send_bytes(call)
-            while not connection.poll(_POLL_S):
-                if stop.is_set() or self._closed.is_set():
-                    return None
-            return connection.recv_bytes()
+            while not (stop.is_set() or self._closed.is_set()):
+                if not connection.poll(_POLL_S):
+                    continue
+                said = _MESSAGES.decode(connection.recv_bytes())
+                if isinstance(said, Reply):
+                    return said
+                calls.take(said)
         except (EOFError, OSError):
             return None
+        return None
 
     def _child(self) -> tuple[BaseProcess, Connection]:
         with self._lock:
@@ -166,14 +187,15 @@ def serve_calls(
     All calls run in one event loop, as in a worker: what a handler keeps from call to
     call, such as a client of some server, belongs to a loop.
     """
+    line = ChildLine(connection)
     with asyncio.Runner() as runner:
         while True:
             try:
                 call = msgspec.msgpack.decode(connection.recv_bytes(), type=Call)
             except EOFError:
                 return
-            reply = _answer(call, jobs, clock, runner)
-            connection.send_bytes(msgspec.msgpack.encode(reply))
+            ROLE.set(Role(call.priority, call.is_extra, call.holds, line))
+            line.send(_answer(call, jobs, clock, runner))
 
 
 def _answer(
@@ -186,7 +208,7 @@ def _answer(
             arguments[job.context_parameter] = _context(call, clock)
         result = job.function(**arguments)
         if inspect.isawaitable(result):
-            runner.run(_await(result))
+            runner.run(_await(result), context=contextvars.copy_context())
     except (Retry, Throttled) as signal:
         after = signal.after
         after_ms = None if after is None else duration_ms("after", after)
@@ -232,6 +254,9 @@ def _call(job: Runnable, attempt: Attempt) -> Call:
         key=context.key,
         idempotency_key=context.idempotency_key,
         traceparent=context.traceparent,
+        priority=attempt.item.lane.priority,
+        is_extra=attempt.item.is_extra,
+        holds=None if attempt.caller is None else attempt.caller.holds,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import Any
 
 from shifter import CircuitPolicy, Job, Shifter
 from shifter.policy.dependency import Dependency
 
 CUT_S = 0.3
+PORT = int(os.environ.get("HUNG_PORT", "0"))
 ONCE = CircuitPolicy(cooldown_ms=120_000, max_cooldown_ms=120_000)
 
 
@@ -39,5 +41,21 @@ def declare(app: Shifter, port: int) -> tuple[Dependency, list[Job[..., Any]]]:
     return bank, [pay_in_time, pay_with_patience]
 
 
+apart = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
+remote = apart.dependency("bank", circuit=ONCE)
+
+
+@apart.job(isolate="process", timeout="1500ms", attempts=1)
+def pay_apart(number: int) -> None:
+    with remote, socket.create_connection(("127.0.0.1", PORT)) as caller:
+        caller.recv(1)
+
+
+@apart.job(isolate="process", timeout="1500ms", attempts=1)
+async def pay_apart_in_loop(number: int) -> None:
+    async with remote:
+        await call(PORT)
+
+
 app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
-declare(app, int(os.environ.get("HUNG_PORT", "0")))
+declare(app, PORT)

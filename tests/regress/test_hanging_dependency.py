@@ -36,7 +36,8 @@ class Hung:
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listening.getsockname()[1]
         self.calls, self.answers, self.open = 0, False, []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
 
     def _accept(self):
         with contextlib.suppress(OSError):
@@ -59,6 +60,9 @@ class Hung:
             caller.recv(1)
 
     def close(self):
+        with contextlib.suppress(OSError):  # closed before
+            self.listening.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listening.close()
         for caller in self.open:
             caller.close()

@@ -1,0 +1,159 @@
+"""A handler in a process of its own called dependencies in nobody's name.
+
+Its blocks were ordinary calls at NORMAL, also in a retry (which then earned retries
+instead of paying for one) and for the dependency that its job ``uses=`` already; and
+what it was killed for was lost with it. It calls in the name of its job, and reports
+calls that begin and end, so that its worker counts those that were cut.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from itertools import count
+
+import msgspec
+
+from shifter import CircuitPolicy, EvidencePolicy
+from shifter.fleet.board import FleetBoard
+from shifter.fleet.calls import Caller, Calls, TimeLimit, said_by
+from shifter.model.priority import Priority
+from shifter.policy.circuit import Closed, HalfOpen, Open
+from shifter.policy.dependency import Dependency
+from shifter.testing.clock import FakeClock
+from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
+from shifter.work.isolated import Call, Reply, serve_calls
+from tests.integration.drain_world import World
+
+BANK = Dependency(
+    "bank",
+    circuit=CircuitPolicy(cooldown_ms=1_000),
+    evidence=EvidencePolicy(consecutive_failures=3),
+)
+
+
+class Pair:
+    """A worker and a child of it, each with what it knows of the dependency."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.ours, theirs = multiprocessing.Pipe()
+        self.line = ChildLine(theirs)
+        names = (f"p{n}" for n in count())
+        self.worker, self.child = (
+            Calls(FleetBoard([BANK], self.clock, process=name), self.clock)
+            for name, _ in zip(names, range(2), strict=False)
+        )
+
+    def attempt(self, *, given_ms=60_000):
+        """A new attempt: the worker's caller, its reader, and the child's caller."""
+        now_ms = int(self.clock.monotonic() * 1_000)
+        caller = Caller(self.worker, limit=TimeLimit(now_ms, now_ms + given_ms))
+        return caller, ChildCalls(caller), Caller(self.child, watch=self.line)
+
+    def reported(self, calls):
+        while self.ours.poll():
+            report = msgspec.msgpack.decode(self.ours.recv_bytes(), type=CallReport)
+            calls.take(report)
+
+    def own_state(self):
+        return self.worker.board.shields["bank"].own_state
+
+
+def test_calls_that_a_child_was_killed_in_open_the_circuit_of_its_worker():
+    pair = Pair()
+    for _ in range(3):
+        caller, calls, childs = pair.attempt()
+        childs.begin("bank")
+        pair.reported(calls)
+        pair.clock.advance(1.0)
+        caller.leave()
+
+    assert isinstance(pair.own_state(), Open)
+
+
+def test_calls_that_a_child_ended_are_counted_by_the_child_alone():
+    pair = Pair()
+    for error in (None, OSError(), OSError(), OSError()):
+        caller, calls, childs = pair.attempt()
+        begun = childs.begin("bank")
+        pair.clock.advance(1.0)
+        childs.end(begun, said_by(error))
+        pair.reported(calls)
+        caller.leave()
+
+    now_ms = int(pair.clock.monotonic() * 1_000)
+    assert pair.own_state() == Closed()
+    assert pair.worker.board.shields["bank"].breaker.testimony(now_ms).calls == 0
+    assert isinstance(pair.child.board.shields["bank"].own_state, Open)
+
+
+def test_what_is_usual_in_a_child_is_known_to_its_worker():
+    pair = Pair()
+    for _ in range(5):
+        _, calls, childs = pair.attempt()
+        begun = childs.begin("bank")
+        pair.reported(calls)
+        pair.clock.advance(1.0)
+        childs.end(begun, said_by(None))
+        pair.reported(calls)
+    for _ in range(5):
+        caller, calls, childs = pair.attempt()
+        childs.begin("bank")
+        pair.reported(calls)
+        pair.clock.advance(0.5)
+        caller.leave()
+
+    assert pair.own_state() == Closed()
+
+
+def test_a_probe_that_a_child_was_killed_in_has_failed():
+    pair = Pair()
+    shared = pair.worker.board.shields["bank"].circuit
+    shared.state = HalfOpen(2, 1, probes=((1, 60_000),), started=1)
+    caller, calls, _ = pair.attempt()
+    calls.take(CallReport(1, "bank", generation=2, probe=1))
+    pair.clock.advance(1.0)
+    caller.leave()
+
+    assert shared.is_urgent
+    assert [probed.outcome.value for probed in shared._probed] == ["failure"]
+
+
+def test_a_child_calls_in_the_name_of_its_job():
+    world, seen = World(), []
+    bank = world.app.dependency("bank")
+
+    @world.app.job(uses=bank, isolate="process")
+    def pay() -> None:
+        seen.append(world.app._caller())
+
+    ours, theirs = multiprocessing.Pipe()
+    call = Call(
+        job="pay",
+        content_type="application/json",
+        payload=b"{}",
+        job_id="1",
+        attempt=2,
+        fence=1,
+        limit_ms=world.clock.epoch_ms() + 60_000,
+        key=None,
+        idempotency_key="1",
+        traceparent=None,
+        priority=Priority.HIGH,
+        is_extra=True,
+        holds="bank",
+    )
+    ours.send_bytes(msgspec.msgpack.encode(call))
+    with world.app.served_by(world.publisher, world.claims):
+        child = threading.Thread(
+            target=serve_calls, args=(theirs, world.app.jobs, world.clock)
+        )
+        child.start()
+        assert msgspec.msgpack.decode(ours.recv_bytes(), type=Reply) == Reply()
+        ours.close()
+        child.join()
+
+    [caller] = seen
+    assert (caller.priority, caller.is_extra) == (Priority.HIGH, True)
+    assert caller.begin("bank") is None
