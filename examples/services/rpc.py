@@ -78,7 +78,8 @@ async def serve(port: int, behind: str | None) -> None:
         if behind is not None:
             interceptors = calling(app)  # a line of ours
             channel = grpc.aio.insecure_channel(behind, interceptors=interceptors)
-        server = grpc.aio.server(interceptors=[AdmissionInterceptor(app)])  # the other
+        guard = AdmissionInterceptor(app, trusts_priority=True)  # callers are ours
+        server = grpc.aio.server(interceptors=[guard])  # the other
         server.add_generic_rpc_handlers(handlers(Shop(channel)))
         found = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()

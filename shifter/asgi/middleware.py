@@ -31,6 +31,7 @@ from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.policy.case import Verdict
 from shifter.policy.prioritizer import stable_draw
+from shifter.policy.trust import heeded
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
@@ -169,14 +170,14 @@ class AdmissionMiddleware:
 
     def _priority(self, request: Request, usual: Priority) -> Priority:
         known = None if self._classify is None else self._classify(request)
-        base = usual if known is None else known
-        asked = read_priority(request, self.ignored)
-        if asked is None:
-            return base
-        if asked.rank > base.rank and not self._trusts_priority:
+        priority, was_cut = heeded(
+            usual if known is None else known,
+            read_priority(request, self.ignored),
+            highest=Priority.HIGH if self._trusts_priority else None,
+        )
+        if was_cut:
             self.ignored["priority"] += 1
-            return base
-        return asked
+        return priority
 
     def _draw(self, request: Request, user: str | None, now: int) -> float | None:
         draw = read_draw(request, self.ignored) if self._trusts_priority else None

@@ -1,7 +1,10 @@
-"""Admission for gRPC services and their callers, on ``grpc.aio``.
+"""Admission for gRPC services and their callers.
 
     server = grpc.aio.server(interceptors=[AdmissionInterceptor(app)])
     channel = grpc.aio.insecure_channel(target, interceptors=calling(app))
+
+    server = grpc.server(threads, interceptors=[AdmissionInterceptor(app)])
+    channel = grpc.intercept_channel(grpc.insecure_channel(target), *calling(app))
 
 Needs the extra ``grpc``.
 """

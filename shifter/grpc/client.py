@@ -22,24 +22,30 @@ _AIO: Final[Any] = grpc.aio
 
 
 def calling(app: Shifter) -> list[Any]:
-    """Interceptors for a channel of ``grpc.aio``, one for each kind of call."""
+    """Interceptors for a channel, one for each kind of call.
+
+    ``grpc.aio.insecure_channel(target, interceptors=calling(app))``, or
+    ``grpc.intercept_channel(grpc.insecure_channel(target), *calling(app))``.
+    """
     clock = app.publisher.clock
     return [kind(clock.epoch_ms) for kind in (_UU, _US, _SU, _SS)]
 
 
 class _Caller:
+    """Hands on what the next one gives: grpc.aio awaits it, grpc takes it as it is."""
+
     def __init__(self, now: Callable[[], EpochMs]) -> None:
         self._now = now
 
-    async def _call(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await continuation(self._timed(details), request)
+    def _call(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._timed(details), request)
 
     def _timed(self, details: Any) -> Any:
         around, timeout_s, now = ambient(), details.timeout, self._now()
         left = left_ms(now)
         if left is not None:
             if left <= 0:
-                method = details.method  # bytes, though typed as text
+                method = details.method  # bytes in grpc.aio, though typed as text
                 called = method.decode() if isinstance(method, bytes) else str(method)
                 raise DeadlineExceededError(called, late_by_s(now), what="call")
             left_s = left / 1_000
@@ -47,26 +53,43 @@ class _Caller:
         own: list[Any] = list(details.metadata or ())
         named = {name for name, _ in own}
         said = write_metadata(around.priority, around.draw, is_retry=around.is_retry)
-        added = [(name, value) for name, value in said if name not in named]
-        metadata = grpc.aio.Metadata(*own, *added)
+        own += [(name, value) for name, value in said if name not in named]
+        is_aio = isinstance(details, grpc.aio.ClientCallDetails)
+        metadata = grpc.aio.Metadata(*own) if is_aio else tuple(own)
         return details._replace(timeout=timeout_s, metadata=metadata)
 
 
-class _UU(_Caller, _AIO.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # untyped
-    async def intercept_unary_unary(self, *call: Any) -> Any:
-        return await self._call(*call)
+class _UU(
+    _Caller,
+    _AIO.UnaryUnaryClientInterceptor,  # type: ignore[misc]  # untyped
+    grpc.UnaryUnaryClientInterceptor,
+):
+    def intercept_unary_unary(self, *call: Any) -> Any:
+        return self._call(*call)
 
 
-class _US(_Caller, _AIO.UnaryStreamClientInterceptor):  # type: ignore[misc]  # untyped
-    async def intercept_unary_stream(self, *call: Any) -> Any:
-        return await self._call(*call)
+class _US(
+    _Caller,
+    _AIO.UnaryStreamClientInterceptor,  # type: ignore[misc]  # untyped
+    grpc.UnaryStreamClientInterceptor,
+):
+    def intercept_unary_stream(self, *call: Any) -> Any:
+        return self._call(*call)
 
 
-class _SU(_Caller, _AIO.StreamUnaryClientInterceptor):  # type: ignore[misc]  # untyped
-    async def intercept_stream_unary(self, *call: Any) -> Any:
-        return await self._call(*call)
+class _SU(
+    _Caller,
+    _AIO.StreamUnaryClientInterceptor,  # type: ignore[misc]  # untyped
+    grpc.StreamUnaryClientInterceptor,
+):
+    def intercept_stream_unary(self, *call: Any) -> Any:
+        return self._call(*call)
 
 
-class _SS(_Caller, _AIO.StreamStreamClientInterceptor):  # type: ignore[misc]  # untyped
-    async def intercept_stream_stream(self, *call: Any) -> Any:
-        return await self._call(*call)
+class _SS(
+    _Caller,
+    _AIO.StreamStreamClientInterceptor,  # type: ignore[misc]  # untyped
+    grpc.StreamStreamClientInterceptor,
+):
+    def intercept_stream_stream(self, *call: Any) -> Any:
+        return self._call(*call)

@@ -5,6 +5,10 @@ A call takes a slot or is refused: there is no lane for it. Refused it is
 understand it; late it is ``DEADLINE_EXCEEDED``. A caller that gives up cancels the
 handler, and its slot is free; a plain ``def`` handler runs in a thread, which cannot be
 cancelled and keeps the slot until it has ended.
+
+``grpc.aio.server`` and ``grpc.server`` take the same interceptor. The first awaits what
+`AdmissionInterceptor.intercept_service` returns and decides on its event loop; the
+second takes it as it is, and decides in the thread of the call.
 """
 
 from __future__ import annotations
@@ -12,39 +16,40 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
 
-from shifter import ambient
 from shifter.app import Shifter
 from shifter.errors import ConfigError
-from shifter.grpc.metadata import PRIORITY, Told, pushback, read_metadata
+from shifter.grpc.call import Call, Refusal
+from shifter.grpc.metadata import PRIORITY, Told, read_metadata
 from shifter.grpc.threads import PlainCall, is_plain
-from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.model.reason import Reason
-from shifter.policy.case import Decision, Verdict
-from shifter.produce.options import CallOptions, CallPlan, plan_call
+from shifter.policy.trust import heeded
+from shifter.produce.options import CallOptions, plan_call
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
 
-class AdmissionInterceptor(grpc.aio.ServerInterceptor):
-    """Runs or refuses calls.
+class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
+    """Runs or refuses calls, on ``grpc.aio.server`` or ``grpc.server``.
 
     Args:
         app: Its admission decides; its slots are the setting ``concurrency``.
         classify: The priority of a method such as ``/shop.Orders/Get``; ``None`` where
-            it does not know: then what the caller says, or ``NORMAL``.
-        highest: The most that a caller may say; lower it where callers are not yours.
+            it does not know, which means ``NORMAL``.
+        trusts_priority: Whether callers are yours: then they may make a call more
+            urgent (they may always make it less so), and ``shifter-height`` counts.
+        highest: How urgent a trusted caller may make a call; callers are trusted where
+            it is given.
         health: Beginnings of methods that are never refused.
-        threads: Where plain ``def`` handlers run, as the ``migration_thread_pool`` of
-            ``grpc.aio.server``; by default a thread for each slot.
+        threads: Where plain ``def`` handlers of a ``grpc.aio.server`` run, instead of
+            its ``migration_thread_pool``; by default a thread for each slot.
 
     Attributes:
         ignored: How often which metadata was left out, or cut to its bounds.
@@ -58,11 +63,15 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         app: Shifter,
         *,
         classify: Callable[[str], Priority | None] | None = None,
-        highest: Priority = Priority.CRITICAL,
+        trusts_priority: bool = False,
+        highest: Priority | None = None,
         health: Iterable[str] = (_HEALTH,),
         threads: Executor | None = None,
     ) -> None:
-        self._app, self._classify, self._highest = app, classify, highest
+        self._app, self._classify = app, classify
+        self._highest = highest
+        if highest is None and trusts_priority:
+            self._highest = Priority.CRITICAL
         self._health, self._threads = _checked(health), threads
         self.ignored: Counter[str] = Counter()
         spec = JobSpec(name="grpc", queue="grpc")
@@ -71,69 +80,123 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             for priority in Priority
         }
 
-    async def intercept_service(
+    def intercept_service(
         self,
-        continuation: Callable[[Any], Awaitable[Any]],
+        continuation: Callable[[Any], Any],
         handler_call_details: Any,
     ) -> Any:
-        """Put the decision around a method's handler."""
-        handler, method = await continuation(handler_call_details), ""
-        if handler is not None:
-            method = handler_call_details.method
-        if handler is None or method.startswith(self._health):
-            return handler
-        told = read_metadata(handler_call_details.invocation_metadata, self.ignored)
-        return self._guarded(handler, told, self._priority(method, told))
+        """Put the decision around a method's handler; for gRPC to call."""
+        arrived_at = self._app.admission.clock.monotonic()
+        found = continuation(handler_call_details)
+        if inspect.isawaitable(found):
+            return self._awaited(found, handler_call_details, arrived_at)
+        guards = _Guards(self, handler_call_details, arrived_at)
+        return guards.around(found, guards.answer, guards.answers)
 
-    def _guarded(self, handler: Any, told: Told, priority: Priority) -> Any:
-        streams_in, streams_out = handler.request_streaming, handler.response_streaming
-        kind = f"{'stream' if streams_in else 'unary'}_"
-        kind += "stream" if streams_out else "unary"
-        behaviour = getattr(handler, kind)
+    async def _awaited(
+        self, found: Awaitable[Any], details: Any, arrived_at: float
+    ) -> Any:
+        handler, guards = await found, _Guards(self, details, arrived_at)
+        return guards.around(handler, guards.answer_aio, guards.answers_aio)
 
-        async def answer(request: Any, context: Any) -> Any:
-            with _Call(self._app, self._plans[priority], told, context) as call:
-                await call.decide()
-                if is_plain(behaviour):
-                    return await self._plain(behaviour, context).value(request)
-                return await behaviour(request, context)
-
-        async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
-            with _Call(self._app, self._plans[priority], told, context) as call:
-                await call.decide()
-                if is_plain(behaviour):
-                    found = self._plain(behaviour, context).values(request)
-                else:
-                    found = behaviour(request, context)
-                if inspect.isawaitable(found):
-                    await found
-                    return
-                async with contextlib.aclosing(found):
-                    async for part in found:
-                        yield part
-
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(
-            answers if streams_out else answer,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+    def call(self, method: str, told: Told, arrived_at: float) -> Call:
+        """A call that has arrived; for the guards."""
+        own = None if self._classify is None else self._classify(method)
+        priority, was_cut = heeded(
+            Priority.NORMAL if own is None else own,
+            told.priority,
+            highest=self._highest,
         )
+        if was_cut:
+            self.ignored[PRIORITY] += 1
+        if self._highest is None:
+            told = told._replace(draw=None)
+        return Call(self._app.admission, self._plans[priority], told, arrived_at)
 
-    def _plain(self, behaviour: Callable[..., Any], context: Any) -> PlainCall:
+    def passes(self, method: str) -> bool:
+        """Whether a method is never refused."""
+        return method.startswith(self._health)
+
+    def in_thread(self, behaviour: Callable[..., Any], context: Any) -> PlainCall:
+        """A call of a plain handler behind an event loop."""
         threads = self._threads
         if threads is None:
             threads = self._app.admission.threads
         return PlainCall(behaviour, context, threads)
 
-    def _priority(self, method: str, told: Told) -> Priority:
-        known = None if self._classify is None else self._classify(method)
-        if known is not None:
-            return known
-        said = Priority.NORMAL if told.priority is None else told.priority
-        if said.rank <= self._highest.rank:
-            return said
-        self.ignored[PRIORITY] += 1
-        return self._highest
+
+class _Guards:
+    """What gRPC calls instead of a handler, for one call."""
+
+    def __init__(
+        self, interceptor: AdmissionInterceptor, details: Any, arrived_at: float
+    ) -> None:
+        self._interceptor, self._details = interceptor, details
+        self._arrived_at = arrived_at
+        self._behaviour: Callable[..., Any] = lambda *_: None
+
+    def around(
+        self, handler: Any, answer: Callable[..., Any], answers: Callable[..., Any]
+    ) -> Any:
+        """The handler with the decision in front of it."""
+        if handler is None or self._interceptor.passes(self._details.method):
+            return handler
+        kind = "stream_" if handler.request_streaming else "unary_"
+        kind += "stream" if handler.response_streaming else "unary"
+        self._behaviour = getattr(handler, kind)
+        return getattr(grpc, f"{kind}_rpc_method_handler")(
+            answers if handler.response_streaming else answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def answer(self, request: Any, context: Any) -> Any:
+        with self._call() as call:
+            if (refusal := call.decide(context)) is not None:
+                _abort(refusal, context)
+            return self._behaviour(request, context)
+
+    def answers(self, request: Any, context: Any) -> Iterator[Any]:
+        with self._call() as call:
+            if (refusal := call.decide(context)) is not None:
+                _abort(refusal, context)
+            yield from self._behaviour(request, context)
+
+    async def answer_aio(self, request: Any, context: Any) -> Any:
+        with self._call() as call:
+            if (refusal := call.decide(context)) is not None:
+                await context.abort(*refusal)
+            if is_plain(self._behaviour):
+                plain = self._interceptor.in_thread(self._behaviour, context)
+                return await plain.value(request)
+            return await self._behaviour(request, context)
+
+    async def answers_aio(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        with self._call() as call:
+            if (refusal := call.decide(context)) is not None:
+                await context.abort(*refusal)
+            if is_plain(self._behaviour):
+                plain = self._interceptor.in_thread(self._behaviour, context)
+                found: Any = plain.values(request)
+            else:
+                found = self._behaviour(request, context)
+            if inspect.isawaitable(found):
+                await found
+                return
+            async with contextlib.aclosing(found):
+                async for part in found:
+                    yield part
+
+    def _call(self) -> Call:
+        ignored, details = self._interceptor.ignored, self._details
+        told = read_metadata(details.invocation_metadata, ignored)
+        return self._interceptor.call(details.method, told, self._arrived_at)
+
+
+def _abort(refusal: Refusal, context: Any) -> NoReturn:
+    context.set_trailing_metadata(refusal.trailing)
+    context.abort(refusal.code, refusal.details)
+    raise AssertionError  # abort has raised
 
 
 def _checked(health: Iterable[str]) -> tuple[str, ...]:
@@ -146,49 +209,3 @@ def _checked(health: Iterable[str]) -> tuple[str, ...]:
     if isinstance(health, str):
         raise ConfigError("health", health, f"use a collection: [{health!r}]")
     return found
-
-
-class _Call:
-    """The slot of one call, which has a task of its own."""
-
-    def __init__(self, app: Shifter, plan: CallPlan, told: Told, context: Any) -> None:
-        self._admission, self._plan = app.admission, plan
-        self._told, self._context = told, context
-        self._decision: Decision | None = None
-
-    def __enter__(self) -> Self:
-        clock, left_s = self._admission.clock, self._context.time_remaining()
-        self._plan = self._plan._replace(is_retry=self._told.is_retry)
-        deadline_ms = None
-        if left_s is not None:
-            left_ms = min(MAX_DURATION_MS, max(0, int(left_s * 1_000)))
-            self._plan = self._plan._replace(deadline_ms=left_ms)
-            deadline_ms = clock.epoch_ms() + left_ms
-        ambient.begin(
-            deadline_ms,
-            draw=self._told.draw,
-            arrived_at=clock.monotonic(),
-            priority=self._plan.priority,
-            is_retry=self._told.is_retry,
-        )
-        return self
-
-    async def decide(self) -> None:
-        """Take a slot, or end the call."""
-        decision = self._admission.decide(self._plan, can_run=True, can_wait=False)
-        if decision.verdict is Verdict.RUN:
-            self._decision = decision
-            return
-        code, trailing = (
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            pushback(decision.retry_after_s),
-        )
-        if decision.reason is Reason.EXPIRED:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-        await self._context.abort(
-            code, decision.reason.value, trailing_metadata=(trailing,)
-        )
-
-    def __exit__(self, *_: object) -> None:
-        if self._decision is not None:
-            self._admission.let_go(self._decision)

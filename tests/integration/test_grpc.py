@@ -172,7 +172,7 @@ async def test_a_caller_that_gives_up_cancels_the_handler_and_frees_its_slot():
 
 
 async def test_what_is_left_of_a_request_and_how_urgent_it_is_goes_along():
-    world = World()
+    world = World(trusts_priority=True)
     async with world.open() as channel:
         now_ms = SystemClock().epoch_ms()
         with within(deadline_ms=now_ms + 5_000, draw=0.25, priority=Priority.HIGH):

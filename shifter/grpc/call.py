@@ -1,0 +1,86 @@
+"""One call of a gRPC service: what it brings along, and the slot it takes."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, Self
+
+import grpc
+
+from shifter import ambient
+from shifter.grpc.metadata import Told, pushback
+from shifter.model.duration import MAX_DURATION_MS
+from shifter.model.reason import Reason
+from shifter.policy.case import Decision, Verdict
+from shifter.produce.admission import Admission
+from shifter.produce.options import CallPlan
+
+_CODES: Final = {Reason.EXPIRED: grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+class Refusal(NamedTuple):
+    """How a call ends that is not served.
+
+    Attributes:
+        code: Its status.
+        details: The reason.
+        trailing: Metadata that says when to come again.
+    """
+
+    code: grpc.StatusCode
+    details: str
+    trailing: tuple[tuple[str, str], ...]
+
+
+class Call:
+    """A call from its arrival to its end; frees its slot at the end of the block.
+
+    The block has a context of its own, where the deadline and all else that the call
+    brings along is set: gRPC's servers make one for each call.
+
+    Args:
+        admission: Decides.
+        plan: The call as the decision sees it.
+        told: What its caller said.
+        arrived_at: Monotonic seconds.
+    """
+
+    def __init__(
+        self, admission: Admission, plan: CallPlan, told: Told, arrived_at: float
+    ) -> None:
+        self._admission, self._told, self._arrived_at = admission, told, arrived_at
+        self._plan = plan._replace(is_retry=told.is_retry)
+        self._decision: Decision | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def decide(self, context: Any) -> Refusal | None:
+        """Take a slot; how the call ends where there is none for it.
+
+        Args:
+            context: Of either kind of server.
+        """
+        left_s, deadline_ms = context.time_remaining(), None
+        # A synchronous server has no word for a call without a deadline.
+        if left_s is not None and left_s * 1_000 < MAX_DURATION_MS:
+            left_ms = max(0, int(left_s * 1_000))
+            self._plan = self._plan._replace(deadline_ms=left_ms)
+            deadline_ms = self._admission.clock.epoch_ms() + left_ms
+        ambient.begin(
+            deadline_ms,
+            draw=self._told.draw,
+            arrived_at=self._arrived_at,
+            priority=self._plan.priority,
+            is_retry=self._told.is_retry,
+        )
+        decision = self._admission.decide(self._plan, can_run=True, can_wait=False)
+        if decision.verdict is Verdict.RUN:
+            self._decision = decision
+            return None
+        code = _CODES.get(decision.reason, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        trailing = pushback(decision.retry_after_s)
+        return Refusal(code, decision.reason.value, (trailing,))
+
+    def __exit__(self, *_: object) -> None:
+        if self._decision is not None:
+            self._admission.let_go(self._decision)
