@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -26,7 +25,7 @@ from shifter.config import Settings, load_settings
 from shifter.context import Context
 from shifter.declare import JobOptions, declare_job
 from shifter.dependency import BoundDependency
-from shifter.errors import ConfigError, PayloadError
+from shifter.errors import ConfigError
 from shifter.fleet.calls import Caller
 from shifter.job import ContextLater, Job, JobDecorator
 from shifter.lane_rules import HasLanes
@@ -285,27 +284,17 @@ class Shifter(HasLanes):
         self._open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         self._open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        import asyncio  # noqa: PLC0415  # not needed by services without a loop
+    async def __aexit__(self, *_: object) -> None:
+        from shifter.threads import in_thread  # noqa: PLC0415  # not needed without a loop
 
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def _register(
         self, function: Callable[..., Any], options: JobOptions
@@ -314,17 +303,9 @@ class Shifter(HasLanes):
         self._lane_rules.check(spec)
         job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
         if spec.cron is not None:
-            self._check_alone(job)
+            job.check_alone()
         self.jobs[spec.name] = job
         return job
-
-    @staticmethod
-    def _check_alone(job: Job[..., Any]) -> None:
-        try:
-            job.codec.encode((), {})
-        except PayloadError as error:
-            want = f"nobody gives its arguments: {error.detail}"
-            raise ConfigError("cron", job.spec.cron, want) from None
 
     def _open(self) -> Publisher:
         from shifter import wiring  # noqa: PLC0415  # vendors load on first use

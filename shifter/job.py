@@ -22,6 +22,7 @@ from shifter.context import Context
 from shifter.errors import (
     ConfigError,
     OutcomeUnknownError,
+    PayloadError,
 )
 from shifter.model.answer import Answer, Submitted
 from shifter.model.duration import Duration
@@ -288,6 +289,18 @@ class Job(BoundJob[P, R_co]):
             priority, delay, due_at, deadline, key, idempotency_key, job_id
         )
         return BoundJob(self, plan_call(self.app.namespace, self.spec, options))
+
+    def check_alone(self) -> None:
+        """Return if the handler runs without any argument, as the clock submits it.
+
+        Raises:
+            ConfigError: A parameter has no default.
+        """
+        try:
+            self.codec.encode((), {})
+        except PayloadError as error:
+            want = f"nobody gives its arguments: {error.detail}"
+            raise ConfigError("cron", self.spec.cron, want) from None
 
     def _parameters(self, function: Callable[..., Any]) -> list[str]:
         """Those of the payload; each function may want a context or not."""

@@ -8,17 +8,27 @@ replacing a private part of httpx's would vanish without a word on an upgrade.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import errno
 import functools
 import http.cookiejar
-import socket
+import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from typing import Any, NamedTuple, TypeAlias
 
 import httpcore
 import httpx
 
+from workers.http_resolver import LaterError, Resolver
 from workers.http_target import (
     METHODS,
     RefusedTargetError,
@@ -29,12 +39,22 @@ from workers.http_target import (
 )
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
-"""From host and port to its addresses; raises `OSError`."""
+"""From host and port to its addresses; raises `OSError` or `LaterError`."""
 
 _CONNECT_S = 5.0
 _TRIED_ADDRESSES = 4
+_IDLE_CONNECTIONS = 100
 _BODY_BYTES, _BODY_S = 65_536, 2.0
-_CONNECTIONS = 200
+# What this machine lacks: files, memory, ports, a network.
+_OUR_ERRNOS = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
+        *(errno.EADDRNOTAVAIL, errno.ENETDOWN),
+    }
+)
+_OURS_S = 5.0
+# Spread, so that what waits for a host does not come back together.
+_BUSY_S = (1.0, 5.0)
 
 
 class DeliveryError(Exception):
@@ -66,11 +86,20 @@ class Courier:
     Args:
         policy: What may be reached.
         resolve: Looks up addresses.
+        seed: Of the wait for a host that has enough to do; ``None`` from the system.
     """
 
-    def __init__(self, policy: TargetPolicy, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self,
+        policy: TargetPolicy,
+        resolve: Resolve | None = None,
+        *,
+        seed: int | None = None,
+    ) -> None:
         self._policy = policy
-        self._resolve = system_resolve if resolve is None else resolve
+        self._resolve = Resolver() if resolve is None else resolve
+        self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
+        self._busy: collections.Counter[str] = collections.Counter()
 
     @functools.cached_property
     def _client(self) -> httpx.AsyncClient:
@@ -104,6 +133,7 @@ class Courier:
 
         Raises:
             RefusedTargetError: It may not be made.
+            LaterError: It was not made, for want of something on this side.
             httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError:
                 It was made, and no status came back.
         """
@@ -112,7 +142,8 @@ class Courier:
         if body is not None and method.upper() in ("GET", "HEAD"):
             raise RefusedTargetError(f"a {method.upper()} request has no body")
         target = checked_url(self._policy, url)
-        sent = httpx.Headers({**checked_headers(headers), **ours})
+        allowed = checked_headers(headers, self._policy.allow_headers)
+        sent = httpx.Headers({**allowed, **ours})
         if isinstance(body, str):
             sent.setdefault("content-type", "text/plain; charset=utf-8")
         request = self._client.build_request(
@@ -122,11 +153,26 @@ class Courier:
             content=body if isinstance(body, str) else None,
             json=None if isinstance(body, str) else body,
         )
-        return await self._exchange(request)
+        with self._one_of(_host_of(target)), _ours_told_apart():
+            return await self._exchange(request)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+    @contextlib.contextmanager
+    def _one_of(self, host: str) -> Generator[None]:
+        """One of the requests that a host may have at once."""
+        if self._busy[host] >= self._policy.per_host:
+            most = f"{host!r} has {self._policy.per_host} requests already"
+            raise LaterError(most, self._random.uniform(*_BUSY_S))
+        self._busy[host] += 1
+        try:
+            yield
+        finally:
+            self._busy[host] -= 1
+            if not self._busy[host]:
+                del self._busy[host]
 
     async def _exchange(self, request: httpx.Request) -> Reply:
         response = await self._client.send(request, stream=True)
@@ -135,23 +181,30 @@ class Courier:
         finally:
             await response.aclose()
         return Reply(
-            request.url.host,
+            _host_of(request.url),
             response.status_code,
             response.headers.get("retry-after"),
             response.headers.get("date"),
         )
 
 
-async def system_resolve(host: str, port: int) -> list[str]:
-    """All addresses the system knows, in its order of preference.
+def _host_of(url: httpx.URL) -> str:
+    """As it goes over the wire; `httpx.URL.host` raises for names like ``xn--ls8h``."""
+    return url.raw_host.decode("ascii").rstrip(".")
 
-    Raises:
-        OSError: The name cannot be resolved.
-    """
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    )
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+@contextlib.contextmanager
+def _ours_told_apart() -> Generator[None]:
+    """Raise `LaterError` for a failure to connect that is this machine's own."""
+    try:
+        yield
+    except httpcore.ConnectError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in _OUR_ERRNOS:
+                raise LaterError(f"no connection: {cause}", _OURS_S) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 async def _read_off(response: httpx.Response) -> None:
@@ -242,7 +295,9 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
     def __init__(self, backend: _CheckedBackend) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
-            max_connections=_CONNECTIONS,
+            # Attempts that run bound them, and each host's requests.
+            max_connections=None,
+            max_keepalive_connections=_IDLE_CONNECTIONS,
             keepalive_expiry=30.0,
             network_backend=backend,
         )

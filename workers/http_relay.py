@@ -3,7 +3,8 @@
 The target's answer decides: 2xx is done; 3xx and other 4xx are dead letters; 408 and
 425 are tried again; 429 waits as long as it asks, uncharged; 503 with ``Retry-After``
 waits that long, charged; any other 5xx, a broken connection and a timeout are failures
-and follow the job's backoff. See ``workers/README.md``.
+and follow the job's backoff. What is wanting on this side waits, uncharged. See
+``workers/README.md``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from shifter import Context, DeadLetter, Retry, Shifter, Throttled
 from workers.http_courier import Courier, DeliveryError, Reply
 from workers.http_fields import quoted, retry_after_s
+from workers.http_resolver import LaterError
 from workers.http_target import RefusedTargetError, TargetPolicy
 
 app = Shifter(os.environ.get("SHIFTER_NAMESPACE", "relay"))
@@ -41,6 +43,8 @@ async def deliver(
         reply = await courier.send(method, url, headers or {}, body, ours)
     except RefusedTargetError as error:
         raise DeadLetter(f"refused: {error}") from error
+    except LaterError as error:
+        raise Throttled(error.after_s) from error
     judge(reply, now_s=ctx.limit_ms / 1_000 - ctx.remaining_s)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,20 +36,39 @@ _NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.?\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e]{0,4096}\Z")
 _PAIR = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):(\d{1,5})\Z")
-_OURS = frozenset({"idempotency-key", "traceparent", "x-request-timeout"})
-_DENIED_HEADERS = _OURS | {
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
-_DENIED_PREFIXES = ("proxy-", "x-forwarded-")
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
+
+ALLOWED_HEADERS = frozenset(
+    {
+        # of the request and its content: RFC 9110, 9421, 9530, 7240
+        *("accept", "accept-language", "authorization", "cache-control"),
+        *("content-digest", "content-language", "content-type", "date", "digest"),
+        *("from", "if-match", "if-modified-since", "if-none-match"),
+        *("if-unmodified-since", "pragma", "prefer", "signature", "signature-input"),
+        *("user-agent", "baggage", "tracestate"),
+        # of webhooks: Standard Webhooks, CloudEvents' binary mode, and custom
+        *("webhook-id", "webhook-signature", "webhook-timestamp", "ce-*"),
+        *("x-api-key", "x-correlation-id", "x-custom", "x-event-*", "x-hub-signature"),
+        *("x-hub-signature-256", "x-request-id", "x-signature", "x-timestamp"),
+        *("x-webhook-*",),
+    }
+)
+"""Headers that a job may set, beside those of ``RELAY_ALLOW_HEADERS``; ``*`` at the
+end stands for any rest.
+
+A header that proxies and servers act upon (``X-Original-URL``, ``X-Real-IP``,
+``Metadata-Flavor`` …) would give a job's author the relay's rights. No list
+of all of them exists, so a header that is not listed here is refused.
+"""
+
+# The relay's own, and the connection's: no list lets a job set them.
+_NEVER = frozenset(
+    {
+        *("idempotency-key", "traceparent", "x-request-timeout"),
+        *("accept-encoding", "connection", "content-length", "expect", "host"),
+        *("keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
 
 # What is not listed as globally reachable. IPv6 has one public range, so everything
 # outside it is refused: loopback, unique local, link-local, mapped IPv4, NAT64.
@@ -61,6 +80,9 @@ _NOT_PUBLIC = tuple(
         *("169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24"),
         *("192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
         *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        # Public by number, and each customer's own inside a cloud: Azure's platform
+        # ("wire server"), IBM Cloud's services.
+        *("168.63.129.16/32", "161.26.0.0/16", "166.8.0.0/14"),
         *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
     )
 )
@@ -78,15 +100,20 @@ class TargetPolicy:
         allow_private: Any address and port may be; for a machine of one's own.
         allow_hosts: Pairs of host and port that are trusted whatever their address.
         ports: Ports of public addresses that may be reached.
+        allow_headers: Headers that a job may set, in lower case; ``*`` at the end
+            stands for any rest.
+        per_host: Requests of this process to one host at once, >= 1.
     """
 
     allow_private: bool = False
     allow_hosts: frozenset[tuple[str, int]] = frozenset()
     ports: frozenset[int] = frozenset({80, 443})
+    allow_headers: frozenset[str] = ALLOWED_HEADERS
+    per_host: int = 25
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read ``RELAY_ALLOW_PRIVATE``, ``RELAY_ALLOW_HOSTS`` and ``RELAY_PORTS``.
+        """Read the variables ``RELAY_…``; see ``workers/README.md``.
 
         Raises:
             ConfigError: One of them cannot be read.
@@ -95,6 +122,9 @@ class TargetPolicy:
             allow_private=_flag(env, "RELAY_ALLOW_PRIVATE"),
             allow_hosts=frozenset(map(_pair, _items(env, "RELAY_ALLOW_HOSTS"))),
             ports=frozenset(map(_port, _items(env, "RELAY_PORTS"))) or cls().ports,
+            allow_headers=ALLOWED_HEADERS
+            | frozenset(map(_header, _items(env, "RELAY_ALLOW_HEADERS"))),
+            per_host=_count(env, "RELAY_PER_HOST", cls().per_host),
         )
 
     def trusts(self, host: str, port: int) -> bool:
@@ -114,6 +144,9 @@ def checked_url(policy: TargetPolicy, text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii")
+        # Both raise for an `xn--` label that encodes nothing; httpx itself would, after
+        # the request, for those that IDNA 2008 has not.
+        _ = url.host, host.encode().decode("idna")
     except (httpx.InvalidURL, ValueError) as error:
         raise RefusedTargetError("the URL cannot be read") from error
     if url.scheme not in ("http", "https"):
@@ -128,22 +161,32 @@ def checked_url(policy: TargetPolicy, text: str) -> httpx.URL:
     return url
 
 
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def checked_headers(
+    headers: Mapping[str, str], allowed: Collection[str] = ALLOWED_HEADERS
+) -> dict[str, str]:
     """The headers, if all of them may be sent.
 
+    Args:
+        headers: The job's.
+        allowed: Names in lower case; ``*`` at the end stands for any rest.
+
     Raises:
-        RefusedTargetError: One belongs to the connection, to the relay itself or to a
-            proxy, cannot stand in a request, or they are too many.
+        RefusedTargetError: One is not allowed, cannot stand in a request, or they are
+            too many.
     """
     size = sum(len(name) + len(value) for name, value in headers.items())
     if len(headers) > _MAX_HEADERS or size > _MAX_HEADER_CHARS:
         raise RefusedTargetError(f"more than {_MAX_HEADERS} headers, or 16 KiB of them")
+    starts = tuple(name[:-1] for name in allowed if name.endswith("*"))
     for name, value in headers.items():
         lower = name.lower()
         if not _TOKEN.match(name) or not _FIELD_VALUE.match(value):
             raise RefusedTargetError(f"header {name[:64]!r} cannot stand in a request")
-        if lower in _DENIED_HEADERS or lower.startswith(_DENIED_PREFIXES):
+        if lower in _NEVER:
             raise RefusedTargetError(f"header {name!r} is not a job's to set")
+        if lower not in allowed and not lower.startswith(starts):
+            want = "RELAY_ALLOW_HEADERS does not name it"
+            raise RefusedTargetError(f"header {name!r} is not allowed: {want}")
     return dict(headers)
 
 
@@ -208,4 +251,23 @@ def _port(item: tuple[str, str]) -> int:
     name, text = item
     if not re.fullmatch(r"\d{1,5}", text) or not 1 <= int(text) <= 65_535:  # a port
         raise ConfigError(name, text, "use ports, 1 to 65535, separated by commas")
+    return int(text)
+
+
+def _header(item: tuple[str, str]) -> str:
+    name, text = item
+    lower = text.lower()
+    is_all = lower.endswith("*") and len(lower) < 4  # "x-*" is no list
+    if not _HEADER.match(lower) or lower in _NEVER or is_all or "*" in lower[:-1]:
+        want = "use names of headers, separated by commas; x-shop-* for all such"
+        raise ConfigError(name, text, want)
+    return lower
+
+
+def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
+        raise ConfigError(name, text, "use a number of at least 1")
     return int(text)

@@ -20,6 +20,7 @@ from shifter.ports import (
     LaneLog,
     PresenceStore,
 )
+from shifter.threads import in_thread
 from shifter.work.drain import Drain
 from shifter.work.leaving import Leaving, held_claims
 from shifter.work.parts import DrainParts
@@ -157,7 +158,7 @@ async def _close(
     await parts.presence.close()
     with contextlib.suppress(StoreError):
         await parts.fleet.close()
-    await asyncio.to_thread(parts.log.close, timeout_s=10.0)
+    await in_thread(parts.log.close, timeout_s=10.0)
 
 
 async def _give_back(drain: Drain, claims: ClaimStore) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shifter import ConfigError
-from workers.http_courier import Courier, system_resolve
+from workers.http_courier import Courier
+from workers.http_resolver import Resolver
 from workers.http_target import (
     RefusedTargetError,
     TargetPolicy,
@@ -134,7 +135,7 @@ REFUSED_URLS = [
 
 async def _resolve(host: str, port: int) -> list[str]:
     known = NAMES.get(host)
-    return await system_resolve(host, port) if known is None else known
+    return await Resolver()(host, port) if known is None else known
 
 
 class _NoNetwork:

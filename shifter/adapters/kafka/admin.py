@@ -29,6 +29,7 @@ from shifter.ports import (
     TopicChange,
     TopicSpec,
 )
+from shifter.threads import in_thread
 
 _Answer = TypeVar("_Answer")
 _PROBE_S: Final = 5.0
@@ -78,7 +79,7 @@ class KafkaLogAdmin:
 
     async def _call(self, function: Callable[..., _Answer], *args: object) -> _Answer:
         async with self._turn:
-            return await asyncio.to_thread(function, *args)
+            return await in_thread(function, *args)
 
     async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
         """What waits on each lane, in the order asked; 0 for a topic not there.
@@ -149,13 +150,13 @@ class KafkaLogAdmin:
         try:
             batches = reader.read({(topic, at): span for at, span in spans.items()})
             while True:
-                batch = await asyncio.to_thread(next, batches, None)
+                batch = await in_thread(next, batches, None)
                 if batch is None:
                     return
                 if batch:
                     yield [delivery(message) for message in batch]
         finally:
-            await asyncio.to_thread(reader.close)
+            await in_thread(reader.close)
 
     async def ping(self) -> str:
         """One line that describes the cluster.
@@ -164,7 +165,7 @@ class KafkaLogAdmin:
             StoreUnavailableError, StoreRefusedError: With what is wrong, as far as the
                 client knows.
         """
-        return await asyncio.to_thread(
+        return await in_thread(
             probe, self._config, timeout_s=_PROBE_S, clock=self._clock
         )
 

@@ -23,6 +23,7 @@ from shifter.adapters.sqlite.connection import check_same, connect, prepare
 from shifter.adapters.sqlite.errors import store_error
 from shifter.adapters.sqlite.file import FileLock, Identity, identity
 from shifter.errors import StoreUnavailableError
+from shifter.threads import in_thread
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class Database:
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``fn`` on what is committed; never waits for a writer."""
-        return await asyncio.to_thread(self.read_sync, fn)
+        return await in_thread(self.read_sync, fn)
 
     def read_sync(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """The same, on the caller's thread.
@@ -160,7 +161,7 @@ class Database:
 
     async def close(self) -> None:
         """Free everything when the last user has closed; again is harmless."""
-        await asyncio.to_thread(self.close_sync)
+        await in_thread(self.close_sync)
 
     def close_sync(self) -> None:
         """The same for callers without an event loop; blocks for some seconds."""

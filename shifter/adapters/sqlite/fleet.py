@@ -7,7 +7,6 @@ and not in it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 import threading
@@ -21,6 +20,7 @@ from shifter.errors import StoreUnavailableError
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.policy.fleet_table import FleetTable
 from shifter.ports import Clock, understood
+from shifter.threads import in_thread
 
 _BUSY_S: Final = 1.0
 _MAX_TABLE_BYTES: Final = 67_108_864
@@ -52,14 +52,14 @@ class SqliteFleetStore:
     async def sync(self, report: FleetReport) -> FleetView:
         """Tell and be told."""
         with understood(f"sqlite {self._path}", "fleet.sync"):
-            return await asyncio.to_thread(self._sync, report)
+            return await in_thread(self._sync, report)
 
     async def listen(self, changed: Callable[[], None]) -> None:
         """A file tells nobody."""
 
     async def close(self) -> None:
         """Close the file."""
-        await asyncio.to_thread(self._close)
+        await in_thread(self._close)
 
     def _sync(self, report: FleetReport) -> FleetView:
         try:
