@@ -29,7 +29,6 @@ from shifter.errors import ConfigError
 from shifter.fleet.calls import Caller
 from shifter.job import ContextLater, Job, JobDecorator
 from shifter.lane_rules import HasLanes
-from shifter.model.hint import nearest
 from shifter.model.job import JobSpec
 from shifter.model.job_id import check_job_id
 from shifter.model.state import JobStatus
@@ -140,6 +139,7 @@ class Shifter(HasLanes):
         Args:
             function: When used as a bare decorator.
             name: What the wire calls it; the function's name unless given.
+            aliases: Names that it had before; records under them run as this job.
             queue: The queue its lanes belong to; ``default``.
             priority: ``NORMAL`` unless a call says otherwise.
             timeout: Longest one attempt may take; ``"1m"``.
@@ -187,16 +187,6 @@ class Shifter(HasLanes):
         dependency = BoundDependency(self._caller, name, **options)
         self.dependencies[name] = dependency
         return dependency
-
-    def find_job(self, name: str) -> Job[..., Any]:
-        """The job of that name.
-
-        Raises:
-            ConfigError: There is none; names the nearest.
-        """
-        if name not in self.jobs:
-            raise ConfigError("job", name, nearest(name, self.jobs, "registered jobs"))
-        return self.jobs[name]
 
     async def status(self, job_id: str | UUID) -> JobStatus | None:
         """What the claim store knows of a job.
@@ -299,12 +289,13 @@ class Shifter(HasLanes):
     def _register(
         self, function: Callable[..., Any], options: JobOptions
     ) -> Job[..., Any]:
-        spec = declare_job(function, options, taken=self.jobs)
+        spec = declare_job(function, options, taken=self.handlers)
         self._lane_rules.check(spec)
         job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
         if spec.cron is not None:
             job.check_alone()
         self.jobs[spec.name] = job
+        self.handlers |= dict.fromkeys((spec.name, *spec.aliases), job)
         return job
 
     def _open(self) -> Publisher:

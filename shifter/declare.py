@@ -59,6 +59,7 @@ class JobOptions(TypedDict, total=False):
     on_budget: str
     repair: bool
     opportunistic: bool
+    aliases: str | Sequence[str]
 
 
 def declare_job(
@@ -71,7 +72,7 @@ def declare_job(
 
     Raises:
         ConfigError: An option is unknown, malformed or contradicts another one; the
-            name is taken; the handler is not a function.
+            name or an alias is taken; the handler is not a function.
     """
     _check_options(options)
     fields: dict[str, Any] = {
@@ -82,8 +83,10 @@ def declare_job(
     for option, (field, read) in _READERS.items():
         if option in options:
             fields[field] = read(option, options[option])
+    name = _name(function, options.get("name"), taken)
     spec = JobSpec(
-        name=_name(function, options.get("name"), taken),
+        name=name,
+        aliases=_aliases(options.get("aliases", ()), {*taken, name}),
         isolation=_isolation(function, options.get("isolate")),
         **fields,
     )
@@ -106,7 +109,7 @@ def _check_uses(uses: object, spec: JobSpec) -> None:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    known = ("name", "isolate", "uses", *_READERS, *_DURATIONS)
+    known = ("name", "aliases", "isolate", "uses", *_READERS, *_DURATIONS)
     for option in options:
         if option not in known:
             raise ConfigError("job option", option, nearest(option, known, "options"))
@@ -115,13 +118,26 @@ def _check_options(options: Mapping[str, Any]) -> None:
 def _name(function: Callable[..., Any], name: object, taken: Iterable[str]) -> str:
     if not inspect.isroutine(function):
         raise ConfigError("job", function, "decorate a function")
-    found = function.__name__ if name is None else name
+    return _free_name("name", function.__name__ if name is None else name, taken)
+
+
+def _aliases(given: object, taken: set[str]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple):
+        raise ConfigError("aliases", given, "use a name, or a list of names")
+    for name in names:
+        taken.add(_free_name("aliases", name, taken))
+    return tuple(names)
+
+
+def _free_name(option: str, found: object, taken: Iterable[str]) -> str:
     if not isinstance(found, str) or not 1 <= len(found) <= 200:
-        raise ConfigError("name", found, "use 1-200 characters")
+        raise ConfigError(option, found, "use 1-200 characters")
     if not found.isprintable() or found != found.strip():
-        raise ConfigError("name", found, "use printable characters, no outer spaces")
+        raise ConfigError(option, found, "use printable characters, no outer spaces")
     if found in taken:
-        raise ConfigError("name", found, "another job of this app has this name")
+        want = "another job of this app has this name, or had it"
+        raise ConfigError(option, found, want)
     return found
 
 

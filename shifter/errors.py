@@ -53,10 +53,12 @@ class DecodeError(WireError):
     Attributes:
         reason: A `Reason` value as text, e.g. ``undecodable_payload``.
         detail: What was found, bounded in length, safe to log.
+        is_misfit: Whether the record is well-formed, but has fields or choices that
+            this version of the app does not know: another version may read it.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
+    def __init__(self, reason: str, detail: str, *, is_misfit: bool = False) -> None:
+        self.reason, self.detail, self.is_misfit = reason, detail, is_misfit
         super().__init__(f"{reason}: {detail}")
 
 

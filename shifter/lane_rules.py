@@ -91,15 +91,27 @@ class HasLanes:
         namespace: First part of every lane's name.
 
     Attributes:
-        jobs: Those that are registered.
+        jobs: Those that are registered, by name.
+        handlers: The same by name and by alias: what a record's type may say.
         hours: Of jobs and lanes, and what somebody set over them.
     """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
+        self.handlers: dict[str, Job[..., Any]] = {}
         self._lane_rules = LaneRules(namespace)
         self.hours = Hours(SystemClock(), self._lane_rules.by_lane)
+
+    def find_job(self, name: str) -> Job[..., Any]:
+        """The job of that name, or of that alias.
+
+        Raises:
+            ConfigError: There is none; names the nearest.
+        """
+        if name not in self.handlers:
+            raise ConfigError("job", name, nearest(name, self.jobs, "registered jobs"))
+        return self.handlers[name]
 
     def lane(self, queue: str, **options: Unpack[LaneOptions]) -> None:
         """Say when lanes of a queue are drained: `LaneOptions`, at least one.

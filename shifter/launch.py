@@ -173,7 +173,7 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
     lanes = wiring.lanes_served(app.namespace, app.queues, options)
     terms = wiring.FleetTerms(list(app.dependencies.values()), app.quality_policy)
     parts, limits = wiring.open_worker(
-        app.settings, app.jobs, lanes, options, spawn, terms
+        app.settings, app.handlers, lanes, options, spawn, terms
     )
     _leave_with_parent()
     drain = parts.drain._replace(hours=app.hours, mover=parts.mover)
@@ -225,4 +225,4 @@ def isolated_process(target: str, connection: Connection) -> None:
     lead_group()
     ignore_signals(signal.SIGINT, signal.SIGTERM)
     default_signals_in_child()
-    serve_calls(connection, load_app(target).jobs, SystemClock())
+    serve_calls(connection, load_app(target).handlers, SystemClock())

@@ -151,6 +151,7 @@ OPTIONS: Final = (
     _duration("accept_timeout", 10, 600_000, "10s"),
     _duration("lease", 1_000, 3_600_000, "15s"),
     _duration("drain_timeout", 0, 3_600_000, "30s"),
+    _duration("deploy_grace", 0, DAY_MS, "15m"),
     # Claims of ended jobs are kept for 5 minutes and must outlive a redelivery.
     _duration("commit_interval", 10, 60_000, "500ms"),
     _duration("claim_timeout", 10, 60_000, "500ms"),

@@ -37,6 +37,8 @@ class Settings:
         lease_ms: How long a claim holds without being renewed.
         drain_timeout_ms: How long a stopping worker lets running jobs finish.
         commit_interval_ms: How often settled positions are committed.
+        deploy_grace_ms: How long a job waits for a worker that knows its type and its
+            fields, >= 0.
         claim_timeout_ms: How long one call to the claim store may take.
         retention_ms: How long a topic keeps a record that nobody has drained.
         concurrency: Jobs running at once in one worker process.
@@ -64,6 +66,7 @@ class Settings:
     drain_timeout_ms: int = 30_000
     commit_interval_ms: int = 500
     claim_timeout_ms: int = 500
+    deploy_grace_ms: int = 900_000
     retention_ms: int = RETENTION_MS
     concurrency: int = 100
     processes: int = 1

@@ -98,5 +98,6 @@ def incarnation(
         "attempt": attempt,
         "turn": 1,
         "due_ms": None,
+        "misfit_since_ms": None,
         "deadline_ms": deadline_ms,
     }

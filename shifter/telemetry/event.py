@@ -27,6 +27,7 @@ class Event(StrEnum):
     JOB_WAITED = "job.waited"
     JOB_DEAD_LETTERED = "job.dead_lettered"
     RESULT_LEFT_OUT = "job.result_left_out"
+    JOB_MISFIT = "job.misfit"
     HEADERS_DROPPED = "job.headers_dropped"
     # claims
     CLAIM_LOST = "claim.lost"

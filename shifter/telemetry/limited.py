@@ -67,6 +67,7 @@ class LimitedLog:
         *,
         by: tuple[str, ...],
         now: float,
+        most: int = LINES,
     ) -> None:
         """Write a line, or count it where there were enough of its kind.
 
@@ -76,6 +77,7 @@ class LimitedLog:
             facts: The line's fields.
             by: Names of the fields that tell causes apart.
             now: Monotonic seconds.
+            most: Lines of the kind in a window, >= 1.
         """
         causes = {name: facts[name] for name in by if name in facts}
         kind = Kind(event, tuple(map(str, causes.values())))
@@ -87,7 +89,7 @@ class LimitedLog:
         elif now >= window.since + WINDOW_S:
             self._close(kind, window)
             window = self._windows[kind] = _Window(level, causes, now)
-        if window.written < LINES:
+        if window.written < most:
             window.written += 1
             self._log.write(level, event, **facts)
         else:

@@ -98,6 +98,12 @@ SPECS: Final[dict[str, Spec]] = {
             "Records written to a dead-letter topic.",
         ),
         Spec(
+            "shifter_misfits_total",
+            "counter",
+            ("queue", "job", "reason"),
+            "Waits for a worker that knows a job's type and fields; 50 types by name.",
+        ),
+        Spec(
             "shifter_headers_dropped_total",
             "counter",
             ("queue",),
@@ -279,6 +285,7 @@ class Metrics:
         job_wait: Seconds from submission to the first start, by queue, priority.
         job_duration: Seconds attempts ran, by queue, priority.
         dead_letters: By queue, reason.
+        misfits: By queue, job type (50 of them, then ``other``), reason.
         headers_dropped: By queue.
         records_lost: By topic.
         claim_store_errors: Without labels.
@@ -296,6 +303,7 @@ class Metrics:
         self.job_wait = self._histogram("shifter_job_wait_seconds")
         self.job_duration = self._histogram("shifter_job_duration_seconds")
         self.dead_letters = self._counter("shifter_dead_letters_total")
+        self.misfits = self._counter("shifter_misfits_total")
         self.headers_dropped = self._counter("shifter_headers_dropped_total")
         self.records_lost = self._counter("shifter_records_lost_total")
         self.claim_store_errors = self._counter("shifter_claim_store_errors_total")

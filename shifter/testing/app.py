@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self, TypeAlias
@@ -125,6 +125,27 @@ class TestApp:
             self._runner = self._opened.enter_context(asyncio.Runner())
         return self._runner.run(self.drain(advance))
 
+    @contextlib.contextmanager
+    def beside(self, other: Shifter) -> Generator[None]:
+        """Let another version of the app submit to the same lanes while the block runs.
+
+        `drain` runs jobs with the app under test alone: what it does not know waits for
+        a worker that does, as in a deploy, and becomes a dead letter when the setting
+        ``deploy_grace`` is over.
+
+        Args:
+            other: Of the same namespace.
+
+        Raises:
+            ConfigError: Its namespace is another one.
+        """
+        if other.namespace != self._app.namespace:
+            want = f"use the namespace of the app under test: {self._app.namespace!r}"
+            raise ConfigError("namespace", other.namespace, want)
+        self._stage.create_topics(other.queues)
+        with other.served_by(self._stage.publisher, self._stage.claims):
+            yield
+
     def fail_with(
         self,
         job: Job[..., Any],
@@ -207,7 +228,7 @@ class TestApp:
         if queue is not None and queue not in queues:
             raise ConfigError("queue", queue, f"queues of the app: {queues}")
         letters = [
-            read_letter(delivery, self._app.jobs)
+            read_letter(delivery, self._app.handlers)
             for name in queues
             if queue in (None, name)
             for delivery in self._stage.log.entries(
@@ -225,7 +246,7 @@ class TestApp:
         self._loop = loop
         self._opened.enter_context(virtual_timers(loop))
         self._worker = await self._stage.start(
-            self._app.jobs,
+            self._app.handlers,
             self._app.hours,
             concurrency=self._concurrency,
             seed=self._seed,

@@ -47,6 +47,8 @@ class DrainReport(NamedTuple):
         repeated: Records whose job had ended, or ran, under the same idempotency key
             or id: settled without being run.
         waiting: Jobs that wait now, for their time or for their retry.
+        misfits: How often a job waited for a worker that knows its type and fields,
+            since the app under test does not.
     """
 
     started: int = 0
@@ -58,6 +60,7 @@ class DrainReport(NamedTuple):
     discarded: int = 0
     repeated: int = 0
     waiting: int = 0
+    misfits: int = 0
 
 
 class Tally(Ledger):
@@ -86,6 +89,8 @@ class Tally(Ledger):
         super().ended(step)
         if step.is_copy:
             self.counts["repeated"] += 1
+        elif step.misfit is not None:
+            self.counts["misfits"] += 1
         elif step.state is JobState.WAITING:
             self.counts["retried"] += 1
         else:

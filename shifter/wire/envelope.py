@@ -82,6 +82,8 @@ class EnvelopeV1(
         replay_of: Id of the job whose dead letter this one replays.
         replays: How often it was replayed, in all its incarnations; 0-1000.
         first_failed_ms: When an attempt of it failed for the first time.
+        misfit_since_ms: When a worker first read it that does not know its type, or
+            its fields; it waits for one that does.
     """
 
     v: Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -102,6 +104,7 @@ class EnvelopeV1(
     replay_of: Uuid | None = None
     replays: Annotated[int, Meta(ge=0, le=MAX_REPLAYS)] = 0
     first_failed_ms: Instant | None = None
+    misfit_since_ms: Instant | None = None
 
 
 class _Version(msgspec.Struct, gc=False):

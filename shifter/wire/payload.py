@@ -35,6 +35,15 @@ _MSGPACK_NAMES: Final = frozenset(
     {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}
 )
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
+_OTHER_VERSION: Final = (
+    "Object contains unknown field ",
+    "Object missing required field ",
+    "Invalid enum value ",
+    "Invalid value ",
+)
+"""How msgspec's messages begin where two versions of a handler differ: an argument was
+added or removed, or a choice was."""
+
 _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL).fullmatch
 
 _UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
@@ -162,7 +171,9 @@ class PayloadCodec:
                 self._from_json(value) if is_json else self._from_msgpack(value)
             )
         except Exception as error:  # noqa: BLE001  # its errors have no common type
-            raise _bad(_explained(str(error) or type(error).__name__)) from None
+            message = str(error) or type(error).__name__
+            is_misfit = message.startswith(_OTHER_VERSION)
+            raise _bad(_explained(message), is_misfit=is_misfit) from None
         return found
 
     def _write(self, arguments: dict[str, Any], content_type: str) -> bytes:
@@ -277,5 +288,6 @@ def _has_not_finite(value: object) -> bool:
     return False
 
 
-def _bad(detail: str) -> DecodeError:
-    return DecodeError(Reason.UNDECODABLE_PAYLOAD, printable(detail, _MAX_DETAIL))
+def _bad(detail: str, *, is_misfit: bool = False) -> DecodeError:
+    detail = printable(detail, _MAX_DETAIL)
+    return DecodeError(Reason.UNDECODABLE_PAYLOAD, detail, is_misfit=is_misfit)

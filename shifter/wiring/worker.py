@@ -98,6 +98,7 @@ def open_worker(
         jobs=jobs,
         claims=open_claims(settings, log),
         clock=clock,
+        grace_ms=settings.deploy_grace_ms,
         processes=IsolatedProcesses(spawn, size=size),
         ledger=(ledger := Ledger(Metrics(), clock, worker=worker_id)),
         board=FleetBoard(

@@ -75,7 +75,7 @@ class Drain:
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
         self._holding = Holding(self._clock, self._ready_again)
-        self._verdicts = Verdicts(owner)
+        self._verdicts = Verdicts(owner, parts.grace_ms)
         self.kept_claims = self._verdicts.kept_claims
         failed = parts.ledger.claims_failed
         self._claiming = Claiming(
@@ -264,8 +264,7 @@ class Drain:
     async def _start(self, items: list[Item]) -> None:
         claimed = await self._claiming.ask(items)
         self._asking -= 1
-        now_ms = self._clock.epoch_ms()
-        ready: list[tuple[Item, Runnable]] = []
+        now_ms, ready = self._clock.epoch_ms(), list[tuple[Item, Runnable]]()
         for item in claimed.run:
             ending = self._without_run(item, now_ms)
             if ending is not None:
@@ -379,7 +378,8 @@ class Drain:
         self._claiming.forget(item)
         if step.wait_s is not None:
             self._ledger.ended(step)
-            self._holding.hold(item, until=self._clock.monotonic() + step.wait_s)
+            until = self._clock.monotonic() + step.wait_s
+            self._holding.hold(item, until=until, is_aside=step.misfit is not None)
 
     def fence_lost(self, item: Item) -> None:
         """Somebody else was granted the job; ask again what became of it."""

@@ -190,7 +190,8 @@ class Executor:
         try:
             arguments = job.codec.decode(delivery.value, read.content_type)
         except DecodeError as error:
-            attempt.item.refusal = Refusal(Reason(error.reason), error.detail)
+            reason = Reason(error.reason)
+            attempt.item.refusal = Refusal(reason, error.detail, error.is_misfit)
             raise
         name = job.context_parameter
         if name is not None and self._wants(attempt, job, name):

@@ -27,15 +27,25 @@ class Holding:
         self._clock, self._ready = clock, ready
         self._heap: list[tuple[float, int, Item]] = []
         self._held: dict[Item, int] = {}
+        self._aside: set[Item] = set()
         self._count = itertools.count()
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) - len(self._aside)
 
-    def hold(self, item: Item, *, until: float) -> None:
-        """Keep an item until this monotonic time."""
+    def hold(self, item: Item, *, until: float, is_aside: bool = False) -> None:
+        """Keep an item until this monotonic time.
+
+        Args:
+            item: Not held yet.
+            until: Monotonic seconds.
+            is_aside: Whether it is not counted: it may be held for long, and what is
+                fetched meanwhile must not become less.
+        """
         number = self._held[item] = next(self._count)
+        if is_aside:
+            self._aside.add(item)
         heapq.heappush(self._heap, (until, number, item))
         if self._heap[0][2] is item:
             self._changed.set()
@@ -43,6 +53,7 @@ class Holding:
     def release(self, item: Item) -> None:
         """Hand an item on before its time, if it is still here."""
         if self._held.pop(item, None) is not None:
+            self._aside.discard(item)
             self._ready(item)
 
     @property
@@ -66,6 +77,7 @@ class Holding:
         while (next_at := self.next_at) is not None and next_at <= now:
             item = heapq.heappop(self._heap)[2]
             del self._held[item]
+            self._aside.discard(item)
             self._ready(item)
         return None if next_at is None else next_at - now
 

@@ -53,10 +53,17 @@ class Runnable(Protocol):
 
 
 class Refusal(NamedTuple):
-    """Why a record cannot be run at all."""
+    """Why a record cannot be run at all.
+
+    Attributes:
+        reason: For the dead letter.
+        detail: Likewise.
+        is_misfit: Whether a worker with another version of the app may run it.
+    """
 
     reason: Reason
     detail: str
+    is_misfit: bool = False
 
 
 class Item:
@@ -77,6 +84,8 @@ class Item:
         blocked_since: Monotonic seconds of its first retry in place, else ``None``.
         busy_since: Monotonic seconds since when another holds its claim, if one does.
         first_failed_ms: Epoch milliseconds of its first failure, if any.
+        misfit_since_ms: Epoch milliseconds since when it waits for a worker that knows
+            its type and fields, if it does.
         read_ms: When it was read, epoch milliseconds.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         place: Its place in line, once it had one; see `shifter.work.line`.
@@ -106,6 +115,7 @@ class Item:
         "key_id",
         "lane",
         "losses",
+        "misfit_since_ms",
         "place",
         "quality",
         "read",
@@ -137,6 +147,7 @@ class Item:
         self.turn, self.attempt = envelope.turn, envelope.attempt
         self.key_id = None if envelope.key is None else (delivery.topic, envelope.key)
         self.first_failed_ms = envelope.first_failed_ms
+        self.misfit_since_ms = envelope.misfit_since_ms
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
         self.ready_at, self.read_ms = NOT_IN_LINE, 0
@@ -221,7 +232,7 @@ def _refusal(read: ReadHeaders, lane: Lane, job: Runnable | None) -> Refusal | N
         return Refusal(Reason.WRONG_LANE, detail)
     if job is None:
         detail = f"no job is registered as {envelope.type!r}"
-        return Refusal(Reason.UNKNOWN_JOB, detail)
+        return Refusal(Reason.UNKNOWN_JOB, detail, is_misfit=True)
     if read.extra and (coding := content_coding(read.extra)) is not None:
         detail = f"content-encoding {coding!r}; payloads are plain JSON or msgpack"
         return Refusal(Reason.UNDECODABLE_PAYLOAD, detail)

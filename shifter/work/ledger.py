@@ -22,7 +22,7 @@ from shifter.telemetry import Event, Log, Metrics
 from shifter.telemetry.limited import LimitedLog
 from shifter.telemetry.metric import Counter as Count, Histogram
 from shifter.work.attempt import Attempt
-from shifter.work.item import Item
+from shifter.work.item import Item, Refusal
 from shifter.work.verdict import Step
 
 _RATE_WINDOW_S = 5.0
@@ -52,6 +52,7 @@ class Ledger:
         self.metrics, self._clock = metrics, clock
         self._log = Log(worker=worker)
         self._limited = LimitedLog(self._log)
+        self._misfits: set[str] = set()
         self._fleet_log = FleetLog(self._log)
         self._says_done = self._log.is_on(logging.DEBUG)
         self._lanes: dict[Lane, _LaneMetrics] = {}
@@ -96,6 +97,9 @@ class Ledger:
             self._ended_otherwise(step, lane)
 
     def _ended_otherwise(self, step: Step, lane: Lane) -> None:
+        if isinstance(step.entry, Item) and step.misfit is not None:
+            self._misfit(step.entry, step.misfit)
+            return
         facts = {**_facts(step), **_failure(step)}
         if step.state is JobState.WAITING:
             self._say(logging.INFO, Event.JOB_RETRIED, facts)
@@ -108,6 +112,25 @@ class Ledger:
             return
         self.metrics.dead_letters.of(lane.queue, step.refusal.reason.value).inc()
         self._say(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
+
+    def _misfit(self, item: Item, why: Refusal) -> None:
+        """A job waits for a worker that knows it: one line for all of its type."""
+        lane, job = item.lane, item.envelope.type
+        facts = {"lane": lane.name, "job": job, "reason": why.reason.value}
+        now = self._clock.monotonic()
+        self._limited.write(
+            logging.WARNING,
+            Event.JOB_MISFIT,
+            {**facts, "detail": why.detail, "job_id": item.envelope.id},
+            by=tuple(facts),
+            now=now,
+            most=1,
+        )
+        known = self._misfits
+        if job not in known and len(known) >= _MISFITS_MOST:
+            job = "other"  # anybody may make names up
+        known.add(job)
+        self.metrics.misfits.of(lane.queue, job, why.reason.value).inc()
 
     def _say(self, level: int, event: Event, facts: dict[str, Any]) -> None:
         """Write a line of something that may happen to every record of a lane."""
@@ -215,6 +238,8 @@ class Ledger:
         """Ends were not recorded in time; their jobs will come again."""
         self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
 
+
+_MISFITS_MOST = 50
 
 _CAUSES = ("lane", "outcome", "reason", "fingerprint")
 """Fields that tell the causes of a line apart."""

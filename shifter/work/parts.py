@@ -30,6 +30,7 @@ class DrainParts(NamedTuple):
         board: What is known of dependencies; ``None``: this process goes by itself.
         hours: Of lanes and jobs; ``None``: what the jobs say.
         mover: Moves delayed records, if somebody has to.
+        grace_ms: How long a job waits for a worker that knows its type and fields.
     """
 
     feeds: Mapping[Priority, LaneFeed]
@@ -42,6 +43,7 @@ class DrainParts(NamedTuple):
     board: FleetBoard | None = None
     hours: Hours | None = None
     mover: DelayMover | None = None
+    grace_ms: int = 900_000
 
 
 class Standing(NamedTuple):

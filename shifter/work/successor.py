@@ -35,6 +35,7 @@ def next_turn(
     turn: int,
     due_ms: int | None,
     first_failed_ms: int | None,
+    misfit_since_ms: int | None = None,
 ) -> Record:
     """The record that runs this job again.
 
@@ -44,6 +45,7 @@ def next_turn(
         turn: Its hand-over number; the same one when nobody ran this turn.
         due_ms: Not before this instant, epoch milliseconds; ``None`` at once.
         first_failed_ms: When it failed for the first time, if it did.
+        misfit_since_ms: Since when it waits for a worker that knows it, if it does.
     """
     delivery = item.delivery
     headers = successor(
@@ -54,6 +56,7 @@ def next_turn(
         turn=turn,
         due_ms=due_ms,
         first_failed_ms=first_failed_ms,
+        misfit_since_ms=misfit_since_ms,
     )
     value = b"" if delivery.value is None else delivery.value
     return Record(item.lane.name, value, headers, delivery.key, due_ms)
@@ -93,6 +96,7 @@ def repair(item: Item) -> Record:
         deadline_ms=None,
         idempotency_key=None,
         first_failed_ms=None,
+        misfit_since_ms=None,
     )
     value = b"" if item.delivery.value is None else item.delivery.value
     return Record(lane.name, value, headers, item.delivery.key)

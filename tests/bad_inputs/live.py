@@ -72,6 +72,8 @@ class Live:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
+        # What no version of the app knows would wait for one that does.
+        fleet.environment["SHIFTER_DEPLOY_GRACE"] = "0s"
         self.settings = load_settings(fleet.namespace, environ=fleet.environment)
         self.lane = Lane(fleet.namespace, _QUEUE, Priority.NORMAL).name
         self.good: list[str] = []

@@ -70,10 +70,11 @@ class World:
         parts = DrainParts(
             feeds=more.get("feeds", feeds),
             lanes=lanes,
-            jobs=self.app.jobs,
+            jobs=self.app.handlers,
             claims=more.get("claims", self.claims),
             clock=self.clock,
             processes=None,
+            grace_ms=more.get("grace_ms", 900_000),
             ledger=(ledger := Ledger(self.metrics, self.clock, worker=owner)),
             board=FleetBoard(
                 self.app.dependencies.values(),

@@ -330,7 +330,7 @@ async def test_a_job_that_cannot_be_run_is_dead_with_its_reason(
     job_id = b"0190b6a8-0000-7000-8000-000000000001"
     record = Record("shop.default.high", value, [("shifter", envelope % job_id)])
     world.lane_log.append_sync([record], timeout_s=1)
-    async with world.working():
+    async with world.working(grace_ms=0):
         async with asyncio.timeout(5):
             while not await world.dead_letters():
                 await asyncio.sleep(0.001)

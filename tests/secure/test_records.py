@@ -78,7 +78,7 @@ def test_a_record_cannot_name_code(shell):
         producer.produce(topic, payload, headers=headers)
     assert producer.flush(20) == 0
 
-    shell.ok("work", TARGET, "--burst")
+    shell.ok("work", TARGET, "--burst", SHIFTER_DEPLOY_GRACE="0s")
 
     found: dict[str, int] = {}
     for letter in shell.letters():
