@@ -3,6 +3,11 @@
 Three fixed pages over HTTP/1.1, one answer a connection; anything else is 404. Meant
 for a kubelet and a Prometheus on the same network: no authentication, nothing of a job
 is shown, and by default it is bound to the loopback.
+
+A connection has five seconds in all, for its head, its answer and its end, and there are
+64 of them at most: a new one takes the place of the oldest. Probes send their head at
+once and are answered in milliseconds, so that clients that dawdle, however many, keep
+no probe out and hold no more sockets than that.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ from shifter.work.vitals import Vitals
 _JSON: Final = "application/json"
 _HEAD_BYTES: Final = 8_192
 _PATIENCE_S: Final = 5.0
+_CONNECTIONS: Final = 64
+_DISCARD_BYTES: Final = 65_536
+_TOO_LARGE: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class Page(NamedTuple):
@@ -42,6 +50,7 @@ class Endpoint:
     def __init__(self, vitals: Vitals, *, version: str) -> None:
         self._vitals = vitals
         self._exposition = Exposition(vitals.metrics, version=version)
+        self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
         self._pages: dict[str, Callable[[], Page]] = {
             "/livez": lambda: self._probe(lambda c: c.is_live),
             "/readyz": lambda: self._probe(lambda c: c.is_ready),
@@ -83,14 +92,36 @@ class Endpoint:
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        with contextlib.suppress(
-            TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError
-        ):
-            async with asyncio.timeout(_PATIENCE_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._response(head))
-                await writer.drain()
-        writer.close()
+        if len(self._open) >= _CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
+        try:
+            # What a client breaks off, or is too slow for, costs nobody a line.
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._exchange(reader, writer)
+        finally:
+            self._open.pop(writer, None)
+            # Closing would wait for a client that does not read its answer.
+            writer.transport.abort()
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            answer = self._response(await reader.readuntil(b"\r\n\r\n"))
+        except asyncio.IncompleteReadError:
+            return
+        except asyncio.LimitOverrunError:
+            answer = _written(Page(_TOO_LARGE, _JSON, b'{"error":"head too long"}'))
+        writer.write(answer)
+        writer.write_eof()
+        await writer.drain()
+        # Unread bytes would make the kernel throw the answer away; the client closes.
+        while await reader.read(_DISCARD_BYTES):
+            pass
 
     def _response(self, head: bytes) -> bytes:
         method, path, *_ = [*head.split(b"\r\n", 1)[0].split(b" "), b"", b""]
@@ -98,12 +129,17 @@ class Endpoint:
             page = Page(HTTPStatus.METHOD_NOT_ALLOWED, _JSON, b'{"error":"use GET"}')
         else:
             page = self.page(path.split(b"?", 1)[0].decode("latin-1"))
-        lines = (
-            f"HTTP/1.1 {page.status.value} {page.status.phrase}",
-            f"Content-Type: {page.content_type}",
-            f"Content-Length: {len(page.body)}",
-            "Cache-Control: no-store",
-            "Connection: close",
-        )
-        start = "\r\n".join(lines).encode() + b"\r\n\r\n"
-        return start if method == b"HEAD" else start + page.body
+        return _written(page, has_body=method != b"HEAD")
+
+
+def _written(page: Page, *, has_body: bool = True) -> bytes:
+    """An answer as it goes over the wire."""
+    lines = (
+        f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+        f"Content-Type: {page.content_type}",
+        f"Content-Length: {len(page.body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+    )
+    start = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return start + page.body if has_body else start
