@@ -5,13 +5,13 @@ Every mistake is one `ConfigError` at import time, before anything is opened.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypedDict, TypeVar
 
 from shifter.cron import read_cron
 from shifter.errors import ConfigError
+from shifter.handler import check_handler, is_coroutine_function
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.hint import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
@@ -72,8 +72,10 @@ def declare_job(
 
     Raises:
         ConfigError: An option is unknown, malformed or contradicts another one; the
-            name or an alias is taken; the handler is not a function.
+            name or an alias is taken; the handler cannot be called, or is a generator
+            function.
     """
+    check_handler("job", function)
     _check_options(options)
     fields: dict[str, Any] = {
         field: duration_ms(option, options[option], minimum_ms=minimum_ms)
@@ -116,9 +118,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _name(function: Callable[..., Any], name: object, taken: Iterable[str]) -> str:
-    if not inspect.isroutine(function):
-        raise ConfigError("job", function, "decorate a function")
-    return _free_name("name", function.__name__ if name is None else name, taken)
+    given = getattr(function, "__name__", None) if name is None else name
+    return _free_name("name", given, taken)
 
 
 def _aliases(given: object, taken: set[str]) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def _free_name(option: str, found: object, taken: Iterable[str]) -> str:
 
 def _isolation(function: Callable[..., Any], isolate: object) -> Isolation:
     if isolate is None:
-        is_async = inspect.iscoroutinefunction(function)
+        is_async = is_coroutine_function(function)
         return Isolation.LOOP if is_async else Isolation.THREAD
     if isolate != "process":
         raise ConfigError("isolate", isolate, "use 'process' or leave it out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import (
     Any,
@@ -24,6 +24,7 @@ from shifter.errors import (
     OutcomeUnknownError,
     PayloadError,
 )
+from shifter.handler import check_handler, is_coroutine_function
 from shifter.model.answer import Answer, Submitted
 from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
@@ -104,7 +105,7 @@ class BoundJob(Generic[P, R_co]):
 
     @overload
     async def submit(
-        self: BoundJob[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+        self: BoundJob[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> Submitted[T]: ...
 
     @overload
@@ -145,7 +146,7 @@ class BoundJob(Generic[P, R_co]):
         A handler runs in the calling thread and is not stopped at its timeout.
         """
         submission = Submission(self._job, self._plan, args, kwargs)
-        can_run = not inspect.iscoroutinefunction(self._job.function)
+        can_run = not is_coroutine_function(self._job.function)
         with submission.decided(can_run=can_run) as decision:
             if (inline := submission.inline(decision)) is None:
                 return submission.elsewhere_sync(decision)
@@ -246,11 +247,13 @@ class Job(BoundJob[P, R_co]):
         """Register the cheaper answer: same parameters, called where `submit` degrades.
 
         Raises:
-            ConfigError: Its parameters are other ones, or there is a fallback already.
+            ConfigError: Its parameters are other ones, it is a generator function, or
+                there is a fallback already.
         """
         if self.cheaper is not None:
             want = "the job has a fallback already"
-            raise ConfigError("fallback", function.__name__, want)
+            raise ConfigError("fallback", function, want)
+        check_handler("fallback", function)
         found, own = self._parameters(function), self._parameters(self.function)
         if found != own:
             want = f"use the parameters of {self.spec.name!r}: {own}"

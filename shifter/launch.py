@@ -23,11 +23,13 @@ from shifter.adapters.system import SystemClock
 from shifter.app import Shifter
 from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
 from shifter.forking import default_signals_in_child
+from shifter.policy.health import HealthPolicy
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.produce.publisher import Publisher
 from shifter.target import load_app
 from shifter.telemetry import Event, Log, configure_logging
 from shifter.timetable import Timetable
+from shifter.work.attempt import STOP_GRACE_S
 from shifter.work.isolated import serve_calls
 from shifter.work.options import WorkOptions
 from shifter.work.session import (
@@ -44,6 +46,7 @@ _DRAINED_CHECKS = 3
 _CHECK_EVERY_S = 0.4
 _FAILED_EXIT = 1
 _AWAY_EXIT = 69
+_REPLACED_EXIT = 75
 _REFUSED_EXIT = 77
 _CONFIG_EXIT = 78
 _KILL_GRACE_S = 15.0
@@ -67,7 +70,10 @@ async def supervise(
     Raises:
         OSError: The address for probes cannot be bound.
     """
-    vitals = Vitals(options.processes, SystemClock())
+    # A process that drains because of an attempt that does not end is given its time.
+    overdue_s = STOP_GRACE_S + drain_timeout_s + _KILL_GRACE_S
+    policy = HealthPolicy(overdue_s=overdue_s)
+    vitals = Vitals(options.processes, SystemClock(), policy)
     supervisor = Supervisor(
         Entry(worker_process, (options,)),
         processes=options.processes,
@@ -183,7 +189,10 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
         timetable=_timetable(app, parts),
         open_claims=lambda: wiring.open_claims(app.settings),
     )
-    await run_worker(parts, limits)
+    if await run_worker(parts, limits):
+        # Neither the loop nor the interpreter waits for a handler that does not end.
+        sys.stderr.flush()
+        os._exit(_REPLACED_EXIT)
 
 
 def _timetable(app: Shifter, parts: WorkerParts) -> Timetable | None:

@@ -1,8 +1,8 @@
 """Whether a worker process is alive, and whether it is ready.
 
 Alive means that it gets on, not that it exists: its event loop turns, its lanes are
-polled, and what ended is settled. A process that exists and does none of that holds
-partitions and claims that others could serve.
+polled, what ended is settled, and attempts end when their time is up. A process that
+exists and does none of that holds partitions and claims that others could serve.
 
 Nothing here asks whether Kafka or Redis answer: a restart does not bring them back, and
 a fleet that restarts while they are away makes their return harder.
@@ -27,6 +27,8 @@ class HealthPolicy:
         silent_s: Longest silence of an event loop, seconds, > 0.
         stalled_s: Longest time without a poll, or without settling anything of what
             ended, seconds, > 0; longer than one try to hand a record over (35 s).
+        overdue_s: Longest time an attempt may go on after it was stopped, seconds, > 0;
+            longer than a process takes to drain and end because of it.
 
     Raises:
         ConfigError: A bound is not above 0.
@@ -34,9 +36,10 @@ class HealthPolicy:
 
     silent_s: float = 10.0
     stalled_s: float = 60.0
+    overdue_s: float = 90.0
 
     def __post_init__(self) -> None:
-        for field in ("silent_s", "stalled_s"):
+        for field in ("silent_s", "stalled_s", "overdue_s"):
             if not getattr(self, field) > 0:
                 raise ConfigError(field, getattr(self, field), "must be above 0")
 
@@ -50,12 +53,15 @@ class Progress(NamedTuple):
         unsettled_s: Seconds since when something has ended and nothing was settled;
             0 while nothing waits for it.
         running: Attempts that run.
+        overdue_s: Seconds since the attempt was stopped that has been going on for the
+            longest time after that; 0 without one.
     """
 
     is_ready: bool
     unpolled_s: float
     unsettled_s: float
     running: int
+    overdue_s: float = 0.0
 
 
 def ailment(
@@ -80,6 +86,8 @@ def ailment(
         return f"silent for {silent_s:.0f} s"
     if said.unsettled_s > policy.stalled_s:
         return f"nothing settled for {said.unsettled_s:.0f} s"
+    if said.overdue_s > policy.overdue_s:
+        return f"an attempt goes on {said.overdue_s:.0f} s after it was stopped"
     if said.is_ready and not said.running and said.unpolled_s > policy.stalled_s:
         return f"nothing polled for {said.unpolled_s:.0f} s"
     return None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
 from shifter.ambient import ambient, nearer, within
 from shifter.context import Context
 from shifter.errors import DeadlineExceededError
+from shifter.handler import check_value, completed, is_coroutine_function
 from shifter.model.time import EpochMs
 from shifter.policy.expiry import attempt_limit_ms
 from shifter.ports import Clock
 from shifter.produce.options import CallPlan
+from shifter.thread_call import ThreadCall
 
 
 class Inline(NamedTuple):
@@ -72,39 +73,71 @@ def prepare(
     return Inline(function, arguments, job_id, deadline_ms, limit_ms)
 
 
-async def run_inline(inline: Inline, clock: Clock, threads: Executor) -> Any:
+async def run_inline(
+    inline: Inline,
+    clock: Clock,
+    threads: Executor,
+    began: Callable[[Future[Any]], None],
+) -> Any:
     """Call it: a coroutine in this loop, anything else in a thread.
 
     Args:
         inline: The call.
         clock: Wall time.
         threads: As many as there are slots, or a call would stand in line unseen.
+        began: Called with what is done once a thread has left the handler.
 
     Raises:
-        DeadlineExceededError: The deadline passed; the coroutine was cancelled, a
-            thread is left to itself.
-        TimeoutError: The job's own timeout passed.
+        DeadlineExceededError: The deadline passed; the call was cancelled, in a thread
+            at its next bytecode, which is not waited for.
+        TimeoutError: The job's own timeout passed, with the same effect.
     """
-    left_s = (inline.limit_ms - clock.epoch_ms()) / 1_000
     with within(deadline_ms=inline.deadline_ms):
-        limit = asyncio.timeout(left_s)
+        if is_coroutine_function(inline.function):
+            value = completed(inline.function(**inline.arguments))
+            return await _within_limit(inline, clock, value)
+        call = ThreadCall(threads, inline.function, inline.arguments)
+        began(call.future)
         try:
-            async with limit:
-                if inspect.iscoroutinefunction(inline.function):
-                    return await inline.function(**inline.arguments)
-                run, loop = contextvars.copy_context().run, asyncio.get_running_loop()
-                call = functools.partial(run, inline.function, **inline.arguments)
-                return await loop.run_in_executor(threads, call)
-        except TimeoutError:
-            if limit.expired() and inline.limit_ms == inline.deadline_ms:
-                raise _late(inline, clock) from None
-            raise
+            return await _within_limit(inline, clock, call.value())
+        finally:
+            call.stop()
 
 
-def run_inline_sync(inline: Inline) -> Any:
-    """Call a plain function here; it can be asked to stop, not made to."""
+def run_inline_sync(inline: Inline, clock: Clock, threads: Executor) -> Any:
+    """Call a function in the calling thread, where nothing can stop it.
+
+    Args:
+        inline: The call.
+        clock: Wall time.
+        threads: For an event loop, where the function returns an awaitable.
+
+    Raises:
+        DeadlineExceededError: The deadline passed while the awaitable was awaited.
+        TimeoutError: The job's own timeout passed then.
+    """
     with within(deadline_ms=inline.deadline_ms):
-        return inline.function(**inline.arguments)
+        value = inline.function(**inline.arguments)
+        if not inspect.isawaitable(value):
+            check_value(value)
+            return value
+        ending = _within_limit(inline, clock, completed(value))
+        # This thread may have a loop that runs already.
+        run = contextvars.copy_context().run
+        return threads.submit(run, asyncio.run, ending).result()
+
+
+async def _within_limit(
+    inline: Inline, clock: Clock, ending: Coroutine[Any, Any, Any]
+) -> Any:
+    limit = asyncio.timeout((inline.limit_ms - clock.epoch_ms()) / 1_000)
+    try:
+        async with limit:
+            return await ending
+    except TimeoutError:
+        if limit.expired() and inline.limit_ms == inline.deadline_ms:
+            raise _late(inline, clock) from None
+        raise
 
 
 def _late(inline: Inline, clock: Clock) -> DeadlineExceededError:

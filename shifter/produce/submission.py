@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import uuid
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
@@ -118,6 +119,7 @@ class Submission:
         self.clock: Clock = self._admission.clock
         self._plan = as_of_now(plan, self.clock, job.app.hours)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
+        self._thread: Future[Any] | None = None
 
     @contextlib.contextmanager
     def decided(self, *, can_run: bool) -> Generator[Decision]:
@@ -130,7 +132,14 @@ class Submission:
         try:
             yield decision
         finally:
-            admission.let_go(decision)
+            if (thread := self._thread) is None:
+                admission.let_go(decision)
+            else:
+                # A thread that goes on after its limit keeps its slot until it ends.
+                thread.add_done_callback(lambda _: admission.let_go(decision))
+
+    def _keep_slot(self, thread: Future[Any]) -> None:
+        self._thread = thread
 
     def inline(self, decision: Decision) -> Inline | None:
         """What is called here; ``None`` if nothing is."""
@@ -158,12 +167,13 @@ class Submission:
     async def run(self, inline: Inline) -> Any:
         """Call it; raises what it raises, and as of `run_inline`."""
         with self._calling(inline):
-            return await run_inline(inline, self.clock, self._admission.threads)
+            threads = self._admission.threads
+            return await run_inline(inline, self.clock, threads, self._keep_slot)
 
     def run_sync(self, inline: Inline) -> Any:
         """The same for a plain function, in the calling thread."""
         with self._calling(inline):
-            return run_inline_sync(inline)
+            return run_inline_sync(inline, self.clock, self._admission.threads)
 
     def _calling(self, inline: Inline) -> AbstractContextManager[None]:
         """A fallback says nothing of what it spares."""

@@ -22,6 +22,7 @@ class Event(StrEnum):
     BURST_PROGRESSED = "burst.progressed"
     # one job
     ATTEMPT_FAILED = "attempt.failed"
+    ATTEMPT_STUCK = "attempt.stuck"
     JOB_ENDED = "job.ended"
     JOB_RETRIED = "job.retried"
     JOB_WAITED = "job.waited"

@@ -18,7 +18,7 @@ from shifter.testing.clock import FakeClock
 from shifter.testing.gate import Gate, HorizonClock
 from shifter.testing.handler_time import Handler, HandlerClock, waits_in_loop
 from shifter.testing.report import StuckError, Tally
-from shifter.work.attempt import Attempt
+from shifter.work.attempt import STOP_GRACE_S, Attempt
 from shifter.work.drain import Drain
 
 _QUIET_ROUNDS: Final = 20
@@ -145,6 +145,8 @@ class Driver:
             if self._worker.task.done():
                 await self._worker.task
             waited_s = self._waited_s()
+            if stuck := self._stuck():
+                raise StuckError(stuck, STOP_GRACE_S, was_stopped=True)
             busy = self._busy(waited_s)
             if busy is None:
                 quiet, spins = quiet + 1, 0
@@ -154,6 +156,11 @@ class Driver:
             quiet, spins = 0, spins + 1
             if spins > _SPINS:
                 await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _stuck(self) -> list[str]:
+        """Jobs whose handlers go on although their time is up."""
+        attempts = self._worker.drain.standing().attempts
+        return _names([attempt for attempt in attempts if attempt.is_stuck])
 
     def _waited_s(self) -> float:
         """Real seconds since an attempt started or ended."""

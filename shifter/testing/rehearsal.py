@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from shifter.call import Call
 from shifter.context import Context
+from shifter.handler import check_value, completed, is_coroutine_function
 from shifter.job import Job
 from shifter.model.job import Isolation, JobSpec
 from shifter.policy.dependency import Dependency
@@ -82,29 +84,37 @@ class RehearsedJob:
 
     async def _run(self, **arguments: Any) -> None:
         call = self._begun(arguments)
+        with _noted(call), self._in_loop():
+            self._failures.strike(self.spec.name)
+            await completed(self._job.function(**arguments))
+
+    def _run_in_thread(self, **arguments: Any) -> Any:
+        call = self._begun(arguments)
+        with _noted(call):
+            self._failures.strike(self.spec.name)
+            value = self._job.function(**arguments)
+            if inspect.isawaitable(value):
+                return self._ending(call, value)
+            check_value(value)
+            return None
+
+    async def _ending(self, call: Call, value: Any) -> None:
+        with _noted(call), self._in_loop():
+            await completed(value)
+
+    @contextlib.contextmanager
+    def _in_loop(self) -> Generator[None]:
+        """Let the task that runs the block be known as a handler's."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a handler runs in a task")
         self.handlers[task] = handler = Handler(self._clock)
         token = HANDLER.set(handler)
         try:
-            self._failures.strike(self.spec.name)
-            await self._job.function(**arguments)
-        except BaseException as error:
-            call.error = error
-            raise
+            yield
         finally:
             HANDLER.reset(token)
             del self.handlers[task]
-
-    def _run_in_thread(self, **arguments: Any) -> None:
-        call = self._begun(arguments)
-        try:
-            self._failures.strike(self.spec.name)
-            self._job.function(**arguments)
-        except BaseException as error:
-            call.error = error
-            raise
 
     def _begun(self, arguments: dict[str, Any]) -> Call:
         context: Context = arguments.pop(_CONTEXT)
@@ -116,8 +126,18 @@ class RehearsedJob:
         return call
 
 
+@contextlib.contextmanager
+def _noted(call: Call) -> Generator[None]:
+    """Write down what ended the block, unless it ended well."""
+    try:
+        yield
+    except BaseException as error:
+        call.error = error
+        raise
+
+
 def _place(job: Job[..., Any]) -> Isolation:
     if job.spec.isolation is not Isolation.PROCESS:
         return job.spec.isolation
-    is_async = inspect.iscoroutinefunction(job.function)
+    is_async = is_coroutine_function(job.function)
     return Isolation.LOOP if is_async else Isolation.THREAD

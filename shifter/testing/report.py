@@ -20,14 +20,20 @@ class StuckError(ShifterError):
 
     Attributes:
         jobs: Names of the jobs that wait, ascending; empty if it is no handler.
-        waited_s: How long nothing happened, in seconds of real time.
+        waited_s: How long nothing happened, in seconds of real time; or of the test's
+            time, where handlers go on after they were stopped.
     """
 
-    def __init__(self, jobs: Sequence[str], waited_s: float) -> None:
+    def __init__(
+        self, jobs: Sequence[str], waited_s: float, *, was_stopped: bool = False
+    ) -> None:
         self.jobs, self.waited_s = tuple(jobs), waited_s
         who = ", ".join(map(repr, jobs)) or "the worker"
         super().__init__(
-            f"nothing happened for {waited_s:g} s of real time: {who} waits for "
+            f"{who} goes on {waited_s:g} s after it was stopped: a handler must let "
+            "asyncio.CancelledError pass"
+            if was_stopped
+            else f"nothing happened for {waited_s:g} s of real time: {who} waits for "
             "something that is not this test's clock (a thread, a socket, a future "
             "nobody sets); replace it in the test, or use fail_with()"
         )

@@ -186,6 +186,6 @@ def _type_name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001  # user code, inside an error already
+    except BaseException as broken:  # noqa: BLE001  # user code, inside an error already
         text = f"(its __str__ raised {type(broken).__name__})"
     return printable(text, MAX_MESSAGE_CHARS)

@@ -15,12 +15,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from shifter.errors import ConfigError
+from shifter.handler import function_of
 
 _UNNAMED: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "positional-only",
     inspect.Parameter.VAR_POSITIONAL: "a variable number of arguments",
     inspect.Parameter.VAR_KEYWORD: "a variable number of arguments",
 }
+_INSTANCES: Final = ("self", "cls")
 _PLAIN: Final = (type(None), bool, int, float, str, bytes)
 
 
@@ -53,8 +55,8 @@ def read_signature(
         context_type: A parameter annotated with it is the context.
 
     Raises:
-        ConfigError: A parameter cannot be named, two are contexts, an annotation
-            cannot be resolved, or a type cannot travel.
+        ConfigError: A parameter cannot be named or is a method's instance, two are
+            contexts, an annotation cannot be resolved, or a type cannot travel.
     """
     hints = _hints(function, name)
     contexts: list[str] = []
@@ -63,6 +65,7 @@ def read_signature(
         if parameter.kind in _UNNAMED:
             want = f"a payload is by name, this is {_UNNAMED[parameter.kind]}"
             raise ConfigError(_where(name), str(parameter), want)
+        _refuse_instance(parameter, name)
         if _is_context(hints.get(parameter.name), context_type):
             contexts.append(parameter.name)
         else:
@@ -80,10 +83,20 @@ def read_signature(
 
 def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        return typing.get_type_hints(function_of(function), include_extras=True)
     except Exception as error:
         want = "import what they name at run time, not under TYPE_CHECKING"
         raise ConfigError(f"annotations of job {name!r}", str(error), want) from error
+
+
+def _refuse_instance(parameter: inspect.Parameter, name: str) -> None:
+    """A method's own parameter is no part of a payload."""
+    if parameter.name in _INSTANCES and parameter.annotation is parameter.empty:
+        want = (
+            "no instance exists where a worker runs the job: decorate a function, or "
+            "register a bound method with app.job(instance.method)"
+        )
+        raise ConfigError(_where(name), parameter.name, want)
 
 
 def _is_context(hint: object, context_type: type) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 from shifter.context import Context
 from shifter.errors import (
@@ -39,6 +39,12 @@ from shifter.work.item import Item
 
 SUCCEEDED = Succeeded()
 INTERRUPTED = Interrupted()
+STOP_AGAIN_S: Final = 5.0
+"""How long a handler that was stopped may clean up before it is stopped again."""
+STOP_GRACE_S: Final = 10.0
+"""A handler that has not ended so long after it was stopped does not end by itself."""
+LEAVE_GRACE_S: Final = 5.0
+"""The same in a shutdown, where the end of the process is near anyway."""
 _LEAST_THROTTLE_MS = 100
 """An uncharged wait of nothing would go round for ever."""
 
@@ -77,14 +83,15 @@ class Attempt:
     Attributes:
         item: What is run.
         limit_ms: When its time is up, epoch milliseconds.
-        expires_at: Monotonic seconds at which it is stopped.
+        expires_at: Monotonic seconds at which it is stopped, or stopped again.
         has_begun: Whether its task has run at all.
         was_refused: Whether its handler was refused a call, and let that pass.
         cancelled: Whether somebody asked that the job be cancelled.
         stop_for: What it is stopped for at ``expires_at``.
         stopped: Why it was stopped, once it was.
+        stopped_at: Monotonic seconds of that.
+        is_stuck: Whether it was stopped and did not end within the grace.
         task: The task that runs it.
-        thread: What a thread of its own is to do, if one does.
         caller: In whose name its handler calls dependencies, if there are any.
         said: What its end says about its dependency.
         error: Facts of the failure, for a dead letter.
@@ -94,19 +101,22 @@ class Attempt:
     __slots__ = (
         "_clock",
         "_context",
+        "_interrupt",
+        "_timeout_ms",
         "caller",
         "cancelled",
         "error",
         "expires_at",
         "has_begun",
+        "is_stuck",
         "item",
         "limit_ms",
         "said",
         "started_at",
         "stop_for",
         "stopped",
+        "stopped_at",
         "task",
-        "thread",
         "was_refused",
     )
 
@@ -115,15 +125,18 @@ class Attempt:
     ) -> None:
         self.item, self._clock = item, clock
         self.started_at, self.limit_ms = started_at, now_ms + limit_ms
+        self._timeout_ms = limit_ms
         self.expires_at = started_at + limit_ms / 1_000
         deadline_ms = item.envelope.deadline_ms
         is_last = deadline_ms is not None and self.limit_ms >= deadline_ms
         self.stop_for = Stop.DEADLINE if is_last else Stop.TIMEOUT
         self.stopped: Stop | None = None
+        self.stopped_at = 0.0
+        self.is_stuck = False
         self.task: asyncio.Task[None] | None = None
-        self.thread: Future[Any] | None = None
         self.caller: Caller | None = None
         self.said = SUCCESS
+        self._interrupt: Callable[[], object] | None = None
         self.error: ErrorFacts | None = None
         self.has_begun = self.cancelled = self.was_refused = False
         self._context: Context | None = None
@@ -155,30 +168,57 @@ class Attempt:
             self._context.cancelled = True
 
     def stop(self, why: Stop) -> None:
-        """Cancel the handler; its outcome will say why.
+        """Cancel the handler and cut its calls; its outcome will say why.
 
-        Calls that it makes are cut, although a thread may go on with them. A task
-        cancelled before its first step would end without a word, so one that has not
-        begun is only marked.
+        The attempt goes on until its handler has really ended.
         """
         if self.stopped is None:
-            self.stopped = why
+            self.stopped, self.stopped_at = why, self._clock.monotonic()
             if self.caller is not None:
                 self.caller.leave()
-            if self.has_begun and self.task is not None:
-                self.task.cancel()
+            self.stop_again()
+
+    def stop_again(self) -> None:
+        """Cancel a handler that goes on although it was stopped.
+
+        A task cancelled before its first step would end without a word, so one that
+        has not begun is only marked.
+        """
+        now = self._clock.monotonic()
+        self.expires_at = now + STOP_AGAIN_S
+        grace_s = LEAVE_GRACE_S if self.stopped is Stop.SHUTDOWN else STOP_GRACE_S
+        self.is_stuck = now >= self.stopped_at + grace_s
+        if self._interrupt is not None:
+            self._interrupt()
+        elif self.has_begun and self.task is not None:
+            self.task.cancel()
+
+    def stoppable_by(self, interrupt: Callable[[], object] | None) -> None:
+        """Cancel the handler in this way from here on; ``None`` cancels its task.
+
+        A stop that came before is carried out now.
+        """
+        self._interrupt = interrupt
+        if self.stopped is not None:
+            self.stop_again()
+
+    def overdue_s(self, now: float) -> float:
+        """Seconds since it was stopped, if it was; it has not ended yet."""
+        return 0.0 if self.stopped is None else now - self.stopped_at
 
     def outcome_of(self, error: BaseException) -> Outcome:
         """What an exception that left the handler means.
 
-        Signals are answers; cancellation by the worker is what it was stopped for;
-        everything else is a failure whose facts are kept.
+        Signals are answers; cancellation by the worker is what it was stopped for, and
+        so is whatever else a shutdown makes a handler raise; everything else is a
+        failure whose facts are kept.
         """
         self.said = said_by(error)
-        if isinstance(error, asyncio.CancelledError) and self.stopped is not None:
-            return self._stopped_outcome(self.stopped)
         if isinstance(error, Retry | Throttled | Discard | DeadLetter):
             return self._signal_outcome(error)
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        if self.stopped is Stop.SHUTDOWN or (is_cancelled and self.stopped is not None):
+            return self._stopped_outcome(self.stopped)
         if isinstance(error, JobCancelledError) and self.cancelled:
             return WasCancelled()
         if isinstance(error, DeadlineExceededError) and self._past_deadline():
@@ -204,10 +244,8 @@ class Attempt:
         if why is Stop.DEADLINE:
             return Expired()
         if why is Stop.TIMEOUT:
-            limit_s = self.expires_at - self.started_at
-            return self.failed(
-                describe_error(TimeoutError(f"attempt ran longer than {limit_s:.3f} s"))
-            )
+            text = f"attempt ran longer than {self._timeout_ms / 1_000:.3f} s"
+            return self.failed(describe_error(TimeoutError(text)))
         return INTERRUPTED
 
     def _signal_outcome(

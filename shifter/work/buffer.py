@@ -152,6 +152,17 @@ class Buffer:
         """The same of those that wait for a quiet time."""
         return self._backlog(self._quiet, now) if self._quiet_count else {}
 
+    def lateness_ms(self, *, now: float) -> int:
+        """How long the oldest item above LOW has been ready; 0 without one."""
+        return max(
+            (
+                lane.head_age_ms
+                for lane in self.backlog(now=now).values()
+                if lane.priority is not Priority.LOW
+            ),
+            default=0,
+        )
+
     @property
     def next_deadline_ms(self) -> int | None:
         """The earliest deadline of what waits for a quiet time, if one has any."""

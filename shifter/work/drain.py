@@ -16,7 +16,6 @@ from typing import cast
 
 from shifter.model.claim import Cancelled
 from shifter.model.job import OnBudget
-from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
@@ -76,7 +75,6 @@ class Drain:
         self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
         self._holding = Holding(self._clock, self._ready_again)
         self._verdicts = Verdicts(owner, parts.grace_ms)
-        self.kept_claims = self._verdicts.kept_claims
         failed = parts.ledger.claims_failed
         self._claiming = Claiming(
             parts.claims, self._clock, owner=owner, lease_ms=lease_ms, failed=failed
@@ -96,6 +94,7 @@ class Drain:
             ended=self._attempt_ended,
             processes=parts.processes,
             begins=self._guards.speak_for,
+            stuck=self._attempt_stuck,
         )
         self._choice = LaneChoicePolicy()
         self._choice_state = LaneChoiceState()
@@ -133,11 +132,7 @@ class Drain:
 
     def load(self) -> float:
         """How late jobs above LOW start: 1 when one stood for 5 s in line."""
-        backlog = self._buffer.backlog(now=self._clock.monotonic())
-        ages = (
-            b.head_age_ms for b in backlog.values() if b.priority is not Priority.LOW
-        )
-        return max(ages, default=0) / _PATIENCE_MS
+        return self._buffer.lateness_ms(now=self._clock.monotonic()) / _PATIENCE_MS
 
     @property
     def ending(self) -> int:
@@ -185,7 +180,7 @@ class Drain:
         handed_back = self._buffer.clear()
         self._ledger.worker(Event.WORKER_DRAINING, handed_back=handed_back)
         until = self._clock.monotonic() + drain_timeout_s
-        while self._asking or self._executor.running:
+        while self._asking or self._executor.is_ending:
             if self._is_hurried or self._clock.monotonic() >= until:
                 self._executor.stop_all(Stop.SHUTDOWN)
             await self._clock.sleep(0.02)
@@ -338,6 +333,11 @@ class Drain:
         else:
             self._ending.add(self._after(attempt, outcome))
         self._wake.set()
+
+    def _attempt_stuck(self, attempt: Attempt) -> None:
+        """Only the end of the process ends the handler: let it be replaced."""
+        self._ledger.stuck(attempt)
+        self.stop()
 
     def _after(self, attempt: Attempt, outcome: Outcome) -> Step:
         """What follows an attempt that did not succeed.

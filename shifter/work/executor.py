@@ -8,20 +8,21 @@ matter to a limit of seconds.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, Protocol
 
 from shifter import ambient
 from shifter.errors import DecodeError
+from shifter.handler import completed, is_coroutine_function
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.expiry import attempt_limit_ms
 from shifter.policy.retry import Outcome, is_suspect
 from shifter.ports import Clock
+from shifter.thread_call import ThreadCall
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.item import Item, Refusal, Runnable
 
@@ -32,7 +33,7 @@ class ProcessRunner(Protocol):
     """Runs a job in a process of its own."""
 
     async def run(self, job: Runnable, attempt: Attempt) -> None:
-        """Run it to its end, raising what it raised; cancelling kills the process."""
+        """Run it to its end, raising what it raised; stopping it kills the process."""
 
     def close(self) -> None:
         """End all processes."""
@@ -46,6 +47,7 @@ class Executor:
         concurrency: Slots; also the number of threads.
         ended: Called with each attempt and its outcome, in the loop.
         begins: Called with each attempt in its task, before its handler is.
+        stuck: Called with each attempt that was stopped and does not end.
         processes: For jobs with ``isolate="process"``, and for what took workers
             with it before.
     """
@@ -58,9 +60,10 @@ class Executor:
         ended: Callable[[Attempt, Outcome], None],
         processes: ProcessRunner | None,
         begins: Callable[[Attempt], None] = lambda _: None,
+        stuck: Callable[[Attempt], None] = lambda _: None,
     ) -> None:
         self._clock, self._ended, self._processes = clock, ended, processes
-        self._begins = begins
+        self._begins, self._stuck = begins, stuck
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="shifter")
         self.running: set[Attempt] = set()
         self.free = concurrency
@@ -101,6 +104,11 @@ class Executor:
         """Free slots that were reserved and not used."""
         self.free += slots
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether an attempt runs that can be expected to end."""
+        return not all(attempt.is_stuck for attempt in self.running)
+
     def stop_all(self, why: Stop) -> None:
         """Cancel everything that runs."""
         for attempt in list(self.running):
@@ -115,7 +123,16 @@ class Executor:
             await self._clock.sleep(SWEEP_S)
             now = self._clock.monotonic()
             for attempt in [a for a in self.running if a.expires_at <= now]:
-                attempt.stop(attempt.stop_for)
+                self._stop(attempt)
+
+    def _stop(self, attempt: Attempt) -> None:
+        if attempt.stopped is None:
+            attempt.stop(attempt.stop_for)
+            return
+        was_stuck = attempt.is_stuck
+        attempt.stop_again()
+        if attempt.is_stuck and not was_stuck:
+            self._stuck(attempt)
 
     def close(self) -> None:
         """Free threads and processes; threads that still run are abandoned."""
@@ -132,10 +149,10 @@ class Executor:
         outcome: Outcome = SUCCEEDED
         try:
             await self._call(attempt, job, self._arguments(attempt, job))
-        except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
             outcome = attempt.outcome_of(error)
         try:
-            self._release(attempt.thread)
+            self.free += 1
             self.running.discard(attempt)
             self._ended(attempt, outcome)
         except Exception as fault:  # noqa: BLE001  # ours: it must take the worker down
@@ -150,7 +167,9 @@ class Executor:
         elif self._processes is not None and is_suspect(attempt.item.losses):
             await self._run_apart(attempt, job, self._processes)
         elif job.spec.isolation is Isolation.LOOP:
-            await job.function(**arguments)
+            value = await job.function(**arguments)
+            if value is not None:
+                await completed(value)
         elif job.spec.isolation is Isolation.THREAD:
             await self._run_in_thread(attempt, job.function, arguments)
         elif self._processes is not None:
@@ -159,16 +178,19 @@ class Executor:
     async def _run_in_thread(
         self, attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]
     ) -> None:
-        run = contextvars.copy_context().run
-        attempt.thread = self._threads.submit(lambda: run(function, **arguments))
-        await asyncio.wrap_future(attempt.thread)
+        call = ThreadCall(self._threads, function, arguments)
+        attempt.stoppable_by(call.stop)
+        value = await call.returned()
+        if value is not None:
+            attempt.stoppable_by(None)
+            await completed(value)
 
     async def _run_cheaper(
         self, attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]
     ) -> None:
         """Run a fallback: a coroutine in the loop, anything else in a thread."""
-        if inspect.iscoroutinefunction(function):
-            await function(**arguments)
+        if is_coroutine_function(function):
+            await completed(function(**arguments))
         else:
             await self._run_in_thread(attempt, function, arguments)
 
@@ -203,11 +225,3 @@ class Executor:
         if not attempt.item.is_degraded or job.cheaper is None:
             return True
         return name in inspect.signature(job.cheaper).parameters
-
-    def _release(self, held: Future[Any] | None) -> None:
-        """Free the slot; a thread that outlives its attempt keeps it until it ends."""
-        if held is None or held.done() or held.cancel():
-            self.free += 1
-            return
-        loop = asyncio.get_running_loop()
-        held.add_done_callback(lambda _: loop.call_soon_threadsafe(self.give_back, 1))

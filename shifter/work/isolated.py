@@ -9,21 +9,20 @@ gets a new one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-import inspect
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from shifter.context import Context
 from shifter.errors import DeadLetter, Discard, Retry, Throttled
 from shifter.fleet.calls import ROLE, Role
+from shifter.handler import completed
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
 from shifter.model.time import EpochMs
@@ -94,7 +93,7 @@ class IsolatedProcesses:
         self._closed = threading.Event()
 
     async def run(self, job: Runnable, attempt: Attempt) -> None:
-        """Run a job to its end; cancelling the call kills its process.
+        """Run a job to its end; stopping the attempt kills its process.
 
         Raises:
             RemoteError: The handler failed.
@@ -103,18 +102,19 @@ class IsolatedProcesses:
         """
         stop = threading.Event()
         call = msgspec.msgpack.encode(_call(job, attempt))
-        future = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._converse, call, stop, ChildCalls(attempt.caller)
-        )
-        try:
-            answer = await asyncio.shield(future)
-        except asyncio.CancelledError:
-            stop.set()
-            # The attempt is over when nothing of it runs any more.
-            await _until_done(future)
-            raise
+        calls = ChildCalls(attempt.caller)
+        future = self._threads.submit(self._converse, call, stop, calls)
+
+        def end() -> None:
+            if not future.cancel():
+                stop.set()
+
+        attempt.stoppable_by(end)
+        answer = await asyncio.wrap_future(future)
         if isinstance(answer, Reply):
             _raise(answer)
+        elif stop.is_set():
+            raise asyncio.CancelledError
         else:
             raise answer
 
@@ -172,13 +172,6 @@ class IsolatedProcesses:
         return self._spawn()
 
 
-async def _until_done(future: asyncio.Future[Any]) -> None:
-    """Wait, whoever cancels the wait: at most for a poll and the kill."""
-    while not future.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([future])
-
-
 def serve_calls(
     connection: Connection, jobs: Mapping[str, Runnable], clock: Clock
 ) -> None:
@@ -206,25 +199,21 @@ def _answer(
         arguments = job.codec.decode(call.payload, call.content_type)
         if job.context_parameter is not None:
             arguments[job.context_parameter] = _context(call, clock)
-        result = job.function(**arguments)
-        if inspect.isawaitable(result):
-            runner.run(_await(result), context=contextvars.copy_context())
+        value = job.function(**arguments)
+        if value is not None:
+            runner.run(completed(value), context=contextvars.copy_context())
     except (Retry, Throttled) as signal:
         after = signal.after
         after_ms = None if after is None else duration_ms("after", after)
         return Reply(signal=type(signal).__name__, after_ms=after_ms)
     except (Discard, DeadLetter) as signal:
         return Reply(signal=type(signal).__name__, reason=signal.reason)
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
         facts = describe_error(error)
         return Reply(
             failure=(facts.type, facts.message, facts.stack, facts.fingerprint)
         )
     return Reply()
-
-
-async def _await(result: Any) -> None:
-    await result
 
 
 def _context(call: Call, clock: Clock) -> Context:

@@ -18,6 +18,7 @@ from typing import Final
 from shifter.errors import ShifterError
 from shifter.model.claim import ClaimUpdate
 from shifter.ports import ClaimStore
+from shifter.work.attempt import Stop
 from shifter.work.drain import Drain
 from shifter.work.executor import ProcessRunner
 from shifter.work.verdict import given_back
@@ -73,6 +74,14 @@ class Leaving:
 
 
 def held_claims(drain: Drain) -> list[ClaimUpdate]:
-    """Updates that give back what runs, or may still run in a thread."""
-    running = [given_back(attempt.item) for attempt in drain.standing().attempts]
-    return [*drain.kept_claims, *(update for update in running if update is not None)]
+    """Updates that give back what still runs, as the last act of its process.
+
+    An attempt that outlived its own time keeps its claim: it is what the process ends
+    for, and the loss of a worker counts for its job alone.
+    """
+    running = (
+        given_back(attempt.item)
+        for attempt in drain.standing().attempts
+        if not attempt.is_stuck or attempt.stopped is Stop.SHUTDOWN
+    )
+    return [update for update in running if update is not None]

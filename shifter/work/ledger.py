@@ -78,6 +78,12 @@ class Ledger:
         series = self._series(attempt.item.lane)
         series.durations.append(now - attempt.started_at)
 
+    def stuck(self, attempt: Attempt) -> None:
+        """An attempt was stopped and does not end."""
+        facts = _facts(Step(attempt.item, JobState.RUNNING))
+        why = "" if attempt.stopped is None else attempt.stopped.name.lower()
+        self._log.error(Event.ATTEMPT_STUCK, stopped_for=why, **facts)
+
     def done(self, items: Sequence[Item]) -> None:
         """Jobs ended as they should."""
         for lane, count in Counter([item.lane for item in items]).items():

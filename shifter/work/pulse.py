@@ -42,6 +42,7 @@ class Pulse(msgspec.Struct, array_like=True):
         unpolled_s: See `shifter.policy.health.Progress`.
         unsettled_s: Likewise.
         running: Likewise.
+        overdue_s: Likewise.
         metrics: Name, label values and reading of each series.
     """
 
@@ -50,6 +51,7 @@ class Pulse(msgspec.Struct, array_like=True):
     unpolled_s: float
     unsettled_s: float
     running: int
+    overdue_s: float
     metrics: list[tuple[str, tuple[str, ...], Reading]]
 
     @property
@@ -167,6 +169,8 @@ class _Heart:
             self._idle_at = now
         moved_at = max([self._idle_at, *(feed.moved_at for feed in feeds)])
         running = drain.running
+        attempts = drain.standing().attempts
+        overdue_s = max((one.overdue_s(now) for one in attempts), default=0.0)
         self._ledger.fold()
         self._ledger.running(running)
         pulse = Pulse(
@@ -175,6 +179,7 @@ class _Heart:
             now - min(feed.polled_at for feed in feeds),
             now - moved_at if drain.ending else 0.0,
             sum(running.values()),
+            overdue_s,
             _listed(self._ledger.metrics.snapshot()),
         )
         # No room, or nobody there any more: the next beat says it all again.

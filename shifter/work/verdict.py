@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shifter.model.claim import ClaimUpdate
-from shifter.model.job import Isolation, JobSpec, OnBlock
+from shifter.model.job import JobSpec, OnBlock
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
@@ -102,15 +102,10 @@ class Verdicts:
     Args:
         worker: The worker's id, written into dead letters.
         grace_ms: How long a job waits for a worker that knows it, >= 0.
-
-    Attributes:
-        kept_claims: Claims of interrupted jobs whose threads still run; to be given
-            back when nothing can run in this process any more.
     """
 
     def __init__(self, worker: str, grace_ms: int = 0) -> None:
         self._worker, self._grace_ms = worker, grace_ms
-        self.kept_claims: list[ClaimUpdate] = []
         self._policies: dict[str, RetryPolicy] = {}
 
     def settled_elsewhere(self, item: Item, state: JobState | None) -> Step:
@@ -128,7 +123,7 @@ class Verdicts:
             is_bad = item.refusal.reason is Reason.UNDECODABLE_PAYLOAD
             return self.refused(item, item.refusal, None if is_bad else error, at)
         if isinstance(outcome, Interrupted):
-            return self.interrupted(item, has_run=True)
+            return self.interrupted(item)
         answer = after_attempt(
             self._policy(_spec(item)),
             outcome,
@@ -242,16 +237,9 @@ class Verdicts:
         update = _waiting(item, item.turn, item.attempt, 0)
         return Step(item, JobState.WAITING, record, update)
 
-    def interrupted(self, item: Item, *, has_run: bool = False) -> Step:
-        """Left unsettled, so that the log hands it to another worker.
-
-        A thread cannot be stopped: its claim is kept for as long as the thread may
-        run, since giving it back would let another worker run the job beside it.
-        """
+    def interrupted(self, item: Item) -> Step:
+        """Left unsettled, so that the log hands it to another worker."""
         update = given_back(item)
-        if has_run and update is not None and _spec(item).isolation is Isolation.THREAD:
-            self.kept_claims.append(update)
-            update = None
         return Step(item, JobState.WAITING, update=update, settles=False)
 
     def _end(

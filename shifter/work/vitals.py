@@ -92,7 +92,11 @@ class Vitals:
             wrong = ailment(self._policy, None, silent_s=silent_s)
             return Condition(slot, None, wrong is None, False, wrong or "starting")
         progress = Progress(
-            said.is_ready, said.unpolled_s, said.unsettled_s, said.running
+            said.is_ready,
+            said.unpolled_s,
+            said.unsettled_s,
+            said.running,
+            said.overdue_s,
         )
         wrong = ailment(self._policy, progress, silent_s=silent_s)
         is_live = wrong is None

@@ -82,11 +82,14 @@ class WorkerLimits(NamedTuple):
     drain_timeout_s: float
 
 
-async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
-    """Work until SIGTERM, or the end of the parent.
+async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> bool:
+    """Work until SIGTERM, the end of the parent, or a handler that does not end.
 
     A signal drains, and so do more of them: a service manager may send one to each
     process. Whether to abort is the supervisor's to say; see `shifter.work.leaving`.
+
+    Returns:
+        Whether handlers still run: the caller must end the process at once.
     """
     clock = parts.drain.clock
     feeds = watched(parts.drain.feeds, clock)
@@ -106,6 +109,7 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> None:
             finally:
                 await _close(list(feeds.values()), parts, limits)
                 await _give_back(drain, parts.drain.claims)
+    return bool(drain.standing().attempts)
 
 
 async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
@@ -162,7 +166,7 @@ async def _close(
 
 
 async def _give_back(drain: Drain, claims: ClaimStore) -> None:
-    """Let others run what threads here may still run, as the last thing before the end.
+    """Let others run what does not end here, as the last thing before the end.
 
     Unless it is given back, its next worker counts this one as lost.
     """

@@ -73,7 +73,7 @@ class World:
             jobs=self.app.handlers,
             claims=more.get("claims", self.claims),
             clock=self.clock,
-            processes=None,
+            processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
             ledger=(ledger := Ledger(self.metrics, self.clock, worker=owner)),
             board=FleetBoard(
@@ -123,6 +123,13 @@ class World:
         async with asyncio.timeout(timeout_s):
             while await self.state(job_id) is not state:
                 await asyncio.sleep(0.001)
+
+    async def until_terminal(self, job_id: str, *, timeout_s: float = 10) -> JobState:
+        """Wait until a job has ended, and say how."""
+        async with asyncio.timeout(timeout_s):
+            while (state := await self.state(job_id)) is None or not state.is_terminal:
+                await asyncio.sleep(0.001)
+        return state
 
     async def dead_letters(self, queue: str = "default") -> list[Delivery]:
         """All dead letters of a queue."""

@@ -1,0 +1,253 @@
+"""Whatever leaves a handler ends its attempt.
+
+A `BaseException` that was not one of three (a Rust panic, gevent's timeout,
+`GeneratorExit`) left the attempt running for ever in its slot: two of them, and a
+worker with two slots stood still. `StopIteration` in a thread did so until the timeout.
+Right: each of them is a failure at once, wherever the handler runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shifter import DeadLetter, Discard, Retry, Throttled
+from shifter.launch import _spawn_isolated
+from shifter.model.quality import Quality
+from shifter.model.state import JobState
+from shifter.testing import TestApp
+from shifter.work.isolated import IsolatedProcesses
+from tests.integration.drain_world import World, submit
+from tests.regress.handler_jobs import app as process_app
+from tests.regress.leaving import LEAVING, leave
+
+EACH = pytest.mark.parametrize("how", LEAVING)
+
+
+def in_loop(world: World):
+    @world.app.job(attempts=1, timeout="20s")
+    async def leaves(how: str) -> None:
+        leave(how)
+
+    return leaves
+
+
+def after_an_await(world: World):
+    @world.app.job(attempts=1, timeout="20s")
+    async def leaves(how: str) -> None:
+        await asyncio.sleep(0)
+        leave(how)
+
+    return leaves
+
+
+def in_thread(world: World):
+    @world.app.job(attempts=1, timeout="20s")
+    def leaves(how: str) -> None:
+        leave(how)
+
+    return leaves
+
+
+def in_a_returned_coroutine(world: World):
+    async def later(how: str) -> None:
+        leave(how)
+
+    @world.app.job(attempts=1, timeout="20s")
+    def leaves(how: str):
+        return later(how)
+
+    return leaves
+
+
+def in_a_block(world: World):
+    mailer = world.app.dependency("mailer")
+
+    @world.app.job(attempts=1, timeout="20s")
+    async def leaves(how: str) -> None:
+        async with mailer:
+            leave(how)
+
+    return leaves
+
+
+def in_a_block_in_a_thread(world: World):
+    mailer = world.app.dependency("mailer")
+
+    @world.app.job(attempts=1, timeout="20s", uses=mailer)
+    def leaves(how: str) -> None:
+        with mailer:
+            leave(how)
+
+    return leaves
+
+
+PLACES = [
+    in_loop,
+    after_an_await,
+    in_thread,
+    in_a_returned_coroutine,
+    in_a_block,
+    in_a_block_in_a_thread,
+]
+
+
+@EACH
+@pytest.mark.parametrize("place", PLACES)
+async def test_it_ends_its_attempt_and_frees_its_slot(place, how):
+    world, ran = World(), []
+    leaves = place(world)
+
+    @world.app.job
+    async def other() -> None:
+        ran.append(1)
+
+    await world.open()
+    async with world.working(concurrency=1, drain_timeout_s=1.0):
+        job_id = await submit(leaves, how=how)
+        other_id = await submit(other)
+        await world.ended(job_id, JobState.DEAD, timeout_s=5)
+        await world.ended(other_id, JobState.DONE, timeout_s=5)
+
+    assert ran == [1]
+
+
+@EACH
+async def test_it_ends_a_fallback(how):
+    world = World()
+
+    @world.app.job(attempts=1, timeout="20s")
+    async def leaves(how: str) -> None: ...
+
+    @leaves.fallback
+    def cheaper(how: str) -> None:
+        leave(how)
+
+    await world.open()
+    async with world.working(concurrency=1, drain_timeout_s=1.0) as drain:
+        drain.board._quality.by_load = Quality.MINIMAL
+        job_id = await submit(leaves, how=how)
+        await world.ended(job_id, JobState.DEAD, timeout_s=5)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    def spawn():
+        return _spawn_isolated("tests.regress.handler_jobs:app")
+
+    found = IsolatedProcesses(spawn, size=1)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("name", ["leaves_process", "leaves_async_process"])
+async def test_it_ends_an_attempt_in_a_process_of_its_own(processes, name):
+    world = World()
+    world.app.jobs.update(process_app.jobs)
+    await world.open()
+    drain = world.drain(processes=processes)
+
+    for how in LEAVING:
+        attempt = await run_alone(drain, world, process_app.jobs[name], how=how)
+        assert attempt.error is not None, how
+
+
+async def run_alone(drain, world, job, **arguments):
+    """One attempt by a drain's executor, without the rest of the worker."""
+    from shifter.produce.options import CallOptions, plan_call
+    from shifter.wire.headers import read_headers
+    from shifter.work.item import Item
+
+    codec = job.codec
+    plan = plan_call("shop", job.spec, CallOptions())
+    await world.publisher.defer(plan, codec.encode((), arguments), codec.content_type)
+    feed = drain._parts.feeds[job.spec.priority]
+    await feed.open()
+    [delivery] = await feed.fetch(1, wait_s=5)
+    lane = drain._parts.lanes[delivery.topic]
+    item = Item(delivery, feed, lane, read_headers(delivery.headers), job, None)
+    ended: list = []
+    drain._executor._ended = lambda attempt, outcome: ended.append((attempt, outcome))
+    drain._executor.start([(item, job)], now_ms=world.clock.epoch_ms())
+    await world.until(lambda: bool(ended))
+    await feed.settle([delivery])
+    await feed.close(timeout_s=1)
+    return ended[0][0]
+
+
+@EACH
+@pytest.mark.parametrize("place", [in_loop, in_thread, in_a_returned_coroutine])
+async def test_it_leaves_submit_at_once_and_frees_its_slot(place, how):
+    world = World()
+    leaves = place(world)
+
+    raised = await leaving_submit(leaves, how)
+
+    assert raised is not None
+    assert world.app.admission.inflight == 0
+
+
+async def leaving_submit(job, how: str) -> BaseException | None:
+    try:
+        async with asyncio.timeout(5):
+            await job.submit(how=how)
+    except BaseException as error:
+        return error
+    return None
+
+
+@EACH
+def test_it_leaves_submit_without_asyncio_and_frees_its_slot(how):
+    world = World()
+    leaves = in_a_returned_coroutine(world)
+
+    raised = None
+    try:
+        leaves.submit_sync(how=how)
+    except BaseException as error:
+        raised = error
+
+    assert raised is not None
+    assert world.app.admission.inflight == 0
+
+
+@EACH
+@pytest.mark.parametrize("place", [in_loop, in_thread, in_a_returned_coroutine])
+async def test_it_ends_an_attempt_in_a_test_app(place, how):
+    world = World()
+    leaves = place(world)
+
+    async with TestApp(world.app, patience="5s") as test:
+        await leaves.defer(how=how)
+        report = await test.drain()
+
+    assert report.dead == 1
+    assert leaves.calls[0].error is not None
+
+
+SIGNALS = {
+    "a dead letter for an error": lambda: DeadLetter(ValueError("no such customer")),
+    "a dead letter for nothing": lambda: DeadLetter(None),
+    "a discard for a number": lambda: Discard(42),
+    "a throttle for a word": lambda: Throttled("soon"),
+    "a retry for a list": lambda: Retry(["1s"]),
+}
+
+
+@pytest.mark.parametrize("make", SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_signal_with_an_odd_reason_ends_its_attempt(make, is_async):
+    world = World()
+
+    async def in_loop() -> None:
+        raise make()
+
+    def in_thread() -> None:
+        raise make()
+
+    job = world.app.job(name="job", attempts=1)(in_loop if is_async else in_thread)
+    await world.open()
+    async with world.working(concurrency=1, drain_timeout_s=1.0):
+        job_id = await submit(job)
+        await world.until_terminal(job_id)
