@@ -415,9 +415,11 @@ def test_a_call_in_hand_is_counted_once_by_its_end_and_its_handler_s():
     left, ended = threading.Event(), threading.Event()
 
     def pay() -> None:
-        with bank:
-            left.wait(10)
-        ended.set()
+        try:
+            with bank:
+                left.wait(10)
+        finally:
+            ended.set()
 
     job = world.app.job(timeout="50ms")(pay)
 
