@@ -35,6 +35,10 @@ _CONFLUENT: Final = (2, 15)
 _REDIS_FLOORS: Final = {(7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2, (8, 6): 3}
 # First releases without the WAL-reset bug (SQLite 3.7.0 to 3.51.2).
 _SQLITE_FIXED: Final = {(3, 44): 6, (3, 50): 7, (3, 51): 3}
+_TOPIC_FIX: Final = {
+    "warn": "mend it by hand: shifter never narrows a topic",
+    "note": "ask the owner of the brokers to change it, or lower retention",
+}
 _LOOPBACK: Final = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\])(?::[0-9]+)?\Z")
 
 
@@ -96,9 +100,7 @@ async def check_topics(app: Shifter, admin: LogAdmin, target: str) -> list[Findi
             "topics",
             FAIL if change.action == "create" else WARN,
             f"{change.topic}: {change.detail}",
-            "mend it by hand: shifter never narrows a topic"
-            if change.action == "warn"
-            else f"shifter topics apply {target}",
+            _TOPIC_FIX.get(change.action, f"shifter topics apply {target}"),
         )
         for change in changes
     ]

@@ -46,7 +46,7 @@ def apply(target: str, /, *, json: bool = False, session: InSession) -> int:
 
 
 def diff(target: str, /, *, json: bool = False, session: InSession) -> int:
-    """Show differences only; ends with 1 if there are any.
+    """Show differences only; ends with 1 if there are any, notes aside.
 
     Args:
         target: MODULE:APP, such as shop.jobs:app.
@@ -55,7 +55,8 @@ def diff(target: str, /, *, json: bool = False, session: InSession) -> int:
     """
     _, changes = asyncio.run(_look(session.app(target), apply=False))
     _write(changes, as_json=json)
-    return Exit.FAILURE if changes else Exit.OK
+    differs = any(change.action != "note" for change in changes)
+    return Exit.FAILURE if differs else Exit.OK
 
 
 async def _look(
@@ -81,3 +82,5 @@ def _write(changes: Sequence[TopicChange], *, as_json: bool) -> None:
         return
     if any(change.action == "warn" for change in changes):
         note("'warn' is left to a person: shifter never narrows or deletes a topic")
+    if any(change.action == "note" for change in changes):
+        note("'note' is a setting of the brokers, which their owner can change")

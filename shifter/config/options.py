@@ -160,6 +160,7 @@ OPTIONS: Final = (
     _integer("processes", 1, 1_024, "4"),
     _integer("max_payload_bytes", 1, 8_000_000, "900000"),
     _integer("partitions", 1, 10_000, "6"),
+    _word("without_commits", ("earliest", "latest", "refuse")),
     _place("spool", "auto"),
     _integer("spool_max_bytes", 1_000_000, 100_000_000_000, "1073741824"),
     _word("log_level", ("info", "debug", "warning", "error")),

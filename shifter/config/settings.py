@@ -45,6 +45,9 @@ class Settings:
         processes: Worker processes.
         max_payload_bytes: Largest payload accepted.
         partitions: Partitions of a topic that is made.
+        without_commits: What a worker does with a topic that keeps records while its
+            group has no commit there: ``earliest`` runs them all, ``latest`` skips
+            them and counts them as lost, ``refuse`` ends the worker.
         spool: Where a service keeps jobs while Kafka is away: a file's whole path,
             ``auto`` for one of this user and namespace, or ``off``.
         spool_max_bytes: How large that file may become.
@@ -72,6 +75,7 @@ class Settings:
     processes: int = 1
     max_payload_bytes: int = 900_000
     partitions: int = 6
+    without_commits: str = "earliest"
     spool: str = "auto"
     spool_max_bytes: int = 1 << 30
     log_level: str = "info"

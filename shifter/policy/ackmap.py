@@ -15,9 +15,25 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from shifter.policy.acktext import Range, binding, decode, encode
+from shifter.policy.acktext import (
+    Range,
+    binding,
+    decode,
+    encode,
+    mark,
+    topic_id_of,
+)
 
-__all__ = ["WINDOW", "AckMap", "Range", "binding", "decode", "encode"]
+__all__ = [
+    "WINDOW",
+    "AckMap",
+    "Range",
+    "binding",
+    "decode",
+    "encode",
+    "mark",
+    "topic_id_of",
+]
 
 WINDOW: Final = 10_000
 """Records delivered since the frontier above which no more should be read."""

@@ -6,7 +6,9 @@ doubtful is ignored as a whole; records then run again, which the claim store ma
 harmless. No text says anything of offsets that the log does not hold.
 
 Two forms, the shorter is taken: the lengths of the runs of open and of ended records,
-or a bitmap.
+or a bitmap. Behind it, after ``#``, stands the id of the topic that the commit counts:
+a topic that is deleted and made again under its name has another id, and the commit
+means nothing there. Releases before the id was written read such a text as empty.
 
 Source: confluent's parallel-consumer (its encodings, and the bugs found in them);
 Kafka's ``offset.metadata.max.bytes`` of 4096, which is 4095 characters.
@@ -23,7 +25,7 @@ Range: TypeAlias = tuple[int, int]
 """Offsets from the first, included, to the second, excluded."""
 
 MAX_CHARS: Final = 4_000
-"""Longest text that `encode` makes."""
+"""Longest text that `encode` makes, without the id of the topic."""
 
 _MAGIC: Final = "s1"
 _RUNS: Final = b"r"
@@ -34,11 +36,33 @@ _MOST_BITS: Final = _MOST_BYTES * 8
 _MOST_READ: Final = 4_096
 _VARINT_BITS: Final = 56
 _ONES: Final = re.compile("1+")
+_TOPIC_ID: Final = re.compile(r"#([A-Za-z0-9+/_-]{1,64})\Z")
 
 
 def binding(group: str, topic: str, partition: int) -> str:
     """What a text is bound to, for `encode` and `decode`."""
     return f"{group}\n{topic}\n{partition}"
+
+
+def mark(topic_id: str | None) -> str:
+    """What stands behind a text: the topic's id; empty where it is not known.
+
+    >>> mark("Ab+/9"), mark(None)
+    ('#Ab+/9', '')
+    """
+    return "" if topic_id is None else f"#{topic_id}"
+
+
+def topic_id_of(metadata: str | None) -> str | None:
+    """The id of the topic that a commit counts; ``None`` if its text has none.
+
+    >>> topic_id_of("s1AAAA#Ab+/9"), topic_id_of("s1AAAA"), topic_id_of(None)
+    ('Ab+/9', None, None)
+    """
+    if not metadata or len(metadata) > _MOST_READ:
+        return None
+    found = _TOPIC_ID.search(metadata)
+    return None if found is None else found[1]
 
 
 def encode(ranges: Sequence[Range], *, binding: str, position: int) -> str:
@@ -83,6 +107,7 @@ def decode(
     """
     if not metadata or len(metadata) > _MOST_READ or not metadata.startswith(_MAGIC):
         return []
+    metadata = metadata.partition("#")[0]
     try:
         raw = binascii.a2b_base64(metadata[len(_MAGIC) :], strict_mode=True)
     except ValueError:

@@ -281,7 +281,8 @@ class TopicChange(NamedTuple):
 
     Attributes:
         topic: Its name.
-        action: ``create``, ``add_partitions``, ``set`` or ``warn`` (needs a person).
+        action: ``create``, ``add_partitions``, ``set``, ``warn`` (needs a person), or
+            ``note`` (a setting of the brokers, beside the topics).
         detail: What changes, from what to what.
     """
 

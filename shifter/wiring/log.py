@@ -103,6 +103,7 @@ def open_feed(
         clock=SystemClock(),
         commit_interval_s=settings.commit_interval_ms / 1_000,
         ids=ids,
+        without_commits=settings.without_commits,
     )
 
 
@@ -116,8 +117,14 @@ def open_mover(
         return SqliteDelayMover(sqlite_log(log), SystemClock())
     from shifter.adapters.kafka.mover import KafkaDelayMover  # noqa: PLC0415
 
-    config, namespace = kafka_config(settings), settings.namespace
-    return KafkaDelayMover(config, namespace, log, SystemClock(), ids=ids)
+    return KafkaDelayMover(
+        kafka_config(settings),
+        settings.namespace,
+        log,
+        SystemClock(),
+        ids=ids,
+        without_commits=settings.without_commits,
+    )
 
 
 def open_admin(settings: Settings) -> LogAdmin:

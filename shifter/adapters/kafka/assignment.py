@@ -32,28 +32,34 @@ class Part:
         is_full: Whether too much was read since the frontier.
         is_paused: Whether the client was told to stop reading it.
         is_dirty: Whether there may be something to commit.
-        is_bare: Whether the broker refuses text beside its commits.
+        cut: How much of the text beside its commits is left out, since the broker
+            refused it: 0 nothing, 1 what ended ahead, 2 all of it.
         committed: Position and text last sent.
+        topic_id: Of the topic whose offsets are counted; ``None`` if not known.
     """
 
     __slots__ = (
         "acks",
         "at_end",
         "committed",
+        "cut",
         "epoch",
-        "is_bare",
         "is_dirty",
         "is_full",
         "is_paused",
         "place",
         "started",
+        "topic_id",
     )
 
-    def __init__(self, place: Place, epoch: int, acks: AckMap) -> None:
+    def __init__(
+        self, place: Place, epoch: int, acks: AckMap, topic_id: str | None
+    ) -> None:
         self.place, self.epoch, self.acks = place, epoch, acks
+        self.topic_id = topic_id
         self.started: set[int] = set()
         self.at_end = self.is_full = self.is_paused = False
-        self.is_dirty = self.is_bare = False
+        self.is_dirty, self.cut = False, 0
         self.committed: tuple[int, str] | None = None
 
 
@@ -95,7 +101,8 @@ class Assignment:
     def add(self, place: Place, start: Start) -> Part:
         """Own a partition from now on, in place of what was there."""
         self._last_epoch += 1
-        part = Part(place, self._last_epoch, AckMap(start.position, start.done))
+        acks = AckMap(start.position, start.done)
+        part = Part(place, self._last_epoch, acks, start.topic_id)
         # A group without a commit of its own gets one: what retention takes before
         # the first record is settled is then seen as lost, and not skipped.
         part.is_dirty = not start.is_known
@@ -198,7 +205,7 @@ class Assignment:
         if part is not None and offset < part.acks.position:
             # The client reads in order, so this is another log under the same name: a
             # topic deleted and made again. Nothing known of the old one holds here.
-            part = self.add(place, Start(offset))
+            part = self.add(place, Start(offset, topic_id=part.topic_id))
         return part
 
     def _deliver(self, part: Part, run: list[Delivery]) -> list[Delivery]:

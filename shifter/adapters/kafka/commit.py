@@ -3,7 +3,7 @@
 Commits go out at an interval, without waiting; only when a partition is given away is
 an answer awaited. A commit that fails is repeated with the next one, by when it says
 more: nothing is lost by that but time. A refusal to take the text beside a commit costs
-the text, not the commit.
+the text, not the commit: first what ended ahead, then also the topic's id.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from shifter.adapters.kafka.assignment import Assignment, Part
 from shifter.adapters.kafka.errors import describe, kafka_error
-from shifter.policy.ackmap import binding, encode
+from shifter.policy.ackmap import binding, encode, mark
 
 _TOO_LONG: Final = "OFFSET_METADATA_TOO_LARGE"
+_SHORTEST: Final = 2
+"""How often a text is cut until nothing is left of it."""
 
 
 class Committer:
@@ -47,8 +49,8 @@ class Committer:
         """Commit what changed and wait for the answer; never raises for a failure."""
         parts = list(parts)
         self._try(consumer, parts)
-        refused_for_text = [part for part in parts if part.is_bare and part.is_dirty]
-        self._try(consumer, refused_for_text)
+        for _ in range(_SHORTEST):
+            self._try(consumer, [part for part in parts if part.cut and part.is_dirty])
 
     def _try(self, consumer: Consumer, parts: Iterable[Part]) -> None:
         offsets = self._offsets(parts)
@@ -72,7 +74,8 @@ class Committer:
             self._failed(describe(failure))
             for part in self._assignment.of([(at.topic, at.partition)]):
                 part.committed, part.is_dirty = None, True
-                part.is_bare = part.is_bare or failure.name() == _TOO_LONG
+                if failure.name() == _TOO_LONG:
+                    part.cut = min(part.cut + 1, _SHORTEST)
 
     def _offsets(self, parts: Iterable[Part]) -> list[TopicPartition]:
         offsets = []
@@ -87,8 +90,8 @@ class Committer:
         return offsets
 
     def _said(self, part: Part) -> tuple[int, str]:
-        position = part.acks.frontier
-        if part.is_bare:
-            return position, ""
-        bound = binding(self._group, *part.place)
-        return position, encode(part.acks.ahead(), binding=bound, position=position)
+        position, text = part.acks.frontier, ""
+        if part.cut == 0:
+            bound = binding(self._group, *part.place)
+            text = encode(part.acks.ahead(), binding=bound, position=position)
+        return position, text + mark(part.topic_id if part.cut < _SHORTEST else None)

@@ -23,6 +23,8 @@ from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.ladder import waiting
 from shifter.adapters.kafka.reader import Partition, Reader
+from shifter.adapters.kafka.starting import Commit, is_foreign
+from shifter.adapters.kafka.topic_ids import describe_ids
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.lane import delay_topic, parse_lane
@@ -208,8 +210,9 @@ class DepthGauge:
             of_group.setdefault(group_of(at[0]), []).append(TopicPartition(*at))
 
         def ask() -> dict[Partition, Committed]:
+            ids = describe_ids(self._client, {topic for topic, _ in kept})
             return {
-                (at.topic, at.partition): _committed(group, at, kept)
+                (at.topic, at.partition): _committed(group, at, kept, ids.get(at.topic))
                 for group, found in self._commits.ask(of_group).items()
                 for at in found
             }
@@ -259,9 +262,15 @@ class DepthGauge:
 
 
 def _committed(
-    group: str, found: TopicPartition, kept: Mapping[Partition, Span]
+    group: str,
+    found: TopicPartition,
+    kept: Mapping[Partition, Span],
+    topic_id: str | None,
 ) -> Committed:
     at = (found.topic, found.partition)
+    commit = Commit(found.offset, found.metadata)
+    if is_foreign(commit, kept[at].end, topic_id):
+        return _NONE
     ahead = decode(
         found.metadata,
         binding=binding(group, *at),
@@ -269,6 +278,9 @@ def _committed(
         high=kept[at].end,
     )
     return Committed(found.offset, ahead)
+
+
+_NONE: Final = Committed(-1, [])
 
 
 def _is_ahead(message: Message, committed: Committed) -> bool:

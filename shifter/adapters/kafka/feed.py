@@ -15,6 +15,7 @@ from shifter.adapters.kafka.errors import describe
 from shifter.adapters.kafka.landing import Landing, Observer
 from shifter.adapters.kafka.member import Member, MemberPlan
 from shifter.adapters.kafka.properties import Property
+from shifter.adapters.kafka.starting import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.policy.ackmap import WINDOW
@@ -42,6 +43,8 @@ class KafkaLaneFeed:
             thread; those that somebody should see are logged, unless it is given.
         tuning: Further properties of the consumer; they win.
         ids: Tells topics that were made again, for all feeds of a process.
+        without_commits: Where to begin a topic that keeps records and on which the
+            group has no commit: ``earliest``, ``latest`` or ``refuse``.
     """
 
     def __init__(  # noqa: PLR0913  # made in one place, by the composition root
@@ -57,6 +60,7 @@ class KafkaLaneFeed:
         observer: Observer | None = None,
         tuning: Mapping[str, Property] = MappingProxyType({}),
         ids: TopicIds | None = None,
+        without_commits: str = EARLIEST,
     ) -> None:
         self._plan = MemberPlan(
             {**config.consumer_config(group), **tuning},
@@ -65,6 +69,7 @@ class KafkaLaneFeed:
             commit_interval_s,
             window,
             ids,
+            without_commits,
         )
         self._writer, self._clock, self._observer = writer, clock, observer
         self._member: Member | None = None

@@ -18,7 +18,16 @@ from shifter.telemetry import Event, Log
 Observer: TypeAlias = Callable[[str, Mapping[str, object]], None]
 """Hears what happens to a feed, on the feed's own thread: a word, and facts."""
 
-_LOUD: Final = frozenset({"made_again", "membership_lost", "refused", "start_unknown"})
+_LOUD: Final = frozenset(
+    {
+        "made_again",
+        "membership_lost",
+        "no_commits",
+        "refused",
+        "start_unknown",
+        "topic_gone",
+    }
+)
 
 
 class Landing:

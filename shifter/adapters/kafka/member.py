@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import Final, NamedTuple, Protocol
 
 from confluent_kafka import (
@@ -29,6 +29,7 @@ from shifter.adapters.kafka.errors import LastError, describe, make_client, stor
 from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.rebalance import Outlet, Rebalancer
 from shifter.adapters.kafka.requests import Requests
+from shifter.adapters.kafka.starting import EARLIEST, StartPlan
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.ports import Clock, Delivery
@@ -43,7 +44,13 @@ _SLICE_S: Final = 0.5
 # it may have been made a moment ago, and later, when the broker may have.
 _NEW_TOPIC_S: Final = 2.0
 _DOUBT_S: Final = 5.0
-_LOOK_S: Final = 1.0
+# How often it is said again that a topic is gone.
+_GONE_AGAIN_S: Final = 60.0
+_LOOK_S: Final = 0.5
+# How long the client may take to give up its partitions at the end, and how long it
+# is listened to at a time.
+_GIVE_UP_S: Final = 3.0
+_SERVE_S: Final = 0.02
 _MOST: Final = 1_000
 
 _END: Final = "_PARTITION_EOF"
@@ -77,6 +84,7 @@ class MemberPlan(NamedTuple):
         commit_interval_s: Seconds between commits, > 0.
         window: Records read since a partition's frontier, at most, >= 2.
         ids: Tells topics that were made again; ``None`` if nobody does.
+        without_commits: As in `shifter.adapters.kafka.starting.StartPlan`.
     """
 
     properties: Mapping[str, Property]
@@ -85,6 +93,7 @@ class MemberPlan(NamedTuple):
     commit_interval_s: float
     window: int
     ids: TopicIds | None = None
+    without_commits: str = EARLIEST
 
 
 class Member:
@@ -103,8 +112,9 @@ class Member:
         self.requests, self.last = Requests(), LastError()
         self.assignment = Assignment(max(1, plan.window - self._most))
         self._committer = Committer(plan.group, self.assignment, self._commit_failed)
+        ids, choice = plan.ids, plan.without_commits
         self._rebalancer = Rebalancer(
-            plan.group,
+            StartPlan(plan.group, _no_ids if ids is None else ids.ask, choice),
             self.assignment,
             self._committer,
             self.requests,
@@ -118,7 +128,7 @@ class Member:
         self._commit_at = 0.0
         self._doubt_at: float | None = None
         self._has_read = False
-        self._look_at, self._known_ids = 0.0, dict[str, str]()
+        self._look_at = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -225,19 +235,16 @@ class Member:
         """Look now and then whether the topics are still there, and still the same."""
         if self._doubt_at is not None and now >= self._doubt_at:
             self._resolve_doubt(consumer)
-        ids = self._plan.ids
-        if ids is None or now < self._look_at:
+        if now < self._look_at:
             return
         self._look_at = now + _LOOK_S
-        heard = ids.heard(self._plan.topics)
-        for topic in self._plan.topics:
-            told = heard.get(topic)
-            if told is None or self._known_ids.setdefault(topic, told) == told:
-                continue
-            # A topic that cannot be read from its start yet is looked at again.
-            with contextlib.suppress(KafkaException):
-                self._rebalancer.begin_anew(consumer, topic)
-                self._known_ids[topic] = told
+        self._rebalancer.go_on(consumer)
+        ids = self._plan.ids
+        if ids is None:
+            return
+        # A topic that cannot be read from its start yet is looked at again.
+        with contextlib.suppress(KafkaException):
+            self._rebalancer.begin_anew(consumer, ids.heard(self._plan.topics))
 
     def _is_to_rest(self, now: float, *, wanted: int) -> bool:
         if wanted:
@@ -299,7 +306,8 @@ class Member:
         elif name in _BROKEN:
             raise StoreUnavailableError("kafka", "fetch", describe(error))
         elif name in _UNKNOWN_TOPIC:
-            self._doubt_at = self._clock.monotonic() + _DOUBT_S
+            if self._doubt_at is None:
+                self._doubt_at = self._clock.monotonic() + _DOUBT_S
         else:
             self._complain(error)
 
@@ -319,7 +327,11 @@ class Member:
             self._outlet.refused(found)
 
     def _resolve_doubt(self, consumer: Consumer) -> None:
-        """A broker that just started knows no topics: ask again before giving up."""
+        """A broker that just started knows no topics: ask again before believing it.
+
+        A topic that is really gone may be made again. Its partitions are read then; the
+        other topics of this member are read meanwhile.
+        """
         self._doubt_at = None
         try:
             missing = self._missing(consumer)
@@ -327,7 +339,8 @@ class Member:
             self._doubt_at = self._clock.monotonic() + _DOUBT_S
             return
         if missing is not None:
-            self._outlet.refused(missing)
+            self._doubt_at = self._clock.monotonic() + _GONE_AGAIN_S
+            self._outlet.said("topic_gone", detail=str(missing))
 
     def _commit_failed(self, detail: str) -> None:
         self._outlet.said("commit_failed", detail=detail)
@@ -339,8 +352,27 @@ class Member:
         self.assignment.withdraw(parts)
         self._rebalancer.settle()
         self._committer.send_and_wait(consumer, parts)
+        self._give_up_all(consumer)
         consumer.close()
         self.assignment.drop(self.assignment.parts.values())
+
+    def _give_up_all(self, consumer: Consumer) -> None:
+        """Serve what rebalances still call back for, so that `close` has none to serve.
+
+        A callback from within ``close`` asks a thread of the client that may be gone,
+        and waits for ever with the interpreter's lock: the whole process stands still
+        (confluent-kafka 2.16.1, ``Consumer_rebalance_cb``; seen once in about 15 closes
+        a moment after the group's topic had been made again).
+        """
+        with contextlib.suppress(KafkaException):
+            consumer.unsubscribe()
+        until = self._clock.monotonic() + _GIVE_UP_S
+        while self.assignment.parts and self._clock.monotonic() < until:
+            consumer.poll(_SERVE_S)
+
+
+def _no_ids(_: Iterable[str]) -> Mapping[str, str]:
+    return {}
 
 
 def _places(parts: Sequence[Part]) -> list[TopicPartition]:

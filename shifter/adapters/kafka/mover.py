@@ -16,6 +16,7 @@ from typing import Final
 
 from shifter.adapters.kafka.feed import KafkaLaneFeed
 from shifter.adapters.kafka.shelf import LIMIT, Shelf
+from shifter.adapters.kafka.starting import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
 from shifter.adapters.kafka.url import KafkaConfig
@@ -52,6 +53,7 @@ class KafkaDelayMover:
         clock: A real one.
         limit: Records held in memory at once, about; > 0.
         ids: As of `KafkaLaneFeed`.
+        without_commits: As of `KafkaLaneFeed`.
 
     Attributes:
         counts: Records by what became of them: ``onward`` (to the next tier or their
@@ -59,7 +61,7 @@ class KafkaDelayMover:
             has to be repeated).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # made in one place, by the composition root
         self,
         config: KafkaConfig,
         namespace: str,
@@ -68,6 +70,7 @@ class KafkaDelayMover:
         *,
         limit: int = LIMIT,
         ids: TopicIds | None = None,
+        without_commits: str = EARLIEST,
     ) -> None:
         self._writer, self._clock = writer, clock
         self._planner = TripPlanner(namespace)
@@ -81,6 +84,7 @@ class KafkaDelayMover:
             window=_WINDOW,
             tuning=_TUNING,
             ids=ids,
+            without_commits=without_commits,
         )
         self._epochs: frozenset[int] = frozenset()
         self._changed = asyncio.Event()

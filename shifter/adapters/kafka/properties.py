@@ -120,6 +120,7 @@ _COMMON_NAMES: Final = (
     "ssl.key.pem",
     "ssl.keystore.location",
     "ssl.keystore.password",
+    "topic.metadata.refresh.interval.ms",
 )
 SHOWN: Final = frozenset({"client.id", "sasl.mechanism", "security.protocol"})
 # librdkafka's few names that are written with an underscore.
@@ -134,6 +135,9 @@ CLIENT: Final = MappingProxyType[str, Property](
         "socket.keepalive.enable": True,
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2_000,
+        # How soon a client sees partitions that were added, and a topic that was made
+        # again; librdkafka's default is 5 min. One small request a client.
+        "topic.metadata.refresh.interval.ms": 2_000,
         # Client telemetry goes to the broker's owner, who was not asked.
         "enable.metrics.push": False,
         "allow.auto.create.topics": False,

@@ -7,7 +7,7 @@ waits for as long as this takes; heartbeats go on meanwhile.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -17,8 +17,10 @@ from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.errors import kafka_error, store_error
 from shifter.adapters.kafka.requests import Requests
 from shifter.adapters.kafka.starting import (
+    REFUSE,
     Place,
     Start,
+    StartPlan,
     find_kept,
     find_starts,
     without,
@@ -57,7 +59,7 @@ class Rebalancer:
     """The client's rebalance callbacks. Owned by the member's thread.
 
     Args:
-        group: The group's name.
+        plan: What starts depend on.
         assignment: What it changes.
         committer: Commits what goes away.
         requests: What was settled meanwhile, and whether to leave.
@@ -70,16 +72,18 @@ class Rebalancer:
 
     def __init__(
         self,
-        group: str,
+        plan: StartPlan,
         assignment: Assignment,
         committer: Committer,
         requests: Requests,
         outlet: Outlet,
         clock: Clock,
     ) -> None:
-        self._group, self._assignment, self._committer = group, assignment, committer
+        self._plan, self._assignment, self._committer = plan, assignment, committer
         self._requests, self._outlet, self._clock = requests, outlet, clock
         self.is_joined = False
+        # Partitions that the client reads no more, and where it was if it said so.
+        self._stalled: dict[Place, int | None] = {}
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
         """Join the group."""
@@ -113,9 +117,39 @@ class Rebalancer:
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
     ) -> dict[Place, Start]:
-        group = self._group
-        found = self._insist(consumer, lambda: find_starts(consumer, partitions, group))
-        return {} if found is None else found
+        plan = self._plan
+        found = self._insist(consumer, lambda: find_starts(consumer, partitions, plan))
+        if found is None:
+            return {}
+        pasts: dict[str, list[Range]] = {}
+        for (topic, _), start in found.items():
+            if start.past is not None:
+                pasts.setdefault(topic, []).append(start.past)
+        for topic, kept in pasts.items():
+            self._tell_past(topic, sum(end - first for first, end in kept))
+        if pasts and plan.without_commits == REFUSE:
+            return {}
+        return found
+
+    def _tell_past(self, topic: str, records: int) -> None:
+        """Say what happens to a topic on which the group has no commit."""
+        plan = self._plan
+        if plan.without_commits == REFUSE:
+            detail = (
+                f"group {plan.group} has no commits on {topic}, which keeps {records} "
+                "records: they are new, or the broker dropped the commits of a group "
+                "that was away (offsets.retention.minutes); set without_commits to "
+                "earliest to run them, or to latest to skip them"
+            )
+            self._outlet.refused(StoreRefusedError("kafka", "start", detail))
+            return
+        self._outlet.said(
+            "no_commits",
+            topic=topic,
+            records=records,
+            group=plan.group,
+            start=plan.without_commits,
+        )
 
     def _insist(self, consumer: Consumer, ask: Callable[[], _Answer]) -> _Answer | None:
         """Ask until there is an answer; ``None`` if there will be none.
@@ -179,27 +213,74 @@ class Rebalancer:
     def restart(self, consumer: Consumer, event: Message) -> None:
         """Go on where the log still is, after the client found its place gone."""
         place = (event.topic() or "", event.partition() or 0)
-        for part in self._assignment.of([place]):
-            kept = self._insist(consumer, lambda: find_kept(consumer, place))
-            if kept is not None:
-                position = self._move_on(part, kept, event.offset())
-                self._read_from(consumer, place, position)
+        self._stalled[place] = event.offset()
+        self.go_on(consumer)
 
-    def begin_anew(self, consumer: Consumer, topic: str) -> None:
-        """Read a topic that was made again from its start.
+    def go_on(self, consumer: Consumer) -> None:
+        """Restart the partitions whose place is gone; those that can be, now.
+
+        The log of a partition cannot be asked for while its topic does not exist. The
+        member does not wait for it: its other partitions and its group go on.
+        """
+        for place, missed in list(self._stalled.items()):
+            part = self._assignment.parts.get(place)
+            if part is not None:
+                try:
+                    topic_id, kept = self._now(consumer, place)
+                except KafkaException as exc:
+                    _look_again(consumer, exc)
+                    continue
+                self._go_on(consumer, part, missed, topic_id, kept)
+            del self._stalled[place]
+
+    def _go_on(
+        self,
+        consumer: Consumer,
+        part: Part,
+        missed: int | None,
+        topic_id: str | None,
+        kept: Range,
+    ) -> None:
+        is_other = part.topic_id is not None and topic_id not in (None, part.topic_id)
+        if is_other or part.acks.position > kept[1]:
+            self._begin_at(consumer, part.place, kept[0], topic_id)
+        else:
+            self._move_on(part, kept, missed)
+            self._read_from(consumer, part.place, part.acks.position)
+
+    def _now(self, consumer: Consumer, place: Place) -> tuple[str | None, Range]:
+        topic_id = self._plan.ids([place[0]]).get(place[0])
+        return topic_id, find_kept(consumer, place)
+
+    def begin_anew(self, consumer: Consumer, ids: Mapping[str, str]) -> None:
+        """Read from their start those topics whose partitions here are of another id.
+
+        Args:
+            consumer: The client.
+            ids: Of topics, as last answered.
 
         Raises:
             KafkaException: A partition is not there yet; call again.
         """
-        places = [place for place in self._assignment.parts if place[0] == topic]
-        starts = {
-            place: Start(find_kept(consumer, place)[0], is_foreign=True)
-            for place in places
-        }
-        for place, start in starts.items():
-            self._tell(place, start)
-            self._assignment.add(place, start)
-            self._read_from(consumer, place, start.position)
+        for part in list(self._assignment.parts.values()):
+            topic_id = ids.get(part.place[0])
+            if topic_id is None or topic_id == part.topic_id:
+                continue
+            if part.topic_id is None:
+                # The cluster did not know its id when the partition came.
+                part.topic_id, part.is_dirty = topic_id, True
+                continue
+            low, _ = find_kept(consumer, part.place)
+            self._begin_at(consumer, part.place, low, topic_id)
+
+    def _begin_at(
+        self, consumer: Consumer, place: Place, low: int, topic_id: str | None
+    ) -> None:
+        lost = [(0, low)] if low > 0 else []
+        start = Start(low, lost=lost, is_foreign=True, topic_id=topic_id)
+        self._tell(place, start)
+        self._assignment.add(place, start)
+        self._read_from(consumer, place, low)
 
     def _read_from(self, consumer: Consumer, place: Place, position: int) -> None:
         there = TopicPartition(*place, position)
@@ -210,26 +291,21 @@ class Rebalancer:
         for part in self._assignment.of([place]):
             part.is_paused, self._assignment.has_shifted = False, True
 
-    def _move_on(self, part: Part, kept: Range, missed: int | None) -> int:
-        """Account for what is gone; returns the position to read from.
+    def _move_on(self, part: Part, kept: Range, missed: int | None) -> None:
+        """Account for what retention took from before a partition's position.
 
         Args:
             part: Whose place is gone.
             kept: Offsets the log holds now.
             missed: The first offset the client could not read, if it says.
         """
-        (low, high), position = kept, part.acks.position
-        if position > high:
-            start = Start(low, is_foreign=True)
-            self._tell(part.place, start)
-            return self._assignment.add(part.place, start).acks.position
+        (low, _), position = kept, part.acks.position
         if position < low:
             first = position if missed is None else max(position, missed)
             for lost in without((first, low), part.acks.ahead()):
                 self._outlet.lost(LostRange(*part.place, *lost))
             part.acks.reach(low)
             part.is_dirty = True
-        return part.acks.position
 
 
 def _look_again(consumer: Consumer, exc: KafkaException) -> None:

@@ -1,10 +1,9 @@
 """Tells a topic from one that was made again under its name.
 
 Offsets of the old topic mean nothing in the new one, and no event says that there is a
-new one: a consumer goes on at its old place, and what lies below is skipped without a
-word. Only the id that a cluster gives each topic tells them apart, and only an
-administrator's client is told it. One such client serves all members of a process;
-nobody waits for it.
+new one: a consumer goes on at its old place, and what lies below is skipped. Only the
+id that a cluster gives each topic tells them apart, and only an administrator's client
+can ask for it. One such client serves all members of a process.
 """
 
 from __future__ import annotations
@@ -14,15 +13,47 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient
 
-from shifter.adapters.kafka.errors import make_client
+from shifter.adapters.kafka.errors import kafka_error, make_client
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.ports import Clock
 
-_EVERY_S: Final = 5.0
-_ANSWER_S: Final = 10.0
+# A topic that was made again is read from its start within 5 s: this, an answer, and
+# the member's next look.
+_EVERY_S: Final = 2.0
+_ANSWER_S: Final = 5.0
+_NO_ID: Final = str(Uuid(0, 0))
+"""What a broker before Kafka 2.8 answers."""
+_ABSENT: Final = "UNKNOWN_TOPIC_OR_PART"
+
+
+def describe_ids(client: AdminClient, topics: Iterable[str]) -> dict[str, str]:
+    """Ids of topics now; blocks. A topic that does not exist is left out.
+
+    Raises:
+        KafkaException: The cluster did not answer, or refuses to.
+    """
+    found = {}
+    for topic, future in _asked(client, topics).items():
+        try:
+            topic_id = str(future.result().topic_id)
+        except KafkaException as exc:
+            error = kafka_error(exc)
+            if error is None or error.name() != _ABSENT:
+                raise
+            continue
+        if topic_id != _NO_ID:
+            found[topic] = topic_id
+    return found
+
+
+def _asked(client: AdminClient, topics: Iterable[str]) -> Mapping[str, Future[Any]]:
+    names = sorted(set(topics))
+    if not names:
+        return {}
+    return client.describe_topics(TopicCollection(names), request_timeout=_ANSWER_S)
 
 
 class TopicIds:
@@ -39,37 +70,64 @@ class TopicIds:
         self._admin: AdminClient | None = None
         self._wanted: set[str] = set()
         self._ids: dict[str, str] = {}
-        self._asked: Mapping[str, Future[Any]] = {}
+        self._retired: set[str] = set()
+        self._pending: Mapping[str, Future[Any]] = {}
+
+    def ask(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """Ids by topic as they are now; blocks until the cluster answers.
+
+        Raises:
+            KafkaException: The cluster did not answer, or refuses to.
+        """
+        names = set(topics)
+        with self._lock:
+            self._wanted |= names
+            client = self._client()
+        found = describe_ids(client, names)
+        with self._lock:
+            self._learn(found)
+            return {name: self._ids[name] for name in names if name in self._ids}
 
     def heard(self, topics: Iterable[str]) -> Mapping[str, str]:
-        """Ids by topic as last heard; asks for these too from now on.
+        """Ids by topic as last answered; asks for these too from now on.
 
         Does not block. A topic that cannot be described keeps the id it had.
         """
         with self._lock:
             self._wanted.update(topics)
-            if all(future.done() for future in self._asked.values()):
+            if all(future.done() for future in self._pending.values()):
                 self._collect()
                 if self._clock.monotonic() >= self._ask_at:
                     self._ask_at = self._clock.monotonic() + _EVERY_S
-                    self._ask()
+                    self._pending = _asked(self._client(), self._wanted)
             return self._ids
 
     def _collect(self) -> None:
-        found = {
+        answered = {
             topic: str(future.result().topic_id)
-            for topic, future in self._asked.items()
+            for topic, future in self._pending.items()
             if future.exception() is None
         }
-        self._asked = {}
-        if found:
-            self._ids = {**self._ids, **found}
+        self._pending = {}
+        self._learn({t: found for t, found in answered.items() if found != _NO_ID})
 
-    def _ask(self) -> None:
+    def _learn(self, found: Mapping[str, str]) -> None:
+        """Take in an answer, unless it is older than what is known.
+
+        Answers overtake each other, and brokers learn of a new topic one after the
+        other. An id is never used twice, so one that was replaced does not return.
+        """
+        ids = dict(self._ids)
+        for topic, topic_id in found.items():
+            known = ids.get(topic)
+            if known == topic_id or topic_id in self._retired:
+                continue
+            if known is not None:
+                self._retired.add(known)
+            ids[topic] = topic_id
+        self._ids = ids
+
+    def _client(self) -> AdminClient:
         if self._admin is None:
             self._admin = make_client(AdminClient, self._config.admin_config())
-        topics = TopicCollection(sorted(self._wanted))
-        try:
-            self._asked = self._admin.describe_topics(topics, request_timeout=_ANSWER_S)
-        except KafkaException:
-            self._asked = {}
+        return self._admin

@@ -1,15 +1,18 @@
 """Topics as they are and as they should be: the plan and its execution.
 
 Nothing is deleted or narrowed. What needs a person (too many partitions, too few
-replicas, compaction, which would delete jobs) is a warning. Settings that may not be
-read are unknown, and an unknown setting is left alone. Everything here blocks.
+replicas) is a warning, and what only the brokers' owner can change is a note. Settings
+that may not be read are unknown, and an unknown setting is left alone. A topic without
+a setting of its own has its broker's default, which counts like one of its own.
+Everything here blocks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaException
@@ -25,7 +28,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __al
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
+from shifter.config.options import duration_text
 from shifter.errors import StoreUnavailableError
+from shifter.model.lane import parse_lane
 from shifter.ports import Clock, TopicChange, TopicSpec
 
 CALL_S: Final = 20.0
@@ -35,6 +40,25 @@ _REPLICAS: Final = 3
 _SHOWN_S: Final = 30.0
 _MAY_BE_UNKNOWN: Final = re.compile(".*AUTHORIZATION_FAILED|UNKNOWN_TOPIC_OR_PART")
 _LOOK_AGAIN_S: Final = 0.05
+_MINUTE_MS: Final = 60_000
+_OFFSETS_TOPIC: Final = "__consumer_offsets"
+_OFFSETS_KEPT: Final = "offsets.retention.minutes"
+_EXACT: Final = MappingProxyType(
+    {
+        # Compaction would delete jobs that share a key.
+        "cleanup.policy": "delete",
+        # A bound in bytes would delete accepted jobs as soon as enough others wait.
+        "retention.bytes": "-1",
+        # The broker dates records, not the producer. A producer's clock that is more
+        # than an hour ahead would be refused (message.timestamp.after.max.ms), and one
+        # that is far behind would date its records past their retention. Retention,
+        # the age of what waits and the delay topics' order then go by one clock.
+        "message.timestamp.type": "LogAppendTime",
+    }
+)
+# Not given to a new topic, since some hosted clusters refuse to be asked for it; its
+# default is right everywhere. A leader that lacks acknowledged records would lose them.
+_UNSET: Final = MappingProxyType({"unclean.leader.election.enable": "false"})
 # A broker's limit is for a whole batch, and a producer fills batches up to a megabyte:
 # a topic below that would refuse small records for being in good company.
 _LEAST_BATCH_BYTES: Final = 1_048_588
@@ -63,7 +87,15 @@ class Step(NamedTuple):
 
 
 def settings(spec: TopicSpec, *, replicas: int) -> dict[str, str]:
-    """What a topic's settings must at least be."""
+    """The settings of a new topic: those that must be so, and the least of the others.
+
+    They are written into the topic, whatever its broker's defaults are.
+    """
+    return {**_EXACT, **least(spec, replicas=replicas)}
+
+
+def least(spec: TopicSpec, *, replicas: int) -> dict[str, str]:
+    """What those of a topic's settings that are numbers must at least be."""
     return {
         "retention.ms": str(spec.retention_ms),
         "max.message.bytes": str(
@@ -95,16 +127,51 @@ def steps(spec: TopicSpec, found: TopicState | None, *, replicas: int) -> list[S
     if found.replicas < replicas:
         detail = f"replicas: {found.replicas}; {replicas} survive the loss of a broker"
         plan.append(Step(TopicChange(name, "warn", detail)))
-    if "compact" in found.config.get("cleanup.policy", ""):
-        detail = "cleanup.policy: compact; it deletes jobs that share a key"
-        plan.append(Step(TopicChange(name, "warn", detail)))
-    for key, least in settings(spec, replicas=found.replicas).items():
+    for key, value in {**_EXACT, **_UNSET}.items():
+        have = found.config.get(key)
+        if have is not None and have.lower() != value.lower():
+            plan.append(_set(name, key, have, value))
+    for key, value in least(spec, replicas=found.replicas).items():
         have = found.config.get(key)
         # A negative retention means for ever.
-        if have is not None and 0 <= int(have) < int(least):
-            change = TopicChange(name, "set", f"{key}: {have} to {least}")
-            plan.append(Step(change, (key, least)))
+        if have is not None and 0 <= int(have) < int(value):
+            plan.append(_set(name, key, have, value))
     return plan
+
+
+def _set(name: str, key: str, have: str, value: str) -> Step:
+    return Step(TopicChange(name, "set", f"{key}: {have} to {value}"), (key, value))
+
+
+def forgotten_commits(
+    specs: Iterable[TopicSpec], kept_minutes: int | None
+) -> list[TopicChange]:
+    """A note, if brokers drop a group's commits before its records. Pure.
+
+    Args:
+        specs: Topics as they should be.
+        kept_minutes: The brokers' ``offsets.retention.minutes``; ``None`` if unknown.
+
+    >>> spec = TopicSpec("shop.mail.low", 6, 37 * 86_400_000, 1_000)
+    >>> forgotten_commits([spec], 53_280), forgotten_commits([spec], None)
+    ([], [])
+    >>> forgotten_commits([spec], 10_080)[0].detail[:45]
+    'offsets.retention.minutes: 10080 (7d) is less'
+    """
+    longest_ms = max(
+        (spec.retention_ms for spec in specs if parse_lane(spec.name)), default=0
+    )
+    if kept_minutes is None or kept_minutes * _MINUTE_MS >= longest_ms:
+        return []
+    kept, wanted = duration_text(kept_minutes * _MINUTE_MS), duration_text(longest_ms)
+    needed = -(-longest_ms // _MINUTE_MS)
+    detail = (
+        f"offsets.retention.minutes: {kept_minutes} ({kept}) is less than the lanes' "
+        f"retention ({wanted}): once no worker has run for {kept}, its group's commits "
+        "are gone, and the setting without_commits decides what becomes of the records "
+        f"that are kept; set it to {needed} on the brokers"
+    )
+    return [TopicChange(_OFFSETS_TOPIC, "note", detail)]
 
 
 class TopicKeeper:
@@ -128,7 +195,7 @@ class TopicKeeper:
     def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """What `apply` would change, in the order of the specs."""
         _, plan = self._plan(specs)
-        return [step.change for step in plan]
+        return [*(step.change for step in plan), *self._notes(specs)]
 
     def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """Create, widen and set; returns once the brokers show it.
@@ -147,7 +214,13 @@ class TopicKeeper:
         self._widen(widened)
         self._set([step for step in plan if step.setting is not None])
         self._await(specs)
-        return [step.change for step in plan]
+        return [*(step.change for step in plan), *self._notes(specs)]
+
+    def _notes(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
+        brokers = [str(broker) for broker in self.metadata().brokers][:1]
+        config = self._configs(brokers, ResourceType.BROKER)
+        kept = next(iter(config.values()), {}).get(_OFFSETS_KEPT)
+        return forgotten_commits(specs, None if kept is None else int(kept))
 
     def _plan(self, specs: Sequence[TopicSpec]) -> tuple[int, list[Step]]:
         metadata = self.metadata()
@@ -165,12 +238,14 @@ class TopicKeeper:
             plan += steps(spec, state, replicas=replicas)
         return replicas, plan
 
-    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    def _configs(
+        self, names: Sequence[str], kind: ResourceType = ResourceType.TOPIC
+    ) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {name: {} for name in names}
         if not names:
             return found
         asked = self._client.describe_configs(
-            [ConfigResource(ResourceType.TOPIC, name) for name in names],
+            [ConfigResource(kind, name) for name in names],
             request_timeout=CALL_S,
         )
         for resource, future in asked.items():
@@ -192,11 +267,7 @@ class TopicKeeper:
                 spec.name,
                 num_partitions=spec.partitions,
                 replication_factor=replicas,
-                # Whatever the broker's default is: compaction would delete jobs.
-                config={
-                    "cleanup.policy": "delete",
-                    **settings(spec, replicas=replicas),
-                },
+                config=settings(spec, replicas=replicas),
             )
             for spec in specs
         ]

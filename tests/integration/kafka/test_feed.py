@@ -285,14 +285,16 @@ class TestTrouble:
         with pytest.raises(StoreRefusedError, match=r"'shop\.nowhere\.low'"):
             await bench.opened(lane, "shop.nowhere.low", protocol=protocol)
 
-    async def test_a_lane_that_goes_away_is_named(self, bench):
+    async def test_a_lane_that_goes_away_is_named_and_its_member_goes_on(self, bench):
         lane = await bench.lane()
         feed = await bench.opened(lane)
         await asyncio.to_thread(bench.site.delete, lane)
         feed._member._doubt_at = 0.0
 
-        with pytest.raises(StoreRefusedError, match=lane):
-            await bench.collect(feed, 1)
+        await bench.until(lambda: "topic_gone" in dict(bench.heard))
+
+        assert lane in dict(bench.heard)["topic_gone"]["detail"]
+        assert await bench.collect(feed, 1, within_s=0.5) == []
 
     async def test_a_cluster_that_is_not_there_is_unavailable(self, bench, monkeypatch):
         monkeypatch.setattr("shifter.adapters.kafka.member._CONNECT_S", 1.0)

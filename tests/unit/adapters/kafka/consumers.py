@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from shifter.adapters.kafka.requests import Requests
@@ -36,6 +38,12 @@ class ScriptedConsumer:
 
     def list_topics(self, timeout):
         self.outdated = None
+        topics = {}
+        for topic, index in self.kept:
+            topics.setdefault(topic, set()).add(index)
+        return SimpleNamespace(
+            topics={t: SimpleNamespace(partitions=p) for t, p in topics.items()}
+        )
 
     def committed(self, partitions, timeout):
         self._fail()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shifter.adapters.kafka.assignment import Assignment
-from shifter.adapters.kafka.starting import Start, where_to_start, without
+from shifter.adapters.kafka.starting import Commit, Start, where_to_start, without
 from shifter.policy.ackmap import binding, encode
 from tests.unit.adapters.kafka.messages import LANE, event, message, messages
 
@@ -190,32 +190,52 @@ class TestStart:
     def text(self, *ranges, position=10):
         return encode(list(ranges), binding=BOUND, position=position)
 
-    def test_without_a_commit_it_is_the_lowest_record(self):
-        assert where_to_start(-1001, None, (3, 9), BOUND) == Start(3)
+    def test_without_a_commit_it_is_the_lowest_record_and_all_before_is_lost(self):
+        assert where_to_start(Commit(-1001), (0, 9), BOUND) == Start(0)
+        assert where_to_start(Commit(-1001), (3, 9), BOUND) == Start(3, lost=[(0, 3)])
 
     @pytest.mark.parametrize("committed", [3, 5, 9])
     def test_a_commit_within_the_log_is_followed(self, committed):
-        assert where_to_start(committed, "", (3, 9), BOUND) == Start(
+        assert where_to_start(Commit(committed, ""), (3, 9), BOUND) == Start(
             committed, [], is_known=True
         )
 
     def test_what_ended_ahead_is_known(self):
-        start = where_to_start(10, self.text((12, 14)), (3, 20), BOUND)
+        start = where_to_start(Commit(10, self.text((12, 14))), (3, 20), BOUND)
 
         assert start == Start(10, [(12, 14)], is_known=True)
 
     def test_a_text_that_says_more_than_the_log_holds_is_ignored(self):
-        start = where_to_start(10, self.text((12, 24)), (3, 20), BOUND)
+        start = where_to_start(Commit(10, self.text((12, 24))), (3, 20), BOUND)
 
         assert start == Start(10, [], is_known=True)
 
     def test_what_retention_took_unread_is_lost(self):
-        start = where_to_start(10, self.text((12, 14), (18, 30)), (25, 40), BOUND)
+        commit = Commit(10, self.text((12, 14), (18, 30)))
+
+        start = where_to_start(commit, (25, 40), BOUND)
 
         assert start == Start(25, [(25, 30)], [(10, 12), (14, 18)])
 
     def test_a_commit_beyond_the_end_is_of_another_log(self):
-        assert where_to_start(10, None, (0, 9), BOUND) == Start(0, is_foreign=True)
+        assert where_to_start(Commit(10), (0, 9), BOUND) == Start(0, is_foreign=True)
+
+    def test_a_commit_that_counts_another_topic_says_nothing(self):
+        commit = Commit(10, self.text((12, 14)) + "#old")
+
+        assert where_to_start(commit, (0, 20), BOUND, "new") == Start(
+            0, is_foreign=True, topic_id="new"
+        )
+        assert where_to_start(commit, (0, 20), BOUND, "old") == Start(
+            10, [(12, 14)], is_known=True, topic_id="old"
+        )
+
+    def test_a_commit_of_an_earlier_release_is_followed_and_made_again(self):
+        commit = Commit(10, self.text((12, 14)))
+
+        assert where_to_start(commit, (0, 20), BOUND, "new") == Start(
+            10, [(12, 14)], topic_id="new"
+        )
 
     def test_a_group_without_a_usable_commit_gets_one(self):
         assignment = Assignment(10)

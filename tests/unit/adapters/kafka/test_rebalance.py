@@ -6,6 +6,7 @@ from confluent_kafka import TopicPartition
 from shifter.adapters.kafka.assignment import Assignment
 from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.rebalance import Rebalancer
+from shifter.adapters.kafka.starting import StartPlan
 from shifter.errors import StoreRefusedError
 from shifter.policy.ackmap import binding, encode
 from shifter.ports import LostRange
@@ -28,8 +29,9 @@ class Bench:
         self.assignment = Assignment(100)
         self.consumer = ScriptedConsumer(**script)
         committer = Committer("group", self.assignment, lambda _: None)
+        self.ids = {}
         self.rebalancer = Rebalancer(
-            "group",
+            StartPlan("group", lambda topics: self.ids),
             self.assignment,
             committer,
             self.requests,

@@ -9,7 +9,7 @@ SPEC = TopicSpec("shop.mail.low", 6, 1_000_000, 2_000_000)
 
 
 def state(**changes):
-    config = settings(SPEC, replicas=3) | {"cleanup.policy": "delete"}
+    config = settings(SPEC, replicas=3)
     config |= changes.pop("config", {})
     return TopicState(**{"partitions": 6, "replicas": 3, "config": config, **changes})
 
@@ -48,11 +48,21 @@ def test_one_broker_has_no_more_than_one_replica():
     assert actions(found, replicas=1) == []
 
 
-def test_compaction_needs_a_person():
-    [(action, detail)] = actions(state(config={"cleanup.policy": "compact,delete"}))
+@pytest.mark.parametrize(
+    ("name", "have", "want"),
+    [
+        ("cleanup.policy", "compact,delete", "delete"),
+        ("cleanup.policy", "compact", "delete"),
+        ("retention.bytes", "1000000", "-1"),
+        ("message.timestamp.type", "CreateTime", "LogAppendTime"),
+        ("unclean.leader.election.enable", "true", "false"),
+    ],
+)
+def test_what_would_delete_accepted_jobs_is_set_right(name, have, want):
+    [step] = steps(SPEC, state(config={name: have}), replicas=3)
 
-    assert action == "warn"
-    assert "compact" in detail
+    assert step.change.action == "set"
+    assert step.setting == (name, want)
 
 
 @pytest.mark.parametrize(
