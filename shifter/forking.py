@@ -11,9 +11,13 @@ import os
 import signal
 import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Final
 
-_METHODS: Final[dict[int, weakref.WeakMethod[Callable[[], None]]]] = {}
+# Not `weakref.WeakMethod`: its callback prints a traceback where the interpreter ends.
+_METHODS: Final[weakref.WeakKeyDictionary[object, list[Callable[[object], None]]]] = (
+    weakref.WeakKeyDictionary()
+)
 _LEFT_TO_WORKERS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -23,13 +27,13 @@ def renew_in_child(method: Callable[[], None]) -> None:
     Args:
         method: Must not block, start threads or raise. Objects are renewed in the
             order in which they asked for it.
+
+    Raises:
+        TypeError: It is no bound method.
     """
-
-    def forget(reference: object) -> None:
-        _METHODS.pop(id(reference), None)
-
-    reference = weakref.WeakMethod(method, forget)
-    _METHODS[id(reference)] = reference
+    if not isinstance(method, MethodType):
+        raise TypeError(method)
+    _METHODS.setdefault(method.__self__, []).append(method.__func__)
 
 
 def default_signals_in_child() -> None:
@@ -42,10 +46,9 @@ def default_signals_in_child() -> None:
 
 
 def _renew() -> None:
-    for reference in list(_METHODS.values()):
-        method = reference()
-        if method is not None:
-            method()
+    for owner, methods in list(_METHODS.items()):
+        for method in methods:
+            method(owner)
 
 
 def _default_signals() -> None:

@@ -5,9 +5,9 @@ for a kubelet and a Prometheus on the same network: no authentication, nothing o
 is shown, and by default it is bound to the loopback.
 
 A connection has five seconds in all, for its head, its answer and its end, and there
-are 64 of them at most: a new one takes the place of the oldest. Probes send their head at
-once and are answered in milliseconds, so that clients that dawdle, however many, keep
-no probe out and hold no more sockets than that.
+are 64 of them at most: a new one takes the place of the oldest. Probes send their head
+at once and are answered in milliseconds, so that clients that dawdle, however many,
+keep no probe out and hold no more sockets than that.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -96,3 +98,17 @@ async def test_forked_child_has_threads_of_its_own():
 
     assert os.read(read, 10) == b"ok"
     os.close(read)
+
+
+def test_interpreter_that_ends_after_their_use_prints_nothing():
+    program = (
+        "import asyncio\n"
+        "from shifter.threads import in_thread\n"
+        "print(asyncio.run(in_thread(lambda: 7)))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("7\n", "")
