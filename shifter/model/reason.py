@@ -21,6 +21,7 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     REFUSED_BY_LOG = "refused_by_log"
     LOG_AWAY = "log_away"
+    CLOCK_REFUSED = "clock_refused"
     CLOSED = "closed"
 
     # answers of submit: why a job was not run here and now
@@ -48,5 +49,5 @@ class Reason(StrEnum):
     BLOCKED_TOO_LONG = "blocked_too_long"
 
 
-PASSING: Final = frozenset({Reason.QUEUE_FULL, Reason.LOG_AWAY})
+PASSING: Final = frozenset({Reason.QUEUE_FULL, Reason.LOG_AWAY, Reason.CLOCK_REFUSED})
 """Refusals that pass by themselves; all others need another record, or a person."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
+from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.work.item import Item
 from shifter.work.line import Line
 
@@ -55,6 +56,7 @@ class Buffer:
         self._count = dict.fromkeys(Priority, 0)
         self._quiet_count = 0
         self._limit = limit
+        self._choice, self._chosen = LaneChoicePolicy(), LaneChoiceState()
         self._parked: dict[tuple[str, str], deque[Item]] = {}
         self.closed: frozenset[str] = frozenset()
 
@@ -104,6 +106,12 @@ class Buffer:
     def put_back(self, item: Item, *, now: float) -> None:
         """Let an item that was taken before stand in its place again."""
         self._enter(item, now)
+
+    def choose(self, slots: int, *, now: float) -> list[Item]:
+        """Take the items that start next, at most ``slots``."""
+        backlog = self.backlog(now=now)
+        self._chosen, picks = choose(self._choice, self._chosen, backlog, slots)
+        return self.take(picks)
 
     def take(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
         """Take items from the heads of lines, as (topic, count) says."""

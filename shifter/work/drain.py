@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from shifter.errors import StoreError
 from shifter.model.claim import Cancelled
 from shifter.model.job import OnBudget
 from shifter.model.reason import Reason
@@ -21,7 +22,6 @@ from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.dependency import Protection
 from shifter.policy.expiry import is_expired
-from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.policy.retry import Expired, Outcome, Throttled, lost
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
@@ -47,6 +47,7 @@ _HELD_BACK_MOST = 1_000
 _SENT_BACK_MS = 2_000
 _PARKED_MS = 5_000
 _PATIENCE_MS = 5_000
+_GIVEN_UP_S = 1.0
 
 
 class Drain:
@@ -80,7 +81,6 @@ class Drain:
             parts.claims, self._clock, owner=owner, lease_ms=lease_ms, failed=failed
         )
         self._wake = asyncio.Event()
-        # Who waits because too many ends are pending is told when they are fewer.
         self._ending = Ending(
             parts.claims, self, parts.clock, lease_ms / 1_000, self._wake.set
         )
@@ -96,10 +96,9 @@ class Drain:
             begins=self._guards.speak_for,
             stuck=self._attempt_stuck,
         )
-        self._choice = LaneChoicePolicy()
-        self._choice_state = LaneChoiceState()
         self._asking = 0
         self._stopping, self._is_hurried = asyncio.Event(), False
+        self.failure: StoreError | None = None
         self.doors = doors_of(
             parts, self._buffer, self.board, concurrency, opened=self._wake.set
         )
@@ -127,8 +126,7 @@ class Drain:
     @property
     def running(self) -> Mapping[str, int]:
         """Attempts running now, per lane."""
-        running = self._executor.running
-        return Counter(attempt.item.delivery.topic for attempt in running)
+        return Counter(one.item.delivery.topic for one in self._executor.running)
 
     def load(self) -> float:
         """How late jobs above LOW start: 1 when one stood for 5 s in line."""
@@ -185,7 +183,8 @@ class Drain:
                 self._executor.stop_all(Stop.SHUTDOWN)
             await self._clock.sleep(0.02)
         try:
-            async with asyncio.timeout(max(5.0, drain_timeout_s)):
+            wait_s = _GIVEN_UP_S if self.failure else max(5.0, drain_timeout_s)
+            async with asyncio.timeout(wait_s):
                 await self._ending.drained()
         except TimeoutError:
             self._ledger.abandoned(self._ending.pending)
@@ -222,12 +221,8 @@ class Drain:
 
     def _pick(self) -> list[Item]:
         self.doors.refresh()
-        backlog = self._buffer.backlog(now=self._clock.monotonic())
         slots = min(self._executor.free, _BATCH_MOST)
-        self._choice_state, picks = choose(
-            self._choice, self._choice_state, backlog, slots
-        )
-        items = self._buffer.take(picks)
+        items = self._buffer.choose(slots, now=self._clock.monotonic())
         items += self.doors.take(slots - len(items))
         self._intake.made_room()
         begun, gone = begin(items)
@@ -241,19 +236,18 @@ class Drain:
         held = self._guards.admit(item)
         if held is None:
             return True
-        if held.by is Protection.BUDGET and item.job is not None:
-            spec = item.job.spec
-            if spec.on_budget is OnBudget.DEAD_LETTER:
-                detail = "its dependency bears no more retries now"
-                item.refusal = Refusal(held.reason, detail)
-                return True
+        on_budget = None if item.job is None else item.job.spec.on_budget
+        if held.by is Protection.BUDGET and on_budget is OnBudget.DEAD_LETTER:
+            detail = "its dependency bears no more retries now"
+            item.refusal = Refusal(held.reason, detail)
+            return True
         self.doors.left(item)
-        if len(self._holding) >= _HELD_BACK_MOST and item.key_id is None:
-            due_ms = self._clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
-            self._ending.add(self._verdicts.postponed(item, due_ms))
-        else:
-            until = self._clock.monotonic() + held.wait_ms / 1_000
-            self._holding.hold(item, until=until)
+        if len(self._holding) < _HELD_BACK_MOST or item.key_id is not None:
+            now = self._clock.monotonic()
+            self._holding.hold(item, until=now + held.wait_ms / 1_000)
+            return False
+        due_ms = self._clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
+        self._ending.add(self._verdicts.postponed(item, due_ms))
         return False
 
     async def _start(self, items: list[Item]) -> None:
@@ -390,6 +384,11 @@ class Drain:
     def hand_over_failed(self, step: Step, detail: str) -> None:
         """A successor was not taken yet; it will be tried again."""
         self._ledger.hand_over_failed(step, detail)
+
+    def give_up(self, error: StoreError) -> None:
+        """End in order, and leave to others what this process cannot write."""
+        self.failure = error
+        self.stop()
 
     def too_large(self, step: Step) -> Step:
         """What to try instead of a step whose successor the log finds too large."""

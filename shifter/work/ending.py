@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
-from shifter.errors import StoreError
+from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused
@@ -26,7 +26,6 @@ from shifter.work.verdict import Step, ended_update, succeeded
 
 _HAND_OVER_TIMEOUT_S = 35.0
 _BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
-_TOO_LARGE = Reason.TOO_LARGE
 
 
 class EndingSink(Protocol):
@@ -49,6 +48,9 @@ class EndingSink(Protocol):
 
     def too_large(self, step: Step) -> Step:
         """What to try instead of a step whose successor the log finds too large."""
+
+    def give_up(self, error: StoreError) -> None:
+        """This process cannot write to the log, and others can."""
 
 
 class Ending:
@@ -158,7 +160,12 @@ class Ending:
                     taken.append(step)
                     continue
                 self._sink.hand_over_failed(step, answer.detail)
-                is_cut = isinstance(answer, Refused) and answer.reason == _TOO_LARGE
+                reason = answer.reason if isinstance(answer, Refused) else None
+                if reason == Reason.CLOCK_REFUSED:
+                    self._sink.give_up(
+                        StoreRefusedError("log", "append", answer.detail)
+                    )
+                is_cut = reason == Reason.TOO_LARGE
                 left.append(self._sink.too_large(step) if is_cut else step)
         return taken, left
 

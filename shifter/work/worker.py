@@ -7,9 +7,9 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from shifter.errors import StoreError
+from shifter.errors import StoreError, StoreRefusedError
 from shifter.fleet.sync import EVERY_S, FleetSync
 from shifter.forking import default_signals_in_child
 from shifter.ports import (
@@ -128,7 +128,7 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         sync = _in_step(parts, drain)
         helpers.append(group.create_task(sync.run()))
         if parts.mover is not None:
-            helpers.append(group.create_task(parts.mover.run()))
+            helpers.append(group.create_task(_move(parts.mover, drain)))
         # What is open must be known before the first job starts; a store that is away
         # costs this much once.
         with contextlib.suppress(TimeoutError):
@@ -139,6 +139,16 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         await drain.run(drain_timeout_s=limits.drain_timeout_s)
         for helper in helpers:
             helper.cancel()
+        if drain.failure is not None:
+            raise drain.failure
+
+
+async def _move(mover: DelayMover, drain: Drain) -> None:
+    """Move delayed records; a log that refuses them ends the worker in order."""
+    try:
+        await mover.run()
+    except* StoreRefusedError as group:
+        drain.give_up(cast("StoreRefusedError", group.exceptions[0]))
 
 
 def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:

@@ -35,7 +35,7 @@ _Client = TypeVar("_Client")
 _CERTAIN: Final = MappingProxyType(
     {
         "INVALID_RECORD": Reason.REFUSED_BY_LOG,
-        "INVALID_TIMESTAMP": Reason.REFUSED_BY_LOG,
+        "INVALID_TIMESTAMP": Reason.CLOCK_REFUSED,
         "MSG_SIZE_TOO_LARGE": Reason.TOO_LARGE,
         "RECORD_LIST_TOO_LARGE": Reason.TOO_LARGE,
         "TOPIC_AUTHORIZATION_FAILED": Reason.REFUSED_BY_LOG,
@@ -61,6 +61,9 @@ _HELP: Final = MappingProxyType(
         "CLUSTER_AUTHORIZATION_FAILED": "grant WRITE on the lanes' topics to a "
         "publisher, CREATE and ALTER to whoever applies topics",
         "GROUP_AUTHORIZATION_FAILED": "grant READ on the group",
+        "INVALID_TIMESTAMP": "the clock of this machine is too far from the brokers'; "
+        "synchronise it by NTP, and let `shifter topics apply` set "
+        "message.timestamp.type=LogAppendTime",
         "MSG_SIZE_TOO_LARGE": "raise the topic's max.message.bytes, or send less",
         "SASL_AUTHENTICATION_FAILED": "check sasl_username and sasl_password",
         "TOPIC_AUTHORIZATION_FAILED": "on the topic, grant a publisher DESCRIBE and "

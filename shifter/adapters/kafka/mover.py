@@ -20,6 +20,7 @@ from shifter.adapters.kafka.starting import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
 from shifter.adapters.kafka.url import KafkaConfig
+from shifter.errors import StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import Appended, Clock, LaneLog, Refused, Rushed, Unknown
 from shifter.telemetry import Event, Log
@@ -196,7 +197,13 @@ class KafkaDelayMover:
         return [trip for trip in trips if id(trip.delivery) in kept]
 
     def _not_taken(self, trip: Trip, answer: Refused | Unknown) -> None:
-        """Try again where that may help, else go another way."""
+        """Try again where that may help, else go another way.
+
+        Raises:
+            StoreRefusedError: The cluster refuses this machine's clock: others move.
+        """
+        if isinstance(answer, Refused) and answer.reason == Reason.CLOCK_REFUSED:
+            raise StoreRefusedError("kafka", "append", answer.detail)
         now_ms = self._clock.epoch_ms()
         is_final = isinstance(answer, Refused) and answer.reason not in _TRY_AGAIN
         if is_final and trip.goal is not Goal.LADDER:
