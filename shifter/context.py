@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shifter.errors import DeadlineExceededError, JobCancelledError
+from shifter.job_log import JobLog
 from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
 
@@ -88,11 +89,12 @@ class Context:
 
     @property
     def log(self) -> Any:
-        """A structlog logger that knows the job's id, type and attempt."""
-        if self._log is None:
-            import structlog  # noqa: PLC0415  # costs 0.14 s, only where it is used
+        """A structlog logger that knows the job's id, type and attempt.
 
-            self._log = structlog.get_logger("shifter.job").bind(
+        A call never fails the job: see `shifter.job_log.JobLog`.
+        """
+        if self._log is None:
+            self._log = JobLog.of_job(
                 job_id=self.job_id, job=self.job_type, attempt=self.attempt
             )
         return self._log

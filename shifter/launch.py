@@ -234,4 +234,7 @@ def isolated_process(target: str, connection: Connection) -> None:
     lead_group()
     ignore_signals(signal.SIGINT, signal.SIGTERM)
     default_signals_in_child()
+    # Daemonic, its worker's exit ends it; to itself it is not, so that it may have
+    # children: they are in its group, and end with it.
+    multiprocessing.current_process().daemon = False
     serve_calls(connection, load_app(target).handlers, SystemClock())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import multiprocessing
 import os
+import subprocess
 import threading
+import time
 
 from shifter import Context, Shifter
 from shifter.work import attempt as attempts
@@ -49,3 +53,45 @@ async def beside(number: int, ctx: Context, seconds: float = 0.0) -> None:
     """Start beside a job that does not end, and end."""
     await asyncio.sleep(seconds)
     effect("beside", number, ctx.attempt)
+
+
+def note_pid(number: int) -> int:
+    effect("below", number, os.getpid())
+    return number * number
+
+
+@app.job(isolate="process", attempts=1, timeout="20s")
+def uses_a_pool(kind: str) -> None:
+    """Compute in processes of its own, as numeric libraries do."""
+    if kind in ("fork", "spawn", "forkserver"):
+        with multiprocessing.get_context(kind).Pool(2) as pool:
+            found = pool.map(note_pid, [1, 2, 3])
+    elif kind == "executor":
+        with concurrent.futures.ProcessPoolExecutor(2) as executor:
+            found = list(executor.map(note_pid, [1, 2, 3]))
+    else:
+        process = multiprocessing.Process(target=note_pid, args=(1,))
+        process.start()
+        process.join()
+        found = [1, 4, 9] if process.exitcode == 0 else []
+    assert found == [1, 4, 9]
+
+
+@app.job(isolate="process", attempts=1, timeout="4s")
+def leaves_grandchildren(kind: str) -> None:
+    """Start processes that go on for long, and outlive its timeout."""
+    if kind == "pool":
+        pool = multiprocessing.get_context("fork").Pool(2)
+        pool.map(sleep_long, range(2))
+    elif kind == "shell":
+        script = "echo below 0 0 $$ 0 >> $EFFECTS; sleep 60"
+        subprocess.run(["sh", "-c", script], check=False)
+    else:
+        process = subprocess.Popen(["sleep", "60"])
+        effect("below", process.pid)
+        threading.Event().wait()
+
+
+def sleep_long(number: int) -> None:
+    effect("below", number)
+    time.sleep(60)

@@ -21,6 +21,7 @@ from shifter.work.isolated import IsolatedProcesses
 from tests.integration.drain_world import World, submit
 from tests.regress.handler_jobs import app as process_app
 from tests.regress.leaving import LEAVING, leave
+from tests.regress.run_alone import run_alone
 
 EACH = pytest.mark.parametrize("how", LEAVING)
 
@@ -151,29 +152,6 @@ async def test_it_ends_an_attempt_in_a_process_of_its_own(processes, name):
     for how in LEAVING:
         attempt = await run_alone(drain, world, process_app.jobs[name], how=how)
         assert attempt.error is not None, how
-
-
-async def run_alone(drain, world, job, **arguments):
-    """One attempt by a drain's executor, without the rest of the worker."""
-    from shifter.produce.options import CallOptions, plan_call
-    from shifter.wire.headers import read_headers
-    from shifter.work.item import Item
-
-    codec = job.codec
-    plan = plan_call("shop", job.spec, CallOptions())
-    await world.publisher.defer(plan, codec.encode((), arguments), codec.content_type)
-    feed = drain._parts.feeds[job.spec.priority]
-    await feed.open()
-    [delivery] = await feed.fetch(1, wait_s=5)
-    lane = drain._parts.lanes[delivery.topic]
-    item = Item(delivery, feed, lane, read_headers(delivery.headers), job, None)
-    ended: list = []
-    drain._executor._ended = lambda attempt, outcome: ended.append((attempt, outcome))
-    drain._executor.start([(item, job)], now_ms=world.clock.epoch_ms())
-    await world.until(lambda: bool(ended))
-    await feed.settle([delivery])
-    await feed.close(timeout_s=1)
-    return ended[0][0]
 
 
 @EACH

@@ -1,0 +1,26 @@
+"""Runs one attempt by a drain's executor, without the rest of a worker."""
+
+from __future__ import annotations
+
+from shifter.produce.options import CallOptions, plan_call
+from shifter.wire.headers import read_headers
+from shifter.work.item import Item
+
+
+async def run_alone(drain, world, job, **arguments):
+    """One attempt by a drain's executor, without the rest of the worker."""
+    codec = job.codec
+    plan = plan_call("shop", job.spec, CallOptions())
+    await world.publisher.defer(plan, codec.encode((), arguments), codec.content_type)
+    feed = drain._parts.feeds[job.spec.priority]
+    await feed.open()
+    [delivery] = await feed.fetch(1, wait_s=5)
+    lane = drain._parts.lanes[delivery.topic]
+    item = Item(delivery, feed, lane, read_headers(delivery.headers), job, None)
+    ended: list = []
+    drain._executor._ended = lambda attempt, outcome: ended.append((attempt, outcome))
+    drain._executor.start([(item, job)], now_ms=world.clock.epoch_ms())
+    await world.until(lambda: bool(ended))
+    await feed.settle([delivery])
+    await feed.close(timeout_s=1)
+    return ended[0][0]
