@@ -348,7 +348,7 @@ class Shifter(HasLanes):
         )
         guard.board.tenants.append(self.hours)
         self._guard = guard
-        return Views(self._watch, guard.needs, guard.calling)
+        return Views(self._watch, guard.needs, guard.calling, guard.serving)
 
     def _dependency_of(self, spec: JobSpec) -> Dependency | None:
         """What a job calls; a request that is no job has a spec of its own."""

@@ -151,7 +151,8 @@ class AdmissionMiddleware:
         decision = admission.decide(plan, can_run=True, can_wait=False)
         if decision.verdict is Verdict.RUN:
             try:
-                await self._service(*call)
+                with admission.views.serving(plan.priority):
+                    await self._service(*call)
             finally:
                 admission.let_go(decision)
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import grpc
 
 from shifter import ambient
+from shifter.fleet.calls import CALLER
 from shifter.grpc.metadata import Told, pushback
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.reason import Reason
@@ -50,6 +53,7 @@ class Call:
         self._admission, self._told, self._arrived_at = admission, told, arrived_at
         self._plan = plan._replace(is_retry=told.is_retry)
         self._decision: Decision | None = None
+        self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -76,11 +80,30 @@ class Call:
         decision = self._admission.decide(self._plan, can_run=True, can_wait=False)
         if decision.verdict is Verdict.RUN:
             self._decision = decision
+            serving = self._admission.views.serving(self._plan.priority)
+            self._ending.enter_context(serving)
+            _cut_with(context)
             return None
         code = _CODES.get(decision.reason, grpc.StatusCode.RESOURCE_EXHAUSTED)
         trailing = pushback(decision.retry_after_s)
         return Refusal(code, decision.reason.value, (trailing,))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._decision is not None:
             self._admission.let_go(self._decision)
+        self._ending.__exit__(kind, error, trace)
+
+
+def _cut_with(context: Any) -> None:
+    """Cut what the handler calls when gRPC ends the call: its thread may go on.
+
+    On an event loop the end of the handler's task does so, or `PlainCall`.
+    """
+    caller = CALLER.get()
+    if caller is not None and hasattr(context, "add_callback"):
+        context.add_callback(caller.leave)

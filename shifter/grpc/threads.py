@@ -28,6 +28,8 @@ from collections.abc import (
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
+from shifter.fleet.calls import CALLER
+
 T = TypeVar("T")
 
 _END: Final = object()
@@ -53,6 +55,7 @@ class PlainCall:
         self, behaviour: Callable[..., Any], context: Any, threads: Executor
     ) -> None:
         self._behaviour, self._threads = behaviour, threads
+        self._caller = CALLER.get()
         self._loop = asyncio.get_running_loop()
         self._context = _BlockingContext(context, self._loop)
         self._parts: asyncio.Queue[Any] = asyncio.Queue()
@@ -116,8 +119,10 @@ class PlainCall:
         self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
 
     def _stop(self) -> None:
-        """Let the thread go on, and end at its next answer."""
+        """Let the thread go on, and end at its next answer; its calls are cut."""
         self._is_over = True
+        if self._caller is not None:
+            self._caller.leave()
         self._sent.release()
 
     async def _end_of(self, thread: Future[Any]) -> None:

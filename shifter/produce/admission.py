@@ -64,11 +64,15 @@ class Views(NamedTuple):
             only where it is an extra execution.
         calling: Notes what a block that runs a job, or with ``is_fallback=True`` its
             fallback, says of dependencies.
+        serving: The same of a request at a priority.
     """
 
     lanes: LaneView | None = None
     needs: Callable[[JobSpec, Priority, bool], Needs] = lambda *_: WELL
     calling: Callable[..., AbstractContextManager[None]] = lambda *_, **__: (
+        contextlib.nullcontext()
+    )
+    serving: Callable[[Priority], AbstractContextManager[None]] = lambda _: (
         contextlib.nullcontext()
     )
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
 from shifter.ambient import ambient
@@ -25,7 +26,7 @@ from shifter.fleet.calls import (
     said_by,
 )
 from shifter.fleet.limit_gate import LimitGate
-from shifter.fleet.shield import Held, Shield
+from shifter.fleet.shield import Shield
 from shifter.fleet.statement import URGENT_FIRST, Words
 from shifter.fleet.sync import FleetSync
 from shifter.model.job import JobSpec
@@ -105,19 +106,9 @@ class DependencyWatch:
 
     @property
     def caller(self) -> Caller:
-        """In whose name the request under way calls."""
-        role = ROLE.get()
-        if role is not None:
-            return Caller(
-                self.calls,
-                role.priority,
-                is_extra=role.is_extra,
-                holds=role.holds,
-                watch=role.watch,
-            )
-        around = ambient()
-        priority = Priority.NORMAL if around.priority is None else around.priority
-        return Caller(self.calls, priority, is_extra=around.is_retry)
+        """In whose name the handler or the request under way calls."""
+        priority = ambient().priority
+        return self._caller(Priority.NORMAL if priority is None else priority)
 
     def needs(self, spec: JobSpec, priority: Priority, is_extra: bool) -> Needs:  # noqa: FBT001  # a callback
         """What the decision should know; takes nothing, and mostly no lock either."""
@@ -134,11 +125,10 @@ class DependencyWatch:
         reopen_s = None if shut_ms is None else shut_ms / 1_000
         return Needs(shut_ms is not None, has_room, has_budget, quality, reopen_s)
 
-    @contextlib.contextmanager
     def calling(
         self, spec: JobSpec, priority: Priority, *, is_fallback: bool = False
-    ) -> Generator[None]:
-        """Note what the block says of the job's dependency, and make its calls.
+    ) -> AbstractContextManager[None]:
+        """A block that runs a job; notes what it says of the job's dependency.
 
         Args:
             spec: The job's.
@@ -146,30 +136,33 @@ class DependencyWatch:
             is_fallback: Whether the fallback runs: it spares the job's dependency.
         """
         if not self.board.shields:
-            yield
-            return
-        now_ms, role = self._now_ms(), ROLE.get()
-        limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
-        watch = None if role is None else role.watch
-        caller = Caller(self.calls, priority, limit=limit, watch=watch)
+            return contextlib.nullcontext()
+        now_ms, caller = self._now_ms(), self._caller(priority)
+        caller.limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
         shield = None if is_fallback else self._view(spec).shield
-        begun: Begun | Held | None = None
-        if shield is not None:
-            begun = caller.begin(shield.dependency.name)
-            caller.holds = shield.dependency.name
-        token = CALLER.set(caller)
-        ended: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            ended = error
-            raise
-        finally:
-            CALLER.reset(token)
-            if isinstance(begun, Begun):
-                caller.end(begun, said_by(ended))
-            if ended is not None:
-                caller.leave()
+        if shield is None:
+            return _in_name_of(caller)
+        begun = caller.begin(shield.dependency.name)
+        caller.holds = shield.dependency.name
+        return _in_name_of(caller, begun if isinstance(begun, Begun) else None)
+
+    def serving(self, priority: Priority) -> AbstractContextManager[None]:
+        """A block that serves a request which is no job."""
+        if not self.board.shields:
+            return contextlib.nullcontext()
+        return _in_name_of(self._caller(priority))
+
+    def _caller(self, priority: Priority) -> Caller:
+        role = ROLE.get()
+        if role is None:
+            return Caller(self.calls, priority, is_extra=ambient().is_retry)
+        return Caller(
+            self.calls,
+            role.priority,
+            is_extra=role.is_extra,
+            holds=role.holds,
+            watch=role.watch,
+        )
 
     def _view(self, spec: JobSpec) -> _View:
         """Of a job's dependency, looked up once."""
@@ -211,6 +204,31 @@ class DependencyWatch:
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1_000)
+
+
+@contextlib.contextmanager
+def _in_name_of(caller: Caller, own: Begun | None = None) -> Generator[None]:
+    """Calls inside the block are this caller's; what leaves it cuts those under way.
+
+    Args:
+        caller: Whose.
+        own: The call that the whole block is, if it is one.
+    """
+    before = CALLER.get()
+    CALLER.set(caller)
+    ended: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        ended = error
+        raise
+    finally:
+        # No token: a stream may be closed in another context than it was begun in.
+        CALLER.set(before)
+        if own is not None:
+            caller.end(own, said_by(ended))
+        if ended is not None:
+            caller.leave()
 
 
 def _shed(admission: Admission) -> Words:

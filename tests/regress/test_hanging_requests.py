@@ -1,0 +1,166 @@
+"""Requests to a service whose dependency hangs opened no circuit.
+
+A block in a request's handler was nobody's: when the request was cut (by the caller's
+deadline, by a caller that left) a block in a thread went on and said nothing. Its call
+is made in the name of the request, and is cut with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import grpc.aio
+import pytest
+
+from shifter import Shifter
+from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
+from shifter.adapters.system import SystemClock
+from shifter.asgi import AdmissionMiddleware
+from shifter.config import Settings
+from shifter.errors import CircuitOpenError
+from shifter.grpc import AdmissionInterceptor
+from shifter.policy.circuit import Open
+from shifter.produce.publisher import Publisher
+
+NAMES = (f"hanging-{n}" for n in itertools.count())
+IN_A_ROW, CUT_S = 5, 0.1
+SCOPE = {
+    "type": "http",
+    "method": "GET",
+    "path": "/",
+    "headers": [],
+    "query_string": b"",
+    "client": ("127.0.0.1", 1),
+}
+
+
+class Service:
+    """Handlers of each kind that call a dependency which never answers."""
+
+    def __init__(self):
+        name = next(NAMES)
+        settings = Settings(namespace=name, concurrency=40)
+        self.app = Shifter(name, settings=settings)
+        self.bank = self.app.dependency("bank")
+        self.calls, self.end = 0, threading.Event()
+
+    async def in_loop(self, *_):
+        with contextlib.suppress(CircuitOpenError):
+            async with self.bank:
+                self.calls += 1
+                await asyncio.Event().wait()
+        return b""
+
+    def in_thread(self, *_):
+        with contextlib.suppress(CircuitOpenError), self.bank:
+            self.calls += 1
+            self.end.wait(30)
+        return b""
+
+    async def stream(self, *_):
+        yield await self.in_loop()
+
+    def stream_in_thread(self, *_):
+        yield self.in_thread()
+
+    @contextlib.contextmanager
+    def open(self):
+        clock = SystemClock()
+        publisher = Publisher(MemoryLaneLog(MemoryLog(clock)), clock, timeout_s=1.0)
+        with self.app.served_by(publisher, MemoryClaimStore(clock)):
+            try:
+                yield
+            finally:
+                self.end.set()
+
+    async def is_open(self):
+        """Whether the circuit opens in a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                while not isinstance(self.state, Open):
+                    await asyncio.sleep(0.005)
+        return isinstance(self.state, Open)
+
+    @property
+    def state(self):
+        return self.app._guard.board.shields["bank"].own_state
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+@pytest.mark.parametrize("place", ["loop", "thread"])
+async def test_grpc_calls_that_their_deadline_cuts_open_the_circuit(kind, place):
+    service = Service()
+    handlers = {
+        ("unary_unary", "loop"): service.in_loop,
+        ("unary_unary", "thread"): service.in_thread,
+        ("unary_stream", "loop"): service.stream,
+        ("unary_stream", "thread"): service.stream_in_thread,
+    }
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    methods = {"Pay": make(handlers[kind, place])}
+    server = grpc.aio.server(interceptors=[AdmissionInterceptor(service.app)])
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("t.S", methods),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    with service.open():
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for _ in range(IN_A_ROW):
+                call = getattr(channel, kind)("/t.S/Pay")(b"", timeout=CUT_S)
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await (call if kind == "unary_unary" else anext(aiter(call)))
+            is_open = await service.is_open()
+            service.end.set()
+            await server.stop(None)
+        assert is_open
+
+    assert service.calls == IN_A_ROW
+
+
+async def test_calls_of_a_synchronous_grpc_server_are_cut_by_their_deadline():
+    service = Service()
+    handler = grpc.unary_unary_rpc_method_handler(service.in_thread)
+    with service.open(), ThreadPoolExecutor(2 * IN_A_ROW) as threads:
+        server = grpc.server(threads, interceptors=[AdmissionInterceptor(service.app)])
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("t.S", {"Pay": handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for _ in range(IN_A_ROW):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await channel.unary_unary("/t.S/Pay")(b"", timeout=CUT_S)
+            is_open = await service.is_open()
+        service.end.set()
+        server.stop(None).wait()
+    assert is_open
+    assert service.calls == IN_A_ROW
+
+
+@pytest.mark.parametrize("place", ["loop", "thread"])
+async def test_http_requests_that_are_cancelled_open_the_circuit(place):
+    service = Service()
+
+    async def serve(scope, receive, send):
+        if place == "loop":
+            await service.in_loop()
+        else:
+            await asyncio.to_thread(service.in_thread)
+
+    asgi = AdmissionMiddleware(serve, service.app)
+    with service.open():
+        for _ in range(IN_A_ROW):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(CUT_S):
+                    await asgi(dict(SCOPE), None, None)
+        assert await service.is_open()
+
+    assert service.calls == IN_A_ROW
