@@ -19,7 +19,6 @@ from typing import (
     Unpack,
     overload,
 )
-from uuid import UUID
 
 from shifter.config import Settings, load_settings
 from shifter.context import Context
@@ -28,10 +27,9 @@ from shifter.dependency import BoundDependency
 from shifter.errors import ConfigError
 from shifter.fleet.calls import Caller
 from shifter.job import ContextLater, Job, JobDecorator
+from shifter.job_states import HasStates
 from shifter.lane_rules import HasLanes
 from shifter.model.job import JobSpec
-from shifter.model.job_id import check_job_id
-from shifter.model.state import JobStatus
 from shifter.policy.admitter import AdmitterPolicy
 from shifter.policy.dependency import Dependency, DependencyOptions
 from shifter.policy.quality import QualityPolicy
@@ -49,10 +47,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CANCEL_KEEP_MS = 86_400_000
 
-
-class Shifter(HasLanes):
+class Shifter(HasLanes, HasStates):
     """An app: a namespace with its job types.
 
     ``async with app:`` or ``with app:`` opens the service's side and flushes it at the
@@ -187,40 +183,6 @@ class Shifter(HasLanes):
         dependency = BoundDependency(self._caller, name, **options)
         self.dependencies[name] = dependency
         return dependency
-
-    async def status(self, job_id: str | UUID) -> JobStatus | None:
-        """What the claim store knows of a job.
-
-        Args:
-            job_id: The job's id, in any spelling of a UUID.
-
-        Returns:
-            ``None`` while it has not been started, and after its state was forgotten.
-
-        Raises:
-            ConfigError: The id is no UUID, so no job has it.
-            StoreUnavailableError: The state store does not answer.
-        """
-        known = check_job_id("job_id", job_id)
-        async with self._claims() as claims:
-            return await claims.status(known)
-
-    async def cancel(self, job_id: str | UUID) -> JobStatus:
-        """Ask that a job not run, or not run again.
-
-        A job that runs now sees it in `Context.checkpoint`; one that has ended keeps
-        its state.
-
-        Args:
-            job_id: The job's id, in any spelling of a UUID.
-
-        Raises:
-            ConfigError: The id is no UUID, so no job has it.
-            StoreUnavailableError: The state store does not answer.
-        """
-        known = check_job_id("job_id", job_id)
-        async with self._claims() as claims:
-            return await claims.cancel(known, keep_ms=_CANCEL_KEEP_MS)
 
     @contextlib.asynccontextmanager
     async def dead_letters(self, source: str) -> AsyncGenerator[DeadLetters]:
@@ -372,16 +334,3 @@ class Shifter(HasLanes):
             admission.close()
         if watch is not None:
             watch.stop()
-
-    @contextlib.asynccontextmanager
-    async def _claims(self) -> AsyncGenerator[ClaimStore]:
-        if self._stand_in is not None:
-            yield self._stand_in
-            return
-        from shifter import wiring  # noqa: PLC0415  # vendors load on first use
-
-        claims = wiring.open_claims(self.settings)
-        try:
-            yield claims
-        finally:
-            await claims.close()

@@ -4,9 +4,10 @@ This is the specification. The memory store calls it, the Redis scripts mirror i
 a test drives both with the same random sequences and demands equal answers.
 
 A claim belongs to the job that made it until it ends or fades. Where the identity is a
-user's idempotency key, other jobs with the same key never take it over: they wait while
-the first one goes on, and end as it ended. Otherwise two jobs would count each other's
-turns and losses.
+user's idempotency key, other jobs with the same key wait while the first one goes on:
+two jobs would count each other's turns and losses. Once the first one is done, they are
+done as well. Where it ended without an effect, the next job of the key is granted its
+claim; the end of the first is kept under its own id from then on.
 
 All instants are of the store's clock. Where that clock went back, a lease lasts its
 full length from the new time on, so that a vanished worker blocks a job for one lease
@@ -31,7 +32,7 @@ from shifter.model.claim import (
 )
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS
-from shifter.model.state import JobState
+from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 
 RUNNING_GRACE_MS: Final = 3_600_000
@@ -42,6 +43,11 @@ OTHER_JOB_RETRY_MS: Final = 1_000
 
 MAX_LEASE_MS: Final = 3_600_000
 """The longest lease; the setting ``lease`` has the same bound."""
+
+NO_EFFECT: Final = frozenset(
+    (JobState.DEAD, JobState.EXPIRED, JobState.CANCELLED, JobState.DISCARDED)
+)
+"""Ends after which the next job of an idempotency key may run."""
 
 FENCES_PER_MS: Final = 1_000
 """Fences start at the store's clock times this: they grow also when a store forgot
@@ -141,6 +147,8 @@ def decide_claim(
     if claim is None:
         return _grant(ask, fence=0, losses=0, now=now)
     if claim.job_id != ask.job_id:
+        if claim.state in NO_EFFECT:
+            return _grant(ask, fence=claim.fence, losses=0, now=now)
         return _answer_other_job(claim, now), None
     return _claim_again(claim, ask, now)
 
@@ -192,6 +200,41 @@ def decide_cancel(
         return asked, Kept(asked, 0)
     cancelled = _ended(claim, JobState.CANCELLED, now)
     return cancelled, Kept(cancelled, keep_ms)
+
+
+def answer_own(own: Claim | None) -> ClaimAnswer | None:
+    """The answer to a keyed job by the claim under its own id; ``None``: ask its key's.
+
+    A job that was cancelled before it ran, or ended without an effect, has one. Pure.
+    """
+    if own is None or not own.state.is_terminal:
+        return None
+    return Cancelled() if own.state is JobState.CANCELLED else Finished(own.state)
+
+
+def own_end(claim: Claim) -> Claim | None:
+    """What a keyed job's end leaves under its own id; ``None`` where a pointer stays.
+
+    The claim of its key may be another job's soon. Pure.
+    """
+    return claim._replace(job_id="") if claim.state in NO_EFFECT else None
+
+
+def status_of(job_id: str, claim: Claim, *, alias: str = "") -> JobStatus:
+    """The state of a job by a claim.
+
+    Args:
+        job_id: The job's id.
+        claim: Under its id, or under its idempotency key.
+        alias: Its id as claims keep it, where the claim lies under its key; else empty.
+
+    A job whose key another job holds waits for that one's end, and is done with it.
+    Pure.
+    """
+    if alias and claim.job_id != alias and claim.state is not JobState.DONE:
+        return JobStatus(job_id, JobState.WAITING, 1, None, claim.updated_ms)
+    owner = claim.owner if claim.state is JobState.RUNNING else None
+    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)
 
 
 def _claim_again(

@@ -20,10 +20,13 @@ from shifter.policy.claim import (
     Ask,
     Claim,
     Kept,
+    answer_own,
     decide_cancel,
     decide_claim,
     decide_finish,
     decide_renew,
+    own_end,
+    status_of,
 )
 from shifter.ports import Clock
 
@@ -79,6 +82,8 @@ class MemoryClaimStore:
             identity = update.identity
             answer, kept = decide_finish(self._claim_of(identity), update, now=now)
             self._keep(identity, kept, now)
+            if kept is not None and kept.claim.job_id:
+                self._end(kept.claim.job_id, kept.claim, kept.keep_ms, now)
             answers.append(answer)
         return answers
 
@@ -94,13 +99,18 @@ class MemoryClaimStore:
             identity, alias, claim = job_id, "", None
         after, kept = decide_cancel(claim, job_id=alias, keep_ms=keep_ms, now=now)
         self._keep(identity, kept, now)
-        return _status(job_id, after)
+        if alias and after.state is JobState.CANCELLED:
+            self._end(alias, after, keep_ms, now)
+        return status_of(job_id, after)
 
     async def status(self, job_id: str) -> JobStatus | None:
         """What is known of a job; ``None`` when it has not started, or is forgotten."""
         self._now()
-        claim = self._claim_of(self._follow(job_id))
-        return None if claim is None else _status(job_id, claim)
+        identity = self._follow(job_id)
+        claim = self._claim_of(identity)
+        if claim is None:
+            return None
+        return status_of(job_id, claim, alias="" if identity == job_id else job_id)
 
     async def ping(self) -> str:
         """One line that describes the store."""
@@ -113,24 +123,38 @@ class MemoryClaimStore:
         self, request: ClaimRequest, owner: str, lease_ms: int, now: StoreMs
     ) -> ClaimAnswer:
         identity, job_id, turn, attempt = request
-        alias = "" if identity == job_id else job_id
-        if alias and self._point(alias, identity, lease_ms + RUNNING_GRACE_MS, now):
-            return Cancelled()
+        alias, keep_ms = (
+            "" if identity == job_id else job_id,
+            lease_ms + RUNNING_GRACE_MS,
+        )
+        own = answer_own(self._point(alias, identity, keep_ms, now)) if alias else None
+        if own is not None:
+            return own
         ask = self._ask(Ask(turn, attempt, owner, lease_ms, job_id=alias))
         answer, kept = decide_claim(self._claim_of(identity), ask, now=now)
         self._keep(identity, kept, now)
+        if alias and isinstance(answer, Cancelled):
+            ended = Claim(JobState.CANCELLED, 0, turn, attempt, updated_ms=now)
+            self._end(alias, ended, keep_ms, now)
         return answer
 
     def _ask(self, ask: Ask) -> Ask:
         """For twins of stores that lose answers: here no call needs a name."""
         return ask
 
-    def _point(self, job_id: str, identity: str, keep_ms: int, now: StoreMs) -> bool:
-        """Leave a pointer; ``True`` if the job was cancelled before it was claimed."""
+    def _point(
+        self, job_id: str, identity: str, keep_ms: int, now: StoreMs
+    ) -> Claim | None:
+        """Leave a pointer, unless a claim lies there already: returns that."""
         claim = self._claim_of(job_id)
         if claim is None:
             self._put(job_id, _Pointer(identity), now + keep_ms)
-        return claim is not None and claim.state is JobState.CANCELLED
+        return claim
+
+    def _end(self, job_id: str, claim: Claim, keep_ms: int, now: StoreMs) -> None:
+        """Keep a keyed job's end under its own id, in place of its pointer."""
+        if self._claim_of(job_id) is None and (end := own_end(claim)) is not None:
+            self._put(job_id, end, now + keep_ms)
 
     def _follow(self, job_id: str) -> str:
         """The identity of a job."""
@@ -170,8 +194,3 @@ class MemoryClaimStore:
             if entry is not None and entry.until_ms <= now:
                 del self._entries[key]
         return now
-
-
-def _status(job_id: str, claim: Claim) -> JobStatus:
-    owner = claim.owner if claim.state is JobState.RUNNING else None
-    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from shifter.adapters.redis.batch import (
     NOT_HELD,
@@ -27,42 +27,52 @@ from shifter.adapters.redis.batch import (
     renew_args,
     renewals,
 )
+from shifter.adapters.redis.claim_scripts import ClaimScripts
 from shifter.adapters.redis.client import RedisClient
-from shifter.adapters.redis.keys import ClaimKeys, hash_tag, to_field
+from shifter.adapters.redis.keys import ClaimKeys, from_field, to_field
 from shifter.adapters.redis.record import (
+    LETTER_STATE,
     decode_claim,
     decode_identity,
+    encode_claim,
     job_field,
 )
 from shifter.adapters.redis.scripts import (
     Command,
-    ScriptRunner,
     describe,
-    read_script,
 )
 from shifter.model.claim import (
     Cancelled,
     ClaimAnswer,
     ClaimRequest,
     ClaimUpdate,
+    Finished,
     Granted,
     Renewal,
 )
 from shifter.model.state import JobState, JobStatus
-from shifter.policy.claim import FENCES_PER_MS, RUNNING_GRACE_MS, Claim
+from shifter.policy.claim import (
+    FENCES_PER_MS,
+    NO_EFFECT,
+    RUNNING_GRACE_MS,
+    Claim,
+    status_of,
+)
 from shifter.ports import understood
 
-_SCRIPTS: Final = (
-    ("claim", "decide"),
-    ("point",),
-    ("renew",),
-    ("finish", "ended"),
-    ("cancel",),
-    ("status",),
-)
+_GOES_ON: Final = "-rqw"
+"""What ``point.lua`` says of a job whose key is to be asked."""
 _UNANSWERED: Final = 64
 # Jobs with a key of the user's that run here now; far more than can.
 _POINTERS: Final = 100_000
+
+
+class _End(NamedTuple):
+    """A keyed job's end, to be kept under its own id, for so many ms."""
+
+    job_id: str
+    claim: Claim
+    keep_ms: int
 
 
 class RedisClaimStore:
@@ -73,29 +83,31 @@ class RedisClaimStore:
         namespace: The fleet's.
         by_tag: Whether to send one script call per hash tag; ``None`` decides by the
             client. A server that is no cluster takes both.
-
-    Attributes:
-        resets: Values found that are no claim; they count as absent.
-        store_ms: The store's clock at the last answer to a batch; 0 before the first.
     """
 
     def __init__(
         self, client: RedisClient, namespace: str, *, by_tag: bool | None = None
     ) -> None:
         self._key = ClaimKeys(namespace).claim
-        self._scripts = {
-            name: read_script("number", "record", "access", *before, name)
-            for name, *before in _SCRIPTS
-        }
-        self._runner = ScriptRunner(client, self._scripts.values())
-        self._by_tag = self._runner.is_cluster if by_tag is None else by_tag
+        self._scripts = ClaimScripts(client, by_tag=by_tag)
+        self._runner, self._by_tag = self._scripts.runner, self._scripts.by_tag
+        self._command = {name: s.command for name, s in self._scripts.scripts.items()}
         self._name, self._calls = secrets.token_hex(4), 0
         self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
         # Which job each keyed claim that was granted here belongs to: its pointer
         # lives as long as the claim, refreshed in the same script where that may be.
         self._pointers: dict[str, str] = {}
         self._inlined: Mapping[str, str] = {} if self._by_tag else self._pointers
-        self.resets = self.store_ms = 0
+
+    @property
+    def resets(self) -> int:
+        """Values found that are no claim; they count as absent."""
+        return self._scripts.resets
+
+    @property
+    def store_ms(self) -> int:
+        """The store's clock at the last answer; 0 before the first."""
+        return self._scripts.store_ms
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
@@ -125,7 +137,9 @@ class RedisClaimStore:
         keys = [self._key(identity) for identity in identities]
         further = self._point_apart((identity, keep_ms) for identity in identities)
         with understood(self._runner.store, "claim.renew"):
-            for group, _, words in await self._send("renew", keys, parts, further):
+            for group, _, words in await self._scripts.send(
+                "renew", keys, parts, further
+            ):
                 for i, renewal in zip(group, renewals(words), strict=True):
                     found[i] = renewal
         return found
@@ -133,6 +147,7 @@ class RedisClaimStore:
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
         """Write ends of turns; ``False`` where the fence was no longer the newest."""
         written = [True] * len(updates)
+        stopped: dict[int, int] = {}
 
         def parts(group: Sequence[int]) -> tuple[list[bytes], list[object]]:
             chosen = [updates[i] for i in group]
@@ -142,13 +157,39 @@ class RedisClaimStore:
         keys = [self._key(update.identity) for update in updates]
         further = self._point_apart((u.identity, u.keep_ms) for u in updates)
         with understood(self._runner.store, "claim.finish"):
-            for group, _, words in await self._send("finish", keys, parts, further):
-                for index in words:
-                    written[group[int(index) - 1]] = False
+            for group, _, words in await self._scripts.send(
+                "finish", keys, parts, further
+            ):
+                for word in words:
+                    index, is_stopped, stop_keep_ms = word.partition("c")
+                    if is_stopped:
+                        stopped[group[int(index) - 1]] = int(stop_keep_ms)
+                    else:
+                        written[group[int(index) - 1]] = False
         if self._pointers:
+            ends = self._ends(updates, written, stopped)
+            await self._keep_ends(ends)
             for update in updates:
                 self._pointers.pop(update.identity, None)
         return written
+
+    def _ends(
+        self,
+        updates: Sequence[ClaimUpdate],
+        written: Sequence[bool],
+        stopped: Mapping[int, int],
+    ) -> list[_End]:
+        """Ends of keyed jobs without an effect; they are rare."""
+        found: list[_End] = []
+        for i, update in enumerate(updates):
+            job_id = self._pointers.get(update.identity)
+            state = JobState.CANCELLED if i in stopped else update.state
+            if job_id is None or not written[i] or state not in NO_EFFECT:
+                continue
+            _, fence, _, turn, attempt, keep_ms = update
+            ended = Claim(state, fence, turn, attempt, updated_ms=self.store_ms)
+            found.append(_End(job_id, ended, stopped.get(i, keep_ms)))
+        return found
 
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call.
@@ -170,9 +211,12 @@ class RedisClaimStore:
             said, value = await self._cancel(key, keep_ms, "job", job_id, pointer)
         if said == b"o":
             said, value = await self._cancel(own, keep_ms, "over")
+            identity = None
         claim = decode_claim(value)
         assert claim is not None, "cancel.lua answers with a claim"  # noqa: S101  # ours
-        return _status(job_id, claim)
+        if identity is not None and claim.state is JobState.CANCELLED:
+            await self._keep_ends([_End(job_id, claim, keep_ms)])
+        return status_of(job_id, claim)
 
     async def status(self, job_id: str) -> JobStatus | None:
         """What is known of a job; ``None`` when it has not started, or is forgotten.
@@ -185,7 +229,10 @@ class RedisClaimStore:
             if identity is not None:
                 kind, value = await self._find(identity)
             claim = decode_claim(value) if kind == b"r" else None
-        return None if claim is None else _status(job_id, claim)
+        if claim is None:
+            return None
+        alias = "" if identity is None else from_field(to_field(job_id))
+        return status_of(job_id, claim, alias=alias)
 
     async def ping(self) -> str:
         """One line that describes the store."""
@@ -202,9 +249,11 @@ class RedisClaimStore:
         answers: list[ClaimAnswer] = [Cancelled()] * len(requests)
         asked: Sequence[int] = range(len(requests))
         if aliased and self._by_tag:
-            gone = await self._point([requests[i] for i in aliased], lease_ms)
-            cancelled = {aliased[i] for i in gone}
-            asked = [i for i in asked if i not in cancelled]
+            known = await self._point([requests[i] for i in aliased], lease_ms)
+            for i, answer in known.items():
+                answers[aliased[i]] = answer
+            gone = {aliased[i] for i in known}
+            asked = [i for i in asked if i not in gone]
         unanswered = f" {' '.join(self._unanswered)} " if self._unanswered else ""
         jobs = [] if self._by_tag else [self._key(requests[i].job_id) for i in aliased]
 
@@ -214,96 +263,75 @@ class RedisClaimStore:
             return jobs, [len(chosen), lease_ms, who, unanswered, *args]
 
         keys = [self._key(requests[i].identity) for i in asked]
-        for group, now_ms, words in await self._send("claim", keys, parts):
+        for group, now_ms, words in await self._scripts.send("claim", keys, parts):
             granted = Granted(now_ms * FENCES_PER_MS, 0)
             for i, answer in zip(
                 group, claim_answers(words, granted, len(group)), strict=True
             ):
                 answers[asked[i]] = answer
-        for i in aliased:
-            if isinstance(answers[i], Granted):
-                self._remember(requests[i])
+        await self._answered([(requests[i], answers[i]) for i in aliased], lease_ms)
         return answers
+
+    async def _answered(
+        self, keyed: Iterable[tuple[ClaimRequest, ClaimAnswer]], lease_ms: int
+    ) -> None:
+        """Note which keyed jobs run here, and keep the ends of the cancelled ones."""
+        ends: list[_End] = []
+        for request, answer in keyed:
+            if isinstance(answer, Granted):
+                self._remember(request)
+            elif isinstance(answer, Cancelled):
+                _, job_id, turn, attempt = request
+                state, now_ms = JobState.CANCELLED, self.store_ms
+                ended = Claim(state, 0, turn, attempt, updated_ms=now_ms)
+                ends.append(_End(job_id, ended, lease_ms + RUNNING_GRACE_MS))
+        await self._keep_ends(ends)
 
     async def _point(
         self, requests: Sequence[ClaimRequest], lease_ms: int
-    ) -> list[int]:
-        """Leave pointers; indexes of jobs that were cancelled before their claim."""
+    ) -> dict[int, ClaimAnswer]:
+        """Leave pointers; the answers to jobs that ended under their own ids."""
         keep_ms = lease_ms + RUNNING_GRACE_MS
-        replies = await self._send(
+        replies = await self._scripts.send(
             "point",
             [self._key(request.job_id) for request in requests],
             lambda group: ([], [keep_ms, *(raw(requests[i].identity) for i in group)]),
         )
-        return [
-            i
+        return {
+            i: Cancelled() if letter == "c" else Finished(LETTER_STATE[letter])
             for group, _, words in replies
-            for i, digit in zip(group, words[0], strict=True)
-            if digit == "1"
-        ]
+            for i, letter in zip(group, words[0], strict=True)
+            if letter not in _GOES_ON
+        }
 
-    async def _send(
-        self,
-        name: str,
-        keys: Sequence[bytes],
-        parts: Callable[[Sequence[int]], tuple[list[bytes], list[object]]],
-        further: Sequence[Command] = (),
-    ) -> list[tuple[Sequence[int], int, list[str]]]:
-        """Call a script for all keys in one round trip.
-
-        Args:
-            name: The script's.
-            keys: One for each member of the batch.
-            parts: From positions in ``keys`` to further keys and the arguments.
-            further: Sent along; their answers are ignored.
-
-        Returns:
-            Positions in ``keys``, when the script ran, and what it said of them.
-        """
-        if not keys:
-            return []
-        groups = self._groups(keys)
+    async def _keep_ends(self, ends: Sequence[_End]) -> None:
+        """Keep ends of keyed jobs under their own ids, in place of their pointers."""
+        keys = [self._key(end.job_id) for end in ends]
         commands: list[Command] = []
-        for group in groups:
-            more, args = parts(group)
-            chosen = [*(keys[i] for i in group), *more]
-            commands.append(self._scripts[name].command(chosen, args))
-        commands += further
-        replies = await self._runner.send_all(f"claim.{name}", commands)
-        return [
-            (group, *self._read(reply))
-            for group, reply in zip(groups, replies, strict=False)
-        ]
-
-    def _groups(self, keys: Sequence[bytes]) -> list[Sequence[int]]:
-        if not self._by_tag:
-            return [range(len(keys))]
-        groups: dict[bytes, list[int]] = {}
-        for i, key in enumerate(keys):
-            groups.setdefault(hash_tag(key), []).append(i)
-        return list(groups.values())
-
-    def _read(self, reply: bytes) -> tuple[int, list[str]]:
-        now, resets, *words = reply.decode().split(" ")
-        self.store_ms = int(now)
-        self.resets += int(resets)
-        return self.store_ms, words
+        for group in self._scripts.groups(keys) if keys else ():
+            args: list[object] = []
+            for i in group:
+                claim = ends[i].claim._replace(job_id="")
+                args += (encode_claim(claim), ends[i].keep_ms)
+            chosen = [keys[i] for i in group]
+            commands.append(self._command["mark"](chosen, args))
+        if commands:
+            await self._runner.send_all("claim.mark", commands)
 
     async def _cancel(
         self, key: bytes, keep_ms: int, how: str, job_id: str = "", *also: Command
     ) -> tuple[bytes, bytes]:
-        script = self._scripts["cancel"]
         job = job_field(job_id) if job_id else ""
-        command = script.command([key], (keep_ms, how, job))
+        command = self._command["cancel"]([key], (keep_ms, how, job))
         reply, *_ = await self._runner.send_all("claim.cancel", [command, *also])
         said, value, told = reply
-        self._read(told)
+        self._scripts.read(told)
         return said, value
 
     async def _find(self, name: str) -> tuple[bytes, bytes]:
-        command = self._scripts["status"].command([self._key(name)], ())
+        command = self._command["status"]([self._key(name)], ())
         kind, value, told = await self._runner.send("claim.status", command)
-        self._read(told)
+        self._scripts.read(told)
         return kind, value
 
     def _remember(self, request: ClaimRequest) -> None:
@@ -326,14 +354,9 @@ class RedisClaimStore:
         if not (self._by_tag and self._pointers):
             return []
         return [
-            self._scripts["point"].command(
+            self._command["point"](
                 [self._key(self._pointers[identity])], (keep_ms, raw(identity))
             )
             for identity, keep_ms in kept
             if identity in self._pointers
         ]
-
-
-def _status(job_id: str, claim: Claim) -> JobStatus:
-    owner = claim.owner if claim.state is JobState.RUNNING else None
-    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)

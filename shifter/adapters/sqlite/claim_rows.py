@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from shifter.model.time import StoreMs
-from shifter.policy.claim import Claim, Kept, is_sound
+from shifter.policy.claim import Claim, Kept, is_sound, own_end
 
 _CHUNK: Final = 512
 _MAX_VALUE: Final = 4_096
@@ -42,12 +42,13 @@ class ClaimRows:
         now: What has faded by now is absent.
 
     Attributes:
+        now: As given.
         claims: What lies at the keys that were loaded; to be read, changed by `keep`.
         unreadable: Values found that are no claim; they count as absent.
     """
 
     def __init__(self, connection: sqlite3.Connection, now: StoreMs) -> None:
-        self._connection, self._now = connection, now
+        self._connection, self.now = connection, now
         self.claims: dict[bytes, Claim] = {}
         self._pointers: dict[bytes, bytes] = {}
         self._until_ms: dict[bytes, int] = {}
@@ -69,7 +70,7 @@ class ClaimRows:
     def keep(self, key: bytes, kept: Kept) -> None:
         """Put a claim; a keep time of 0 leaves the time it had left."""
         claim, keep_ms = kept
-        until_ms = self._now + keep_ms if keep_ms else self._until_ms[key]
+        until_ms = self.now + keep_ms if keep_ms else self._until_ms[key]
         if claim is not self._encoded[0]:
             self._encoded = (claim, _encode(claim))
         self.claims[key] = claim
@@ -79,8 +80,14 @@ class ClaimRows:
         """Leave a pointer, unless a claim lies there already: returns that."""
         claim = self.claims.get(key)
         if claim is None:
-            self._changed[key] = (key, self._now + keep_ms, _encode(target))
+            self._changed[key] = (key, self.now + keep_ms, _encode(target))
         return claim
+
+    def end(self, key: bytes, claim: Claim, keep_ms: int) -> None:
+        """Keep a keyed job's end under its own id, in place of its pointer."""
+        ended = own_end(claim)
+        if ended is not None and key not in self.claims:
+            self.keep(key, Kept(ended, keep_ms))
 
     def save(self) -> None:
         """Write what has changed, once."""
@@ -96,7 +103,7 @@ class ClaimRows:
             if type(until_ms) is not int or type(value) is not bytes:
                 self.unreadable += 1
                 continue
-            if until_ms <= self._now:
+            if until_ms <= self.now:
                 continue
             found = self._decoded.get(value) or self._read(value)
             if isinstance(found, Claim):

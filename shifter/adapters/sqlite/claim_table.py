@@ -25,17 +25,19 @@ from shifter.model.claim import (
     ClaimUpdate,
     Renewal,
 )
-from shifter.model.state import JobState
+from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 from shifter.policy.claim import (
     RUNNING_GRACE_MS,
     Ask,
     Claim,
     Kept,
+    answer_own,
     decide_cancel,
     decide_claim,
     decide_finish,
     decide_renew,
+    status_of,
 )
 from shifter.ports import Clock
 
@@ -114,14 +116,17 @@ class ClaimTable:
         for key, update in zip(keys, updates, strict=True):
             answer, kept = decide(rows.claims.get(key), update[1:])
             self._keep(rows, key, kept)
+            if kept is not None and kept.claim.job_id:
+                own = self._prefix + kept.claim.job_id.encode()
+                rows.end(own, kept.claim, kept.keep_ms)
             answers.append(answer)
         self._save(rows)
         return answers
 
     def cancel(
         self, connection: sqlite3.Connection, job_id: str, keep_ms: int
-    ) -> Claim:
-        """Ask that a job not run (again); returns its claim after the call."""
+    ) -> JobStatus:
+        """Ask that a job not run (again); returns its state after the call."""
         rows, now = self._rows(connection)
         own, alias = self._key(job_id), ""
         key = self._load_job(rows, own)
@@ -133,13 +138,20 @@ class ClaimTable:
                 key, alias, claim = own, "", None
         after, kept = decide_cancel(claim, job_id=alias, keep_ms=keep_ms, now=now)
         self._keep(rows, key, kept)
+        if alias and after.state is JobState.CANCELLED:
+            rows.end(own, after, keep_ms)
         self._save(rows)
-        return after
+        return status_of(job_id, after)
 
-    def find(self, connection: sqlite3.Connection, job_id: str) -> Claim | None:
-        """The claim a job runs under; needs no transaction."""
+    def status(self, connection: sqlite3.Connection, job_id: str) -> JobStatus | None:
+        """What is known of a job; needs no transaction."""
         rows, _ = self._rows(connection)
-        return rows.claims.get(self._load_job(rows, self._key(job_id)))
+        own = self._key(job_id)
+        key = self._load_job(rows, own)
+        claim = rows.claims.get(key)
+        if claim is None:
+            return None
+        return status_of(job_id, claim, alias="" if key == own else bounded(job_id))
 
     def _answer(
         self,
@@ -151,17 +163,34 @@ class ClaimTable:
     ) -> ClaimAnswer:
         identity, job_id, turn, attempt = request
         if identity != job_id:
-            keep_ms = first.lease_ms + RUNNING_GRACE_MS
-            found = rows.point(self._key(job_id), key, keep_ms)
-            if found is not None and found.state is JobState.CANCELLED:
-                return Cancelled()
-            ask = first._replace(turn=turn, attempt=attempt, job_id=bounded(job_id))
-        elif turn == attempt == 1:
+            return self._answer_keyed(rows, key, request, first, decide)
+        if turn == attempt == 1:
             ask = first
         else:
             ask = first._replace(turn=turn, attempt=attempt)
         answer, kept = decide(rows.claims.get(key), ask)
         self._keep(rows, key, kept)
+        return answer
+
+    def _answer_keyed(
+        self,
+        rows: ClaimRows,
+        key: bytes,
+        request: ClaimRequest,
+        first: Ask,
+        decide: Callable[[Claim | None, Ask], tuple[ClaimAnswer, Kept | None]],
+    ) -> ClaimAnswer:
+        _, job_id, turn, attempt = request
+        own, keep_ms = self._key(job_id), first.lease_ms + RUNNING_GRACE_MS
+        answer = answer_own(rows.point(own, key, keep_ms))
+        if answer is not None:
+            return answer
+        ask = first._replace(turn=turn, attempt=attempt, job_id=bounded(job_id))
+        answer, kept = decide(rows.claims.get(key), ask)
+        self._keep(rows, key, kept)
+        if isinstance(answer, Cancelled):
+            ended = Claim(JobState.CANCELLED, 0, turn, attempt, updated_ms=rows.now)
+            rows.end(own, ended, keep_ms)
         return answer
 
     def _rows(self, connection: sqlite3.Connection) -> tuple[ClaimRows, StoreMs]:

@@ -18,8 +18,8 @@ from shifter.adapters.sqlite.claim_table import ClaimTable
 from shifter.adapters.sqlite.claims_schema import bounded
 from shifter.adapters.sqlite.transactions import Transactions
 from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
-from shifter.model.state import JobState, JobStatus
-from shifter.policy.claim import Ask, Claim
+from shifter.model.state import JobStatus
+from shifter.policy.claim import Ask
 from shifter.ports import Clock, understood
 
 _UNANSWERED: Final = 64
@@ -86,18 +86,16 @@ class SqliteClaimStore:
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call."""
         with understood("sqlite", "claim.cancel"):
-            claim = await self._database.write(
+            return await self._database.write(
                 lambda connection: self._table.cancel(connection, job_id, keep_ms)
             )
-        return _status(job_id, claim)
 
     async def status(self, job_id: str) -> JobStatus | None:
         """What is known of a job; ``None`` when it has not started, or is forgotten."""
         with understood("sqlite", "claim.status"):
-            claim = await self._database.read(
-                lambda connection: self._table.find(connection, job_id)
+            return await self._database.read(
+                lambda connection: self._table.status(connection, job_id)
             )
-        return None if claim is None else _status(job_id, claim)
 
     async def ping(self) -> str:
         """One line that describes the store."""
@@ -108,11 +106,6 @@ class SqliteClaimStore:
         if not self._is_closed:
             self._is_closed = True
             await self._database.close()
-
-
-def _status(job_id: str, claim: Claim) -> JobStatus:
-    owner = claim.owner if claim.state is JobState.RUNNING else None
-    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)
 
 
 def _describe(connection: sqlite3.Connection) -> str:

@@ -27,6 +27,12 @@ ENDS: Final = (
     JobState.EXPIRED,
     JobState.DISCARDED,
 )
+WITHOUT_EFFECT: Final = (
+    JobState.DEAD,
+    JobState.EXPIRED,
+    JobState.CANCELLED,
+    JobState.DISCARDED,
+)
 
 
 class ClaimBench(Protocol):

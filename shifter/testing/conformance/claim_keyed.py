@@ -12,12 +12,12 @@ from shifter.model.claim import (
 )
 from shifter.model.state import JobState
 from shifter.testing.conformance.claim_bench import (
-    ENDS,
     HELD,
     HELD_BUT_CANCELLED,
     HOUR_MS,
     KEEP_MS,
     LEASE_MS,
+    WITHOUT_EFFECT,
     ClaimBench,
     ask,
     end,
@@ -103,16 +103,102 @@ class KeyedClaimConformance:
         assert isinstance(first, Granted)
         assert first.losses == 1
 
-    async def test_another_job_ends_as_the_first_ended(
+    async def test_another_job_is_done_where_the_first_is_done(
         self, claim_bench: ClaimBench
     ) -> None:
         store = claim_bench.open()
-        for state in (*ENDS, JobState.CANCELLED):
-            key = f"mail:{state}"
-            grant = await granted(store, key, job_id="j1")
+        grant = await granted(store, "mail:k", job_id="j1")
+        await end(store, grant.fence, identity="mail:k")
+
+        assert await ask(store, "mail:k", job_id="j2") == Finished(JobState.DONE)
+        assert await state_of(store, "j2") is JobState.DONE
+
+    async def test_a_key_whose_job_had_no_effect_admits_the_next_job(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        store, other = claim_bench.open(), claim_bench.open()
+        for state in WITHOUT_EFFECT:
+            key, first, second = f"mail:{state}", f"1{state}", f"2{state}"
+            grant = await granted(store, key, job_id=first)
+            assert isinstance(await ask(store, key, job_id=second), Busy)
             await end(store, grant.fence, state, identity=key)
 
-            assert await ask(store, key, job_id="j2") == Finished(state)
+            next_one = await ask(other, key, job_id=second)
+
+            assert isinstance(next_one, Granted), state
+            assert next_one.fence > grant.fence
+            assert next_one.losses == 0
+            assert await state_of(store, first) is state
+            assert await state_of(store, second) is JobState.RUNNING
+
+    async def test_a_job_without_an_effect_stays_ended_when_the_next_took_its_key(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        """Also when its record comes again, or its end is said again."""
+        store, other = claim_bench.open(), claim_bench.open()
+        for state in WITHOUT_EFFECT:
+            key, first, second = f"mail:{state}", f"1{state}", f"2{state}"
+            grant = await granted(store, key, job_id=first)
+            await end(store, grant.fence, state, identity=key)
+            again = await ask(store, key, job_id=first)
+            second_grant = await granted(other, key, job_id=second)
+            late = await ask(store, key, job_id=first)
+
+            ended = Cancelled() if state is JobState.CANCELLED else Finished(state)
+            assert again == late == ended
+            assert await end(store, grant.fence, state, identity=key) is False
+            assert (await store.cancel(first, keep_ms=KEEP_MS)).state is state
+            assert await end(other, second_grant.fence, identity=key) is True
+            assert await state_of(store, second) is JobState.DONE
+            assert await state_of(store, first) is state
+
+    async def test_one_job_after_another_may_fail_until_one_is_done(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        store = claim_bench.open()
+        for number, state in enumerate((*WITHOUT_EFFECT, JobState.DONE)):
+            grant = await granted(store, "mail:k", job_id=f"j{number}")
+            await end(store, grant.fence, state, identity="mail:k")
+
+        assert await ask(store, "mail:k", job_id="j9") == Finished(JobState.DONE)
+        states = [await state_of(store, f"j{n}") for n in range(5)]
+        assert states == [*WITHOUT_EFFECT, JobState.DONE]
+
+    async def test_a_keyed_job_that_is_cancelled_between_turns_makes_room(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        store, other = claim_bench.open(), claim_bench.open()
+        grant = await granted(store, "mail:k", job_id="j1")
+        waiting = JobState.WAITING
+        await end(store, grant.fence, waiting, identity="mail:k", turn=2)
+        await other.cancel("j1", keep_ms=KEEP_MS)
+
+        assert isinstance(await ask(store, "mail:k", job_id="j2"), Granted)
+        assert await ask(store, "mail:k", job_id="j1", turn=2) == Cancelled()
+        assert await state_of(store, "j1") is JobState.CANCELLED
+
+    async def test_a_keyed_job_that_is_cancelled_while_it_runs_makes_room(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        """It would have gone on later, and ends with this turn."""
+        store, other = claim_bench.open(), claim_bench.open()
+        grant = await granted(store, "mail:k", job_id="j1")
+        await other.cancel("j1", keep_ms=KEEP_MS)
+        waiting = JobState.WAITING
+        await end(store, grant.fence, waiting, identity="mail:k", turn=2)
+
+        assert isinstance(await ask(store, "mail:k", job_id="j2"), Granted)
+        assert await ask(store, "mail:k", job_id="j1", turn=2) == Cancelled()
+        assert await state_of(store, "j1") is JobState.CANCELLED
+
+    async def test_a_job_that_waits_for_another_of_its_key_is_waiting(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        store = claim_bench.open()
+        await granted(store, "mail:k", job_id="j1")
+        await ask(store, "mail:k", job_id="j2")
+
+        assert await state_of(store, "j2") is JobState.WAITING
 
     async def test_cancelling_the_other_job_leaves_the_first_alone(
         self, claim_bench: ClaimBench

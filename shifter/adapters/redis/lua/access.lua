@@ -26,8 +26,9 @@ local function close(r, state)
   return r
 end
 
+-- Leaves a pointer, unless a claim lies there already: returns that one's state.
 local function point(key, identity, keep)
   local r = read(key)
-  if not r then redis.call('SET', key, '1p' .. identity, 'PX', keep) end
-  return r ~= nil and r.s == 'c'
+  if r then return r.s end
+  redis.call('SET', key, '1p' .. identity, 'PX', keep)
 end

@@ -19,7 +19,12 @@ for i = 1, n do
     ask, job = ARGV[a + 1], ARGV[a + 2]
     if ARGV[a + 3] ~= '' then
       job_keys = job_keys + 1
-      if point(KEYS[job_keys], ARGV[a + 3], keep) then code = 5 end
+      local s = point(KEYS[job_keys], ARGV[a + 3], keep)
+      if s == 'c' then
+        code, x = 5, 0
+      elseif s and not string.find('rqw', s, 1, true) then
+        code, x = 2, string.byte(s)
+      end
     end
   end
   local r = code == 1 and read(key)

@@ -22,6 +22,8 @@ end
 local function decide(key, r, turn, job, unanswered)
   local ended = not string.find('rqw', r.s, 1, true)
   if r.job ~= job then
+    -- What ended without an effect makes room for the next job of the key.
+    if ended and r.s ~= 'd' then return 1, math.max(r.f + 1, now * 1000), 0 end
     if ended then return 2, string.byte(r.s), 0 end
     return 4, r.e > now and math.min(r.e - now, MAX_LEASE) or 1000, 0
   end

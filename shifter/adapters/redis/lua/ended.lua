@@ -1,5 +1,6 @@
 -- Ends one turn, whatever its claim looks like; put before finish.lua. Mirrors
--- shifter.policy.claim.decide_finish; returns whether the fence was the newest.
+-- shifter.policy.claim.decide_finish; returns whether the fence was the newest, and for
+-- how long to keep it where the job was asked to stop and is cancelled by this end.
 local function ended(key, ask, state, keep)
   local r = read(key)
   local fence, turn, attempt = string.match(ask, '^(%d+);(%d+);(%d+)$')
@@ -7,9 +8,13 @@ local function ended(key, ask, state, keep)
   if r.s ~= 'r' and r.s ~= 'q' then
     return r.t == tonumber(turn) and (r.s == state or (r.s == 'c' and state == 'w'))
   end
-  if r.s == 'q' and state == 'w' then state, keep = 'c', math.max(tonumber(keep), r.c) end
+  local stopped
+  if r.s == 'q' and state == 'w' then
+    state, stopped = 'c', math.max(tonumber(keep), r.c)
+    keep = stopped
+  end
   close(r, state)
   r.t, r.a = tonumber(turn), tonumber(attempt)
   write(key, r, keep)
-  return true
+  return true, stopped
 end
