@@ -18,6 +18,10 @@ from stack.errors import Missing
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 
+# The suites are no test modules: without this, a failure shows no values. Here, since
+# whatever imports them first must find it said.
+pytest.register_assert_rewrite("shifter.testing.conformance")
+
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
     "ci",
