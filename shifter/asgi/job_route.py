@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from shifter.ambient import left_ms
 from shifter.app import Shifter
 from shifter.asgi.place import place
 from shifter.asgi.request import Request, wants_async
@@ -82,7 +84,12 @@ class JobRoutes(NamedTuple):
         self, receive: Receive, bound: BoundJob[..., Any]
     ) -> dict[str, Any]:
         try:
-            return bound.read_json(await self._body(receive))
+            left = left_ms(self.app.admission.clock.epoch_ms())
+            async with asyncio.timeout(None if left is None else left / 1_000):
+                body = await self._body(receive)
+            return bound.read_json(body)
+        except TimeoutError:
+            unfit = refusal(Reason.EXPIRED, None, is_known=False)
         except DecodeError as error:
             unfit = problem(400, "the body is no JSON object", detail=error.detail)
         except PayloadError as error:

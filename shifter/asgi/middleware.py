@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from shifter.ambient import within
 from shifter.app import Shifter
+from shifter.asgi.in_time import TimedCall
 from shifter.asgi.job_route import JobRoutes
 from shifter.asgi.place import check_paths, check_routes, path_below
 from shifter.asgi.request import (
@@ -61,6 +62,8 @@ class AdmissionMiddleware:
 
     Attributes:
         ignored: How often which header was left out, or cut to its bounds.
+        late: Requests that were cancelled at their deadline.
+        cut: Those of them whose response had begun, and was left without an end.
         websockets: Connections that passed without a decision, so far.
         open_websockets: Those that are open now.
         left_out: How often the result of which job was no JSON, and was not sent.
@@ -91,7 +94,7 @@ class AdmissionMiddleware:
         self._routes = JobRoutes(app, self._status_path, self.left_out)
         self._result, self._trusts_priority = result, trusts_priority
         self.ignored: Counter[str] = Counter()
-        self.websockets = self.open_websockets = 0
+        self.websockets = self.open_websockets = self.late = self.cut = 0
         spec = JobSpec(name="http", queue="http")
         self._plans = {
             priority: plan_call(app.namespace, spec, CallOptions(priority=priority))
@@ -152,13 +155,28 @@ class AdmissionMiddleware:
         if decision.verdict is Verdict.RUN:
             try:
                 with admission.views.serving(plan.priority):
-                    await self._service(*call)
+                    await self._in_time(plan.deadline_ms, *call)
             finally:
                 admission.let_go(decision)
             return
         after_s = decision.retry_after_s
         response = refusal(decision.reason, after_s, is_known=user is not None)
         await response.send(call[2])
+
+    async def _in_time(
+        self, left_ms: int | None, scope: Any, receive: Any, send: Send
+    ) -> None:
+        if left_ms is None:
+            await self._service(scope, receive, send)
+            return
+        call = TimedCall(send)
+        try:
+            await call.serve(
+                lambda send: self._service(scope, receive, send), left_ms / 1_000
+            )
+        finally:
+            self.late += call.is_late
+            self.cut += call.is_late and call.has_begun
 
     async def _pass_websocket(self, *call: Any) -> None:
         """It may stay open for days: a slot would be gone for as long."""
