@@ -224,7 +224,6 @@ def _envelope(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
         priority=plan.priority,
         created_ms=now,
         deadline_ms=None if plan.deadline_ms is None else now + plan.deadline_ms,
-        timeout_ms=spec.timeout_ms,
         due_ms=plan.due_ms if plan.delay_ms is None else now + plan.delay_ms,
         key=plan.key,
         idempotency_key=plan.idempotency_key,

@@ -71,7 +71,7 @@ class EnvelopeV1(
         level: Finer than the priority, for shedding; 0-399.
         created_ms: When it was handed over first.
         deadline_ms: From this instant on it is not started any more.
-        timeout_ms: Longest one attempt may take, > 0.
+        timeout_ms: Longest one attempt may take, > 0; shortens what the job declares.
         due_ms: Not started before this instant.
         attempt: What it will be charged as, 1-based; 1-1000.
         turn: Hand-over number, 1-based, counts those too that are not charged;

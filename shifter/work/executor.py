@@ -80,9 +80,10 @@ class Executor:
         loop, now = asyncio.get_running_loop(), self._clock.monotonic()
         for item, job in items:
             envelope = item.envelope
-            timeout_ms = envelope.timeout_ms
-            if timeout_ms is None:
-                timeout_ms = job.spec.timeout_ms
+            # A record may shorten what the job declares, never lengthen it.
+            timeout_ms = job.spec.timeout_ms
+            if envelope.timeout_ms is not None:
+                timeout_ms = min(timeout_ms, envelope.timeout_ms)
             limit_ms = attempt_limit_ms(timeout_ms, envelope.deadline_ms, now_ms)
             attempt = Attempt(
                 item, self._clock, started_at=now, now_ms=now_ms, limit_ms=limit_ms
