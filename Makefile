@@ -16,7 +16,9 @@ ALONE = "alone and not torture"
 # What starts whole fleets waits more than it works: it runs beside the rest.
 FLEETS = $(addprefix tests/,acceptance foreign torture)
 
-.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka \
+SERVER_FREE = "not kafka and not redis and not compose and not secure and not torture and not alone"
+
+.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka test-pythons \
 	torture torture-all fuzz bench compare schemas \
 	stack stack-down compose-test lock clean
 
@@ -54,7 +56,7 @@ arch: .venv ## import contracts
 	$(BIN)/lint-imports --no-cache
 
 unit: .venv ## tests that need no server
-	$(BIN)/pytest -q -m "not kafka and not redis and not compose and not secure and not torture and not alone" $(ARGS)
+	$(BIN)/pytest -q -m $(SERVER_FREE) $(ARGS)
 
 check: lint types arch unit ## everything that needs no server
 
@@ -68,6 +70,10 @@ test: .venv ## everything, on real servers that it starts itself
 	$(BIN)/pytest -m compose tests/compose $(ARGS); compose=$$?; \
 	$(BIN)/pytest -m $(ALONE) tests/acceptance tests/torture $(ARGS); alone=$$?; \
 	exit $$((rest | fleets | compose | alone))
+
+# All of it on another Python: make test BIN=build/pythons/3.13/bin
+test-pythons: .venv ## tests that need no server, on each Python: VERSIONS="3.12 3.14"
+	$(BIN)/python -m stack.pythons $(VERSIONS) -- -q -m $(SERVER_FREE) $(ARGS)
 
 test-redis: .venv ## tests on a real redis-server
 	@$(SERVERS)

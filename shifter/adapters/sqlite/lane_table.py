@@ -100,10 +100,11 @@ class LaneTable:
         lane: int,
         rows: Sequence[tuple[int, bytes]],
     ) -> None:
+        count = len(rows)
         (first,) = connection.execute(
-            "UPDATE lane SET next = next + ?1, live = live + ?1 WHERE id = ?2 "
-            "RETURNING next - ?1",
-            (len(rows), lane),
+            "UPDATE lane SET next = next + ?, live = live + ? WHERE id = ? "
+            "RETURNING next - ?",
+            (count, count, lane, count),
         ).fetchone()
         at = lane << SHIFT | first
         connection.executemany(

@@ -59,10 +59,11 @@ class MemberTable:
     def stay(self, connection: sqlite3.Connection, number: int) -> bool:
         """Put the end off; ``False`` where it was over before."""
         now = self._now()
+        until = now + ALIVE_MS
         kept = connection.execute(
-            "UPDATE member SET until_ms = ?1 + ?2 "
-            "WHERE id = ?3 AND until_ms > ?1 AND until_ms <= ?1 + ?2",
-            (now, ALIVE_MS, number),
+            "UPDATE member SET until_ms = ? "
+            "WHERE id = ? AND until_ms > ? AND until_ms <= ?",
+            (until, number, now, until),
         )
         return kept.rowcount == 1
 
