@@ -31,9 +31,14 @@ asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 """
+# The embedded logs of the page's apps have their topics, as `topics apply` makes them.
 RUN = """
 import asyncio, importlib, sys
+from shifter import Shifter
+from shifter.cli.entry import run
 page = importlib.import_module(sys.argv[1])
+for name in [n for n, value in vars(page).items() if isinstance(value, Shifter)]:
+    assert run(["topics", "apply", f"{sys.argv[1]}:{name}"]) == 0
 for name in sorted(n for n in vars(page) if n.startswith("block_")):
     asyncio.run(getattr(page, name)())
 """
@@ -124,9 +129,6 @@ def test_program_of_a_page_runs(page, tmp_path):
     name = program_name(page)
 
     if f"{name}.py" in written:
-        # The embedded log of the page's app has its topics, as `topics apply` makes.
-        done = run(tmp_path, "-m", "shifter.cli", "topics", "apply", f"{name}:app")
-        assert done.returncode == 0, done.stderr
         done = run(tmp_path, "-W", "error", "-c", RUN, name)
         assert done.returncode == 0, done.stdout + done.stderr
     if tests:
