@@ -59,6 +59,15 @@ class HasStates:
         async with self._claims() as claims:
             return await claims.cancel(known, keep_ms=_CANCEL_KEEP_MS)
 
+    async def note(self, name: str, word: str, *, keep_ms: int) -> str:
+        """Keep a word for the whole fleet; see `ClaimStore.note`.
+
+        Raises:
+            StoreUnavailableError: The state store does not answer.
+        """
+        async with self._claims() as claims:
+            return await claims.note(name, word, keep_ms=keep_ms)
+
     @contextlib.asynccontextmanager
     async def _claims(self) -> AsyncGenerator[ClaimStore]:
         if self._stand_in is not None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from shifter.ambient import left_ms
 from shifter.app import Shifter
+from shifter.asgi.idempotency import Keys
 from shifter.asgi.place import place
 from shifter.asgi.request import Request, wants_async
 from shifter.asgi.response import RESULT_HEADER, Response, of_answer, problem, refusal
@@ -27,11 +28,13 @@ class JobRoutes(NamedTuple):
         app: Whose jobs.
         status_path: Where their states are served, below the root path.
         left_out: How often the result of which job was no JSON.
+        keys: Of their requests.
     """
 
     app: Shifter
     status_path: str
     left_out: Counter[str]
+    keys: Keys
 
     async def submit(
         self,
@@ -74,6 +77,11 @@ class JobRoutes(NamedTuple):
             return response._replace(headers=applied)
         return response
 
+    async def _is_once(self, bound: BoundJob[..., Any], body: bytes) -> bool:
+        plan = bound.plan
+        key = plan.idempotency_key
+        return key is None or await self.keys.is_for(plan.spec, key, body)
+
     def _say_left_out(self, job: str) -> None:
         self.left_out[job] += 1
         if self.left_out[job] == 1:
@@ -87,7 +95,10 @@ class JobRoutes(NamedTuple):
             left = left_ms(self.app.admission.clock.epoch_ms())
             async with asyncio.timeout(None if left is None else left / 1_000):
                 body = await self._body(receive)
-            return bound.read_json(body)
+            arguments = bound.read_json(body)
+            if await self._is_once(bound, body):
+                return arguments
+            unfit = problem(422, "the Idempotency-Key was used with another body")
         except TimeoutError:
             unfit = refusal(Reason.EXPIRED, None, is_known=False)
         except DecodeError as error:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from shifter.ambient import within
 from shifter.app import Shifter
+from shifter.asgi.idempotency import Keys
 from shifter.asgi.in_time import TimedCall
 from shifter.asgi.job_route import JobRoutes
 from shifter.asgi.place import check_paths, check_routes, path_below
@@ -34,6 +35,7 @@ from shifter.policy.case import Verdict
 from shifter.policy.prioritizer import stable_draw
 from shifter.policy.trust import heeded
 from shifter.produce.options import CallOptions, CallPlan, plan_call
+from shifter.telemetry import Event, Log
 
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -55,13 +57,16 @@ class AdmissionMiddleware:
         trusts_priority: Whether callers are yours: then the ``Priority`` header may
             make a request more urgent (it may always make it less so), and
             ``shifter-height`` counts.
-        user: Who asks, so that all requests of a user are let in or refused together.
+        user: Who asks, so that all requests of a user are let in or refused together,
+            and no other's ``Idempotency-Key`` counts.
         health: Paths that are never refused.
         status_path: Where states of jobs are served.
         result: From a job's id to the place of its result, if there is one.
 
     Attributes:
         ignored: How often which header was left out, or cut to its bounds.
+        keys: How often an ``Idempotency-Key`` came from no known user, could not be
+            checked, or was refused for another body.
         late: Requests that were cancelled at their deadline.
         cut: Those of them whose response had begun, and was left without an end.
         websockets: Connections that passed without a decision, so far.
@@ -91,7 +96,12 @@ class AdmissionMiddleware:
         self._classify, self._user = classify, user
         [self._status_path] = check_paths("status_path", [status_path.rstrip("/")])
         self.left_out: Counter[str] = Counter()
-        self._routes = JobRoutes(app, self._status_path, self.left_out)
+        keys = Keys(app)
+        self.keys, self._scoped = keys.counts, keys.scoped
+        self._routes = JobRoutes(app, self._status_path, self.left_out, keys)
+        if self._jobs and user is None:
+            want = "say who asks: Idempotency-Key counts for each user apart"
+            Log().warning(Event.SETTING_DOUBTED, setting="user", want=want)
         self._result, self._trusts_priority = result, trusts_priority
         self.ignored: Counter[str] = Counter()
         self.websockets = self.open_websockets = self.late = self.cut = 0
@@ -125,11 +135,12 @@ class AdmissionMiddleware:
         ):
             if job is not None:
                 try:
-                    key = read_key(scope)
+                    given = read_key(scope)
                 except ValueError as error:
                     title = "the Idempotency-Key cannot be read"
                     await problem(400, title, detail=str(error)).send(send)
                     return
+                key = self._scoped(given, user, f"{request.method} {request.path}")
                 plan = job.options(priority=priority, idempotency_key=key).plan
                 if key is None or not is_retry:  # with a key it takes effect once
                     plan = plan._replace(is_retry=is_retry)

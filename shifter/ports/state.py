@@ -38,6 +38,15 @@ class ClaimStore(Protocol):
     async def status(self, job_id: str) -> JobStatus | None:
         """What is known of a job; ``None`` when it has not started, or is forgotten."""
 
+    async def note(self, name: str, word: str, *, keep_ms: int) -> str:
+        """Keep a word under a name, unless one is kept there; returns what is kept.
+
+        Args:
+            name: Apart from the names of claims.
+            word: 1-128 printable ASCII characters.
+            keep_ms: How long, from the first call on, > 0.
+        """
+
     async def ping(self) -> str:
         """One line that describes the store."""
 

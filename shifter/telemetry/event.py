@@ -27,6 +27,7 @@ class Event(StrEnum):
     JOB_RETRIED = "job.retried"
     JOB_WAITED = "job.waited"
     JOB_DEAD_LETTERED = "job.dead_lettered"
+    KEY_DOUBTED = "job.key_doubted"
     RESULT_LEFT_OUT = "job.result_left_out"
     JOB_MISFIT = "job.misfit"
     HEADERS_DROPPED = "job.headers_dropped"

@@ -38,7 +38,7 @@ class _Pointer(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    value: Claim | _Pointer
+    value: Claim | _Pointer | str
     until_ms: int
 
 
@@ -112,6 +112,15 @@ class MemoryClaimStore:
             return None
         return status_of(job_id, claim, alias="" if identity == job_id else job_id)
 
+    async def note(self, name: str, word: str, *, keep_ms: int) -> str:
+        """Keep a word under a name, unless one is kept there; returns what is kept."""
+        now, key = self._now(), f"\0note\0{name}"
+        entry = self._entries.get(key)
+        if entry is not None and isinstance(entry.value, str):
+            return entry.value
+        self._put(key, word, now + keep_ms)
+        return word
+
     async def ping(self) -> str:
         """One line that describes the store."""
         return f"memory, {len(self._entries)} claims"
@@ -165,7 +174,7 @@ class MemoryClaimStore:
 
     def _claim_of(self, identity: str) -> Claim | None:
         entry = self._entries.get(identity)
-        if entry is None or isinstance(entry.value, _Pointer):
+        if entry is None or not isinstance(entry.value, Claim):
             return None
         return entry.value
 
@@ -181,7 +190,7 @@ class MemoryClaimStore:
         if claim.job_id:
             self._point(claim.job_id, identity, keep_ms, now)
 
-    def _put(self, key: str, value: Claim | _Pointer, until_ms: int) -> None:
+    def _put(self, key: str, value: Claim | _Pointer | str, until_ms: int) -> None:
         self._entries[key] = _Entry(value, until_ms)
         heapq.heappush(self._fading, (until_ms, key))
 

@@ -88,7 +88,8 @@ class RedisClaimStore:
     def __init__(
         self, client: RedisClient, namespace: str, *, by_tag: bool | None = None
     ) -> None:
-        self._key = ClaimKeys(namespace).claim
+        keys = ClaimKeys(namespace)
+        self._key, self._note_key = keys.claim, keys.note
         self._scripts = ClaimScripts(client, by_tag=by_tag)
         self._runner, self._by_tag = self._scripts.runner, self._scripts.by_tag
         self._command = {name: s.command for name, s in self._scripts.scripts.items()}
@@ -233,6 +234,14 @@ class RedisClaimStore:
             return None
         alias = "" if identity is None else from_field(to_field(job_id))
         return status_of(job_id, claim, alias=alias)
+
+    async def note(self, name: str, word: str, *, keep_ms: int) -> str:
+        """Keep a word under a name, unless one is kept there; returns what is kept."""
+        key = self._note_key(name)
+        put, read = ("SET", key, word, "NX", "PX", keep_ms), ("GET", key)
+        with understood(self._runner.store, "claim.note"):
+            _, kept = await self._runner.send_all("claim.note", [put, read])
+        return word if kept is None else str(kept, "ascii", "replace")
 
     async def ping(self) -> str:
         """One line that describes the store."""

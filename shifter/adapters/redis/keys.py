@@ -40,6 +40,10 @@ class ClaimKeys:
         ]
         self.claim: Callable[[str], bytes] = lru_cache(_REMEMBERED)(self._claim)
 
+    def note(self, name: str) -> bytes:
+        """The key of a note; no claim's has it, since its id is printable."""
+        return self._claim(name).replace(b":claim:", b":claim:\0note\0", 1)
+
     def _claim(self, identity: str) -> bytes:
         found = bounded_id(identity).encode()
         return self._prefixes[zlib.crc32(found) % TAGS] + found

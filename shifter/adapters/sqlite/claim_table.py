@@ -41,6 +41,11 @@ from shifter.policy.claim import (
 )
 from shifter.ports import Clock
 
+_NOTE: Final = b"\0note\0"
+"""No claim's key has it: identities are printable."""
+_READ_NOTE: Final = "SELECT value FROM claim WHERE key = ? AND until_ms > ?"
+_WRITE_NOTE: Final = "REPLACE INTO claim (key, until_ms, value) VALUES (?, ?, ?)"
+
 # The file then holds at most a third more claims than live.
 _SWEPT_PER_CLAIM: Final = 4
 
@@ -192,6 +197,17 @@ class ClaimTable:
             ended = Claim(JobState.CANCELLED, 0, turn, attempt, updated_ms=rows.now)
             rows.end(own, ended, keep_ms)
         return answer
+
+    def note(
+        self, connection: sqlite3.Connection, name: str, word: str, keep_ms: int
+    ) -> str:
+        """Keep a word under a name, unless one is kept there; returns what is kept."""
+        key, now = self._prefix + _NOTE + bounded(name).encode(), self._clock.epoch_ms()
+        row = connection.execute(_READ_NOTE, (key, now)).fetchone()
+        if row is not None and type(row[0]) is bytes:
+            return str(row[0], "ascii", "replace")
+        connection.execute(_WRITE_NOTE, (key, now + keep_ms, word.encode("ascii")))
+        return word
 
     def _rows(self, connection: sqlite3.Connection) -> tuple[ClaimRows, StoreMs]:
         now = StoreMs(self._clock.epoch_ms())

@@ -97,6 +97,13 @@ class SqliteClaimStore:
                 lambda connection: self._table.status(connection, job_id)
             )
 
+    async def note(self, name: str, word: str, *, keep_ms: int) -> str:
+        """Keep a word under a name, unless one is kept there; returns what is kept."""
+        with understood("sqlite", "claim.note"):
+            return await self._database.write(
+                lambda connection: self._table.note(connection, name, word, keep_ms)
+            )
+
     async def ping(self) -> str:
         """One line that describes the store."""
         return await self._database.read(_describe)

@@ -368,3 +368,25 @@ class ClaimStoreConformance:
 
         assert line
         assert "\n" not in line
+
+    async def test_a_note_keeps_the_first_word_for_as_long_as_it_was_to(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        first, second = claim_bench.open(), claim_bench.open()
+
+        assert await first.note("n1", "one", keep_ms=HOUR_MS) == "one"
+        assert await second.note("n1", "two", keep_ms=HOUR_MS) == "one"
+        assert await second.note("n2", "two", keep_ms=HOUR_MS) == "two"
+        await claim_bench.advance(HOUR_MS + 1_000)
+        assert await second.note("n1", "three", keep_ms=HOUR_MS) == "three"
+
+    async def test_a_note_is_no_claim_of_the_same_name(
+        self, claim_bench: ClaimBench
+    ) -> None:
+        store = claim_bench.open()
+
+        await store.note("j1", "one", keep_ms=HOUR_MS)
+        answer = await ask(store)
+
+        assert isinstance(answer, Granted)
+        assert await store.note("j1", "two", keep_ms=HOUR_MS) == "one"
