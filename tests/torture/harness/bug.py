@@ -7,6 +7,7 @@ names one; nothing of the product knows of it. Each says what it stands for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
@@ -63,10 +64,9 @@ def _ignore_delivery_error() -> None:
     append = KafkaLaneLog.append
 
     async def deaf(self: Any, records: Sequence[Any], *, timeout_s: float) -> Any:
-        try:
+        with contextlib.suppress(BaseException):  # that is the bug
             await append(self, records, timeout_s=min(timeout_s, 1.0))
-        finally:
-            return [Appended()] * len(records)  # noqa: B012  # that is the bug
+        return [Appended()] * len(records)
 
     _put(KafkaLaneLog, "append", deaf)
 
