@@ -45,7 +45,7 @@ service.add_middleware(
     app=app,
     jobs={"POST /reports": make_report},
     classify=classify,
-    user=lambda request: request.headers.get("x-user"),
+    user=lambda request: request.headers.get("x-user"),  # set by a proxy that knows
     result=lambda job_id: f"/reports/{job_id}",
 )
 

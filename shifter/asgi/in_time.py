@@ -21,8 +21,13 @@ from shifter.asgi.response import Send, refusal
 from shifter.model.reason import Reason
 
 _LOOK_EVERY_S: Final = 0.02
-_IN_THREADS: Final = frozenset({"to_thread", "run_sync_in_worker_thread"})
-"""Functions of asyncio and of anyio (which Starlette uses) that wait for a thread."""
+_IN_THREADS: Final = frozenset(
+    {
+        ("asyncio.threads", "to_thread"),
+        ("anyio._backends._asyncio", "run_sync_in_worker_thread"),
+    }
+)
+"""What waits for a thread: of asyncio, and of anyio, which Starlette uses."""
 
 
 class _TooLateError(OSError):
@@ -63,7 +68,9 @@ class TimedCall:
             if not self._settled.is_set():
                 self.is_late = True
                 if not self.has_begun:
-                    await refusal(Reason.EXPIRED, None, is_known=False).send(self._send)
+                    late = refusal(Reason.EXPIRED, None, is_known=False)
+                    with contextlib.suppress(OSError):  # the caller has left
+                        await late.send(self._send)
                 while _waits_for_thread(task):
                     await asyncio.wait((task,), timeout=_LOOK_EVERY_S)
                 task.cancel()
@@ -93,8 +100,10 @@ def _waits_for_thread(task: asyncio.Task[None]) -> bool:
     """Whether a task that is suspended has a thread do something."""
     inner: Any = task.get_coro()
     while inner is not None:
-        code = getattr(inner, "cr_code", None)
-        if code is not None and code.co_name in _IN_THREADS:
-            return True
+        frame = getattr(inner, "cr_frame", None)
+        if frame is not None:
+            name = frame.f_globals.get("__name__"), frame.f_code.co_name
+            if name in _IN_THREADS:
+                return True
         inner = getattr(inner, "cr_await", getattr(inner, "ag_await", None))
     return False

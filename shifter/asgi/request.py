@@ -45,12 +45,15 @@ class Request(NamedTuple):
         path: Without its query, and without the root path.
         headers: By lower-case name; the last of several.
         root_path: The prefix of a mounted service, without a slash at its end.
+        scope: As ASGI gives it, with what middleware in front has added: the user that
+            it has authenticated, for one.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
     root_path: str = ""
+    scope: Mapping[str, Any] = {}  # never written
 
 
 def read_request(scope: Mapping[str, Any], ignored: Counter[str]) -> Request:
@@ -63,7 +66,7 @@ def read_request(scope: Mapping[str, Any], ignored: Counter[str]) -> Request:
         elif name in _READ:  # a counter of all names would be the caller's to fill
             ignored[name] += 1
     root_path, path = path_below(scope)
-    return Request(scope["method"], path, headers, root_path)
+    return Request(scope["method"], path, headers, root_path, scope)
 
 
 def read_priority(request: Request, ignored: Counter[str]) -> Priority | None:

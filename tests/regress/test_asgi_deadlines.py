@@ -304,3 +304,58 @@ async def test_nothing_is_sent_after_a_response_that_was_cut():
     assert sent == ["http.response.start"]
     assert len(errors) == 1
     assert front.cut == 1
+
+
+async def test_caller_that_has_left_at_its_deadline_is_no_error():
+    world = World()
+
+    async def service(scope, receive, send) -> None:
+        await asyncio.Event().wait()
+
+    async def send(event) -> None:
+        raise OSError
+
+    front = AdmissionMiddleware(service, world.app)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [(b"shifter-timeout", b"20m")],
+    }
+    async with TestApp(world.app):
+        await front(scope, None, send)
+        inflight = world.app.admission.inflight
+
+    assert (front.late, front.cut, inflight) == (1, 0, 0)
+
+
+async def test_thread_of_asyncio_keeps_its_slot_and_what_follows_it_is_cancelled():
+    world, went_on = World(), []
+
+    async def service(scope, receive, send) -> None:
+        await asyncio.to_thread(world.thread_gate.wait, PATIENCE_S)
+        await asyncio.sleep(0.5)
+        went_on.append(scope)
+
+    sent = []
+
+    async def send(event) -> None:
+        sent.append(event.get("status"))
+
+    front = AdmissionMiddleware(service, world.app)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [(b"shifter-timeout", b"20m")],
+    }
+    async with TestApp(world.app):
+        call = asyncio.create_task(front(scope, None, send))
+        async with asyncio.timeout(PATIENCE_S):
+            while not sent:
+                await asyncio.sleep(0.005)
+        held = world.app.admission.inflight
+        world.thread_gate.set()
+        await call
+
+    assert (sent[0], held, went_on) == (504, 1, [])

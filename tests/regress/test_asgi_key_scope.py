@@ -12,6 +12,8 @@ import itertools
 
 import httpx
 import pytest
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware.authentication import AuthenticationMiddleware
 
 from shifter import Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
@@ -214,3 +216,31 @@ async def test_another_body_is_seen_by_another_process(
             codes.append((await world.pay(amount)).status_code)
 
     assert codes == [202, 422, 202]
+
+
+class ByToken(AuthenticationBackend):
+    """Whoever has a token is the one whom it names."""
+
+    async def authenticate(self, conn):
+        name = conn.headers.get("authorization")
+        if name is None:
+            return None
+        return AuthCredentials(), SimpleUser(name)
+
+
+async def test_user_whom_a_middleware_in_front_has_authenticated_is_seen():
+    world = World(user=lambda request: request.scope["user"].display_name or None)
+    front = AuthenticationMiddleware(world.front, backend=ByToken())
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(front), base_url="http://web"
+    )
+    async with TestApp(world.app) as test:
+        for amount, name in enumerate(["ann", "bob", "ann"]):
+            await client.post(
+                "/pay",
+                json={"amount": amount % 2},
+                headers={"authorization": name, "idempotency-key": "k"},
+            )
+        await test.drain()
+
+    assert sorted(world.done) == [0, 1]
