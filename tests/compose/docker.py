@@ -32,16 +32,17 @@ def engine() -> Iterator[None]:
     Raises:
         NoDocker: In one line.
     """
-    was_there = _answers()
-    if (KIT / "up").exists():
-        _provide()
-    elif not was_there:
+    was_there, has_kit = _answers(), (KIT / "up").exists()
+    if not was_there and not has_kit:
         raise NoDocker("no Docker engine answers, and there is no compose-kit")
     try:
+        if has_kit:
+            _provide()
         yield
     finally:
         if not was_there:
-            subprocess.run([KIT / "down"], check=True, stdout=sys.stderr)
+            # Also one that was started before something else failed.
+            subprocess.run([KIT / "down"], check=False, stdout=sys.stderr)
 
 
 def _provide() -> None:
