@@ -8,7 +8,7 @@ knows what is missing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -18,6 +18,7 @@ from shifter.errors import ShifterError, StoreError
 from shifter.ports import Record
 
 _BATCH: Final = 1_000
+_BATCH_BYTES: Final = 8_000_000
 
 
 async def bring_in(parts: ReplayParts, begun: Begun, records: Iterable[Record]) -> Run:
@@ -41,7 +42,7 @@ async def bring_in(parts: ReplayParts, begun: Begun, records: Iterable[Record]) 
     await add(begun)
     rest = iter(records)
     try:
-        while batch := [_to(begun.source, each) for each in islice(rest, _BATCH)]:
+        while batch := [_to(begun.source, each) for each in _some(rest)]:
             counts, now_ms = {"imported": len(batch)}, clock.epoch_ms()
             step = Step(run=begun.run, at_ms=now_ms, upto={}, counts=counts)
             await add(step, batch)
@@ -54,6 +55,18 @@ async def bring_in(parts: ReplayParts, begun: Begun, records: Iterable[Record]) 
         raise
     await add(Ended(run=begun.run, at_ms=clock.epoch_ms(), is_done=True))
     return book.runs[begun.run]
+
+
+def _some(records: Iterator[Record]) -> Iterator[Record]:
+    """The next of them: as many as one batch may have, by number and by bytes."""
+    size = 0
+    for record in islice(records, _BATCH):
+        yield record
+        size += len(record.value) + sum(
+            len(value or b"") for _, value in record.headers
+        )
+        if size >= _BATCH_BYTES:
+            return
 
 
 def _to(topic: str, record: Record) -> Record:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from shifter.deadletter.dialect import FOREIGN, read_story
 from shifter.ports import Delivery
-from shifter.wire.dead_letter import header_name
+from shifter.wire.dead_letter import header_name, read_text
+from shifter.wire.failure import MAX_MESSAGE_CHARS
 
 # Fingerprints of a stranger's topic may all differ; beyond this many they are one.
 MAX_GROUPS: Final = 10_000
@@ -18,6 +19,10 @@ _BUCKETS: Final = 64
 _FIRST_WIDTH_MS: Final = 1_000
 _FINGERPRINT: Final = header_name("fingerprint")
 _LAST_FAILED: Final = header_name("last_failed_ms")
+_JOB_ID: Final = header_name("job_id")
+_SHOWN: Final = tuple(map(header_name, ("error_type", "error_message", "reason")))
+_MOST_BYTES: Final = 4 * MAX_MESSAGE_CHARS
+"""Of each text that a group keeps; a writer of ours keeps to it."""
 
 
 class Group(msgspec.Struct):
@@ -82,12 +87,28 @@ class Course:
         return found
 
 
+class Told(NamedTuple):
+    """What a group shows of its newest letter.
+
+    Attributes:
+        error: Its error type, as written; of a stranger, empty.
+        message: Likewise.
+        reason: Likewise; of a stranger, the dialect.
+        job_id: Likewise; empty if there is none.
+    """
+
+    error: bytes
+    message: bytes
+    reason: bytes
+    job_id: bytes
+
+
 class _Found:
-    """A group while it is counted; only its newest letter is read whole."""
+    """A group while it is counted; of its letters nothing is kept but a few texts."""
 
     __slots__ = ("count", "course", "first_ms", "last_ms", "newest")
 
-    def __init__(self, at_ms: int, newest: Delivery) -> None:
+    def __init__(self, at_ms: int, newest: Told) -> None:
         self.count, self.course, self.newest = 0, Course(), newest
         self.first_ms = self.last_ms = at_ms
 
@@ -100,16 +121,16 @@ class Triage:
 
     def add(self, delivery: Delivery) -> None:
         """Count one letter."""
-        name, at_ms = brief(delivery)
+        name, at_ms, told = _look(delivery)
         found = self._found.get(name)
         if found is None:
             if len(self._found) >= MAX_GROUPS:
                 name = OTHERS
-            found = self._found.setdefault(name, _Found(at_ms, delivery))
+            found = self._found.setdefault(name, _Found(at_ms, told))
         found.count += 1
         found.course.add(at_ms)
         if at_ms >= found.last_ms:
-            found.last_ms, found.newest = at_ms, delivery
+            found.last_ms, found.newest = at_ms, told
         elif at_ms < found.first_ms:
             found.first_ms = at_ms
 
@@ -134,28 +155,36 @@ class Triage:
 
 def brief(delivery: Delivery) -> tuple[str, int]:
     """Fingerprint and instant of a letter; of ours, without reading all the rest."""
-    name: bytes | None = None
-    at_ms: bytes | None = None
-    for header, value in delivery.headers:
-        if header == _FINGERPRINT:
-            name = value
-        elif header == _LAST_FAILED:
-            at_ms = value
+    return _look(delivery)[:2]
+
+
+def _look(delivery: Delivery) -> tuple[str, int, Told]:
+    found = dict(delivery.headers)
+    name, at_ms = found.get(_FINGERPRINT), found.get(_LAST_FAILED)
     if name and at_ms and at_ms.isdigit() and len(at_ms) <= 15 and name.isalnum():
-        return name[:64].decode(), int(at_ms)
+        error, message, reason = map(found.get, _SHOWN)
+        if error is not None and message is not None and reason is not None:
+            job_id = found.get(_JOB_ID) or b""
+            told = Told(error, message, reason, job_id)
+            if sum(map(len, told)) > _MOST_BYTES:
+                told = Told(*[text[:_MOST_BYTES] for text in told])
+            return name[:64].decode(), int(at_ms), told
     story = read_story(delivery.headers, delivery.appended_ms)
-    return story.fingerprint, story.last_failed_ms
+    error_type = "" if story.dialect == FOREIGN else story.error_type
+    texts = (error_type, story.error_message, story.reason, story.job_id or "")
+    told = Told(*[text.encode() for text in texts])
+    return story.fingerprint, story.last_failed_ms, told
 
 
 def _group(name: str, found: _Found) -> Group:
-    story = read_story(found.newest.headers, found.newest.appended_ms)
+    told = found.newest
     return Group(
         fingerprint=name,
         count=found.count,
-        error="" if story.dialect == FOREIGN else story.error_type,
-        message=story.error_message,
-        reason=story.reason,
+        error=read_text("error_type", told.error),
+        message=read_text("error_message", told.message),
+        reason=read_text("reason", told.reason),
         first_seen_ms=found.first_ms,
         last_seen_ms=found.last_ms,
-        sample_job_id=story.job_id,
+        sample_job_id=read_text("job_id", told.job_id) or None,
     )

@@ -192,7 +192,7 @@ def read_dead_letter(headers: Headers) -> DeadLetterInfo | None:
                 return None
             facts[field] = None
         elif field in TEXT_LIMITS:
-            facts[field] = _read_text(field, value)
+            facts[field] = read_text(field, value)
         elif _IS_NUMBER(value):
             facts[field] = _bounded(field, int(value))
         else:
@@ -211,7 +211,8 @@ def _bounded(field: str, value: int) -> int:
     return min(max(value, 0), limit)
 
 
-def _read_text(field: str, value: bytes) -> str:
+def read_text(field: str, value: bytes) -> str:
+    """A text of a dead letter, bounded and printable; it is untrusted."""
     return _clean(field, value[: 4 * TEXT_LIMITS[field]].decode("utf-8", "replace"))
 
 

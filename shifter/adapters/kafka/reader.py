@@ -31,6 +31,9 @@ Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 _BATCH: Final = 500
+# Records may have a megabyte each.
+_BATCH_BYTES: Final = 8_000_000
+_STEP: Final = 25
 _SILENCE_S: Final = 15.0
 _WAIT_S: Final = 0.2
 _METADATA_S: Final = 10.0
@@ -106,11 +109,7 @@ class Reader:
         self._known |= topics
 
     def _batch(self, open_spans: dict[Partition, Span]) -> Generator[Message]:
-        # The timeout of `consume` is its latency: wait for one, then take the rest.
-        first = self._consumer.poll(_WAIT_S)
-        if first is None:
-            return
-        for message in (first, *self._consumer.consume(_BATCH - 1, 0)):
+        for message in self._messages():
             at = (message.topic() or "", message.partition() or 0)
             if at not in open_spans:
                 continue
@@ -123,6 +122,18 @@ class Reader:
                 del open_spans[at]
             if offset < end:
                 yield message
+
+    def _messages(self) -> Generator[Message]:
+        """What the client has, up to a number of records and of bytes."""
+        # The timeout of `consume` is its latency: wait for one, then take the rest.
+        first = self._consumer.poll(_WAIT_S)
+        found, count, size = [] if first is None else [first], 0, 0
+        while found:
+            yield from found
+            count, size = count + len(found), size + sum(map(len, found))
+            if count >= _BATCH or size >= _BATCH_BYTES:
+                return
+            found = self._consumer.consume(_STEP, 0)
 
     def _note(
         self, error: KafkaError, at: Partition, open_spans: dict[Partition, Span]

@@ -14,6 +14,7 @@ from shifter.adapters.sqlite.lane_table import LaneTable, place_of
 from shifter.ports import Delivery, LaneDepth, Span, Spans, TopicChange, TopicSpec
 
 _PAGE: Final = 500
+_PAGE_BYTES: Final = 4_000_000
 _SHIFT: Final = 40
 _NOTHING: Final = Span(0, 0)
 _SAFE_SINCE: Final = (3, 51, 3)
@@ -155,10 +156,17 @@ def file_bytes(path: Path) -> int:
 def _page(
     after: int, last: int, connection: sqlite3.Connection
 ) -> list[tuple[int, int, bytes]]:
-    return connection.execute(
+    rows: list[tuple[int, int, bytes]] = []
+    size = 0
+    for row in connection.execute(
         "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
         (after, last, _PAGE),
-    ).fetchall()
+    ):
+        rows.append(row)
+        size += len(row[2])
+        if size >= _PAGE_BYTES:
+            break
+    return rows
 
 
 def _about(connection: sqlite3.Connection) -> tuple[str, int]:
