@@ -26,6 +26,7 @@ from shifter.declare import JobOptions, declare_job
 from shifter.dependency import BoundDependency
 from shifter.errors import ConfigError
 from shifter.fleet.calls import Caller
+from shifter.forking import renew_in_child
 from shifter.job import ContextLater, Job, JobDecorator
 from shifter.job_states import HasStates
 from shifter.lane_rules import HasLanes
@@ -36,7 +37,6 @@ from shifter.policy.quality import QualityPolicy
 from shifter.ports import ClaimStore
 from shifter.produce.admission import Admission, Views
 from shifter.produce.publisher import Publisher
-from shifter.telemetry import Log
 
 if TYPE_CHECKING:
     from shifter.deadletter.desk import DeadLetters
@@ -83,7 +83,9 @@ class Shifter(HasLanes, HasStates):
         self._guard: DependencyWatch | None = None
         self._watch: LaneWatch | None = None
         self._stand_in: ClaimStore | None = None
+        self._inherited: Admission | None = None
         self._lock = threading.Lock()
+        renew_in_child(self._after_fork)
 
     @property
     def settings(self) -> Settings:
@@ -210,16 +212,16 @@ class Shifter(HasLanes, HasStates):
         """
         with self._lock:
             before = self._publisher, self._stand_in
-            deciding = self._admission, self._watch
+            deciding = self._admission, self._watch, self._guard
             self._publisher, self._stand_in = publisher, claims
-            self._admission, self._watch = None, None
+            self._admission, self._watch, self._guard = None, None, None
         try:
             yield
         finally:
             self._close_admission()
             with self._lock:
                 self._publisher, self._stand_in = before
-                self._admission, self._watch = deciding
+                self._admission, self._watch, self._guard = deciding
 
     def close(self) -> int:
         """Flush and close the service side; returns how many records got no answer."""
@@ -278,39 +280,39 @@ class Shifter(HasLanes, HasStates):
                     self._watch = lane_watch(self.settings, lambda: self.queues)
                 if self._watch is not None:
                     self._watch.start()
-                self._admission = Admission(
+                admission = self._inherited or Admission(
                     self.admission_policy,
                     publisher.clock,
                     limit=self.settings.concurrency,
-                    views=self._views(publisher.clock),
                 )
+                admission.views = self._views(publisher.clock)
+                self._admission, self._inherited = admission, None
                 if self._guard is not None and self._stand_in is None:
-                    self._guard.start(self._admission)
+                    self._guard.start(admission)
             return self._admission
 
     def _views(self, clock: Clock) -> Views:
         """What the decision sees; a stand-in's app decides by itself."""
-        from shifter import wiring  # noqa: PLC0415  # vendors load on first use
-        from shifter.fleet.board import FleetBoard  # noqa: PLC0415
-        from shifter.fleet.change import FleetLog  # noqa: PLC0415
-        from shifter.produce.dependency_watch import DependencyWatch  # noqa: PLC0415
+        from shifter.lanes import dependency_watch  # noqa: PLC0415  # on first use
 
-        process = wiring.new_worker_id()
-        guard = DependencyWatch(
-            FleetBoard(
-                self.dependencies.values(),
-                clock,
-                process=process,
-                ears=FleetLog(Log(process=process)),
-                quality=self.quality_policy,
-            ),
-            lambda: wiring.open_fleet(self.settings),
+        guard = dependency_watch(
+            lambda: self.settings,
+            self.dependencies.values(),
             self._dependency_of,
             clock,
+            quality=self.quality_policy,
         )
-        guard.board.tenants.append(self.hours)
         self._guard = guard
+        guard.board.tenants.append(self.hours)
         return Views(self._watch, guard.needs, guard.calling, guard.serving)
+
+    def _after_fork(self) -> None:
+        # The threads behind the views stayed with the parent; the next use opens new
+        # ones. The admission stays the same object: users may hold it.
+        self._lock = threading.Lock()
+        if self._admission is not None:
+            self._inherited = self._admission
+        self._admission = self._watch = self._guard = None
 
     def _dependency_of(self, spec: JobSpec) -> Dependency | None:
         """What a job calls; a request that is no job has a spec of its own."""

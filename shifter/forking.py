@@ -2,23 +2,48 @@
 
 Each object that has one of them names a method here. The methods are called in the
 child before `os.fork` returns there; they only forget, so that the next use opens anew:
-a child that uses nothing pays nothing.
+a child that uses nothing pays nothing. What must not be in use while a process forks is
+put away before, and taken up again on both sides.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import sys
+import threading
 import weakref
 from collections.abc import Callable
 from types import MethodType
-from typing import Final
+from typing import Any, Final, Protocol
 
 # Not `weakref.WeakMethod`: its callback prints a traceback where the interpreter ends.
 _METHODS: Final[weakref.WeakKeyDictionary[object, list[Callable[[object], None]]]] = (
     weakref.WeakKeyDictionary()
 )
-_LEFT_TO_WORKERS: Final = (signal.SIGTERM, signal.SIGINT)
+_PUT_AWAY: Final[dict[int, weakref.ref[PutAway]]] = {}
+_HELD: Final[list[PutAway]] = []
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class PutAway(Protocol):
+    """Something that must not be in use while a process forks."""
+
+    def before_fork(self) -> None:
+        """Wait until nobody uses it, and let nobody begin; must not raise."""
+
+    def after_fork_in_parent(self) -> None:
+        """Let others use it again."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew; what was queued is the parent's."""
+
+
+_keys: Final = itertools.count()
+_one_fork: Final = threading.Lock()
+_ends_children: Final = threading.Event()
+_masks: Final[list[set[Any]]] = []
 
 
 def renew_in_child(method: Callable[[], None]) -> None:
@@ -36,25 +61,72 @@ def renew_in_child(method: Callable[[], None]) -> None:
     _METHODS.setdefault(method.__self__, []).append(method.__func__)
 
 
+def put_away_for_forks(what: PutAway) -> None:
+    """Put an object away before each fork, for as long as it lives."""
+    key, known = next(_keys), _PUT_AWAY
+    # The table is bound, and no global: those are gone when the interpreter ends.
+    known[key] = weakref.ref(what, lambda _: known.pop(key, None))
+
+
 def default_signals_in_child() -> None:
     """Let forked children of this process end by SIGTERM and SIGINT, as others do.
 
     A child inherits the handlers of an event loop, and the socket through which they
     wake it: without this a signal to the child would reach the parent's loop.
     """
-    os.register_at_fork(after_in_child=_default_signals)
+    _ends_children.set()
 
 
-def _renew() -> None:
+def _before() -> None:
+    _one_fork.acquire()
+    if _ends_children.is_set():
+        # One that comes before the child has its own handlers waits until then.
+        _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING))
+    for reference in list(_PUT_AWAY.values()):
+        what = reference()
+        if what is not None:
+            what.before_fork()
+            _HELD.append(what)
+
+
+def _after_in_parent() -> None:
+    while _HELD:
+        _HELD.pop().after_fork_in_parent()
+    _unmask()
+    _one_fork.release()
+
+
+def _after_in_child() -> None:
+    while _HELD:
+        _HELD.pop().after_fork_in_child()
+    if _ends_children.is_set():
+        signal.set_wakeup_fd(-1)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
+    _unmask()
+    _one_fork.release()
+    _forget_pools()
     for owner, methods in list(_METHODS.items()):
         for method in methods:
             method(owner)
 
 
-def _default_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in _LEFT_TO_WORKERS:
-        signal.signal(number, signal.SIG_DFL)
+def _forget_pools() -> None:
+    # The interpreter's end joins the threads of pools. They are the parent's, but for
+    # the one that forked: it would join itself, and the child end with an error.
+    module = sys.modules.get("concurrent.futures.thread")
+    threads = getattr(module, "_threads_queues", None)
+    if threads is not None:
+        threads.clear()
 
 
-os.register_at_fork(after_in_child=_renew)
+def _unmask() -> None:
+    while _masks:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+os.register_at_fork(
+    before=_before,
+    after_in_parent=_after_in_parent,
+    after_in_child=_after_in_child,
+)

@@ -1,4 +1,4 @@
-"""Opens the view of lanes that a service's decisions are taken by."""
+"""Opens the views of lanes and dependencies that a service's decisions are taken by."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterable
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
+from shifter.fleet.board import FleetBoard
+from shifter.fleet.change import FleetLog
+from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
+from shifter.policy.dependency import Dependency
+from shifter.policy.quality import QualityPolicy
+from shifter.ports import Clock
+from shifter.produce.dependency_watch import DependencyWatch
 from shifter.produce.lane_watch import LaneWatch, Sources
+from shifter.telemetry import Log
 
 
 def every_lane(namespace: str, queues: Iterable[str]) -> list[str]:
@@ -35,11 +43,40 @@ def lane_watch(
     """
     if settings.log_url is None or settings.state_url is None:
         return None
+    wiring.import_adapters(settings)
     return LaneWatch(
         lambda: Sources(wiring.open_admin(settings), wiring.open_presence(settings)),
         lambda: every_lane(settings.namespace, queues()),
         SystemClock(),
     )
+
+
+def dependency_watch(
+    settings: Callable[[], Settings],
+    dependencies: Iterable[Dependency],
+    uses: Callable[[JobSpec], Dependency | None],
+    clock: Clock,
+    *,
+    quality: QualityPolicy | None,
+) -> DependencyWatch:
+    """Keeps a process in step with the fleet, once started.
+
+    Args:
+        settings: Name the state store; read on the watch's own thread.
+        dependencies: All that were declared.
+        uses: What a job calls, if anything.
+        clock: Monotonic.
+        quality: When load lowers the quality; ``None`` never.
+    """
+    process = wiring.new_worker_id()
+    board = FleetBoard(
+        dependencies,
+        clock,
+        process=process,
+        ears=FleetLog(Log(process=process)),
+        quality=quality,
+    )
+    return DependencyWatch(board, lambda: wiring.open_fleet(settings()), uses, clock)
 
 
 async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | None:

@@ -25,6 +25,7 @@ from shifter.fleet.statement import (
     tallies_of,
     words_text,
 )
+from shifter.forking import renew_in_child
 from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.number import MAX_LOAD
 from shifter.model.quality import Quality
@@ -118,6 +119,11 @@ class FleetBoard:
         self.urgent: Callable[[], None] | None = None
         self.tenants: list[Tenant] = []
         self.highest_load = 0.0
+        renew_in_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        # Another thread may have held it; nobody syncs this board any more.
+        self._lock, self.urgent = threading.Lock(), None
 
     @property
     def lock(self) -> threading.Lock:

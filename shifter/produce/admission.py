@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from shifter.ambient import ambient
+from shifter.forking import renew_in_child
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -113,6 +114,15 @@ class Admission:
         self._signals: list[Callable[[], float]] = []
         self.signal_failures = 0
         self.heard: Callable[[int, CallPlan, Decision], None] | None = None
+        renew_in_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        # What is under way, and what was counted, is the parent's; so are the threads.
+        self._lock, self._threads, self.views = threading.Lock(), None, Views()
+        policy, now = self._admitter.policy, self.clock.monotonic()
+        self._admitter = Admitter(policy, limit=self.limit, now=now)
+        self._load, self._case = self._admitter.load, Case(0, 0)
+        self._retries = Budget(policy.retries)
 
     @property
     def inflight(self) -> int:
@@ -230,10 +240,11 @@ class Admission:
     def let_go(self, decision: Decision) -> None:
         """Free the slot of a decision, once, on whichever way out."""
         with self._lock:
-            if decision.verdict is RUN:
+            # A decision from before a fork holds a slot of the parent's.
+            if decision.verdict is RUN and self._load.inflight:
                 self._load.inflight -= 1
                 self._admitter.ended()
-            elif decision.verdict is DEGRADE:
+            elif decision.verdict is DEGRADE and self._load.fallbacks:
                 self._load.fallbacks -= 1
 
     def load(self) -> float:

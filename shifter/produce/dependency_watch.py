@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
@@ -36,6 +35,7 @@ from shifter.policy.case import WELL, Needs, Verdict
 from shifter.policy.dependency import Dependency, Protection
 from shifter.ports import Clock, FleetStore
 from shifter.produce.admission import Admission
+from shifter.produce.loop_thread import LoopThread
 
 _JOIN_S: Final = 5.0
 _AGAIN_S: Final = 1.0
@@ -74,11 +74,7 @@ class DependencyWatch:
         self.board, self._open, self._uses = board, open_store, uses
         self._clock, self.calls = clock, Calls(board, clock)
         self._views: dict[str, _View] = {}
-        self._stop: Callable[[], object] | None = None
-        self._is_stopping = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="shifter-fleet", daemon=True
-        )
+        self._thread = LoopThread(self._watch, name="shifter-fleet")
 
     def start(self, admission: Admission) -> None:
         """Begin to tell and to listen.
@@ -93,12 +89,7 @@ class DependencyWatch:
 
     def stop(self) -> None:
         """End; blocks for as long as a sync takes, a few seconds at most."""
-        self._is_stopping.set()
-        if self._stop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._stop()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._thread.stop(_JOIN_S)
 
     async def look(self, store: FleetStore) -> None:
         """Look once, instead of starting; a store that does not answer says nothing."""
@@ -177,14 +168,9 @@ class DependencyWatch:
         self._views[spec.name] = view
         return view
 
-    def _run(self) -> None:
-        asyncio.run(self._watch())
-
-    async def _watch(self) -> None:
-        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
+    async def _watch(self, stopped: asyncio.Event) -> None:
         store: FleetStore | None = None
-        while store is None and not self._is_stopping.is_set():
+        while store is None and not stopped.is_set():
             try:
                 store = self._open()
             except (StoreError, ConfigError):
@@ -196,8 +182,7 @@ class DependencyWatch:
         async with asyncio.TaskGroup() as group:
             sync = FleetSync(self.board, store, self._clock)
             syncing = group.create_task(sync.run())
-            if not self._is_stopping.is_set():
-                await stopped.wait()
+            await stopped.wait()
             syncing.cancel()
         with contextlib.suppress(StoreError):
             await store.close()

@@ -9,7 +9,7 @@ after a while says nothing, which means "defer".
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from shifter.errors import ConfigError, StoreError
 from shifter.policy.drain_rate import next_rate
 from shifter.policy.lane_outlook import LaneFacts
 from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
+from shifter.produce.loop_thread import LoopThread
 
 _OLD_S: Final = 30.0
 _JOIN_S: Final = 5.0
@@ -53,10 +54,7 @@ class LaneWatch:
         self._ready: Mapping[str, int] = {}
         self._own: dict[str, int] = {}
         self._old_at = 0.0
-        self._is_stopping = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="shifter-lanes", daemon=True
-        )
+        self._thread = LoopThread(self._watch, name="shifter-lanes")
 
     def start(self) -> None:
         """Begin to look."""
@@ -64,9 +62,7 @@ class LaneWatch:
 
     def stop(self) -> None:
         """End; blocks for as long as a look takes, a few seconds at most."""
-        self._is_stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._thread.stop(_JOIN_S)
 
     def facts(self, lane: str) -> LaneFacts | None:
         """Of a lane; ``None`` when nothing is known, or not any more."""
@@ -81,19 +77,18 @@ class LaneWatch:
         """Count a job of this process that the last look has not seen."""
         self._own[lane] = self._own.get(lane, 0) + 1
 
-    def _run(self) -> None:
-        asyncio.run(self._watch())
-
-    async def _watch(self) -> None:
+    async def _watch(self, stopped: asyncio.Event) -> None:
         sources: Sources | None = None
-        while not self._is_stopping.is_set():
+        while not stopped.is_set():
             try:
                 sources = self._open() if sources is None else sources
                 await self.look(sources)
             except (StoreError, ConfigError):
                 # The view grows old meanwhile, which is what it should do.
                 pass
-            await asyncio.to_thread(self._is_stopping.wait, self._every_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await stopped.wait()
         if sources is not None:
             await sources.admin.close()
             await sources.presence.close()

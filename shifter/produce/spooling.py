@@ -9,7 +9,6 @@ stay behind those of their key that wait there.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from shifter.errors import StoreError, StoreUnavailableError
+from shifter.forking import renew_in_child
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
 from shifter.model.reason import PASSING, Reason
@@ -72,8 +72,7 @@ class SpoolingLog:
         )
         self._lock = threading.Lock()
         self._forwarder: Forwarder | None = None
-        me = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: _call(me()))
+        renew_in_child(self._after_fork)
 
     async def append(
         self, records: Sequence[Record], *, timeout_s: float
@@ -327,8 +326,3 @@ def _fill(
             if isinstance(before, Unknown) and isinstance(answer, Refused)
             else answer
         )
-
-
-def _call(function: Callable[[], None] | None) -> None:
-    if function is not None:
-        function()

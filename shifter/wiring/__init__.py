@@ -18,7 +18,12 @@ from shifter.wiring.log import (
     open_mover,
     open_topic_ids,
 )
-from shifter.wiring.service import open_publisher, open_spool, spool_path
+from shifter.wiring.service import (
+    import_adapters,
+    open_publisher,
+    open_spool,
+    spool_path,
+)
 from shifter.wiring.state import open_claims, open_fleet, open_presence
 from shifter.wiring.topics import max_record_bytes, topic_specs
 from shifter.wiring.worker import (
@@ -31,6 +36,7 @@ from shifter.wiring.worker import (
 __all__ = [
     "FleetTerms",
     "check_file",
+    "import_adapters",
     "is_sqlite",
     "lanes_served",
     "log_is_up",

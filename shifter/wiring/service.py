@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from shifter.config.files import state_folder
 from shifter.errors import ConfigError, StoreError
 from shifter.ports import LaneLog
 from shifter.produce.publisher import Publisher
+from shifter.wiring.files import is_sqlite
 from shifter.wiring.log import log_is_up, open_log
 
 if TYPE_CHECKING:
@@ -26,6 +28,23 @@ def open_publisher(settings: Settings) -> Publisher:
     log.warm_up()
     timeout_s = settings.accept_timeout_ms / 1_000
     return Publisher(log, SystemClock(), timeout_s=timeout_s)
+
+
+def import_adapters(settings: Settings) -> None:
+    """Import what a service's background threads use, in the calling thread.
+
+    A fork in the middle of another thread's import leaves the child with a module that
+    it can neither use nor import again.
+    """
+    log = "sqlite" if is_sqlite(settings.log_url) else "kafka"
+    state = "sqlite" if is_sqlite(settings.state_url) else "redis"
+    used = [f"{log}.admin", f"{state}.fleet", f"{state}.presence"]
+    if state == "redis":
+        used.append("redis.client")
+    # Python's own, by the first look-up of a host and the first read of a script.
+    python = ["encodings.idna", "importlib.readers"]
+    for module in [*(f"shifter.adapters.{name}" for name in used), *python]:
+        importlib.import_module(module)
 
 
 def spool_path(settings: Settings) -> Path | None:

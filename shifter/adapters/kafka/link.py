@@ -15,7 +15,6 @@ import ctypes
 import os
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -30,6 +29,7 @@ from shifter.adapters.kafka.errors import (
     unheard,
 )
 from shifter.adapters.kafka.properties import Property
+from shifter.forking import renew_in_child
 from shifter.model.reason import Reason
 from shifter.ports import Clock, Refused
 
@@ -222,8 +222,7 @@ class LinkKeeper:
         self._is_closed = False
         self._born_at = -_REBIRTH_S
         atexit.register(self.close_at_exit)
-        me = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: _call(me()))
+        renew_in_child(self._after_fork)
 
     def fresh(self) -> Link | Refused:
         """A link that may be used in this process.
@@ -272,8 +271,3 @@ class LinkKeeper:
         if self.link is not None:
             self.link.immortalise()
             self.link = None
-
-
-def _call(function: Callable[[], None] | None) -> None:
-    if function is not None:
-        function()

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import queue
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -23,6 +21,7 @@ from shifter.adapters.sqlite.connection import check_same, connect, prepare
 from shifter.adapters.sqlite.errors import store_error
 from shifter.adapters.sqlite.file import FileLock, Identity, identity
 from shifter.errors import StoreUnavailableError
+from shifter.forking import put_away_for_forks
 from shifter.threads import in_thread
 
 T = TypeVar("T")
@@ -65,12 +64,7 @@ class Database:
         self._lock, self._identity = prepare(path), identity(path)
         self._users, self._guard = 1, threading.Lock()
         self._begin()
-        me = weakref.ref(self)
-        os.register_at_fork(
-            before=lambda: _call(me, Database._before_fork),
-            after_in_parent=lambda: _call(me, Database._after_fork_in_parent),
-            after_in_child=lambda: _call(me, Database._after_fork_in_child),
-        )
+        put_away_for_forks(self)
 
     def _begin(self) -> None:
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -197,7 +191,8 @@ class Database:
     # locks for its own, and a parent that leaves would delete the log that the child
     # writes. So there is none while a process forks.
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Wait for the transaction under way, and close the file."""
         for lock in (self._guard, self._writer.gate, self._reading):
             lock.acquire()
         self._writer.disconnect()
@@ -205,11 +200,13 @@ class Database:
             self._reader.close()
             self._reader = None
 
-    def _after_fork_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next use opens the file."""
         for lock in (self._reading, self._writer.gate, self._guard):
             lock.release()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Begin with nothing queued and a thread of its own."""
         self._guard, is_closed = threading.Lock(), self._is_closed
         if not is_closed:
             # While the child had it open, a parent killed with the lock held would
@@ -392,9 +389,3 @@ def _tell(
     # A loop that ended before its answer came: nobody waits.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle)
-
-
-def _call(me: weakref.ref[Database], method: Callable[[Database], None]) -> None:
-    database = me()
-    if database is not None:
-        method(database)

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from shifter.errors import StoreUnavailableError
+from shifter.forking import put_away_for_forks
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.policy.fleet_table import FleetTable
 from shifter.ports import Clock, understood
@@ -48,6 +49,23 @@ class SqliteFleetStore:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(FleetTable).decode
         self.unreadable = 0
+        put_away_for_forks(self)
+
+    def before_fork(self) -> None:
+        """Wait for the sync under way, and close the file.
+
+        A child would take the locks of an open connection for its own.
+        """
+        self._lock.acquire()
+        self._close()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next sync opens the file."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """The same: the lock was taken by the thread that forked."""
+        self._lock.release()
 
     async def sync(self, report: FleetReport) -> FleetView:
         """Tell and be told."""

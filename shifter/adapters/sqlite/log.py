@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import os
 import shutil
 import sqlite3
 import threading
-import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from shifter.adapters.inbox import Inbox, Inboxes, Pending
@@ -23,6 +21,7 @@ from shifter.adapters.sqlite.lane_table import LaneTable, Row, row_of
 from shifter.adapters.sqlite.member import waiting
 from shifter.adapters.sqlite.wake import ring
 from shifter.errors import StoreRefusedError
+from shifter.forking import renew_in_child
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
 
@@ -113,8 +112,7 @@ class SqliteLaneLog:
         self._line: list[_Wanted] = []
         self._inboxes = Inboxes(clock)
         self._is_closed = False
-        me = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: _call(me()))
+        renew_in_child(self._after_fork)
 
     async def append(
         self, records: Sequence[Record], *, timeout_s: float
@@ -290,8 +288,3 @@ def failure(error: BaseException | None) -> AppendAnswer:
     if isinstance(error, StoreRefusedError):
         return Refused(Reason.REFUSED_BY_LOG, str(error))
     return Unknown(str(error))
-
-
-def _call(function: Callable[[], None] | None) -> None:
-    if function is not None:
-        function()
