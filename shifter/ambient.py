@@ -29,6 +29,7 @@ class Ambient(NamedTuple):
         priority: How much it hurts not to serve it; told to whom it calls.
         is_retry: Whether it was made before; what is called on its behalf is a retry
             too, for the budgets of those who are called.
+        traceparent: W3C trace context of the job whose handler runs.
     """
 
     deadline_ms: int | None = None
@@ -36,6 +37,7 @@ class Ambient(NamedTuple):
     arrived_at: float | None = None
     priority: Priority | None = None
     is_retry: bool = False
+    traceparent: str | None = None
 
 
 _NOTHING: Final = Ambient()
@@ -76,9 +78,21 @@ def begin(
     arrived_at: float | None = None,
     priority: Priority | None = None,
     is_retry: bool = False,
+    traceparent: str | None = None,
 ) -> None:
-    """Serve a job or a call from here to the end of this task; as of `within`."""
-    _AMBIENT.set(Ambient(deadline_ms, draw, arrived_at, priority, is_retry))
+    """Serve a job or a call from here to the end of this task; as of `within`.
+
+    Args:
+        deadline_ms: Epoch milliseconds; ``None`` for no deadline.
+        draw: From [0, 1).
+        arrived_at: Monotonic seconds.
+        priority: Of the job or the call.
+        is_retry: Whether it was made before.
+        traceparent: What is deferred on its behalf carries it.
+    """
+    _AMBIENT.set(
+        Ambient(deadline_ms, draw, arrived_at, priority, is_retry, traceparent)
+    )
 
 
 @contextlib.contextmanager
@@ -106,6 +120,7 @@ def within(
         around.arrived_at if arrived_at is None else arrived_at,
         around.priority if priority is None else priority,
         around.is_retry or is_retry,
+        around.traceparent,
     )
     token = _AMBIENT.set(inner)
     try:

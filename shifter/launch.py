@@ -237,4 +237,6 @@ def isolated_process(target: str, connection: Connection) -> None:
     # Daemonic, its worker's exit ends it; to itself it is not, so that it may have
     # children: they are in its group, and end with it.
     multiprocessing.current_process().daemon = False
-    serve_calls(connection, load_app(target).handlers, SystemClock())
+    app = load_app(target)
+    configure_logging(app.settings.log_level, app.settings.log_format)
+    serve_calls(connection, app.handlers, SystemClock())

@@ -13,11 +13,13 @@ from shifter.ambient import ambient, nearer, within
 from shifter.context import Context
 from shifter.errors import DeadlineExceededError
 from shifter.handler import check_value, completed, is_coroutine_function
+from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
 from shifter.policy.expiry import attempt_limit_ms
 from shifter.ports import Clock
 from shifter.produce.options import CallPlan
 from shifter.thread_call import ThreadCall
+from shifter.trace import current_traceparent
 
 
 class Inline(NamedTuple):
@@ -38,7 +40,7 @@ class Inline(NamedTuple):
     limit_ms: EpochMs
 
 
-def prepare(
+def prepare(  # noqa: PLR0913  # all that a context is made of
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
     plan: CallPlan,
@@ -46,6 +48,7 @@ def prepare(
     *,
     job_id: str,
     context_parameter: str | None,
+    quality: Quality,
 ) -> Inline:
     """Work out limits and context of a call.
 
@@ -56,6 +59,7 @@ def prepare(
         clock: Wall time.
         job_id: The job's id.
         context_parameter: Where the function wants its `Context`, if it does.
+        quality: Of the fleet, now.
     """
     now, own = clock.epoch_ms(), plan.deadline_ms
     deadline_ms = nearer(ambient().deadline_ms, None if own is None else now + own)
@@ -68,6 +72,8 @@ def prepare(
             fence=0,
             limit_ms=limit_ms,
             clock=clock,
+            traceparent=current_traceparent(),
+            quality=quality,
         )
         arguments = {**arguments, context_parameter: context}
     return Inline(function, arguments, job_id, deadline_ms, limit_ms)

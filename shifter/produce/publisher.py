@@ -28,7 +28,7 @@ from shifter.ports import (
     Refused,
 )
 from shifter.produce.options import CallPlan
-from shifter.produce.trace import current_traceparent
+from shifter.trace import current_traceparent
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import Headers, headers_by_id
 

@@ -120,6 +120,7 @@ class Submission:
         self._plan = as_of_now(plan, self.clock, job.app.hours)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
         self._thread: Future[Any] | None = None
+        self._quality = Quality.FULL
 
     @contextlib.contextmanager
     def decided(self, *, can_run: bool) -> Generator[Decision]:
@@ -154,6 +155,11 @@ class Submission:
         name = codec.context_parameter
         if name is not None and name not in inspect.signature(function).parameters:
             name = None
+        is_cheaper = decision.verdict is Verdict.DEGRADE
+        if name is not None or is_cheaper:
+            self._quality = self._admission.quality(self._plan)
+        if is_cheaper and self._quality is Quality.FULL:
+            self._quality = Quality.REDUCED
         return prepare(
             function,
             # What a worker would read: the same call, wherever it runs.
@@ -162,6 +168,7 @@ class Submission:
             self.clock,
             job_id=self._job_id,
             context_parameter=name,
+            quality=self._quality,
         )
 
     async def run(self, inline: Inline) -> Any:
@@ -186,10 +193,9 @@ class Submission:
         """What was called here returned."""
         if decision.verdict is Verdict.RUN:
             return Ran(value, job_id=self._job_id)
-        quality = self._admission.quality(self._plan)
-        if quality is Quality.FULL:
-            quality = Quality.REDUCED
-        return Degraded(value, quality, job_id=self._job_id, reason=decision.reason)
+        return Degraded(
+            value, self._quality, job_id=self._job_id, reason=decision.reason
+        )
 
     async def mended(self, answer: Submitted[Any]) -> Submitted[Any]:
         """The answer; a cheaper one is followed by the job itself, where it asks so."""

@@ -225,9 +225,7 @@ class Attempt:
             return Expired()
         if isinstance(error, RejectedError):
             return self._refused_outcome(error)
-        return self.failed(
-            error.facts if isinstance(error, RemoteError) else describe_error(error)
-        )
+        return self.failed(_facts(error))
 
     def failed(self, facts: ErrorFacts) -> Outcome:
         """A failure with its facts."""
@@ -253,7 +251,7 @@ class Attempt:
     ) -> Outcome:
         if isinstance(signal, Discard):
             return Discarded(signal.reason)
-        self.error = describe_error(signal.__cause__ or signal)
+        self.error = _facts(signal.__cause__ or signal)
         if isinstance(signal, DeadLetter):
             return DeadLettered(signal.reason)
         try:
@@ -270,3 +268,7 @@ class Attempt:
         return (
             self.stop_for is Stop.DEADLINE and self._clock.epoch_ms() >= self.limit_ms
         )
+
+
+def _facts(error: BaseException) -> ErrorFacts:
+    return error.facts if isinstance(error, RemoteError) else describe_error(error)

@@ -23,6 +23,7 @@ from shifter.policy.expiry import attempt_limit_ms
 from shifter.policy.retry import Outcome, is_suspect
 from shifter.ports import Clock
 from shifter.thread_call import ThreadCall
+from shifter.trace import follow
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.item import Item, Refusal, Runnable
 
@@ -145,7 +146,11 @@ class Executor:
         attempt.has_begun = True
         # A task of its own: what is set here ends with it.
         item = attempt.item
-        ambient.begin(item.envelope.deadline_ms, is_retry=item.is_extra)
+        trace = item.read.traceparent
+        deadline_ms, is_retry = item.envelope.deadline_ms, item.is_extra
+        ambient.begin(deadline_ms, is_retry=is_retry, traceparent=trace)
+        if trace is not None:
+            follow(trace)
         self._begins(attempt)
         outcome: Outcome = SUCCEEDED
         try:

@@ -9,69 +9,75 @@ gets a new one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from shifter import ambient
 from shifter.context import Context
-from shifter.errors import DeadLetter, Discard, Retry, Throttled
 from shifter.fleet.calls import ROLE, Role
 from shifter.handler import completed
-from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
+from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
-from shifter.wire.failure import ErrorFacts, describe_error
-from shifter.work.attempt import Attempt, ProcessDiedError, RemoteError
+from shifter.trace import follow
+from shifter.work.attempt import Attempt, ProcessDiedError
 from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
 from shifter.work.item import Runnable
+from shifter.work.reply import Reply, raise_reply, reply_to
 from shifter.work.session import kill_group
 
 _POLL_S = 0.1
-_SIGNALS: dict[str, type[Exception]] = {
-    "Retry": Retry,
-    "Throttled": Throttled,
-    "Discard": Discard,
-    "DeadLetter": DeadLetter,
-}
 
 
-class Call(msgspec.Struct):
-    """What a child is told: a job's name, its payload and its context."""
+class ContextFacts(msgspec.Struct):
+    """Everything that a `Context` is made of, but for its clock."""
+
+    job_id: str
+    job_type: str
+    attempt: int
+    fence: int
+    limit_ms: EpochMs
+    key: str | None
+    idempotency_key: str
+    traceparent: str | None
+    quality: Quality
+
+
+class Call(msgspec.Struct, tag="call"):
+    """What a child is told: a job's name, its payload, and what its handler sees."""
 
     job: str
     content_type: str
     payload: bytes
-    job_id: str
-    attempt: int
-    fence: int
-    limit_ms: int
-    key: str | None
-    idempotency_key: str
-    traceparent: str | None
-    priority: Priority = Priority.NORMAL
-    is_extra: bool = False
-    holds: str | None = None
+    context: ContextFacts
+    deadline_ms: int | None
+    priority: Priority
+    is_extra: bool
+    holds: str | None
+    is_cancelled: bool
 
 
-class Reply(msgspec.Struct, tag="reply"):
-    """What a child answers: nothing, a signal with its argument, or a failure."""
-
-    signal: str | None = None
-    reason: str = ""
-    after_ms: int | None = None
-    failure: tuple[str, str, str, str] | None = None
+class Cancel(msgspec.Struct, tag="cancel"):
+    """What a child is told of the call under way: its job was cancelled."""
 
 
 _MESSAGES: Final[msgspec.msgpack.Decoder[Reply | CallReport]] = msgspec.msgpack.Decoder(
     Reply | CallReport
 )
+_ORDERS: Final[msgspec.msgpack.Decoder[Call | Cancel]] = msgspec.msgpack.Decoder(
+    Call | Cancel
+)
+_CANCEL: Final = msgspec.msgpack.encode(Cancel())
 
 Spawn: TypeAlias = Callable[[], tuple[BaseProcess, Connection]]
 """Starts a child; returns it with this side of its pipe."""
@@ -101,9 +107,7 @@ class IsolatedProcesses:
             Retry, Throttled, Discard, DeadLetter: As the handler raised them.
         """
         stop = threading.Event()
-        call = msgspec.msgpack.encode(_call(job, attempt))
-        calls = ChildCalls(attempt.caller)
-        future = self._threads.submit(self._converse, call, stop, calls)
+        future = self._threads.submit(self._converse, job, attempt, stop)
 
         def end() -> None:
             if not future.cancel():
@@ -112,7 +116,7 @@ class IsolatedProcesses:
         attempt.stoppable_by(end)
         answer = await asyncio.wrap_future(future)
         if isinstance(answer, Reply):
-            _raise(answer)
+            raise_reply(answer, attempt.item.envelope.id)
         elif stop.is_set():
             raise asyncio.CancelledError
         else:
@@ -128,10 +132,10 @@ class IsolatedProcesses:
             process.join()
 
     def _converse(
-        self, call: bytes, stop: threading.Event, calls: ChildCalls
+        self, job: Runnable, attempt: Attempt, stop: threading.Event
     ) -> Reply | ProcessDiedError:
         process, connection = self._child()
-        answer = self._ask(connection, call, stop, calls)
+        answer = self._ask(connection, _call(job, attempt), attempt, stop)
         if answer is None:
             kill_group(process)
             process.join()
@@ -144,14 +148,18 @@ class IsolatedProcesses:
     def _ask(
         self,
         connection: Connection,
-        call: bytes,
+        call: Call,
+        attempt: Attempt,
         stop: threading.Event,
-        calls: ChildCalls,
     ) -> Reply | None:
         """A child's answer; ``None`` when it died or is to be ended."""
+        calls, knows_of_cancel = ChildCalls(attempt.caller), call.is_cancelled
         try:
-            connection.send_bytes(call)
+            connection.send_bytes(msgspec.msgpack.encode(call))
             while not (stop.is_set() or self._closed.is_set()):
+                if attempt.cancelled and not knows_of_cancel:
+                    connection.send_bytes(_CANCEL)
+                    knows_of_cancel = True
                 if not connection.poll(_POLL_S):
                     continue
                 said = _MESSAGES.decode(connection.recv_bytes())
@@ -181,79 +189,72 @@ def serve_calls(
     call, such as a client of some server, belongs to a loop.
     """
     line = ChildLine(connection)
+    calls: queue.SimpleQueue[_Called | None] = queue.SimpleQueue()
+    reader = threading.Thread(
+        target=_read, args=(connection, clock, calls), name="shifter-call", daemon=True
+    )
+    reader.start()
     with asyncio.Runner() as runner:
-        while True:
-            try:
-                call = msgspec.msgpack.decode(connection.recv_bytes(), type=Call)
-            except EOFError:
-                return
+        while (called := calls.get()) is not None:
+            call, trace = called.call, called.context.traceparent
             ROLE.set(Role(call.priority, call.is_extra, call.holds, line))
-            line.send(_answer(call, jobs, clock, runner))
+            ambient.begin(call.deadline_ms, is_retry=call.is_extra, traceparent=trace)
+            follow(trace)
+            line.send(_answer(called, jobs, runner))
+
+
+class _Called(NamedTuple):
+    """A call and what its handler sees."""
+
+    call: Call
+    context: Context
+
+
+def _read(
+    connection: Connection, clock: Clock, calls: queue.SimpleQueue[_Called | None]
+) -> None:
+    """Take in what the worker says, also while a handler runs."""
+    context: Context | None = None
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            order = _ORDERS.decode(connection.recv_bytes())
+            if isinstance(order, Call):
+                context = Context(**msgspec.structs.asdict(order.context), clock=clock)
+                context.cancelled = order.is_cancelled
+                calls.put(_Called(order, context))
+            elif context is not None:
+                context.cancelled = True
+    calls.put(None)
 
 
 def _answer(
-    call: Call, jobs: Mapping[str, Runnable], clock: Clock, runner: asyncio.Runner
+    called: _Called, jobs: Mapping[str, Runnable], runner: asyncio.Runner
 ) -> Reply:
+    call = called.call
     try:
         job = jobs[call.job]
         arguments = job.codec.decode(call.payload, call.content_type)
         if job.context_parameter is not None:
-            arguments[job.context_parameter] = _context(call, clock)
+            arguments[job.context_parameter] = called.context
         value = job.function(**arguments)
         if value is not None:
             runner.run(completed(value), context=contextvars.copy_context())
-    except (Retry, Throttled) as signal:
-        after = signal.after
-        after_ms = None if after is None else duration_ms("after", after)
-        return Reply(signal=type(signal).__name__, after_ms=after_ms)
-    except (Discard, DeadLetter) as signal:
-        return Reply(signal=type(signal).__name__, reason=signal.reason)
     except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
-        facts = describe_error(error)
-        return Reply(
-            failure=(facts.type, facts.message, facts.stack, facts.fingerprint)
-        )
+        return reply_to(error)
     return Reply()
 
 
-def _context(call: Call, clock: Clock) -> Context:
-    return Context(
-        job_id=call.job_id,
-        job_type=call.job,
-        attempt=call.attempt,
-        fence=call.fence,
-        limit_ms=EpochMs(call.limit_ms),
-        clock=clock,
-        key=call.key,
-        idempotency_key=call.idempotency_key,
-        traceparent=call.traceparent,
-    )
-
-
 def _call(job: Runnable, attempt: Attempt) -> Call:
-    context, read = attempt.context, attempt.item.read
+    context, item = attempt.context, attempt.item
+    fields = ContextFacts.__struct_fields__
     return Call(
         job=job.spec.name,
-        content_type=read.content_type,
-        payload=attempt.item.delivery.value or b"",
-        job_id=context.job_id,
-        attempt=context.attempt,
-        fence=context.fence,
-        limit_ms=context.limit_ms,
-        key=context.key,
-        idempotency_key=context.idempotency_key,
-        traceparent=context.traceparent,
-        priority=attempt.item.lane.priority,
-        is_extra=attempt.item.is_extra,
+        content_type=item.read.content_type,
+        payload=item.delivery.value or b"",
+        context=ContextFacts(**{name: getattr(context, name) for name in fields}),
+        deadline_ms=item.envelope.deadline_ms,
+        priority=item.lane.priority,
+        is_extra=item.is_extra,
         holds=None if attempt.caller is None else attempt.caller.holds,
+        is_cancelled=attempt.cancelled,
     )
-
-
-def _raise(reply: Reply) -> None:
-    if reply.failure is not None:
-        raise RemoteError(ErrorFacts(*reply.failure))
-    if reply.signal in ("Discard", "DeadLetter"):
-        raise _SIGNALS[reply.signal](reply.reason)
-    if reply.signal is not None:
-        after_s = None if reply.after_ms is None else reply.after_ms / 1_000
-        raise _SIGNALS[reply.signal](after_s)

@@ -15,14 +15,13 @@ import uuid
 
 import pytest
 
-from shifter import Context, Retry
+from shifter import Context, Retry, trace
 from shifter.deadletter.field import Letter
 from shifter.deadletter.plan import ReplayPolicy, Road, Send, decide
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.state import JobState
 from shifter.ports import Delivery, Record
-from shifter.produce import trace
 from shifter.wire.headers import Headers, read_headers
 from tests.acceptance.conftest import fleet  # noqa: F401  # a fixture
 from tests.integration.drain_world import World
