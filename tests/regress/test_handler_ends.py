@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from shifter import DeadLetter, Discard, Retry, Throttled
+from shifter.errors import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    JobCancelledError,
+    RejectedError,
+)
 from shifter.launch import _spawn_isolated
 from shifter.model.quality import Quality
 from shifter.model.state import JobState
 from shifter.testing import TestApp
+from shifter.work.attempt import RemoteError
 from shifter.work.isolated import IsolatedProcesses
+from shifter.work.reply import Reply, raise_reply, reply_to
 from tests.integration.drain_world import World, submit
 from tests.regress.handler_jobs import app as process_app
 from tests.regress.leaving import LEAVING, leave
@@ -229,3 +238,46 @@ async def test_a_signal_with_an_odd_reason_ends_its_attempt(make, is_async):
     async with world.working(concurrency=1, drain_timeout_s=1.0):
         job_id = await submit(job)
         await world.until_terminal(job_id)
+
+
+RAISED = {
+    "a retry": lambda: Retry("3s"),
+    "a retry without a wait": Retry,
+    "a throttle": lambda: Throttled(2),
+    "a discard": lambda: Discard("old"),
+    "a dead letter": lambda: DeadLetter("bad"),
+    "a cancel": lambda: JobCancelledError("id"),
+    "a deadline": lambda: DeadlineExceededError("id", 0.5),
+    "an open circuit": lambda: CircuitOpenError("mailer", 4.0),
+}
+
+
+def crossed(error: Exception) -> Exception:
+    """What the worker sees of an error that a child raised."""
+    sent = msgspec.msgpack.encode(reply_to(error))
+    try:
+        raise_reply(msgspec.msgpack.decode(sent, type=Reply), "id")
+    except Exception as found:
+        return found
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize("make", RAISED.values(), ids=RAISED)
+def test_a_signal_means_the_same_from_a_process_of_its_own(make):
+    raised = make()
+    raised.__cause__ = OSError("its cause")
+
+    found = crossed(raised)
+
+    is_refusal = isinstance(raised, RejectedError)
+    assert type(found) is (RejectedError if is_refusal else type(raised))
+    for name in ("reason", "dependency", "retry_in_s", "late_by_s", "job_id"):
+        assert getattr(found, name, None) == getattr(raised, name, None)
+    assert found.__cause__.facts.message == "its cause"
+
+
+@pytest.mark.parametrize("make", SIGNALS.values(), ids=SIGNALS)
+def test_a_signal_with_an_odd_reason_crosses_from_a_process_of_its_own(make):
+    found = crossed(make())
+
+    assert isinstance(found, DeadLetter | Discard | RemoteError)
