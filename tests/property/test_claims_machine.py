@@ -28,11 +28,13 @@ from shifter.model.claim import (
 from shifter.model.state import JobState
 from shifter.policy.claim import (
     Ask,
-    Claim,
     decide_cancel,
     decide_claim,
     decide_finish,
     decide_renew,
+)
+from shifter.policy.claim_state import (
+    Claim,
 )
 from shifter.testing.clock import FakeClock
 

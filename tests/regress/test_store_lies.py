@@ -38,7 +38,9 @@ from shifter.model.lane import Lane
 from shifter.model.number import MAX_COUNT, read_load, read_whole
 from shifter.model.priority import Priority
 from shifter.policy.budget import BudgetPolicy
-from shifter.policy.claim import MAX_LEASE_MS
+from shifter.policy.claim_state import (
+    MAX_LEASE_MS,
+)
 from shifter.policy.shared_budget import wish
 from shifter.testing.conformance.fleet import said
 from shifter.testing.conformance.presence import report_of

@@ -16,15 +16,17 @@ from shifter.model.claim import (
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 from shifter.policy.claim import (
-    RUNNING_GRACE_MS,
     Ask,
-    Claim,
     Kept,
-    answer_own,
     decide_cancel,
     decide_claim,
     decide_finish,
     decide_renew,
+)
+from shifter.policy.claim_state import (
+    RUNNING_GRACE_MS,
+    Claim,
+    answer_own,
     own_end,
     status_of,
 )

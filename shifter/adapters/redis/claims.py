@@ -51,7 +51,7 @@ from shifter.model.claim import (
     Renewal,
 )
 from shifter.model.state import JobState, JobStatus
-from shifter.policy.claim import (
+from shifter.policy.claim_state import (
     FENCES_PER_MS,
     NO_EFFECT,
     RUNNING_GRACE_MS,

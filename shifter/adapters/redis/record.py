@@ -8,7 +8,10 @@ from typing import Final
 from shifter.adapters.redis.keys import from_field, to_field
 from shifter.model.number import read_whole
 from shifter.model.state import JobState
-from shifter.policy.claim import Claim, is_sound
+from shifter.policy.claim_state import (
+    Claim,
+    is_sound,
+)
 
 STATE_LETTER: Final = {
     JobState.RUNNING: "r",

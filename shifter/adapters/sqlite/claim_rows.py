@@ -16,7 +16,14 @@ from typing import Final
 import msgspec
 
 from shifter.model.time import StoreMs
-from shifter.policy.claim import Claim, Kept, is_sound, own_end
+from shifter.policy.claim import (
+    Kept,
+)
+from shifter.policy.claim_state import (
+    Claim,
+    is_sound,
+    own_end,
+)
 
 _CHUNK: Final = 512
 _MAX_VALUE: Final = 4_096

@@ -28,15 +28,17 @@ from shifter.model.claim import (
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 from shifter.policy.claim import (
-    RUNNING_GRACE_MS,
     Ask,
-    Claim,
     Kept,
-    answer_own,
     decide_cancel,
     decide_claim,
     decide_finish,
     decide_renew,
+)
+from shifter.policy.claim_state import (
+    RUNNING_GRACE_MS,
+    Claim,
+    answer_own,
     status_of,
 )
 from shifter.ports import Clock

@@ -18,7 +18,9 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.system import SystemClock
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
-from shifter.policy.claim import Ask
+from shifter.policy.claim import (
+    Ask,
+)
 
 BATCH = 20
 

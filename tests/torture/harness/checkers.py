@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from shifter.policy.claim import FENCES_PER_MS
+from shifter.policy.claim_state import (
+    FENCES_PER_MS,
+)
 from tests.torture.harness.event import Event
 from tests.torture.harness.evidence import Evidence, Run, committed_at
 from tests.torture.harness.jobs import EXHAUSTED_ATTEMPTS, FLAKY_FAILS

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from shifter.model.claim import Busy, Cancelled, Granted
 from shifter.model.state import JobState
-from shifter.policy.claim import Ask, Claim, decide_claim, decide_renew
+from shifter.policy.claim import (
+    Ask,
+    decide_claim,
+    decide_renew,
+)
+from shifter.policy.claim_state import (
+    Claim,
+)
 
 NOW = 1_767_225_600_000
 LEASE_MS = 30_000
