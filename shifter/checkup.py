@@ -17,7 +17,9 @@ from shifter import wiring
 from shifter.app import Shifter
 from shifter.config import Settings
 from shifter.config.endpoint import check_kafka, servers
-from shifter.errors import ConfigError, ShifterError
+from shifter.errors import ConfigError, ShifterError, StoreError
+from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
+from shifter.model.state import JobState
 from shifter.ports import Clock, LogAdmin
 
 OK: Final = "ok"
@@ -119,9 +121,10 @@ async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
     if wiring.is_sqlite(settings.state_url):
         claims = wiring.open_claims(settings)
         try:
-            return [Finding("state", OK, await claims.ping())]
+            found = Finding("state", OK, await claims.ping())
         finally:
             await claims.close()
+        return [found, await _can_write(settings)]
     asked_ms = clock.epoch_ms()
     health = await read_health(settings.state_url.reveal(), timeout_s=_STATE_TIMEOUT_S)
     # Its clock stood at that value some time between question and answer.
@@ -130,10 +133,39 @@ async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
         Finding("state", OK, f"{health.address}, version {health.version}"),
         _redis_version(health.version),
         _redis_role(health.role),
+        await _can_write(settings),
         _redis_eviction(health.eviction, health.max_memory_bytes),
         _redis_persistence(health.persistence),
         _clock(health.epoch_ms - now_ms),
     ]
+
+
+async def _can_write(settings: Settings) -> Finding:
+    """Whether a claim is taken: a replica and a full server answer all the same."""
+    claims = wiring.open_claims(settings)
+    name = f"-doctor-{wiring.new_worker_id()}"
+    try:
+        request = ClaimRequest(name, name, 1, 1)
+        [answer] = await claims.claim([request], owner="doctor", lease_ms=1)
+        if isinstance(answer, Granted):
+            waiting = JobState.WAITING
+            await claims.finish([ClaimUpdate(name, answer.fence, waiting, 1, 1, 1_000)])
+    except StoreError as error:
+        fixes = (fix for code, fix in _WRITE_FIXES.items() if code in str(error))
+        fix = next(fixes, "let this user write to the keys shifter:* of the store")
+        return Finding("state.write", FAIL, str(error), fix)
+    finally:
+        await claims.close()
+    return Finding("state.write", OK, "a claim is taken")
+
+
+_WRITE_FIXES: Final = {
+    "READONLY": "point SHIFTER_STATE at the primary",
+    "OOM": "raise maxmemory, or remove what else the server holds",
+    "MISCONF": "make room on the server's disk: it refuses writes that it cannot save",
+    "NOREPLICAS": "start the replicas that min-replicas-to-write asks for",
+    "no space": "make room on the disk",
+}
 
 
 def _redis_version(text: str) -> Finding:

@@ -1,27 +1,30 @@
 """Asks for the right to run what is about to start, and keeps that right alive.
 
 A store that did not answer is not asked for the next batches: each would wait for it,
-and hold slots meanwhile. Until it answers a question that changes nothing, jobs go by
-their own choice, to proceed or to be parked, at once.
+and hold slots meanwhile. Until it takes a claim again, jobs go by their own choice, to
+proceed or to be parked, at once. A store that answers and refuses to write (a replica,
+a full memory, a missing right) is as good as away, and only a person mends it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
-from shifter.errors import StoreError
+from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.claim import (
     Busy,
     Cancelled,
     ClaimAnswer,
     ClaimRequest,
+    ClaimUpdate,
     Finished,
     Granted,
     HandedOver,
 )
 from shifter.model.job import ClaimsMode
+from shifter.model.state import JobState
 from shifter.ports import ClaimStore, Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
@@ -41,27 +44,41 @@ class Claimed(NamedTuple):
     wait: list[tuple[Item, float]]
 
 
+class ClaimsObserver(Protocol):
+    """What counts and logs how the claim store does."""
+
+    def claims_failed(self, error: StoreError) -> None:
+        """A call was not answered, or refused."""
+
+    def claims_recovered(self) -> None:
+        """The store takes claims again."""
+
+
 class Claiming:
     """The claims of one worker process.
 
     Args:
         store: Where "once" is decided.
         clock: For trust in leases.
+        observer: Hears of calls that failed, and of the store's return.
         owner: This worker's id.
         lease_ms: Lease of a claim, > 0.
-        failed: Called for each call that the store did not answer.
+
+    Attributes:
+        refusal: Why the store refuses to write; empty while it does not.
     """
 
     def __init__(
         self,
         store: ClaimStore,
         clock: Clock,
+        observer: ClaimsObserver,
         *,
         owner: str,
         lease_ms: int,
-        failed: Callable[[], None],
     ) -> None:
-        self._store, self._clock, self._failed = store, clock, failed
+        self._store, self._clock, self._observer = store, clock, observer
+        self.refusal = ""
         self._owner, self._lease_ms = owner, lease_ms
         self._held: dict[str, Item] = {}
         self._is_away = asyncio.Event()
@@ -92,8 +109,8 @@ class Claiming:
             return
         try:
             answers = await self._first_answers([_request(item) for item in items])
-        except StoreError:
-            self._failed()
+        except StoreError as error:
+            self._failed(error)
             self._is_away.set()
             self._unclaimed(items, claimed)
             return
@@ -145,16 +162,38 @@ class Claiming:
             await self._keep(running)
 
     async def _await_return(self) -> None:
-        """Look whether a store that was away answers again."""
+        """Look whether a store takes claims: at the start, and while it is away."""
         while True:
-            await self._is_away.wait()
-            await self._clock.sleep(_LOOK_S)
             try:
-                await self._store.renew([(_NOBODY, 0)], lease_ms=self._lease_ms)
-            except StoreError:
-                self._failed()
+                await self._probe()
+            except StoreError as error:
+                self._failed(error)
+                self._is_away.set()
             else:
-                self._is_away.clear()
+                if self._is_away.is_set():
+                    self.refusal = ""
+                    self._is_away.clear()
+                    self._observer.claims_recovered()
+                await self._is_away.wait()
+            await self._clock.sleep(_LOOK_S)
+
+    async def _probe(self) -> None:
+        """Take a claim that nobody else asks for, and let it fade.
+
+        A question that changes nothing is answered also by a store that cannot write.
+        """
+        name = f"{_NOBODY}{self._owner}"
+        request = ClaimRequest(name, name, 1, 1)
+        [answer] = await self._store.claim([request], owner=self._owner, lease_ms=1)
+        if isinstance(answer, Granted):
+            end = ClaimUpdate(
+                name, answer.fence, JobState.WAITING, 1, 1, _PROBE_KEEP_MS
+            )
+            await self._store.finish([end])
+
+    def _failed(self, error: StoreError) -> None:
+        self.refusal = str(error) if isinstance(error, StoreRefusedError) else ""
+        self._observer.claims_failed(error)
 
     async def _keep(self, running: set[Attempt]) -> None:
         trusted_until = self._clock.monotonic() + self._lease_ms / 1_000
@@ -173,8 +212,8 @@ class Claiming:
         held = [(attempt.item.identity, attempt.item.fence) for attempt in attempts]
         try:
             answers = await self._store.renew(held, lease_ms=self._lease_ms)
-        except StoreError:
-            self._failed()
+        except StoreError as error:
+            self._failed(error)
             return False
         gone: list[Attempt] = []
         for attempt, answer in zip(attempts, answers, strict=True):
@@ -189,8 +228,8 @@ class Claiming:
         requests = [_request(attempt.item) for attempt in attempts]
         try:
             answers = await self._claim(requests)
-        except StoreError:
-            self._failed()
+        except StoreError as error:
+            self._failed(error)
             return False
         for attempt, answer in zip(attempts, answers, strict=True):
             if not attempt.item.fence:
@@ -221,5 +260,6 @@ def _stop_parked(attempts: Iterable[Attempt]) -> None:
 _DUPLICATE_WAIT_S = 0.2
 _AWAY_WAIT_S = 1.0
 _LOOK_S = 0.2
+_PROBE_KEEP_MS = 60_000
 _NOBODY = "-"
-"""An identity that no job has."""
+"""Begins an identity that no job has."""

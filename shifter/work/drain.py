@@ -76,9 +76,8 @@ class Drain:
         self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
         self._holding = Holding(self._clock, self._ready_again)
         self._verdicts = Verdicts(owner, parts.grace_ms)
-        failed = parts.ledger.claims_failed
-        self._claiming = Claiming(
-            parts.claims, self._clock, owner=owner, lease_ms=lease_ms, failed=failed
+        self.claiming = Claiming(
+            parts.claims, self._clock, parts.ledger, owner=owner, lease_ms=lease_ms
         )
         self._wake = asyncio.Event()
         self._ending = Ending(
@@ -160,7 +159,7 @@ class Drain:
                 services.create_task(self.doors.run()),
                 services.create_task(self._executor.sweep()),
                 services.create_task(self._executor.failed()),
-                services.create_task(self._claiming.keep(self._executor.running)),
+                services.create_task(self.claiming.keep(self._executor.running)),
             ]
             intakes = [
                 group.create_task(self._intake.run(priority, feed))
@@ -251,7 +250,7 @@ class Drain:
         return False
 
     async def _start(self, items: list[Item]) -> None:
-        claimed = await self._claiming.ask(items)
+        claimed = await self.claiming.ask(items)
         self._asking -= 1
         now_ms, ready = self._clock.epoch_ms(), list[tuple[Item, Runnable]]()
         for item in claimed.run:
@@ -362,14 +361,14 @@ class Drain:
         self._ledger.ended(step)
 
     def _leave(self, item: Item) -> None:
-        self._claiming.forget(item)
+        self.claiming.forget(item)
         if item.key_id is not None:
             self._buffer.release(item, now=self._clock.monotonic())
 
     def waits(self, step: Step) -> None:
         """The item keeps its place and runs again later, unless handed back."""
         item = cast("Item", step.entry)
-        self._claiming.forget(item)
+        self.claiming.forget(item)
         if step.wait_s is not None:
             self._ledger.ended(step)
             until = self._clock.monotonic() + step.wait_s
@@ -377,7 +376,7 @@ class Drain:
 
     def fence_lost(self, item: Item) -> None:
         """Somebody else was granted the job; ask again what became of it."""
-        self._claiming.forget(item)
+        self.claiming.forget(item)
         self._ledger.fence_lost(item)
         self._holding.hold(item, until=self._clock.monotonic() + _ASK_AGAIN_S)
 

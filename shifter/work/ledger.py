@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from shifter.errors import StoreError
 from shifter.fleet.cells import state_word
 from shifter.fleet.change import Change, FleetLog
 from shifter.model.lane import Lane
@@ -209,13 +210,18 @@ class Ledger:
         self.metrics.records_lost.of(lost.topic).inc(lost.end - lost.first)
         self._log.error(Event.RECORDS_LOST, **lost._asdict())
 
-    def claims_failed(self) -> None:
+    def claims_failed(self, error: StoreError) -> None:
         """A call to the claim store failed; said at most every few seconds."""
         self.metrics.claim_store_errors.of().inc()
         now = self._clock.monotonic()
         if now >= self._claims_said_at + _RATE_WINDOW_S:
             self._claims_said_at = now
-            self._log.warning(Event.CLAIMS_UNAVAILABLE)
+            self._log.warning(Event.CLAIMS_UNAVAILABLE, detail=str(error))
+
+    def claims_recovered(self) -> None:
+        """The claim store takes claims again."""
+        self._claims_said_at = -_RATE_WINDOW_S
+        self._log.info(Event.CLAIMS_RECOVERED)
 
     def circuit_changed(self, change: Change) -> None:
         """The circuit of a dependency was opened, probed or closed."""

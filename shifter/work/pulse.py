@@ -44,6 +44,7 @@ class Pulse(msgspec.Struct, array_like=True):
         running: Likewise.
         overdue_s: Likewise.
         metrics: Name, label values and reading of each series.
+        refusal: Why the claim store refuses to write; empty while it does not.
     """
 
     pid: int
@@ -53,6 +54,7 @@ class Pulse(msgspec.Struct, array_like=True):
     running: int
     overdue_s: float
     metrics: list[tuple[str, tuple[str, ...], Reading]]
+    refusal: str = ""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -181,6 +183,7 @@ class _Heart:
             sum(running.values()),
             overdue_s,
             _listed(self._ledger.metrics.snapshot()),
+            drain.claiming.refusal,
         )
         # No room, or nobody there any more: the next beat says it all again.
         with contextlib.suppress(OSError):

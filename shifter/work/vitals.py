@@ -99,6 +99,8 @@ class Vitals:
             said.overdue_s,
         )
         wrong = ailment(self._policy, progress, silent_s=silent_s)
-        is_live = wrong is None
-        detail = wrong or ("ok" if said.is_ready else "joining")
-        return Condition(slot, said.pid, is_live, is_live and said.is_ready, detail)
+        is_live, is_joined = wrong is None, said.is_ready
+        # A restart mends no store that refuses; nobody should rely on this process.
+        is_ready = is_live and is_joined and not said.refusal
+        detail = wrong or said.refusal or ("ok" if is_joined else "joining")
+        return Condition(slot, said.pid, is_live, is_ready, detail)
