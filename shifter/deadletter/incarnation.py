@@ -99,5 +99,6 @@ def incarnation(
         "turn": 1,
         "due_ms": None,
         "misfit_since_ms": None,
+        "put_off_since_ms": None,
         "deadline_ms": deadline_ms,
     }

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     DEAD_LETTERED = "dead_lettered_by_handler"
     WORKER_LOST = "worker_lost"
     BLOCKED_TOO_LONG = "blocked_too_long"
+    PUT_OFF_TOO_LONG = "put_off_too_long"
 
 
 PASSING: Final = frozenset({Reason.QUEUE_FULL, Reason.LOG_AWAY, Reason.CLOCK_REFUSED})

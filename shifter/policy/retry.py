@@ -8,7 +8,8 @@ The rules, in order:
    ``max_attempts``. A retry that the handler asked for is a failure too, with a wait of
    its own choice.
 3. A throttle or an interruption is *not charged*: nobody learnt anything about the job,
-   and the attempt comes again under the same number, without limit.
+   and the attempt comes again under the same number. A job that is throttled for ever
+   ends all the same: see `shifter.policy.put_off`.
 4. Whatever comes next would start at or after the deadline: the job ends now as
    expired, instead of waiting for nothing.
 5. No wait is longer than the ladder allows (`shifter.policy.delay.MAX_DELAY_MS`).

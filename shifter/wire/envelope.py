@@ -35,6 +35,9 @@ MAX_DUE_AHEAD_MS: Final = 30 * 86_400_000
 MAX_INSTANT_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
+MAX_TURNS: Final = 100_000
+"""How often a job is handed over, at most."""
+
 MAX_REPLAYS: Final = 1_000
 """How far the replays of a job are counted."""
 
@@ -84,6 +87,7 @@ class EnvelopeV1(
         first_failed_ms: When an attempt of it failed for the first time.
         misfit_since_ms: When a worker first read it that does not know its type, or
             its fields; it waits for one that does.
+        put_off_since_ms: Since when it comes again and again without being charged.
     """
 
     v: Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -97,7 +101,7 @@ class EnvelopeV1(
     timeout_ms: Annotated[int, Meta(ge=1, le=MAX_DURATION_MS)] | None = None
     due_ms: Instant | None = None
     attempt: Annotated[int, Meta(ge=1, le=1_000)] = 1
-    turn: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    turn: Annotated[int, Meta(ge=1, le=MAX_TURNS)] = 1
     key: Key | None = None
     idempotency_key: Key | None = None
     origin: Key | None = None
@@ -105,6 +109,7 @@ class EnvelopeV1(
     replays: Annotated[int, Meta(ge=0, le=MAX_REPLAYS)] = 0
     first_failed_ms: Instant | None = None
     misfit_since_ms: Instant | None = None
+    put_off_since_ms: Instant | None = None
 
 
 class _Version(msgspec.Struct, gc=False):

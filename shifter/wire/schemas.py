@@ -115,6 +115,7 @@ _DEAD_LETTER_REASONS: Final = (
     Reason.DEAD_LETTERED,
     Reason.WORKER_LOST,
     Reason.BLOCKED_TOO_LONG,
+    Reason.PUT_OFF_TOO_LONG,
     Reason.BUDGET_EXHAUSTED,
 )
 

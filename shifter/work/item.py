@@ -86,6 +86,8 @@ class Item:
         first_failed_ms: Epoch milliseconds of its first failure, if any.
         misfit_since_ms: Epoch milliseconds since when it waits for a worker that knows
             its type and fields, if it does.
+        put_off: How often it was put off without being charged, >= 0.
+        put_off_since_ms: Epoch milliseconds since when, if it was.
         read_ms: When it was read, epoch milliseconds.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         place: Its place in line, once it had one; see `shifter.work.line`.
@@ -117,6 +119,8 @@ class Item:
         "losses",
         "misfit_since_ms",
         "place",
+        "put_off",
+        "put_off_since_ms",
         "quality",
         "read",
         "read_ms",
@@ -148,6 +152,8 @@ class Item:
         self.key_id = None if envelope.key is None else (delivery.topic, envelope.key)
         self.first_failed_ms = envelope.first_failed_ms
         self.misfit_since_ms = envelope.misfit_since_ms
+        self.put_off_since_ms = envelope.put_off_since_ms
+        self.put_off = max(0, envelope.turn - envelope.attempt)
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
         self.ready_at, self.read_ms = NOT_IN_LINE, 0

@@ -57,6 +57,7 @@ def next_turn(
         due_ms=due_ms,
         first_failed_ms=first_failed_ms,
         misfit_since_ms=misfit_since_ms,
+        put_off_since_ms=item.put_off_since_ms,
     )
     value = b"" if delivery.value is None else delivery.value
     return Record(item.lane.name, value, headers, delivery.key, due_ms)
@@ -97,6 +98,7 @@ def repair(item: Item) -> Record:
         idempotency_key=None,
         first_failed_ms=None,
         misfit_since_ms=None,
+        put_off_since_ms=None,
     )
     value = b"" if item.delivery.value is None else item.delivery.value
     return Record(lane.name, value, headers, item.delivery.key)

@@ -15,6 +15,7 @@ from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.backoff import BackoffPolicy
 from shifter.policy.expiry import is_expired
+from shifter.policy.put_off import is_put_off_too_long
 from shifter.policy.retry import (
     DeadLettered,
     End,
@@ -25,6 +26,7 @@ from shifter.policy.retry import (
     after_attempt,
 )
 from shifter.ports import Record
+from shifter.wire.envelope import MAX_TURNS
 from shifter.wire.failure import ErrorFacts
 from shifter.work.item import Item, Refusal, Unreadable
 from shifter.work.successor import (
@@ -260,8 +262,16 @@ class Verdicts:
     def _again(
         self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
     ) -> Step:
-        if item.first_failed_ms is None and answer.charged:
-            item.first_failed_ms = at.now
+        if answer.charged:
+            item.put_off_since_ms = None
+            if item.first_failed_ms is None:
+                item.first_failed_ms = at.now
+        elif (refusal := _put_off(item, at)) is not None:
+            return self.refused(item, refusal, error, at)
+        if item.turn >= MAX_TURNS:
+            detail = f"it was handed over {item.turn} times"
+            refusal = Refusal(Reason.PUT_OFF_TOO_LONG, detail)
+            return self.refused(item, refusal, error, at)
         if item.key_id is not None:
             return self._in_place(item, answer, error, at)
         record = next_turn(
@@ -307,6 +317,18 @@ class Verdicts:
             policy = RetryPolicy(max_attempts=spec.attempts, backoff=backoff)
             self._policies[spec.name] = policy
         return policy
+
+
+def _put_off(item: Item, at: Moment) -> Refusal | None:
+    """Note that a job is put off; why it is not once more, if it is over."""
+    item.put_off += 1
+    if item.put_off_since_ms is None or item.put_off_since_ms > at.now:
+        item.put_off_since_ms = at.now
+    waited_ms = at.now - item.put_off_since_ms
+    if not is_put_off_too_long(item.put_off, waited_ms):
+        return None
+    detail = f"put off {item.put_off} times in {waited_ms / 1_000:.0f} s, uncharged"
+    return Refusal(Reason.PUT_OFF_TOO_LONG, detail)
 
 
 def _spec(item: Item) -> JobSpec:
