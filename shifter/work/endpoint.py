@@ -28,6 +28,7 @@ _HEAD_BYTES: Final = 8_192
 _PATIENCE_S: Final = 5.0
 _CONNECTIONS: Final = 64
 _DISCARD_BYTES: Final = 65_536
+_LINGER_S: Final = 0.2
 _TOO_LARGE: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
@@ -98,8 +99,8 @@ class Endpoint:
             oldest.transport.abort()
         self._open[writer] = None
         try:
-            # What a client breaks off, or is too slow for, costs nobody a line.
-            with contextlib.suppress(TimeoutError, ConnectionError):
+            # What a client breaks off, or is too slow for, costs no line.
+            with contextlib.suppress(OSError):
                 async with asyncio.timeout(_PATIENCE_S):
                     await self._exchange(reader, writer)
         finally:
@@ -116,12 +117,14 @@ class Endpoint:
             return
         except asyncio.LimitOverrunError:
             answer = _written(Page(_TOO_LARGE, _JSON, b'{"error":"head too long"}'))
+        writer.transport.set_write_buffer_limits(high=0)
         writer.write(answer)
-        writer.write_eof()
         await writer.drain()
-        # Unread bytes would make the kernel throw the answer away; the client closes.
-        while await reader.read(_DISCARD_BYTES):
-            pass
+        # Unread bytes would make the kernel throw the answer away. The client knows the
+        # length and closes; a half-close from here would raise where it has reset.
+        async with asyncio.timeout(_LINGER_S):
+            while await reader.read(_DISCARD_BYTES):
+                pass
 
     def _response(self, head: bytes) -> bytes:
         method, path, *_ = [*head.split(b"\r\n", 1)[0].split(b" "), b"", b""]

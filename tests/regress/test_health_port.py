@@ -100,19 +100,20 @@ async def test_head_that_is_none_is_answered_without_a_traceback(request_, port)
 
 
 async def test_probe_is_answered_while_hundreds_of_clients_say_nothing(port):
+    before = sockets()
     for number in range(400):
         port.connect(b"" if number % 2 else b"GET /livez HTTP/1.1\r\nX-Slow: ")
         if number % 50 == 0:
             await asyncio.sleep(0)
     begun = time.monotonic()
 
-    answers = [await port.ask(GET) for _ in range(20)]
+    answers = [await port.ask(GET) for _ in range(5)]
 
     assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5 * 0.2 + 3
     assert len(port.served._open) <= 64
-    # Ours are the clients' own, the listener, and those that are served.
-    assert sockets() - len(port.idle) < 64 + 20
+    # Beside the clients' own there are those that are served.
+    assert sockets() - before - len(port.idle) < 64 + 20
 
 
 async def test_client_that_dawdles_is_cut_off_after_its_time(port, monkeypatch):
@@ -153,3 +154,28 @@ async def test_whole_answer_arrives_although_the_request_has_a_body(port):
 
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert answer.endswith(b'{"error":"use GET"}')
+
+
+async def test_client_that_resets_costs_no_traceback(port, monkeypatch):
+    large = Page(endpoint.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
+    monkeypatch.setattr(port.served, "page", lambda _: large)
+    for number in range(60):
+        client = port.connect(GET if number % 3 else b"GET /livez")
+        # Closing with this sends a reset.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        if number % 2:
+            await asyncio.sleep(0.005)
+        client.close()
+
+    async with asyncio.timeout(5):
+        while port.served._open:
+            await asyncio.sleep(0.02)
+
+
+async def test_large_answer_arrives_whole(port, monkeypatch):
+    large = Page(endpoint.HTTPStatus.OK, "text/plain", b"a" * 3_000_000)
+    monkeypatch.setattr(port.served, "page", lambda _: large)
+
+    answer = await port.ask(GET)
+
+    assert answer.endswith(b"a" * 3_000_000)

@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.system import SystemClock
 from shifter.ports import Appended, Record
+
+# Python 3.12 and later warn of what this is for.
+warnings.simplefilter("ignore", DeprecationWarning)
 
 
 def append(log, count):
