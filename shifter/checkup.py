@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NamedTuple
 
 from shifter import wiring
+from shifter.adapters.redis.url import parse_redis_url
 from shifter.app import Shifter
 from shifter.config import Settings
 from shifter.config.endpoint import check_kafka, servers
@@ -114,7 +115,10 @@ async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
     Raises:
         StoreError: It does not answer, or lets nobody in.
     """
-    from shifter.adapters.redis.health import read_health  # noqa: PLC0415
+    from shifter.adapters.redis.health import (  # noqa: PLC0415
+        lets_anybody_in,
+        read_health,
+    )
 
     if settings.state_url is None:
         raise ConfigError("state", None, "set SHIFTER_STATE to redis://host:port/0")
@@ -125,13 +129,16 @@ async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
         finally:
             await claims.close()
         return [found, await _can_write(settings)]
-    asked_ms = clock.epoch_ms()
-    health = await read_health(settings.state_url.reveal(), timeout_s=_STATE_TIMEOUT_S)
+    url, asked_ms = settings.state_url.reveal(), clock.epoch_ms()
+    health = await read_health(url, timeout_s=_STATE_TIMEOUT_S)
     # Its clock stood at that value some time between question and answer.
     now_ms = (asked_ms + clock.epoch_ms()) // 2
+    is_open = await lets_anybody_in(url, timeout_s=_STATE_TIMEOUT_S)
     return [
         Finding("state", OK, f"{health.address}, version {health.version}"),
         _redis_version(health.version),
+        _redis_access(settings, is_open=is_open),
+        *_redis_transport(settings),
         _redis_role(health.role),
         await _can_write(settings),
         _redis_eviction(health.eviction, health.max_memory_bytes),
@@ -180,6 +187,49 @@ def _redis_version(text: str) -> Finding:
     return Finding("state.version", WARN, detail, f"use {least} or newer")
 
 
+def _redis_access(settings: Settings, *, is_open: bool) -> Finding:
+    if not is_open:
+        return Finding("state.access", OK, "it asks for a password")
+    detail = "it lets anybody in: whoever reaches it opens circuits and ends claims"
+    fix = "set requirepass, or a user, and put it into SHIFTER_STATE"
+    if not _is_remote(settings):
+        detail += "; it is on this machine"
+    return Finding("state.access", WARN, detail, fix)
+
+
+def _redis_transport(settings: Settings) -> list[Finding]:
+    """Whether the way to the server is safe; a socket, and this machine, are."""
+    url = "" if settings.state_url is None else settings.state_url.reveal()
+    parsed = parse_redis_url(url)
+    if parsed.is_tls:
+        weak = [
+            f"{name}={parsed.options[name]}"
+            for name, value in (
+                ("ssl_cert_reqs", "none"),
+                ("ssl_check_hostname", False),
+            )
+            if parsed.options.get(name) == value
+        ]
+        if not weak:
+            return [Finding("state.transport", OK, "tls")]
+        return [_unverified("state.transport", ", ".join(weak))]
+    if not _is_remote(settings):
+        return [Finding("state.transport", OK, "this machine")]
+    detail = "plain: claims and the password cross the network in the clear"
+    return [Finding("state.transport", WARN, detail, "use rediss://")]
+
+
+def _unverified(name: str, how: str) -> Finding:
+    detail = f"{how}: the server's certificate is not verified, anybody may be it"
+    return Finding(name, WARN, detail, f"remove {how}, and name the authority")
+
+
+def _is_remote(settings: Settings) -> bool:
+    url = "" if settings.state_url is None else settings.state_url.reveal()
+    parsed = parse_redis_url(url)
+    return not all(_LOOPBACK.match(host) or host == "::1" for host, _ in parsed.servers)
+
+
 def _redis_role(role: str) -> Finding:
     if role == "master":
         return Finding("state.role", OK, role)
@@ -215,15 +265,39 @@ def _transport(settings: Settings) -> list[Finding]:
     url = settings.log_url
     if url is None or not url.reveal().startswith("kafka://"):
         return []
-    properties = check_kafka("log", url.reveal(), settings.kafka)
-    protocol = "plaintext"
-    if "security.protocol" in properties:
-        protocol = properties["security.protocol"].reveal().lower()
+    properties = {
+        name: secret.reveal().lower()
+        for name, secret in check_kafka("log", url.reveal(), settings.kafka).items()
+    }
+    protocol = properties.get("security.protocol", "plaintext")
     hosts = servers(url).split(",")
-    if protocol.endswith("ssl") or all(_LOOPBACK.match(host) for host in hosts):
-        return [Finding("log.transport", OK, protocol)]
-    detail = f"{protocol}: payloads and credentials cross the network in the clear"
-    return [Finding("log.transport", WARN, detail, "security_protocol=SASL_SSL")]
+    is_near = all(_LOOPBACK.match(host) for host in hosts)
+    found: list[Finding] = []
+    if not protocol.endswith("ssl") and not is_near:
+        detail = f"{protocol}: payloads and credentials cross the network in the clear"
+        found.append(
+            Finding("log.transport", WARN, detail, "security_protocol=SASL_SSL")
+        )
+    if protocol.endswith("ssl"):
+        # librdkafka checks names by default; "none" switches that off.
+        weak = [
+            f"{name.replace('.', '_')}={properties[name]}"
+            for name, values in _UNVERIFIED.items()
+            if properties.get(name) in values
+        ]
+        said = {settings.origin(f"kafka.{name}") for name in _UNVERIFIED}
+        files = sorted(origin for origin in said if origin.startswith("file "))
+        how = ", ".join(weak) + "".join(f" ({name})" for name in files)
+        found += [_unverified("log.transport", how)] if weak else []
+    return found or [Finding("log.transport", OK, protocol)]
+
+
+_OFF: Final = ("false", "0", "f", "no")
+_UNVERIFIED: Final = {
+    "enable.ssl.certificate.verification": _OFF,
+    "ssl.endpoint.identification.algorithm": ("none", ""),
+    "https.endpoint.identification.algorithm": ("none", ""),
+}
 
 
 def _confluent() -> Finding:

@@ -32,6 +32,10 @@ _URL: Final = re.compile(
     r"(?:(?P<user>[^:@/?#\s]*)(?::(?P<password>[^@/?#\s]*))?@)?"
     r"(?P<hosts>[^@/?#\s]*)(?P<path>/[^@?#\s]*)?(?:\?(?P<query>[^@#\s]*))?\Z"
 )
+# A port has digits only; anything else behind a colon may be a password.
+_HOST: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::[0-9]{1,5})?\Z"
+)
 
 
 class Secret:
@@ -85,19 +89,27 @@ def mask_url(url: str) -> str:
     'kafka://b1,b2/?security_protocol=SASL_SSL&sasl_password=***'
     >>> mask_url("redis://app:hunter/2@cache"), mask_url("hunter2")
     ('redis://***', '***')
+    >>> mask_url("redis://:hunter2cache"), mask_url("redis://hunter2@cache")
+    ('redis://***', 'redis://***@cache')
     """
     match = _URL.match(url)
-    if match is None:
+    if match is None or not _are_hosts(match["hosts"]):
         scheme = re.match(r"[a-z][a-z0-9+]{0,20}://", url)
         return f"{scheme[0]}{MASK}" if scheme else MASK
     user, password, query = match["user"], match["password"], match["query"]
     login = ""
     if user is not None:
-        login = f"{user}@" if password is None else f"{user}:{MASK}@"
+        # A name without a password is often a password without its colon.
+        login = f"{MASK}@" if password is None else f"{user}:{MASK}@"
     shown = f"{match['scheme']}://{login}{match['hosts']}{match['path'] or ''}"
     if query:
         shown += "?" + "&".join(_mask_pair(pair) for pair in query.split("&"))
     return shown
+
+
+def _are_hosts(text: str) -> bool:
+    """Whether what stands for hosts is some: with a forgotten '@' it is a password."""
+    return not text or all(_HOST.match(host) for host in text.split(","))
 
 
 def _mask_pair(pair: str) -> str:

@@ -38,17 +38,23 @@ _CONNECTIONS: Final = 16
 _HEALTH_CHECK_S: Final = 15
 
 
-def open_redis(url: str, *, timeout_s: float = 0.5) -> RedisClient:
+def open_redis(
+    url: str, *, timeout_s: float = 0.5, is_anonymous: bool = False
+) -> RedisClient:
     """A client for a URL (`shifter.adapters.redis.url`); connects at the first call.
 
     Args:
         url: Credentials and TLS options included; never logged.
         timeout_s: Longest wait for an answer, > 0; connecting may take as long again.
+        is_anonymous: Whether to leave the URL's credentials out.
 
     Raises:
         ConfigError: The URL is wrong.
     """
     parsed = parse_redis_url(url)
+    if is_anonymous:
+        parsed.options.pop("username", None)
+        parsed.options.pop("password", None)
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "health_check_interval": _HEALTH_CHECK_S,

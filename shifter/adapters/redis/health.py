@@ -13,6 +13,7 @@ from shifter.adapters.redis.client import (
     open_redis,
     translated,
 )
+from shifter.errors import StoreError
 
 
 class RedisHealth(NamedTuple):
@@ -54,6 +55,27 @@ async def read_health(url: str, *, timeout_s: float) -> RedisHealth:
             return await _read(client)
     finally:
         await close_redis(client)
+
+
+async def lets_anybody_in(url: str, *, timeout_s: float) -> bool:
+    """Whether the server takes a command from somebody without credentials.
+
+    Args:
+        url: The state store's URL; its credentials are left out.
+        timeout_s: Longest wait for an answer, > 0.
+
+    Raises:
+        ConfigError: The URL is wrong.
+    """
+    client = open_redis(url, timeout_s=timeout_s, is_anonymous=True)
+    try:
+        with translated(address(client), "ping"):
+            await client.ping()
+    except StoreError:
+        return False
+    finally:
+        await close_redis(client)
+    return True
 
 
 async def _read(client: RedisClient) -> RedisHealth:

@@ -101,7 +101,7 @@ def _servers(
     servers = tuple(_server(text, default) for text in hosts.split(","))
     if kind == "server" and len(servers) > 1:
         want = "one server only; several need redis+sentinel or redis+cluster"
-        raise ConfigError("state", f"{scheme}://{hosts}", want)
+        raise ConfigError("state", f"{scheme}://…", want)
     return servers, unquote(path)
 
 
@@ -113,8 +113,9 @@ def _server(text: str, default_port: int) -> tuple[str, int]:
     is_port = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= _MAX_PORT
     bare = host.removeprefix("[").removesuffix("]")
     if not bare or (":" in bare) != (bare != host) or (colon and not is_port):
+        # With a forgotten '@' this text is a password.
         want = "each server is host, host:port or [ipv6]:port, separated by commas"
-        raise ConfigError("state", text, want)
+        raise ConfigError("state", "…", want)
     return bare, int(port) if colon else default_port
 
 
@@ -128,7 +129,9 @@ def _database(kind: str, path: str) -> dict[str, Any]:
     if not text:
         return {}
     if kind == "cluster":
-        raise ConfigError("state", f"/{text}", "a cluster has no databases")
+        raise ConfigError("state", "/…", "a cluster has no databases")
+    if not text.isdigit():
+        raise ConfigError("state", "/…", "the path is the number of a database")
     return {"db": _whole("state", text)}
 
 

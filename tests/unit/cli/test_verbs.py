@@ -613,7 +613,11 @@ def healthy(world, monkeypatch):
         async def read_health(url, *, timeout_s):
             return facts._replace(**changes)
 
+        async def lets_anybody_in(url, *, timeout_s):
+            return False
+
         monkeypatch.setattr(health, "read_health", read_health)
+        monkeypatch.setattr(health, "lets_anybody_in", lets_anybody_in)
 
     plant()
     world.plant = plant
@@ -627,6 +631,7 @@ def statuses(ended) -> dict[str, str]:
 def test_a_healthy_deployment_has_no_findings_to_mend(healthy, shop):
     healthy.run("topics", "apply", shop)
     os.environ["SHIFTER_LOG"] = "kafka://127.0.0.1:9092"
+    os.environ["SHIFTER_STATE"] = "rediss://nowhere:6379/0"
 
     ended = healthy.run("doctor", shop, "--json")
 
