@@ -1,8 +1,9 @@
 """Never run: a `Context` may stand at any place in a handler.
 
 First, it keeps the type of every parameter; elsewhere the job takes any arguments,
-which are checked when it is submitted, and keeps the type of its result. mypy and
-pyright must accept what stands here, and reject what is marked.
+which are checked when it is submitted, and keeps the type of its result. By keyword
+only, mypy needs it to have a default. mypy and pyright must accept what stands here, and
+reject what is marked.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ def sixth(a: int, b: str, c: bytes, d: bool, e: float, odd: Context) -> str:
 
 
 @app.job
+async def by_keyword(order_id: int, *, ctx: Context | None = None) -> str:
+    return str(order_id)
+
+
+@app.job
 def without(order_id: int, email: str) -> str:
     return email
 
@@ -51,6 +57,7 @@ async def uses() -> None:
     await last.options(delay="5m").defer(7, "ann@example.org")
     last.defer_sync(7, "ann@example.org")
     sixth.defer_sync(1, "", b"", True, 1.0)
+    await by_keyword.defer(order_id=7)
     answer: Ran[str] | Deferred | Degraded[str] | Shed
     answer = await last.submit(order_id=7, email="ann@example.org")
     answer = await first.submit(7)
