@@ -51,6 +51,7 @@ def measure(scale: float) -> list[Finding]:
         place = Path(folder)
         findings += _thousand(redis, place)
         findings += _outage(redis, place)
+        findings += _newborn(redis, place)
         findings += _budget(redis, place)
         findings += _silence(redis, place)
         played = storm(redis.url, place)
@@ -152,6 +153,29 @@ def _outage(redis: RedisServer, folder: Path) -> list[Finding]:
             "x",
             1.2,
         ),
+        *_share_of_offered(plan, played, "with history"),
+    ]
+
+
+def _newborn(redis: RedisServer, folder: Path) -> list[Finding]:
+    """Four processes that start during an outage, 200 calls a second each."""
+    plan = _plan(redis, processes=4, per_s=800, seconds=15.0, down=[(0.0, 3.0)])
+    return _share_of_offered(plan, play(plan, BANK, folder), "without history")
+
+
+def _share_of_offered(plan: Plan, played: Played, kind: str) -> list[Finding]:
+    """Calls made some seconds after the heal, of those offered."""
+    healed_s = plan.down[-1][1]
+    return [
+        Finding(
+            f"made {after_s:g} s after the heal, {kind}",
+            100 * played.per_s(healed_s + after_s, healed_s + after_s + 1) / plan.per_s,
+            "% of offered",
+            None,
+            None,
+            least,
+        )
+        for after_s, least in ((5, 70), (10, 97))
     ]
 
 

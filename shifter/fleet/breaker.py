@@ -119,9 +119,8 @@ class Breaker:
 
     def give_back(self, leave: Leave, now_ms: int) -> None:
         """A call that was let through and is not made."""
-        if leave.shared.probe:
-            self.shared.give_back(leave.shared, now_ms + self._standing.offset_ms)
-        elif leave.own.probe:
+        self.shared.give_back(leave.shared, now_ms + self._standing.offset_ms)
+        if leave.own.probe:
             end = CallEnd(CallOutcome.IGNORED, 0)
             self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)
 
@@ -137,6 +136,7 @@ class Breaker:
             return False
         if leave.shared.generation != self.shared.state.generation:
             return False
+        self.shared.ended(end.outcome)
         if end.retry_after_ms is not None:
             self._retry_after_ms = end.retry_after_ms
         return self._guard.record(leave.own, end, now_ms=now_ms, u=self._draws.random())
@@ -170,4 +170,4 @@ class Breaker:
     def follow(self) -> None:
         """The fleet's circuit changed: what this process thought of it is over."""
         self._guard.reset()
-        self.shared.usual_per_ms = self._guard.usual_per_ms
+        self.shared.peak_per_ms = self._guard.peak_per_ms

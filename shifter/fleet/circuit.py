@@ -64,7 +64,8 @@ class SharedCircuit:
     Attributes:
         state: As known here.
         by_hand: What somebody set it to, over the state; ended ones count for nothing.
-        usual_per_ms: This process's calls a millisecond before it opened.
+        peak_per_ms: This process's calls a millisecond, in the busiest second before
+            it opened; 0 if that is not known.
     """
 
     def __init__(self, name: str, policy: CircuitPolicy) -> None:
@@ -80,7 +81,7 @@ class SharedCircuit:
         self._wants_probe = False
         self._suspected: tuple[int, int | None] | None = None
         self._ramp: Ramp | None = None
-        self.usual_per_ms = 0.0
+        self.peak_per_ms = 0.0
 
     @property
     def generation_if_calm(self) -> int:
@@ -119,9 +120,16 @@ class SharedCircuit:
 
     def give_back(self, permit: Permit, now_ms: int) -> None:
         """A permit that was not used after all."""
-        if permit.probe:
+        if not permit.probe and self._ramp is not None:
+            self._ramp.give_back()
+        elif permit.probe:
             until_ms = now_ms + self._policy.probe_lease_ms // 2
             self._ready.append((permit, until_ms))
+
+    def ended(self, outcome: CallOutcome) -> None:
+        """Note how a call ended that was no probe: the ramp heeds it."""
+        if self._ramp is not None and outcome is not CallOutcome.IGNORED:
+            self._ramp.ended(ok=outcome is CallOutcome.SUCCESS)
 
     def record(
         self, permit: Permit, outcome: CallOutcome, retry_after_ms: int | None
@@ -239,7 +247,7 @@ class SharedCircuit:
         if isinstance(state, Closed):
             if not was_closed and self._policy.ramp_ms:
                 length_ms = self._policy.ramp_ms
-                self._ramp = Ramp(self.usual_per_ms, length_ms, now_ms)
+                self._ramp = Ramp(self.peak_per_ms, length_ms, now_ms)
             self._wants_probe = False
         else:
             self._ramp = None

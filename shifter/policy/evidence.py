@@ -130,16 +130,26 @@ class Witness:
     """Counts the calls of one process to one dependency. Belongs to one thread.
 
     Attributes:
-        usual_per_ms: Calls a millisecond, in the busiest bucket before the circuit
-            changed last; 0 if it never did.
+        peak_per_ms: Calls a millisecond, in the busiest bucket before the circuit
+            changed last; 0 if that is not known: too little was seen.
     """
 
-    __slots__ = ("_bucket_ms", "_in_a_row", "_slow_ms", "_window", "usual_per_ms")
+    __slots__ = (
+        "_in_a_row",
+        "_last_ms",
+        "_policy",
+        "_since_ms",
+        "_slow_ms",
+        "_window",
+        "peak_per_ms",
+    )
 
     def __init__(self, policy: EvidencePolicy) -> None:
         self._window = SlidingWindow(policy.window, 4)
-        self._bucket_ms = policy.window.bucket_ms
-        self.usual_per_ms = 0.0
+        self._policy = policy.window
+        self._since_ms: int | None = None
+        self._last_ms = 0
+        self.peak_per_ms = 0.0
         self._slow_ms = policy.slow_call_ms
         self._in_a_row = 0
 
@@ -148,6 +158,9 @@ class Witness:
         if outcome is CallOutcome.IGNORED:
             return
         self._window.add(now_ms, _CALLS)
+        self._last_ms = now_ms
+        if self._since_ms is None:
+            self._since_ms = now_ms
         if self._slow_ms is not None and took_ms >= self._slow_ms:
             self._window.add(now_ms, _SLOW)
         if outcome is CallOutcome.SUCCESS:
@@ -168,12 +181,17 @@ class Witness:
     def clear(self) -> None:
         """Forget everything: the circuit changed, what was seen before is of no use.
 
-        But for how much there used to be; a short time between two openings shows
-        less of it.
+        But for how many calls there were at most. What is shorter than two buckets
+        contains no whole one, and what is shorter than the window may show less than
+        what was seen before it.
         """
-        if busiest := self._window.busiest(_CALLS):
-            per_ms = busiest / self._bucket_ms
-            self.usual_per_ms = max(per_ms, self.usual_per_ms * 0.9)
+        since_ms = self._last_ms if self._since_ms is None else self._since_ms
+        seen_ms = self._last_ms - since_ms
+        if seen_ms >= 2 * self._policy.bucket_ms:
+            per_ms = self._window.busiest(_CALLS) / self._policy.bucket_ms
+            is_short = seen_ms < self._policy.length_ms
+            self.peak_per_ms = max(per_ms, self.peak_per_ms if is_short else 0.0)
+        self._since_ms = None
         self._window.clear()
         self._in_a_row = 0
 

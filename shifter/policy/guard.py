@@ -121,9 +121,9 @@ class Guard:
         return self._witness.tally(now_ms)
 
     @property
-    def usual_per_ms(self) -> float:
-        """Calls a millisecond before the circuit changed last."""
-        return self._witness.usual_per_ms
+    def peak_per_ms(self) -> float:
+        """As of `Witness`."""
+        return self._witness.peak_per_ms
 
     def reset(self) -> None:
         """Close it and forget everything: the fleet decided."""

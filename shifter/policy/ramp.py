@@ -1,12 +1,18 @@
-"""How a dependency that came back is called again: little by little.
+"""How a dependency that came back is called again: at a rate that doubles.
 
 While its circuit was open calls piled up, and all of them would come at once. So each
-process lets in a growing share of what it used to call before: from nothing to all of
-it within the ramp, then a tenth more than that while calls still stand in line, and
-more with time, since what used to be may have been a quiet hour. The ramp is over when
-its time is and nobody was turned away for a while, in which there were calls.
+process begins with few calls, and doubles their rate with each eighth of the ramp's
+length while calls succeed, until nobody is turned away: a process that never saw
+healthy traffic, or only that of a quiet hour, is soon back as well. Where it is known
+how many calls there were at most before, the rate does not exceed that by more than a
+tenth for as long as what piled up usually takes (`HOLD_MS`). When most calls fail, it
+begins again at once.
 
-Source: Envoy's slow start (a share that grows linearly with time).
+The ramp is over when its time is and nobody was turned away for a while, in which there
+were calls.
+
+Source: TCP slow start (RFC 5681, 3.1), by time instead of by round trips, since calls
+of one dependency may take from milliseconds to minutes.
 """
 
 from __future__ import annotations
@@ -14,12 +20,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_LEAST_PER_MS: Final = 0.01
-_BURST_MS: Final = 50
+HOLD_MS: Final = 7_000
+"""So long the old peak bounds the rate; a busy queue of two seconds is gone by then."""
+
+_FIRST_PER_MS: Final = 0.005
+_FIRST_SHARE: Final = 1 / 16
+_DOUBLINGS: Final = 8
 _MORE: Final = 1.1
-_PATIENCE: Final = 15
+_BURST_MS: Final = 50
 _CALM_MS: Final = 500
-"""Longer than whoever was turned away stays away."""
+"""Longer than a caller that was turned away stays away."""
+_GAP_MS: Final = 50
+"""A longer pause between two calls is no calm: the process may have stood still."""
+_LEAST_FAILURES: Final = 2
 
 
 @dataclass(slots=True)
@@ -27,53 +40,72 @@ class Ramp:
     """One ramp. Belongs to one thread.
 
     Attributes:
-        usual_per_ms: Calls a millisecond as they used to be; 0 if that is not known.
-        length_ms: Until the share is all of it, >= 1.
+        peak_per_ms: Calls a millisecond of this process in its busiest second before;
+            0 if that is not known.
+        length_ms: In an eighth of it the rate doubles, >= 1.
         from_ms: When the circuit closed.
     """
 
-    usual_per_ms: float
+    peak_per_ms: float
     length_ms: int
     from_ms: int
+    _per_ms: float = 0.0
     _tokens: float = 1.0
     _at_ms: int = 0
-    _turned_away_ms: int = 0
-    _since: int = 0
+    _doubled_ms: int = 0
+    _calm_ms: int = 0
+    _successes: int = 0
+    _failures: int = 0
+
+    def __post_init__(self) -> None:
+        self._per_ms = self._first_per_ms
 
     @property
     def is_over(self) -> bool:
         """Whether everybody may call again."""
-        has_calm = self._at_ms - self._turned_away_ms >= _CALM_MS
-        has_calls = self._since >= self._per_ms * _CALM_MS / 2
-        return self._at_ms >= self.length_ms and has_calm and has_calls
+        return self._at_ms >= self.length_ms and self._calm_ms >= _CALM_MS
 
     @property
-    def _per_ms(self) -> float:
-        return max(self.usual_per_ms, _LEAST_PER_MS)
+    def _first_per_ms(self) -> float:
+        return self.peak_per_ms * _FIRST_SHARE or _FIRST_PER_MS
 
     def admit(self, now_ms: int) -> bool:
         """Whether one call may be made now."""
-        passed_ms = max(0, now_ms - self.from_ms)
-        per_ms = self._per_ms
-        gained = per_ms * share(passed_ms / self.length_ms) * (passed_ms - self._at_ms)
-        most = max(1.0, per_ms * _BURST_MS)
-        self._tokens = min(most, self._tokens + max(0.0, gained))
-        self._at_ms = passed_ms
+        passed_ms = max(self._at_ms, now_ms - self.from_ms)
+        gap_ms, self._at_ms = passed_ms - self._at_ms, passed_ms
+        self._double()
+        most = max(1.0, self._per_ms * _BURST_MS)
+        self._tokens = min(most, self._tokens + self._per_ms * gap_ms)
         if self._tokens < 1:
-            self._turned_away_ms, self._since = passed_ms, 0
+            self._calm_ms = 0
             return False
+        self._calm_ms += min(gap_ms, _GAP_MS)
         self._tokens -= 1
-        self._since += 1
         return True
 
+    def give_back(self) -> None:
+        """A call that was let in is not made."""
+        self._tokens += 1
 
-def share(passed: float) -> float:
-    """The share of the usual calls that is let in.
+    def ended(self, *, ok: bool) -> None:
+        """Note how a call ended."""
+        if ok:
+            self._successes += 1
+            return
+        self._failures += 1
+        if self._failures >= max(_LEAST_FAILURES, self._successes):
+            self._per_ms, self._tokens = self._first_per_ms, 0.0
+            self._begin_step()
 
-    Args:
-        passed: Since the circuit closed; 1 is the ramp's length.
+    def _double(self) -> None:
+        """Double the rate, if it is time and calls succeeded meanwhile."""
+        if (self._at_ms - self._doubled_ms) * _DOUBLINGS < self.length_ms:
+            return
+        if self._successes > self._failures:
+            self._per_ms *= 2
+            if self.peak_per_ms and self._at_ms < HOLD_MS:
+                self._per_ms = min(self._per_ms, _MORE * self.peak_per_ms)
+            self._begin_step()
 
-    >>> share(0.25), share(1.0), share(2.0), share(30.0)
-    (0.25, 1.0, 1.1, 2.2)
-    """
-    return min(passed, _MORE * max(1.0, passed / _PATIENCE))
+    def _begin_step(self) -> None:
+        self._doubled_ms, self._successes, self._failures = self._at_ms, 0, 0

@@ -227,7 +227,7 @@ def test_a_clock_of_the_store_that_goes_back_keeps_nobody_longer():
 @pytest.mark.parametrize("by_ms", [-HOUR_MS, HOUR_MS])
 def test_a_clock_that_jumps_ends_no_ramp(by_ms):
     circuit = SharedCircuit("mailer", CircuitPolicy(ramp_ms=1_000))
-    circuit.usual_per_ms = 1.0
+    circuit.peak_per_ms = 1.0
     for state in (Open(1, 1, 0), Closed(2)):
         circuit.learn(circuit_text(state), 0)
     circuit.clock_jumped(500 + by_ms, by_ms)

@@ -1,55 +1,145 @@
-"""A dependency that came back is called a little more with time, never by all at once."""
+"""A dependency that came back is called at a rate that doubles, never by all at once."""
 
 from __future__ import annotations
 
-from shifter.policy.ramp import Ramp
+from collections import deque
+
+from hypothesis import given, strategies as st
+
+from shifter.policy.ramp import HOLD_MS, Ramp
+
+LENGTH_MS = 2_000
+NEVER = 10**9
 
 
-def admitted(ramp, *, per_ms, until_ms, from_ms=0):
-    """Calls let in a tenth of a second, while so many ask in each millisecond."""
-    counts: dict[int, int] = {}
-    for now_ms in range(from_ms, until_ms):
-        for _ in range(per_ms):
-            counts[now_ms // 100] = counts.get(now_ms // 100, 0) + ramp.admit(now_ms)
-    return list(counts.values())
+class Line:
+    """Callers that ask for leave, and come again when they are turned away."""
+
+    def __init__(self, ramp, *, took_ms=20, again_ms=300):
+        self.ramp, self.took_ms, self.again_ms = ramp, took_ms, again_ms
+        self.now_ms = ramp.from_ms
+        self.under_way, self.away = deque(), deque()
+        self.made = []
+
+    def run(self, *, per_ms, until_ms, fails_from_ms=NEVER, piled_up=0):
+        """Call at a rate; the calls made in each second."""
+        owed = float(piled_up)
+        for now_ms in range(self.now_ms, until_ms):
+            while self.under_way and self.under_way[0] <= now_ms:
+                self.under_way.popleft()
+                self.ramp.ended(ok=now_ms < fails_from_ms)
+            owed += per_ms
+            while self.away and self.away[0] <= now_ms:
+                self.away.popleft()
+                owed += 1
+            while owed >= 1:
+                owed -= 1
+                if self.ramp.admit(now_ms):
+                    self.made.append(now_ms)
+                    self.under_way.append(now_ms + self.took_ms)
+                else:
+                    self.away.append(now_ms + self.again_ms)
+        self.now_ms = until_ms
+
+    def per_s(self, from_ms, to_ms):
+        made = sum(from_ms <= at_ms < to_ms for at_ms in self.made)
+        return made * 1_000 / (to_ms - from_ms)
 
 
-def test_the_share_grows_and_stays_near_what_was_usual_while_calls_queue():
-    ramp = Ramp(2.0, 1_000, 0)
+def test_with_nothing_known_all_that_is_offered_is_soon_made():
+    for per_ms in (0.01, 0.2, 2.0):
+        line = Line(Ramp(0.0, LENGTH_MS, 0))
+        line.run(per_ms=per_ms, until_ms=6_000)
 
-    counts = admitted(ramp, per_ms=20, until_ms=4_000)
+        assert line.per_s(0, 250) <= 8
+        assert line.per_s(3_000, 6_000) >= 0.95 * per_ms * 1_000
 
-    assert counts[0] < 30
-    assert counts[:11] == sorted(counts[:11])
-    assert all(count <= 1.15 * 200 for count in counts)
-    assert sum(counts[10:]) > 30 * 200
-    assert not ramp.is_over
+
+def test_a_known_peak_is_reached_within_half_of_the_ramp_and_bounds_the_rate():
+    line = Line(Ramp(0.2, LENGTH_MS, 0))
+    line.run(per_ms=0.2, until_ms=HOLD_MS, piled_up=400)
+
+    assert line.per_s(0, 200) <= 50
+    assert line.per_s(1_300, HOLD_MS) >= 200
+    for from_ms in range(0, HOLD_MS - 500, 100):
+        assert line.per_s(from_ms, from_ms + 500) <= 1.2 * 200
+
+
+def test_a_peak_of_a_quiet_hour_bounds_the_rate_for_a_while_only():
+    line = Line(Ramp(0.01, LENGTH_MS, 0))
+    line.run(per_ms=0.2, until_ms=10_000)
+
+    assert line.per_s(1_000, HOLD_MS) <= 12
+    assert line.per_s(9_000, 10_000) >= 200
+
+
+def test_calls_that_fail_again_bring_it_back_to_its_beginning_at_once():
+    line = Line(Ramp(0.0, LENGTH_MS, 0))
+    line.run(per_ms=1.0, until_ms=2_000)
+    assert line.per_s(1_900, 2_000) >= 200
+
+    line.run(per_ms=1.0, until_ms=4_000, fails_from_ms=2_000)
+
+    assert line.per_s(2_100, 4_000) <= 8
+
+
+def test_a_failure_now_and_then_keeps_nobody():
+    ramp, made = Ramp(0.0, LENGTH_MS, 0), 0
+    for now_ms in range(6_000):
+        if ramp.admit(now_ms):
+            made += 1
+            ramp.ended(ok=made % 20 != 0)
+
+    assert ramp._per_ms > 1
+
+
+def test_the_rate_does_not_grow_before_a_call_succeeded():
+    line = Line(Ramp(0.0, LENGTH_MS, 0), took_ms=5_000)
+    line.run(per_ms=1.0, until_ms=5_000)
+
+    assert line.per_s(0, 5_000) <= 6
 
 
 def test_it_is_over_when_its_time_is_and_nobody_is_turned_away():
-    ramp = Ramp(2.0, 1_000, 0)
-    admitted(ramp, per_ms=2, until_ms=900)
-    assert not ramp.is_over
+    line = Line(Ramp(0.2, LENGTH_MS, 0))
+    line.run(per_ms=0.2, until_ms=1_900)
+    assert not line.ramp.is_over
 
-    admitted(ramp, per_ms=1, from_ms=900, until_ms=2_500)
+    line.run(per_ms=0.1, until_ms=4_000)
 
-    assert ramp.is_over
+    assert line.ramp.is_over
 
 
 def test_a_process_that_stood_still_does_not_take_that_for_calm():
-    ramp = Ramp(2.0, 1_000, 0)
-    admitted(ramp, per_ms=20, until_ms=1_200)
+    line = Line(Ramp(2.0, LENGTH_MS, 0))
+    line.run(per_ms=20, until_ms=2_500)
+    line.under_way.clear()
 
-    counts = admitted(ramp, per_ms=400, from_ms=3_000, until_ms=3_001)
+    at_once = sum(line.ramp.admit(4_500) for _ in range(400))
 
-    assert counts[0] <= 100
-    assert not ramp.is_over
+    assert at_once <= 111
+    assert not line.ramp.is_over
 
 
-def test_with_nothing_known_a_few_calls_a_second_are_let_in_and_ever_more():
-    ramp = Ramp(0.0, 1_000, 0)
+@given(
+    st.floats(0.001, 10),
+    st.integers(1, 10_000),
+    st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=300),
+)
+def test_no_order_of_calls_exceeds_the_old_peak_by_more_than_a_tenth(
+    peak_per_ms, length_ms, steps
+):
+    ramp, now_ms, made = Ramp(peak_per_ms, length_ms, 0), 0, []
+    for gap_ms, ok in steps:
+        now_ms += gap_ms
+        if now_ms >= HOLD_MS:
+            break
+        if ramp.admit(now_ms):
+            made.append(now_ms)
+            ramp.ended(ok=ok)
 
-    counts = admitted(ramp, per_ms=1, until_ms=60_000)
-
-    assert 1 <= sum(counts[:10]) <= 12
-    assert sum(counts[-10:]) > 3 * sum(counts[10:20])
+    # In a burst, then evenly.
+    for n, from_ms in enumerate(made):
+        for count, at_ms in enumerate(made[n:], start=1):
+            most = max(1.0, 1.1 * peak_per_ms * 50)
+            assert count <= most + 1.1 * peak_per_ms * (at_ms - from_ms) + 1
