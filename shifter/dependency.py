@@ -77,7 +77,7 @@ class BoundDependency(Dependency):
         _OPEN.set(tuple(outer))
         if begun is not None:
             caller, call = begun
-            caller.end(call, said_by(error))
+            caller.end(call, said_by(error, self))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

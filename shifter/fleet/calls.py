@@ -19,6 +19,7 @@ from shifter.errors import (
     Discard,
     JobCancelledError,
     RejectedError,
+    Retry,
     Throttled,
 )
 from shifter.fleet.board import FleetBoard
@@ -29,6 +30,7 @@ from shifter.model.priority import Priority
 from shifter.policy.circuit import Permit
 from shifter.policy.dependency import Dependency, Protection
 from shifter.policy.evidence import CallOutcome
+from shifter.policy.failures import is_failure
 from shifter.policy.guard import CallEnd
 from shifter.ports import Clock
 
@@ -49,7 +51,15 @@ class Said(NamedTuple):
 
 
 SUCCESS: Final = Said(CallOutcome.SUCCESS)
+IGNORED: Final = Said(CallOutcome.IGNORED)
+FAILURE: Final = Said(CallOutcome.FAILURE)
 CUT: Final = Said(CallOutcome.IGNORED, was_cut=True)
+_WEIGHT: Final = {
+    CallOutcome.SUCCESS: 0,
+    CallOutcome.IGNORED: 1,
+    CallOutcome.THROTTLED: 2,
+    CallOutcome.FAILURE: 3,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -263,18 +273,36 @@ CALLER: Final[ContextVar[Caller | None]] = ContextVar("shifter_caller", default=
 ROLE: Final[ContextVar[Role | None]] = ContextVar("shifter_role", default=None)
 
 
-def said_by(error: BaseException | None) -> Said:
-    """What the end of a call says about the dependency."""
+def said_by(error: BaseException | None, dependency: Dependency | None) -> Said:
+    """What the end of a call says about its dependency.
+
+    Args:
+        error: What the call raised; ``None`` if it returned.
+        dependency: What was called; ``None`` if that is not known.
+    """
     if error is None:
         return SUCCESS
+    if isinstance(error, BaseExceptionGroup):
+        found = [said_by(one, dependency) for one in error.exceptions]
+        return max(found, key=lambda said: _WEIGHT[said.outcome])
     if isinstance(error, Throttled):
         after_ms = None
         with contextlib.suppress(ConfigError):
             after_ms = None if error.after is None else duration_ms("", error.after)
         return Said(CallOutcome.THROTTLED, after_ms)
     if isinstance(error, RejectedError | Discard | DeadLetter | JobCancelledError):
-        return Said(CallOutcome.IGNORED)
+        return IGNORED
     # A cancellation, and whatever else ends a handler from outside, is no `Exception`.
-    is_cut = isinstance(error, DeadlineExceededError)
-    is_cut = is_cut or not isinstance(error, Exception)
-    return CUT if is_cut else Said(CallOutcome.FAILURE)
+    if isinstance(error, DeadlineExceededError) or not isinstance(error, Exception):
+        return CUT
+    return FAILURE if dependency is None or _fails(dependency, error) else IGNORED
+
+
+def _fails(dependency: Dependency, error: Exception) -> bool:
+    """As the dependency says; a retry that is asked for is judged by its cause."""
+    cause = error.__cause__ if isinstance(error, Retry) else None
+    told = error if cause is None else cause
+    try:
+        return is_failure(told, dependency.failures, dependency.ignore)
+    except Exception:  # noqa: BLE001  # the user's function: it decides nothing then
+        return True

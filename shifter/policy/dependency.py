@@ -12,6 +12,7 @@ from shifter.model.lane import check_name
 from shifter.policy.budget import BudgetPolicy
 from shifter.policy.circuit import CircuitPolicy
 from shifter.policy.evidence import EvidencePolicy
+from shifter.policy.failures import ErrorKinds, check_kinds
 from shifter.policy.letters import LettersPolicy
 from shifter.policy.limit import LimitPolicy
 from shifter.policy.rate import RatePolicy
@@ -37,6 +38,8 @@ class DependencyOptions(TypedDict, total=False):
     limit: LimitPolicy
     rate: RatePolicy
     letters: LettersPolicy
+    failures: ErrorKinds
+    ignore: ErrorKinds
     dark: Collection[Protection | str]
     on_change: Callable[[str, str], None]
 
@@ -55,12 +58,17 @@ class Dependency:
         limit: Calls at once, of one process; ``None`` for as many as there are slots.
         rate: Calls a second, of the whole fleet; ``None`` for no bound.
         letters: When dead letters of one kind speak against it, not against its jobs.
+        failures: Exceptions that are failures of it: types, or a function of one;
+            ``None`` for all but mistakes of one's own, as `shifter.policy.failures`
+            lists them. What a caller does not wait for is judged by its duration.
+        ignore: Exceptions that say nothing about it, whatever ``failures`` says.
         dark: What decides and counts, but refuses nothing: words of `Protection`.
         on_change: Called with its name and the circuit's new state (``closed``,
             ``open``, ``half_open``), once in each process that learns of it; quick.
 
     Raises:
-        ConfigError: The name is wrong, or a word of ``dark`` is unknown.
+        ConfigError: The name is wrong, a word of ``dark`` is unknown, or ``failures``
+            or ``ignore`` is neither types nor a function.
     """
 
     name: str
@@ -71,11 +79,16 @@ class Dependency:
     limit: LimitPolicy | None = field(default=None, kw_only=True)
     rate: RatePolicy | None = field(default=None, kw_only=True)
     letters: LettersPolicy = field(default_factory=LettersPolicy, kw_only=True)
+    failures: ErrorKinds | None = field(default=None, kw_only=True)
+    ignore: ErrorKinds | None = field(default=None, kw_only=True)
     dark: Collection[Protection | str] = field(default=(), kw_only=True)
     on_change: Callable[[str, str], None] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name("dependency", self.name)
+        for name, kinds in (("failures", self.failures), ("ignore", self.ignore)):
+            if kinds is not None:
+                check_kinds(name, kinds)
         known = [protection.value for protection in Protection]
         words = [self.dark] if isinstance(self.dark, str) else list(self.dark)
         for word in words:

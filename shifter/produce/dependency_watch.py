@@ -211,7 +211,7 @@ def _in_name_of(caller: Caller, own: Begun | None = None) -> Generator[None]:
         # No token: a stream may be closed in another context than it was begun in.
         CALLER.set(before)
         if own is not None:
-            caller.end(own, said_by(ended))
+            caller.end(own, said_by(ended, own.shield.dependency))
         if ended is not None:
             caller.leave()
 

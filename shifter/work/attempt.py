@@ -93,7 +93,7 @@ class Attempt:
         is_stuck: Whether it was stopped and did not end within the grace.
         task: The task that runs it.
         caller: In whose name its handler calls dependencies, if there are any.
-        said: What its end says about its dependency.
+        said: What its end says about its dependency; a child process says it itself.
         error: Facts of the failure, for a dead letter.
         started_at: Monotonic seconds.
     """
@@ -213,7 +213,9 @@ class Attempt:
         so is whatever else a shutdown makes a handler raise; everything else is a
         failure whose facts are kept.
         """
-        self.said = said_by(error)
+        if self.said is SUCCESS:
+            job = self.item.job
+            self.said = said_by(error, None if job is None else job.dependency)
         if isinstance(error, Retry | Throttled | Discard | DeadLetter):
             return self._signal_outcome(error)
         is_cancelled = isinstance(error, asyncio.CancelledError)

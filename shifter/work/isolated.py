@@ -23,7 +23,7 @@ import msgspec
 
 from shifter import ambient
 from shifter.context import Context
-from shifter.fleet.calls import ROLE, Role
+from shifter.fleet.calls import ROLE, Role, said_by
 from shifter.handler import completed
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -116,6 +116,8 @@ class IsolatedProcesses:
         attempt.stoppable_by(end)
         answer = await asyncio.wrap_future(future)
         if isinstance(answer, Reply):
+            if answer.said is not None:
+                attempt.said = answer.said
             raise_reply(answer, attempt.item.envelope.id)
         elif stop.is_set():
             raise asyncio.CancelledError
@@ -230,7 +232,7 @@ def _read(
 def _answer(
     called: _Called, jobs: Mapping[str, Runnable], runner: asyncio.Runner
 ) -> Reply:
-    call = called.call
+    call, job = called.call, jobs.get(called.call.job)
     try:
         job = jobs[call.job]
         arguments = job.codec.decode(call.payload, call.content_type)
@@ -240,7 +242,9 @@ def _answer(
         if value is not None:
             runner.run(completed(value), context=contextvars.copy_context())
     except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
-        return reply_to(error)
+        reply = reply_to(error)
+        reply.said = said_by(error, None if job is None else job.dependency)
+        return reply
     return Reply()
 
 

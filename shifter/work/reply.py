@@ -20,6 +20,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
+from shifter.fleet.calls import Said
 from shifter.model.duration import duration_ms
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.wire.text import printable
@@ -36,12 +37,14 @@ class Reply(msgspec.Struct, tag="reply"):
         reason: Of a discard or a dead letter; the dependency of a refusal.
         after_ms: The wait of a retry, a throttle or a refusal; how late a deadline.
         failure: Facts of what was raised, or of its cause; ``None`` for a success.
+        said: What the end says about the job's dependency: judged where the error is.
     """
 
     signal: str | None = None
     reason: str = ""
     after_ms: int | None = None
     failure: ErrorFacts | None = None
+    said: Said | None = None
 
 
 class _Signal(NamedTuple):

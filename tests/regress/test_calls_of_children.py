@@ -18,11 +18,13 @@ from shifter import CircuitPolicy, EvidencePolicy
 from shifter.fleet.board import FleetBoard
 from shifter.fleet.calls import Caller, Calls, TimeLimit, said_by
 from shifter.model.priority import Priority
+from shifter.model.quality import Quality
 from shifter.policy.circuit import Closed, HalfOpen, Open
 from shifter.policy.dependency import Dependency
 from shifter.testing.clock import FakeClock
 from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
-from shifter.work.isolated import Call, Reply, serve_calls
+from shifter.work.isolated import Call, ContextFacts, serve_calls
+from shifter.work.reply import Reply
 from tests.integration.drain_world import World
 
 BANK = Dependency(
@@ -78,7 +80,7 @@ def test_calls_that_a_child_ended_are_counted_by_the_child_alone():
         caller, calls, childs = pair.attempt()
         begun = childs.begin("bank")
         pair.clock.advance(1.0)
-        childs.end(begun, said_by(error))
+        childs.end(begun, said_by(error, BANK))
         pair.reported(calls)
         caller.leave()
 
@@ -95,7 +97,7 @@ def test_what_is_usual_in_a_child_is_known_to_its_worker():
         begun = childs.begin("bank")
         pair.reported(calls)
         pair.clock.advance(1.0)
-        childs.end(begun, said_by(None))
+        childs.end(begun, said_by(None, BANK))
         pair.reported(calls)
     for _ in range(5):
         caller, calls, childs = pair.attempt()
@@ -129,20 +131,17 @@ def test_a_child_calls_in_the_name_of_its_job():
         seen.append(world.app._caller())
 
     ours, theirs = multiprocessing.Pipe()
+    far = 4 * 10**12
     call = Call(
         job="pay",
         content_type="application/json",
         payload=b"{}",
-        job_id="1",
-        attempt=2,
-        fence=1,
-        limit_ms=world.clock.epoch_ms() + 60_000,
-        key=None,
-        idempotency_key="1",
-        traceparent=None,
+        context=ContextFacts("1", "pay", 2, 1, far, None, "1", None, Quality.FULL),
+        deadline_ms=None,
         priority=Priority.HIGH,
         is_extra=True,
         holds="bank",
+        is_cancelled=False,
     )
     ours.send_bytes(msgspec.msgpack.encode(call))
     with world.app.served_by(world.publisher, world.claims):
