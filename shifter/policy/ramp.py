@@ -5,8 +5,10 @@ process begins with few calls, and doubles their rate with each eighth of the ra
 length while calls succeed, until nobody is turned away: a process that never saw
 healthy traffic, or only that of a quiet hour, is soon back as well. Where it is known
 how many calls there were at most before, the rate does not exceed that by more than a
-tenth for as long as what piled up usually takes (`HOLD_MS`). When most calls fail, it
-begins again at once.
+tenth while what piled up is worked off: for as long as fewer calls are turned away in
+the last second of each `HOLD_MS` than in its first. When they are not fewer, more is
+offered than there used to be, and the rate doubles again. When most calls fail, it
+begins anew at once.
 
 The ramp is over when its time is and nobody was turned away for a while, in which there
 were calls.
@@ -20,8 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-HOLD_MS: Final = 7_000
-"""So long the old peak bounds the rate; a busy queue of two seconds is gone by then."""
+HOLD_MS: Final = 5_000
+"""The old peak bounds the rate for so long at least."""
 
 _FIRST_PER_MS: Final = 0.005
 _FIRST_SHARE: Final = 1 / 16
@@ -33,6 +35,9 @@ _CALM_MS: Final = 500
 _GAP_MS: Final = 50
 """A longer pause between two calls is no calm: the process may have stood still."""
 _LEAST_FAILURES: Final = 2
+_SECOND_MS: Final = 1_000
+_FEWER: Final = 0.95
+"""Share of the calls turned away; callers come again at random, which makes less."""
 
 
 @dataclass(slots=True)
@@ -56,6 +61,9 @@ class Ramp:
     _calm_ms: int = 0
     _successes: int = 0
     _failures: int = 0
+    _held_ms: int | None = None
+    _away_first: int = 0
+    _away_last: int = 0
 
     def __post_init__(self) -> None:
         self._per_ms = self._first_per_ms
@@ -78,6 +86,7 @@ class Ramp:
         self._tokens = min(most, self._tokens + self._per_ms * gap_ms)
         if self._tokens < 1:
             self._calm_ms = 0
+            self._turned_away()
             return False
         self._calm_ms += min(gap_ms, _GAP_MS)
         self._tokens -= 1
@@ -103,9 +112,28 @@ class Ramp:
             return
         if self._successes > self._failures:
             self._per_ms *= 2
-            if self.peak_per_ms and self._at_ms < HOLD_MS:
-                self._per_ms = min(self._per_ms, _MORE * self.peak_per_ms)
+            most_per_ms = _MORE * self.peak_per_ms
+            if most_per_ms and self._per_ms >= most_per_ms:
+                self._hold(most_per_ms)
             self._begin_step()
+
+    def _hold(self, most_per_ms: float) -> None:
+        """Stay at the most, or let it go: more is offered than there used to be."""
+        if self._held_ms is None:
+            self._held_ms = self._at_ms
+        elif self._at_ms - self._held_ms >= HOLD_MS:
+            if self._away_last >= _FEWER * self._away_first:
+                self.peak_per_ms = 0.0
+                return
+            self._held_ms, self._away_first, self._away_last = self._at_ms, 0, 0
+        self._per_ms = most_per_ms
+
+    def _turned_away(self) -> None:
+        if self._held_ms is None:
+            return
+        held_ms = self._at_ms - self._held_ms
+        self._away_first += held_ms < _SECOND_MS
+        self._away_last += HOLD_MS - _SECOND_MS <= held_ms < HOLD_MS
 
     def _begin_step(self) -> None:
         self._doubled_ms, self._successes, self._failures = self._at_ms, 0, 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from collections import deque
 
 from hypothesis import given, strategies as st
@@ -15,10 +17,10 @@ NEVER = 10**9
 class Line:
     """Callers that ask for leave, and come again when they are turned away."""
 
-    def __init__(self, ramp, *, took_ms=20, again_ms=300):
-        self.ramp, self.took_ms, self.again_ms = ramp, took_ms, again_ms
+    def __init__(self, ramp, *, took_ms=20):
+        self.ramp, self.took_ms, self.random = ramp, took_ms, random.Random(1)
         self.now_ms = ramp.from_ms
-        self.under_way, self.away = deque(), deque()
+        self.under_way, self.away = deque(), []
         self.made = []
 
     def run(self, *, per_ms, until_ms, fails_from_ms=NEVER, piled_up=0):
@@ -30,7 +32,7 @@ class Line:
                 self.ramp.ended(ok=now_ms < fails_from_ms)
             owed += per_ms
             while self.away and self.away[0] <= now_ms:
-                self.away.popleft()
+                heapq.heappop(self.away)
                 owed += 1
             while owed >= 1:
                 owed -= 1
@@ -38,7 +40,8 @@ class Line:
                     self.made.append(now_ms)
                     self.under_way.append(now_ms + self.took_ms)
                 else:
-                    self.away.append(now_ms + self.again_ms)
+                    again_ms = self.random.randint(300, 450)
+                    heapq.heappush(self.away, now_ms + again_ms)
         self.now_ms = until_ms
 
     def per_s(self, from_ms, to_ms):
@@ -57,12 +60,13 @@ def test_with_nothing_known_all_that_is_offered_is_soon_made():
 
 def test_a_known_peak_is_reached_within_half_of_the_ramp_and_bounds_the_rate():
     line = Line(Ramp(0.2, LENGTH_MS, 0))
-    line.run(per_ms=0.2, until_ms=HOLD_MS, piled_up=400)
+    line.run(per_ms=0.2, until_ms=30_000, piled_up=400)
 
     assert line.per_s(0, 200) <= 50
-    assert line.per_s(1_300, HOLD_MS) >= 200
-    for from_ms in range(0, HOLD_MS - 500, 100):
+    assert line.per_s(1_300, 15_000) >= 200
+    for from_ms in range(0, 29_500, 100):
         assert line.per_s(from_ms, from_ms + 500) <= 1.2 * 200
+    assert line.ramp.is_over
 
 
 def test_a_peak_of_a_quiet_hour_bounds_the_rate_for_a_while_only():
