@@ -64,8 +64,8 @@ class SharedCircuit:
     Attributes:
         state: As known here.
         by_hand: What somebody set it to, over the state; ended ones count for nothing.
-        peak_per_ms: This process's calls a millisecond, in the busiest second before
-            it opened; 0 if that is not known.
+        peak_per_ms: This process's calls a millisecond before it opened; 0 if that
+            is not known.
     """
 
     def __init__(self, name: str, policy: CircuitPolicy) -> None:

@@ -130,8 +130,9 @@ class Witness:
     """Counts the calls of one process to one dependency. Belongs to one thread.
 
     Attributes:
-        peak_per_ms: Calls a millisecond, in the busiest bucket before the circuit
-            changed last; 0 if that is not known: too little was seen.
+        peak_per_ms: Calls a millisecond, over the window before the circuit changed
+            last; 0 if that is not known: too little was seen. No busiest moment of
+            it: those of many processes add up to more than there ever was.
     """
 
     __slots__ = (
@@ -181,15 +182,16 @@ class Witness:
     def clear(self) -> None:
         """Forget everything: the circuit changed, what was seen before is of no use.
 
-        But for how many calls there were at most. What is shorter than two buckets
-        contains no whole one, and what is shorter than the window may show less than
-        what was seen before it.
+        But for how many calls there were. Less than two buckets show too little, and
+        less than the window may show less than what was seen before it.
         """
-        since_ms = self._last_ms if self._since_ms is None else self._since_ms
-        seen_ms = self._last_ms - since_ms
-        if seen_ms >= 2 * self._policy.bucket_ms:
-            per_ms = self._window.busiest(_CALLS) / self._policy.bucket_ms
-            is_short = seen_ms < self._policy.length_ms
+        bucket_ms, last_ms = self._policy.bucket_ms, self._last_ms
+        since_ms = last_ms if self._since_ms is None else self._since_ms
+        oldest_ms = (last_ms // bucket_ms + 1) * bucket_ms - self._policy.length_ms
+        seen_ms = last_ms - max(since_ms, oldest_ms)
+        if seen_ms >= 2 * bucket_ms:
+            per_ms = self._window.totals(last_ms)[_CALLS] / seen_ms
+            is_short = since_ms > oldest_ms
             self.peak_per_ms = max(per_ms, self.peak_per_ms if is_short else 0.0)
         self._since_ms = None
         self._window.clear()

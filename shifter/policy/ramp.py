@@ -45,8 +45,8 @@ class Ramp:
     """One ramp. Belongs to one thread.
 
     Attributes:
-        peak_per_ms: Calls a millisecond of this process in its busiest second before;
-            0 if that is not known.
+        peak_per_ms: Calls a millisecond of this process before; 0 if that is not
+            known.
         length_ms: In an eighth of it the rate doubles, >= 1.
         from_ms: When the circuit closed.
     """

@@ -84,10 +84,6 @@ class SlidingWindow:
             self._advance(now_ms)
         return self._totals
 
-    def busiest(self, column: int) -> int:
-        """The largest sum of a single bucket."""
-        return max(row[column] for row in self._ring)
-
     def clear(self) -> None:
         """Forget everything."""
         for row in self._ring:
