@@ -161,6 +161,8 @@ class Shifter(HasLanes, HasStates):
                 budget has no retry for it.
             repair: Whether a cheaper answer is followed by the job itself, at LOW.
             opportunistic: Whether it starts only while the fleet is idle; at LOW.
+            msgpack: Whether records of other programs may bring its arguments as
+                msgpack, beside JSON.
             keep_status: How long an ended job's state can be asked for; ``"5m"``.
 
         Raises:

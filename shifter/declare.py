@@ -59,6 +59,7 @@ class JobOptions(TypedDict, total=False):
     on_budget: str
     repair: bool
     opportunistic: bool
+    msgpack: bool
     aliases: str | Sequence[str]
 
 
@@ -189,5 +190,6 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], object]]]] = {
     "cron": ("cron", read_cron),
     "on_budget": ("on_budget", lambda name, value: _choice(name, value, OnBudget)),
     "repair": ("repair", _flag),
+    "msgpack": ("msgpack", _flag),
     "opportunistic": ("opportunistic", _flag),
 }

@@ -230,7 +230,12 @@ class Job(BoundJob[P, R_co]):
     ) -> None:
         self.app, self.spec, self.function = app, spec, function
         self.dependency = dependency
-        self.codec = PayloadCodec.of(function, name=spec.name, context_type=Context)
+        self.codec = PayloadCodec.of(
+            function,
+            name=spec.name,
+            context_type=Context,
+            reads_msgpack=spec.msgpack,
+        )
         self.context_parameter = self.codec.context_parameter
         self.__wrapped__, self.__doc__ = function, function.__doc__
         self.__name__ = spec.name

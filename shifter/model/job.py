@@ -63,6 +63,7 @@ class JobSpec:
         on_budget: What happens to a retry that the dependency's budget refuses.
         repair: Whether a cheaper answer is followed by the job itself, at LOW.
         opportunistic: Whether it starts only while the fleet is idle.
+        msgpack: Whether its payload may come as msgpack, beside JSON.
         aliases: Names that it had before; records under them run as this job.
     """
 
@@ -86,4 +87,5 @@ class JobSpec:
     on_budget: OnBudget = OnBudget.WAIT
     repair: bool = False
     opportunistic: bool = False
+    msgpack: bool = False
     aliases: tuple[str, ...] = ()

@@ -67,14 +67,22 @@ class PayloadCodec:
         "_from_msgpack",
         "_job",
         "_max_bytes",
+        "_reads_msgpack",
         "_signature",
         "content_type",
         "context_parameter",
     )
 
     def __init__(
-        self, job: str, signature: Signature, *, content_type: str, max_bytes: int
+        self,
+        job: str,
+        signature: Signature,
+        *,
+        content_type: str,
+        reads_msgpack: bool,
+        max_bytes: int,
     ) -> None:
+        self._reads_msgpack = reads_msgpack or content_type == MSGPACK
         self._job, self._signature, self._max_bytes = job, signature, max_bytes
         self._from_json = msgspec.json.Decoder(signature.struct).decode
         self._from_msgpack = msgspec.msgpack.Decoder(signature.struct).decode
@@ -89,6 +97,7 @@ class PayloadCodec:
         name: str,
         context_type: type,
         content_type: str = JSON,
+        reads_msgpack: bool = True,
         max_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
     ) -> PayloadCodec:
         """The codec of a handler.
@@ -98,7 +107,8 @@ class PayloadCodec:
             name: The job type's name, for errors.
             context_type: A parameter annotated with it is no part of the payload.
             content_type: What to write: ``application/json`` or
-                ``application/msgpack``. Both are read.
+                ``application/msgpack``. JSON is always read.
+            reads_msgpack: Whether msgpack is read too; what is written always is.
             max_bytes: Largest payload written or read, > 0.
 
         Raises:
@@ -106,7 +116,13 @@ class PayloadCodec:
                 ``**kwargs``, positional-only), or its type cannot travel.
         """
         signature = read_signature(function, name=name, context_type=context_type)
-        return cls(name, signature, content_type=content_type, max_bytes=max_bytes)
+        return cls(
+            name,
+            signature,
+            content_type=content_type,
+            reads_msgpack=reads_msgpack,
+            max_bytes=max_bytes,
+        )
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The payload of a call.
@@ -165,6 +181,9 @@ class PayloadCodec:
         is_json = content_type == JSON or (
             content_type != MSGPACK and _is_json(content_type)
         )
+        if not is_json and not self._reads_msgpack:
+            want = "declare the job with msgpack=True"
+            raise _bad(f"content type {content_type!r}; use {JSON!r}, or {want}")
         (check_depth if is_json else check_msgpack_depth)(value)
         try:
             found: msgspec.Struct = (

@@ -25,6 +25,7 @@ from shifter.ports import Clock
 from shifter.thread_call import ThreadCall
 from shifter.trace import follow
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
+from shifter.work.decoding import Decoding
 from shifter.work.item import Item, Refusal, Runnable
 
 SWEEP_S = 0.02
@@ -66,6 +67,7 @@ class Executor:
         self._clock, self._ended, self._processes = clock, ended, processes
         self._begins, self._stuck = begins, stuck
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="shifter")
+        self._decoding = Decoding()
         self.running: set[Attempt] = set()
         self.free = concurrency
         self._has_started = asyncio.Event()
@@ -139,6 +141,7 @@ class Executor:
     def close(self) -> None:
         """Free threads and processes; threads that still run are abandoned."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._decoding.close()
         if self._processes is not None:
             self._processes.close()
 
@@ -154,7 +157,7 @@ class Executor:
         self._begins(attempt)
         outcome: Outcome = SUCCEEDED
         try:
-            await self._call(attempt, job, self._arguments(attempt, job))
+            await self._call(attempt, job, await self._arguments(attempt, job))
         except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
             outcome = attempt.outcome_of(error)
         try:
@@ -211,12 +214,15 @@ class Executor:
             attempt.item.refusal = Refusal(Reason.WORKER_LOST, detail)
             raise
 
-    def _arguments(self, attempt: Attempt, job: Runnable) -> dict[str, Any]:
+    async def _arguments(self, attempt: Attempt, job: Runnable) -> dict[str, Any]:
         if attempt.stopped is not None:
             raise asyncio.CancelledError
-        read, delivery = attempt.item.read, attempt.item.delivery
+        value, kind = attempt.item.delivery.value, attempt.item.read.content_type
         try:
-            arguments = job.codec.decode(delivery.value, read.content_type)
+            if self._decoding.fits(value, kind):
+                arguments = job.codec.decode(value, kind)
+            else:
+                arguments = await self._decoding.run(job.codec.decode, value, kind)
         except DecodeError as error:
             reason = Reason(error.reason)
             attempt.item.refusal = Refusal(reason, error.detail, error.is_misfit)
