@@ -11,7 +11,10 @@ from typing import Any, Final, NamedTuple
 
 from shifter.errors import ConfigError
 
-_MAX_BYTES: Final = 1_048_576
+_MAX_BYTES: Final = 65_536
+_MAX_PYPROJECT_BYTES: Final = 1_048_576
+_MAX_DOTS: Final = 300
+"""Dots in one line of TOML: the parser takes a time that grows with their square."""
 
 
 class ConfigFile(NamedTuple):
@@ -71,8 +74,9 @@ def read_secret(label: str, path: str) -> tuple[str, bool]:
 
 def _pyproject(path: Path) -> Iterator[ConfigFile]:
     # Somebody else's pyproject.toml is none of our business, not even a broken one.
-    if b"tool.shifter" not in path.read_bytes():
-        return
+    with path.open("rb") as file:
+        if b"tool.shifter" not in file.read(_MAX_PYPROJECT_BYTES):
+            return
     name = "pyproject.toml"
     found = _read(name, path)
     table = found.table.get("tool", {}).get("shifter")
@@ -82,6 +86,10 @@ def _pyproject(path: Path) -> Iterator[ConfigFile]:
 
 def _read(name: str, path: Path) -> ConfigFile:
     content, is_open = _bytes("config file", name, path)
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.count(b".") > _MAX_DOTS:
+            want = f"line {number} has more than {_MAX_DOTS} dots"
+            raise ConfigError("config file", name, want)
     try:
         return ConfigFile(name, tomllib.loads(content.decode()), is_open)
     except UnicodeDecodeError:
@@ -97,7 +105,8 @@ def _bytes(label: str, shown: str, path: Path) -> tuple[bytes, bool]:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(label, shown, "it is not a regular file")
         if status.st_size > _MAX_BYTES:
-            raise ConfigError(label, shown, "it is larger than 1 MiB")
+            want = f"it is larger than {_MAX_BYTES >> 10} KiB"
+            raise ConfigError(label, shown, want)
         return path.read_bytes(), bool(status.st_mode & stat.S_IROTH)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"

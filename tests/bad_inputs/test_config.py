@@ -79,7 +79,7 @@ ROWS = [
     file(42, "no TOML", b"lease = ", "not TOML"),
     file(42, "YAML", b"lease: 3s", "not TOML"),
     file(42, "5,000 deep", b"a = " + b"[" * 5_000, "not TOML"),
-    file(42, "large", b"x" * 1_048_577, "larger than 1 MiB"),
+    file(42, "large", b"x" * 1_048_577, "larger than 64 KiB"),
     toml(43, 'laese = "1s"', "'lease'"),
     toml(43, "concurency = 1", "'concurrency'"),
     toml(43, "[kafak]\nx = 1", "'kafka'"),

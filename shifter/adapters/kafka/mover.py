@@ -10,6 +10,7 @@ to its lane before it is due.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -24,6 +25,7 @@ from shifter.errors import StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import Appended, Clock, LaneLog, Refused, Rushed, Unknown
 from shifter.telemetry import Event, Log
+from shifter.telemetry.limited import LimitedLog
 
 _FETCH: Final = 1_000
 _FETCH_WAIT_S: Final = 0.5
@@ -91,6 +93,7 @@ class KafkaDelayMover:
         self._changed = asyncio.Event()
         self._appends: set[asyncio.Task[None]] = set()
         self._log = Log(namespace=namespace)
+        self._limited = LimitedLog(self._log)
         self.counts: Counter[str] = Counter()
 
     def rush(self, wanted: Rushed | None) -> None:
@@ -122,6 +125,7 @@ class KafkaDelayMover:
                     if self._appends:
                         await asyncio.wait(self._appends, timeout=_LAND_S)
         finally:
+            self._limited.close()
             await self._feed.close(timeout_s=_CLOSE_S)
 
     async def _read(self) -> None:
@@ -139,6 +143,7 @@ class KafkaDelayMover:
             feed.hold(shelf.to_hold(now_ms, reads_on=is_rushed))
             if batch:
                 self._changed.set()
+            self._limited.write_left_out(self._clock.monotonic())
             for lost in feed.losses():
                 self._log.error(Event.RECORDS_LOST, **lost._asdict())
 
@@ -208,12 +213,14 @@ class KafkaDelayMover:
         is_final = isinstance(answer, Refused) and answer.reason not in _TRY_AGAIN
         if is_final and trip.goal is not Goal.LADDER:
             self._planner.reroute(trip, answer.detail, now_ms)
-            self._log.warning(
-                Event.APPEND_REFUSED,
-                goal=trip.goal.value,
-                topic=trip.record.topic,
-                detail=answer.detail,
-            )
+            facts = {
+                "goal": trip.goal.value,
+                "topic": trip.record.topic,
+                "detail": answer.detail,
+            }
+            now, by = self._clock.monotonic(), ("goal", "topic")
+            event = Event.APPEND_REFUSED
+            self._limited.write(logging.WARNING, event, facts, by=by, now=now)
             trip.ready_ms = now_ms
         else:
             backoff_s = _BACKOFF_S[min(trip.tries, len(_BACKOFF_S) - 1)]
