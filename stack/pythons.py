@@ -42,8 +42,8 @@ _INSTALL: Final = (
 )
 # In a mount namespace of its own, so that nothing stays mounted whatever happens.
 _IN_TREE: Final = (
-    'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" '
-    '&& exec chroot "$0" "$@"'
+    'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" '
+    '&& mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import socket
 import threading
 
@@ -231,7 +232,7 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
     bank = world.app.dependency("bank")
     if options.get("uses"):
         options = {**options, "uses": bank}
-    if asyncio.iscoroutinefunction(handler):
+    if inspect.iscoroutinefunction(handler):
 
         async def pay() -> None:
             await handler(bank, hung)
