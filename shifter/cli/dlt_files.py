@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -186,13 +187,18 @@ def _checked(app: Shifter, delivery: Delivery, text: str) -> tuple[bytes, str]:
     return codec.encode((), arguments), codec.content_type
 
 
+def _private(path: str, flags: int) -> int:
+    """Payloads are for whoever exports them, whatever the umask says."""
+    return os.open(path, flags, 0o600)
+
+
 @contextlib.contextmanager
 def _opened(out: Path | None) -> Generator[TextIO]:
     if out is None:
         yield sys.stdout
         return
     try:
-        stream = out.open("x", encoding="utf-8")
+        stream = open(out, "x", encoding="utf-8", opener=_private)  # noqa: SIM115  # closed below
     except OSError as error:
         raise ProblemError(
             Problem(

@@ -30,9 +30,10 @@ def make_file(path: Path, lock: FileLock) -> None:
     Raises:
         ConfigError: It is of a newer version.
         StoreRefusedError: It cannot be made, or is damaged.
+        StoreUnavailableError: Another process holds its lock for 10 s.
     """
     try:
-        with lock.held():
+        with lock.soon_held():
             make(path)
     except sqlite3.Error as error:
         raise store_error(error, path, "open") from None
@@ -47,8 +48,10 @@ def make(path: Path) -> None:
     """
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
     try:
+        connection.execute("PRAGMA trusted_schema = OFF")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         _check_owner(connection, path)
+        check_schema(connection, path)
         check_version(version, path)
         if version == VERSION:
             return
@@ -78,11 +81,29 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError("sqlite file", str(path), want)
 
 
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Return if a file holds tables and indexes only.
+
+    A view in the place of a table answers without an end, and a trigger deletes jobs.
+
+    Raises:
+        ConfigError: It holds something else, which shifter never made.
+    """
+    strange = connection.execute(
+        "SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index') "
+        "OR (type = 'table' AND sql LIKE 'CREATE VIRTUAL%') LIMIT 1"
+    ).fetchone()
+    if strange is not None:
+        want = f"it holds a {strange[0]} {strange[1]!r} that shifter did not make"
+        raise ConfigError("sqlite file", str(path), f"{want}; choose another path")
+
+
 def prepare(path: Path) -> FileLock:
     """Check the place, make the directory and the file; returns the lock beside it.
 
     Raises:
         ConfigError: Not a file of ours.
+        StoreUnavailableError: Another process holds its lock for 10 s.
         StoreRefusedError: The directory or the file cannot be made or written.
     """
     check_file(path)

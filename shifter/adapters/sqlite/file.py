@@ -12,11 +12,12 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from shifter.errors import ConfigError
+from shifter.errors import ConfigError, StoreUnavailableError
 
 APPLICATION_ID: Final = 0x53484654
 """``SHFT``: what the header of every file of ours says."""
@@ -35,6 +36,8 @@ _NETWORK: Final = (
     "smb",
 )
 _LABEL: Final = "sqlite file"
+_OPENING_S: Final = 10.0
+_LOOK_S: Final = 0.01
 
 
 def check_file(path: Path, *, mounts: str | None = None) -> None:
@@ -48,21 +51,40 @@ def check_file(path: Path, *, mounts: str | None = None) -> None:
         mounts: What ``/proc/self/mountinfo`` says, where it is not asked itself.
 
     Raises:
-        ConfigError: A link, a directory, a pipe, or a place that several machines
-            share.
+        ConfigError: A link, a directory, a pipe, another user's file, one that
+            everybody may write to, or a place that several machines share.
     """
     kind = file_system(path, mounts)
     if kind.startswith(_NETWORK):
         want = f"{kind} is shared between machines; SQLite needs a local disk"
         raise ConfigError(_LABEL, str(path), want)
     try:
-        mode = path.lstat().st_mode
+        found = path.lstat()
     except FileNotFoundError:
         return
     except OSError as error:
         raise ConfigError(_LABEL, str(path), error.strerror or str(error)) from None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise ConfigError(_LABEL, str(path), "not a plain file; choose another path")
+    check_owner(path, found)
+
+
+def check_owner(path: Path, found: os.stat_result) -> None:
+    """Return if nobody but us, and root, decides what a file says.
+
+    Args:
+        path: For the error.
+        found: What the system says of it.
+
+    Raises:
+        ConfigError: It is another user's, or everybody may write to it.
+    """
+    if found.st_uid not in (os.geteuid(), 0):
+        want = f"it belongs to user {found.st_uid}; run as its owner, or chown it"
+        raise ConfigError(_LABEL, str(path), want)
+    if found.st_mode & stat.S_IWOTH:
+        want = "everybody may write to it: look who did, then chmod 600"
+        raise ConfigError(_LABEL, str(path), want)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
@@ -98,11 +120,22 @@ def identity(path: Path) -> Identity | None:
 
 
 class FileLock:
-    """An exclusive lock between threads and processes, on ``<file>.lock``."""
+    """An exclusive lock between threads and processes, on ``<file>.lock``.
+
+    Raises:
+        ConfigError: The lock's file is one that others could hold for ever.
+        OSError: It cannot be made or opened.
+    """
 
     def __init__(self, path: Path, *, suffix: str = ".lock") -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(f"{path}{suffix}", flags, 0o600)
+        self._path = Path(f"{path}{suffix}")
+        self._fd = os.open(self._path, flags, 0o600)
+        try:
+            check_owner(self._path, os.fstat(self._fd))
+        except ConfigError:
+            os.close(self._fd)
+            raise
 
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
@@ -112,6 +145,24 @@ class FileLock:
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def soon_held(self, wait_s: float = _OPENING_S) -> Generator[None]:
+        """The same for a file that is being opened: the wait has a bound.
+
+        Raises:
+            StoreUnavailableError: Somebody else holds it for longer.
+        """
+        until = time.monotonic() + wait_s  # noqa: TID251  # no clock is there yet
+        while True:
+            with self.tried() as is_held:
+                if is_held:
+                    yield
+                    return
+            if time.monotonic() >= until:  # noqa: TID251
+                detail = f"another process has held {self._path} for {wait_s:g} s"
+                raise StoreUnavailableError(f"sqlite {self._path}", "open", detail)
+            time.sleep(_LOOK_S)  # noqa: TID251  # as long as flock itself would block
 
     @contextlib.contextmanager
     def tried(self) -> Generator[bool]:

@@ -16,7 +16,9 @@ from typing import Final
 
 import msgspec
 
-from shifter.errors import StoreUnavailableError
+from shifter.adapters.sqlite.connection import check_schema
+from shifter.adapters.sqlite.file import check_file
+from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shifter.forking import put_away_for_forks
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.policy.fleet_table import FleetTable
@@ -89,6 +91,9 @@ class SqliteFleetStore:
                 except sqlite3.DatabaseError:
                     self._make_anew()
                     return self._transaction(report)
+        except ConfigError as error:
+            store, op = f"sqlite {self._path}", "fleet.sync"
+            raise StoreRefusedError(store, op, error.want) from error
         except (sqlite3.Error, OSError) as error:
             store, op = f"sqlite {self._path}", "fleet.sync"
             raise StoreUnavailableError(store, op, str(error)) from error
@@ -126,9 +131,16 @@ class SqliteFleetStore:
     def _open(self) -> sqlite3.Connection:
         # Of an embedded setting, nothing may have made the folder yet.
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_file(self._path)
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            check_schema(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(_DDL)

@@ -86,6 +86,8 @@ def rebuild(path: Path, lock: FileLock, now_ms: int) -> Rebuilt:
         for end in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}{end}").rename(f"{kept}{end}")
+        # As the file it replaces was made: what it holds is nobody else's to read.
+        new.chmod(0o600)
         new.replace(path)
         _forget(new)
         _sync(path.parent)
