@@ -59,6 +59,7 @@ class Project:
     def __init__(self) -> None:
         self.kafka_port, self.redis_port = _free_ports(2)
         self.name = f"shifter-test-{uuid.uuid4().hex[:8]}"
+        self._password = ""
 
     @property
     def host_env(self) -> dict[str, str]:
@@ -66,7 +67,7 @@ class Project:
         return {
             **os.environ,
             "SHIFTER_LOG": f"kafka://localhost:{self.kafka_port}",
-            "SHIFTER_STATE": f"redis://localhost:{self.redis_port}/0",
+            "SHIFTER_STATE": f"redis://:{self._password}@localhost:{self.redis_port}/0",
             "SHIFTER_NAMESPACE": "relay",
         }
 
@@ -77,6 +78,8 @@ class Project:
             stack.callback(self.compose, "down", "--volumes")
             stack.callback(self._tell_end)
             self.compose("up", "--build", "--wait", "--wait-timeout", "240")
+            secret = ("exec", "-T", "redis", "cat", "/run/shifter/password")
+            self._password = self.compose(*secret, quiet=True).strip()
             yield
 
     def compose(self, *arguments: str, quiet: bool = False) -> str:
