@@ -140,7 +140,8 @@ class AdmissionMiddleware:
                     title = "the Idempotency-Key cannot be read"
                     await problem(400, title, detail=str(error)).send(send)
                     return
-                key = self._scoped(given, user, f"{request.method} {request.path}")
+                route = f"{request.method} {request.root_path}{request.path}"
+                key = self._scoped(given, user, route)
                 plan = job.options(priority=priority, idempotency_key=key).plan
                 if key is None or not is_retry:  # with a key it takes effect once
                     plan = plan._replace(is_retry=is_retry)

@@ -12,8 +12,10 @@ import itertools
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.routing import Mount
 
 from shifter import Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
@@ -241,6 +243,23 @@ async def test_user_whom_a_middleware_in_front_has_authenticated_is_seen():
                 json={"amount": amount % 2},
                 headers={"authorization": name, "idempotency-key": "k"},
             )
+        await test.drain()
+
+    assert sorted(world.done) == [0, 1]
+
+
+async def test_key_of_one_mount_suppresses_no_job_of_another():
+    world = World()
+    service = Starlette(routes=[Mount("/{tenant}", app=world.front)])
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(service), base_url="http://web"
+    )
+    headers = {"idempotency-key": "k", "x-user": "ann"}
+    async with TestApp(world.app) as test:
+        for amount, tenant in enumerate(["acme", "umbrella"]):
+            place, body = f"/{tenant}/pay", {"amount": amount}
+            answer = await client.post(place, json=body, headers=headers)
+            assert answer.status_code == 202
         await test.drain()
 
     assert sorted(world.done) == [0, 1]
