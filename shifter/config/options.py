@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from shifter.config.secret import Secret
@@ -16,6 +16,7 @@ DAY_MS: Final = 86_400_000
 # in which nobody drains it: a long holiday, or an outage nobody noticed at once.
 RETENTION_MS: Final = MAX_DELAY_MS + 7 * DAY_MS
 
+_MOST_WEIGHT: Final = 100
 _UNITS: Final = ((DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
 
 
@@ -119,6 +120,31 @@ def _word(name: str, words: tuple[str, ...]) -> Option:
     return Option(name, name, read_text, check, _same, words[0])
 
 
+def _weights(name: str, example: str) -> Option:
+    """Whole numbers by name: ``mail=3,reports=1``."""
+
+    def read(label: str, raw: object) -> object:
+        found: dict[str, int] = {}
+        for pair in read_text(label, raw).split(","):
+            key, equals, number = (part.strip() for part in pair.partition("="))
+            if not equals or not number.isdecimal() or key in found:
+                raise ConfigError(label, raw, f"use name=number, as in {example}")
+            found[key] = int(number)
+        return found
+
+    def check(label: str, value: Mapping[str, int]) -> None:
+        for key, number in value.items():
+            if not _within(number, 1, _MOST_WEIGHT):
+                raise ConfigError(
+                    label, f"{key}={number}", f"allowed: 1 to {_MOST_WEIGHT}"
+                )
+
+    def show(value: Mapping[str, int]) -> str | None:
+        return ",".join(f"{key}={number}" for key, number in value.items()) or None
+
+    return Option(name, name, read, check, show, example)
+
+
 def _url(name: str, example: str) -> Option:
     def read(label: str, raw: object) -> Secret:
         if isinstance(raw, str) and raw:
@@ -157,6 +183,8 @@ OPTIONS: Final = (
     _duration("claim_timeout", 10, 60_000, "500ms"),
     _duration("retention", DAY_MS, 366 * DAY_MS, "37d"),
     _integer("concurrency", 1, 100_000, "100"),
+    _integer("waiting_bytes", 1_000_000, 100_000_000_000, "67108864"),
+    _weights("queue_weights", "mail=3,reports=1"),
     _integer("processes", 1, 1_024, "4"),
     _integer("max_payload_bytes", 1, 8_000_000, "900000"),
     _integer("partitions", 1, 10_000, "6"),

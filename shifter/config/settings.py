@@ -42,6 +42,10 @@ class Settings:
         claim_timeout_ms: How long one call to the claim store may take.
         retention_ms: How long a topic keeps a record that nobody has drained.
         concurrency: Jobs running at once in one worker process.
+        waiting_bytes: What jobs that were fetched and wait may take in one worker
+            process, payloads and 2 kB each, about.
+        queue_weights: Share of a queue among those of one priority, by name; 1 for
+            queues not named.
         processes: Worker processes.
         max_payload_bytes: Largest payload accepted.
         partitions: Partitions of a topic that is made.
@@ -72,6 +76,8 @@ class Settings:
     deploy_grace_ms: int = 900_000
     retention_ms: int = RETENTION_MS
     concurrency: int = 100
+    waiting_bytes: int = 64 << 20
+    queue_weights: Mapping[str, int] = field(default_factory=dict)
     processes: int = 1
     max_payload_bytes: int = 900_000
     partitions: int = 6

@@ -1,8 +1,8 @@
 """Which lanes get the slots that just became free.
 
 ``CRITICAL`` first, always. What it leaves is shared by weight between ``HIGH``,
-``NORMAL`` and ``LOW``, then evenly between the lanes (queues) of a priority. No slot
-stays empty while anything waits.
+``NORMAL`` and ``LOW``, then between the lanes (queues) of a priority: evenly, or by
+weights of their own. No slot stays empty while anything waits.
 
 **Sharing** is start-time fair queueing: everybody keeps a count of how far it is ahead,
 who is least ahead goes next, and a slot costs its taker ``1 / weight``. Who returns
@@ -18,8 +18,9 @@ counts as much as a fresh ``HIGH`` job, never more.
 ``1 + sum(1 + high_weight / its own weight)`` slots in a row that ``CRITICAL`` leaves,
 the sum over the two others: with the default weights every 19th for ``LOW``, every 7th
 for ``NORMAL``, every 5th for ``HIGH``, whatever the ages. Of ``n`` lanes of a priority,
-each gets one of any ``2 * n - 1`` slots in a row that its priority gets. A flood of
-``CRITICAL`` work does starve the rest: that is what the word is for.
+each gets one of any ``2 * n - 1`` slots in a row that its priority gets; with weights,
+one of any ``1 + sum(1 + another's weight / its own)``. A flood of ``CRITICAL`` work
+does starve the rest: that is what the word is for.
 
 Source: Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996 (tags, hierarchy,
 fairness bound); ageing against starvation: Silberschatz, Galvin, Gagne, "Operating
@@ -29,7 +30,7 @@ System Concepts", priority scheduling.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -56,6 +57,8 @@ class LaneChoicePolicy:
         normal_weight: Share of ``NORMAL``, at least ``low_weight``.
         low_weight: Share of ``LOW``, >= 1.
         ageing_ms: Time in line that doubles a weight (twice as long triples it), >= 1.
+        lane_weights: Share of a lane among those of its priority, by lane name, 1 to
+            100; 1 for those not named.
 
     Raises:
         ConfigError: A value is out of its range, or the order is not kept.
@@ -65,6 +68,7 @@ class LaneChoicePolicy:
     normal_weight: int = 4
     low_weight: int = 1
     ageing_ms: int = 10_000
+    lane_weights: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.low_weight < 1:
@@ -77,6 +81,11 @@ class LaneChoicePolicy:
             raise ConfigError("high_weight", self.high_weight, want)
         if self.ageing_ms < 1:
             raise ConfigError("ageing_ms", self.ageing_ms, "use at least 1 ms")
+        for name, weight in self.lane_weights.items():
+            if not 1 <= weight <= _MAX_WEIGHT:
+                raise ConfigError(
+                    f"weight of {name}", weight, f"use 1 to {_MAX_WEIGHT}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ class LaneChoiceState:
 
     Attributes:
         priorities: In units of a slot's cost.
-        lanes: Per priority, in slots.
+        lanes: Per priority, in slots; where lanes have weights, as ``priorities``.
     """
 
     priorities: Mapping[Priority, int] = field(default_factory=dict)
@@ -124,7 +133,7 @@ def choose(
             after[priority], taken = _split(
                 after.get(priority, {}),
                 lanes[priority],
-                [1] * len(lanes[priority]),
+                _lane_costs(policy, lanes[priority]),
                 counts[priority],
             )
             picks += taken.items()
@@ -154,6 +163,14 @@ def _cost(policy: LaneChoicePolicy, priority: Priority, age_ms: int) -> int:
     aged = _UNIT * policy.ageing_ms // (weight * (policy.ageing_ms + age_ms))
     # Rounded so that no priority is cheaper than its weight says against HIGH.
     return max(aged, -(-_UNIT // policy.high_weight))
+
+
+def _lane_costs(policy: LaneChoicePolicy, lanes: Iterable[str]) -> list[int]:
+    """What a slot costs each lane of a priority."""
+    weights = [policy.lane_weights.get(name, 1) for name in lanes]
+    if not policy.lane_weights:
+        return weights
+    return [_UNIT // weight for weight in weights]
 
 
 def _split(

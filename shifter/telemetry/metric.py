@@ -151,6 +151,12 @@ SPECS: Final[dict[str, Spec]] = {
             ("queue", "priority"),
             "Attempts running now.",
         ),
+        Spec(
+            "shifter_waiting_bytes",
+            "gauge",
+            (),
+            "Payloads of fetched jobs that have not started, and 2 kB for each.",
+        ),
     )
 }
 
@@ -312,6 +318,7 @@ class Metrics:
         self.fleet_strange = self._counter("shifter_fleet_strange_total")
         self.circuit_state = self._gauge("shifter_circuit_state")
         self.inflight = self._gauge("shifter_inflight")
+        self.waiting_bytes = self._gauge("shifter_waiting_bytes")
 
     def snapshot(self) -> Snapshot:
         """All readings now, as plain data."""

@@ -17,6 +17,7 @@ from shifter.errors import ConfigError
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.policy.dependency import Dependency
+from shifter.policy.lane_choice import LaneChoicePolicy
 from shifter.policy.quality import QualityPolicy
 from shifter.wiring.log import open_feed, open_log, open_mover, open_topic_ids
 from shifter.wiring.state import open_claims, open_fleet, open_presence
@@ -100,6 +101,14 @@ def open_worker(
         clock=clock,
         grace_ms=settings.deploy_grace_ms,
         processes=IsolatedProcesses(spawn, size=size),
+        waiting_bytes=settings.waiting_bytes,
+        choice=LaneChoicePolicy(
+            lane_weights={
+                topic: settings.queue_weights[lane.queue]
+                for topic, lane in lanes.items()
+                if lane.queue in settings.queue_weights
+            }
+        ),
         ledger=(ledger := Ledger(Metrics(), clock, worker=worker_id)),
         board=FleetBoard(
             fleet.dependencies,

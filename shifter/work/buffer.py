@@ -5,8 +5,8 @@ quiet time. A line of a lane that is closed stands still.
 
 An ordering key is *busy* from the moment its first item stands in line until that item
 ended; later items of the key are parked behind it, so that a retry in place holds up
-its key and nothing else. Parked items do not count as room taken: the log's own window
-bounds them.
+its key and nothing else. Parked items are no records of the lane's line, but their
+bytes count (`shifter.work.room`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from shifter.model.priority import Priority
 from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.work.item import Item
 from shifter.work.line import Line
+from shifter.work.room import Room
 
 
 class LaneBacklog(NamedTuple):
@@ -42,34 +43,30 @@ class Buffer:
 
     Args:
         lanes: Lanes served, by topic.
-        limit: Items in line per priority above which nothing more is fetched, > 0.
+        room: Told what waits here.
+        choice: How slots are shared.
 
     Attributes:
         closed: Topics of lanes whose lines stand still.
     """
 
-    def __init__(self, lanes: Mapping[str, Lane], *, limit: int) -> None:
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        room: Room,
+        choice: LaneChoicePolicy | None = None,
+    ) -> None:
         serials = itertools.count()
         self._lines = {topic: Line(serials) for topic in lanes}
         self._quiet = {topic: Line(serials) for topic in lanes}
         self._priority = {topic: lane.priority for topic, lane in lanes.items()}
         self._count = dict.fromkeys(Priority, 0)
         self._quiet_count = 0
-        self._limit = limit
-        self._choice, self._chosen = LaneChoicePolicy(), LaneChoiceState()
+        self._room = room
+        self._choice = LaneChoicePolicy() if choice is None else choice
+        self._chosen = LaneChoiceState()
         self._parked: dict[tuple[str, str], deque[Item]] = {}
         self.closed: frozenset[str] = frozenset()
-
-    def room(self, priority: Priority) -> int:
-        """How many more items of this priority fit, >= 0.
-
-        What stands still, or waits for a quiet time, is in nobody's way.
-        """
-        room = self._limit - self._count[priority]
-        for topic in self.closed:
-            if self._priority[topic] is priority:
-                room += len(self._lines[topic])
-        return max(0, room)
 
     def __len__(self) -> int:
         return sum(self._count.values()) + self._quiet_count
@@ -99,6 +96,7 @@ class Buffer:
             parked = self._parked.get(item.key_id)
             if parked is not None:
                 parked.append(item)
+                self._room.add(item, in_line=False)
                 return
             self._parked[item.key_id] = deque()
         self._enter(item, now)
@@ -120,6 +118,8 @@ class Buffer:
             found = self._lines[topic].take(count)
             self._count[self._priority[topic]] -= len(found)
             taken += found
+        for item in taken:
+            self._room.drop(item)
         return taken
 
     def take_quiet(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
@@ -128,6 +128,8 @@ class Buffer:
         for topic, count in picks:
             taken += self._quiet[topic].take(count)
         self._quiet_count -= len(taken)
+        for item in taken:
+            self._room.drop(item, in_line=False)
         return taken
 
     def hurry(self, before_ms: int) -> None:
@@ -139,6 +141,8 @@ class Buffer:
                 continue
             for item in line.take_due(len(line), before_ms):
                 self._quiet_count -= 1
+                self._room.drop(item, in_line=False)
+                self._room.add(item)
                 self._lines[topic].put(item)
                 self._count[self._priority[topic]] += 1
 
@@ -148,7 +152,9 @@ class Buffer:
             return
         parked = self._parked[item.key_id]
         if parked:
-            self._enter(parked.popleft(), now)
+            following = parked.popleft()
+            self._room.drop(following, in_line=False)
+            self._enter(following, now)
         else:
             del self._parked[item.key_id]
 
@@ -203,6 +209,7 @@ class Buffer:
     def _enter(self, item: Item, now: float) -> None:
         item.ready_at = now
         topic = item.delivery.topic
+        self._room.add(item, in_line=not item.is_opportunistic)
         if item.is_opportunistic:
             self._quiet[topic].put(item)
             self._quiet_count += 1

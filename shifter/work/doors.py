@@ -96,7 +96,7 @@ class Doors:
         self._state = OpportunityState()
         self._choice, self._chosen = LaneChoicePolicy(), LaneChoiceState()
         self._refused, self._limits = 0, 0
-        self._rested: frozenset[str] = frozenset()
+        self._rested = self._stopped = self._full = frozenset[str]()
         self._news = asyncio.Event()
         self._using: set[Item] = set()
         self._look_at_ms = 0
@@ -148,16 +148,26 @@ class Doors:
             for topic in parts.lanes
             if topic in self.quiet_lanes and parts.buffer.quiet_on(topic) >= QUIET_MOST
         }
-        if (rested := closed | full) != self._rested:
-            self._rested = rested
-            for feed in parts.feeds.values():
-                feed.rest(rested)
+        self._stopped = closed | full
+        self._rest()
         if parts.buffer.quiet:
             before_ms = must_start_before(
                 self._policy, now_ms=now_ms, timeout_ms=self._timeout_ms
             )
             parts.buffer.hurry(before_ms)
             self._observe()
+
+    def set_full(self, topics: frozenset[str]) -> None:
+        """Let these lanes rest, beside those that do so for their hours."""
+        if topics != self._full:
+            self._full = topics
+            self._rest()
+
+    def _rest(self) -> None:
+        if (rested := self._stopped | self._full) != self._rested:
+            self._rested = rested
+            for feed in self._parts.feeds.values():
+                feed.rest(rested)
 
     def is_busy(self) -> bool:
         """Whether work that waits for nothing stood in line for too long here."""

@@ -36,18 +36,15 @@ from shifter.work.holding import Holding
 from shifter.work.intake import Intake, IntakeParts
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable
 from shifter.work.parts import DrainParts, Standing
+from shifter.work.room import Room
 from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
 
-_BATCH_MOST = 1_000
+_BATCH_MOST, _LINE_LEAST = 1_000, 2_000
 _ASKING_MOST = 2
-_BUSY_MOST_S = 60.0
-_ASK_AGAIN_S = 0.2
+_BUSY_MOST_S, _ASK_AGAIN_S, _GIVEN_UP_S = 60.0, 0.2, 1.0
 _HELD_BACK_MOST = 1_000
 """Of those that their dependency keeps waiting; more go back to the log."""
-_SENT_BACK_MS = 2_000
-_PARKED_MS = 5_000
-_PATIENCE_MS = 5_000
-_GIVEN_UP_S = 1.0
+_SENT_BACK_MS, _PARKED_MS, _PATIENCE_MS = 2_000, 5_000, 5_000
 
 
 class Drain:
@@ -73,8 +70,10 @@ class Drain:
         self._parts, self._clock, self._ledger = parts, parts.clock, parts.ledger
         self._concurrency = concurrency
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self._buffer = Buffer(parts.lanes, limit=max(2 * concurrency, 2_000))
-        self._holding = Holding(self._clock, self._ready_again)
+        records = max(2 * concurrency, _LINE_LEAST)
+        self.room = Room(parts.lanes, records=records, budget_bytes=parts.waiting_bytes)
+        self._buffer = Buffer(parts.lanes, self.room, parts.choice)
+        self._holding = Holding(self._clock, self._ready_again, self.room)
         self._verdicts = Verdicts(owner, parts.grace_ms)
         self.claiming = Claiming(
             parts.claims, self._clock, parts.ledger, owner=owner, lease_ms=lease_ms
@@ -109,6 +108,7 @@ class Drain:
                 self._verdicts,
                 parts.ledger,
                 self.doors,
+                self.room,
             ),
             Reader(parts.lanes, parts.jobs, self.doors.quiet_lanes),
             arrived=self._wake.set,

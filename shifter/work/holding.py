@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from shifter.ports import Clock, sleep_or_wake
 from shifter.work.item import Item
+from shifter.work.room import Room
 
 
 class Holding:
@@ -21,10 +22,11 @@ class Holding:
     Args:
         clock: Reads and waits.
         ready: Called with each item whose time has come.
+        room: Told what waits here.
     """
 
-    def __init__(self, clock: Clock, ready: Callable[[Item], None]) -> None:
-        self._clock, self._ready = clock, ready
+    def __init__(self, clock: Clock, ready: Callable[[Item], None], room: Room) -> None:
+        self._clock, self._ready, self._room = clock, ready, room
         self._heap: list[tuple[float, int, Item]] = []
         self._held: dict[Item, int] = {}
         self._aside: set[Item] = set()
@@ -46,15 +48,15 @@ class Holding:
         number = self._held[item] = next(self._count)
         if is_aside:
             self._aside.add(item)
+        self._room.add(item, in_line=not is_aside)
         heapq.heappush(self._heap, (until, number, item))
         if self._heap[0][2] is item:
             self._changed.set()
 
     def release(self, item: Item) -> None:
         """Hand an item on before its time, if it is still here."""
-        if self._held.pop(item, None) is not None:
-            self._aside.discard(item)
-            self._ready(item)
+        if item in self._held:
+            self._let_go(item)
 
     @property
     def next_at(self) -> float | None:
@@ -75,11 +77,14 @@ class Holding:
     def _release_due(self) -> float | None:
         now = self._clock.monotonic()
         while (next_at := self.next_at) is not None and next_at <= now:
-            item = heapq.heappop(self._heap)[2]
-            del self._held[item]
-            self._aside.discard(item)
-            self._ready(item)
+            self._let_go(heapq.heappop(self._heap)[2])
         return None if next_at is None else next_at - now
+
+    def _let_go(self, item: Item) -> None:
+        del self._held[item]
+        self._room.drop(item, in_line=item not in self._aside)
+        self._aside.discard(item)
+        self._ready(item)
 
     def _drop_released(self) -> None:
         while self._heap and self._held.get(self._heap[0][2]) != self._heap[0][1]:

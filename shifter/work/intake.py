@@ -1,7 +1,9 @@
 """Fetches records, reads them, and lets them stand in line.
 
-No more is fetched than there is room for. What cannot be read ends here, and what came
-before its due time is held for the last piece of its delay, or goes back to the log.
+No more is fetched than there is room for, in records and in bytes; a lane that is full
+is not fetched while others of its priority are. What cannot be read ends here, and what
+came before its due time is held for the last piece of its delay, or goes back to the
+log.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from shifter.work.ending import Ending
 from shifter.work.holding import Holding
 from shifter.work.item import Item, Reader, Unreadable
 from shifter.work.ledger import Ledger
+from shifter.work.room import Room
 from shifter.work.verdict import Moment, Step, Verdicts
 
 _FETCH_WAIT_S = 0.5
-_FETCH_MOST = 1_000
 _HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
 _LATER_MS = 60_000
 """When those come again of which too many wait for a quiet time here."""
@@ -38,6 +40,7 @@ class IntakeParts(NamedTuple):
         verdicts: Say how.
         ledger: Hears of what was lost.
         doors: Say what has to wait.
+        room: Says how much more may be fetched.
     """
 
     buffer: Buffer
@@ -46,6 +49,7 @@ class IntakeParts(NamedTuple):
     verdicts: Verdicts
     ledger: Ledger
     doors: Doors
+    room: Room
 
 
 class Intake:
@@ -78,19 +82,24 @@ class Intake:
 
     def made_room(self) -> None:
         """Items left the line."""
+        # A lane that is full no more is read again while a fetch waits for others.
+        self._parts.doors.set_full(self._parts.room.full())
         self._room.set()
 
     async def run(self, priority: Priority, feed: LaneFeed) -> None:
         """Fetch the lanes of one priority until `stop`."""
         parts = self._parts
         while not self._is_stopping:
-            room = parts.buffer.room(priority) - len(parts.holding)
-            if room <= 0:
+            parts.doors.set_full(parts.room.full())
+            most = parts.room.most(priority, parts.buffer.closed)
+            if most <= 0:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            batch = await feed.fetch(min(room, _FETCH_MOST), wait_s=_FETCH_WAIT_S)
+            batch = await feed.fetch(most, wait_s=_FETCH_WAIT_S)
             if batch and not self._is_stopping:
+                sizes = sum(len(one.value or b"") for one in batch)
+                parts.room.seen(priority, sizes / len(batch))
                 self._enter(batch, feed)
             for lost_range in feed.losses():
                 parts.ledger.lost(lost_range)

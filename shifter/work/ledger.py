@@ -158,8 +158,9 @@ class Ledger:
             )
         return series
 
-    def running(self, attempts: Mapping[str, int]) -> None:
-        """How many attempts run now, per lane's topic."""
+    def running(self, attempts: Mapping[str, int], waiting_bytes: int) -> None:
+        """How many attempts run now, per lane's topic, and what waits."""
+        self.metrics.waiting_bytes.of().set(waiting_bytes)
         for lane in self._lanes:
             gauge = self.metrics.inflight.of(lane.queue, lane.priority.value)
             gauge.set(attempts.get(lane.name, 0))

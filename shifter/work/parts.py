@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shifter.fleet.board import FleetBoard
 from shifter.fleet.hours import Hours
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
+from shifter.policy.lane_choice import LaneChoicePolicy
 from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.work.attempt import Attempt
 from shifter.work.executor import ProcessRunner
 from shifter.work.item import Runnable
 from shifter.work.ledger import Ledger
+
+WAITING_BYTES: Final = 64 << 20
 
 
 class DrainParts(NamedTuple):
@@ -30,6 +33,8 @@ class DrainParts(NamedTuple):
         board: What is known of dependencies; ``None``: this process goes by itself.
         hours: Of lanes and jobs; ``None``: what the jobs say.
         mover: Moves delayed records, if somebody has to.
+        waiting_bytes: What may wait here, fetched and not started, about; > 0.
+        choice: How slots are shared; ``None``: by the usual weights.
         grace_ms: How long a job waits for a worker that knows its type and fields.
     """
 
@@ -44,6 +49,8 @@ class DrainParts(NamedTuple):
     hours: Hours | None = None
     mover: DelayMover | None = None
     grace_ms: int = 900_000
+    waiting_bytes: int = WAITING_BYTES
+    choice: LaneChoicePolicy | None = None
 
 
 class Standing(NamedTuple):

@@ -174,7 +174,7 @@ class _Heart:
         attempts = drain.standing().attempts
         overdue_s = max((one.overdue_s(now) for one in attempts), default=0.0)
         self._ledger.fold()
-        self._ledger.running(running)
+        self._ledger.running(running, drain.room.bytes)
         pulse = Pulse(
             os.getpid(),
             all(feed.is_open for feed in feeds),

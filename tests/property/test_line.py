@@ -12,6 +12,7 @@ from shifter.model.priority import Priority
 from shifter.work.buffer import Buffer
 from shifter.work.item import NOT_IN_LINE
 from shifter.work.line import FREE_MS, Line
+from shifter.work.room import Room
 
 LANE = Lane("shop", "mail", Priority.LOW)
 TIMES = st.integers(0, 3 * FREE_MS)
@@ -23,7 +24,7 @@ class FakeItem:
     def __init__(self, number, *, read_ms, deadline_ms=None, key=None, quiet=False):
         self.number, self.read_ms = number, read_ms
         self.envelope = SimpleNamespace(deadline_ms=deadline_ms)
-        self.delivery = SimpleNamespace(topic=LANE.name)
+        self.delivery = SimpleNamespace(topic=LANE.name, value=b"x" * number)
         self.key_id = None if key is None else (LANE.name, key)
         self.place, self.ready_at, self.is_opportunistic = None, NOT_IN_LINE, quiet
 
@@ -37,6 +38,10 @@ class FakeItem:
 
 
 ITEMS = st.lists(st.tuples(st.none() | TIMES, st.integers(0, FREE_MS)), max_size=40)
+
+
+def room_of(lane):
+    return Room({lane.name: lane}, records=10, budget_bytes=1_000_000)
 
 
 def line_of(items):
@@ -122,7 +127,7 @@ def test_a_clock_that_goes_back_lets_nobody_overtake():
 
 
 def test_two_of_one_deadline_that_come_to_one_line_are_told_apart():
-    buffer = Buffer({LANE.name: LANE}, limit=10)
+    buffer = Buffer({LANE.name: LANE}, room_of(LANE))
     buffer.put(FakeItem(1, read_ms=0, deadline_ms=5, quiet=True), now=0.0)
     buffer.put(FakeItem(2, read_ms=0, deadline_ms=5), now=0.0)
 
@@ -136,7 +141,8 @@ class KeyedBuffer(RuleBasedStateMachine):
 
     @initialize()
     def start(self):
-        self.buffer = Buffer({LANE.name: LANE}, limit=10)
+        self.room = room_of(LANE)
+        self.buffer = Buffer({LANE.name: LANE}, self.room)
         self.count, self.running, self.started = 0, [], []
 
     @rule(
@@ -201,6 +207,12 @@ class KeyedBuffer(RuleBasedStateMachine):
         assert self.buffer.ready == (0 if waiting is None else waiting.waiting)
         assert self.buffer.quiet == (0 if quiet is None else quiet.waiting)
         assert len(self.buffer) == self.buffer.ready + self.buffer.quiet
+
+    @invariant()
+    def nothing_waits_in_the_room_where_nothing_waits_in_line(self):
+        parked = sum(map(len, self.buffer._parked.values()))
+        waiting = len(self.buffer) + parked
+        assert (self.room.bytes > 2_000 * waiting) if waiting else not self.room.bytes
 
 
 TestKeyedBuffer = KeyedBuffer.TestCase

@@ -176,8 +176,10 @@ CONSUMER: Final = MappingProxyType[str, Property](
         "check.crcs": True,
         # Lowered only together: with the back-off's default of 1 s a small prefetch
         # costs thirty times the throughput.
-        "queued.min.messages": 10_000,
-        "queued.max.messages.kbytes": 16_384,
+        "queued.min.messages": 1_000,
+        # Of each consumer: a worker has one a priority, and one for delayed records.
+        "queued.max.messages.kbytes": 4_096,
+        "fetch.max.bytes": 4_194_304,
         "fetch.queue.backoff.ms": 10,
     }
 )

@@ -6,6 +6,7 @@ deleted, so that what is there is unsettled, and no order of settling needs more
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -15,6 +16,8 @@ from shifter.adapters.sqlite.lane_table import SHIFT, set_aside
 from shifter.adapters.sqlite.member import Member
 
 _NOBODY: Final = 0
+_MOST_BYTES: Final = 4_000_000
+"""Of one lane in one fetch; at least one record is taken, however large."""
 
 
 class Taken(NamedTuple):
@@ -128,15 +131,17 @@ class LeaseTable:
         """
         topic, part, lane = at
         base, (first, last), (most, wanted) = lane << SHIFT, span, counts
-        rows = connection.execute(
-            "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? "
-            "ORDER BY id LIMIT ?",
-            (base + first, base + last, most),
-        ).fetchall()
-        if len(rows) == most and most < wanted:
+        rows, is_cut = _within(
+            connection.execute(
+                "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? "
+                "ORDER BY id LIMIT ?",
+                (base + first, base + last, most),
+            )
+        )
+        if (is_cut or len(rows) == most) and len(rows) < wanted:
             # The rest stays with nobody.
             rest, last = (rows[-1][0] - base + 1, last), rows[-1][0] - base + 1
-            _write_lease(connection, lane, rest, _NOBODY, wanted - most)
+            _write_lease(connection, lane, rest, _NOBODY, wanted - len(rows))
         elif len(rows) < wanted:
             # The file lost them: they must not be waited for.
             connection.execute(
@@ -229,6 +234,19 @@ def _write_lease(
         (lane, *span, member, left),
     )
     return written.lastrowid or 0
+
+
+def _within(cursor: sqlite3.Cursor) -> tuple[list[tuple[int, int, bytes]], bool]:
+    """The first rows, up to `_MOST_BYTES` of bodies, and whether that cut them off."""
+    rows: list[tuple[int, int, bytes]] = []
+    size = 0
+    with contextlib.closing(cursor):
+        for row in cursor:
+            rows.append(row)
+            size += len(row[2])
+            if size >= _MOST_BYTES:
+                return rows, True
+    return rows, False
 
 
 def _spans(job_ids: Iterable[int]) -> list[tuple[int, int]]:

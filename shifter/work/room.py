@@ -1,0 +1,147 @@
+"""How much may wait in one process: records of each lane, and bytes of all of them.
+
+A lane that has as much as it may have here is *full*. While another lane of its
+priority is not, it is not fetched until half of it has started, and the other one is:
+no queue stands in front of another.
+
+Bytes are shared by need. One lane may have half of them; once all of them are taken, a
+lane is full that has more than an even share. So a lane that was idle finds room,
+whatever the others have, and all lanes together hold twice the budget at most, and what
+one fetch of each priority adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set as AbstractSet
+from typing import Final
+
+from shifter.model.lane import Lane
+from shifter.model.priority import Priority
+from shifter.work.item import Item
+
+_OVERHEAD_BYTES: Final = 2_000
+"""What an item costs beside its payload: measured with a small one, 1.9 kB."""
+_FETCH_BYTES: Final = 4_000_000
+"""What one fetch should bring, at most."""
+_FETCH_MOST: Final = 1_000
+_FIRST_BYTES: Final = 20_000.0
+"""How large a record is guessed to be before one was read."""
+
+
+_KEPT: Final = 0.8
+"""How much of the last mean stays in the next one."""
+
+
+class _Share:
+    """What one lane has here."""
+
+    __slots__ = ("bytes", "count", "is_full")
+
+    def __init__(self) -> None:
+        self.count = self.bytes = 0
+        self.is_full = False
+
+
+class Room:
+    """Owned by one event loop.
+
+    Args:
+        lanes: Lanes served, by topic.
+        records: In line of one lane, at most, about; > 0.
+        budget_bytes: Of all that waits here, > 0.
+
+    Attributes:
+        bytes: Of all that waits here.
+    """
+
+    def __init__(
+        self, lanes: Mapping[str, Lane], *, records: int, budget_bytes: int
+    ) -> None:
+        self._records, self._budget = records, budget_bytes
+        self._even = budget_bytes // max(1, len(lanes))
+        self._shares = {topic: _Share() for topic in lanes}
+        self._of: dict[Priority, list[str]] = {}
+        for topic, lane in lanes.items():
+            self._of.setdefault(lane.priority, []).append(topic)
+        self._mean = dict.fromkeys(Priority, _FIRST_BYTES)
+        self._rested = frozenset[str]()
+        self.bytes = 0
+
+    def add(self, item: Item, *, in_line: bool = True) -> None:
+        """An item waits here from now on.
+
+        Args:
+            item: Not counted yet.
+            in_line: Whether it counts as a record of its lane. What waits behind its
+                key, or for a quiet time, is in nobody's way and costs bytes only.
+        """
+        share = self._shares[item.delivery.topic]
+        share.count += in_line
+        size = _size(item)
+        share.bytes += size
+        self.bytes += size
+
+    def drop(self, item: Item, *, in_line: bool = True) -> None:
+        """An item waits here no more; as it was added."""
+        share = self._shares[item.delivery.topic]
+        share.count -= in_line
+        size = _size(item)
+        share.bytes -= size
+        self.bytes -= size
+
+    def seen(self, priority: Priority, mean_bytes: float) -> None:
+        """Learn from a fetch how large the records of a priority are."""
+        # Up at once and down slowly, since the next ones may be as large again.
+        before = self._mean[priority]
+        self._mean[priority] = max(
+            mean_bytes, _KEPT * before + (1 - _KEPT) * mean_bytes
+        )
+
+    def most(self, priority: Priority, closed: AbstractSet[str] = frozenset()) -> int:
+        """How many records a fetch of this priority may ask for, >= 0.
+
+        Args:
+            priority: Whose lanes.
+            closed: Lanes that are not fetched anyway.
+        """
+        room = 0
+        for topic in self._of[priority]:
+            share = self._shares[topic]
+            if topic in closed or topic in self._rested:
+                continue
+            if share.bytes < self._most_bytes:
+                room = max(room, self._records - share.count)
+        by_bytes = max(1, int(_FETCH_BYTES / self._mean[priority]))
+        return min(room, _FETCH_MOST, by_bytes)
+
+    def full(self) -> frozenset[str]:
+        """Topics that are not to be fetched now, while others of their priority are.
+
+        Where all lanes of a priority are full nothing is fetched at all, and none of
+        them is named: to stop reading a partition throws away what was read ahead.
+        """
+        found: set[str] = set()
+        for topics in self._of.values():
+            if len(topics) > 1:
+                full = [topic for topic in topics if self._look(self._shares[topic])]
+                if len(full) < len(topics):
+                    found.update(full)
+        if found != self._rested:
+            self._rested = frozenset(found)
+        return self._rested
+
+    def _look(self, share: _Share) -> bool:
+        part = 2 if share.is_full else 1
+        share.is_full = share.count >= self._records // part or (
+            share.bytes >= self._most_bytes // part
+        )
+        return share.is_full
+
+    @property
+    def _most_bytes(self) -> int:
+        """What one lane may have now."""
+        return self._even if self.bytes >= self._budget else self._budget // 2
+
+
+def _size(item: Item) -> int:
+    return len(item.delivery.value or b"") + _OVERHEAD_BYTES
