@@ -113,6 +113,7 @@ class Drain:
             Reader(parts.lanes, parts.jobs, self.doors.quiet_lanes),
             arrived=self._wake.set,
             moment=self._moment,
+            clock=self._clock,
         )
 
     def stop(self, *, at_once: bool = False) -> None:

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from shifter.model.priority import Priority
 from shifter.policy.delay import TIERS_S
-from shifter.ports import Delivery, LaneFeed
+from shifter.ports import Clock, Delivery, LaneFeed, sleep_or_wake
 from shifter.work.buffer import Buffer
 from shifter.work.doors import Doors
 from shifter.work.ending import Ending
 from shifter.work.holding import Holding
 from shifter.work.item import Item, Reader, Unreadable
 from shifter.work.ledger import Ledger
-from shifter.work.room import Room
+from shifter.work.room import TURN_S, Room
 from shifter.work.verdict import Moment, Step, Verdicts
 
 _FETCH_WAIT_S = 0.5
@@ -60,6 +60,7 @@ class Intake:
         reader: Makes items of them.
         arrived: Called when something may start.
         moment: The instant, and a draw.
+        clock: Reads and waits.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Intake:
         *,
         arrived: Callable[[], None],
         moment: Callable[[], Moment],
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._parts, self._reader = parts, reader
         self._arrived, self._moment = arrived, moment
         self._is_stopping = False
@@ -83,18 +86,21 @@ class Intake:
     def made_room(self) -> None:
         """Items left the line."""
         # A lane that is full no more is read again while a fetch waits for others.
-        self._parts.doors.set_full(self._parts.room.full())
+        self._look()
         self._room.set()
+
+    def _look(self) -> None:
+        self._parts.doors.set_full(self._parts.room.full(self._clock.monotonic()))
 
     async def run(self, priority: Priority, feed: LaneFeed) -> None:
         """Fetch the lanes of one priority until `stop`."""
         parts = self._parts
         while not self._is_stopping:
-            parts.doors.set_full(parts.room.full())
+            self._look()
             most = parts.room.most(priority, parts.buffer.closed)
             if most <= 0:
                 self._room.clear()
-                await self._room.wait()
+                await sleep_or_wake(self._clock, TURN_S, self._room)
                 continue
             batch = await feed.fetch(most, wait_s=_FETCH_WAIT_S)
             if batch and not self._is_stopping:

@@ -28,18 +28,21 @@ _FIRST_BYTES: Final = 20_000.0
 """How large a record is guessed to be before one was read."""
 
 
+TURN_S: Final = 0.4
+"""How fast a full line must be through, for its lane to be read on."""
 _KEPT: Final = 0.8
 """How much of the last mean stays in the next one."""
 
 
 class _Share:
-    """What one lane has here."""
+    """What one lane has here, and how fast its line moves."""
 
-    __slots__ = ("bytes", "count", "is_full")
+    __slots__ = ("bytes", "count", "is_full", "mark", "since", "taken")
 
     def __init__(self) -> None:
-        self.count = self.bytes = 0
+        self.count = self.bytes = self.taken = self.mark = 0
         self.is_full = False
+        self.since: float | None = None
 
 
 class Room:
@@ -47,7 +50,8 @@ class Room:
 
     Args:
         lanes: Lanes served, by topic.
-        records: In line of one lane, at most, about; > 0.
+        records: In line of one lane, at most; twice that where its priority has
+            others; > 0.
         budget_bytes: Of all that waits here, > 0.
 
     Attributes:
@@ -85,6 +89,7 @@ class Room:
         """An item waits here no more; as it was added."""
         share = self._shares[item.delivery.topic]
         share.count -= in_line
+        share.taken += in_line
         size = _size(item)
         share.bytes -= size
         self.bytes -= size
@@ -104,37 +109,48 @@ class Room:
             priority: Whose lanes.
             closed: Lanes that are not fetched anyway.
         """
-        room = 0
-        for topic in self._of[priority]:
-            share = self._shares[topic]
-            if topic in closed or topic in self._rested:
-                continue
-            if share.bytes < self._most_bytes:
-                room = max(room, self._records - share.count)
+        topics = self._of[priority]
+        limit = self._records * min(2, len(topics))
+        room = _FETCH_MOST
+        for topic in topics:
+            if topic not in closed and topic not in self._rested:
+                share = self._shares[topic]
+                has_bytes = share.bytes < self._most_bytes
+                room = min(room, limit - share.count if has_bytes else 0)
         by_bytes = max(1, int(_FETCH_BYTES / self._mean[priority]))
-        return min(room, _FETCH_MOST, by_bytes)
+        return max(0, min(room, by_bytes))
 
-    def full(self) -> frozenset[str]:
+    def full(self, now: float) -> frozenset[str]:
         """Topics that are not to be fetched now, while others of their priority are.
 
         Where all lanes of a priority are full nothing is fetched at all, and none of
-        them is named: to stop reading a partition throws away what was read ahead.
+        them is named. Nor is one whose line is through within `TURN_S`, since to stop
+        reading a partition throws away what was read ahead.
+
+        Args:
+            now: Monotonic seconds.
         """
         found: set[str] = set()
         for topics in self._of.values():
             if len(topics) > 1:
-                full = [topic for topic in topics if self._look(self._shares[topic])]
+                full = [one for one in topics if self._look(self._shares[one], now)]
                 if len(full) < len(topics):
                     found.update(full)
         if found != self._rested:
             self._rested = frozenset(found)
         return self._rested
 
-    def _look(self, share: _Share) -> bool:
-        part = 2 if share.is_full else 1
-        share.is_full = share.count >= self._records // part or (
-            share.bytes >= self._most_bytes // part
-        )
+    def _look(self, share: _Share, now: float) -> bool:
+        limit, most_bytes = 2 * self._records, self._most_bytes
+        if share.since is None:
+            if share.count >= limit:
+                share.since, share.mark = now, share.taken
+            share.is_full = share.bytes >= most_bytes // (2 if share.is_full else 1)
+        elif share.count < limit // 2:
+            share.since, share.is_full = None, share.bytes >= most_bytes
+        elif not share.is_full and now - share.since >= TURN_S:
+            share.is_full = share.taken - share.mark < limit
+            share.since, share.mark = now, share.taken
         return share.is_full
 
     @property

@@ -28,7 +28,7 @@ from shifter.model.priority import Priority
 from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
 from shifter.produce.publisher import Publisher
 from shifter.wiring import topic_specs
-from shifter.work.room import Room
+from shifter.work.room import TURN_S, Room
 from tests.integration.drain_world import World
 
 JOB_S = 0.5
@@ -138,26 +138,41 @@ def lanes(*queues):
 
 class TestRoom:
     def test_a_full_lane_rests_until_half_of_it_started_and_others_are_read(self):
-        room = Room(lanes("a", "b"), records=10, budget_bytes=100 * MEGABYTE)
+        room = Room(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
         items = [item("shop.a.normal", 10) for _ in range(10)]
         for one in items:
             room.add(one)
 
-        assert room.full() == {"shop.a.normal"}
+        assert room.full(0.0) == frozenset()
+        assert room.most(Priority.NORMAL) == 0
+        assert room.full(TURN_S) == {"shop.a.normal"}
         assert room.most(Priority.NORMAL) == 10
         for one in items[:5]:
             room.drop(one)
-        assert room.full() == {"shop.a.normal"}
+        assert room.full(TURN_S) == {"shop.a.normal"}
         room.drop(items[5])
-        assert room.full() == frozenset()
+        assert room.full(TURN_S) == frozenset()
+
+    def test_a_lane_whose_line_moves_fast_is_read_on(self):
+        room = Room(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
+        for _ in range(10):
+            room.add(item("shop.a.normal", 10))
+        room.full(0.0)
+        for _ in range(10):
+            room.drop(item("shop.a.normal", 10))
+            room.add(item("shop.a.normal", 10))
+
+        assert room.full(TURN_S) == frozenset()
 
     def test_where_all_lanes_are_full_none_is_paused_and_nothing_is_fetched(self):
-        room = Room(lanes("a", "b"), records=10, budget_bytes=100 * MEGABYTE)
+        room = Room(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
         for topic in ("shop.a.normal", "shop.b.normal"):
             for _ in range(10):
                 room.add(item(topic, 10))
 
-        assert room.full() == frozenset()
+        room.full(0.0)
+
+        assert room.full(TURN_S) == frozenset()
         assert room.most(Priority.NORMAL) == 0
 
     def test_bytes_end_a_lane_also_those_behind_their_key(self):
@@ -174,7 +189,7 @@ class TestRoom:
                 room.add(item(topic, MEGABYTE))
 
         assert room.bytes > 8_000_000
-        assert room.full() == {"shop.a.normal", "shop.b.normal", "shop.c.normal"}
+        assert room.full(0.0) == {"shop.a.normal", "shop.b.normal", "shop.c.normal"}
         assert room.most(Priority.NORMAL) > 0
 
     def test_a_fetch_asks_for_fewer_records_where_they_are_large(self):
