@@ -294,7 +294,8 @@ class Admission:
             load.outside = max(map(self._heed, self._signals), default=0.0)
             admitter.roll(now=now)
         spec, priority, left_ms = plan.spec, plan.priority, plan.deadline_ms
-        _, draw, arrived_at, _, _ = ambient()
+        around = ambient()
+        draw, arrived_at = around.draw, around.arrived_at
         if draw is None:
             draw = self._random.random()
         case.rank, case.level = priority.rank, level_of(priority, draw)
