@@ -139,6 +139,20 @@ class FleetStoreConformance:
         assert list(view.loads) == [0.5]
         assert view.evidence == {}
 
+    async def test_who_only_asks_is_told_everything_and_is_no_process(
+        self, fleet_bench: FleetBench
+    ) -> None:
+        """As an operator does: nothing of it stays."""
+        store = fleet_bench.open()
+        await store.sync(said("a", evidence=b"one"))
+        asking = said("operator", load=0.0, is_alarmed=True)._replace(keep_ms=0)
+        view = await store.sync(asking)
+        after = await store.sync(said("a", evidence=b"one"))
+
+        assert view.evidence == {"a": b"one"}
+        assert list(view.loads) == list(after.loads) == [0.5]
+        assert after.evidence == {}
+
     async def test_evidence_that_is_too_large_is_left_out(
         self, fleet_bench: FleetBench
     ) -> None:
