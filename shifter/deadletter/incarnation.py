@@ -100,5 +100,6 @@ def incarnation(
         "due_ms": None,
         "misfit_since_ms": None,
         "put_off_since_ms": None,
+        "was_run": False,
         "deadline_ms": deadline_ms,
     }

@@ -88,6 +88,8 @@ class EnvelopeV1(
         misfit_since_ms: When a worker first read it that does not know its type, or
             its fields; it waits for one that does.
         put_off_since_ms: Since when it comes again and again without being charged.
+        was_run: Whether a run of it ended without a success, charged or not: each
+            later run is an extra one, to be paid for by a retry budget.
     """
 
     v: Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -110,6 +112,7 @@ class EnvelopeV1(
     first_failed_ms: Instant | None = None
     misfit_since_ms: Instant | None = None
     put_off_since_ms: Instant | None = None
+    was_run: bool = False
 
 
 class _Version(msgspec.Struct, gc=False):

@@ -145,6 +145,8 @@ class Guards:
                     begun.shield.died(item.lane.name, None, now_ms=self._now_ms())
         if caller is not None and not is_success:
             caller.leave()
+        # A refused call was none: the next one is still the first.
+        item.was_run = item.was_run or not (is_success or attempt.was_refused)
 
     def spares(self, item: Item, fingerprint: str) -> bool:
         """Whether a dead letter says more about the dependency than about its job."""

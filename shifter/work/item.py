@@ -86,6 +86,7 @@ class Item:
         first_failed_ms: Epoch milliseconds of its first failure, if any.
         misfit_since_ms: Epoch milliseconds since when it waits for a worker that knows
             its type and fields, if it does.
+        was_run: Whether a run of it ended without a success.
         put_off: How often it was put off without being charged, >= 0.
         put_off_since_ms: Epoch milliseconds since when, if it was.
         read_ms: When it was read, epoch milliseconds.
@@ -127,6 +128,7 @@ class Item:
         "ready_at",
         "refusal",
         "turn",
+        "was_run",
     )
 
     def __init__(  # made in one place, for every record
@@ -153,6 +155,7 @@ class Item:
         self.first_failed_ms = envelope.first_failed_ms
         self.misfit_since_ms = envelope.misfit_since_ms
         self.put_off_since_ms = envelope.put_off_since_ms
+        self.was_run = envelope.was_run
         self.put_off = max(0, envelope.turn - envelope.attempt)
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
@@ -165,8 +168,9 @@ class Item:
 
     @property
     def is_extra(self) -> bool:
-        """Whether it is a retry or a replay, to be paid for by a budget."""
-        return self.attempt > 1 or self.envelope.replay_of is not None
+        """Whether it is a retry, a repeat or a replay, to be paid for by a budget."""
+        was_run = self.was_run or self.attempt > 1
+        return was_run or self.envelope.replay_of is not None
 
     def due_ms(self, now: EpochMs) -> EpochMs:
         """When it may start by its own due time; from now on."""

@@ -58,6 +58,7 @@ def next_turn(
         first_failed_ms=first_failed_ms,
         misfit_since_ms=misfit_since_ms,
         put_off_since_ms=item.put_off_since_ms,
+        was_run=item.was_run,
     )
     value = b"" if delivery.value is None else delivery.value
     return Record(item.lane.name, value, headers, delivery.key, due_ms)
@@ -99,6 +100,7 @@ def repair(item: Item) -> Record:
         first_failed_ms=None,
         misfit_since_ms=None,
         put_off_since_ms=None,
+        was_run=False,
     )
     value = b"" if item.delivery.value is None else item.delivery.value
     return Record(lane.name, value, headers, item.delivery.key)
