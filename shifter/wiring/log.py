@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
@@ -16,7 +16,9 @@ from shifter.wiring.files import is_sqlite, kafka_config, open_database, sqlite_
 from shifter.wiring.topics import largest_record_bytes, max_record_bytes
 
 if TYPE_CHECKING:
+    from shifter.adapters.kafka.member_name import MemberName
     from shifter.adapters.kafka.topic_ids import TopicIds
+    from shifter.adapters.kafka.url import KafkaConfig
     from shifter.adapters.sqlite.fsck import Checked
 
 _PROBE_S = 2.0
@@ -72,6 +74,32 @@ def open_atomic_log(settings: Settings, name: str) -> AtomicLog:
     )
 
 
+class Membership(NamedTuple):
+    """What all members of groups in one process have in common.
+
+    Attributes:
+        ids: Tells topics that were made again.
+        name: Which members of this process have; ``None`` for none.
+    """
+
+    ids: TopicIds | None = None
+    name: MemberName | None = None
+
+    def config(self, settings: Settings) -> KafkaConfig:
+        """What their client library is told."""
+        config = kafka_config(settings)
+        return config if self.name is None else config.named(self.name.text)
+
+
+def open_membership(settings: Settings) -> Membership:
+    """For all feeds of a worker process, and its mover."""
+    if is_sqlite(settings.log_url):
+        return Membership()
+    from shifter.adapters.kafka.member_name import claim_name  # noqa: PLC0415
+
+    return Membership(open_topic_ids(settings), claim_name(settings.namespace))
+
+
 def open_topic_ids(settings: Settings) -> TopicIds | None:
     """Tells topics that were made again; one for all feeds of a process."""
     if is_sqlite(settings.log_url):
@@ -86,7 +114,7 @@ def open_feed(
     priority: Priority,
     topics: Iterable[str],
     log: LaneLog,
-    ids: TopicIds | None = None,
+    member: Membership,
 ) -> LaneFeed:
     """The lanes of one priority, as a member of their group."""
     if is_sqlite(settings.log_url):
@@ -96,20 +124,18 @@ def open_feed(
     from shifter.adapters.kafka.feed import KafkaLaneFeed  # noqa: PLC0415
 
     return KafkaLaneFeed(
-        kafka_config(settings),
+        member.config(settings),
         sorted(topics),
         group=f"{settings.namespace}.workers.{priority.value.lower()}",
         writer=log,
         clock=SystemClock(),
         commit_interval_s=settings.commit_interval_ms / 1_000,
-        ids=ids,
+        ids=member.ids,
         without_commits=settings.without_commits,
     )
 
 
-def open_mover(
-    settings: Settings, log: LaneLog, ids: TopicIds | None = None
-) -> DelayMover:
+def open_mover(settings: Settings, log: LaneLog, member: Membership) -> DelayMover:
     """What moves delayed records that the log does not move by itself."""
     if is_sqlite(settings.log_url):
         from shifter.adapters.sqlite.mover import SqliteDelayMover  # noqa: PLC0415
@@ -118,11 +144,11 @@ def open_mover(
     from shifter.adapters.kafka.mover import KafkaDelayMover  # noqa: PLC0415
 
     return KafkaDelayMover(
-        kafka_config(settings),
+        member.config(settings),
         settings.namespace,
         log,
         SystemClock(),
-        ids=ids,
+        ids=member.ids,
         without_commits=settings.without_commits,
     )
 

@@ -1,10 +1,10 @@
 """Keeps N worker processes alive and ends them in order.
 
 Children are spawned, never forked: librdkafka and thread pools do not survive a fork.
-One that ends by itself is started again, later each time; one that lived for a while
-starts over with the shortest wait. A child that loses its parent drains and leaves.
-One that does not get on any more is ended by the watchdog: with SIGABRT, so that it
-says where it stands, then with SIGKILL.
+One that ends by itself is started again, later each time; one that had joined its
+groups starts over with the shortest wait. A child that loses its parent drains and
+leaves. One that does not get on any more is ended by the watchdog: with SIGABRT, so
+that it says where it stands, then with SIGKILL.
 
 The first signal lets the children drain, a later one makes them hand back what they
 run and leave. Signals that come at nearly the same time are one: a terminal or a
@@ -31,7 +31,6 @@ from shifter.work.vitals import Condition, Vitals
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_HEALTHY_AFTER_S = 60.0
 _LOOK_S = 1.0
 _DUMP_S = 5.0
 """How long a child has to write down where it stands."""
@@ -171,17 +170,15 @@ class Supervisor:
 
     async def _keep(self, slot: int) -> None:
         pause_s = _FIRST_PAUSE_S
-        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
-            started = loop.time()
-            code = await self._run_child(slot)
+            code, was_ready = await self._run_child(slot)
             if self._stopping.is_set():
                 return
             if code in _FINAL_EXITS:
                 self._failed = code
                 self.stop()
                 return
-            if loop.time() - started > _HEALTHY_AFTER_S:
+            if was_ready:
                 pause_s = _FIRST_PAUSE_S
             self._log.error(
                 Event.PROCESS_ENDED, slot=slot, exit_code=code, again_in_s=pause_s
@@ -191,7 +188,8 @@ class Supervisor:
                     await self._stopping.wait()
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _run_child(self, slot: int) -> int | None:
+    async def _run_child(self, slot: int) -> tuple[int | None, bool]:
+        """A child's exit code, and whether it had joined its groups before it ended."""
         ours, theirs = line_pair()
         child = self._context.Process(
             target=self._entry.function,
@@ -205,8 +203,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._waiting, _until_gone, child)
         del self._children[slot], self._lines[slot]
-        self._vitals.ended(slot)
-        return child.exitcode
+        return child.exitcode, self._vitals.ended(slot)
 
     @contextlib.contextmanager
     def _handlers(self) -> Generator[None]:

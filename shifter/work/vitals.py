@@ -58,13 +58,18 @@ class Vitals:
         """A process starts; its words will come by this line, which is ours now."""
         self._known[slot] = _Known(line, self._clock.monotonic())
 
-    def ended(self, slot: int) -> None:
-        """It is gone; what it counted stays."""
+    def ended(self, slot: int) -> bool:
+        """It is gone; what it counted stays.
+
+        Returns:
+            Whether it had joined, by its last word.
+        """
         known = self._known[slot]
         self._listen(slot, known)
         known.line.close()
         del self._known[slot]
         self._totals.retire(str(slot))
+        return known.said is not None and known.said.is_ready
 
     def conditions(self) -> list[Condition]:
         """All processes, by slot; one that is away is neither live nor ready."""

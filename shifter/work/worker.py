@@ -42,6 +42,13 @@ class Service(Protocol):
         """Run until cancelled, or until there is nothing to do."""
 
 
+class Name(Protocol):
+    """What this process is called in its groups."""
+
+    def release(self) -> None:
+        """Let another process have it."""
+
+
 class WorkerParts(NamedTuple):
     """Everything a worker process owns.
 
@@ -54,6 +61,7 @@ class WorkerParts(NamedTuple):
         line: Where it tells its supervisor how it fares, if it has one.
         timetable: Fires what fires by the clock, if anything does.
         open_claims: Opens the claim store once more, where a supervisor may abort.
+        name: Held for as long as its feeds are open; ``None`` without one.
     """
 
     drain: DrainParts
@@ -64,6 +72,7 @@ class WorkerParts(NamedTuple):
     line: socket.socket | None = None
     timetable: Service | None = None
     open_claims: Callable[[], ClaimStore] | None = None
+    name: Name | None = None
 
 
 class WorkerLimits(NamedTuple):
@@ -167,6 +176,8 @@ async def _close(
     await asyncio.gather(
         *(feed.close(timeout_s=10.0) for feed in feeds), return_exceptions=True
     )
+    if parts.name is not None:
+        parts.name.release()
     with contextlib.suppress(StoreError):
         await parts.presence.withdraw(limits.worker_id)
     await parts.presence.close()

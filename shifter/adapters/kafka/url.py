@@ -118,6 +118,18 @@ class KafkaConfig:
                 given.pop(name, None)
         return {**house, **given}
 
+    def named(self, name: str) -> KafkaConfig:
+        """The same, its group members with a name, unless a setting gives them one.
+
+        Not with ``group.protocol=consumer``: a member of it that leaves in order keeps
+        its partitions for a whole session if it has a name (librdkafka 2.16).
+        """
+        has_own = "group.instance.id" in self.properties
+        if has_own or self.properties.get("group.protocol") == "consumer":
+            return self
+        properties = {**self.properties, "group.instance.id": name}
+        return KafkaConfig(self.bootstrap, properties)
+
     def admin_config(self) -> dict[str, Property]:
         """Settings of an administrative client."""
         return {**CLIENT, **self._given(without=CONSUMER_ONLY + PRODUCER_ONLY)}
