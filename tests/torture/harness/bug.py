@@ -160,6 +160,15 @@ def _letter_not_awaited() -> None:
     _put(Ending, "_hand_over", hasty)
 
 
+def _thread_left_to_itself() -> None:
+    """B9: an attempt is over at its timeout, and its thread goes on."""
+
+    def forgetful(self: Attempt, interrupt: object) -> None:
+        """Cancel the task that waits for the thread, and nothing else."""
+
+    _put(Attempt, "stoppable_by", forgetful)
+
+
 def _wrong_clock() -> None:
     """B12: deadlines are asked of a clock that is an hour behind."""
     is_expired = drain.is_expired
@@ -226,6 +235,7 @@ BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {
     "B6": (_no_operation_id, "R01", frozenset({"C2", "C16"})),
     "B7": (_not_synced, "F41", frozenset({"C1", "C18"})),
     "B8": (_short_memory, "calm", frozenset({"C3", "C4"})),
+    "B9": (_thread_left_to_itself, "F10", frozenset({"C10"})),
     "B11": (_letter_not_awaited, "F01", frozenset({"C1", "C15"})),
     "B12": (_wrong_clock, "F05", frozenset({"C7"})),
     "B13": (_drop_when_full, "calm", frozenset({"C1"})),

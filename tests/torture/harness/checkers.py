@@ -30,6 +30,7 @@ _MAX_ATTEMPTS: Final = {
     "flaky": FLAKY_FAILS + 2,
     "exhausted": EXHAUSTED_ATTEMPTS,
     "keyed": 5,
+    "overtime": 5,
     "deadly": 9,
 }
 _DEFAULT_ATTEMPTS: Final = 4
@@ -211,9 +212,9 @@ def c9_attempts(ev: Evidence) -> Iterator[Violation]:
 
 
 def c10_order(ev: Evidence) -> Iterator[Violation]:
-    """Jobs of a key take effect in their order, one at a time.
+    """Jobs of a key take effect in their order, one at a time, and so do runs of a job.
 
-    A worker that stood still may wake up in the middle of a run that somebody else
+    A run is over when its handler is, whatever its timeout. A worker that stood still may wake up in the middle of a run that somebody else
     was given; then its effect must be refused by the fence.
     """
     keys: dict[str, list[Run]] = defaultdict(list)
@@ -230,15 +231,19 @@ def c10_order(ev: Evidence) -> Iterator[Violation]:
             if after.kseq < before.kseq and before.job in ev.accepted:
                 text = f"{key}: {before.kseq} took effect before {after.kseq}"
                 yield Violation("C10", text, after.job)
-        yield from _overlaps(ev, runs)
+        yield from _overlaps(ev, runs, "two jobs of its key ran at a time")
+    for runs in ev.runs.values():
+        # Where nobody could say who may run a job, it may be run twice.
+        claimed = [run for run in runs if run.start.fence]
+        yield from _overlaps(ev, claimed, "two runs of it ran at a time")
     yield from _stale_effects(ev)
 
 
-def _overlaps(ev: Evidence, runs: Sequence[Run]) -> Iterator[Violation]:
+def _overlaps(ev: Evidence, runs: Sequence[Run], text: str) -> Iterator[Violation]:
     for before, after in pairwise(runs):
         is_over = before.finish is None or before.finish.t <= after.start.t
         if not is_over and not _is_cut(ev, before, after.start.t):
-            yield Violation("C10", "two jobs of its key ran at a time", after.start.job)
+            yield Violation("C10", text, after.start.job)
 
 
 def _stale_effects(ev: Evidence) -> Iterator[Violation]:

@@ -96,15 +96,18 @@ class Evidence:
     def runs(self) -> dict[str, list[Run]]:
         """Runs of each job, by their start."""
         found: dict[str, list[Run]] = defaultdict(list)
-        open_runs: dict[tuple[str, int], Run] = {}
+        # An attempt that goes on beside its retry is told apart from it.
+        open_runs: dict[tuple[str, int, int], Run] = {}
         for event in self.events:
+            pid = event.pids[0] if event.pids else event.pid
+            name = (event.job, pid, event.attempt)
             if event.f == "start":
-                run = open_runs[event.job, event.pids[0]] = Run(event)
+                run = open_runs[name] = Run(event)
                 found[event.job].append(run)
-            elif event.f == "effect" and (event.job, event.pids[0]) in open_runs:
-                open_runs[event.job, event.pids[0]].effect = event
-            elif event.f == "finish" and (event.job, event.pid) in open_runs:
-                open_runs[event.job, event.pid].finish = event
+            elif event.f == "effect" and name in open_runs:
+                open_runs[name].effect = event
+            elif event.f == "finish" and name in open_runs:
+                open_runs[name].finish = event
         return dict(found)
 
     @cached_property

@@ -24,7 +24,7 @@ from shifter.model.state import JobState
 from shifter.work.ending import Ending
 from shifter.work.verdict import Step
 from tests.torture.harness.event import History
-from tests.torture.harness.witness import Line, Told
+from tests.torture.harness.witness import Line, Told, tell_at_once
 
 FOLDER: Final = "TORTURE_FOLDER"
 SOCKET: Final = "TORTURE_SOCKET"
@@ -37,6 +37,8 @@ HEALED: Final = "healed"
 FLAKY_FAILS: Final = 2
 EXHAUSTED_ATTEMPTS: Final = 3
 KEYED_FAILS_EACH: Final = 7
+OVERTIME_EACH: Final = 3
+OVERTIME_S: Final = 2.5
 BACKOFF_MS: Final = 200
 _DIES_RATIO = {"effect": 0.01, "letter": 0.1}
 _KEEP = "2h"
@@ -113,9 +115,22 @@ class Run:
         self.end("fail", type(error).__name__)
         return error
 
+    def begin_in_thread(self) -> None:
+        """The same in a thread, which nothing interrupts in the middle of a call."""
+        history().note("begin", job=self._ctx.job_id, attempt=self._ctx.attempt)
+        tell_at_once(Path(os.environ[SOCKET]), self._told("start"))
+
+    def effect_in_thread(self) -> None:
+        """The last act of a handler in a thread."""
+        answer = tell_at_once(Path(os.environ[SOCKET]), self._told("effect"))
+        self.end("ok" if answer != "stale" else "fail", answer)
+
     async def _tell(self, f: str) -> str:
+        return await line().tell(self._told(f))
+
+    def _told(self, f: str) -> Told:
         ctx = self._ctx
-        told = Told(
+        return Told(
             f,
             ctx.job_id,
             ctx.job_type,
@@ -127,7 +142,6 @@ class Run:
             self._digest,
             os.getpid(),
         )
-        return await line().tell(told)
 
 
 def _job(**options: Any) -> Callable[[Any], Any]:
@@ -175,6 +189,20 @@ async def keyed(key: str, kseq: int, body: str, ctx: Context) -> None:
     if kseq % KEYED_FAILS_EACH == 0 and ctx.attempt == 1:
         raise run.fails(OSError("once more"))
     await run.effect()
+
+
+@_job(queue="keyed", attempts=5, backoff=f"{BACKOFF_MS}ms", timeout="1s")
+def overtime(key: str, kseq: int, body: str, ctx: Context) -> None:
+    """In its key's order, in a thread; each third outlives its timeout once."""
+    run = Run(ctx, body, key, kseq)
+    run.begin_in_thread()
+    try:
+        if kseq % OVERTIME_EACH == 0 and ctx.attempt == 1:
+            time.sleep(OVERTIME_S)
+        run.effect_in_thread()
+    except asyncio.CancelledError:
+        run.end("fail", "stopped")
+        raise
 
 
 @_job(attempts=FLAKY_FAILS + 2, backoff=f"{BACKOFF_MS}ms")

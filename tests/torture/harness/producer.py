@@ -42,6 +42,7 @@ MIXES: Final = {
     },
     "short": {"plain": 60, "once": 20, "keyed": 15, "flaky": 3, "hopeless": 2},
     "slow": {"plain": 60, "slow": 20, "keyed": 20},
+    "overtime": {"plain": 60, "keyed": 15, "overtime": 25},
     "deadly": {"plain": 400, "once": 399, "deadly": 1},
 }
 """How often each kind is offered, by name of the mix."""
@@ -103,8 +104,8 @@ class Producer:
     async def _offer(self, one: tuple[str, str, str, float]) -> None:
         kind, job_id, body, u = one
         try:
-            if kind == "keyed":
-                await self._keyed(job_id, body, f"k{int(u * KEYS)}-{self._name}")
+            if kind in ("keyed", "overtime"):
+                await self._keyed(kind, job_id, body, f"k{int(u * KEYS)}-{self._name}")
             elif kind == "garbage":
                 await asyncio.to_thread(self._garbage, job_id, body)
             elif kind == "twice":
@@ -133,13 +134,13 @@ class Producer:
         bound = app.jobs[kind].options(**options)
         await self._ask(bound, arguments, kind, job_id, body, **facts)
 
-    async def _keyed(self, job_id: str, body: str, key: str) -> None:
+    async def _keyed(self, kind: str, job_id: str, body: str, key: str) -> None:
         async with self._locks[key]:
             self._kseq[key] += 1
             kseq = self._kseq[key]
-            bound = app.jobs["keyed"].options(job_id=job_id, key=key)
+            bound = app.jobs[kind].options(job_id=job_id, key=key)
             facts = {"key": key, "kseq": kseq}
-            await self._ask(bound, (key, kseq, body), "keyed", job_id, body, **facts)
+            await self._ask(bound, (key, kseq, body), kind, job_id, body, **facts)
 
     async def _twice(self, job_id: str, body: str) -> None:
         """Two jobs with one idempotency key, one a while after the other."""

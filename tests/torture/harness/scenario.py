@@ -256,6 +256,14 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         floor_per_s=1,
         mix="slow",
     ),
+    "F10": Scenario(
+        "handlers in threads outlive their timeouts",
+        nothing,
+        ALL,
+        10,
+        mix="overtime",
+        per_s=40,
+    ),
     "F13": Scenario(
         "members join and leave every 2 s", repeated("leave", 4, 2), ALL, 1
     ),

@@ -9,6 +9,7 @@ resource with fencing tokens does. Everything it is told and answers is in its h
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 
@@ -115,6 +116,15 @@ class Line:
                 self._streams = None
                 writer.close()
                 raise
+
+
+def tell_at_once(path: Path, told: Told) -> str:
+    """Tell from a thread, on a connection of its own, and hear the answer."""
+    with socket.socket(socket.AF_UNIX) as line, line.makefile("rwb") as stream:
+        line.connect(str(path))
+        stream.write(msgspec.json.encode(told) + b"\n")
+        stream.flush()
+        return stream.readline().decode().strip()
 
 
 if __name__ == "__main__":
