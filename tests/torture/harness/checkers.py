@@ -242,6 +242,8 @@ def c10_order(ev: Evidence) -> Iterator[Violation]:
 def _overlaps(ev: Evidence, runs: Sequence[Run], text: str) -> Iterator[Violation]:
     for before, after in pairwise(runs):
         is_over = before.finish is None or before.finish.t <= after.start.t
+        # One that wakes up beside its successor was refused by the fence at its start.
+        is_over |= after.start.reason == "stale"
         if not is_over and not _is_cut(ev, before, after.start.t):
             yield Violation("C10", text, after.start.job)
 
