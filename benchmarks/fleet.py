@@ -175,7 +175,7 @@ def _share_of_offered(plan: Plan, played: Played, kind: str) -> list[Finding]:
             None,
             least,
         )
-        for after_s, least in ((5, 70), (10, 97))
+        for after_s, least in ((5, 70), (10, 95))
     ]
 
 
