@@ -174,7 +174,7 @@ def test_what_a_request_brings_along_goes_through_a_synchronous_channel():
 
     told, plain = world.seen
     assert now_ms + 3_000 < told.deadline_ms <= now_ms + 5_050
-    assert told[1:2] + told[3:] == (0.25, Priority.HIGH, True)
+    assert (told.draw, told.priority, told.is_retry) == (0.25, Priority.HIGH, True)
     assert (plain.draw, plain.priority, plain.is_retry) == (
         None,
         Priority.NORMAL,
