@@ -39,7 +39,8 @@ class CircuitPolicy:
         max_retry_after_ms: Longest wait that the dependency may ask for, >= 1.
         probes: Probes at once, in the whole fleet, >= 1.
         probe_successes: So many close the circuit, >= 1.
-        ramp_ms: After it closed, calls are let in little by little for so long, >= 0.
+        ramp_ms: After it closed, the rate of calls doubles with each eighth of this,
+            until none is turned away; 0 for no ramp, >= 0.
         probe_lease_ms: A probe not heard of for so long is given up, >= 1; at least
             the longest timeout of the jobs that use it (`check_lease`).
 
