@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +35,21 @@ def import_adapters(settings: Settings) -> None:
     A fork in the middle of another thread's import leaves the child with a module that
     it can neither use nor import again.
     """
-    log = "sqlite" if is_sqlite(settings.log_url) else "kafka"
-    state = "sqlite" if is_sqlite(settings.state_url) else "redis"
-    used = [f"{log}.admin", f"{state}.fleet", f"{state}.presence"]
-    if state == "redis":
-        used.append("redis.client")
     # Python's own, by the first look-up of a host and the first read of a script.
-    python = ["encodings.idna", "importlib.readers"]
-    for module in [*(f"shifter.adapters.{name}" for name in used), *python]:
-        importlib.import_module(module)
+    import encodings.idna  # noqa: F401, PLC0415
+    import importlib.readers  # noqa: F401, PLC0415
+
+    if is_sqlite(settings.log_url):
+        import shifter.adapters.sqlite.admin  # noqa: PLC0415
+    else:
+        import shifter.adapters.kafka.admin  # noqa: PLC0415
+    if is_sqlite(settings.state_url):
+        import shifter.adapters.sqlite.fleet  # noqa: PLC0415
+        import shifter.adapters.sqlite.presence  # noqa: PLC0415
+    else:
+        import shifter.adapters.redis.client  # noqa: PLC0415
+        import shifter.adapters.redis.fleet  # noqa: PLC0415
+        import shifter.adapters.redis.presence  # noqa: F401, PLC0415
 
 
 def spool_path(settings: Settings) -> Path | None:
