@@ -24,13 +24,13 @@ _OVERHEAD_BYTES: Final = 2_000
 _FETCH_BYTES: Final = 4_000_000
 """What one fetch should bring, at most."""
 _FETCH_MOST: Final = 1_000
-_FIRST_BYTES: Final = 20_000.0
-"""How large a record is guessed to be before one was read."""
+_FIRST_BYTES: Final = 1_000_000.0
+"""How large a record is taken to be before one was read: as large as most may be."""
 
 
 TURN_S: Final = 0.4
 """How fast a full line must be through, for its lane to be read on."""
-_KEPT: Final = 0.8
+_KEPT: Final = 0.7
 """How much of the last mean stays in the next one."""
 
 

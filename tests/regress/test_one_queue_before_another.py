@@ -146,7 +146,7 @@ class TestRoom:
         assert room.full(0.0) == frozenset()
         assert room.most(Priority.NORMAL) == 0
         assert room.full(TURN_S) == {"shop.a.normal"}
-        assert room.most(Priority.NORMAL) == 10
+        assert room.most(Priority.NORMAL) == 4
         for one in items[:5]:
             room.drop(one)
         assert room.full(TURN_S) == {"shop.a.normal"}

@@ -180,6 +180,10 @@ CONSUMER: Final = MappingProxyType[str, Property](
         # Of each consumer: a worker has one a priority, and one for delayed records.
         "queued.max.messages.kbytes": 4_096,
         "fetch.max.bytes": 4_194_304,
+        # What a broker sends is compressed, and the queue's limit is looked at only
+        # between two answers: an answer must be small for what it may unpack to. A
+        # record that is larger comes all the same, alone.
+        "max.partition.fetch.bytes": 65_536,
         "fetch.queue.backoff.ms": 10,
     }
 )
