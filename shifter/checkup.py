@@ -190,7 +190,7 @@ def _redis_version(text: str) -> Finding:
 def _redis_access(settings: Settings, *, is_open: bool) -> Finding:
     if not is_open:
         return Finding("state.access", OK, "it asks for a password")
-    detail = "it lets anybody in: whoever reaches it opens circuits and ends claims"
+    detail = "it asks for no password: any client can open circuits and end claims"
     fix = "set requirepass, or a user, and put it into SHIFTER_STATE"
     if not _is_remote(settings):
         detail += "; it is on this machine"

@@ -31,7 +31,7 @@ class PutAway(Protocol):
     """Something that must not be in use while a process forks."""
 
     def before_fork(self) -> None:
-        """Wait until nobody uses it, and let nobody begin; must not raise."""
+        """Wait until it is unused, and block new uses; must not raise."""
 
     def after_fork_in_parent(self) -> None:
         """Let others use it again."""

@@ -83,7 +83,7 @@ class Resolver:
             return [str(ipaddress.ip_address(host))]
         running = self._running.get(host) or await self._started(host)
         try:
-            # Whoever gives up leaves the lookup to the others who wait for it.
+            # A caller that gives up leaves the lookup to the others that wait for it.
             return list(await asyncio.shield(running))
         except OSError as error:
             if self._is_ours(domain_of(host), error):

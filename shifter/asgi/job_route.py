@@ -50,7 +50,8 @@ class JobRoutes(NamedTuple):
             request: The request.
             bound: Its job, with the options that the request gave.
             receive: Reads the body.
-            is_known: Whether we know who asks: then it is told that *it* asks too much.
+            is_known: Whether the caller is known: a known one is refused with 429
+                instead of 503.
         """
         try:
             arguments = await self._arguments(receive, bound)

@@ -72,7 +72,8 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
     Args:
         answer: The answer.
         status_path: Where states can be asked for.
-        is_known: Whether we know who asks: then it is told that *it* asks too much.
+        is_known: Whether the caller is known: a known one is refused with 429
+            instead of 503.
     """
     if isinstance(answer, Ran):
         return of_value(answer.value, {})

@@ -188,7 +188,7 @@ def _checked(app: Shifter, delivery: Delivery, text: str) -> tuple[bytes, str]:
 
 
 def _private(path: str, flags: int) -> int:
-    """Payloads are for whoever exports them, whatever the umask says."""
+    """The file is 0600 whatever the umask is: it holds payloads."""
     return os.open(path, flags, 0o600)
 
 

@@ -33,7 +33,7 @@ def become_init() -> int | None:
     if os.getpid() != 1:
         return None
     waited = _PASSED_ON | {signal.SIGCHLD}
-    # Blocked signals wait, also those to process 1 that nobody handles.
+    # Blocked signals stay pending, also those to process 1 without a handler.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     child = os.fork()
     if child == 0:

@@ -122,7 +122,7 @@ class FleetBoard:
         renew_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
-        # Another thread may have held it; nobody syncs this board any more.
+        # Another thread may have held it; this board is synchronised no more.
         self._lock, self.urgent = threading.Lock(), None
 
     @property

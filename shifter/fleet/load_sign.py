@@ -51,7 +51,7 @@ class LoadSign:
         """Take in what is set; ``now_ms`` is the store's clock."""
         self._ahead_ms = self._clock.epoch_ms() - now_ms
         self._text = cells.get(CELL, b"")
-        # A forged or broken end holds nobody up for longer than a sign does.
+        # A forged or broken end delays opportunistic work no longer than a sign does.
         found = read_whole(self._text.decode("latin-1"), MAX_INSTANT_MS)
         until_ms = 0 if found is None else min(found, now_ms + HOLD_MS)
         self.until_ms = until_ms + self._ahead_ms

@@ -1,8 +1,8 @@
 """Numbers that a shared store holds: one grammar and one set of bounds.
 
-Whoever can write to the store can write anything. Each number is therefore read once,
-by the rules of this module; `lua/number.lua` mirrors them for the scripts of Redis. A
-text that breaks a rule is not a number of ours: it is counted and passed over.
+A client with write access to the store can write any value. Each number is therefore
+read once, by the rules of this module; `lua/number.lua` mirrors them for the scripts of
+Redis. A text that breaks a rule is not a number of ours: it is counted and skipped.
 """
 
 from __future__ import annotations

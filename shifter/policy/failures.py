@@ -1,9 +1,9 @@
 """Which exceptions of a call are failures of its dependency.
 
-By default every one, but for mistakes of one's own: an exception of exactly one of
-Python's types for them (`OWN_MISTAKES`). A subclass counts, since it is what a library
-made of an answer: `json.JSONDecodeError` is a `ValueError`, and speaks of a dependency
-that sent an error page.
+By default each is one, except mistakes of the caller's own code: an exception whose
+type is exactly one of `OWN_MISTAKES`. A subclass is a failure, since a library derived
+it from an answer: a `json.JSONDecodeError` is a `ValueError`, and is evidence that the
+dependency sent an error page.
 
 Source: resilience4j and Polly (recorded and ignored exceptions, ignored ones first).
 """

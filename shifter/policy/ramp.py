@@ -2,7 +2,7 @@
 
 While its circuit was open calls piled up, and all of them would come at once. So each
 process begins with few calls, and doubles their rate with each eighth of the ramp's
-length while calls succeed, until nobody is turned away: a process that never saw
+length while calls succeed, until no call is turned away: a process that never saw
 healthy traffic, or only that of a quiet hour, is soon back as well. Where it is known
 how many calls there were at most before, the rate does not exceed that by more than a
 tenth while what piled up is worked off: for as long as fewer calls are turned away in
@@ -10,8 +10,8 @@ the last second of each `HOLD_MS` than in its first. When they are not fewer, mo
 offered than there used to be, and the rate doubles again. When most calls fail, it
 begins anew at once.
 
-The ramp is over when its time is and nobody was turned away for a while, in which there
-were calls.
+The ramp is over when its time has passed and, for a while in which there were calls,
+no call was turned away.
 
 Source: TCP slow start (RFC 5681, 3.1), by time instead of by round trips, since calls
 of one dependency may take from milliseconds to minutes.

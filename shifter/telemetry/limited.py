@@ -49,7 +49,7 @@ class Kind(NamedTuple):
 class LimitedLog:
     """A log that writes at most `LINES` lines of a kind in `WINDOW_S` seconds.
 
-    Owned by one thread. Somebody calls `write_left_out` every few seconds.
+    Owned by one thread. Its owner calls `write_left_out` every few seconds.
 
     Args:
         log: Where lines go.

@@ -86,7 +86,7 @@ class Membership(NamedTuple):
     name: MemberName | None = None
 
     def config(self, settings: Settings) -> KafkaConfig:
-        """What their client library is told."""
+        """Properties of their client library."""
         config = kafka_config(settings)
         return config if self.name is None else config.named(self.name.text)
 

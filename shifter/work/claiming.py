@@ -60,7 +60,7 @@ class Claiming:
     Args:
         store: Where "once" is decided.
         clock: For trust in leases.
-        observer: Hears of calls that failed, and of the store's return.
+        observer: Called for each call that failed, and when the store is back.
         owner: This worker's id.
         lease_ms: Lease of a claim, > 0.
 
@@ -178,7 +178,7 @@ class Claiming:
             await self._clock.sleep(_LOOK_S)
 
     async def _probe(self) -> None:
-        """Take a claim that nobody else asks for, and let it fade.
+        """Take a claim of this worker's own, and let it expire.
 
         A question that changes nothing is answered also by a store that cannot write.
         """

@@ -54,7 +54,7 @@ class ContextFacts(msgspec.Struct):
 
 
 class Call(msgspec.Struct, tag="call"):
-    """What a child is told: a job's name, its payload, and what its handler sees."""
+    """What a child receives: a job's name, its payload, and what its handler sees."""
 
     job: str
     content_type: str
@@ -68,7 +68,7 @@ class Call(msgspec.Struct, tag="call"):
 
 
 class Cancel(msgspec.Struct, tag="cancel"):
-    """What a child is told of the call under way: its job was cancelled."""
+    """What a child receives during a call: its job was cancelled."""
 
 
 _MESSAGES: Final[msgspec.msgpack.Decoder[Reply | CallReport]] = msgspec.msgpack.Decoder(

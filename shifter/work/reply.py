@@ -1,4 +1,4 @@
-"""How a handler in a process of its own ended, as its worker is told.
+"""How a handler in a process of its own ended, as sent to its worker.
 
 A signal, a refusal, a cancel and a deadline mean the same wherever they are raised;
 everything else is a failure, of which only its facts cross the pipe.

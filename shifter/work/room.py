@@ -77,7 +77,7 @@ class Room:
         Args:
             item: Not counted yet.
             in_line: Whether it counts as a record of its lane. What waits behind its
-                key, or for a quiet time, is in nobody's way and costs bytes only.
+                key, or for a quiet time, blocks no other item and costs bytes only.
         """
         share = self._shares[item.delivery.topic]
         share.count += in_line

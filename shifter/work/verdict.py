@@ -165,7 +165,7 @@ class Verdicts:
     def _elsewhere(self, item: Item, misfit: Refusal, at: Moment) -> Step | None:
         """Waits for a worker that knows it; ``None`` when its time for that is over.
 
-        Nobody ran it and nothing is charged. It waits on a delay topic, so that its
+        It has not run, so no attempt is charged. It waits on a delay topic, so that its
         lane goes on; a job with a key waits in its place, so that the key keeps its
         order.
         """

@@ -62,7 +62,7 @@ class Vitals:
         """It is gone; what it counted stays.
 
         Returns:
-            Whether it had joined, by its last word.
+            Whether it had joined, by its last report.
         """
         known = self._known[slot]
         self._listen(slot, known)
@@ -105,7 +105,7 @@ class Vitals:
         )
         wrong = ailment(self._policy, progress, silent_s=silent_s)
         is_live, is_joined = wrong is None, said.is_ready
-        # A restart mends no store that refuses; nobody should rely on this process.
+        # A restart does not help while the store refuses, but the process is not ready.
         is_ready = is_live and is_joined and not said.refusal
         detail = wrong or said.refusal or ("ok" if is_joined else "joining")
         return Condition(slot, said.pid, is_live, is_ready, detail)

@@ -203,7 +203,7 @@ def test_settings_of_own_servers_are_read(newcomer):
 
     shown = json.loads(out)
     assert "h1:9092,h2:9092" in shown["log"]["value"]
-    assert shown["state"]["value"] == "rediss://shop@redis.internal:6379/0"
+    assert shown["state"]["value"] == "rediss://***@redis.internal:6379/0"
     assert shown["kafka.sasl.password"]["origin"].endswith("_FILE")
     assert "s3cret" not in out
 

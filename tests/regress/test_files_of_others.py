@@ -96,7 +96,7 @@ def test_an_export_of_dead_letters_is_for_its_owner_alone(
 def test_a_file_that_everybody_may_write_to_is_refused(path, mode):
     path.chmod(mode)
 
-    with pytest.raises(ConfigError, match="everybody may write"):
+    with pytest.raises(ConfigError, match="world-writable"):
         Database(path)
 
 

@@ -4,10 +4,10 @@ Commits can be missing, older than what retention has left, or of a topic that w
 deleted and made again. None of that is left to the client's own reset, which would skip
 records without a word.
 
-A group has no commit on a partition that is new, and none on a whole topic that nobody
-read for longer than the broker keeps offsets (``offsets.retention.minutes``, 7 days).
-The two look alike for one partition, and differ in whether the group has a commit on
-any other partition of the topic. What to do in the second case is a setting.
+A group has no commit on a partition that is new. It has none on a whole topic if it
+did not read the topic for longer than the broker keeps offsets
+(``offsets.retention.minutes``, 7 days). The two differ in whether the group has a
+commit on any other partition of the topic. What to do in the second case is a setting.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ async def read_health(url: str, *, timeout_s: float) -> RedisHealth:
 
 
 async def lets_anybody_in(url: str, *, timeout_s: float) -> bool:
-    """Whether the server takes a command from somebody without credentials.
+    """Whether the server accepts a command from a client without credentials.
 
     Args:
         url: The state store's URL; its credentials are left out.

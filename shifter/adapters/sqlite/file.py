@@ -51,8 +51,8 @@ def check_file(path: Path, *, mounts: str | None = None) -> None:
         mounts: What ``/proc/self/mountinfo`` says, where it is not asked itself.
 
     Raises:
-        ConfigError: A link, a directory, a pipe, another user's file, one that
-            everybody may write to, or a place that several machines share.
+        ConfigError: A link, a directory, a pipe, another user's file, a
+            world-writable one, or a place that several machines share.
     """
     kind = file_system(path, mounts)
     if kind.startswith(_NETWORK):
@@ -70,20 +70,20 @@ def check_file(path: Path, *, mounts: str | None = None) -> None:
 
 
 def check_owner(path: Path, found: os.stat_result) -> None:
-    """Return if nobody but us, and root, decides what a file says.
+    """Return if only this user and root can write to a file.
 
     Args:
         path: For the error.
         found: What the system says of it.
 
     Raises:
-        ConfigError: It is another user's, or everybody may write to it.
+        ConfigError: It is another user's, or it is world-writable.
     """
     if found.st_uid not in (os.geteuid(), 0):
         want = f"it belongs to user {found.st_uid}; run as its owner, or chown it"
         raise ConfigError(_LABEL, str(path), want)
     if found.st_mode & stat.S_IWOTH:
-        want = "everybody may write to it: look who did, then chmod 600"
+        want = "it is world-writable: check what was written, then chmod 600"
         raise ConfigError(_LABEL, str(path), want)
 
 
@@ -151,7 +151,7 @@ class FileLock:
         """The same for a file that is being opened: the wait has a bound.
 
         Raises:
-            StoreUnavailableError: Somebody else holds it for longer.
+            StoreUnavailableError: Another process holds it for longer.
         """
         until = time.monotonic() + wait_s  # noqa: TID251  # no clock is there yet
         while True:

@@ -86,7 +86,7 @@ def rebuild(path: Path, lock: FileLock, now_ms: int) -> Rebuilt:
         for end in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}{end}").rename(f"{kept}{end}")
-        # As the file it replaces was made: what it holds is nobody else's to read.
+        # Private, like the file that it replaces.
         new.chmod(0o600)
         new.replace(path)
         _forget(new)

@@ -38,7 +38,7 @@ for i, key in ipairs(KEYS) do
   local most = ({16, MAX_NAMES, MAX_PROCESSES, MAX_PROCESSES, MAX_NAMES, MAX_NAMES})[i]
   if kind ~= 'none' and (kind ~= 'hash' or redis.call('HLEN', key) > most) then
     redis.call('DEL', key)
-    if i == 2 then redis.call('HDEL', KEYS[1], 'version') end -- everybody reads anew
+    if i == 2 then redis.call('HDEL', KEYS[1], 'version') end -- all processes read it again
     strange = strange + 1
   end
 end
