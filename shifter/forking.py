@@ -68,6 +68,32 @@ def put_away_for_forks(what: PutAway) -> None:
     known[key] = weakref.ref(what, lambda _: known.pop(key, None))
 
 
+class NoForkMeanwhile:
+    """A context manager: a fork waits until no thread is inside. Not reentrant."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        put_away_for_forks(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def before_fork(self) -> None:
+        """Wait until no thread is inside."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let threads in again."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Let threads in again."""
+        self._lock.release()
+
+
 def default_signals_in_child() -> None:
     """Let forked children of this process end by SIGTERM and SIGINT, as others do.
 

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from shifter.adapters.sqlite import connection
+from shifter.adapters.sqlite.connection import make_file
+from shifter.adapters.sqlite.database import Database
 from shifter.testing import TestApp
 from tests.acceptance.fleet import ROOT, Fleet
 from tests.regress.fork_program import CALLS, app, plain
@@ -98,6 +101,37 @@ def waited_for(pid: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
         timer.cancel()
+
+
+def test_process_does_not_fork_while_a_thread_opens_a_file(tmp_path, monkeypatch):
+    """The child would take that connection's locks for its own."""
+    is_opening, may_open, has_forked = (threading.Event() for _ in range(3))
+
+    def make_slowly(path, lock):
+        is_opening.set()
+        assert may_open.wait(10)
+        make_file(path, lock)
+
+    def fork():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        has_forked.set()
+        waited_for(pid)
+
+    monkeypatch.setattr(connection, "make_file", make_slowly)
+    opener = threading.Thread(target=lambda: Database(tmp_path / "own.db").close_sync())
+    forker = threading.Thread(target=fork)
+    opener.start()
+    assert is_opening.wait(10)
+    forker.start()
+
+    assert not has_forked.wait(0.5)
+
+    may_open.set()
+    opener.join(10)
+    assert has_forked.wait(10)
+    forker.join(10)
 
 
 async def test_a_child_forked_in_a_test_runs_plain_handlers():

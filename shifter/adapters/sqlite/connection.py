@@ -18,10 +18,12 @@ from shifter.adapters.sqlite.file import (
 )
 from shifter.adapters.sqlite.schema import VERSION, check_version, migrate
 from shifter.errors import ConfigError, StoreRefusedError
+from shifter.forking import NoForkMeanwhile
 
 _BUSY_S: Final = 5.0
 _PAGE_BYTES: Final = 8_192
 _STATEMENTS: Final = 256
+_OPENING: Final = NoForkMeanwhile()
 
 
 def make_file(path: Path, lock: FileLock) -> None:
@@ -107,16 +109,18 @@ def prepare(path: Path) -> FileLock:
         StoreRefusedError: The directory or the file cannot be made or written.
     """
     check_file(path)
-    before = os.umask(0o077)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(path)
-        make_file(path, lock)
-    except OSError as error:
-        detail = f"{error.strerror}: {error.filename}"
-        raise StoreRefusedError(f"sqlite {path}", "open", detail) from None
-    finally:
-        os.umask(before)
+    # A child would inherit the connection that makes the file, and the umask.
+    with _OPENING:
+        before = os.umask(0o077)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(path)
+            make_file(path, lock)
+        except OSError as error:
+            detail = f"{error.strerror}: {error.filename}"
+            raise StoreRefusedError(f"sqlite {path}", "open", detail) from None
+        finally:
+            os.umask(before)
     return lock
 
 
