@@ -10,6 +10,7 @@ import msgspec
 
 from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import StopPolicy
+from shifter.deadletter.handled import is_of_now, topic_id
 from shifter.deadletter.hold import Hold, holding
 from shifter.deadletter.incarnation import replay_id
 from shifter.deadletter.intake import bring_in
@@ -136,7 +137,8 @@ class DeadLetters(LetterReader):
             book: What was read of the journal before; all of it is read otherwise.
 
         Raises:
-            ConfigError: There is no such run on this topic; names the nearest.
+            ConfigError: There is no such run on this topic, where the nearest is named;
+                or the topic was made again since it began.
             HeldElsewhereError, StoreError: As `replay`.
         """
         book = await self._parts.journal.load() if book is None else book
@@ -152,6 +154,9 @@ class DeadLetters(LetterReader):
                 raise ConfigError("--resume", name, want)
             if run.state == "done":
                 return run
+            if not await is_of_now(self._parts.admin, book, run):
+                want = f"{self.source} was made again since: begin a new run"
+                raise ConfigError("--resume", name, want)
             replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
             return await replayer.carry_out(on_progress)
 
@@ -271,6 +276,8 @@ class DeadLetters(LetterReader):
         self._check_source()
         await self._parts.journal.prepare()
         at_ms = self._parts.clock.epoch_ms()
+        # First the id: offsets of an id that has gone since count for no letter.
+        source_id = await topic_id(self._parts.admin, self.source)
         spans = await self.spans(selection)
         return Begun(
             run=run_name(action, at_ms, self.source)
@@ -284,6 +291,7 @@ class DeadLetters(LetterReader):
             spans={part: (span.first, span.end) for part, span in spans.items()},
             filter=selection.filter,
             again=selection.again,
+            topic_id=source_id,
         )
 
     def _check_source(self) -> None:

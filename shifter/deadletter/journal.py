@@ -51,6 +51,8 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
         policy: How they go back.
         again: Whether letters that a run has handled are selected too.
         file: Of an import: what was read.
+        topic_id: Which topic of that name; empty where the log cannot say, and in
+            entries of earlier versions.
     """
 
     run: str
@@ -65,6 +67,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     policy: ReplayPolicy = ReplayPolicy()
     again: bool = False
     file: str = ""
+    topic_id: str = ""
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="taken"):
@@ -157,15 +160,25 @@ class Book:
         runs: By name, oldest first.
         read_upto: How far the journal was read, by part.
         taken: Entries of those who began to work.
+        journal_id: Which topic of the journal's name was read; empty if none was, or
+            the log cannot say.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.runs: dict[str, Run] = {}
         self.read_upto: dict[int, int] = {}
         self.taken: set[Taken] = set()
-        self._handled: dict[str, dict[int, OffsetSet]] = {}
+        self.journal_id = ""
+        # By a topic's name and id; of a run that names no id, by its own name.
+        self._handled: dict[tuple[str, str], dict[int, OffsetSet]] = {}
+        self._handled_by: dict[str, dict[int, OffsetSet]] = {}
         for entry in entries:
             self.note(entry)
+
+    def clear(self) -> None:
+        """Forget all: the journal that was read is there no more."""
+        self.runs, self.read_upto, self.taken = {}, {}, set()
+        self.journal_id, self._handled, self._handled_by = "", {}, {}
 
     def note(self, entry: Entry) -> None:
         """Take in one more entry; of a run that never began, nothing."""
@@ -189,19 +202,31 @@ class Book:
             run.upto[part] = max(offset, run.upto.get(part, 0))
         for name, count in entry.counts.items():
             run.counts[name] = run.counts.get(name, 0) + count
-        self._mark(run.begun.source, entry)
+        self._mark(run, entry)
 
-    def handled(self, source: str) -> dict[int, OffsetSet]:
-        """Letters of a topic that some run has handled, by part."""
-        return self._handled.setdefault(source, {})
+    def handled(self, source: str, topic_id: str) -> dict[int, OffsetSet]:
+        """Letters that runs have handled which name this topic and id, by part."""
+        return self._handled.setdefault((source, topic_id), {})
 
-    def is_open(self, source: str, part: int, offset: int) -> bool:
-        """Whether nobody has handled a letter."""
-        found = self.handled(source).get(part)
-        return found is None or offset not in found
+    def handled_by(self, run: Run) -> dict[int, OffsetSet]:
+        """Letters that a run has handled which names no id, by part."""
+        return self._handled_by.setdefault(run.begun.run, {})
 
-    def _mark(self, source: str, step: Step) -> None:
-        parts = self.handled(source)
+    def unnamed(self, source: str, topic_id: str) -> list[Run]:
+        """Runs on a topic that name no id; none before a run that names another id."""
+        found: list[Run] = []
+        for run in self.runs.values():
+            if run.begun.source != source:
+                continue
+            if not run.begun.topic_id:
+                found.append(run)
+            elif run.begun.topic_id != topic_id:
+                found.clear()
+        return found
+
+    def _mark(self, run: Run, step: Step) -> None:
+        source, topic_id = run.begun.source, run.begun.topic_id
+        parts = self.handled(source, topic_id) if topic_id else self.handled_by(run)
         for part, ranges in step.handled.items():
             for first, end in ranges:
                 parts.setdefault(part, OffsetSet()).add(first, end)
@@ -224,10 +249,16 @@ class Journal:
 
         Args:
             book: What was read before; only what came since is read, and added to it.
+                If the journal was deleted since, it says what the journal says now.
         """
         book = Book() if book is None else book
         if self.topic not in await self._admin.topics():
+            book.clear()
             return book
+        journal_id = (await self._admin.topic_ids([self.topic])).get(self.topic, "")
+        if book.journal_id != journal_id:
+            book.clear()
+            book.journal_id = journal_id
         spans = {
             part: Span(max(span.first, book.read_upto.get(part, 0)), span.end)
             for part, span in (await self._admin.spans(self.topic)).items()

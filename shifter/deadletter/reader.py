@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from shifter.deadletter.field import Letter
 from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.handled import Handled, handled_now, is_open
 from shifter.deadletter.journal import Book, Journal, Run
 from shifter.deadletter.plan import (
     Forecast,
@@ -117,11 +118,14 @@ class LetterReader:
         test, now_ms = compile_filter(selection.filter), self._clock.epoch_ms()
         spans = await self.spans(selection)
         total = sum(span.end - span.first for span in spans.values())
-        book = Book() if selection.again else await self._journal.load()
+        handled: Handled = {}
+        if not selection.again:
+            book = await self._journal.load()
+            handled = await handled_now(self._admin, book, self.source)
         seen = 0
         async for batch in self._admin.scan(self.source, spans):
             for delivery in batch:
-                if book.is_open(self.source, delivery.partition, delivery.offset):
+                if is_open(handled, delivery):
                     letter = Letter(delivery, now_ms)
                     if test(letter):
                         yield letter
@@ -207,7 +211,7 @@ async def count_open(admin: LogAdmin, book: Book, topic: str) -> int:
     transactions take some, and compaction leaves some. Where few are open, and they lie
     close together, they are read and counted; else each counts as a letter.
     """
-    spans, handled = await admin.spans(topic), book.handled(topic)
+    handled, spans = await handled_now(admin, book, topic), await admin.spans(topic)
     rest = {
         part: Span(min(span.end, handled[part].first_gap(span.first)), span.end)
         if part in handled
@@ -217,7 +221,7 @@ async def count_open(admin: LogAdmin, book: Book, topic: str) -> int:
     if sum(span.end - span.first for span in rest.values()) <= _READ:
         return sum(
             [
-                sum(book.is_open(topic, x.partition, x.offset) for x in batch)
+                sum(is_open(handled, each) for each in batch)
                 async for batch in admin.scan(topic, rest)
             ]
         )

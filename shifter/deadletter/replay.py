@@ -21,6 +21,7 @@ from shifter.deadletter.courtesy import Courtesy, CourtesyPolicy
 from shifter.deadletter.field import Letter
 from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import SAMPLE, OpenGate, ReplayGate, StopPolicy, Watch
+from shifter.deadletter.handled import Handled, handled_now, is_open
 from shifter.deadletter.hold import Hold
 from shifter.deadletter.journal import DISCARD, Book, Ended, Journal, Run
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
@@ -111,6 +112,7 @@ class Replayer:
             parts.claims, parts.presence, parts.clock, parts.courtesy
         )
         self._begun = run.begun
+        self._handled: Handled = {}
         self._test = compile_filter(run.begun.filter)
         self._road = Road(run=run.begun.run, namespace="", source="", lanes=frozenset())
         self._passed = self._sent_now = self._chosen_now = 0
@@ -128,6 +130,7 @@ class Replayer:
         """
         begun, parts = self._begun, self._parts
         self._on_progress = on_progress
+        self._handled = await handled_now(parts.admin, self._book, begun.source)
         topics = await parts.admin.topics()
         lanes = declared_lanes(parts.namespace, topics)
         self._road = Road(
@@ -209,9 +212,7 @@ class Replayer:
 
     def _choose(self, delivery: Delivery) -> Chosen | None:
         begun = self._begun
-        if not begun.again and not self._book.is_open(
-            begun.source, delivery.partition, delivery.offset
-        ):
+        if not begun.again and not is_open(self._handled, delivery):
             return None
         letter = Letter(delivery, begun.at_ms)
         if not self._test(letter):

@@ -320,6 +320,13 @@ class LogAdmin(Protocol):
     async def topics(self) -> list[str]:
         """Names of all visible topics, ascending."""
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """What tells each topic from one that had its name before, or will have it.
+
+        An id never changes while the topic exists. A topic that does not exist is left
+        out, and so is one of which the log cannot say.
+        """
+
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:

@@ -124,6 +124,14 @@ class KafkaLogAdmin:
         metadata = await self._call(self._keeper.metadata)
         return sorted(name for name in metadata.topics if not name.startswith("__"))
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Ids by topic, of those that exist; none of a broker before Kafka 2.8.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        return await self._call(self._keeper.ids, topics)
+
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:

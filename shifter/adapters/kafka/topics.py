@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __al
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
+from shifter.adapters.kafka.topic_ids import describe_ids
 from shifter.config.options import duration_text
 from shifter.errors import StoreUnavailableError
 from shifter.model.lane import parse_lane
@@ -191,6 +192,18 @@ class TopicKeeper:
         except KafkaException as exc:
             self._client.poll(0)
             raise store_error(exc, "metadata", self._last) from exc
+
+    def ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Ids of topics now; a topic that does not exist is left out.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last words.
+        """
+        try:
+            return describe_ids(self._client, topics)
+        except KafkaException as exc:
+            self._client.poll(0)
+            raise store_error(exc, "describe_topics", self._last) from exc
 
     def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """What `apply` would change, in the order of the specs."""

@@ -216,6 +216,11 @@ class MemoryLogAdmin:
         """Names of all topics, ascending."""
         return sorted(self._log.specs())
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Ids by topic: their names, since no topic here is ever deleted."""
+        have = self._log.specs()
+        return {topic: topic for topic in topics if topic in have}
+
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:

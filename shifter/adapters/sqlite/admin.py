@@ -83,6 +83,15 @@ class SqliteLogAdmin:
             ]
         )
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Ids by topic, of those that exist; another file may use the same ones."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, str]:
+            found = {topic: self._table.topic_id(connection, topic) for topic in topics}
+            return {topic: str(at) for topic, at in found.items() if at is not None}
+
+        return await self._database.read(read)
+
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:

@@ -60,6 +60,17 @@ class LogAdminConformance:
         assert [d async for batch in admin.scan(lane, {}) for d in batch] == []
         assert await admin.spans(f"{lane}-unknown") == {}
 
+    async def test_each_topic_has_an_id_that_stays(self, log_bench: LogBench) -> None:
+        lanes, admin = [await log_bench.lane() for _ in range(2)], log_bench.admin()
+
+        first = await admin.topic_ids([*lanes, f"{lanes[0]}-unknown"])
+        await append_all(log_bench, records_of(lanes[0], range(3)))
+        second = await log_bench.admin().topic_ids(lanes)
+
+        assert set(first) == set(lanes)
+        assert len(set(first.values())) == 2
+        assert second == first
+
     async def test_spans_are_narrowed_by_time(self, log_bench: LogBench) -> None:
         lane, admin, clock = await log_bench.lane(), log_bench.admin(), log_bench.clock
         await append_all(log_bench, records_of(lane, range(5)))

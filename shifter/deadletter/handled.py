@@ -1,0 +1,72 @@
+"""Which letters of a topic are handled, of the topic that has this name now.
+
+A topic that is deleted and made again has other letters at the same offsets. So a run
+names the topic's id, and its offsets count for the topic of that id and no other.
+
+A run of an earlier version names no id. Its offsets count unless the log contradicts
+them: a later run names another id, or letters that the run looked at are not there, or
+were appended more than an hour after it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from shifter.deadletter.journal import Begun, Book, Run
+from shifter.deadletter.ranges import OffsetSet
+from shifter.ports import Delivery, LogAdmin, Span
+
+Handled: TypeAlias = Mapping[int, OffsetSet]
+"""Offsets by part."""
+
+_CLOCKS_MS: Final = 3_600_000
+"""How far the clocks of a run and of the log may differ: Kafka's own default limit for
+a producer's (``log.message.timestamp.after.max.ms``)."""
+_NOTHING: Final = Span(0, 0)
+
+
+async def topic_id(admin: LogAdmin, topic: str) -> str:
+    """What tells a topic from another one of its name; empty if the log cannot say."""
+    return (await admin.topic_ids([topic])).get(topic, "")
+
+
+async def handled_now(admin: LogAdmin, book: Book, topic: str) -> Handled:
+    """Letters that some run has handled, of the topic that has this name now."""
+    found = await topic_id(admin, topic)
+    named = book.handled(topic, found)
+    unnamed = [
+        run for run in book.unnamed(topic, found) if await _fits(admin, run.begun)
+    ]
+    if not unnamed:
+        return named
+    merged = {part: OffsetSet(ranges) for part, ranges in named.items()}
+    for run in unnamed:
+        for part, ranges in book.handled_by(run).items():
+            for first, end in ranges:
+                merged.setdefault(part, OffsetSet()).add(first, end)
+    return merged
+
+
+async def is_of_now(admin: LogAdmin, book: Book, run: Run) -> bool:
+    """Whether a run worked on the topic that has its source's name now."""
+    begun = run.begun
+    found = await topic_id(admin, begun.source)
+    if begun.topic_id:
+        return begun.topic_id == found
+    return run in book.unnamed(begun.source, found) and await _fits(admin, begun)
+
+
+def is_open(handled: Handled, delivery: Delivery) -> bool:
+    """Whether no run has handled a letter."""
+    found = handled.get(delivery.partition)
+    return found is None or delivery.offset not in found
+
+
+async def _fits(admin: LogAdmin, begun: Begun) -> bool:
+    """Whether the letters that a run looked at can have been there when it began."""
+    until_ms = begun.at_ms + _CLOCKS_MS
+    then = await admin.spans(begun.source, until_ms=until_ms)
+    return all(
+        end <= then.get(part, _NOTHING).end for part, (_, end) in begun.spans.items()
+    )
