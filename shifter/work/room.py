@@ -20,7 +20,9 @@ from shifter.model.priority import Priority
 from shifter.work.item import Item
 
 _OVERHEAD_BYTES: Final = 2_000
-"""What an item costs beside its payload: measured with a small one, 1.9 kB."""
+"""What an item costs beside its payload, about: 1.6 kB with nothing but an id and a
+type, 2.2 kB with both keys, a deadline and a trace (tracemalloc over 20,000 items in a
+line; resident memory grows by 5 % more)."""
 _FETCH_BYTES: Final = 4_000_000
 """What one fetch should bring, at most."""
 _FETCH_MOST: Final = 1_000
