@@ -6,10 +6,14 @@ import asyncio
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, strategies as st
 
 from shifter import Shifter
 from shifter.testing import TestApp
+
+# 500 examples take 20 s of CPU, and CI runs two halves of the tests beside each other.
+pytestmark = pytest.mark.timeout(240)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_S = 10_000
