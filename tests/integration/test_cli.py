@@ -108,7 +108,10 @@ def test_topics_from_nothing_to_equal(shell, kafka):
     names = {row["topic"] for row in applied}
     assert before.returncode == 1
     assert {f"{shell.namespace}.mail.low", f"{shell.namespace}.mail.dlt"} <= names
-    assert (after.returncode, json.loads(after.stdout)) == (0, [])
+    assert after.returncode == 0
+    # Kafka keeps commits for 7 days and the lanes 37: that is said, and no difference.
+    left = [(row["topic"], row["action"]) for row in json.loads(after.stdout)]
+    assert left == [("__consumer_offsets", "note")]
     # A journal that lost entries would replay letters again.
     for topic in ("replays", "mail.dlt.parking"):
         assert kept(kafka, f"{shell.namespace}.{topic}") == (1, "delete", YEAR_MS)

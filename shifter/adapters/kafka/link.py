@@ -18,6 +18,8 @@ import warnings
 from collections.abc import Callable, Generator
 from typing import Final
 
+# `list_topics` imports it, in the producer's thread; see `wiring.import_adapters`.
+import confluent_kafka.admin  # noqa: F401
 from confluent_kafka import KafkaException, Producer
 
 from shifter.adapters.inbox import Inboxes
