@@ -307,7 +307,7 @@ class Job(BoundJob[P, R_co]):
         try:
             self.codec.encode((), {})
         except PayloadError as error:
-            want = f"nobody gives its arguments: {error.detail}"
+            want = f"the clock gives no arguments: {error.detail}"
             raise ConfigError("cron", self.spec.cron, want) from None
 
     def _parameters(self, function: Callable[..., Any]) -> list[str]:

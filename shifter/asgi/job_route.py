@@ -66,7 +66,7 @@ class JobRoutes(NamedTuple):
         except PayloadError as error:
             return _misfit(error)
         except OutcomeUnknownError as error:
-            title = "nobody knows whether it was accepted; send it again with its key"
+            title = "it may have been accepted; send it again with its key"
             headers = {"retry-after": "1"}
             return problem(503, title, headers=headers, job_id=error.job_id)
         status_path = place(request.root_path, self.status_path)

@@ -92,7 +92,7 @@ class Told(NamedTuple):
 
     Attributes:
         error: Its error type, as written; of a stranger, empty.
-        message: Likewise.
+        message: Its message, as written; of a stranger, empty.
         reason: Likewise; of a stranger, the dialect.
         job_id: Likewise; empty if there is none.
     """

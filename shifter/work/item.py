@@ -56,8 +56,8 @@ class Refusal(NamedTuple):
     """Why a record cannot be run at all.
 
     Attributes:
-        reason: For the dead letter.
-        detail: Likewise.
+        reason: Reason code of the dead letter.
+        detail: One line for the dead letter and the log.
         is_misfit: Whether a worker with another version of the app may run it.
     """
 

@@ -40,9 +40,9 @@ class Pulse(msgspec.Struct, array_like=True):
         pid: Of the process.
         is_ready: Whether it has joined and may claim.
         unpolled_s: See `shifter.policy.health.Progress`.
-        unsettled_s: Likewise.
-        running: Likewise.
-        overdue_s: Likewise.
+        unsettled_s: See `shifter.policy.health.Progress`.
+        running: See `shifter.policy.health.Progress`.
+        overdue_s: See `shifter.policy.health.Progress`.
         metrics: Name, label values and reading of each series.
         refusal: Why the claim store refuses to write; empty while it does not.
     """
