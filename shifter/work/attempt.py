@@ -21,6 +21,7 @@ from shifter.errors import (
 from shifter.fleet.calls import SUCCESS, Caller, said_by
 from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
+from shifter.policy.expiry import attempt_limit_ms
 from shifter.policy.retry import (
     DeadLettered,
     Discarded,
@@ -101,7 +102,9 @@ class Attempt:
     __slots__ = (
         "_clock",
         "_context",
+        "_given_ms",
         "_interrupt",
+        "_starts_within_s",
         "_timeout_ms",
         "caller",
         "cancelled",
@@ -120,16 +123,9 @@ class Attempt:
         "was_refused",
     )
 
-    def __init__(
-        self, item: Item, clock: Clock, *, started_at: float, now_ms: int, limit_ms: int
-    ) -> None:
-        self.item, self._clock = item, clock
-        self.started_at, self.limit_ms = started_at, now_ms + limit_ms
-        self._timeout_ms = limit_ms
-        self.expires_at = started_at + limit_ms / 1_000
-        deadline_ms = item.envelope.deadline_ms
-        is_last = deadline_ms is not None and self.limit_ms >= deadline_ms
-        self.stop_for = Stop.DEADLINE if is_last else Stop.TIMEOUT
+    def __init__(self, item: Item, clock: Clock, *, timeout_ms: int) -> None:
+        self.item, self._clock, self._timeout_ms = item, clock, timeout_ms
+        self._starts_within_s: float | None = None
         self.stopped: Stop | None = None
         self.stopped_at = 0.0
         self.is_stuck = False
@@ -140,6 +136,38 @@ class Attempt:
         self.error: ErrorFacts | None = None
         self.has_begun = self.cancelled = self.was_refused = False
         self._context: Context | None = None
+
+    def begin(self, now: float, now_ms: EpochMs) -> None:
+        """Let the time of the attempt begin: its timeout, or less up to its deadline.
+
+        Args:
+            now: Monotonic seconds.
+            now_ms: Wall clock.
+        """
+        deadline_ms = self.item.envelope.deadline_ms
+        limit_ms = attempt_limit_ms(self._timeout_ms, deadline_ms, now_ms)
+        self.started_at, self.limit_ms = now, EpochMs(now_ms + limit_ms)
+        self._given_ms = limit_ms
+        self._starts_within_s = None
+        self.expires_at = now + limit_ms / 1_000
+        is_last = deadline_ms is not None and self.limit_ms >= deadline_ms
+        self.stop_for = Stop.DEADLINE if is_last else Stop.TIMEOUT
+        self._context = None
+
+    def wait_to_begin(self, most_s: float) -> None:
+        """Let its process start first; `begin` is called once more when it has.
+
+        Args:
+            most_s: Stop the attempt if that takes longer. Its deadline holds as well.
+        """
+        if self.stop_for is Stop.TIMEOUT:
+            self._starts_within_s = most_s
+            until = self.started_at + most_s
+            deadline_ms = self.item.envelope.deadline_ms
+            if deadline_ms is not None:
+                left_s = (deadline_ms - self._clock.epoch_ms()) / 1_000
+                until = min(until, self._clock.monotonic() + left_s)
+            self.expires_at = until
 
     @property
     def context(self) -> Context:
@@ -244,7 +272,9 @@ class Attempt:
         if why is Stop.DEADLINE:
             return Expired()
         if why is Stop.TIMEOUT:
-            text = f"attempt ran longer than {self._timeout_ms / 1_000:.3f} s"
+            text = f"attempt ran longer than {self._given_ms / 1_000:.3f} s"
+            if self._starts_within_s is not None:
+                text = f"its process was not ready after {self._starts_within_s:g} s"
             return self.failed(describe_error(TimeoutError(text)))
         return INTERRUPTED
 

@@ -19,7 +19,6 @@ from shifter.handler import completed, is_coroutine_function
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.expiry import attempt_limit_ms
 from shifter.policy.retry import Outcome, is_suspect
 from shifter.ports import Clock
 from shifter.thread_call import ThreadCall
@@ -34,7 +33,9 @@ SWEEP_S = 0.02
 class ProcessRunner(Protocol):
     """Runs a job in a process of its own."""
 
-    async def run(self, job: Runnable, attempt: Attempt) -> None:
+    async def run(
+        self, job: Runnable, attempt: Attempt, *, begins: Callable[[], None]
+    ) -> None:
         """Run it to its end, raising what it raised; stopping it kills the process."""
 
     def close(self) -> None:
@@ -87,10 +88,8 @@ class Executor:
             timeout_ms = job.spec.timeout_ms
             if envelope.timeout_ms is not None:
                 timeout_ms = min(timeout_ms, envelope.timeout_ms)
-            limit_ms = attempt_limit_ms(timeout_ms, envelope.deadline_ms, now_ms)
-            attempt = Attempt(
-                item, self._clock, started_at=now, now_ms=now_ms, limit_ms=limit_ms
-            )
+            attempt = Attempt(item, self._clock, timeout_ms=timeout_ms)
+            attempt.begin(now, now_ms)
             self.running.add(attempt)
             # Owned by `running`: a task group's bookkeeping costs a third of a no-op.
             attempt.task = loop.create_task(self._run(attempt, job))
@@ -182,7 +181,18 @@ class Executor:
         elif job.spec.isolation is Isolation.THREAD:
             await self._run_in_thread(attempt, job.function, arguments)
         elif self._processes is not None:
-            await self._processes.run(job, attempt)
+            await self._run_in_process(attempt, job, self._processes)
+
+    async def _run_in_process(
+        self, attempt: Attempt, job: Runnable, processes: ProcessRunner
+    ) -> None:
+        """Run a job in a process; its time begins once the process is ready."""
+
+        def begins() -> None:
+            attempt.begin(self._clock.monotonic(), self._clock.epoch_ms())
+            self._begins(attempt)
+
+        await processes.run(job, attempt, begins=begins)
 
     async def _run_in_thread(
         self, attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]
@@ -208,7 +218,7 @@ class Executor:
     ) -> None:
         """Let a job that took workers with it take nothing but its own process."""
         try:
-            await processes.run(job, attempt)
+            await self._run_in_process(attempt, job, processes)
         except ProcessDiedError as error:
             detail = f"took {attempt.item.losses} workers with it, then {error}"
             attempt.item.refusal = Refusal(Reason.WORKER_LOST, detail)

@@ -3,7 +3,8 @@
 Each child imports the app by itself and is told a job's *name*: what crosses the pipe
 is MessagePack of plain values, never a pickle, so nothing of a message is imported or
 evaluated. A child runs one job at a time; past its limit it is killed, and the next job
-gets a new one.
+gets a new one. The time of an attempt begins when its child is ready, so that a slow
+import of the app does not use up the timeout of the job.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -36,7 +37,9 @@ from shifter.work.item import Runnable
 from shifter.work.reply import Reply, raise_reply, reply_to
 from shifter.work.session import kill_group
 
-_POLL_S = 0.1
+_POLL_S: Final = 0.1
+START_S: Final = 60.0
+"""A child that has not imported the app after so many seconds is ended."""
 
 
 class ContextFacts(msgspec.Struct):
@@ -71,15 +74,21 @@ class Cancel(msgspec.Struct, tag="cancel"):
     """What a child receives during a call: its job was cancelled."""
 
 
-_MESSAGES: Final[msgspec.msgpack.Decoder[Reply | CallReport]] = msgspec.msgpack.Decoder(
-    Reply | CallReport
+class Ready(msgspec.Struct, tag="ready"):
+    """What a child sends first: it has imported the app and takes calls."""
+
+
+_MESSAGES: Final[msgspec.msgpack.Decoder[Ready | Reply | CallReport]] = (
+    msgspec.msgpack.Decoder(Ready | Reply | CallReport)
 )
 _ORDERS: Final[msgspec.msgpack.Decoder[Call | Cancel]] = msgspec.msgpack.Decoder(
     Call | Cancel
 )
 _CANCEL: Final = msgspec.msgpack.encode(Cancel())
+_READY: Final = msgspec.msgpack.encode(Ready())
 
-Spawn: TypeAlias = Callable[[], tuple[BaseProcess, Connection]]
+_Child: TypeAlias = tuple[BaseProcess, Connection]
+Spawn: TypeAlias = Callable[[], _Child]
 """Starts a child; returns it with this side of its pipe."""
 
 
@@ -94,12 +103,19 @@ class IsolatedProcesses:
     def __init__(self, spawn: Spawn, *, size: int) -> None:
         self._spawn = spawn
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="shifter-isolated")
-        self._idle: list[tuple[BaseProcess, Connection]] = []
+        self._idle: list[_Child] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    async def run(self, job: Runnable, attempt: Attempt) -> None:
+    async def run(
+        self, job: Runnable, attempt: Attempt, *, begins: Callable[[], None]
+    ) -> None:
         """Run a job to its end; stopping the attempt kills its process.
+
+        Args:
+            job: What to run.
+            attempt: The run of it.
+            begins: Called in the loop once a child is ready, before the call is sent.
 
         Raises:
             RemoteError: The handler failed.
@@ -107,14 +123,25 @@ class IsolatedProcesses:
             Retry, Throttled, Discard, DeadLetter: As the handler raised them.
         """
         stop = threading.Event()
-        future = self._threads.submit(self._converse, job, attempt, stop)
+        starting = self._threads.submit(self._child, stop)
+        future: Future[Any] = starting
 
         def end() -> None:
             if not future.cancel():
                 stop.set()
 
         attempt.stoppable_by(end)
-        answer = await asyncio.wrap_future(future)
+        attempt.wait_to_begin(START_S)
+        child = await asyncio.wrap_future(starting)
+        if isinstance(child, ProcessDiedError):
+            raise asyncio.CancelledError if stop.is_set() else child
+        if attempt.stopped is None:
+            begins()
+        call = _call(job, attempt)
+        future = talking = self._threads.submit(
+            self._converse, child, call, attempt, stop
+        )
+        answer = await asyncio.wrap_future(talking)
         if isinstance(answer, Reply):
             if answer.said is not None:
                 attempt.said = answer.said
@@ -134,17 +161,13 @@ class IsolatedProcesses:
             process.join()
 
     def _converse(
-        self, job: Runnable, attempt: Attempt, stop: threading.Event
+        self, child: _Child, call: Call, attempt: Attempt, stop: threading.Event
     ) -> Reply | ProcessDiedError:
-        process, connection = self._child()
-        answer = self._ask(connection, _call(job, attempt), attempt, stop)
+        answer = self._ask(child[1], call, attempt, stop)
         if answer is None:
-            kill_group(process)
-            process.join()
-            connection.close()
-            return ProcessDiedError(process.exitcode)
+            return _ended(child)
         with self._lock:
-            self._idle.append((process, connection))
+            self._idle.append(child)
         return answer
 
     def _ask(
@@ -156,6 +179,8 @@ class IsolatedProcesses:
     ) -> Reply | None:
         """A child's answer; ``None`` when it died or is to be ended."""
         calls, knows_of_cancel = ChildCalls(attempt.caller), call.is_cancelled
+        if stop.is_set():
+            return None
         try:
             connection.send_bytes(msgspec.msgpack.encode(call))
             while not (stop.is_set() or self._closed.is_set()):
@@ -167,19 +192,36 @@ class IsolatedProcesses:
                 said = _MESSAGES.decode(connection.recv_bytes())
                 if isinstance(said, Reply):
                     return said
-                calls.take(said)
+                if isinstance(said, CallReport):
+                    calls.take(said)
         except (EOFError, OSError):
             return None
         return None
 
-    def _child(self) -> tuple[BaseProcess, Connection]:
+    def _child(self, stop: threading.Event) -> _Child | ProcessDiedError:
+        """An idle child, or a new one once it is ready."""
         with self._lock:
             while self._idle:
                 process, connection = self._idle.pop()
                 if process.is_alive():
                     return process, connection
                 connection.close()
-        return self._spawn()
+        child = self._spawn()
+        with contextlib.suppress(EOFError, OSError):
+            while not (stop.is_set() or self._closed.is_set()):
+                if child[1].poll(_POLL_S):
+                    _MESSAGES.decode(child[1].recv_bytes())
+                    return child
+        return _ended(child)
+
+
+def _ended(child: _Child) -> ProcessDiedError:
+    """End a child with its group; what its exit code says."""
+    process, connection = child
+    kill_group(process)
+    process.join()
+    connection.close()
+    return ProcessDiedError(process.exitcode)
 
 
 def serve_calls(
@@ -191,6 +233,7 @@ def serve_calls(
     call, such as a client of some server, belongs to a loop.
     """
     line = ChildLine(connection)
+    connection.send_bytes(_READY)
     calls: queue.SimpleQueue[_Called | None] = queue.SimpleQueue()
     reader = threading.Thread(
         target=_read, args=(connection, clock, calls), name="shifter-call", daemon=True

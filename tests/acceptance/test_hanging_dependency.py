@@ -45,6 +45,7 @@ class Counting:
             caller.close()
 
 
+@pytest.mark.timeout(150)
 def test_a_dependency_that_never_answers_is_left_alone_by_workers_and_a_service(fleet):
     with contextlib.closing(Counting()) as server:
         fleet.environment |= {
@@ -59,13 +60,16 @@ def test_a_dependency_that_never_answers_is_left_alone_by_workers_and_a_service(
             (row,) = fleet.json("circuit", "list", "--namespace", fleet.namespace)
             return row
 
-        fleet.until(lambda: circuit()["held_back"].get("circuit", 0) > JOBS)
+        fleet.until(
+            lambda: circuit()["held_back"].get("circuit", 0) > JOBS, timeout_s=120
+        )
         assert circuit()["state"] == "open"
 
     assert refused > CALLS / 2
     assert len(server.calls) <= MOST_CALLS
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("job", ["pay_apart", "pay_apart_in_loop"])
 def test_a_block_in_a_process_that_is_killed_counts_for_its_worker(fleet, job):
     """What the process knew of the call is lost with it."""
@@ -79,7 +83,9 @@ def test_a_block_in_a_process_that_is_killed_counts_for_its_worker(fleet, job):
             rows = fleet.json("circuit", "list", "--namespace", fleet.namespace)
             return [row["state"] for row in rows] == ["open"]
 
-        fleet.until(lambda: is_open() or len(server.calls) > IN_A_ROW + 1)
+        fleet.until(
+            lambda: is_open() or len(server.calls) > IN_A_ROW + 1, timeout_s=120
+        )
 
         assert IN_A_ROW <= len(server.calls) <= IN_A_ROW + 1
 

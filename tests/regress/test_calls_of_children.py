@@ -23,7 +23,7 @@ from shifter.policy.circuit import Closed, HalfOpen, Open
 from shifter.policy.dependency import Dependency
 from shifter.testing.clock import FakeClock
 from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
-from shifter.work.isolated import Call, ContextFacts, serve_calls
+from shifter.work.isolated import Call, ContextFacts, Ready, serve_calls
 from shifter.work.reply import Reply
 from tests.integration.drain_world import World
 
@@ -149,6 +149,7 @@ def test_a_child_calls_in_the_name_of_its_job():
             target=serve_calls, args=(theirs, world.app.jobs, world.clock)
         )
         child.start()
+        msgspec.msgpack.decode(ours.recv_bytes(), type=Ready)
         assert msgspec.msgpack.decode(ours.recv_bytes(), type=Reply) == Reply()
         ours.close()
         child.join()

@@ -28,7 +28,7 @@ from shifter.fleet.calls import CUT, FAILURE, IGNORED, said_by
 from shifter.policy.circuit import Closed, Open
 from shifter.policy.dependency import Dependency
 from shifter.policy.evidence import CallOutcome
-from shifter.work.isolated import Call, ContextFacts, serve_calls
+from shifter.work.isolated import Call, ContextFacts, Ready, serve_calls
 from shifter.work.reply import Reply, raise_reply
 from tests.integration.drain_world import World
 
@@ -243,6 +243,7 @@ def child_says(error, **options):
         target=serve_calls, args=(theirs, world.app.jobs, world.clock)
     )
     child.start()
+    msgspec.msgpack.decode(ours.recv_bytes(), type=Ready)
     reply = msgspec.msgpack.decode(ours.recv_bytes(), type=Reply)
     ours.close()
     child.join()
