@@ -12,10 +12,10 @@ from benchmarks.report import Finding
 from shifter import Priority, Shifter
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Secret, Settings
-from shifter.policy.admission import AdmissionPolicy, decide
-from shifter.policy.case import Case
-from shifter.policy.lane_outlook import LaneFacts
-from shifter.policy.limit import LimitPolicy
+from shifter.policy.admission.decision import AdmissionPolicy, decide
+from shifter.policy.admission.input import Case
+from shifter.policy.admission.lane_outlook import LaneFacts
+from shifter.policy.protection.limit import LimitPolicy
 
 
 def measure(scale: float) -> list[Finding]:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from benchmarks import ours, peers
 from benchmarks.report import Finding
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 
 _FEW = 10_000
 _AT = "embedded: "

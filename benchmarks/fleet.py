@@ -16,15 +16,15 @@ from benchmarks.fleet_play import play
 from benchmarks.report import Finding
 from benchmarks.retry_storm import amplification, storm
 from shifter.adapters.system import SystemClock
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.breaker import Leave
+from shifter.fleet.replica import FleetBoard
 from shifter.model.priority import Priority
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.circuit import CircuitPolicy
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.guard import CallEnd
-from shifter.policy.limit import LimitPolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.circuit import CircuitPolicy
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
+from shifter.policy.protection.limit import LimitPolicy
+from shifter.policy.protection.local_circuit import CallEnd
 from stack.redis import RedisServer
 
 PROBES: Final = 2

@@ -15,17 +15,17 @@ from benchmarks.fleet_history import Call, Plan, Told, Turn
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
-from shifter.fleet.board import FleetBoard, Told as Asked
 from shifter.fleet.breaker import Leave
-from shifter.fleet.cells import state_word
-from shifter.fleet.change import Change
-from shifter.fleet.shield import Shield
+from shifter.fleet.events import Change
+from shifter.fleet.protection import Shield
+from shifter.fleet.replica import FleetBoard, Told as Asked
+from shifter.fleet.shared_state import state_word
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.model.priority import Priority
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome
-from shifter.policy.guard import CallEnd
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.local_circuit import CallEnd
 from shifter.ports import Clock, FleetStore
 
 _TICK_S = 0.005

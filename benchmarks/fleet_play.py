@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.fleet_history import Plan, Played, Told
 from benchmarks.fleet_member import Member
-from shifter.policy.dependency import Dependency
+from shifter.policy.protection.dependency import Dependency
 
 
 def play(

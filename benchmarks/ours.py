@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from shifter import wiring
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.model.answer import Deferred
 
 _TEXT = "x" * 90

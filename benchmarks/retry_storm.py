@@ -19,9 +19,9 @@ from typing import Final, NamedTuple
 
 from benchmarks.fleet_history import Plan, Played
 from benchmarks.fleet_play import play
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import EvidencePolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import EvidencePolicy
 from stack.redis import RedisServer
 
 LAYERS: Final = 3

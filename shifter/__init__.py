@@ -5,8 +5,8 @@ The door: everything a user needs is imported from here.
 
 from __future__ import annotations
 
-from shifter.app import Shifter
-from shifter.context import Context
+from shifter.api.app import Shifter
+from shifter.api.job import Job
 from shifter.errors import (
     ConfigError,
     DeadLetter,
@@ -17,15 +17,15 @@ from shifter.errors import (
     ShifterError,
     Throttled,
 )
-from shifter.job import Job
+from shifter.jobs.context import Context
+from shifter.jobs.window import Window
 from shifter.model.answer import Deferred, Degraded, Ran, Shed
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
-from shifter.policy.circuit import CircuitPolicy
-from shifter.policy.evidence import EvidencePolicy
-from shifter.window import Window
+from shifter.policy.protection.circuit import CircuitPolicy
+from shifter.policy.protection.evidence import EvidencePolicy
 
 __all__ = [
     "CircuitPolicy",

@@ -40,19 +40,19 @@ from shifter.adapters.memory.log import (
 )
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.config import Settings
-from shifter.lanes import every_lane
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
-from shifter.policy.admitter import SHARES
-from shifter.policy.case import Decision, Needs
+from shifter.policy.admission.admitter import SHARES
+from shifter.policy.admission.input import Decision, Needs
 from shifter.produce.admission import Views
 from shifter.produce.lane_watch import LaneWatch, Sources
 from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
+from shifter.wiring.lane_watch import every_lane
 from shifter.work.drain import Drain, DrainParts
-from shifter.work.ledger import Ledger
+from shifter.work.job_observer import Ledger
 from shifter.work.presence import report_presence
 
 _NAME: Final = "inference"

@@ -30,7 +30,7 @@ from examples.inference.notes import Note, NoteReader
 from examples.inference.report import Played, make_report
 from examples.inference.trace import IN_TIME_S, Arrival, read_trace
 from shifter import OutcomeUnknownError, Shed, ShifterError
-from shifter.job import BoundJob
+from shifter.api.job import BoundJob
 
 _HEAD_START_S = 0.5
 _LOOK_S = 0.25

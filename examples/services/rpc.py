@@ -23,8 +23,8 @@ import msgspec
 
 from examples.services.reports import app, make_report
 from shifter import Deferred, Reason, Shed
-from shifter.ambient import ambient, left_ms
 from shifter.grpc import AdmissionInterceptor, calling
+from shifter.jobs.request_scope import ambient, left_ms
 
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 _FULL = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -23,8 +23,8 @@ from fastapi.responses import PlainTextResponse
 
 from examples.services.reports import app, make_report, path_of
 from shifter import Priority
-from shifter.ambient import ambient
 from shifter.asgi import AdmissionMiddleware, Request
+from shifter.jobs.request_scope import ambient
 
 
 @asynccontextmanager

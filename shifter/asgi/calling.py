@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from shifter.ambient import ambient, late_by_s, left_ms
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.asgi.request import HEIGHT_HEADER, PREVIOUS_HEADER, TIMEOUT_HEADER
 from shifter.errors import DeadlineExceededError
+from shifter.jobs.request_scope import ambient, late_by_s, left_ms
 from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
 from shifter.wire.timeout import write_timeout
 

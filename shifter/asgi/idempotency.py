@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.errors import ConfigError, StoreError
 from shifter.model.job import JobSpec
 from shifter.telemetry import Event, Log

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from shifter.ambient import left_ms
-from shifter.app import Shifter
+from shifter.api.app import Shifter
+from shifter.api.job import BoundJob
 from shifter.asgi.idempotency import Keys
 from shifter.asgi.place import place
 from shifter.asgi.request import Request, wants_async
 from shifter.asgi.response import RESULT_HEADER, Response, of_answer, problem, refusal
 from shifter.errors import DecodeError, OutcomeUnknownError, PayloadError
-from shifter.job import BoundJob
+from shifter.jobs.request_scope import left_ms
 from shifter.model.reason import Reason
 from shifter.telemetry import Event, Log
 

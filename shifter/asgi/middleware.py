@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from shifter.ambient import within
-from shifter.app import Shifter
+from shifter.api.app import Shifter
+from shifter.api.job import BoundJob, Job
 from shifter.asgi.idempotency import Keys
 from shifter.asgi.in_time import TimedCall
 from shifter.asgi.job_route import JobRoutes
@@ -28,12 +28,12 @@ from shifter.asgi.request import (
 )
 from shifter.asgi.response import Send, problem, refusal
 from shifter.asgi.status import job_status
-from shifter.job import BoundJob, Job
+from shifter.jobs.request_scope import within
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.policy.case import Verdict
-from shifter.policy.prioritizer import stable_draw
-from shifter.policy.trust import heeded
+from shifter.policy.admission.input import Verdict
+from shifter.policy.admission.prioritizer import stable_draw
+from shifter.policy.admission.trust import heeded
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.telemetry import Event, Log
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from shifter.api.job import Job
 from shifter.errors import ConfigError
-from shifter.job import Job
 
 _RESERVED: Final = "/:?#[]@!$&'()*+,;=%"
 _ROUTE: Final = re.compile(r"(?P<method>[^\s]+) (?P<path>[^\s]+)")

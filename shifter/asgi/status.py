@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.asgi.response import Response, problem
 from shifter.errors import StoreError
 from shifter.model.job_id import canonical_id

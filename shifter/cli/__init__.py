@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from shifter.cli.init import become_init
+from shifter.supervise.init_process import become_init
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

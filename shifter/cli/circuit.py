@@ -13,9 +13,9 @@ from shifter.cli.consent import who
 from shifter.cli.output import note, write_json, write_table
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
-from shifter.fleet.by_hand import set_by_hand
-from shifter.fleet.cells import Setting, by_hand_cell
-from shifter.fleet.rows import Fleet, look
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.shared_state import Setting, by_hand_cell
+from shifter.fleet.view import Fleet, look
 from shifter.model.duration import duration_ms
 from shifter.model.lane import check_name
 

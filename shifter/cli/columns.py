@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from shifter.cli.overview import Overview
-from shifter.fleet.rows import (
+from shifter.fleet.view import (
     AdmissionRow,
     BudgetRow,
     CircuitRow,
     SetByHand,
     WindowRow,
 )
+from shifter.ops.status import Overview
 
 LANES: Final = (
     *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import instant_text
-from shifter.cli.letters import (
+from shifter.cli.dlt_letters import (
     NO_CHOICE,
     Choice,
     letter_at,
@@ -19,10 +20,9 @@ from shifter.cli.letters import (
     whole,
     write_whole,
 )
-from shifter.cli.opening import opened_admin
 from shifter.cli.output import blocks_are_shown, escape, note, write_json, write_table
 from shifter.cli.problem import usage
-from shifter.cli.session import InSession
+from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.deadletter.journal import Journal, Run
 from shifter.deadletter.triage import Group, Triage
@@ -155,9 +155,9 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 
 async def _runs(settings: Settings, name: str | None) -> list[Run]:
-    from shifter.deadletter.desk import find_run  # noqa: PLC0415  # of runs only
+    from shifter.deadletter.dead_letters import find_run  # noqa: PLC0415  # of runs only
 
-    async with opened_admin(settings) as admin:
+    async with wiring.opened_admin(need_log(settings)) as admin:
         book = await Journal(admin, settings.namespace).load()
     return list(book.runs.values()) if name is None else [find_run(book, name)]
 

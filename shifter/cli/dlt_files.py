@@ -13,22 +13,22 @@ from typing import Annotated, Literal, TextIO
 from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.cli.bar import Bar
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts
-from shifter.cli.letters import NO_CHOICE, Choice, letter_at, reading, working
+from shifter.cli.dlt_letters import NO_CHOICE, Choice, letter_at, reading, working
 from shifter.cli.output import note, write_json
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
-from shifter.deadletter.incarnation import read_job
 from shifter.deadletter.journal import Run
 from shifter.deadletter.reader import Selection
+from shifter.deadletter.replay_identity import read_job
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.errors import DecodeError
-from shifter.letters import opened_dead_letters
 from shifter.ports import Delivery
+from shifter.wiring.dead_letters import opened_dead_letters
 
 
 def export(

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.cli.bar import Bar
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts, write_groups
-from shifter.cli.letters import (
+from shifter.cli.dlt_letters import (
     NO_CHOICE,
     Choice,
     note_unknown,
@@ -22,12 +23,11 @@ from shifter.cli.letters import (
     triage_of,
     working,
 )
-from shifter.cli.opening import opened_admin
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
-from shifter.cli.session import InSession, need_state
+from shifter.cli.session import InSession, need_log, need_state
 from shifter.config import Settings
-from shifter.deadletter.desk import DeadLetters, find_run
+from shifter.deadletter.dead_letters import DeadLetters, find_run
 from shifter.deadletter.gate import StopPolicy
 from shifter.deadletter.journal import Book, Journal, Run
 from shifter.deadletter.pace import PacePolicy
@@ -35,8 +35,8 @@ from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
-from shifter.letters import opened_dead_letters
 from shifter.model.duration import duration_ms
+from shifter.wiring.dead_letters import opened_dead_letters
 
 
 def replay(  # noqa: PLR0913  # one parameter an option
@@ -260,7 +260,7 @@ async def _resume(
     pace: PacePolicy,
     stop: StopPolicy,
 ) -> Run:
-    async with opened_admin(settings) as admin:
+    async with wiring.opened_admin(need_log(settings)) as admin:
         book = await Journal(admin, settings.namespace).load()
         topic = find_run(book, name).begun.source
         if (

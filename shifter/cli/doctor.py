@@ -7,8 +7,15 @@ from collections.abc import Awaitable, Callable
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
-from shifter.checkup import (
+from shifter.api.app import Shifter
+from shifter.cli.output import write_json, write_line, write_table
+from shifter.cli.problem import Exit, explain
+from shifter.cli.session import InSession, need_log, need_state
+from shifter.cli.waiting import answered
+from shifter.config import Settings
+from shifter.errors import ShifterError
+from shifter.model.duration import duration_ms
+from shifter.ops.doctor import (
     FAIL,
     OK,
     Finding,
@@ -17,13 +24,6 @@ from shifter.checkup import (
     check_topics,
     check_versions,
 )
-from shifter.cli.output import write_json, write_line, write_table
-from shifter.cli.problem import Exit, explain
-from shifter.cli.session import InSession, need_log, need_state
-from shifter.cli.waiting import answered
-from shifter.config import Settings
-from shifter.errors import ShifterError
-from shifter.model.duration import duration_ms
 from shifter.ports import Clock
 
 _COLUMNS = ("check", "status", "found")

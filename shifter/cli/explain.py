@@ -7,21 +7,21 @@ from typing import Any, Final
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
+from shifter.api.app import Shifter
+from shifter.api.job import Job
 from shifter.cli.hours import hours_text, learn_hours
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.session import InSession
-from shifter.fleet.board import FleetBoard
-from shifter.job import Job
-from shifter.lanes import look_once
+from shifter.fleet.replica import FleetBoard
 from shifter.model.priority import Priority
-from shifter.policy.admission import Finding
-from shifter.policy.case import Decision
-from shifter.policy.dependency import Dependency
+from shifter.policy.admission.decision import Finding
+from shifter.policy.admission.input import Decision
+from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission, Views
 from shifter.produce.dependency_watch import DependencyWatch
 from shifter.produce.submission import as_of_now
+from shifter.wiring.lane_watch import look_once
 
 _HEADINGS: Final = ("rule", "numbers", "says", "decisive")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.cli.columns import age_text
 from shifter.cli.output import note
 from shifter.errors import StoreError
-from shifter.fleet.by_hand import cells_of
+from shifter.fleet.overrides import cells_of
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
 from shifter.produce.options import CallPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.cli.output import write_json, write_table
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, Session, need_state

@@ -22,7 +22,7 @@ from shifter.cli.columns import (
     worker_cells,
 )
 from shifter.cli.output import escape
-from shifter.cli.overview import Overview, Sources, read_overview
+from shifter.ops.status import Overview, Sources, read_overview
 
 _NUMBERS = frozenset(
     {

@@ -13,9 +13,9 @@ from shifter.cli.output import note, write_json, write_line
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
 from shifter.errors import ConfigError
-from shifter.fleet.by_hand import set_by_hand
-from shifter.fleet.cells import QUALITY_BY_HAND, Setting
-from shifter.fleet.rows import QualityRow, look
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.shared_state import QUALITY_BY_HAND, Setting
+from shifter.fleet.view import QualityRow, look
 from shifter.model.duration import duration_ms
 from shifter.model.quality import Quality
 

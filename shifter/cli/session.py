@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.cli.output import note
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.cli.target import find_app

@@ -7,13 +7,13 @@ import os
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from shifter.app import Shifter
-from shifter.cli.opening import opened_admin
+from shifter import wiring
+from shifter.api.app import Shifter
+from shifter.api.job import BoundJob
 from shifter.cli.output import write_json, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_log
 from shifter.errors import DecodeError
-from shifter.job import BoundJob
 from shifter.model.answer import Shed
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
@@ -91,7 +91,7 @@ def _submit(
 async def _check_log(app: Shifter) -> None:
     # A log that lets nobody in is a definite no at once; a publisher that is kept out
     # waits for its whole time and then cannot say whether anything was written.
-    async with opened_admin(app.settings):
+    async with wiring.opened_admin(need_log(app.settings)):
         pass
 
 

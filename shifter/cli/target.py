@@ -7,10 +7,10 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
+from shifter.api.load import load_app
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.errors import ConfigError
-from shifter.target import load_app
 
 _FRAMES: Final = 3
 _WANT: Final = "use MODULE:APP with dots, such as shop.jobs:app for shop/jobs.py"

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from shifter import wiring
-from shifter.app import Shifter
-from shifter.cli.opening import opened_admin
+from shifter.api.app import Shifter
 from shifter.cli.output import note, write_json, write_table
 from shifter.cli.problem import Exit
-from shifter.cli.session import InSession
+from shifter.cli.session import InSession, need_log
 from shifter.ports import TopicChange, TopicSpec
 
 _COLUMNS = ("topic", "action", "detail")
@@ -63,7 +62,7 @@ async def _look(
     app: Shifter, *, apply: bool
 ) -> tuple[list[TopicSpec], list[TopicChange]]:
     specs = wiring.topic_specs(app.settings, app.queues)
-    async with opened_admin(app.settings) as admin:
+    async with wiring.opened_admin(need_log(app.settings)) as admin:
         change = admin.apply if apply else admin.diff
         return specs, await change(specs)
 

@@ -9,21 +9,21 @@ import msgspec
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.cli.circuit import look_at
 from shifter.cli.columns import WINDOWS, window_cells
 from shifter.cli.consent import who
 from shifter.cli.output import note, write_json, write_table
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
-from shifter.fleet.by_hand import set_by_hand
-from shifter.fleet.cells import Setting
 from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
-from shifter.fleet.rows import WindowRow
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.shared_state import Setting
+from shifter.fleet.view import WindowRow
 from shifter.model.duration import duration_ms
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
-from shifter.policy.calendar import next_opening_ms
+from shifter.policy.schedule.calendar import next_opening_ms
 
 _LEAST_MS: Final = 1_000
 

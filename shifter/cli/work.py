@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.cli.progress import BurstProgress
 from shifter.cli.session import InSession, need_log, need_state
@@ -20,10 +20,10 @@ from shifter.cli.waiting import until_up
 from shifter.config import Settings
 from shifter.config.options import OPTIONS
 from shifter.errors import ConfigError, StoreUnavailableError
-from shifter.launch import drained, supervise
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
 from shifter.ports import Clock, LaneDepth, LogAdmin
+from shifter.supervise.entrypoint import drained, supervise
 from shifter.telemetry import configure_logging
 from shifter.work.options import WorkOptions
 

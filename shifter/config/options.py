@@ -9,7 +9,7 @@ from shifter.config.secret import Secret
 from shifter.errors import ConfigError
 from shifter.model.duration import duration_ms
 from shifter.model.hint import nearest
-from shifter.policy.delay import MAX_DELAY_MS
+from shifter.policy.delivery.delay import MAX_DELAY_MS
 
 DAY_MS: Final = 86_400_000
 # A record must outlive the longest delay a job may ask for (30 days), and then a week

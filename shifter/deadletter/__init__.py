@@ -5,8 +5,8 @@ What a program needs beside `shifter.Shifter.dead_letters` is here.
 
 from __future__ import annotations
 
-from shifter.deadletter.desk import DeadLetters
-from shifter.deadletter.field import Letter
+from shifter.deadletter.dead_letters import DeadLetters
+from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.gate import ReplayGate, StopPolicy
 from shifter.deadletter.journal import Run
 from shifter.deadletter.pace import PacePolicy

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from shifter.deadletter.incarnation import read_job
 from shifter.deadletter.journal import Step
 from shifter.deadletter.plan import Fate, Park, Send, Skip
 from shifter.deadletter.ranges import ranges_of
+from shifter.deadletter.replay_identity import read_job
 from shifter.model.lane import parse_lane
 from shifter.ports import Delivery, Record
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from shifter.errors import StoreError
-from shifter.fleet.rows import look
+from shifter.fleet.view import look
 from shifter.model.state import JobState
 from shifter.ports import ClaimStore, Clock, FleetStore, PresenceStore
 

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, assert_never
 import msgspec
 
 from shifter.deadletter.dialect import foreign_dialect, read_origin, without_story
-from shifter.deadletter.field import Letter
-from shifter.deadletter.incarnation import (
+from shifter.deadletter.filter.fields import Letter
+from shifter.deadletter.replay_identity import (
     REPLAY_ID_HEADER,
     REPLAYS_HEADER,
     incarnation,

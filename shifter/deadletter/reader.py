@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from shifter.deadletter.field import Letter
-from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.filter.fields import Letter
+from shifter.deadletter.filter.language import compile_filter
 from shifter.deadletter.handled import Handled, handled_now, is_open
 from shifter.deadletter.journal import Book, Journal, Run
 from shifter.deadletter.plan import (
@@ -55,7 +55,7 @@ class Selection(NamedTuple):
     """Which letters are meant.
 
     Attributes:
-        filter: In the language of `shifter.deadletter.filter`.
+        filter: In the language of `shifter.deadletter.filter.language`.
         since_ms: Appended at or after this instant.
         until_ms: Appended before the first record at or after this instant.
         parts: Offsets by part, instead of all; from, included, to, excluded.

@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shifter.deadletter.batch import Batch, Chosen, Sample, record_of, sample_of
-from shifter.deadletter.courtesy import Courtesy, CourtesyPolicy
-from shifter.deadletter.field import Letter
-from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.batch_control import Courtesy, CourtesyPolicy
+from shifter.deadletter.filter.fields import Letter
+from shifter.deadletter.filter.language import compile_filter
 from shifter.deadletter.gate import SAMPLE, OpenGate, ReplayGate, StopPolicy, Watch
 from shifter.deadletter.handled import Handled, handled_now, is_open
-from shifter.deadletter.hold import Hold
 from shifter.deadletter.journal import DISCARD, Book, Ended, Journal, Run
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
 from shifter.deadletter.plan import Road, decide
 from shifter.deadletter.reader import OnProgress, Progress, declared_lanes, no_progress
+from shifter.deadletter.topic_lease import Hold
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import (

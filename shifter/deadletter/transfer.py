@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shifter.deadletter.field import Letter
+from shifter.deadletter.filter.fields import Letter
 from shifter.errors import DecodeError
 from shifter.ports import Record
 from shifter.telemetry.encode import encode_line

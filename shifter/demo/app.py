@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
+from shifter.api.job import Job
 from shifter.config import Settings
-from shifter.context import Context
 from shifter.demo.wire import Answer, Request, Told, ask
 from shifter.errors import Throttled
-from shifter.job import Job
+from shifter.jobs.context import Context
 from shifter.model.priority import Priority
 
 NAMESPACE = "demo"

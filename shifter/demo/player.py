@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from shifter.api.job import BoundJob
 from shifter.demo.app import DemoApp
 from shifter.demo.tally import Tally
 from shifter.demo.trace import CONVERSATION, Arrival
 from shifter.errors import OutcomeUnknownError
-from shifter.job import BoundJob
 from shifter.model.answer import Shed
 from shifter.model.priority import Priority
 from shifter.ports import Clock

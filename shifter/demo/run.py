@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from shifter.adapters.system import SystemClock
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.demo.app import DemoApp, build
 from shifter.demo.controls import Controls, Cue, Ending
 from shifter.demo.frame import Frame, Phase, Scene

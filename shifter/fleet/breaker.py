@@ -11,10 +11,23 @@ import random
 from typing import Final, NamedTuple
 
 from shifter.fleet.circuit import ASK_AGAIN_MS, SharedCircuit
-from shifter.policy.circuit import CircuitState, Closed, Open, Permit, Refused
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome, Evidence, Scope, Tally, scope, suspect
-from shifter.policy.guard import CallEnd, Guard
+from shifter.policy.protection.circuit import (
+    CircuitState,
+    Closed,
+    Open,
+    Permit,
+    Refused,
+)
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import (
+    CallOutcome,
+    Evidence,
+    Scope,
+    Tally,
+    scope,
+    suspect,
+)
+from shifter.policy.protection.local_circuit import CallEnd, Guard
 
 _NOT_COUNTED: Final = Permit(-1)
 """Of a call that says nothing to this process's own circuit."""

@@ -1,7 +1,7 @@
 """Calls in the name of somebody: begun, refused, ended; for jobs, requests, blocks.
 
 Whoever runs a handler says in whose name it calls (`CALLER`), so that a block around a
-call (`shifter.dependency`) finds its priority and whether it is an extra execution.
+call (`shifter.api.dependency`) finds its priority and whether it is an extra execution.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.breaker import Leave
-from shifter.fleet.shield import Held, Shield
+from shifter.fleet.protection import Held, Shield
+from shifter.fleet.replica import FleetBoard
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
-from shifter.policy.circuit import Permit
-from shifter.policy.dependency import Dependency, Protection
-from shifter.policy.evidence import CallOutcome
-from shifter.policy.failures import is_failure
-from shifter.policy.guard import CallEnd
+from shifter.policy.protection.circuit import Permit
+from shifter.policy.protection.dependency import Dependency, Protection
+from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.failures import is_failure
+from shifter.policy.protection.local_circuit import CallEnd
 from shifter.ports import Clock
 
 
@@ -42,7 +42,7 @@ class Said(NamedTuple):
         outcome: What it says; of a call that was cut, nothing yet.
         after_ms: How long the dependency asked to be left alone, if it did.
         was_cut: Whether the caller stopped waiting: what it says depends on how long
-            the call had run (`shifter.policy.guard.Guard.judged`).
+            the call had run (`shifter.policy.protection.local_circuit.Guard.judged`).
     """
 
     outcome: CallOutcome

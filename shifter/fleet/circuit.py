@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from shifter.fleet.cells import (
+from shifter.fleet.shared_state import (
     Setting,
     circuit_cell,
     circuit_text,
     read_circuit,
 )
 from shifter.model.fleet import Proposal
-from shifter.policy.circuit import (
+from shifter.policy.protection.circuit import (
     CircuitPolicy,
     CircuitState,
     Closed,
@@ -30,8 +30,8 @@ from shifter.policy.circuit import (
     settle,
     trip,
 )
-from shifter.policy.evidence import CallOutcome
-from shifter.policy.ramp import Ramp
+from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.ramp import Ramp
 
 ASK_AGAIN_MS = 300
 """A probe that was asked for is leased by the next sync, or to somebody else."""

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from shifter.errors import ConfigError
-from shifter.fleet.cells import read_setting
+from shifter.fleet.shared_state import read_setting
 from shifter.model.fleet import Proposal
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane, check_name
 from shifter.model.priority import Priority
 from shifter.model.time import EpochMs
 from shifter.model.window import LaneRule
-from shifter.policy.hours import ByHand, Windows, opening_ms
+from shifter.policy.schedule.hours import ByHand, Windows, opening_ms
 from shifter.ports import Clock
 
 _CELL: Final = "hand/window/"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shifter.model.priority import Priority
-from shifter.policy.limit import (
+from shifter.policy.protection.limit import (
     LimitMode,
     LimitPolicy,
     LimitState,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shifter.fleet.cells import (
+from shifter.fleet.shared_state import (
     QUALITY,
     QUALITY_BY_HAND,
     Setting,
@@ -18,7 +18,7 @@ from shifter.fleet.cells import (
 )
 from shifter.model.fleet import Proposal
 from shifter.model.quality import Quality
-from shifter.policy.quality import QualityPolicy, QualityState, observe
+from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
 
 
 class FleetQuality:

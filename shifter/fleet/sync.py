@@ -11,7 +11,7 @@ import random
 from typing import Final
 
 from shifter.errors import StoreError
-from shifter.fleet.board import FleetBoard
+from shifter.fleet.replica import FleetBoard
 from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
 
 EVERY_S: Final = 0.2

@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple, Self
 
 import grpc
 
-from shifter import ambient
 from shifter.fleet.calls import CALLER
 from shifter.grpc.metadata import Told, pushback
+from shifter.jobs import request_scope
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.reason import Reason
-from shifter.policy.case import Decision, Verdict
+from shifter.policy.admission.input import Decision, Verdict
 from shifter.produce.admission import Admission
 from shifter.produce.options import CallPlan
 
@@ -70,7 +70,7 @@ class Call:
             left_ms = max(0, int(left_s * 1_000))
             self._plan = self._plan._replace(deadline_ms=left_ms)
             deadline_ms = self._admission.clock.epoch_ms() + left_ms
-        ambient.begin(
+        request_scope.begin(
             deadline_ms,
             draw=self._told.draw,
             arrived_at=self._arrived_at,

@@ -12,10 +12,10 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from shifter.ambient import ambient, late_by_s, left_ms
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.errors import DeadlineExceededError
 from shifter.grpc.metadata import write_metadata
+from shifter.jobs.request_scope import ambient, late_by_s, left_ms
 from shifter.model.time import EpochMs
 
 _AIO: Final[Any] = grpc.aio

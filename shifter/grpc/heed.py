@@ -9,7 +9,7 @@ import grpc.aio
 
 from shifter.errors import DeadLetter, Retry, Throttled
 from shifter.grpc.metadata import PUSHBACK
-from shifter.policy.throttle import DoNotRetry, RetryAfter, push_back
+from shifter.policy.protection.throttle import DoNotRetry, RetryAfter, push_back
 
 
 def heed(error: grpc.aio.AioRpcError) -> BaseException:

@@ -23,14 +23,14 @@ from typing import Any, Final, NoReturn
 import grpc
 import grpc.aio
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
 from shifter.errors import ConfigError
 from shifter.grpc.call import Call, Refusal
 from shifter.grpc.metadata import PRIORITY, Told, read_metadata
 from shifter.grpc.threads import PlainCall, is_plain
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.policy.trust import heeded
+from shifter.policy.admission.trust import heeded
 from shifter.produce.options import CallOptions, plan_call
 
 _HEALTH: Final = "/grpc.health.v1.Health/"

@@ -16,7 +16,7 @@ class FleetStore(Protocol):
     """
 
     async def sync(self, report: FleetReport) -> FleetView:
-        """Tell and be told, as `shifter.policy.fleet_table` says."""
+        """Tell and be told, as `shifter.policy.protection.fleet_table` says."""
 
     async def listen(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` whenever cells may have changed; runs until cancelled.

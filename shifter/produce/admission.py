@@ -15,16 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
-from shifter.ambient import ambient
-from shifter.forking import renew_in_child
+from shifter.jobs.request_scope import ambient
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
-from shifter.policy.admission import Finding, explain
-from shifter.policy.admitter import Admitter, AdmitterPolicy
-from shifter.policy.budget import Budget
-from shifter.policy.case import (
+from shifter.policy.admission.admitter import Admitter, AdmitterPolicy
+from shifter.policy.admission.decision import Finding, explain
+from shifter.policy.admission.input import (
     DEFER,
     DEGRADE,
     RUN,
@@ -35,12 +33,14 @@ from shifter.policy.case import (
     Needs,
     Verdict,
 )
-from shifter.policy.lane_outlook import LaneFacts
-from shifter.policy.prioritizer import level_of
+from shifter.policy.admission.lane_outlook import LaneFacts
+from shifter.policy.admission.prioritizer import level_of
+from shifter.policy.protection.budget import Budget
 from shifter.ports import Clock
 from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
 from shifter.produce.tally import Tallied, sentences, tallied
+from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Event, Log
 
 _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)

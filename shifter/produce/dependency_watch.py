@@ -12,9 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
-from shifter.ambient import ambient
 from shifter.errors import ConfigError, StoreError
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.calls import (
     CALLER,
     ROLE,
@@ -25,14 +23,16 @@ from shifter.fleet.calls import (
     said_by,
 )
 from shifter.fleet.limit_gate import LimitGate
-from shifter.fleet.shield import Shield
-from shifter.fleet.statement import URGENT_FIRST, Words
+from shifter.fleet.protection import Shield
+from shifter.fleet.replica import FleetBoard
+from shifter.fleet.report import URGENT_FIRST, Words
 from shifter.fleet.sync import FleetSync
+from shifter.jobs.request_scope import ambient
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.case import WELL, Needs, Verdict
-from shifter.policy.dependency import Dependency, Protection
+from shifter.policy.admission.input import WELL, Needs, Verdict
+from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock, FleetStore
 from shifter.produce.admission import Admission
 from shifter.produce.loop_thread import LoopThread

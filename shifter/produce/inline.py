@@ -9,17 +9,17 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
-from shifter.ambient import ambient, nearer, within
-from shifter.context import Context
 from shifter.errors import DeadlineExceededError
-from shifter.handler import check_value, completed, is_coroutine_function
+from shifter.jobs.context import Context
+from shifter.jobs.request_scope import ambient, nearer, within
+from shifter.jobs.trace import current_traceparent
 from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
-from shifter.policy.expiry import attempt_limit_ms
+from shifter.policy.delivery.expiry import attempt_limit_ms
 from shifter.ports import Clock
 from shifter.produce.options import CallPlan
-from shifter.thread_call import ThreadCall
-from shifter.trace import current_traceparent
+from shifter.runtime.handler import check_value, completed, is_coroutine_function
+from shifter.runtime.thread_call import ThreadCall
 
 
 class Inline(NamedTuple):

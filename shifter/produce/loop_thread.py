@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from shifter.forking import renew_in_child
+from shifter.runtime.forking import renew_in_child
 
 _EXIT_S: Final = 0.5
 """How long the interpreter's end waits for all of them together."""

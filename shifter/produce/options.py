@@ -16,7 +16,7 @@ from shifter.model.job import Isolation, JobSpec
 from shifter.model.job_id import check_job_id
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.policy.delay import MAX_DELAY_MS
+from shifter.policy.delivery.delay import MAX_DELAY_MS
 
 _MAX_KEY = 255
 

@@ -15,10 +15,11 @@ from typing import NamedTuple, TypeAlias
 from uuid_utils import uuid7
 
 from shifter.errors import ConfigError, OutcomeUnknownError
+from shifter.jobs.trace import current_traceparent
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
-from shifter.policy.delay import MAX_DELAY_MS
+from shifter.policy.delivery.delay import MAX_DELAY_MS
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -28,7 +29,6 @@ from shifter.ports import (
     Refused,
 )
 from shifter.produce.options import CallPlan
-from shifter.trace import current_traceparent
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import Headers, headers_by_id
 

@@ -16,11 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from shifter.errors import StoreError, StoreUnavailableError
-from shifter.forking import renew_in_child
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
 from shifter.model.reason import PASSING, Reason
-from shifter.policy.spool import may_spool
+from shifter.policy.admission.spool import may_spool
 from shifter.ports import (
     NUMBER_SHIFT,
     AppendAnswer,
@@ -35,6 +34,7 @@ from shifter.ports import (
 )
 from shifter.produce.forward import Forwarder
 from shifter.produce.key_gate import KeyGate
+from shifter.runtime.forking import renew_in_child
 
 _APPENDED: Final = Appended()
 _SPOOLED: Final = Appended(is_spooled=True)

@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 
 from uuid_utils import uuid7
 
-from shifter.ambient import ambient, left_ms, nearer
 from shifter.errors import (
     DeadlineExceededError,
     OutcomeUnknownError,
@@ -21,6 +20,7 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.hours import Hours
+from shifter.jobs.request_scope import ambient, left_ms, nearer
 from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed, Submitted
 from shifter.model.duration import duration_ms
 from shifter.model.job import JobSpec
@@ -29,8 +29,8 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
-from shifter.policy.case import Decision, Verdict
-from shifter.policy.dependency import Dependency
+from shifter.policy.admission.input import Decision, Verdict
+from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission
 from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
-from shifter.policy.case import RUN, Verdict
+from shifter.policy.admission.input import RUN, Verdict
 
 _DONE: Final = {"defer": "deferred", "degrade": "degraded", "shed": "shed"}
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
-from shifter.app import Shifter
+from shifter.api.app import Shifter
+from shifter.api.job import Job
 from shifter.errors import ConfigError
 from shifter.fleet.hours import hours_scope
-from shifter.job import Job
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.lane import dead_letter_topic
 from shifter.model.priority import Priority
-from shifter.policy.hours import ByHand
+from shifter.policy.schedule.hours import ByHand
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Driver, Worker
 from shifter.testing.handler_time import virtual_timers

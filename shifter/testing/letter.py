@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shifter.api.job import Job
 from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.job import Job
 from shifter.ports import Delivery
 from shifter.wire.dead_letter import DeadLetterInfo, read_dead_letter
 from shifter.wire.headers import read_headers

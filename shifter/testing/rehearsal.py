@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shifter.call import Call
-from shifter.context import Context
-from shifter.handler import check_value, completed, is_coroutine_function
-from shifter.job import Job
+from shifter.api.job import Job
+from shifter.jobs.call import Call
+from shifter.jobs.context import Context
 from shifter.model.job import Isolation, JobSpec
-from shifter.policy.dependency import Dependency
+from shifter.policy.protection.dependency import Dependency
+from shifter.runtime.handler import check_value, completed, is_coroutine_function
 from shifter.testing.handler_time import HANDLER, Handler, HandlerClock
 from shifter.wire.payload import PayloadCodec
 

@@ -11,8 +11,8 @@ from shifter.model.state import JobState
 from shifter.ports import Clock
 from shifter.telemetry import Metrics
 from shifter.work.item import Item
-from shifter.work.ledger import Ledger
-from shifter.work.verdict import Step
+from shifter.work.job_observer import Ledger
+from shifter.work.next_step import Step
 
 
 class StuckError(ShifterError):

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
+from shifter.api.job import Job
 from shifter.config import Settings
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.hours import Hours
-from shifter.job import Job
+from shifter.fleet.replica import FleetBoard
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.policy.dependency import Dependency
+from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Clocks, Worker

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from shifter.errors import ConfigError
-from shifter.handler import function_of
+from shifter.runtime.handler import function_of
 
 _UNNAMED: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "positional-only",

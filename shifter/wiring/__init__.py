@@ -17,6 +17,7 @@ from shifter.wiring.log import (
     open_log,
     open_mover,
     open_topic_ids,
+    opened_admin,
 )
 from shifter.wiring.service import (
     import_adapters,
@@ -55,6 +56,7 @@ __all__ = [
     "open_spool",
     "open_topic_ids",
     "open_worker",
+    "opened_admin",
     "spool_path",
     "topic_specs",
 ]

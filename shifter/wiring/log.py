@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -162,6 +163,24 @@ def open_admin(settings: Settings) -> LogAdmin:
     from shifter.adapters.kafka.admin import KafkaLogAdmin  # noqa: PLC0415
 
     return KafkaLogAdmin(kafka_config(settings), settings.namespace)
+
+
+@contextlib.asynccontextmanager
+async def opened_admin(settings: Settings) -> AsyncGenerator[LogAdmin]:
+    """The admin of a log that answers, closed at the end.
+
+    The first call is a ping: it reports a wrong password or certificate within seconds,
+    where any other call waits for its whole timeout and reports only that.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: With what the client reported last.
+    """
+    admin = open_admin(settings)
+    try:
+        await admin.ping()
+        yield admin
+    finally:
+        await admin.close()
 
 
 def log_path(settings: Settings) -> Path | None:

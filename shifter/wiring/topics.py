@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from shifter.config import Settings
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic
 from shifter.model.priority import Priority
-from shifter.policy.delay import TIERS_S
+from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import TopicSpec
 from shifter.wiring.files import is_sqlite
 

@@ -16,9 +16,9 @@ from shifter.config import Settings
 from shifter.errors import ConfigError
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.policy.dependency import Dependency
-from shifter.policy.lane_choice import LaneChoicePolicy
-from shifter.policy.quality import QualityPolicy
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.policy.schedule.lane_choice import LaneChoicePolicy
 from shifter.wiring.log import open_feed, open_log, open_membership, open_mover
 from shifter.wiring.state import open_claims, open_fleet, open_presence
 
@@ -75,10 +75,10 @@ def open_worker(
     fleet: FleetTerms,
 ) -> tuple[WorkerParts, WorkerLimits]:
     """Everything one worker process owns."""
-    from shifter.fleet.board import FleetBoard  # noqa: PLC0415
+    from shifter.fleet.replica import FleetBoard  # noqa: PLC0415
     from shifter.telemetry import Metrics  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
-    from shifter.work.ledger import Ledger  # noqa: PLC0415
+    from shifter.work.job_observer import Ledger  # noqa: PLC0415
     from shifter.work.parts import DrainParts  # noqa: PLC0415
     from shifter.work.worker import WorkerLimits, WorkerParts  # noqa: PLC0415
 

@@ -7,7 +7,6 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-from shifter.context import Context
 from shifter.errors import (
     ConfigError,
     DeadLetter,
@@ -19,10 +18,11 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.calls import SUCCESS, Caller, said_by
+from shifter.jobs.context import Context
 from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
-from shifter.policy.expiry import attempt_limit_ms
-from shifter.policy.retry import (
+from shifter.policy.delivery.expiry import attempt_limit_ms
+from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,
     Expired,

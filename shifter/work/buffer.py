@@ -6,7 +6,7 @@ quiet time. A line of a lane that is closed stands still.
 An ordering key is *busy* from the moment its first item stands in line until that item
 ended; later items of the key are parked behind it, so that a retry in place holds up
 its key and nothing else. Parked items are no records of the lane's line, but their
-bytes count (`shifter.work.room`).
+bytes count (`shifter.work.waiting_limits`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from typing import NamedTuple
 
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
+from shifter.policy.schedule.lane_choice import (
+    LaneChoicePolicy,
+    LaneChoiceState,
+    choose,
+)
+from shifter.work.deadline_queue import Line
 from shifter.work.item import Item
-from shifter.work.line import Line
-from shifter.work.room import Room
+from shifter.work.waiting_limits import Room
 
 
 class LaneBacklog(NamedTuple):

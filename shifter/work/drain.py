@@ -20,24 +20,24 @@ from shifter.model.job import OnBudget
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
-from shifter.policy.dependency import Protection
-from shifter.policy.expiry import is_expired
-from shifter.policy.retry import Expired, Outcome, Throttled, lost
+from shifter.policy.delivery.expiry import is_expired
+from shifter.policy.delivery.retry import Expired, Outcome, Throttled, lost
+from shifter.policy.protection.dependency import Protection
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
 from shifter.work.begin import begin
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
-from shifter.work.doors import doors_of
-from shifter.work.ending import Ending
+from shifter.work.completer import Ending
+from shifter.work.delay_queue import Holding
+from shifter.work.dependency_gate import Guards, board_of
 from shifter.work.executor import Executor
-from shifter.work.guard import Guards, board_of
-from shifter.work.holding import Holding
-from shifter.work.intake import Intake, IntakeParts
+from shifter.work.fetcher import Intake, IntakeParts
 from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable
+from shifter.work.lane_gate import doors_of
+from shifter.work.next_step import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
 from shifter.work.parts import DrainParts, Standing
-from shifter.work.room import Room
-from shifter.work.verdict import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
+from shifter.work.waiting_limits import Room
 
 _BATCH_MOST, _LINE_LEAST = 1_000, 2_000
 _ASKING_MOST = 2

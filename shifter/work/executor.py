@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, Protocol
 
-from shifter import ambient
 from shifter.errors import DecodeError
-from shifter.handler import completed, is_coroutine_function
+from shifter.jobs import request_scope
+from shifter.jobs.trace import follow
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.retry import Outcome, is_suspect
+from shifter.policy.delivery.retry import Outcome, is_suspect
 from shifter.ports import Clock
-from shifter.thread_call import ThreadCall
-from shifter.trace import follow
+from shifter.runtime.handler import completed, is_coroutine_function
+from shifter.runtime.thread_call import ThreadCall
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.decoding import Decoding
 from shifter.work.item import Item, Refusal, Runnable
@@ -150,7 +150,7 @@ class Executor:
         item = attempt.item
         trace = item.read.traceparent
         deadline_ms, is_retry = item.envelope.deadline_ms, item.is_extra
-        ambient.begin(deadline_ms, is_retry=is_retry, traceparent=trace)
+        request_scope.begin(deadline_ms, is_retry=is_retry, traceparent=trace)
         if trace is not None:
             follow(trace)
         self._begins(attempt)

@@ -22,20 +22,20 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter import ambient
-from shifter.context import Context
 from shifter.fleet.calls import ROLE, Role, said_by
-from shifter.handler import completed
+from shifter.jobs import request_scope
+from shifter.jobs.context import Context
+from shifter.jobs.trace import follow
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
-from shifter.trace import follow
+from shifter.runtime.handler import completed
+from shifter.runtime.process_group import kill_group
 from shifter.work.attempt import Attempt, ProcessDiedError
-from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
+from shifter.work.isolated_calls import CallReport, ChildCalls, ChildLine
+from shifter.work.isolated_reply import Reply, raise_reply, reply_to
 from shifter.work.item import Runnable
-from shifter.work.reply import Reply, raise_reply, reply_to
-from shifter.work.session import kill_group
 
 _POLL_S: Final = 0.1
 START_S: Final = 60.0
@@ -243,7 +243,9 @@ def serve_calls(
         while (called := calls.get()) is not None:
             call, trace = called.call, called.context.traceparent
             ROLE.set(Role(call.priority, call.is_extra, call.holds, line))
-            ambient.begin(call.deadline_ms, is_retry=call.is_extra, traceparent=trace)
+            request_scope.begin(
+                call.deadline_ms, is_retry=call.is_extra, traceparent=trace
+            )
             follow(trace)
             line.send(_answer(called, jobs, runner))
 

@@ -14,7 +14,7 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.dependency import Dependency
+from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, by_our_clock, check_bounds
 from shifter.wire.headers import ReadHeaders, content_coding, read_headers
@@ -91,7 +91,7 @@ class Item:
         put_off_since_ms: Epoch milliseconds since when, if it was.
         read_ms: When it was read, epoch milliseconds.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
-        place: Its place in line, once it had one; see `shifter.work.line`.
+        place: Its place in line, once it had one; see `shifter.work.deadline_queue`.
         is_opportunistic: Whether it waits for a quiet time.
         fence: As granted; 0 while unclaimed.
         losses: How many workers vanished while they ran this very turn, >= 0.

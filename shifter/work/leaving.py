@@ -21,7 +21,7 @@ from shifter.ports import ClaimStore
 from shifter.work.attempt import Stop
 from shifter.work.drain import Drain
 from shifter.work.executor import ProcessRunner
-from shifter.work.verdict import given_back
+from shifter.work.next_step import given_back
 
 _ORDERLY_S: Final = 2.0
 _GIVE_BACK_S: Final = 1.5

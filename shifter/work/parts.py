@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.hours import Hours
+from shifter.fleet.replica import FleetBoard
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.policy.lane_choice import LaneChoicePolicy
+from shifter.policy.schedule.lane_choice import LaneChoicePolicy
 from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.work.attempt import Attempt
 from shifter.work.executor import ProcessRunner
 from shifter.work.item import Runnable
-from shifter.work.ledger import Ledger
+from shifter.work.job_observer import Ledger
 
 WAITING_BYTES: Final = 64 << 20
 

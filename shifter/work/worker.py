@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol, cast
 
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.fleet.sync import EVERY_S, FleetSync
-from shifter.forking import default_signals_in_child
 from shifter.ports import (
     ClaimStore,
     DelayMover,
@@ -20,13 +19,14 @@ from shifter.ports import (
     LaneLog,
     PresenceStore,
 )
-from shifter.threads import in_thread
+from shifter.runtime.forking import default_signals_in_child
+from shifter.runtime.process_group import ignore_signals
+from shifter.runtime.threads import in_thread
 from shifter.work.drain import Drain
+from shifter.work.heartbeat import beating, watched
 from shifter.work.leaving import Leaving, held_claims
 from shifter.work.parts import DrainParts
 from shifter.work.presence import report_presence
-from shifter.work.pulse import beating, watched
-from shifter.work.session import ignore_signals
 
 _SELDOM_S = 1.0
 """Between two syncs of a process that declares nothing that a fleet shares."""

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.limit import LimitMode, LimitPolicy
-from shifter.policy.rate import RatePolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.limit import LimitMode, LimitPolicy
+from shifter.policy.protection.rate import RatePolicy
 from tests.acceptance.jobs import effect
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))

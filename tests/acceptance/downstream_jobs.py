@@ -7,7 +7,7 @@ import os
 import ssl
 
 from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter, Throttled
-from shifter.policy.budget import BudgetPolicy
+from shifter.policy.protection.budget import BudgetPolicy
 from tests.acceptance.jobs import effect
 
 MOST_BYTES = 100_000

@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from shifter import CircuitPolicy, Job, Shifter
-from shifter.policy.dependency import Dependency
+from shifter.policy.protection.dependency import Dependency
 
 CUT_S = 0.3
 PORT = int(os.environ.get("HUNG_PORT", "0"))

@@ -11,8 +11,8 @@ import os
 from typing import NamedTuple
 
 from shifter import Priority, Shifter, Window
+from shifter.api.job import Job
 from shifter.config import Settings
-from shifter.job import Job
 from tests.acceptance.jobs import effect
 
 LOAD_S = 0.1

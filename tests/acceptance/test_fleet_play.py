@@ -11,12 +11,12 @@ import pytest
 
 from benchmarks.fleet_history import Plan
 from benchmarks.fleet_play import play
+from shifter.fleet.budget_lease import RetryTill
 from shifter.fleet.circuit import SharedCircuit
-from shifter.fleet.till import RetryTill
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.circuit import CircuitPolicy, Closed, Open, Permit
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import EvidencePolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.circuit import CircuitPolicy, Closed, Open, Permit
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import EvidencePolicy
 from stack.redis import RedisServer
 from tests.torture.faults.clock import ClockSet, ClockStrobe, ServerClock, had
 from tests.torture.faults.redis import FailedOver, RedisPair, ask

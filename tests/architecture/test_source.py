@@ -20,7 +20,7 @@ from tests.architecture.scan import (
     unsafe_code,
 )
 
-IMPORTS_OPERATORS_MODULE = Path("shifter/target.py")
+IMPORTS_OPERATORS_MODULE = Path("shifter/api/load.py")
 
 
 def door() -> list[str]:
@@ -155,8 +155,8 @@ def test_an_import_by_name_is_found(source):
 @pytest.mark.parametrize(
     "source",
     [
-        "import shifter.app",
-        "from shifter.app import Shifter",
+        "import shifter.api.app",
+        "from shifter.api.app import Shifter",
         "from shifter import app",
         "from shifter import Shifter, policy",
         "from shifter import *",

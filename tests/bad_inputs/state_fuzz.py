@@ -45,23 +45,23 @@ from shifter.adapters.sqlite.presence import SqlitePresenceStore
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
-from shifter.deadletter.incarnation import replay_id
-from shifter.fleet.board import FleetBoard
+from shifter.deadletter.replay_identity import replay_id
+from shifter.fleet.busy_flag import LoadSign
 from shifter.fleet.hours import Hours
-from shifter.fleet.load_sign import LoadSign
-from shifter.fleet.rows import look
+from shifter.fleet.replica import FleetBoard
+from shifter.fleet.view import look
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, claim_identity
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.model.window import LaneRule
-from shifter.policy.dependency import Dependency
-from shifter.policy.quality import QualityPolicy
-from shifter.policy.rate import RatePolicy
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.policy.protection.rate import RatePolicy
 from shifter.ports import ClaimStore, FleetStore, PresenceStore
+from shifter.supervise.cron import firing_id
 from shifter.testing.conformance.presence import report_of
-from shifter.timetable import firing_id
 from stack.redis import RedisServer
 from tests.acceptance.fleet import Fleet
 from tests.bad_inputs.catalogue import GOOD, OURS, with_id

@@ -13,7 +13,7 @@ import zlib
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from shifter.policy.acktext import binding, decode, encode
+from shifter.policy.delivery.ack_metadata import binding, decode, encode
 from tests.bad_inputs.catalogue import GOOD, OURS, with_id
 from tests.bad_inputs.live import TARGET
 from tests.bad_inputs.writers import writer_of

@@ -27,10 +27,10 @@ from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.schema import VERSION
 from shifter.adapters.sqlite.spool import SqliteSpool
 from shifter.adapters.system import SystemClock
-from shifter.checkup import OK, WARN, check_versions
 from shifter.cli import main
 from shifter.errors import StoreUnavailableError
 from shifter.model.reason import Reason
+from shifter.ops.doctor import OK, WARN, check_versions
 from shifter.ports import Appended, Record, Refused, SpoolEntry
 from tests.acceptance.fleet import Fleet
 from tests.integration.sqlite.test_lanes import LANE, Process

@@ -63,7 +63,7 @@ def test_a_file_that_is_left_out_is_noticed(files, tmp_path):
 @pytest.mark.parametrize(
     ("file", "is_in"),
     [
-        ("shifter/app.py", True),
+        ("shifter/api/app.py", True),
         ("shifter/__pycache__/app.pyc", False),
         ("shifter/deep/er/x.pyc", False),
         ("tests/conftest.py", False),

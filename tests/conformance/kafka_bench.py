@@ -16,7 +16,7 @@ from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.system import SystemClock
 from shifter.model.lane import delay_topic
-from shifter.policy.delay import TIERS_S
+from shifter.policy.delivery.delay import TIERS_S
 
 MAX_RECORD_BYTES = 900_000
 

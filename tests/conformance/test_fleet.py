@@ -15,9 +15,9 @@ from shifter.adapters.redis.keys import fleet_keys
 from shifter.adapters.sqlite.fleet import SqliteFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.model.fleet import FleetReport, Proposal, RateWish
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.fleet_table import FleetTable
-from shifter.policy.shared_budget import wish
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.fleet_table import FleetTable
+from shifter.policy.protection.shared_budget import wish
 from shifter.testing.conformance.fleet import FleetStoreConformance, said
 
 

@@ -21,7 +21,7 @@ from tests.documents.blocks import (
 )
 
 # What a page quotes from a source file; the file itself is checked and run.
-QUOTED = {"CONTRIBUTING.md": "shifter/policy/backoff.py"}
+QUOTED = {"CONTRIBUTING.md": "shifter/policy/delivery/backoff.py"}
 WITH_PROGRAMS = [page for page in pages_with_python() if page not in QUOTED]
 # Drawings and synopses stand behind no language; js needs a client of its own.
 LANGUAGES = {"python", "console", "sh", "js", ""}

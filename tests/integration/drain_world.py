@@ -17,7 +17,7 @@ from shifter.adapters.memory.log import (
 )
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.fleet.board import FleetBoard
+from shifter.fleet.replica import FleetBoard
 from shifter.model.lane import Lane, dead_letter_topic
 from shifter.model.priority import Priority
 from shifter.model.state import JobState, JobStatus
@@ -26,7 +26,7 @@ from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
-from shifter.work.ledger import Ledger
+from shifter.work.job_observer import Ledger
 from shifter.work.parts import DrainParts
 
 

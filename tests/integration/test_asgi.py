@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from shifter import Context, DeadLetter, Priority, Shifter
-from shifter.ambient import ambient, within
 from shifter.asgi import AdmissionMiddleware, calling
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError
-from shifter.policy.case import Needs
-from shifter.policy.lane_outlook import LaneFacts
+from shifter.jobs.request_scope import ambient, within
+from shifter.policy.admission.input import Needs
+from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
 from shifter.wire.timeout import read_timeout, write_timeout

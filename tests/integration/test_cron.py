@@ -8,10 +8,10 @@ import pytest
 
 from shifter import ConfigError, Shifter
 from shifter.config import Settings
-from shifter.cron import next_firing_ms
+from shifter.jobs.cron import next_firing_ms
 from shifter.model.time import EpochMs
+from shifter.supervise.cron import Timetable, firing_id
 from shifter.testing import TestApp
-from shifter.timetable import Timetable, firing_id
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

@@ -13,15 +13,15 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.adapters.system import SystemClock
-from shifter.deadletter import hold as hold_module
-from shifter.deadletter.desk import EDITED_OF, DeadLetters
+from shifter.deadletter import topic_lease as hold_module
+from shifter.deadletter.dead_letters import EDITED_OF, DeadLetters
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.hold import holding
 from shifter.deadletter.journal import Ended, Entry, Journal
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.replay import ReplayParts
+from shifter.deadletter.topic_lease import holding
 from shifter.errors import (
     ConfigError,
     FilterError,

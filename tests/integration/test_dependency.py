@@ -21,21 +21,21 @@ from shifter import (
     Throttled,
 )
 from shifter.model.job import JobSpec
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.case import Needs
-from shifter.policy.letters import LettersPolicy
-from shifter.policy.limit import LimitMode, LimitPolicy
-from shifter.policy.quality import QualityPolicy
-from shifter.policy.rate import RatePolicy
-from shifter.policy.sliding import WindowPolicy
-from shifter.policy.throttle import ThrottlePolicy
+from shifter.policy.admission.input import Needs
+from shifter.policy.delivery.failure_burst import LettersPolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.limit import LimitMode, LimitPolicy
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.policy.protection.rate import RatePolicy
+from shifter.policy.protection.throttle import ThrottlePolicy
+from shifter.policy.sliding_window import WindowPolicy
 from shifter.ports import Record
 from shifter.telemetry import Event, Log
 from shifter.testing import TestApp
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
-from shifter.work.guard import Guards
-from shifter.work.ledger import Ledger
+from shifter.work.dependency_gate import Guards
+from shifter.work.job_observer import Ledger
 from tests.integration.drain_world import World
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)

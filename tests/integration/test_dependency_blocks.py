@@ -12,9 +12,9 @@ from shifter.errors import (
     RateLimitedError,
     Throttled,
 )
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.limit import LimitMode, LimitPolicy
-from shifter.policy.rate import RatePolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.limit import LimitMode, LimitPolicy
+from shifter.policy.protection.rate import RatePolicy
 from shifter.testing import TestApp
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)

@@ -17,12 +17,12 @@ from shifter import DeadLetter, Priority, Retry, Shifter, Throttled
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
-from shifter.ambient import ambient, within
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError
 from shifter.grpc import AdmissionInterceptor, calling, heed
 from shifter.grpc.metadata import read_metadata
-from shifter.policy.case import Needs
+from shifter.jobs.request_scope import ambient, within
+from shifter.policy.admission.input import Needs
 from shifter.produce.admission import Views
 from shifter.produce.publisher import Publisher
 

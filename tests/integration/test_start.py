@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from shifter.adapters.system import SystemClock
-from shifter.launch import worker_process
+from shifter.supervise.entrypoint import worker_process
+from shifter.supervise.process_health import Vitals
+from shifter.supervise.supervisor import Entry, Supervisor
 from shifter.work.options import WorkOptions
-from shifter.work.supervisor import Entry, Supervisor
-from shifter.work.vitals import Vitals
 from stack.process import free_port
 from tests.acceptance.fleet import TARGET
 

@@ -27,13 +27,13 @@ from shifter import (
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
-from shifter.ambient import ambient, within
 from shifter.config import Settings
 from shifter.config.secret import Secret
-from shifter.policy.admission import AdmissionPolicy
-from shifter.policy.admitter import AdmitterPolicy
-from shifter.policy.case import Needs
-from shifter.policy.lane_outlook import LaneFacts
+from shifter.jobs.request_scope import ambient, within
+from shifter.policy.admission.admitter import AdmitterPolicy
+from shifter.policy.admission.decision import AdmissionPolicy
+from shifter.policy.admission.input import Needs
+from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
 from shifter.produce.publisher import Publisher
 from shifter.testing import TestApp

@@ -15,7 +15,7 @@ import pytest
 
 from shifter import Deferred, Ran, Shed, Shifter
 from shifter.config import Secret, Settings
-from shifter.policy.lane_outlook import LaneFacts
+from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.wiring import open_admin, topic_specs
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(150)]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from shifter import ConfigError, Deferred, Ran, Reason, Shed, Shifter, Window
-from shifter.ambient import ambient, within
 from shifter.config import Settings
+from shifter.jobs.request_scope import ambient, within
 from shifter.testing import TestApp
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -6,11 +6,17 @@ from hypothesis import given, settings, strategies as st
 
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.budget import Budget, BudgetPolicy
-from shifter.policy.limit import LimitPolicy, LimitState, Sample, adjust, may_start
-from shifter.policy.quality import QualityPolicy, QualityState, observe
-from shifter.policy.rate import RatePolicy, take
-from shifter.policy.shared_budget import serve, wish
+from shifter.policy.protection.budget import Budget, BudgetPolicy
+from shifter.policy.protection.limit import (
+    LimitPolicy,
+    LimitState,
+    Sample,
+    adjust,
+    may_start,
+)
+from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
+from shifter.policy.protection.rate import RatePolicy, take
+from shifter.policy.protection.shared_budget import serve, wish
 
 budgets = st.builds(
     BudgetPolicy,

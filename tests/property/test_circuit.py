@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings, strategies as st
 
-from shifter.policy.circuit import (
+from shifter.policy.protection.circuit import (
     CircuitPolicy,
     Closed,
     HalfOpen,
@@ -15,7 +15,7 @@ from shifter.policy.circuit import (
     settle,
     trip,
 )
-from shifter.policy.evidence import (
+from shifter.policy.protection.evidence import (
     CallOutcome,
     Evidence,
     EvidencePolicy,
@@ -24,7 +24,7 @@ from shifter.policy.evidence import (
     scope,
     suspect,
 )
-from shifter.policy.sliding import SlidingWindow, WindowPolicy
+from shifter.policy.sliding_window import SlidingWindow, WindowPolicy
 
 policies = st.builds(
     CircuitPolicy,

@@ -26,14 +26,14 @@ from shifter.model.claim import (
     HandedOver,
 )
 from shifter.model.state import JobState
-from shifter.policy.claim import (
+from shifter.policy.delivery.claim import (
     Ask,
     decide_cancel,
     decide_claim,
     decide_finish,
     decide_renew,
 )
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     Claim,
 )
 from shifter.testing.clock import FakeClock

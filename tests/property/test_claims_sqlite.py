@@ -14,7 +14,7 @@ from shifter.adapters.sqlite.claims_schema import CLAIMS_DDL, bounded, key_prefi
 from shifter.adapters.sqlite.sweep import ClaimSweep
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     Claim,
 )
 from shifter.testing.clock import FakeClock

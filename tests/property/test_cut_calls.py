@@ -6,11 +6,11 @@ import itertools
 
 from hypothesis import given, strategies as st
 
-from shifter.policy.circuit import Closed, Open
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.guard import CallEnd, Guard
-from shifter.policy.usual import CEILING_MS, FLOOR_MS, UsualDuration
+from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
+from shifter.policy.protection.local_circuit import CallEnd, Guard
+from shifter.policy.protection.usual_duration import CEILING_MS, FLOOR_MS, UsualDuration
 
 IN_A_ROW = 3
 BANK = Dependency("bank", evidence=EvidencePolicy(consecutive_failures=IN_A_ROW))

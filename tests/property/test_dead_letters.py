@@ -7,8 +7,8 @@ import string
 
 from hypothesis import given, strategies as st
 
-from shifter.deadletter.field import FIELDS, Letter
-from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.filter.fields import FIELDS, Letter
+from shifter.deadletter.filter.language import compile_filter
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
 from shifter.deadletter.plan import ReplayPolicy, Road, Send, decide
 from shifter.deadletter.ranges import OffsetSet, ranges_of

@@ -6,7 +6,7 @@ from functools import cache
 
 from hypothesis import given, strategies as st
 
-from shifter.policy.delay import (
+from shifter.policy.delivery.delay import (
     MAX_DELAY_MS,
     MAX_HOPS,
     TIERS_S,

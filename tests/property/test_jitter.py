@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from shifter.policy.backoff import BackoffPolicy, bound_ms, full_jitter
+from shifter.policy.delivery.backoff import BackoffPolicy, bound_ms, full_jitter
 
 YEAR_MS = 366 * 86_400_000
 

@@ -14,7 +14,11 @@ from hypothesis.stateful import (
 )
 
 from shifter.model.priority import Priority
-from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
+from shifter.policy.schedule.lane_choice import (
+    LaneChoicePolicy,
+    LaneChoiceState,
+    choose,
+)
 
 SHARED = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 QUEUES = 4

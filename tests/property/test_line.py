@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.work.buffer import Buffer
+from shifter.work.deadline_queue import FREE_MS, Line
 from shifter.work.item import NOT_IN_LINE
-from shifter.work.line import FREE_MS, Line
-from shifter.work.room import Room
+from shifter.work.waiting_limits import Room
 
 LANE = Lane("shop", "mail", Priority.LOW)
 TIMES = st.integers(0, 3 * FREE_MS)

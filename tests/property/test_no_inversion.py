@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from shifter.model.priority import Priority
-from shifter.policy.admitter import Admitter, AdmitterPolicy, Load
-from shifter.policy.case import Case, Decision, Verdict
-from shifter.policy.lane_outlook import LaneFacts
+from shifter.policy.admission.admitter import Admitter, AdmitterPolicy, Load
+from shifter.policy.admission.input import Case, Decision, Verdict
+from shifter.policy.admission.lane_outlook import LaneFacts
 
 LANES = st.one_of(
     st.none(),

@@ -7,9 +7,9 @@ from hypothesis import given, strategies as st
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
-from shifter.policy.backoff import BackoffPolicy, bound_ms
-from shifter.policy.delay import MAX_DELAY_MS
-from shifter.policy.retry import (
+from shifter.policy.delivery.backoff import BackoffPolicy, bound_ms
+from shifter.policy.delivery.delay import MAX_DELAY_MS
+from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,
     End,

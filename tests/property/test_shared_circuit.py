@@ -9,16 +9,22 @@ from hypothesis import given, settings, strategies as st
 
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
-from shifter.fleet.board import FleetBoard
-from shifter.fleet.cells import Setting, circuit_text
 from shifter.fleet.circuit import SharedCircuit
-from shifter.fleet.shield import Leave
+from shifter.fleet.protection import Leave
+from shifter.fleet.replica import FleetBoard
+from shifter.fleet.shared_state import Setting, circuit_text
 from shifter.model.priority import Priority
-from shifter.policy.circuit import CircuitPolicy, Closed, HalfOpen, Open, Permit
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.fleet_table import FleetTable
-from shifter.policy.guard import CallEnd
+from shifter.policy.protection.circuit import (
+    CircuitPolicy,
+    Closed,
+    HalfOpen,
+    Open,
+    Permit,
+)
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
+from shifter.policy.protection.fleet_table import FleetTable
+from shifter.policy.protection.local_circuit import CallEnd
 from shifter.testing.clock import FakeClock
 
 PROBES, HOUR_MS = 2, 3_600_000

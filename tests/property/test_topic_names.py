@@ -16,7 +16,7 @@ from shifter.model.lane import (
     parse_lane,
 )
 from shifter.model.priority import Priority
-from shifter.policy.delay import TIERS_S
+from shifter.policy.delivery.delay import TIERS_S
 
 names = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z") | st.sampled_from(
     ["dlt", "low", "critical", "1s", "16s", "a", "a-b", "a" * 64]

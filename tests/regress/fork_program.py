@@ -18,8 +18,8 @@ from typing import Any
 
 from shifter import Shifter
 from shifter.errors import RejectedError
-from shifter.fleet.by_hand import set_by_hand
-from shifter.fleet.cells import Setting, by_hand_cell
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.shared_state import Setting, by_hand_cell
 from shifter.wiring import open_fleet
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "forks"))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 from shifter import CircuitPolicy, Context, Priority, Shifter
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.quality import QualityPolicy
-from shifter.policy.rate import RatePolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.policy.protection.rate import RatePolicy
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "liars"), quality=QualityPolicy())
 

@@ -20,7 +20,7 @@ import pytest
 from shifter import Shifter
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
-from shifter.policy.case import Needs
+from shifter.policy.admission.input import Needs
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
 

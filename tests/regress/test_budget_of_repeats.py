@@ -12,7 +12,7 @@ import pytest
 from benchmarks.fleet_history import Call, worst_excess
 from shifter import CircuitPolicy, EvidencePolicy, Shifter, Throttled
 from shifter.errors import CircuitOpenError
-from shifter.policy.budget import BudgetPolicy
+from shifter.policy.protection.budget import BudgetPolicy
 from shifter.testing import TestApp
 
 NOTHING = BudgetPolicy(ratio=0, floor_per_s=0)

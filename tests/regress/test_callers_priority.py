@@ -19,11 +19,11 @@ from shifter import Priority, Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
-from shifter.ambient import ambient
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
 from shifter.grpc import AdmissionInterceptor
-from shifter.policy.trust import heeded
+from shifter.jobs.request_scope import ambient
+from shifter.policy.admission.trust import heeded
 from shifter.produce.publisher import Publisher
 from shifter.testing import TestApp
 

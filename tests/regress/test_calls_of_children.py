@@ -15,16 +15,16 @@ from itertools import count
 import msgspec
 
 from shifter import CircuitPolicy, EvidencePolicy
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.calls import Caller, Calls, TimeLimit, said_by
+from shifter.fleet.replica import FleetBoard
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.circuit import Closed, HalfOpen, Open
-from shifter.policy.dependency import Dependency
+from shifter.policy.protection.circuit import Closed, HalfOpen, Open
+from shifter.policy.protection.dependency import Dependency
 from shifter.testing.clock import FakeClock
-from shifter.work.child_calls import CallReport, ChildCalls, ChildLine
 from shifter.work.isolated import Call, ContextFacts, Ready, serve_calls
-from shifter.work.reply import Reply
+from shifter.work.isolated_calls import CallReport, ChildCalls, ChildLine
+from shifter.work.isolated_reply import Reply
 from tests.integration.drain_world import World
 
 BANK = Dependency(

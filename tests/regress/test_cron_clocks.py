@@ -17,12 +17,12 @@ import pytest
 from shifter import Shifter
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.config import Settings
-from shifter.cron import next_firing_ms
-from shifter.fleet.board import FleetBoard
+from shifter.fleet.replica import FleetBoard
 from shifter.fleet.sync import FleetSync
+from shifter.jobs.cron import next_firing_ms
 from shifter.model.time import EpochMs
+from shifter.supervise.cron import Timetable
 from shifter.testing import FakeClock, TestApp
-from shifter.timetable import Timetable
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, 3_600_000, 60_000

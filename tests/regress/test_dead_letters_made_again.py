@@ -21,8 +21,7 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.adapters.system import SystemClock
-from shifter.cli.overview import Sources, read_overview
-from shifter.deadletter.desk import DeadLetters
+from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
 from shifter.deadletter.journal import Begun, Book, Journal, Step
 from shifter.deadletter.pace import PacePolicy
@@ -30,6 +29,7 @@ from shifter.deadletter.reader import count_open
 from shifter.deadletter.replay import ReplayParts
 from shifter.errors import ConfigError
 from shifter.model.lane import dead_letter_topic
+from shifter.ops.status import Sources, read_overview
 from shifter.ports import Record
 from shifter.wire.dead_letter import dead_letter_headers
 from shifter.wire.headers import build_headers
@@ -82,7 +82,7 @@ class World:
         self.log = KafkaAtomicLog(site.config, name, site.clock)
         self.desk = desk_of(self.admin, self.log, self.namespace, self.source)
         self.sources = Sources(
-            self.namespace, self.admin, None, None, SystemClock(), Book()
+            self.namespace, self.admin, None, None, SystemClock(), Book(), print
         )
 
     async def fill(self, numbers) -> None:

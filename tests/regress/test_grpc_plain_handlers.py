@@ -24,9 +24,9 @@ from shifter import Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
-from shifter.ambient import ambient
 from shifter.config import Settings
 from shifter.grpc import AdmissionInterceptor
+from shifter.jobs.request_scope import ambient
 from shifter.produce.publisher import Publisher
 
 NAMES = (f"plain-{n}" for n in itertools.count())

@@ -20,10 +20,10 @@ from shifter import Priority, Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
-from shifter.ambient import Ambient, ambient, within
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError
 from shifter.grpc import AdmissionInterceptor, calling
+from shifter.jobs.request_scope import Ambient, ambient, within
 from shifter.produce.publisher import Publisher
 
 NAMES = (f"sync-{n}" for n in itertools.count())

@@ -19,7 +19,7 @@ from shifter import Context, Degraded, Ran, Shifter
 from shifter.errors import ConfigError
 from shifter.model.quality import Quality
 from shifter.model.state import JobState
-from shifter.policy.case import Needs
+from shifter.policy.admission.input import Needs
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
 from tests.integration.drain_world import World, submit

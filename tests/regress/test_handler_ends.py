@@ -20,13 +20,13 @@ from shifter.errors import (
     JobCancelledError,
     RejectedError,
 )
-from shifter.launch import _spawn_isolated
 from shifter.model.quality import Quality
 from shifter.model.state import JobState
+from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.testing import TestApp
 from shifter.work.attempt import RemoteError
 from shifter.work.isolated import IsolatedProcesses
-from shifter.work.reply import Reply, raise_reply, reply_to
+from shifter.work.isolated_reply import Reply, raise_reply, reply_to
 from tests.integration.drain_world import World, submit
 from tests.regress.handler_jobs import app as process_app
 from tests.regress.leaving import LEAVING, leave

@@ -20,9 +20,9 @@ import pytest
 from shifter import Shed
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
+from shifter.runtime.thread_call import ThreadCall
 from shifter.testing import TestApp
 from shifter.testing.report import StuckError
-from shifter.thread_call import ThreadCall
 from shifter.work import attempt as attempts
 from shifter.work.leaving import held_claims
 from tests.integration.drain_world import World, submit

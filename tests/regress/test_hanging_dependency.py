@@ -17,10 +17,10 @@ import threading
 import pytest
 
 from shifter import CircuitPolicy, EvidencePolicy, Shifter
-from shifter.ambient import within
 from shifter.errors import CircuitOpenError, DeadlineExceededError, JobCancelledError
-from shifter.fleet.board import FleetBoard
-from shifter.policy.circuit import Closed, HalfOpen, Open
+from shifter.fleet.replica import FleetBoard
+from shifter.jobs.request_scope import within
+from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.testing import TestApp
 from shifter.work.drain import Drain
 from tests.integration.drain_world import World

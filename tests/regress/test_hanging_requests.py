@@ -25,7 +25,7 @@ from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
 from shifter.errors import CircuitOpenError
 from shifter.grpc import AdmissionInterceptor
-from shifter.policy.circuit import Open
+from shifter.policy.protection.circuit import Open
 from shifter.produce.publisher import Publisher
 
 NAMES = (f"hanging-{n}" for n in itertools.count())

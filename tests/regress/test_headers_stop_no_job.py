@@ -15,9 +15,10 @@ import uuid
 
 import pytest
 
-from shifter import Context, Retry, trace
-from shifter.deadletter.field import Letter
+from shifter import Context, Retry
+from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.plan import ReplayPolicy, Road, Send, decide
+from shifter.jobs import trace
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.state import JobState

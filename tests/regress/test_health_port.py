@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from shifter.adapters.system import SystemClock
-from shifter.work import endpoint
-from shifter.work.endpoint import Endpoint, Page
-from shifter.work.vitals import Vitals
+from shifter.supervise import probes
+from shifter.supervise.probes import Endpoint, Page
+from shifter.supervise.process_health import Vitals
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -117,7 +117,7 @@ async def test_probe_is_answered_while_hundreds_of_clients_say_nothing(port):
 
 
 async def test_client_that_dawdles_is_cut_off_after_its_time(port, monkeypatch):
-    monkeypatch.setattr(endpoint, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(probes, "_PATIENCE_S", 0.3)
 
     async def dawdle() -> None:
         client = port.connect()
@@ -135,8 +135,8 @@ async def test_client_that_dawdles_is_cut_off_after_its_time(port, monkeypatch):
 
 
 async def test_client_that_does_not_read_its_answer_holds_no_socket(port, monkeypatch):
-    monkeypatch.setattr(endpoint, "_PATIENCE_S", 0.3)
-    large = Page(endpoint.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
+    monkeypatch.setattr(probes, "_PATIENCE_S", 0.3)
+    large = Page(probes.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
     monkeypatch.setattr(port.served, "page", lambda _: large)
     before = sockets()
     for _ in range(10):
@@ -157,7 +157,7 @@ async def test_whole_answer_arrives_although_the_request_has_a_body(port):
 
 
 async def test_client_that_resets_costs_no_traceback(port, monkeypatch):
-    large = Page(endpoint.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
+    large = Page(probes.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
     monkeypatch.setattr(port.served, "page", lambda _: large)
     for number in range(60):
         client = port.connect(GET if number % 3 else b"GET /livez")
@@ -173,7 +173,7 @@ async def test_client_that_resets_costs_no_traceback(port, monkeypatch):
 
 
 async def test_large_answer_arrives_whole(port, monkeypatch):
-    large = Page(endpoint.HTTPStatus.OK, "text/plain", b"a" * 3_000_000)
+    large = Page(probes.HTTPStatus.OK, "text/plain", b"a" * 3_000_000)
     monkeypatch.setattr(port.served, "page", lambda _: large)
 
     answer = await port.ask(GET)

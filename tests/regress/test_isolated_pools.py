@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shifter.launch import _spawn_isolated
+from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.work.isolated import IsolatedProcesses
 from tests.integration.drain_world import World
 from tests.regress.handler_jobs import app as process_app

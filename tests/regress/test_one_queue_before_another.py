@@ -25,10 +25,14 @@ from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
-from shifter.policy.lane_choice import LaneChoicePolicy, LaneChoiceState, choose
+from shifter.policy.schedule.lane_choice import (
+    LaneChoicePolicy,
+    LaneChoiceState,
+    choose,
+)
 from shifter.produce.publisher import Publisher
 from shifter.wiring import topic_specs
-from shifter.work.room import TURN_S, Room
+from shifter.work.waiting_limits import TURN_S, Room
 from tests.integration.drain_world import World
 
 JOB_S = 0.5

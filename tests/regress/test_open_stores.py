@@ -12,10 +12,10 @@ import pytest
 
 from shifter.adapters.redis.url import parse_redis_url
 from shifter.adapters.system import SystemClock
-from shifter.checkup import check_log, check_state
 from shifter.config import Settings, load_settings
 from shifter.config.secret import Secret, mask_url
 from shifter.errors import ConfigError
+from shifter.ops.doctor import check_log, check_state
 from stack.redis import RedisServer
 
 PASSWORD = "hunter2secret"
@@ -108,7 +108,7 @@ async def test_a_file_of_the_current_folder_that_switches_verification_off_is_se
     ],
 )
 def test_the_way_to_the_state_store_is_judged(url, status, word):
-    from shifter.checkup import _redis_transport
+    from shifter.ops.doctor import _redis_transport
 
     settings = Settings(namespace="shop", state_url=Secret.of_url(url))
 

@@ -21,7 +21,7 @@ from shifter.adapters.sqlite.fleet import SqliteFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.model.fleet import FleetReport
-from shifter.threads import in_thread
+from shifter.runtime.threads import in_thread
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ async def test_forked_child_has_threads_of_its_own():
 def test_interpreter_that_ends_after_their_use_prints_nothing():
     program = (
         "import asyncio\n"
-        "from shifter.threads import in_thread\n"
+        "from shifter.runtime.threads import in_thread\n"
         "print(asyncio.run(in_thread(lambda: 7)))\n"
     )
 

@@ -11,7 +11,7 @@ import asyncio
 
 import pytest
 
-from shifter.launch import _spawn_isolated
+from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.work import isolated
 from shifter.work.isolated import IsolatedProcesses
 from tests.integration.drain_world import World

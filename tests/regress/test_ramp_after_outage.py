@@ -17,9 +17,9 @@ from benchmarks.fleet_history import Plan
 from benchmarks.fleet_play import play
 from shifter import CircuitPolicy, Ran
 from shifter.errors import CircuitOpenError
-from shifter.fleet.cells import circuit_text
-from shifter.policy.circuit import Closed, Open
-from shifter.policy.dependency import Dependency
+from shifter.fleet.shared_state import circuit_text
+from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.dependency import Dependency
 from tests.integration.drain_world import World
 
 PER_S, RAMP_MS = 100, 800

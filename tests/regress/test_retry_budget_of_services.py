@@ -23,12 +23,12 @@ from shifter import Priority, Shifter
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
 from shifter.adapters.system import SystemClock
-from shifter.ambient import ambient, within
 from shifter.asgi import AdmissionMiddleware, calling as http_calling
 from shifter.config import Settings
 from shifter.grpc import AdmissionInterceptor, calling
-from shifter.policy.admitter import AdmitterPolicy
-from shifter.policy.budget import BudgetPolicy
+from shifter.jobs.request_scope import ambient, within
+from shifter.policy.admission.admitter import AdmitterPolicy
+from shifter.policy.protection.budget import BudgetPolicy
 from shifter.produce.publisher import Publisher
 from shifter.testing import TestApp
 

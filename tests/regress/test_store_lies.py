@@ -27,21 +27,21 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.columns import window_cells
 from shifter.config.load import load_settings
 from shifter.errors import StoreRefusedError
-from shifter.fleet.board import FleetBoard
-from shifter.fleet.cells import setting_text
 from shifter.fleet.hours import Hours
-from shifter.fleet.rows import look
+from shifter.fleet.replica import FleetBoard
+from shifter.fleet.shared_state import setting_text
 from shifter.fleet.sync import FleetSync
+from shifter.fleet.view import look
 from shifter.model.claim import Busy, ClaimRequest, Granted
 from shifter.model.fleet import MAX_PROCESSES, FleetReport, FleetView, Proposal
 from shifter.model.lane import Lane
 from shifter.model.number import MAX_COUNT, read_load, read_whole
 from shifter.model.priority import Priority
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     MAX_LEASE_MS,
 )
-from shifter.policy.shared_budget import wish
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.shared_budget import wish
 from shifter.testing.conformance.fleet import said
 from shifter.testing.conformance.presence import report_of
 from tests.acceptance.fleet import Fleet

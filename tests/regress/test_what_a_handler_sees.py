@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from shifter import Context, Degraded, Ran, Shifter, ambient
+from shifter import Context, Degraded, Ran, Shifter
 from shifter.config.load import load_settings
+from shifter.jobs import request_scope
 from shifter.model.quality import Quality
 from shifter.work.isolated import ContextFacts
 from tests.acceptance.fleet import Fleet
@@ -104,8 +105,8 @@ def from_workers(fleet, service):
 
 
 def in_a_trace(call):
-    with ambient.within():
-        ambient.begin(None, traceparent=TRACE)
+    with request_scope.within():
+        request_scope.begin(None, traceparent=TRACE)
         return call()
 
 
@@ -152,8 +153,8 @@ def test_its_log_lines_are_formatted_and_know_the_job(from_workers, place):
 
 @pytest.mark.parametrize("place", BY_SUBMIT)
 async def test_it_sees_its_attempt_where_it_is_submitted(fleet, service, place):
-    with ambient.within():
-        ambient.begin(None, traceparent=TRACE)
+    with request_scope.within():
+        request_scope.begin(None, traceparent=TRACE)
         answer = await service[place].options(deadline="1h").submit()
 
     check_inline(fleet, place, answer)

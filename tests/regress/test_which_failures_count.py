@@ -25,11 +25,11 @@ from shifter.errors import (
     RejectedError,
 )
 from shifter.fleet.calls import CUT, FAILURE, IGNORED, said_by
-from shifter.policy.circuit import Closed, Open
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome
+from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import CallOutcome
 from shifter.work.isolated import Call, ContextFacts, Ready, serve_calls
-from shifter.work.reply import Reply, raise_reply
+from shifter.work.isolated_reply import Reply, raise_reply
 from tests.integration.drain_world import World
 
 IN_A_ROW, HOUR = 3, 4 * 10**12

@@ -29,7 +29,7 @@ from shifter.ports import (
     TopicChange,
     TopicSpec,
 )
-from shifter.threads import in_thread
+from shifter.runtime.threads import in_thread
 
 _Answer = TypeVar("_Answer")
 _PROBE_S: Final = 5.0

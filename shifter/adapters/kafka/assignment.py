@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from confluent_kafka import Message
 
 from shifter.adapters.kafka.headers import headers_of
-from shifter.adapters.kafka.starting import Place, Start
-from shifter.policy.ackmap import AckMap
+from shifter.adapters.kafka.start_offsets import Place, Start
+from shifter.policy.delivery.ack_map import AckMap
 from shifter.ports import Delivery
 
 

@@ -6,7 +6,7 @@ of a process that was killed, is refused. Nothing has to be looked for afterward
 
 Readers of committed records stop at the first record of a transaction that is open, so
 a sender that dies in the middle of one would hold up its lanes until the broker's own
-time limit. A second process (`shifter.adapters.kafka.will`) ends it at once.
+time limit. A second process (`shifter.adapters.kafka.txn_reaper`) ends it at once.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from shifter.adapters.kafka.errors import (
 )
 from shifter.adapters.kafka.pending import DOUBTED, Reported
 from shifter.adapters.kafka.properties import Property
+from shifter.adapters.kafka.txn_reaper import LastWill
 from shifter.adapters.kafka.url import KafkaConfig
-from shifter.adapters.kafka.will import LastWill
 from shifter.adapters.kafka.writer import FRAMING_BYTES, record_bytes
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.reason import Reason

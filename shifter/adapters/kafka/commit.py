@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from shifter.adapters.kafka.assignment import Assignment, Part
 from shifter.adapters.kafka.errors import describe, kafka_error
-from shifter.policy.ackmap import binding, encode, mark
+from shifter.policy.delivery.ack_map import binding, encode, mark
 
 _TOO_LONG: Final = "OFFSET_METADATA_TOO_LARGE"
 _SHORTEST: Final = 2

@@ -23,13 +23,13 @@ from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.ladder import waiting
 from shifter.adapters.kafka.reader import Partition, Reader
-from shifter.adapters.kafka.starting import Commit, is_foreign
+from shifter.adapters.kafka.start_offsets import Commit, is_foreign
 from shifter.adapters.kafka.topic_ids import describe_ids
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.lane import delay_topic, parse_lane
-from shifter.policy.ackmap import Range, binding, decode
-from shifter.policy.delay import TIERS_S
+from shifter.policy.delivery.ack_map import Range, binding, decode
+from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Clock, LaneDepth, Span
 
 _Answer = TypeVar("_Answer")

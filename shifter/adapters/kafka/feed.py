@@ -1,7 +1,8 @@
 """The draining side of the log on Kafka, as the event loop sees it.
 
 A member of the group reads on a thread of its own (`shifter.adapters.kafka.member`);
-deliveries come over in batches, one wake-up each (`shifter.adapters.kafka.landing`).
+deliveries come over in batches, one wake-up each
+(`shifter.adapters.kafka.loop_bridge`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Mapping, Sequence, Set as AbstractSet
 from types import MappingProxyType
 
 from shifter.adapters.kafka.errors import describe
-from shifter.adapters.kafka.landing import Landing, Observer
+from shifter.adapters.kafka.loop_bridge import Landing, Observer
 from shifter.adapters.kafka.member import Member, MemberPlan
 from shifter.adapters.kafka.properties import Property
-from shifter.adapters.kafka.starting import EARLIEST
+from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.url import KafkaConfig
-from shifter.policy.ackmap import WINDOW
+from shifter.policy.delivery.ack_map import WINDOW
 from shifter.ports import AppendAnswer, Clock, Delivery, LaneLog, LostRange, Record
 
 _NOTHING: frozenset[int] = frozenset()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from shifter.model.lane import delay_topic
-from shifter.policy.delay import next_hop
+from shifter.policy.delivery.delay import next_hop
 from shifter.ports import Record
 from shifter.wire.headers import Headers
 

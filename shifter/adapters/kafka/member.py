@@ -29,7 +29,7 @@ from shifter.adapters.kafka.errors import LastError, describe, make_client, stor
 from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.rebalance import Outlet, Rebalancer
 from shifter.adapters.kafka.requests import Requests
-from shifter.adapters.kafka.starting import EARLIEST, StartPlan
+from shifter.adapters.kafka.start_offsets import EARLIEST, StartPlan
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.ports import Clock, Delivery
@@ -84,7 +84,7 @@ class MemberPlan(NamedTuple):
         commit_interval_s: Seconds between commits, > 0.
         window: Records read since a partition's frontier, at most, >= 2.
         ids: Tells topics that were made again; ``None`` if nobody does.
-        without_commits: As in `shifter.adapters.kafka.starting.StartPlan`.
+        without_commits: As in `shifter.adapters.kafka.start_offsets.StartPlan`.
     """
 
     properties: Mapping[str, Property]

@@ -19,7 +19,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from shifter.forking import renew_in_child
+from shifter.runtime.forking import renew_in_child
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NETWORK: Final = Path("/proc/self/ns/net")

@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from shifter.adapters.kafka.delay_heap import LIMIT, Shelf
 from shifter.adapters.kafka.feed import KafkaLaneFeed
-from shifter.adapters.kafka.shelf import LIMIT, Shelf
-from shifter.adapters.kafka.starting import EARLIEST
+from shifter.adapters.kafka.hop import Goal, Trip, TripPlanner
+from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
-from shifter.adapters.kafka.trip import Goal, Trip, TripPlanner
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreRefusedError
 from shifter.model.reason import PASSING, Reason

@@ -16,7 +16,7 @@ from shifter.adapters.kafka.assignment import Assignment, Part
 from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.errors import kafka_error, store_error
 from shifter.adapters.kafka.requests import Requests
-from shifter.adapters.kafka.starting import (
+from shifter.adapters.kafka.start_offsets import (
     REFUSE,
     Place,
     Start,
@@ -26,7 +26,7 @@ from shifter.adapters.kafka.starting import (
     without,
 )
 from shifter.errors import StoreError, StoreRefusedError
-from shifter.policy.ackmap import Range
+from shifter.policy.delivery.ack_map import Range
 from shifter.ports import Clock, LostRange
 
 _Answer = TypeVar("_Answer")

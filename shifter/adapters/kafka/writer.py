@@ -21,8 +21,8 @@ from confluent_kafka import KafkaException
 
 from shifter.adapters.kafka.errors import delivery_answer, kafka_error
 from shifter.adapters.kafka.ladder import hop
-from shifter.adapters.kafka.link import Link, LinkKeeper
 from shifter.adapters.kafka.pending import TOO_LATE, Batch, One
+from shifter.adapters.kafka.producer import Link, LinkKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import ConfigError
 from shifter.model.reason import Reason

@@ -1,4 +1,4 @@
-"""The claim store in memory: the rules of `shifter.policy.claim` and nothing else."""
+"""The claim store in memory: the rules of `policy.delivery.claim` and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shifter.model.claim import (
 )
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
-from shifter.policy.claim import (
+from shifter.policy.delivery.claim import (
     Ask,
     Kept,
     decide_cancel,
@@ -23,7 +23,7 @@ from shifter.policy.claim import (
     decide_finish,
     decide_renew,
 )
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     RUNNING_GRACE_MS,
     Claim,
     answer_own,

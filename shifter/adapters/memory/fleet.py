@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shifter.model.fleet import FleetReport, FleetView
-from shifter.policy.fleet_table import FleetTable
+from shifter.policy.protection.fleet_table import FleetTable
 from shifter.ports import Clock
 
 

@@ -1,6 +1,6 @@
 """The claim store in Redis: one script call for a batch, on a cluster one per hash tag.
 
-The rules are `shifter.policy.claim`; the scripts mirror them.
+The rules are `shifter.policy.delivery.claim`; the scripts mirror them.
 
 A claim whose answer was lost (a timeout, a cancelled call) may have been granted. Each
 call therefore has a name of its own, and the next call of this store says which names
@@ -51,7 +51,7 @@ from shifter.model.claim import (
     Renewal,
 )
 from shifter.model.state import JobState, JobStatus
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
     NO_EFFECT,
     RUNNING_GRACE_MS,

@@ -8,7 +8,7 @@ from typing import Final
 from shifter.adapters.redis.keys import from_field, to_field
 from shifter.model.number import read_whole
 from shifter.model.state import JobState
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     Claim,
     is_sound,
 )

@@ -9,7 +9,7 @@ from typing import Final
 
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.wake import ring
+from shifter.adapters.sqlite.notify import ring
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Record, Refused
 

@@ -1,9 +1,10 @@
 """Claims as one transaction sees and changes them.
 
-A batch is read with one statement, decided in Python by `shifter.policy.claim`, and
-written with one statement: 500 claims of time-ordered keys cost about 7 µs each. The
-value is a MessagePack array in the order of `Claim`'s fields, or the key that a job's
-pointer leads to: half the time to read and write of a column for each field.
+A batch is read with one statement, decided in Python by
+`shifter.policy.delivery.claim`, and written with one statement: 500 claims of
+time-ordered keys cost about 7 µs each. The value is a MessagePack array in the order of
+`Claim`'s fields, or the key that a job's pointer leads to: half the time to read and
+write of a column for each field.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Final
 import msgspec
 
 from shifter.model.time import StoreMs
-from shifter.policy.claim import (
+from shifter.policy.delivery.claim import (
     Kept,
 )
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     Claim,
     is_sound,
     own_end,

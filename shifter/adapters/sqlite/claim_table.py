@@ -1,8 +1,8 @@
 """The claims of one namespace, as bodies of transactions on a connection.
 
-The rules are `shifter.policy.claim`; here they meet rows. One machine has one clock, so
-instants are of this process's wall clock, read inside the transaction: the time a call
-waited for its turn shortens no lease.
+The rules are `shifter.policy.delivery.claim`; here they meet rows. One machine has one
+clock, so instants are of this process's wall clock, read inside the transaction: the
+time a call waited for its turn shortens no lease.
 
 A body may run again from the start where its transaction failed, so it keeps nothing
 but the place of the sweep.
@@ -27,7 +27,7 @@ from shifter.model.claim import (
 )
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
-from shifter.policy.claim import (
+from shifter.policy.delivery.claim import (
     Ask,
     Kept,
     decide_cancel,
@@ -35,7 +35,7 @@ from shifter.policy.claim import (
     decide_finish,
     decide_renew,
 )
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     RUNNING_GRACE_MS,
     Claim,
     answer_own,

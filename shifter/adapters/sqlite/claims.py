@@ -19,7 +19,7 @@ from shifter.adapters.sqlite.claims_schema import bounded
 from shifter.adapters.sqlite.transactions import Transactions
 from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
 from shifter.model.state import JobStatus
-from shifter.policy.claim import (
+from shifter.policy.delivery.claim import (
     Ask,
 )
 from shifter.ports import Clock, understood

@@ -18,7 +18,7 @@ from shifter.adapters.sqlite.file import (
 )
 from shifter.adapters.sqlite.schema import VERSION, check_version, migrate
 from shifter.errors import ConfigError, StoreRefusedError
-from shifter.forking import NoForkMeanwhile
+from shifter.runtime.forking import NoForkMeanwhile
 
 _BUSY_S: Final = 5.0
 _PAGE_BYTES: Final = 8_192

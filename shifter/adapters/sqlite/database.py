@@ -21,8 +21,8 @@ from shifter.adapters.sqlite.connection import check_same, connect, prepare
 from shifter.adapters.sqlite.errors import store_error
 from shifter.adapters.sqlite.file import FileLock, Identity, identity
 from shifter.errors import StoreUnavailableError
-from shifter.forking import put_away_for_forks
-from shifter.threads import in_thread
+from shifter.runtime.forking import put_away_for_forks
+from shifter.runtime.threads import in_thread
 
 T = TypeVar("T")
 

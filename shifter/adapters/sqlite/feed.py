@@ -23,7 +23,7 @@ from shifter.adapters.sqlite.member import (
     note_waiting,
     waiting,
 )
-from shifter.adapters.sqlite.wake import Doorbell, is_dead, ring, take_down
+from shifter.adapters.sqlite.notify import Doorbell, is_dead, ring, take_down
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import (

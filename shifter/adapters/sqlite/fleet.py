@@ -19,11 +19,11 @@ import msgspec
 from shifter.adapters.sqlite.connection import check_schema
 from shifter.adapters.sqlite.file import check_file
 from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
-from shifter.forking import put_away_for_forks
 from shifter.model.fleet import FleetReport, FleetView
-from shifter.policy.fleet_table import FleetTable
+from shifter.policy.protection.fleet_table import FleetTable
 from shifter.ports import Clock, understood
-from shifter.threads import in_thread
+from shifter.runtime.forking import put_away_for_forks
+from shifter.runtime.threads import in_thread
 
 _BUSY_S: Final = 1.0
 _MAX_TABLE_BYTES: Final = 67_108_864

@@ -19,11 +19,11 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.lane_table import LaneTable, Row, row_of
 from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.wake import ring
+from shifter.adapters.sqlite.notify import ring
 from shifter.errors import StoreRefusedError
-from shifter.forking import renew_in_child
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
+from shifter.runtime.forking import renew_in_child
 
 KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
 """Below this much free space nothing is accepted, so that draining still works."""

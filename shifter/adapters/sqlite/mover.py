@@ -18,7 +18,7 @@ from shifter.adapters.sqlite.body import Body, unpack
 from shifter.adapters.sqlite.lane_table import DUE_SHIFT, row_of
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.wake import ring
+from shifter.adapters.sqlite.notify import ring
 from shifter.errors import StoreError
 from shifter.ports import Clock, Record, Rushed
 from shifter.wire.hours import hastened_ms

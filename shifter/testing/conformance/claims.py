@@ -1,4 +1,4 @@
-"""What every claim store must do; the rules themselves are `shifter.policy.claim`.
+"""What every claim store must do; the rules are `shifter.policy.delivery.claim`.
 
 Three suites over one bench. Derive from each and give it the fixture ``claim_bench``:
 

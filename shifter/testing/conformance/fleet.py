@@ -17,8 +17,8 @@ from shifter.model.fleet import (
     RateGrant,
     RateWish,
 )
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.shared_budget import wish
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.shared_budget import wish
 from shifter.ports import FleetStore
 
 KEEP_MS: Final = 60_000

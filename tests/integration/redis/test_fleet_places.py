@@ -13,13 +13,13 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.redis.keys import fleet_keys
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreError
-from shifter.fleet.board import FleetBoard
 from shifter.fleet.breaker import Leave
+from shifter.fleet.replica import FleetBoard
 from shifter.model.priority import Priority
-from shifter.policy.circuit import CircuitPolicy, Open
-from shifter.policy.dependency import Dependency
-from shifter.policy.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.guard import CallEnd
+from shifter.policy.protection.circuit import CircuitPolicy, Open
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
+from shifter.policy.protection.local_circuit import CallEnd
 from shifter.testing.conformance.fleet import FleetStoreConformance
 from stack.redis import RedisServer
 from tests.torture.faults.redis import FailedOver, RedisPair, ask

@@ -18,7 +18,7 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.system import SystemClock
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
-from shifter.policy.claim import (
+from shifter.policy.delivery.claim import (
     Ask,
 )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from shifter import Priority, Ran, Shed
-from shifter.policy.case import Decision
+from shifter.policy.admission.input import Decision
 from shifter.produce.options import CallPlan
 from tests.torture.burst.jobs import CAPACITY_PER_S, DEADLINES, app, history, work
 

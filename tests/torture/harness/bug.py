@@ -16,14 +16,14 @@ from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.sqlite import connection, database
-from shifter.policy.ackmap import AckMap
+from shifter.policy.delivery.ack_map import AckMap
 from shifter.ports import Appended
-from shifter.work import drain, verdict
+from shifter.work import drain, next_step
 from shifter.work.attempt import Attempt
-from shifter.work.ending import Ending
+from shifter.work.completer import Ending
 from shifter.work.executor import Executor
-from shifter.work.intake import Intake
-from shifter.work.verdict import Step
+from shifter.work.fetcher import Intake
+from shifter.work.next_step import Step
 
 _WRONG_CLOCK_MS: Final = 3_600_000
 _SHORT_KEEP_MS: Final = 50
@@ -87,12 +87,12 @@ def _commit_what_was_lost() -> None:
 
 def _attempt_off_by_one() -> None:
     """B4: a retry is charged twice."""
-    next_turn = verdict.next_turn
+    next_turn = next_step.next_turn
 
     def wrong(item: Any, *, attempt: int, **facts: Any) -> Any:
         return next_turn(item, attempt=attempt + 1, **facts)
 
-    _put(verdict, "next_turn", wrong)
+    _put(next_step, "next_turn", wrong)
 
 
 def _no_fence() -> None:
@@ -133,16 +133,16 @@ def _not_synced() -> None:
 
 def _short_memory() -> None:
     """B8: what is done is forgotten before its duplicates have come."""
-    ended = verdict.ended_update
+    ended = next_step.ended_update
 
     def short(item: Any, state: Any) -> Any:
         update = ended(item, state)
         return None if update is None else update._replace(keep_ms=_SHORT_KEEP_MS)
 
-    _put(verdict, "ended_update", short)
-    import shifter.work.ending  # the name that it bound itself
+    _put(next_step, "ended_update", short)
+    import shifter.work.completer  # the name that it bound itself
 
-    _put(shifter.work.ending, "ended_update", short)
+    _put(shifter.work.completer, "ended_update", short)
 
 
 def _letter_not_awaited() -> None:

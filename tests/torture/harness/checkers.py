@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
 )
 from tests.torture.harness.event import Event

@@ -19,7 +19,7 @@ import msgspec
 
 from shifter import wiring
 from shifter.telemetry.metric import Bars
-from shifter.work.pulse import Pulse
+from shifter.work.heartbeat import Pulse
 from tests.torture.harness import jobs
 from tests.torture.harness.checkers import Violation, check, progress, recovery_s
 from tests.torture.harness.crew import Crew, Service

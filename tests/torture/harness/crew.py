@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shifter.work.pulse import Pulse, hear, line_pair
+from shifter.work.heartbeat import Pulse, hear, line_pair
 from tests.torture.faults.process import children
 from tests.torture.harness.worker import TARGET
 

@@ -17,8 +17,8 @@ from benchmarks.fleet_history import (
     most_at_once,
     worst_excess,
 )
-from shifter.policy.budget import BudgetPolicy
-from shifter.policy.circuit import CircuitPolicy
+from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.circuit import CircuitPolicy
 from tests.torture.harness.checkers import Violation
 
 NOTICED_S: Final = 0.5

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from shifter import Context, DeadLetter, Priority, Shifter
 from shifter.model.state import JobState
-from shifter.work.ending import Ending
-from shifter.work.verdict import Step
+from shifter.work.completer import Ending
+from shifter.work.next_step import Step
 from tests.torture.harness.event import History
 from tests.torture.harness.witness import Line, Told, tell_at_once
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shifter import Deferred, OutcomeUnknownError, PayloadError, ShifterError
-from shifter.job import BoundJob
+from shifter.api.job import BoundJob
 from shifter.ports import Appended, Record
 from shifter.wiring import open_log
 from tests.torture.harness.event import History

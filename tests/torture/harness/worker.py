@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from shifter.launch import worker_process
+from shifter.supervise.entrypoint import worker_process
 from shifter.work.options import WorkOptions
 
 TARGET = "tests.torture.harness.jobs:app"

@@ -108,7 +108,8 @@ def world(monkeypatch, capsys) -> World:
         wiring, "open_atomic_log", lambda _, name: MemoryAtomicLog(world.log, name)
     )
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
-    monkeypatch.setattr(wiring, "open_admin", lambda settings: world.admin)
+    for room in (wiring, wiring.log):
+        monkeypatch.setattr(room, "open_admin", lambda settings: world.admin)
     monkeypatch.setattr(wiring, "open_claims", lambda settings: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)

@@ -182,7 +182,8 @@ def raising(world, monkeypatch):
         def open_admin(settings):
             raise error
 
-        monkeypatch.setattr(wiring, "open_admin", open_admin)
+        for room in (wiring, wiring.log):
+            monkeypatch.setattr(room, "open_admin", open_admin)
         return world.run("status", "--json")
 
     return arrange

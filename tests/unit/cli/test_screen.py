@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from shifter.cli.live import render, watch_live
-from shifter.cli.overview import (
+from shifter.cli.progress import BurstProgress
+from shifter.config import load_settings
+from shifter.ops.status import (
     DeadLetterRow,
     LaneRow,
     Overview,
@@ -18,8 +20,6 @@ from shifter.cli.overview import (
     open_sources,
     read_overview,
 )
-from shifter.cli.progress import BurstProgress
-from shifter.config import load_settings
 from shifter.ports import LaneDepth
 
 
@@ -114,7 +114,7 @@ async def test_the_live_view_reads_again_each_second(world, monkeypatch):
 
     monkeypatch.setattr("shifter.cli.live.read_overview", counted)
     async with (
-        open_sources(load_settings(), world.clock) as sources,
+        open_sources(load_settings(), world.clock, print) as sources,
         asyncio.TaskGroup() as group,
     ):
         task = group.create_task(watch_live(sources, 1.0))

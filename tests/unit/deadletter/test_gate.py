@@ -8,10 +8,10 @@ from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.deadletter.gate import CircuitGate
 from shifter.errors import StoreUnavailableError
-from shifter.fleet.by_hand import set_by_hand
-from shifter.fleet.cells import Setting, by_hand_cell, circuit_cell, circuit_text
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.shared_state import Setting, by_hand_cell, circuit_cell, circuit_text
 from shifter.model.fleet import FleetReport, Proposal
-from shifter.policy.circuit import Closed, HalfOpen, Open
+from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.ports import WorkerReport
 from shifter.testing.clock import FakeClock
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.deadletter.incarnation import replays_of
 from shifter.deadletter.plan import (
     ANY_ORIGIN,
     Park,
@@ -13,6 +12,7 @@ from shifter.deadletter.plan import (
     SkipReason,
     decide,
 )
+from shifter.deadletter.replay_identity import replays_of
 from shifter.wire.headers import read_headers
 from tests.unit.deadletter.letters import (
     NOW,

@@ -6,17 +6,17 @@ import pytest
 
 from shifter import Priority
 from shifter.adapters.memory.fleet import MemoryFleetStore
-from shifter.fleet.board import FleetBoard
-from shifter.fleet.by_hand import set_by_hand
-from shifter.fleet.cells import Setting
+from shifter.fleet.busy_flag import CELL, HOLD_MS, LoadSign
 from shifter.fleet.hours import Hours, job_scope, queue_scope, window_cell
-from shifter.fleet.load_sign import CELL, HOLD_MS, LoadSign
-from shifter.fleet.rows import look
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.replica import FleetBoard
+from shifter.fleet.shared_state import Setting
+from shifter.fleet.view import look
+from shifter.jobs.window import Window
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.window import LaneRule
 from shifter.testing.clock import FakeClock
-from shifter.window import Window
 
 LANE = Lane("shop", "mail", Priority.LOW)
 SPEC = JobSpec(name="digest", queue="mail")

@@ -7,7 +7,7 @@ import pytest
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.model.priority import Priority
-from shifter.policy.drain_rate import next_rate
+from shifter.policy.admission.drain_rate import next_rate
 from shifter.ports import Record, TopicSpec, WorkerReport
 from shifter.produce.lane_watch import LaneWatch, Sources
 from shifter.testing.clock import FakeClock
@@ -115,7 +115,7 @@ def test_only_a_waiting_lane_tells_what_its_workers_can_do(
 
 
 def test_lanes_have_names_by_queue_and_priority():
-    from shifter.lanes import every_lane
+    from shifter.wiring.lane_watch import every_lane
 
     assert every_lane("shop", ["mail"])[0] == "shop.mail.critical"
     assert len(every_lane("shop", ["a", "b"])) == 2 * len(Priority)

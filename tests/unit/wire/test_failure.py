@@ -5,8 +5,8 @@ import concurrent.futures
 
 import pytest
 
-from shifter.context import Context
 from shifter.errors import DeadlineExceededError
+from shifter.jobs.context import Context
 from shifter.testing.clock import FakeClock
 from shifter.wire.failure import ErrorFacts, describe_error, fingerprint
 

@@ -15,7 +15,7 @@ from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
-from shifter.policy.delay import TIERS_S
+from shifter.policy.delivery.delay import TIERS_S
 from shifter.wire import asyncapi
 from shifter.wire.dead_letter import (
     DeadLetterInfo,

@@ -1,4 +1,4 @@
--- Asks that a job not run (again). Mirrors shifter.policy.claim.decide_cancel.
+-- Asks that a job not run (again). Mirrors shifter.policy.delivery.claim.decide_cancel.
 -- Test: tests/property/test_claims_machine.py.
 -- KEYS[1]  a job id, or the identity its pointer names.
 -- ARGV[1] keep, ms; [2] "own" (a pointer is followed), "over" (it is overwritten), or

@@ -1,4 +1,4 @@
--- Asks to run a batch of jobs. Mirrors shifter.policy.claim.decide_claim.
+-- Asks to run a batch of jobs. Mirrors shifter.policy.delivery.claim.decide_claim.
 -- Test: tests/property/test_claims_machine.py.
 -- KEYS[1..n]  claims; KEYS[n+1..] job ids of those below that name a <target>.
 -- ARGV[1] n; [2] lease, ms; [3] "<op> <owner>"; [4] " <op> <op> ", never answered;

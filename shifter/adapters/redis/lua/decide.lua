@@ -1,5 +1,5 @@
 -- Answers a worker that wants to run a turn of a job whose claim exists. Put before
--- claim.lua; mirrors shifter.policy.claim.decide_claim, and writes all but grants.
+-- claim.lua; mirrors shifter.policy.delivery.claim.decide_claim, and writes all but grants.
 -- Returns code, a, b as claim.lua lists them.
 local function running(key, r, turn, unanswered)
   local lost = string.find(unanswered, ' ' .. string.match(r.who, '^%S*') .. ' ', 1, true)

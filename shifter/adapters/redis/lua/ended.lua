@@ -1,5 +1,5 @@
 -- Ends one turn, whatever its claim looks like; put before finish.lua. Mirrors
--- shifter.policy.claim.decide_finish; returns whether the fence was the newest, and for
+-- shifter.policy.delivery.claim.decide_finish; returns whether the fence was the newest, and for
 -- how long to keep it where the job was asked to stop and is cancelled by this end.
 local function ended(key, ask, state, keep)
   local r = read(key)

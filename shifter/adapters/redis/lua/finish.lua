@@ -1,4 +1,4 @@
--- Writes the ends of turns. Mirrors shifter.policy.claim.decide_finish.
+-- Writes the ends of turns. Mirrors shifter.policy.delivery.claim.decide_finish.
 -- Test: tests/property/test_claims_machine.py.
 -- KEYS[1..n]  claims; KEYS[n+1..] pointers of those below that have one.
 -- ARGV[1] n; [2..n+1] "<fence>;<turn>;<attempt>"; [n+2] state and [n+3] keep, ms, of most;

@@ -1,5 +1,5 @@
 -- One process tells the fleet what it saw, and is told what holds.
--- Mirrors shifter.policy.fleet_table.FleetTable.sync and .mend; put behind number.lua.
+-- Mirrors shifter.policy.protection.fleet_table.FleetTable.sync and .mend; put behind number.lua.
 -- Test: tests/conformance/test_fleet.py, which drives both with the same reports.
 -- KEYS[1]  hash: version of the cells; until when everybody's evidence is told
 -- KEYS[2]  hash: the cells
@@ -17,7 +17,7 @@ local MAX_NAMES, MAX_NAME, MAX_CELL, MAX_PROCESSES = 4096, 1024, 4096, 1000
 local MAX_EVIDENCE, MAX_EVIDENCE_TOLD, PAGE = 262144, 16777216, 500
 local MAX_MILLI = 1000000000 -- thousandths of a retry deposited in one bucket
 local DAY, MAX_KEEP, SLACK_US = 86400000, 60000, 60000000
-local WITHHELD = {0, 100, 250, 500} -- shifter.policy.budget, most urgent first
+local WITHHELD = {0, 100, 250, 500} -- shifter.policy.protection.budget, most urgent first
 
 local strange = 0 -- values that are none of ours: passed over, and written anew
 local function number_in(key, field)

@@ -1,5 +1,5 @@
 -- Keeps ends of keyed jobs under their own ids, in place of their pointers: the claim of
--- the key may be another job's soon. Mirrors shifter.policy.claim_state.own_end.
+-- the key may be another job's soon. Mirrors shifter.policy.delivery.claim_state.own_end.
 -- Test: shifter/testing/conformance/claim_keyed.py.
 -- KEYS  job ids; ARGV two each: the claim, keep, ms. Returns "<now> <resets>".
 for i = 1, #KEYS do

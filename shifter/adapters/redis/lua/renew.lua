@@ -1,4 +1,4 @@
--- Extends leases from now. Mirrors shifter.policy.claim.decide_renew.
+-- Extends leases from now. Mirrors shifter.policy.delivery.claim.decide_renew.
 -- Test: tests/property/test_claims_machine.py.
 -- KEYS[1..n]  claims; KEYS[n+1..] pointers of those listed last.
 -- ARGV[1] n; [2] lease, ms; [2+i] fence; then two each: index, identity of its pointer.

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from shifter.adapters.kafka.assignment import Assignment
-from shifter.adapters.kafka.starting import Commit, Start, where_to_start, without
-from shifter.policy.ackmap import binding, encode
+from shifter.adapters.kafka.start_offsets import Commit, Start, where_to_start, without
+from shifter.policy.delivery.ack_map import binding, encode
 from tests.unit.adapters.kafka.messages import LANE, event, message, messages
 
 BOUND = binding("group", LANE, 0)

@@ -5,8 +5,8 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from shifter.adapters.kafka.assignment import Assignment
 from shifter.adapters.kafka.commit import Committer
-from shifter.adapters.kafka.starting import Start
-from shifter.policy.ackmap import binding, decode
+from shifter.adapters.kafka.start_offsets import Start
+from shifter.policy.delivery.ack_map import binding, decode
 from tests.unit.adapters.kafka.consumers import (
     ScriptedAnswer,
     ScriptedConsumer,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER, Waiting, hop, waiting
-from shifter.policy.delay import TIERS_S
+from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Record
 
 NOW = 1_767_225_600_000

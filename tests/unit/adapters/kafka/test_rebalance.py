@@ -6,9 +6,9 @@ from confluent_kafka import TopicPartition
 from shifter.adapters.kafka.assignment import Assignment
 from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.rebalance import Rebalancer
-from shifter.adapters.kafka.starting import StartPlan
+from shifter.adapters.kafka.start_offsets import StartPlan
 from shifter.errors import StoreRefusedError
-from shifter.policy.ackmap import binding, encode
+from shifter.policy.delivery.ack_map import binding, encode
 from shifter.ports import LostRange
 from tests.unit.adapters.kafka.consumers import (
     ListeningOutlet,

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from shifter.adapters.kafka import link
+from shifter.adapters.kafka import producer as producers
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.system import SystemClock
@@ -90,7 +90,7 @@ class ScriptedProducer:
 @pytest.fixture
 def made(monkeypatch):
     monkeypatch.setattr(ScriptedProducer, "made", [])
-    monkeypatch.setattr(link, "Producer", ScriptedProducer)
+    monkeypatch.setattr(producers, "Producer", ScriptedProducer)
     return ScriptedProducer.made
 
 
@@ -344,7 +344,7 @@ def test_a_log_nobody_closed_says_at_exit_what_may_be_lost(log, made, monkeypatc
     log.append_sync([RECORD], timeout_s=5)
     made[0].is_answering = False
     log.append_sync([RECORD], timeout_s=0.01)
-    monkeypatch.setattr(link, "_EXIT_S", 0.05)
+    monkeypatch.setattr(producers, "_EXIT_S", 0.05)
 
     with pytest.warns(RuntimeWarning, match="1 records had no answer"):
         log._keeper.close_at_exit()

@@ -17,7 +17,7 @@ from shifter.adapters.redis.record import (
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS, MAX_LOAD
 from shifter.model.state import JobState
-from shifter.policy.claim_state import (
+from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
     MAX_LEASE_MS,
     OTHER_JOB_RETRY_MS,

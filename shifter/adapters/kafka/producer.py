@@ -1,0 +1,275 @@
+"""One producer with the thread that polls it, from birth to burial.
+
+Delivery reports are served by that thread alone. When the client breaks for good (a
+fatal error), everything it still held is answered *unknown* and the link is dead; its
+owner makes a new one. A producer that is merely forgotten loses its queue without a
+word, so a forgotten link lives until its queue is empty, and the interpreter's end
+waits for it for a while.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import threading
+import warnings
+from collections.abc import Callable, Generator
+from typing import Final
+
+# `list_topics` imports it, in the producer's thread; see `wiring.import_adapters`.
+import confluent_kafka.admin  # noqa: F401
+from confluent_kafka import KafkaException, Producer
+
+from shifter.adapters.inbox import Inboxes
+from shifter.adapters.kafka.errors import (
+    LastError,
+    describe,
+    kafka_error,
+    make_client,
+    unheard,
+)
+from shifter.adapters.kafka.properties import Property
+from shifter.model.reason import Reason
+from shifter.ports import Clock, Refused
+from shifter.runtime.forking import renew_in_child
+
+_POLL_S: Final = 0.1
+_PARKED_S: Final = 0.05
+_WARM_UP_S: Final = 1.0
+_WARM_AFTER_S: Final = 0.6
+_BURIAL_S: Final = 2.0
+_REBIRTH_S: Final = 1.0
+_EXIT_S: Final = 5.0
+_CLOSED: Final = "the log is closed"
+_BROKE: Final = "the client broke and starts again shortly"
+# The first thing an idempotent producer asks for is a number of its own; one that may
+# write to no topic gets none, and dies.
+_KEPT_OUT: Final = "CLUSTER_AUTHORIZATION_FAILED"
+
+
+class Link:
+    """A live producer.
+
+    Attributes:
+        producer: librdkafka's.
+        produce: Its method, from any thread: topic, value, key, partition (-1: any),
+            delivery callback, the same again, timestamp (0: now), headers. With
+            keywords it takes half as long again.
+        pid: The process it lives in; a fork's child must not use it.
+        inboxes: Whose callers wait for reports.
+        last: What the client last complained about.
+        is_dead: Nothing may be produced any more.
+        epitaph: Why it died, once it has.
+    """
+
+    def __init__(self, config: dict[str, Property], clock: Clock) -> None:
+        self.last = LastError()
+        self.producer = make_client(
+            Producer, {**config, "error_cb": self.last, "logger": unheard()}
+        )
+        self.produce: Callable[..., None] = self.producer.produce
+        self.pid = os.getpid()
+        self.is_dead = False
+        self.epitaph: str | None = None
+        self._threads_waiting: set[threading.Event] = set()
+        self._clock, self._born_at = clock, clock.monotonic()
+        self.inboxes = Inboxes(clock)
+        self._is_closing = False
+        self._on_retired: Callable[[], object] | None = None
+        self._fault: Exception | None = None
+        self._senders: set[object] = set()
+        self._resume = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="shifter-kafka-producer", daemon=True
+        )
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def telling(self, event: threading.Event) -> Generator[None]:
+        """Set ``event`` too when this link dies."""
+        self._threads_waiting.add(event)
+        try:
+            yield
+        finally:
+            self._threads_waiting.discard(event)
+
+    def refusal(self, text: str) -> Refused:
+        """What is said of a record that this client did not take, and no other will.
+
+        A client that was never let in is a person's to mend; a new one may take what a
+        broken one did not.
+        """
+        reason = Reason.REFUSED_BY_LOG if self.last.is_kept_out else Reason.LOG_AWAY
+        return Refused(reason, self.last.beside(text))
+
+    def obituary(self) -> Refused:
+        """The same once it is dead: it was closed, or it broke."""
+        if self._fault is None:
+            return Refused(Reason.CLOSED, self.epitaph or _CLOSED)
+        return self.refusal(self.epitaph or _BROKE)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the first records no longer wait for the client to set itself up."""
+        return self._clock.monotonic() >= self._born_at + _WARM_AFTER_S
+
+    @contextlib.contextmanager
+    def sending(self) -> Generator[None]:
+        """Leave polling to the caller, who calls `serve` while it sends a batch.
+
+        Two threads that both need the interpreter for every record take turns at it;
+        one alone sends a batch nearly twice as fast.
+        """
+        self._senders.add(me := object())
+        try:
+            yield
+        finally:
+            self._senders.discard(me)
+            if not self._senders:
+                self._resume.set()
+
+    def serve(self) -> None:
+        """Serve delivery reports on the caller's thread; does not block."""
+        try:
+            self.producer.poll(0.0)
+        except (KafkaException, SystemError) as exc:
+            self._fault = exc
+        self.inboxes.wake()
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for all reports, then give up on the rest; returns how many those are.
+
+        Blocks for at most about the timeout. In a fork's child it does nothing.
+        """
+        if self.pid != os.getpid():
+            return 0
+        until, tick = self._clock.monotonic() + timeout_s, threading.Event()
+        while len(self.producer) and self._thread.is_alive():
+            left_s = until - self._clock.monotonic()
+            if left_s <= 0:
+                break
+            tick.wait(min(left_s, 0.01))
+        unanswered = len(self.producer)
+        self.is_dead = self._is_closing = True
+        self._thread.join(_BURIAL_S + _POLL_S)
+        return unanswered
+
+    def retire(self, on_end: Callable[[], object]) -> None:
+        """End by itself once all reports are in; does not block."""
+        self._on_retired = on_end
+
+    def immortalise(self) -> None:
+        """Keep the handle for ever: a fork's child cannot end the parent's threads."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.producer))
+
+    def _run(self) -> None:
+        # The first acknowledgement of a fresh idempotent producer takes half a second;
+        # asking for metadata first brings it down to milliseconds.
+        with contextlib.suppress(KafkaException):
+            self.producer.list_topics(timeout=_WARM_UP_S)
+        while not self._is_closing and self._fault is None:
+            if self._senders:
+                self._resume.clear()
+                self._resume.wait(_PARKED_S)
+            timeout_s = 0.0 if self._senders else _POLL_S
+            try:
+                self.producer.poll(timeout_s)
+            except (KafkaException, SystemError) as exc:
+                # After a fatal error librdkafka raises from poll, or lets a delivery
+                # callback fail with SystemError; either way reports are lost.
+                self._fault = exc
+            self.inboxes.wake()
+            if self._on_retired is not None and not len(self.producer):
+                break
+        self._bury()
+        if self._on_retired is not None:
+            self._on_retired()
+
+    def _bury(self) -> None:
+        detail = "the log was closed before the cluster answered"
+        if self._fault is not None:
+            error = kafka_error(self._fault)
+            detail = str(self._fault) if error is None else describe(error)
+            # Before any record was acknowledged this was the first number it asked
+            # for, and no record leaves without one.
+            if error is not None and error.name() == _KEPT_OUT:
+                self.last(error)
+                self.last.is_kept_out = not self.last.is_let_in
+        self.epitaph, self.is_dead = detail, True
+        self.inboxes.wake()
+        self.inboxes.abandon(detail)
+        for event in list(self._threads_waiting):
+            event.set()
+        until = self._clock.monotonic() + _BURIAL_S
+        with contextlib.suppress(KafkaException, SystemError):
+            self.producer.purge()
+        while len(self.producer) and self._clock.monotonic() < until:
+            with contextlib.suppress(KafkaException, SystemError):
+                self.producer.poll(_POLL_S)
+
+
+class LinkKeeper:
+    """Makes the link when it is first needed, and again after a fork or its death.
+
+    Attributes:
+        link: The present one, for a quick look; `fresh` decides.
+    """
+
+    def __init__(self, config: dict[str, Property], clock: Clock) -> None:
+        self.link: Link | None = None
+        self._config, self._clock = config, clock
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._born_at = -_REBIRTH_S
+        atexit.register(self.close_at_exit)
+        renew_in_child(self._after_fork)
+
+    def fresh(self) -> Link | Refused:
+        """A link that may be used in this process.
+
+        Raises:
+            ConfigError: librdkafka refuses a property.
+        """
+        with self._lock:
+            link = self.link
+            if self._is_closed:
+                return Refused(Reason.CLOSED, _CLOSED)
+            if link is not None and not link.is_dead and link.pid == os.getpid():
+                return link
+            now = self._clock.monotonic()
+            if link is not None and now < self._born_at + _REBIRTH_S:
+                # A client that dies at birth would otherwise be born for each record.
+                return link.refusal(_BROKE)
+            self._born_at = now
+            self.link = Link(self._config, self._clock)
+            return self.link
+
+    def close(self, timeout_s: float) -> int:
+        """Make no more links and close the present one; returns what it gave up."""
+        with self._lock:
+            self._is_closed = True
+            link, self.link = self.link, None
+        atexit.unregister(self.close_at_exit)
+        return 0 if link is None else link.close(timeout_s)
+
+    def retire(self) -> None:
+        """Let a log that was forgotten deliver what it still has; does not block."""
+        if self.link is None:
+            atexit.unregister(self.close_at_exit)
+        else:
+            self.link.retire(lambda: atexit.unregister(self.close_at_exit))
+
+    def close_at_exit(self) -> None:
+        """Flush a log that nobody closed, and say what may be lost."""
+        lost = self.close(_EXIT_S)
+        if lost:
+            text = f"{lost} records had no answer from Kafka when their log went away"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        if self.link is not None:
+            self.link.immortalise()
+            self.link = None

@@ -1,0 +1,340 @@
+"""`Shifter`: the object a user holds; it registers jobs and opens the service side.
+
+Nothing here is process-wide: the app is made by the user and passed. Adapters are
+loaded by `shifter.wiring` on first use, so that importing this module stays cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from shifter.api.dependency import BoundDependency
+from shifter.api.job import ContextLater, Job, JobDecorator
+from shifter.api.job_states import HasStates
+from shifter.api.lane import HasLanes
+from shifter.config import Settings, load_settings
+from shifter.errors import ConfigError
+from shifter.fleet.calls import Caller
+from shifter.jobs.context import Context
+from shifter.jobs.options import JobOptions, declare_job
+from shifter.model.job import JobSpec
+from shifter.policy.admission.admitter import AdmitterPolicy
+from shifter.policy.protection.dependency import Dependency, DependencyOptions
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.ports import ClaimStore
+from shifter.produce.admission import Admission, Views
+from shifter.produce.publisher import Publisher
+from shifter.runtime.forking import renew_in_child
+
+if TYPE_CHECKING:
+    from shifter.deadletter.dead_letters import DeadLetters
+    from shifter.ports import Clock
+    from shifter.produce.dependency_watch import DependencyWatch
+    from shifter.produce.lane_watch import LaneWatch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Shifter(HasLanes, HasStates):
+    """An app: a namespace with its job types.
+
+    ``async with app:`` or ``with app:`` opens the service's side and flushes it at the
+    end. Without it the log is opened by the first call and flushed at exit.
+
+    Args:
+        namespace: First part of every topic name; 1-64 lower-case letters, digits and
+            inner hyphens.
+        settings: Ready settings; by default read from flag, environment, file.
+        admission: How `Job.submit` decides; see `shifter.policy.admission.admitter`.
+        quality: When load lowers the quality; by default only a person does.
+
+    Raises:
+        ConfigError: The namespace or a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        settings: Settings | None = None,
+        admission: AdmitterPolicy | None = None,
+        quality: QualityPolicy | None = None,
+    ) -> None:
+        super().__init__(namespace)
+        self.dependencies: dict[str, BoundDependency] = {}
+        self._settings = settings
+        self._publisher: Publisher | None = None
+        self.admission_policy = AdmitterPolicy() if admission is None else admission
+        self.quality_policy = quality
+        self._admission: Admission | None = None
+        self._guard: DependencyWatch | None = None
+        self._watch: LaneWatch | None = None
+        self._stand_in: ClaimStore | None = None
+        self._inherited: Admission | None = None
+        self._lock = threading.Lock()
+        renew_in_child(self._after_fork)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read and checked once, on first use."""
+        if self._settings is None:
+            self._settings = load_settings(self.namespace)
+        return self._settings
+
+    @property
+    def queues(self) -> list[str]:
+        """Queues of the registered jobs, ascending."""
+        return sorted({job.spec.queue for job in self.jobs.values()})
+
+    @property
+    def publisher(self) -> Publisher:
+        """The open service side; opened by the first use."""
+        publisher = self._publisher
+        return self._open() if publisher is None else publisher
+
+    @property
+    def admission(self) -> Admission:
+        """What decides about `Job.submit`; made by the first use, then watches lanes.
+
+        Its limit is the setting ``concurrency``.
+        """
+        admission = self._admission
+        return self._open_admission() if admission is None else admission
+
+    @overload
+    def job(self, function: Callable[Concatenate[Context, P], R], /) -> Job[P, R]: ...
+
+    @overload
+    def job(self, function: ContextLater[R], /) -> Job[..., R]: ...
+
+    @overload
+    def job(self, function: Callable[P, R], /) -> Job[P, R]: ...
+
+    @overload
+    def job(self, **options: Unpack[JobOptions]) -> JobDecorator: ...
+
+    def job(  # type: ignore[misc]  # mypy: a TypedDict that is not total never fits
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        **options: Unpack[JobOptions],
+    ) -> Any:
+        """Register a handler: ``async def``, or ``def``, which runs in a thread.
+
+        Args:
+            function: When used as a bare decorator.
+            name: What the wire calls it; the function's name unless given.
+            aliases: Names that it had before; records under them run as this job.
+            queue: The queue its lanes belong to; ``default``.
+            priority: ``NORMAL`` unless a call says otherwise.
+            timeout: Longest one attempt may take; ``"1m"``.
+            deadline: After this long, from submission, it is not started any more.
+            attempts: Attempts allowed, including the first; 4.
+            backoff: Upper bound of the first retry's wait, doubled each time; ``"1s"``.
+            max_backoff: Largest upper bound; ``"5m"``.
+            isolate: ``"process"`` runs it in a process of its own.
+            on_block: ``"dead_letter"`` or ``"hold"``: what happens when the retries
+                of a keyed job hold up its key for longer than ``max_block``.
+            max_block: See there; ``"5m"``.
+            claims: ``"proceed"`` or ``"park"`` while the claim store is away.
+            dedup_window: How long an idempotency key is remembered; ``"24h"``.
+            inline: Whether `Job.submit` may run it in the process that submits.
+            window: A `Window`, or several: it starts only while one is open.
+            cron: Five fields by UTC, such as ``"0 3 * * *"``: workers submit it by
+                themselves, once for the fleet; without required arguments.
+            uses: The dependency the handler calls: while it cannot serve, the job
+                waits, and that is no attempt.
+            on_budget: ``"wait"`` or ``"dead_letter"`` when the dependency's retry
+                budget has no retry for it.
+            repair: Whether a cheaper answer is followed by the job itself, at LOW.
+            opportunistic: Whether it starts only while the fleet is idle; at LOW.
+            msgpack: Whether records of other programs may bring its arguments as
+                msgpack, beside JSON.
+            keep_status: How long an ended job's state can be asked for; ``"5m"``.
+
+        Raises:
+            ConfigError: An option is wrong, or the name is taken.
+        """
+        if function is not None:
+            return self._register(function, JobOptions())
+        return lambda handler: self._register(handler, options)
+
+    def dependency(
+        self, name: str, **options: Unpack[DependencyOptions]
+    ) -> BoundDependency:
+        """Declare something that jobs call and that may fail.
+
+        For ``uses=`` of jobs, or ``async with`` around a call: see `BoundDependency`.
+
+        Raises:
+            ConfigError: The name is wrong, or taken; `Dependency` says the rest.
+        """
+        if name in self.dependencies:
+            raise ConfigError("dependency", name, "another one of this app has it")
+        dependency = BoundDependency(self._caller, name, **options)
+        self.dependencies[name] = dependency
+        return dependency
+
+    @contextlib.asynccontextmanager
+    async def dead_letters(self, source: str) -> AsyncGenerator[DeadLetters]:
+        """The dead letters of a queue or a topic: look, replay, discard, edit.
+
+        ``async with app.dead_letters("mail") as letters:`` holds connections of its
+        own, to the log and the state store that the settings name.
+
+        Args:
+            source: A queue of the namespace, or any topic's own name.
+
+        Raises:
+            ConfigError: There is no such topic; names the nearest.
+        """
+        from shifter.wiring.dead_letters import opened_by_name  # noqa: PLC0415  # on first use
+
+        async with opened_by_name(self.settings, source) as letters:
+            yield letters
+
+    @contextlib.contextmanager
+    def served_by(self, publisher: Publisher, claims: ClaimStore) -> Generator[None]:
+        """Use these, and not what the settings name, while the block runs.
+
+        For tests; whoever closes the app inside the block closes neither of them.
+        """
+        with self._lock:
+            before = self._publisher, self._stand_in
+            deciding = self._admission, self._watch, self._guard
+            self._publisher, self._stand_in = publisher, claims
+            self._admission, self._watch, self._guard = None, None, None
+        try:
+            yield
+        finally:
+            self._close_admission()
+            with self._lock:
+                self._publisher, self._stand_in = before
+                self._admission, self._watch, self._guard = deciding
+
+    def close(self) -> int:
+        """Flush and close the service side; returns how many records got no answer."""
+        with self._lock:
+            if self._stand_in is not None:
+                return 0
+            publisher, self._publisher = self._publisher, None
+        self._close_admission()
+        if publisher is None:
+            return 0
+        return publisher.close(timeout_s=self.settings.accept_timeout_ms / 1_000)
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        from shifter.runtime.threads import in_thread  # noqa: PLC0415  # not needed without a loop
+
+        await in_thread(self.close)
+
+    def _register(
+        self, function: Callable[..., Any], options: JobOptions
+    ) -> Job[..., Any]:
+        spec = declare_job(function, options, taken=self.handlers)
+        self._lane_rules.check(spec)
+        job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
+        if spec.cron is not None:
+            job.check_alone()
+        self.jobs[spec.name] = job
+        self.handlers |= dict.fromkeys((spec.name, *spec.aliases), job)
+        return job
+
+    def _open(self) -> Publisher:
+        from shifter import wiring  # noqa: PLC0415  # vendors load on first use
+
+        with self._lock:
+            if self._publisher is None:
+                self._publisher = wiring.open_publisher(self.settings)
+            return self._publisher
+
+    def _open_admission(self) -> Admission:
+        from shifter.wiring.lane_watch import lane_watch  # noqa: PLC0415  # on first use
+
+        publisher = self.publisher
+        with self._lock:
+            if self._admission is None:
+                if self._stand_in is None:
+                    self._watch = lane_watch(self.settings, lambda: self.queues)
+                if self._watch is not None:
+                    self._watch.start()
+                admission = self._inherited or Admission(
+                    self.admission_policy,
+                    publisher.clock,
+                    limit=self.settings.concurrency,
+                )
+                admission.views = self._views(publisher.clock)
+                self._admission, self._inherited = admission, None
+                if self._guard is not None and self._stand_in is None:
+                    self._guard.start(admission)
+            return self._admission
+
+    def _views(self, clock: Clock) -> Views:
+        """What the decision sees; a stand-in's app decides by itself."""
+        from shifter.wiring.lane_watch import dependency_watch  # noqa: PLC0415  # on first use
+
+        guard = dependency_watch(
+            lambda: self.settings,
+            self.dependencies.values(),
+            self._dependency_of,
+            clock,
+            quality=self.quality_policy,
+        )
+        self._guard = guard
+        guard.board.tenants.append(self.hours)
+        return Views(self._watch, guard.needs, guard.calling, guard.serving)
+
+    def _after_fork(self) -> None:
+        # The threads behind the views stayed with the parent; the next use opens new
+        # ones. The admission stays the same object: users may hold it.
+        self._lock = threading.Lock()
+        if self._admission is not None:
+            self._inherited = self._admission
+        self._admission = self._watch = self._guard = None
+
+    def _dependency_of(self, spec: JobSpec) -> Dependency | None:
+        """What a job calls; a request that is no job has a spec of its own."""
+        job = self.jobs.get(spec.name)
+        return None if job is None or job.spec is not spec else job.dependency
+
+    def _caller(self) -> Caller:
+        self._open_admission()
+        if self._guard is None:
+            raise ConfigError("app", self.namespace, "it is being closed")
+        return self._guard.caller
+
+    def _close_admission(self) -> None:
+        with self._lock:
+            admission, self._admission = self._admission, None
+            watch, self._watch = self._watch, None
+            guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.stop()
+        if admission is not None:
+            admission.close()
+        if watch is not None:
+            watch.stop()

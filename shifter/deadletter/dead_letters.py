@@ -1,0 +1,328 @@
+"""`DeadLetters`: all that can be done with the dead letters of one topic."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from shifter.deadletter.filter.language import compile_filter
+from shifter.deadletter.gate import StopPolicy
+from shifter.deadletter.handled import is_of_now, topic_id
+from shifter.deadletter.importer import bring_in
+from shifter.deadletter.journal import (
+    DISCARD,
+    EDIT,
+    IMPORT,
+    REPLAY,
+    RESUMABLE,
+    Begun,
+    Book,
+    Ended,
+    Entry,
+    Run,
+    Step,
+    Taken,
+    parking_spec,
+)
+from shifter.deadletter.pace import PacePolicy
+from shifter.deadletter.plan import ReplayPolicy
+from shifter.deadletter.reader import (
+    ALL,
+    LetterReader,
+    OnProgress,
+    Selection,
+    no_progress,
+)
+from shifter.deadletter.replay import Replayer, ReplayParts, write
+from shifter.deadletter.replay_identity import replay_id
+from shifter.deadletter.topic_lease import Hold, holding
+from shifter.errors import ConfigError
+from shifter.model.hint import nearest
+from shifter.model.lane import check_name, holds_jobs, parking_topic
+from shifter.ports import Delivery, Record
+from shifter.wire.envelope import CONTENT_TYPE_HEADER
+from shifter.wire.headers import JSON, Headers
+
+EDITED_OF: Final = "shifter-edited-of"
+"""Of an edited letter: the place of the one it stands for."""
+
+
+class DeadLetters(LetterReader):
+    """The dead letters of one topic. Made by ``app.dead_letters(...)``.
+
+    Args:
+        parts: What its runs work with.
+        source: The topic.
+    """
+
+    def __init__(self, parts: ReplayParts, source: str) -> None:
+        super().__init__(
+            parts.admin, parts.journal, parts.clock, parts.namespace, source
+        )
+        self._parts = parts
+
+    async def replay(  # noqa: PLR0913  # one keyword an option, all optional
+        self,
+        selection: Selection = ALL,
+        *,
+        reason: str,
+        by: str,
+        name: str | None = None,
+        limit: int | None = None,
+        policy: ReplayPolicy = ReplayPolicy(),  # noqa: B008  # frozen
+        pace: PacePolicy = PacePolicy(),  # noqa: B008  # frozen
+        stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
+        on_progress: OnProgress = no_progress,
+    ) -> Run:
+        """Send letters back to where they came from, each of them once.
+
+        Raises:
+            FilterError: The filter is wrong.
+            ConfigError: A target is not there, or the name is taken.
+            HeldElsewhereError: Another run works on this topic.
+            StoreError: The log or a store failed: `resume` goes on.
+        """
+        topics = await self._parts.admin.topics()
+        self.check_targets(policy, topics)
+        begun = await self._begun(selection, REPLAY, reason=reason, by=by, name=name)
+        begun = msgspec.structs.replace(begun, limit=limit, policy=policy)
+        parking = parking_topic(self.source)
+        if parking not in topics:
+            await self._parts.admin.apply([parking_spec(self.source)])
+        return await self._run(begun, pace, stop, on_progress)
+
+    async def discard(
+        self,
+        selection: Selection = ALL,
+        *,
+        reason: str,
+        by: str,
+        name: str | None = None,
+        limit: int | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Run:
+        """Note that letters need nothing more; they stay in the log until it ages.
+
+        Raises:
+            FilterError, ConfigError, HeldElsewhereError, StoreError: As `replay`.
+        """
+        begun = await self._begun(selection, DISCARD, reason=reason, by=by, name=name)
+        begun = msgspec.structs.replace(begun, limit=limit)
+        pace = PacePolicy(slow_start_s=0)
+        return await self._run(begun, pace, StopPolicy(ratio=2), on_progress)
+
+    async def resume(  # noqa: PLR0913  # one keyword an option, all optional
+        self,
+        name: str,
+        *,
+        by: str = "",
+        pace: PacePolicy = PacePolicy(),  # noqa: B008  # frozen
+        stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
+        on_progress: OnProgress = no_progress,
+        on_wait: Callable[[float], None] = lambda _: None,
+        book: Book | None = None,
+    ) -> Run:
+        """Go on with a run that was stopped or killed; one that is done stays so.
+
+        Args:
+            name: Its name.
+            by: Who goes on with it.
+            pace: How fast.
+            stop: When it stops by itself.
+            on_progress: Told after each batch.
+            on_wait: Told while another process holds the topic.
+            book: What was read of the journal before; all of it is read otherwise.
+
+        Raises:
+            ConfigError: There is no such run on this topic, where the nearest is named;
+                or the topic was made again since it began.
+            HeldElsewhereError, StoreError: As `replay`.
+        """
+        book = await self._parts.journal.load() if book is None else book
+        find_run(book, name)
+        async with self._hold(name, on_wait) as hold:
+            book = await self._book(name, by, book)
+            run = find_run(book, name)
+            if run.begun.source != self.source:
+                want = f"it works on {run.begun.source!r}"
+                raise ConfigError("--resume", name, want)
+            if run.begun.action not in RESUMABLE:
+                want = f"nobody knows how far this {run.begun.action} came: look at it"
+                raise ConfigError("--resume", name, want)
+            if run.state == "done":
+                return run
+            if not await is_of_now(self._parts.admin, book, run):
+                want = f"{self.source} was made again since: begin a new run"
+                raise ConfigError("--resume", name, want)
+            replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
+            return await replayer.carry_out(on_progress)
+
+    async def edit(
+        self,
+        delivery: Delivery,
+        value: bytes,
+        *,
+        content_type: str = JSON,
+        reason: str,
+        by: str,
+    ) -> Run:
+        """Put a letter with another payload beside the original, which is kept.
+
+        Args:
+            delivery: The letter.
+            value: The new payload, checked by the caller.
+            content_type: How it is written.
+            reason: Why.
+            by: Who.
+        """
+        place = (delivery.offset, delivery.offset + 1)
+        selection = Selection(parts={delivery.partition: place})
+        at = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
+        record = Record(
+            self.source,
+            value,
+            [*_retyped(delivery.headers, content_type), (EDITED_OF, at.encode())],
+            delivery.key,
+        )
+        begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
+        parts, now_ms = self._parts, self._parts.clock.epoch_ms()
+        step = Step(
+            run=begun.run,
+            at_ms=now_ms,
+            upto={delivery.partition: place[1]},
+            handled={delivery.partition: [place]},
+            counts={"edited": 1},
+        )
+        ended = Ended(run=begun.run, at_ms=now_ms, is_done=True)
+        entries: list[Entry] = [begun, step, ended]
+        async with self._hold(begun.run):
+            await write(parts, [record, *map(parts.journal.record, entries)])
+        return Book(entries).runs[begun.run]
+
+    async def bring_in(
+        self, records: Iterable[Record], *, reason: str, by: str, file: str = ""
+    ) -> Run:
+        """Append letters that were exported.
+
+        Args:
+            records: As `shifter.deadletter.transfer.read_lines` reads them.
+            reason: Why.
+            by: Who.
+            file: Where they come from, for the journal.
+
+        Raises:
+            ConfigError: The topic holds no dead letters.
+            HeldElsewhereError: As `replay`.
+            StoreError, DecodeError: Not all of them are in the topic; the journal says
+                how many.
+        """
+        nothing = Selection(parts={})
+        begun = await self._begun(nothing, IMPORT, reason=reason, by=by, name=None)
+        begun = msgspec.structs.replace(begun, file=file)
+        async with self._hold(begun.run):
+            return await bring_in(self._parts, begun, records)
+
+    @contextlib.asynccontextmanager
+    async def _hold(
+        self, run: str, on_wait: Callable[[float], None] = lambda _: None
+    ) -> AsyncGenerator[Hold]:
+        """Be the one who works on the topic; what a killed one has left is settled."""
+        parts, owner = self._parts, f"run {run}"
+        async with holding(
+            parts.claims, parts.clock, self.source, owner=owner, on_wait=on_wait
+        ) as hold:
+            await parts.log.open()
+            yield hold
+
+    async def _book(self, run: str, by: str, known: Book | None = None) -> Book:
+        """The journal up to this moment; the hold is held."""
+        parts = self._parts
+        taken = Taken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
+        await write(parts, [parts.journal.record(taken)])
+        return await parts.journal.load_upto(taken, parts.clock, known)
+
+    async def _run(
+        self,
+        begun: Begun,
+        pace: PacePolicy,
+        stop: StopPolicy,
+        on_progress: OnProgress,
+    ) -> Run:
+        parts = self._parts
+        async with self._hold(begun.run) as hold:
+            book = await self._book(begun.run, begun.by)
+            if begun.run in book.runs:
+                want = "a run has this name: resume it, or choose another one"
+                raise ConfigError("--name", begun.run, want)
+            await write(parts, [parts.journal.record(begun)])
+            book.note(begun)
+            run = book.runs[begun.run]
+            replayer = Replayer(parts, run, book, hold, pace=pace, stop=stop)
+            return await replayer.carry_out(on_progress)
+
+    async def _begun(
+        self,
+        selection: Selection,
+        action: str,
+        *,
+        reason: str,
+        by: str,
+        name: str | None,
+    ) -> Begun:
+        compile_filter(selection.filter)
+        self._check_source()
+        await self._parts.journal.prepare()
+        at_ms = self._parts.clock.epoch_ms()
+        # First the id: offsets of an id that has gone since count for no letter.
+        source_id = await topic_id(self._parts.admin, self.source)
+        spans = await self.spans(selection)
+        return Begun(
+            run=run_name(action, at_ms, self.source)
+            if name is None
+            else check_name("--name", name),
+            at_ms=at_ms,
+            action=action,
+            by=by,
+            reason=reason,
+            source=self.source,
+            spans={part: (span.first, span.end) for part, span in spans.items()},
+            filter=selection.filter,
+            again=selection.again,
+            topic_id=source_id,
+        )
+
+    def _check_source(self) -> None:
+        """Return if this may be a topic of dead letters; what is alive is none."""
+        is_journal = self.source == self._parts.journal.topic
+        if is_journal or holds_jobs(self.namespace, self.source):
+            want = "it holds no dead letters: name their topic, or a queue"
+            raise ConfigError("dead letters", self.source, want)
+
+
+def _retyped(headers: Headers, content_type: str) -> Headers:
+    rest = [header for header in headers if header[0] != CONTENT_TYPE_HEADER]
+    return [*rest, (CONTENT_TYPE_HEADER, content_type.encode())]
+
+
+def find_run(book: Book, name: str) -> Run:
+    """The run of that name.
+
+    Raises:
+        ConfigError: There is none; names the nearest.
+    """
+    run = book.runs.get(name)
+    if run is None:
+        raise ConfigError("--resume", name, nearest(name, list(book.runs), "runs"))
+    return run
+
+
+def run_name(action: str, at_ms: int, source: str) -> str:
+    """A name that nobody has: what it does, and eight digits of when and where.
+
+    >>> run_name("replay", 0, "shop.mail.dlt") == run_name("replay", 0, "shop.mail.dlt")
+    True
+    """
+    return f"{action}-{replay_id(str(at_ms), source)[:8]}"

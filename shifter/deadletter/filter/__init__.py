@@ -1,0 +1,1 @@
+"""The language that selects dead letters: lexer, fields, parser."""

@@ -1,0 +1,231 @@
+"""What a filter can ask of a dead letter: its fields and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from shifter.deadletter.dialect import Story, read_story
+from shifter.deadletter.replay_identity import replays_of
+from shifter.errors import DecodeError
+from shifter.ports import Delivery
+from shifter.wire.depth import check_depth
+
+Value: TypeAlias = str | int | float | Decimal | bool | None
+Path: TypeAlias = tuple[str | int, ...]
+
+_MAX_PAYLOAD_BYTES: Final = 2_000_000
+_MISSING: Final = object()
+
+
+class ValueType(Enum):
+    """The type of a field, and what may be compared with it."""
+
+    TEXT = 'write a text, such as "SMTPError"'
+    ID = "write a job's id, a UUID"
+    NUMBER = "write a number, such as 10"
+    DURATION = "write a span with its unit, such as 6h"
+    INSTANT = 'write an instant, such as "2026-01-31T12:00:00Z"'
+    ANY = 'write a text, a number, true, false or null, such as "x"'
+
+    @property
+    def want(self) -> str:
+        """What is allowed, for a person."""
+        return self.value
+
+    def takes(self, value: Value, *, is_duration: bool) -> bool:
+        """Whether a constant may be compared with a field of this type."""
+        if value is None:
+            return True
+        if self is ValueType.DURATION:
+            return is_duration
+        if is_duration:
+            return False
+        if self in (ValueType.TEXT, ValueType.ID):
+            return isinstance(value, str)
+        if self is ValueType.ANY:
+            return True
+        return not isinstance(value, str | bool)
+
+
+class ClassName(str):
+    """A class with its module: equal to its whole name, and to its last part.
+
+    >>> ClassName("smtplib.SMTPError") == "SMTPError", ClassName("a.B") == "a.B"
+    (True, True)
+    >>> ClassName("a.B") == "a", ClassName("a.B") != "B"
+    (False, False)
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) is True or (
+            isinstance(other, str)
+            and bool(other)
+            and str.endswith(self, (f".{other}", f"${other}"))
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+class Letter:
+    """One dead letter; what nobody asks for is not read.
+
+    Args:
+        delivery: As scanned.
+        now_ms: The instant that ages are told by.
+    """
+
+    __slots__ = ("_payload", "_story", "delivery", "now_ms")
+
+    def __init__(self, delivery: Delivery, now_ms: int) -> None:
+        self.delivery, self.now_ms = delivery, now_ms
+        self._story: Story | None = None
+        self._payload: Any = _MISSING
+
+    @property
+    def story(self) -> Story:
+        """What its headers tell."""
+        story = self._story
+        if story is None:
+            story = read_story(self.delivery.headers, self.delivery.appended_ms)
+            self._story = story
+        return story
+
+    @property
+    def payload(self) -> Any:
+        """Its payload as JSON; ``None`` where it is none, or too large to look into.
+
+        A number with a fraction or an exponent is a `Decimal`: no digit is lost.
+        """
+        if self._payload is _MISSING:
+            self._payload = _json(self.delivery.value, _COMPARED)
+        return self._payload
+
+    @property
+    def shown_payload(self) -> Any:
+        """The same to be written as JSON again, each number as it stands there."""
+        return _json(self.delivery.value, _SHOWN)
+
+
+class Field(NamedTuple):
+    """One name of the filter language.
+
+    Attributes:
+        type: What it may be compared with.
+        get: Its value of a letter.
+        about: What it is, for a person.
+    """
+
+    type: ValueType
+    get: Callable[[Letter], Value]
+    about: str
+
+
+def payload_field(path: Path) -> Callable[[Letter], Value]:
+    """What gets a value out of payloads; ``None`` where there is none."""
+
+    def get(letter: Letter) -> Value:
+        found = letter.payload
+        for step in path:
+            found = _step(found, step)
+        is_one = isinstance(found, str | int | Decimal)
+        return found if is_one else _about(found)
+
+    return get
+
+
+def header_field(name: str) -> Callable[[Letter], Value]:
+    """What gets the last header of a name, as text."""
+
+    def get(letter: Letter) -> Value:
+        for found, value in reversed(letter.delivery.headers):
+            if found == name and value is not None:
+                return value.decode("utf-8", "replace")
+        return None
+
+    return get
+
+
+def _age_s(letter: Letter) -> float:
+    return (letter.now_ms - letter.story.last_failed_ms) / 1_000
+
+
+def _key(letter: Letter) -> str | None:
+    key = letter.delivery.key
+    return None if key is None else key.decode("utf-8", "replace")
+
+
+_T, _N = ValueType.TEXT, ValueType.NUMBER
+FIELDS: Final = {
+    "error": Field(_T, lambda x: ClassName(x.story.error_type), "the error's class"),
+    "message": Field(_T, lambda x: x.story.error_message, "its message"),
+    "stack": Field(_T, lambda x: x.story.error_stack, "its stack, lines"),
+    "reason": Field(_T, lambda x: x.story.reason, "why it is here"),
+    "fingerprint": Field(_T, lambda x: x.story.fingerprint, "its group in `dlt list`"),
+    "dialect": Field(_T, lambda x: x.story.dialect, "who parked it"),
+    "job": Field(_T, lambda x: x.story.job_type, "the job type's name"),
+    "id": Field(ValueType.ID, lambda x: x.story.job_id, "the job's id"),
+    "queue": Field(_T, lambda x: x.story.queue, "the queue it came from"),
+    "topic": Field(_T, lambda x: x.story.origin_topic, "the topic it came from"),
+    "worker": Field(_T, lambda x: x.story.worker, "who gave it up"),
+    "key": Field(_T, _key, "its ordering key"),
+    "attempts": Field(_N, lambda x: x.story.attempts, "attempts made"),
+    "replays": Field(_N, lambda x: replays_of(x.delivery.headers), "times replayed"),
+    "partition": Field(_N, lambda x: x.delivery.partition, "its part of the topic"),
+    "offset": Field(_N, lambda x: x.delivery.offset, "its position there"),
+    "size": Field(_N, lambda x: len(x.delivery.value or b""), "bytes of its payload"),
+    "age": Field(ValueType.DURATION, _age_s, "since it ended here"),
+    "failed": Field(
+        ValueType.INSTANT, lambda x: x.story.last_failed_ms, "when it ended here"
+    ),
+    "first_failed": Field(
+        ValueType.INSTANT, lambda x: x.story.first_failed_ms, "when it failed first"
+    ),
+}
+"""All names but ``payload`` and ``header``, which take a path or a name."""
+
+
+_COMPARED: Final = msgspec.json.Decoder(float_hook=Decimal)
+_SHOWN: Final = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode()))
+
+
+def shown_json(value: bytes) -> Any:
+    """JSON to be written as JSON again, each number as it stands there.
+
+    Raises:
+        DecodeError, ValueError, RecursionError: It is none.
+    """
+    check_depth(value)
+    return _SHOWN.decode(value)
+
+
+def _json(value: bytes | None, decoder: msgspec.json.Decoder[Any]) -> Any:
+    if value is None or len(value) > _MAX_PAYLOAD_BYTES:
+        return None
+    try:
+        check_depth(value)
+        return decoder.decode(value)
+    except (DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _step(found: Any, step: str | int) -> Any:
+    if isinstance(found, dict):
+        return found.get(str(step))
+    if isinstance(found, list) and isinstance(step, int):
+        return found[step] if -len(found) <= step < len(found) else None
+    return None
+
+
+def _about(found: Any) -> Value:
+    # What has parts exists, and is equal to nothing that can be written.
+    return None if found is None else f"({type(found).__name__})"

@@ -1,0 +1,120 @@
+"""One run at a time on a dead-letter topic: a lease in the claim store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+from shifter.deadletter.replay_identity import replay_id
+from shifter.errors import HeldElsewhereError, StoreError
+from shifter.model.claim import Busy, ClaimRequest, ClaimUpdate, Granted
+from shifter.model.state import JobState
+from shifter.ports import ClaimStore, Clock
+
+LEASE_MS: Final = 5_000
+_KEEP_MS: Final = 60_000
+# Of a lease: what is not trusted at its end, and how often it is renewed.
+_SPARE: Final = 0.1
+_RENEWALS: Final = 4
+
+
+class Hold:
+    """The right to work on a topic, for as long as it is renewed.
+
+    Attributes:
+        trusted_until: Monotonic seconds; from then on somebody else may hold it.
+    """
+
+    def __init__(self, clock: Clock, trusted_until: float) -> None:
+        self._clock, self.trusted_until = clock, trusted_until
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether nobody else can hold it."""
+        return self._clock.monotonic() < self.trusted_until
+
+
+@contextlib.asynccontextmanager
+async def holding(
+    claims: ClaimStore,
+    clock: Clock,
+    source: str,
+    *,
+    owner: str,
+    on_wait: Callable[[float], None] = lambda _: None,
+) -> AsyncGenerator[Hold]:
+    """Hold a topic while the block runs; waits for one lease of a killed holder.
+
+    Args:
+        claims: Where the lease is.
+        clock: For trust in it.
+        source: The topic.
+        owner: Who asks.
+        on_wait: Told how many seconds it waits for the lease of another.
+
+    Raises:
+        HeldElsewhereError: Somebody else holds it and renews.
+        StoreUnavailableError: The claim store does not answer.
+    """
+    name = replay_id("hold", source)
+    fence, hold = await _take(claims, clock, source, owner, on_wait)
+    try:
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(_keep(claims, clock, hold, (name, fence)))
+            try:
+                yield hold
+            finally:
+                keeper.cancel()
+                update = ClaimUpdate(name, fence, JobState.WAITING, 1, 1, _KEEP_MS)
+                with contextlib.suppress(StoreError):
+                    await claims.finish([update])
+    except BaseExceptionGroup as errors:
+        # The keeper raises nothing: it is the block's own.
+        raise errors.exceptions[0] from None
+
+
+async def _take(
+    claims: ClaimStore,
+    clock: Clock,
+    source: str,
+    owner: str,
+    on_wait: Callable[[float], None],
+) -> tuple[int, Hold]:
+    name = replay_id("hold", source)
+    give_up_at = clock.monotonic() + LEASE_MS / 1_000
+    while True:
+        asked_at = clock.monotonic()
+        [answer] = await claims.claim(
+            [ClaimRequest(name, name, 1, 1)], owner=owner, lease_ms=LEASE_MS
+        )
+        if isinstance(answer, Granted):
+            return answer.fence, Hold(clock, asked_at + _trusted_s())
+        if not isinstance(answer, Busy):
+            raise HeldElsewhereError(source)
+        pause_s = answer.retry_in_ms / 1_000
+        if asked_at >= give_up_at:
+            raise HeldElsewhereError(source)
+        on_wait(pause_s)
+        await clock.sleep(pause_s)
+
+
+async def _keep(
+    claims: ClaimStore, clock: Clock, hold: Hold, held: tuple[str, int]
+) -> None:
+    while True:
+        await clock.sleep(LEASE_MS / 1_000 / _RENEWALS)
+        asked_at = clock.monotonic()
+        try:
+            [answer] = await claims.renew([held], lease_ms=LEASE_MS)
+        except StoreError:
+            continue
+        if not answer.held:
+            hold.trusted_until = 0.0
+            return
+        hold.trusted_until = asked_at + _trusted_s()
+
+
+def _trusted_s() -> float:
+    return LEASE_MS / 1_000 * (1 - _SPARE)

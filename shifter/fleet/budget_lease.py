@@ -1,0 +1,196 @@
+"""What one process may spend of what the fleet shares: retries, and calls a second.
+
+Both are spent from leases, so that nobody waits for the store; what was missing, and
+what was spent, is asked for at the next sync. While the store is away each process
+goes by its own share.
+
+Whether a store that did not answer heard what it was told is not known, so nothing is
+told twice: what is earned and spent alone is settled alone. Only what was spent beyond
+what was earned, the process's share of the floor, is made good when the store is back.
+"""
+
+from __future__ import annotations
+
+from shifter.fleet.report import BudgetWords
+from shifter.model.fleet import BudgetWish, RateGrant, RateWish
+from shifter.model.priority import Priority
+from shifter.policy.protection.budget import RETRY_MILLI, Budget, BudgetPolicy
+from shifter.policy.protection.rate import RatePolicy, take
+from shifter.policy.protection.shared_budget import URGENT_FIRST, wish
+
+_TELL_EVERY_MS = 1_000
+_RATE_LEASE_MS = 1_000
+_NOTHING = (0, 0, 0, 0)
+_PLACE = {priority: place for place, priority in enumerate(URGENT_FIRST)}
+
+
+class RetryTill:
+    """Retries to one dependency. Belongs to one thread.
+
+    Args:
+        name: The dependency's.
+        policy: The budget's.
+    """
+
+    def __init__(self, name: str, policy: BudgetPolicy) -> None:
+        self._policy = policy
+        self._earns_milli = policy.deposit_milli
+        self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
+        self._whose = wish(name, policy, earned_milli=0, wants=_NOTHING)[:5]
+        self._firsts = self._told_firsts = self._told_wants = 0
+        self._owed_milli = 0
+        self._told_ms = 0
+        self._left = [0, 0, 0, 0]
+        self._until_ms = [0, 0, 0, 0]
+        self._wanted = [0, 0, 0, 0]
+        self._empty_until_ms = 0
+        self._alone = Budget(policy)
+        self.is_alone = True  # until the store answered
+        self.share = 1
+
+    def answered(self, peers: int) -> None:
+        """The store is there, and so many processes with it."""
+        self.share = max(1, peers)
+        if self.is_alone:
+            self.is_alone = False
+            most_milli = self._policy.floor_milli // self.share
+            self._owed_milli = min(max(0, self._owed_milli), most_milli)
+
+    def left_alone(self) -> None:
+        """The store did not answer."""
+        if not self.is_alone:
+            self.is_alone, self._owed_milli = True, 0
+        self._firsts = 0
+
+    def first(self, now_ms: int) -> None:
+        """Note a first attempt."""
+        self._alone.deposit(now_ms)
+        if self.is_alone:
+            self._owed_milli -= self._earns_milli
+        else:
+            self._firsts += 1
+
+    def spend(self, priority: Priority, now_ms: int) -> bool:
+        """Take a retry; ``False`` if there is none."""
+        if self.is_alone:
+            taken = self._alone.withdraw(now_ms, priority, share=self.share)
+            self._owed_milli += taken * RETRY_MILLI
+            return taken == 1
+        place = _PLACE[priority]
+        self._wanted[place] += 1
+        if not self._left[place] or now_ms >= self._until_ms[place]:
+            return False
+        self._left[place] -= 1
+        # Whoever is left alone later goes on from what was spent before.
+        self._alone.spent(now_ms)
+        return True
+
+    def words(self, now_ms: int) -> BudgetWords:
+        """What operators are told."""
+        return BudgetWords(*self._terms, *self._alone.sums_milli(now_ms))
+
+    def is_exhausted(self, now_ms: int) -> bool:
+        """Whether somebody was refused a retry of late; asks for none."""
+        return now_ms < self._empty_until_ms
+
+    def give_back(self, priority: Priority) -> None:
+        """A retry that was taken, and not made."""
+        self._left[_PLACE[priority]] += 1
+
+    def wish(self, now_ms: int) -> BudgetWish | None:
+        """What is told and asked; ``None`` if nothing is worth it."""
+        is_late = now_ms - self._told_ms >= _TELL_EVERY_MS
+        is_news = is_late and (self._firsts or self._owed_milli > 0)
+        if self.is_alone or not (is_news or any(self._wanted)):
+            return None
+        wants = self._missing(now_ms) if any(self._wanted) else _NOTHING
+        if not (is_news or any(wants)):
+            return None
+        self._told_firsts, self._told_wants = self._firsts, sum(wants)
+        earned_milli = self._firsts * self._earns_milli - self._owed_milli
+        return BudgetWish(*self._whose, earned_milli, wants)
+
+    def _missing(self, now_ms: int) -> tuple[int, int, int, int]:
+        """What was wanted of late, and is not left of a lease."""
+        for place, until_ms in enumerate(self._until_ms):
+            if now_ms >= until_ms:
+                self._left[place] = 0
+        critical, high, normal, low = (
+            max(0, wanted - left)
+            for wanted, left in zip(self._wanted, self._left, strict=True)
+        )
+        return critical, high, normal, low
+
+    def granted(self, retries: tuple[int, ...], now_ms: int) -> None:
+        """What the store gave for the last wish."""
+        self._firsts -= self._told_firsts
+        self._told_firsts = self._owed_milli = 0
+        self._told_ms, self._wanted = now_ms, [0, 0, 0, 0]
+        if sum(retries) < self._told_wants:
+            self._empty_until_ms = now_ms + _TELL_EVERY_MS
+        for place, count in enumerate(retries):
+            if count:
+                self._left[place] += count
+                self._until_ms[place] = now_ms + self._policy.lease_ms
+
+
+class CallTill:
+    """Calls to one dependency, by its rate. Belongs to one thread.
+
+    Args:
+        name: The dependency's.
+        policy: The rate's.
+    """
+
+    def __init__(self, name: str, policy: RatePolicy) -> None:
+        self._name, self._policy = name, policy
+        self._left = self._until_ms = self._wanted = 0
+        self._not_before_ms = 0
+        self._alone_us = 0
+        self.is_alone = True  # until the store answered
+        self.share = 1
+
+    def answered(self, peers: int) -> None:
+        """The store is there, and so many processes with it."""
+        self.is_alone, self.share = False, max(1, peers)
+
+    def left_alone(self) -> None:
+        """The store did not answer."""
+        self.is_alone = True
+
+    def spend(self, now_ms: int) -> bool:
+        """Take a call; ``False`` if there is none."""
+        if self.is_alone:
+            asked = self._policy.wish(self._name, 1)
+            interval_us = asked.interval_us * self.share
+            asked = asked._replace(interval_us=interval_us)
+            taken = take(asked, self._alone_us, now_us=now_ms * 1_000)
+            self._alone_us = taken.spread_us
+            return taken.calls == 1
+        self._wanted += 1
+        if not self._left or now_ms >= self._until_ms:
+            return False
+        self._left -= 1
+        return True
+
+    def give_back(self) -> None:
+        """A call that was taken, and not made."""
+        self._left += 1
+
+    def wish(self, now_ms: int) -> RateWish | None:
+        """What is asked; ``None`` if nothing is wanted."""
+        if now_ms >= self._until_ms:
+            self._left = 0
+        want = self._wanted - self._left
+        if want <= 0 or now_ms < self._not_before_ms:
+            return None
+        return self._policy.wish(self._name, want)
+
+    def granted(self, grant: RateGrant, now_ms: int) -> None:
+        """What the store gave."""
+        self._wanted = 0
+        self._left += grant.calls
+        if grant.calls:
+            self._until_ms = now_ms + _RATE_LEASE_MS
+        else:
+            self._not_before_ms = now_ms + grant.wait_us // 1_000

@@ -1,0 +1,327 @@
+"""What one process knows of its fleet: read without waiting, told once a sync.
+
+While the store is away the last view holds for `TRUST_S`; then circuits go by local
+evidence. Budgets and rates go by a local share as soon as a sync failed.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from shifter.fleet.breaker import Standing
+from shifter.fleet.events import Change, FleetEars, call_back
+from shifter.fleet.protection import Shield
+from shifter.fleet.quality import FleetQuality
+from shifter.fleet.report import (
+    Statement,
+    Statements,
+    Words,
+    tallies_of,
+    words_text,
+)
+from shifter.fleet.shared_state import by_hand_cell, circuit_cell, read_setting
+from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
+from shifter.model.number import MAX_LOAD
+from shifter.model.quality import Quality
+from shifter.model.time import EpochMs
+from shifter.policy.protection.circuit import CircuitState
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.ports import Clock
+from shifter.runtime.forking import renew_in_child
+
+TRUST_S: Final = 30.0
+KEEP_MS: Final = 2_000
+_JUMP_MS: Final = 1_000
+
+
+class _Asked:
+    """What dependencies propose and ask for at one sync, and whose it is."""
+
+    def __init__(self) -> None:
+        self.proposals: list[tuple[Shield, Proposal]] = []
+        self.budgets: list[tuple[Shield, BudgetWish]] = []
+        self.rates: list[tuple[Shield, RateWish]] = []
+        self.is_alarmed = False
+
+
+class Tenant(Protocol):
+    """Something else that the fleet shares in cells of its own."""
+
+    def propose(self) -> Iterable[Proposal]:
+        """Cells to be set at the next sync."""
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Take in all cells; ``now_ms`` is the store's clock."""
+
+
+class Told(NamedTuple):
+    """A report with what is needed to understand its answer."""
+
+    report: FleetReport
+    by: _Asked
+
+
+class FleetBoard:
+    """See above. Safe to share between threads.
+
+    Args:
+        dependencies: What is protected.
+        clock: Monotonic.
+        process: This process's id.
+        ears: Hears of each change; then the dependency's own callback does.
+        quality: When load lowers the quality; ``None`` never.
+        seed: Of jitter; ``None`` from the system.
+
+    Attributes:
+        shields: By name of the dependency.
+        load: How busy this process is; 1 is all there is room for.
+        shed: What its admission refused, and would have in the dark.
+        synced_at: Monotonic seconds of the last view; ``None`` without one.
+        failures: Syncs that failed in a row.
+        is_urgent: Whether the next sync should not wait.
+        urgent: Called when it becomes so, in the thread of whoever calls.
+        tenants: What else is shared; those with cells of their own.
+        highest_load: Of the fleet's processes, as of the last view.
+    """
+
+    def __init__(  # made in three places, by keyword
+        self,
+        dependencies: Iterable[Dependency],
+        clock: Clock,
+        *,
+        process: str,
+        ears: FleetEars | None = None,
+        quality: QualityPolicy | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._clock, self._process, self._ears = clock, process, ears
+        self.load: Callable[[], float] = lambda: 0.0
+        self.shed: Callable[[], Words] = Words
+        self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
+        self._standing = Standing()
+        self.shields = {
+            d.name: Shield(d, self._random, self._standing) for d in dependencies
+        }
+        self._lock = threading.Lock()
+        self._version = 0
+        self._offset_ms: int | None = None
+        self._peers: int | None = None
+        self.synced_at: float | None = None
+        self.failures = 0
+        self._quality = FleetQuality(quality)
+        self.is_urgent = False
+        self.urgent: Callable[[], None] | None = None
+        self.tenants: list[Tenant] = []
+        self.highest_load = 0.0
+        renew_in_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        # Another thread may have held it; this board is synchronised no more.
+        self._lock, self.urgent = threading.Lock(), None
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held around whatever touches a shield."""
+        return self._lock
+
+    @property
+    def quality(self) -> Quality:
+        """The one set by hand while it lasts, else by load."""
+        quality = self._quality
+        if quality.is_by_hand:
+            return quality.in_force(self._store_ms())
+        return quality.by_load
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last view; ``None`` without one."""
+        if self.synced_at is None:
+            return None
+        return self._clock.monotonic() - self.synced_at
+
+    def store_ms(self) -> EpochMs | None:
+        """Wall clock of the store, milliseconds; ``None`` before its first answer."""
+        return None if self._offset_ms is None else EpochMs(self._store_ms())
+
+    def report(self) -> Told:
+        """What is told at the next sync."""
+        now_ms = int(self._clock.monotonic() * 1_000)
+        self.is_urgent = False
+        said: Statements = {}
+        by = _Asked()
+        for name, shield in self.shields.items():
+            quiet = shield.quiet_statement(now_ms)
+            said[name] = self._heard(shield, now_ms, by) if quiet is None else quiet
+        proposals = [proposal for _, proposal in by.proposals]
+        if (quality := self._quality.propose()) is not None:
+            proposals.append(quality)
+        for tenant in self.tenants:
+            proposals += tenant.propose()
+        report = FleetReport(
+            self._process,
+            min(max(0.0, self.load()), MAX_LOAD),
+            words_text(self._words(said)),
+            by.is_alarmed,
+            KEEP_MS,
+            self._version,
+            proposals,
+            [wish for _, wish in by.budgets],
+            [wish for _, wish in by.rates],
+        )
+        return Told(report, by)
+
+    def _heard(self, shield: Shield, now_ms: int, by: _Asked) -> Statement:
+        """What one dependency says; what it asks for is put with the rest."""
+        # One at a time: whoever decides waits for one of them at most.
+        with self._lock:
+            statement = shield.statement(now_ms)
+            if statement.failures or statement.slow:
+                suspicious = shield.breaker.is_suspicious(now_ms)
+                by.is_alarmed = by.is_alarmed or suspicious
+            if (proposal := self._propose(shield)) is not None:
+                by.proposals.append((shield, proposal))
+            if (saved := shield.retries.wish(now_ms)) is not None:
+                by.budgets.append((shield, saved))
+            if shield.calls is not None and (called := shield.calls.wish(now_ms)):
+                by.rates.append((shield, called))
+        return statement
+
+    def learn(self, told: Told, view: FleetView) -> None:
+        """Take in the answer to a report."""
+        now = self._clock.monotonic()
+        now_ms = int(now * 1_000)
+        self._set_clock(view.now_ms, now_ms)
+        movable: Iterable[Shield] = self.shields.values()
+        if view.cells is None:
+            movable = [shield for shield, _ in told.by.proposals]
+        before = [(shield, shield.circuit.state) for shield in movable]
+        with self._lock:
+            self._answer(told, view, now_ms)
+        strange = view.strange
+        if view.cells is not None:
+            strange += self._learn_cells(view.cells, view.now_ms)
+        self._version, self.synced_at, self.failures = view.version, now, 0
+        strange += self._hear(view, now_ms)
+        self._settle(peers=len(view.loads))
+        self._quality.observe(view.loads, now_ms)
+        self.highest_load = max(view.loads, default=0.0)
+        for change in self._changes(before):
+            self._tell(change)
+        if strange and self._ears is not None:
+            self._ears.found_strange(strange)
+
+    def failed(self, told: Told) -> None:
+        """The store did not answer: what was asked is asked again."""
+        self.failures += 1
+        with self._lock:
+            for shield, _ in told.by.proposals:
+                shield.circuit.answered(accepted=False)
+        self._settle(peers=None)
+
+    def urge(self, changed: Shield | None) -> None:
+        """The others should hear of something at once.
+
+        Args:
+            changed: Whose circuit this process opened or closed for itself, if any.
+        """
+        self.is_urgent = True
+        if self.urgent is not None:
+            self.urgent()
+        if changed is not None:
+            state = changed.own_state
+            self._tell(Change(changed.dependency, state, is_fleet=False))
+
+    def _propose(self, shield: Shield) -> Proposal | None:
+        if self._offset_ms is None or not shield.circuit.has_news:
+            return None
+        return shield.circuit.propose(self._store_ms(), self._random.random())
+
+    def _words(self, said: Statements) -> Words:
+        words = msgspec.structs.replace(self.shed(), dependencies=said)
+        if words == Words() or self._offset_ms is None:
+            return words
+        return msgspec.structs.replace(words, said_ms=self._store_ms())
+
+    def _set_clock(self, store_ms: int, now_ms: int) -> None:
+        before, self._offset_ms = self._offset_ms, store_ms - now_ms
+        by_ms = 0 if before is None else self._offset_ms - before
+        if abs(by_ms) < _JUMP_MS:
+            return
+        for shield in self.shields.values():
+            with self._lock:
+                shield.circuit.clock_jumped(store_ms, by_ms)
+
+    def _answer(self, told: Told, view: FleetView, now_ms: int) -> None:
+        by = told.by
+        # The last proposals are those of the quality and of tenants, who ask nothing.
+        for (shield, _), accepted in zip(by.proposals, view.accepted, strict=False):
+            shield.circuit.answered(accepted=accepted)
+        for (shield, _), granted in zip(by.budgets, view.granted, strict=True):
+            shield.retries.granted(granted, now_ms)
+        for (shield, _), grant in zip(by.rates, view.rates, strict=True):
+            if shield.calls is not None:
+                shield.calls.granted(grant, now_ms)
+
+    def _settle(self, *, peers: int | None) -> None:
+        age_s = self.age_s
+        is_alone = peers is None and (age_s is None or age_s > TRUST_S)
+        self._standing.offset_ms = self._offset_ms or 0
+        self._standing.is_alone = is_alone
+        if peers == self._peers:
+            return
+        self._peers = peers
+        for shield in self.shields.values():
+            with self._lock:
+                for till in (shield.retries, shield.calls):
+                    if till is not None and peers is None:
+                        till.left_alone()
+                    elif till is not None and peers is not None:
+                        till.answered(peers)
+
+    def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> int:
+        strange = self._quality.learn(cells)
+        for tenant in self.tenants:
+            tenant.learn(cells, now_ms)
+        for name, shield in self.shields.items():
+            circuit = shield.circuit
+            text = cells.get(by_hand_cell(name))
+            setting = None if text is None else read_setting(text)
+            with self._lock:
+                is_state = circuit.learn(cells.get(circuit_cell(name), b""), now_ms)
+                circuit.by_hand = setting
+            strange += (not is_state) + (text is not None and setting is None)
+        return strange
+
+    def _hear(self, view: FleetView, now_ms: int) -> int:
+        if not view.evidence:
+            return 0
+        said, strange = tallies_of(view.evidence, but=self._process)
+        for name, shield in self.shields.items():
+            with self._lock:
+                shield.breaker.hear(said.get(name, []), now_ms=now_ms)
+            self.is_urgent = self.is_urgent or shield.circuit.is_urgent
+        return strange
+
+    def _changes(self, before: Iterable[tuple[Shield, CircuitState]]) -> list[Change]:
+        changes = []
+        for shield, was in before:
+            state = shield.circuit.state
+            if state.generation != was.generation:
+                with self._lock:
+                    shield.breaker.follow()
+                changes.append(Change(shield.dependency, state, is_fleet=True))
+        return changes
+
+    def _tell(self, change: Change) -> None:
+        if self._ears is not None:
+            self._ears.circuit_changed(change)
+        call_back(change)
+
+    def _store_ms(self) -> int:
+        return int(self._clock.monotonic() * 1_000) + (self._offset_ms or 0)

@@ -1,0 +1,129 @@
+"""What one process says of itself at each sync, as the store carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from shifter.model.priority import Priority
+from shifter.policy.protection.dependency import Protection
+from shifter.policy.protection.evidence import Tally
+from shifter.wire.number import Count, InstantMs
+
+Counts: TypeAlias = tuple[Count, Count, Count, Count]
+
+_NONE: Final = (0, 0, 0, 0)
+PROTECTIONS: Final = tuple(Protection)
+"""In the order of `Statement.held_back`."""
+URGENT_FIRST: Final = sorted(Priority, key=lambda priority: -priority.rank)
+"""In the order of `Words.shed`."""
+
+
+class BudgetWords(NamedTuple):
+    """What one process says of a retry budget.
+
+    Attributes:
+        ratio_milli: Thousandths of a retry that a first attempt earns.
+        floor_per_s: Retries a second, of the whole fleet, whatever was earned.
+        ttl_ms: How long what is earned lasts.
+        earned_milli: By this process, within the ttl.
+        spent_milli: Likewise, and a little longer.
+    """
+
+    ratio_milli: Count
+    floor_per_s: Count
+    ttl_ms: Count
+    earned_milli: Count
+    spent_milli: Count
+
+
+class Statement(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Numbers of one process about one dependency.
+
+    Attributes:
+        calls: As of `shifter.policy.protection.evidence.Tally`.
+        failures: Likewise.
+        slow: Likewise.
+        in_a_row: Likewise.
+        held_back: Starts put off since the process began, by protection.
+        would_hold_back: The same in the dark.
+        limit: Calls at once that its limit allows now; 0 without a limit.
+        inflight: Calls under way; counted only with a limit.
+        budget: See `BudgetWords`.
+    """
+
+    calls: Count = 0
+    failures: Count = 0
+    slow: Count = 0
+    in_a_row: Count = 0
+    held_back: Counts = _NONE
+    would_hold_back: Counts = _NONE
+    limit: Count = 0
+    inflight: Count = 0
+    budget: BudgetWords = BudgetWords(0, 0, 0, 0, 0)
+
+    @property
+    def tally(self) -> Tally:
+        """What counts as evidence."""
+        return Tally(self.calls, self.failures, self.slow, self.in_a_row)
+
+
+Statements: TypeAlias = dict[str, Statement]
+
+
+class Words(msgspec.Struct, array_like=True, frozen=True):
+    """All that one process says.
+
+    Attributes:
+        dependencies: By name.
+        shed: Jobs its admission refused since it began, by priority.
+        would_shed: The same in the dark.
+        said_ms: When, by the store's clock; ``None`` before the first sync.
+    """
+
+    dependencies: Statements = {}
+    shed: Counts = _NONE
+    would_shed: Counts = _NONE
+    said_ms: InstantMs | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Words).decode
+_SAYS_NOTHING: Final = Words()
+
+
+def words_text(words: Words) -> bytes:
+    """All of it, packed; empty if it says nothing."""
+    return b"" if words == _SAYS_NOTHING else _encode(words)
+
+
+def read_words(text: bytes) -> Words | None:
+    """What a process said; ``None`` if it cannot be read."""
+    try:
+        return _decode(text) if text else _SAYS_NOTHING
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def tallies_of(
+    evidence: Mapping[str, bytes], *, but: str
+) -> tuple[dict[str, list[Tally]], int]:
+    """What the others say, by dependency, and how many cannot be understood.
+
+    Args:
+        evidence: By process.
+        but: The process that asks.
+    """
+    said: dict[str, list[Tally]] = {}
+    strange = 0
+    for process, text in evidence.items():
+        if process == but:
+            continue
+        words = read_words(text)
+        strange += words is None
+        for name, statement in words.dependencies.items() if words else ():
+            if statement.calls:
+                said.setdefault(name, []).append(statement.tally)
+    return said, strange

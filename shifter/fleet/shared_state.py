@@ -1,0 +1,150 @@
+"""The cells that a fleet shares, as text: circuits, the quality, what people set.
+
+The store is not trusted: what cannot be read, or says what no state can, is no state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from shifter.model.fleet import MAX_CELL_BYTES
+from shifter.model.quality import Quality
+from shifter.policy.protection.circuit import (
+    CircuitState,
+    Closed,
+    HalfOpen,
+    Open,
+    Probe,
+)
+from shifter.wire.number import Count, InstantMs
+
+QUALITY: Final = "quality"
+QUALITY_BY_HAND: Final = "hand/quality"
+_CIRCUIT: Final = "circuit/"
+_BY_HAND: Final = "hand/circuit/"
+
+T = TypeVar("T")
+
+
+def circuit_cell(dependency: str) -> str:
+    """The cell of a circuit's state."""
+    return _CIRCUIT + dependency
+
+
+def by_hand_cell(dependency: str) -> str:
+    """The cell of what somebody set a circuit to."""
+    return _BY_HAND + dependency
+
+
+def dependency_of(cell: str) -> str | None:
+    """Whose circuit a cell belongs to; ``None`` for other cells."""
+    for prefix in (_CIRCUIT, _BY_HAND):
+        if cell.startswith(prefix):
+            return cell.removeprefix(prefix)
+    return None
+
+
+class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody set by hand.
+
+    Attributes:
+        to: ``open`` or ``closed``; of a quality its word.
+        owner: Who.
+        reason: Why.
+        until_ms: From here on nothing is set; by the store's clock.
+    """
+
+    to: Literal["open", "closed", "FULL", "REDUCED", "MINIMAL"]
+    owner: str
+    reason: str
+    until_ms: InstantMs
+
+
+class _Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
+    state: Literal["closed", "open", "half_open"]
+    generation: Count
+    openings: Count = 0
+    until_ms: InstantMs = 0
+    probes: list[tuple[Count, InstantMs]] = []
+    started: Count = 0
+    successes: Count = 0
+
+
+class _Quality(msgspec.Struct, frozen=True):
+    quality: Quality
+
+
+def circuit_text(state: CircuitState) -> bytes:
+    """A circuit's state; equal states are equal bytes."""
+    if isinstance(state, Closed):
+        cell = _Circuit("closed", state.generation)
+    elif isinstance(state, Open):
+        cell = _Circuit("open", state.generation, state.openings, state.until_ms)
+    else:
+        cell = _Circuit(
+            "half_open",
+            state.generation,
+            state.openings,
+            0,
+            [(probe.number, probe.until_ms) for probe in state.probes],
+            state.started,
+            state.successes,
+        )
+    return msgspec.json.encode(cell)
+
+
+def read_circuit(text: bytes) -> CircuitState | None:
+    """The state; ``None`` if it is none."""
+    cell = _read(text, _Circuit)
+    if cell is None:
+        return None
+    if cell.state == "closed":
+        return Closed(cell.generation)
+    if cell.openings < 1:
+        return None
+    if cell.state == "open":
+        return Open(cell.generation, cell.openings, cell.until_ms)
+    probes = tuple(Probe(*probe) for probe in cell.probes)
+    return HalfOpen(
+        cell.generation, cell.openings, probes, cell.started, cell.successes
+    )
+
+
+def state_word(state: CircuitState) -> str:
+    """``closed``, ``open`` or ``half_open``."""
+    if isinstance(state, Closed):
+        return "closed"
+    return "open" if isinstance(state, Open) else "half_open"
+
+
+def setting_text(setting: Setting) -> bytes:
+    """What somebody set."""
+    return msgspec.json.encode(setting)
+
+
+def read_setting(text: bytes) -> Setting | None:
+    """What somebody set; ``None`` if nothing that can be read."""
+    return _read(text, Setting)
+
+
+def quality_text(quality: Quality) -> bytes:
+    """The quality by load."""
+    return msgspec.json.encode(_Quality(quality))
+
+
+def read_quality(text: bytes) -> Quality | None:
+    """The quality by load; ``None`` if it is none."""
+    cell = _read(text, _Quality)
+    return None if cell is None else cell.quality
+
+
+def _read(text: bytes, kind: type[T]) -> T | None:
+    if len(text) > MAX_CELL_BYTES:
+        return None
+    try:
+        found: Any = msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, kind) else None

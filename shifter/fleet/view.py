@@ -1,0 +1,312 @@
+"""What an operator sees of a fleet: rows for every dependency, the quality, the shed.
+
+What processes say of themselves is summed up; what they agreed on is in the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from shifter.fleet.hours import scope_of
+from shifter.fleet.overrides import question
+from shifter.fleet.report import (
+    PROTECTIONS,
+    URGENT_FIRST,
+    Statement,
+    Words,
+    read_words,
+)
+from shifter.fleet.shared_state import (
+    QUALITY,
+    QUALITY_BY_HAND,
+    by_hand_cell,
+    circuit_cell,
+    dependency_of,
+    read_circuit,
+    read_quality,
+    read_setting,
+    state_word,
+)
+from shifter.model.fleet import FleetView
+from shifter.policy.protection.circuit import HalfOpen, Open
+from shifter.policy.protection.dependency import Protection
+from shifter.ports import FleetStore, understood
+
+
+class SetByHand(msgspec.Struct, frozen=True):
+    """Something that somebody set.
+
+    Attributes:
+        to: What it was set to.
+        owner: Who.
+        reason: Why.
+        left_s: Seconds until it ends.
+    """
+
+    to: str
+    owner: str
+    reason: str
+    left_s: float
+
+
+class CircuitRow(msgspec.Struct, frozen=True):
+    """One dependency, as the fleet sees it.
+
+    Attributes:
+        dependency: Its name.
+        state: ``closed``, ``open`` or ``half_open``, as the fleet agreed.
+        reopens_s: Seconds until an open circuit lets probes through.
+        probes: Probes under way.
+        by_hand: What somebody set over it, while that lasts.
+        processes: How many spoke of it.
+        age_s: Since the oldest of what they said; 2 s at most, then it is forgotten.
+            ``None`` where nobody spoke of it.
+        calls: Calls that ended within the window, in all of them.
+        failures: Those that failed.
+        inflight: Calls under way, of dependencies with a limit.
+        limit: Calls at once, of all processes together; ``None`` without a limit.
+        held_back: Starts put off since the processes began, by what did it.
+        would_hold_back: The same of what is dark.
+    """
+
+    dependency: str
+    state: str
+    reopens_s: float | None
+    probes: int
+    by_hand: SetByHand | None
+    processes: int
+    age_s: float | None
+    calls: int
+    failures: int
+    inflight: int
+    limit: int | None
+    held_back: dict[str, int]
+    would_hold_back: dict[str, int]
+
+
+class QualityRow(msgspec.Struct, frozen=True):
+    """The quality that the fleet serves at.
+
+    Attributes:
+        quality: In force.
+        by_load: What load says.
+        by_hand: What somebody set over it, while that lasts.
+        load: Mean of the processes; 1 is all there is room for. ``None`` without any.
+        processes: How many there are.
+    """
+
+    quality: str
+    by_load: str
+    by_hand: SetByHand | None
+    load: float | None
+    processes: int
+
+
+class BudgetRow(msgspec.Struct, frozen=True):
+    """The retry budget of one dependency. Retries are whole ones, and parts of them.
+
+    Attributes:
+        dependency: Its name.
+        ratio: Retries that a first attempt earns.
+        floor_per_s: Retries a second whatever was earned, of the whole fleet.
+        window_s: How long what is earned lasts.
+        processes: How many spoke of it.
+        age_s: As in `CircuitRow`.
+        earned: Within the window, by first attempts.
+        made: Extra executions within the window, and a little longer.
+        left: What the fleet may still make; below 0 when what was earned ended before
+            what was made with it.
+        refused: Extra executions put off since the processes began.
+        would_refuse: The same in the dark.
+    """
+
+    dependency: str
+    ratio: float
+    floor_per_s: int
+    window_s: float
+    processes: int
+    age_s: float | None
+    earned: float
+    made: float
+    left: float
+    refused: int
+    would_refuse: int
+
+
+class AdmissionRow(msgspec.Struct, frozen=True):
+    """What services refused since they began.
+
+    Attributes:
+        shed: Jobs shed, by priority; those of none are left out.
+        would_shed: The same in the dark.
+    """
+
+    shed: dict[str, int]
+    would_shed: dict[str, int]
+
+
+class WindowRow(msgspec.Struct, frozen=True):
+    """Hours of a queue, a lane or a type of job.
+
+    Attributes:
+        scope: ``queue/mail``, ``lane/mail/low`` or ``job/send_receipt``.
+        is_open: Whether jobs may start by it now.
+        windows: As declared; empty for what is set by hand only.
+        opens_s: Seconds until it opens by its windows; ``None`` while it is open.
+        by_hand: What somebody set, while that lasts.
+    """
+
+    scope: str
+    is_open: bool
+    windows: list[str]
+    opens_s: float | None
+    by_hand: SetByHand | None
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """All of it, at one moment; what processes said is at most 2 s old."""
+
+    circuits: list[CircuitRow]
+    budgets: list[BudgetRow]
+    quality: QualityRow
+    admission: AdmissionRow
+    windows: list[WindowRow]
+
+
+class _Heard(NamedTuple):
+    """What processes said of one dependency, and how old the oldest of it is."""
+
+    said: list[Statement]
+    age_s: float | None
+
+
+async def look(store: FleetStore, process: str) -> Fleet:
+    """What holds now.
+
+    Args:
+        store: Where the fleet agrees.
+        process: Name of the operator's program.
+
+    Raises:
+        StoreError: It does not answer.
+    """
+    view = await store.sync(question(process))
+    with understood("the state store", "fleet.sync"):
+        return _fleet(view)
+
+
+def _fleet(view: FleetView) -> Fleet:
+    cells = {} if view.cells is None else view.cells
+    all_words = [
+        words for text in view.evidence.values() if (words := read_words(text))
+    ]
+    names = {name for words in all_words for name in words.dependencies}
+    names |= {name for cell in cells if (name := dependency_of(cell)) is not None}
+    heard = {name: _heard(name, all_words, view.now_ms) for name in sorted(names)}
+    return Fleet(
+        [_circuit(name, cells, words, view.now_ms) for name, words in heard.items()],
+        [_budget(name, words) for name, words in heard.items() if words.said],
+        _quality(cells, view.loads, view.now_ms),
+        AdmissionRow(
+            _by_priority([words.shed for words in all_words]),
+            _by_priority([words.would_shed for words in all_words]),
+        ),
+        _windows(cells, view.now_ms),
+    )
+
+
+def _heard(name: str, all_words: Sequence[Words], now_ms: int) -> _Heard:
+    spoke = [words for words in all_words if name in words.dependencies]
+    said_ms = [words.said_ms for words in spoke if words.said_ms is not None]
+    age_s = max(0, now_ms - min(said_ms)) / 1_000 if said_ms else None
+    return _Heard([words.dependencies[name] for words in spoke], age_s)
+
+
+def _budget(name: str, heard: _Heard) -> BudgetRow:
+    by = PROTECTIONS.index(Protection.BUDGET)
+    budgets = [words.budget for words in heard.said]
+    # Processes of two releases may differ for a while; the larger terms are shown.
+    ratio_milli, floor_per_s, ttl_ms = max(budget[:3] for budget in budgets)
+    earned = sum(budget.earned_milli for budget in budgets) / 1_000
+    made = sum(budget.spent_milli for budget in budgets) / 1_000
+    return BudgetRow(
+        dependency=name,
+        ratio=ratio_milli / 1_000,
+        floor_per_s=floor_per_s,
+        window_s=ttl_ms / 1_000,
+        processes=len(budgets),
+        age_s=heard.age_s,
+        earned=earned,
+        made=made,
+        left=round(floor_per_s * ttl_ms / 1_000 + earned - made, 3),
+        refused=sum(words.held_back[by] for words in heard.said),
+        would_refuse=sum(words.would_hold_back[by] for words in heard.said),
+    )
+
+
+def _by_priority(rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
+    sums = zip(URGENT_FIRST, map(sum, zip(*rows, strict=True)), strict=False)
+    return {priority.value: count for priority, count in sums if count}
+
+
+def _circuit(
+    name: str, cells: Mapping[str, bytes], heard: _Heard, now_ms: int
+) -> CircuitRow:
+    said = heard.said
+    state = read_circuit(cells.get(circuit_cell(name), b""))
+    opens_ms = state.until_ms if isinstance(state, Open) else None
+    return CircuitRow(
+        dependency=name,
+        state="closed" if state is None else state_word(state),
+        reopens_s=None if opens_ms is None else max(0, opens_ms - now_ms) / 1_000,
+        probes=len(state.probes) if isinstance(state, HalfOpen) else 0,
+        by_hand=_by_hand(cells.get(by_hand_cell(name)), now_ms),
+        processes=len(said),
+        age_s=heard.age_s,
+        calls=sum(words.calls for words in said),
+        failures=sum(words.failures for words in said),
+        inflight=sum(words.inflight for words in said),
+        limit=sum(words.limit for words in said) or None,
+        held_back=_sums([words.held_back for words in said]),
+        would_hold_back=_sums([words.would_hold_back for words in said]),
+    )
+
+
+def _sums(rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
+    sums = zip(PROTECTIONS, map(sum, zip(*rows, strict=True)), strict=False)
+    return {protection.value: count for protection, count in sums if count}
+
+
+def _by_hand(text: bytes | None, now_ms: int) -> SetByHand | None:
+    setting = None if text is None else read_setting(text)
+    if setting is None or setting.until_ms <= now_ms:
+        return None
+    left_s = (setting.until_ms - now_ms) / 1_000
+    return SetByHand(setting.to, setting.owner, setting.reason, left_s)
+
+
+def _windows(cells: Mapping[str, bytes], now_ms: int) -> list[WindowRow]:
+    rows = []
+    for cell, text in sorted(cells.items()):
+        scope, setting = scope_of(cell), _by_hand(text, now_ms)
+        if scope is not None and setting is not None:
+            rows.append(WindowRow(scope, setting.to == "open", [], None, setting))
+    return rows
+
+
+def _quality(
+    cells: Mapping[str, bytes], loads: Sequence[float], now_ms: int
+) -> QualityRow:
+    found = read_quality(cells.get(QUALITY, b""))
+    by_load = "FULL" if found is None else found.value
+    by_hand = _by_hand(cells.get(QUALITY_BY_HAND), now_ms)
+    return QualityRow(
+        quality=by_load if by_hand is None else by_hand.to,
+        by_load=by_load,
+        by_hand=by_hand,
+        load=sum(loads) / len(loads) if loads else None,
+        processes=len(loads),
+    )

@@ -1,0 +1,1 @@
+"""What a job declares and what its handler sees: options, windows, cron, context."""

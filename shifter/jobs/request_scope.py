@@ -1,0 +1,129 @@
+"""What the request under way brings along, for everything done on its behalf.
+
+A deadline, a draw and an arrival, in a context variable: they follow the request
+through tasks and threads by themselves. A nested deadline can only be nearer: each
+call, deferred job and cheaper answer takes the smaller of its own and what is left. The
+draw places every job of the request at the same height within its priority, so that its
+parts are let in or turned away together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from contextvars import ContextVar
+from typing import Final, NamedTuple
+
+from shifter.model.priority import Priority
+from shifter.model.time import EpochMs
+from shifter.policy.delivery.expiry import remaining_ms
+
+
+class Ambient(NamedTuple):
+    """What a request brings.
+
+    Attributes:
+        deadline_ms: After this instant its answer has no value; ``None`` never.
+        draw: From [0, 1), its height within a priority; ``None`` for one draw a job.
+        arrived_at: Monotonic seconds at which it arrived; ``None`` when not known.
+        priority: How much it hurts not to serve it; told to whom it calls.
+        is_retry: Whether it was made before; what is called on its behalf is a retry
+            too, for the budgets of those who are called.
+        traceparent: W3C trace context of the job whose handler runs.
+    """
+
+    deadline_ms: int | None = None
+    draw: float | None = None
+    arrived_at: float | None = None
+    priority: Priority | None = None
+    is_retry: bool = False
+    traceparent: str | None = None
+
+
+_NOTHING: Final = Ambient()
+_AMBIENT: Final[ContextVar[Ambient]] = ContextVar("shifter_ambient", default=_NOTHING)
+
+
+def ambient() -> Ambient:
+    """What the request under way brought; all ``None`` outside of one."""
+    return _AMBIENT.get()
+
+
+def nearer(first: int | None, second: int | None) -> int | None:
+    """The earlier of two instants, or the shorter of two durations; ``None`` is never.
+
+    >>> nearer(None, 5), nearer(3, 5)
+    (5, 3)
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
+def left_ms(now: EpochMs) -> int | None:
+    """Milliseconds left to the request under way, >= 0; ``None`` without a deadline."""
+    return remaining_ms(_AMBIENT.get().deadline_ms, now)
+
+
+def late_by_s(now: EpochMs) -> float:
+    """Seconds since the deadline of the request under way, >= 0; 0 without one."""
+    deadline_ms = _AMBIENT.get().deadline_ms
+    return 0.0 if deadline_ms is None else max(0, now - deadline_ms) / 1_000
+
+
+def begin(
+    deadline_ms: int | None,
+    *,
+    draw: float | None = None,
+    arrived_at: float | None = None,
+    priority: Priority | None = None,
+    is_retry: bool = False,
+    traceparent: str | None = None,
+) -> None:
+    """Serve a job or a call from here to the end of this task; as of `within`.
+
+    Args:
+        deadline_ms: Epoch milliseconds; ``None`` for no deadline.
+        draw: From [0, 1).
+        arrived_at: Monotonic seconds.
+        priority: Of the job or the call.
+        is_retry: Whether it was made before.
+        traceparent: What is deferred on its behalf carries it.
+    """
+    _AMBIENT.set(
+        Ambient(deadline_ms, draw, arrived_at, priority, is_retry, traceparent)
+    )
+
+
+@contextlib.contextmanager
+def within(
+    *,
+    deadline_ms: int | None = None,
+    draw: float | None = None,
+    arrived_at: float | None = None,
+    priority: Priority | None = None,
+    is_retry: bool = False,
+) -> Generator[Ambient]:
+    """Serve a request, or a part of one, while the block runs.
+
+    Args:
+        deadline_ms: Epoch milliseconds; the nearer of it and the one around counts.
+        draw: From [0, 1); by default the one around.
+        arrived_at: Monotonic seconds; by default the one around.
+        priority: By default the one around.
+        is_retry: Whether it was made before; a part of a retry is one too.
+    """
+    around = _AMBIENT.get()
+    inner = Ambient(
+        nearer(around.deadline_ms, deadline_ms),
+        around.draw if draw is None else draw,
+        around.arrived_at if arrived_at is None else arrived_at,
+        around.priority if priority is None else priority,
+        around.is_retry or is_retry,
+        around.traceparent,
+    )
+    token = _AMBIENT.set(inner)
+    try:
+        yield inner
+    finally:
+        _AMBIENT.reset(token)

@@ -1,0 +1,251 @@
+"""The state of a namespace at one moment: what ``shifter status --json`` prints.
+
+The field names are a published contract (design, section 13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from shifter import wiring
+from shifter.config import Settings
+from shifter.deadletter.journal import Book, Journal
+from shifter.deadletter.reader import count_open
+from shifter.errors import StoreError, StoreRefusedError
+from shifter.fleet.view import (
+    AdmissionRow,
+    BudgetRow,
+    CircuitRow,
+    Fleet,
+    QualityRow,
+    WindowRow,
+    look,
+)
+from shifter.model.lane import Lane, dead_letter_topic, parking_topic, parse_lane
+from shifter.ports import (
+    Clock,
+    FleetStore,
+    LaneDepth,
+    LogAdmin,
+    PresenceStore,
+    WorkerReport,
+)
+
+
+class LaneRow(msgspec.Struct, frozen=True):
+    """One lane.
+
+    Attributes:
+        queue: Queue name.
+        priority: ``CRITICAL`` … ``LOW``.
+        waiting: Records appended and not settled.
+        delayed: Records that wait for their due time; ``None`` when not counted.
+        running: Attempts running now; ``None`` when the state store is away.
+        oldest_age_s: Seconds the oldest waiting record has waited.
+        rate_per_s: Jobs ended a second; ``None`` when the state store is away.
+        eta_s: Seconds until the lane is empty at that rate; ``None`` when not known.
+    """
+
+    queue: str
+    priority: str
+    waiting: int
+    delayed: int | None
+    running: int | None
+    oldest_age_s: float | None
+    rate_per_s: float | None
+    eta_s: float | None
+
+
+class DeadLetterRow(msgspec.Struct, frozen=True):
+    """How many dead letters are still to be handled.
+
+    Attributes:
+        queue: Queue name; of letters that were replayed too often, their topic.
+        count: Those that no run has replayed, parked, discarded or edited.
+    """
+
+    queue: str
+    count: int
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """Everything ``shifter status`` knows.
+
+    Attributes:
+        as_of_ms: When it was read, epoch milliseconds.
+        lanes: By queue, then most urgent first.
+        dead_letters: By queue; of parking topics only those that hold some.
+        circuits: Dependencies; empty when the state store is away.
+        budgets: Retry budgets of the same dependencies.
+        quality: Of the fleet; ``None`` when the state store is away.
+        workers: Live worker processes.
+        admission: What services shed; ``None`` when the state store is away.
+        windows: Hours that somebody set by hand.
+    """
+
+    as_of_ms: int
+    lanes: list[LaneRow]
+    dead_letters: list[DeadLetterRow]
+    circuits: list[CircuitRow]
+    budgets: list[BudgetRow]
+    workers: list[WorkerReport]
+    quality: QualityRow | None = None
+    admission: AdmissionRow | None = None
+    windows: list[WindowRow] = []
+
+
+class Sources(NamedTuple):
+    """Where an overview is read from.
+
+    Attributes:
+        namespace: Of the lanes.
+        admin: Reads the log.
+        presence: Reads live workers; ``None`` without a state store.
+        fleet: Reads circuits and budgets; ``None`` without a state store.
+        clock: Wall clock.
+        book: Grows with the replay journal, of which each overview reads what is new.
+        warn: Called with each part that could not be read, and why.
+    """
+
+    namespace: str
+    admin: LogAdmin
+    presence: PresenceStore | None
+    fleet: FleetStore | None
+    clock: Clock
+    book: Book
+    warn: Callable[[str], None]
+
+
+@contextlib.asynccontextmanager
+async def open_sources(
+    settings: Settings, clock: Clock, warn: Callable[[str], None]
+) -> AsyncGenerator[Sources]:
+    """Open the log's and the state store's readers, and close them at the end.
+
+    Args:
+        settings: Name the log, and the state store if there is one.
+        clock: Wall clock.
+        warn: Called with each part of an overview that could not be read, and why.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: The log does not answer.
+    """
+    presence = fleet = None
+    if settings.state_url is not None:
+        presence, fleet = wiring.open_presence(settings), wiring.open_fleet(settings)
+    try:
+        async with wiring.opened_admin(settings) as admin:
+            yield Sources(
+                settings.namespace, admin, presence, fleet, clock, Book(), warn
+            )
+    finally:
+        if fleet is not None:
+            await fleet.close()
+        if presence is not None:
+            await presence.close()
+
+
+async def read_overview(sources: Sources) -> Overview:
+    """Read everything once.
+
+    A state store that is away costs its columns, not the answer.
+
+    Raises:
+        StoreError: The log does not answer.
+    """
+    topics = await sources.admin.topics()
+    lanes = _lanes(sources.namespace, topics)
+    depths = await sources.admin.depths([lane.name for lane in lanes])
+    workers = await _workers(sources)
+    fleet = await _fleet(sources)
+    now_ms = sources.clock.epoch_ms()
+    return Overview(
+        as_of_ms=now_ms,
+        lanes=[
+            _row(lane, depth, workers, now_ms)
+            for lane, depth in zip(lanes, depths, strict=True)
+        ],
+        dead_letters=await _dead_letters(sources, topics),
+        circuits=[] if fleet is None else fleet.circuits,
+        budgets=[] if fleet is None else fleet.budgets,
+        workers=workers or [],
+        quality=None if fleet is None else fleet.quality,
+        admission=None if fleet is None else fleet.admission,
+        windows=[] if fleet is None else fleet.windows,
+    )
+
+
+def _lanes(namespace: str, topics: Sequence[str]) -> list[Lane]:
+    lanes = [lane for topic in topics if (lane := parse_lane(topic)) is not None]
+    own = [lane for lane in lanes if lane.namespace == namespace]
+    return sorted(own, key=lambda lane: (lane.queue, -lane.priority.rank))
+
+
+async def _dead_letters(sources: Sources, topics: Sequence[str]) -> list[DeadLetterRow]:
+    journal = Journal(sources.admin, sources.namespace)
+    try:
+        await journal.load(sources.book)
+    except StoreRefusedError as error:
+        sources.warn(f"letters that were handled are counted too: {error}")
+    rows = []
+    for queue, topic in _dead_letter_topics(sources.namespace, topics):
+        count = await count_open(sources.admin, sources.book, topic)
+        rows.append(DeadLetterRow(queue, count))
+        parking = parking_topic(topic)
+        if parking in topics:
+            parked = await count_open(sources.admin, sources.book, parking)
+            rows += [DeadLetterRow(parking, parked)] if parked else []
+    return rows
+
+
+def _dead_letter_topics(namespace: str, topics: Sequence[str]) -> list[tuple[str, str]]:
+    queues = [topic.split(".")[1] for topic in topics if topic.count(".") == 2]
+    known = set(topics)
+    named = [(queue, dead_letter_topic(namespace, queue)) for queue in set(queues)]
+    return sorted(pair for pair in named if pair[1] in known)
+
+
+async def _workers(sources: Sources) -> list[WorkerReport] | None:
+    if sources.presence is None:
+        return None
+    try:
+        return await sources.presence.workers()
+    except StoreError as error:
+        sources.warn(f"workers are not shown: {error}")
+        return None
+
+
+async def _fleet(sources: Sources) -> Fleet | None:
+    if sources.fleet is None:
+        return None
+    try:
+        return await look(sources.fleet, wiring.new_worker_id())
+    except StoreError as error:
+        sources.warn(f"circuits are not shown: {error}")
+        return None
+
+
+def _row(
+    lane: Lane, depth: LaneDepth, workers: list[WorkerReport] | None, now_ms: int
+) -> LaneRow:
+    running = rate_per_s = None
+    if workers is not None:
+        running = sum(worker.running.get(lane.name, 0) for worker in workers)
+        rate_per_s = sum(worker.rate_per_s.get(lane.name, 0.0) for worker in workers)
+    oldest_age_s = None
+    if depth.oldest_ms is not None:
+        oldest_age_s = max(0.0, (now_ms - depth.oldest_ms) / 1_000)
+    return LaneRow(
+        queue=lane.queue,
+        priority=lane.priority.value,
+        waiting=depth.waiting,
+        delayed=depth.delayed,
+        running=running,
+        oldest_age_s=oldest_age_s,
+        rate_per_s=None if rate_per_s is None else round(rate_per_s, 3),
+        eta_s=round(depth.waiting / rate_per_s, 1) if rate_per_s else None,
+    )

@@ -1,0 +1,1 @@
+"""The decision whether a job runs now, is deferred, degraded or shed."""

@@ -1,0 +1,231 @@
+"""Run, defer, degrade or shed: the one decision, as one table of rules.
+
+The rules are asked in order. Each either has nothing to say, settles the matter, or
+names a reason why the job is not run here; then the second table asks what else can be
+done: defer if its lane can finish it in time, else the cheaper answer, else a refusal
+with the time after which asking again makes sense.
+
+`decide` walks the tables until they answer, `explain` shows every rule with its
+numbers: one table, so that what is explained is what is decided. Everything a rule
+looks at is in `Case`, so the decision is a function of values: no clock, no draw, no
+store is asked.
+
+Source: design record, section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+from shifter.model.priority import Priority
+from shifter.model.quality import Quality
+from shifter.model.reason import Reason
+from shifter.policy.admission import explain as show
+from shifter.policy.admission.input import DEFER, DEGRADE, RUN, SHED, Case, Decision
+from shifter.policy.admission.lane_outlook import (
+    OutlookPolicy,
+    eta_s,
+    is_feasible,
+    retry_after_s,
+)
+
+_FULL: Final = Quality.FULL
+_CRITICAL: Final = Priority.CRITICAL.rank
+_HIGH: Final = Priority.HIGH.rank
+# Why a job is not run here; refused it is for its lane's sake.
+_ONLY_HERE: Final = frozenset(
+    {Reason.ACCEPTED, Reason.NOT_DUE, Reason.NOT_INLINE, Reason.WINDOW_CLOSED}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionPolicy:
+    """Settings of the decision.
+
+    Attributes:
+        outlook: How lanes are judged.
+        is_dark: Decide and count, but run everything here.
+    """
+
+    outlook: OutlookPolicy = field(default_factory=OutlookPolicy)
+    is_dark: bool = False
+
+
+_RUN: Final = Decision(RUN, Reason.ACCEPTED)
+_EXPIRED: Final = Decision(SHED, Reason.EXPIRED)
+
+
+def decide(policy: AdmissionPolicy, case: Case) -> Decision:
+    """Run, defer, degrade or shed.
+
+    Pure. Constant time.
+
+    >>> decide(AdmissionPolicy(), Case(rank=2, level=250))[:2]
+    (<Verdict.RUN: 'run'>, <Reason.ACCEPTED: 'accepted'>)
+    """
+    for says in _SAYS:
+        said = says(policy, case)
+        if said is not None:
+            return said if isinstance(said, Decision) else _later(policy, case, said)
+    return _RUN
+
+
+def is_spared(quality: Quality, rank: int) -> bool:
+    """Whether a job of this rank gets its cheaper answer at this quality. Pure."""
+    if quality is Quality.FULL:
+        return False
+    return rank < (_CRITICAL if quality is Quality.MINIMAL else _HIGH)
+
+
+def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
+    may_wait = case.can_wait and case.rank >= case.lane_floor
+    lane, left_s, opens_s = case.lane, case.left_s, case.opens_s
+    if may_wait and is_feasible(policy.outlook, lane, left_s, opens_s=opens_s):
+        in_s = eta_s(lane)
+        return Decision(DEFER, reason, None if in_s is None else max(in_s, opens_s))
+    if case.has_fallback and case.fallbacks_free > 0:
+        return Decision(DEGRADE, reason)
+    is_for_time = left_s is not None and opens_s >= left_s
+    if reason in _ONLY_HERE and not is_for_time:
+        reason = Reason.OVERLOADED
+    return _shed(policy, case, reason)
+
+
+def _shed(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
+    after_s = retry_after_s(
+        policy.outlook,
+        case.lane,
+        case.left_s,
+        opens_s=case.opens_s,
+        shut_s=case.needs.reopen_s or 0.0,
+        u=case.u,
+    )
+    return Decision(SHED, reason, None, after_s)
+
+
+_Said: TypeAlias = Decision | Reason | None
+"""The answer; a reason not to run it here; nothing."""
+
+
+class _Rule(NamedTuple):
+    name: str
+    says: Callable[[AdmissionPolicy, Case], _Said]
+    shows: Callable[[Case], str]
+
+
+def _deadline(_: AdmissionPolicy, case: Case) -> _Said:
+    left_s = case.left_s
+    return _EXPIRED if left_s is not None and left_s <= 0 else None
+
+
+def _budget(_: AdmissionPolicy, case: Case) -> _Said:
+    if case.is_extra and not case.needs.has_budget:
+        # Deferred, it would be run all the same; asked again, it would be one more.
+        return Decision(SHED, Reason.BUDGET_EXHAUSTED)
+    return None
+
+
+def _circuit(_: AdmissionPolicy, case: Case) -> _Said:
+    if not case.needs.is_open:
+        return None
+    if case.has_fallback and case.fallbacks_free > 0:
+        return Decision(DEGRADE, Reason.CIRCUIT_OPEN)
+    return Reason.CIRCUIT_OPEN
+
+
+def _due(_: AdmissionPolicy, case: Case) -> _Said:
+    return case.waits_for
+
+
+def _inline(_: AdmissionPolicy, case: Case) -> _Said:
+    return None if case.runs_here else Reason.NOT_INLINE
+
+
+def _quality(_: AdmissionPolicy, case: Case) -> _Said:
+    quality = case.needs.quality
+    if quality is _FULL or not case.has_fallback:
+        return None
+    if is_spared(quality, case.rank) and case.fallbacks_free > 0:
+        return Decision(DEGRADE, Reason.QUALITY_REDUCED)
+    return None
+
+
+def _level(_: AdmissionPolicy, case: Case) -> _Said:
+    return Reason.OVERLOADED if case.level < case.threshold else None
+
+
+def _floor(_: AdmissionPolicy, case: Case) -> _Said:
+    return Reason.OVERLOADED if case.rank < case.floor else None
+
+
+def _lag(_: AdmissionPolicy, case: Case) -> _Said:
+    is_late = case.lag_ms >= case.lag_limit_ms
+    return Reason.OVERLOADED if is_late and case.rank < _CRITICAL else None
+
+
+def _dependency(_: AdmissionPolicy, case: Case) -> _Said:
+    return None if case.needs.has_room else Reason.LIMIT_REACHED
+
+
+def _limit(_: AdmissionPolicy, case: Case) -> _Said:
+    return Reason.LIMIT_REACHED if case.free <= 0 else None
+
+
+_HERE: Final = (
+    _Rule("deadline", _deadline, show.deadline),
+    _Rule("retry budget", _budget, show.budget),
+    _Rule("circuit", _circuit, show.circuit),
+    _Rule("due time", _due, show.due),
+    _Rule("inline", _inline, show.inline),
+    _Rule("quality", _quality, show.quality),
+    _Rule("level", _level, show.level),
+    _Rule("no inversion", _floor, show.floor),
+    _Rule("event loop", _lag, show.lag),
+    _Rule("dependency limit", _dependency, show.dependency),
+    _Rule("local limit", _limit, show.limit),
+)
+_SAYS: Final = tuple(rule.says for rule in _HERE)
+
+
+class Finding(NamedTuple):
+    """One rule, as `explain` shows it.
+
+    Attributes:
+        rule: Its name.
+        found: The numbers it looked at.
+        says: What it would have done; empty when it has nothing to say.
+        is_decisive: Whether the decision is its doing.
+    """
+
+    rule: str
+    found: str
+    says: str
+    is_decisive: bool
+
+
+def explain(policy: AdmissionPolicy, case: Case) -> tuple[Decision, list[Finding]]:
+    """The decision and every rule with its numbers, in the order they are asked.
+
+    Pure. From the tables that `decide` walks.
+    """
+    decision, findings, reason = decide(policy, case), list[Finding](), None
+    is_settled = False
+    for rule in _HERE:
+        said = rule.says(policy, case)
+        if isinstance(said, Decision):
+            text = f"{said.verdict.value}: {said.reason.value}"
+        else:
+            text = "" if said is None else f"not here: {said.value}"
+            reason = said if reason is None and not is_settled else reason
+        is_first = said is not None and not is_settled
+        is_settled = is_settled or said is not None
+        findings.append(Finding(rule.name, rule.shows(case), text, is_first))
+    later = _later(policy, case, Reason.ACCEPTED if reason is None else reason)
+    text = (
+        f"otherwise: {later.verdict.value}" if reason is None else later.verdict.value
+    )
+    found = show.lane(policy.outlook, case)
+    findings.append(Finding("lane", found, text, reason is not None))
+    return decision, findings

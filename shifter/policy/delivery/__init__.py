@@ -1,0 +1,1 @@
+"""Delivering a job: claims, retries, delays, acknowledged positions."""

@@ -1,0 +1,1 @@
+"""Protecting a dependency: circuit, retry budget, limit, rate, quality."""

@@ -1,0 +1,1 @@
+"""When a job may start: hours, lanes, opportunistic work."""

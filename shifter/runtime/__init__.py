@@ -1,0 +1,1 @@
+"""Calls of handlers, threads of this package, and what a forked child renews."""

@@ -1,0 +1,242 @@
+"""Starts worker processes: what a child imports, opens and runs.
+
+Functions here are module-level and take plain arguments, since a spawned process finds
+them by name. Settings reach a child through the environment it inherits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from shifter import wiring
+from shifter.adapters.system import SystemClock
+from shifter.api.app import Shifter
+from shifter.api.load import load_app
+from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
+from shifter.policy.health import HealthPolicy
+from shifter.ports import LaneDepth, LogAdmin
+from shifter.produce.publisher import Publisher
+from shifter.runtime.forking import default_signals_in_child
+from shifter.runtime.process_group import (
+    holding_signals,
+    ignore_signals,
+    lead_group,
+    lead_session,
+)
+from shifter.supervise.cron import Timetable
+from shifter.supervise.process_health import Vitals
+from shifter.supervise.supervisor import Entry, Supervisor
+from shifter.telemetry import Event, Log, configure_logging
+from shifter.work.attempt import STOP_GRACE_S
+from shifter.work.isolated import serve_calls
+from shifter.work.options import WorkOptions
+from shifter.work.worker import WorkerParts, run_worker
+
+_DRAINED_CHECKS = 3
+_CHECK_EVERY_S = 0.4
+_FAILED_EXIT = 1
+_AWAY_EXIT = 69
+_REPLACED_EXIT = 75
+_REFUSED_EXIT = 77
+_CONFIG_EXIT = 78
+_KILL_GRACE_S = 15.0
+
+
+async def supervise(
+    options: WorkOptions,
+    *,
+    drain_timeout_s: float,
+    until: Awaitable[None] | None,
+    version: str,
+) -> int:
+    """Keep ``options.processes`` workers alive until a signal, or until ``until``.
+
+    Args:
+        options: What they serve.
+        drain_timeout_s: How long running jobs may go on after a stop.
+        until: Ends it too, if there is one.
+        version: What scrapes are told.
+
+    Raises:
+        OSError: The address for probes cannot be bound.
+    """
+    # A process that drains because of an attempt that does not end is given its time.
+    overdue_s = STOP_GRACE_S + drain_timeout_s + _KILL_GRACE_S
+    policy = HealthPolicy(overdue_s=overdue_s)
+    vitals = Vitals(options.processes, SystemClock(), policy)
+    supervisor = Supervisor(
+        Entry(worker_process, (options,)),
+        processes=options.processes,
+        kill_after_s=drain_timeout_s + _KILL_GRACE_S,
+        vitals=vitals,
+        watchdog_s=options.watchdog_s,
+    )
+    if options.health is None:
+        return await _supervised(supervisor, until)
+    # prometheus-client is for those who scrape; a worker need not import it.
+    from shifter.supervise.probes import Endpoint  # noqa: PLC0415
+
+    endpoint = Endpoint(vitals, version=version)
+    host, port = options.health
+    async with endpoint.serving(host, port) as bound:
+        Log().info(Event.HEALTH_SERVED, host=host, port=bound)
+        return await _supervised(supervisor, until)
+
+
+async def _supervised(supervisor: Supervisor, until: Awaitable[None] | None) -> int:
+    try:
+        return await supervisor.run(until)
+    finally:
+        # All is done: another signal to the group must not change the exit code.
+        ignore_signals(signal.SIGTERM, signal.SIGINT)
+
+
+async def drained(
+    admin: LogAdmin, topics: list[str], *, depths: list[LaneDepth]
+) -> None:
+    """Return when nothing waits, is delayed or runs on these lanes.
+
+    A job on its way between lane and delay tier may be missed by one look, so several
+    in a row must find nothing.
+
+    Args:
+        admin: Of the log.
+        topics: The lanes.
+        depths: Filled with each look, for a progress bar.
+    """
+    empty = 0
+    while empty < _DRAINED_CHECKS:
+        await asyncio.sleep(_CHECK_EVERY_S)
+        depths[:] = await admin.depths(topics)
+        left = sum(depth.waiting + (depth.delayed or 0) for depth in depths)
+        empty = 0 if left else empty + 1
+
+
+def worker_process(options: WorkOptions, line: socket.socket | None = None) -> None:
+    """A child's whole life.
+
+    Args:
+        options: What it serves.
+        line: Where it tells its supervisor how it fares, if it has one.
+    """
+    lead_session()
+    # Whoever ends it with SIGABRT wants to know where it stood.
+    faulthandler.enable()
+    try:
+        app = load_app(options.target)
+        configure_logging(app.settings.log_level, app.settings.log_format)
+        asyncio.run(_work(app, options, line))
+        _leave()
+    except ShifterError as error:
+        sys.stderr.write(f"worker cannot start: {error}\n")
+        sys.exit(_exit_code(error))
+    except BaseExceptionGroup as group:
+        # A store that says no in the middle is no fault of ours: no traceback, and
+        # the supervisor starts another worker.
+        said, unknown = group.split(ShifterError)
+        if said is None or unknown is not None:
+            raise
+        Log().error(Event.WORKER_FAILED, detail=str(_first(said)))
+        sys.exit(_FAILED_EXIT)
+
+
+def _exit_code(error: ShifterError) -> int:
+    """Who finds a store away is started again; what a person must mend is final."""
+    if isinstance(error, StoreUnavailableError):
+        return _AWAY_EXIT
+    return _REFUSED_EXIT if isinstance(error, StoreRefusedError) else _CONFIG_EXIT
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _leave() -> None:
+    """End the process although a handler's thread may never return."""
+    if any(
+        not t.daemon and t is not threading.main_thread() for t in threading.enumerate()
+    ):
+        sys.stderr.flush()
+        os._exit(0)
+
+
+async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) -> None:
+    def spawn() -> tuple[BaseProcess, Connection]:
+        return _spawn_isolated(options.target)
+
+    lanes = wiring.lanes_served(app.namespace, app.queues, options)
+    terms = wiring.FleetTerms(list(app.dependencies.values()), app.quality_policy)
+    parts, limits = wiring.open_worker(
+        app.settings, app.handlers, lanes, options, spawn, terms
+    )
+    _leave_with_parent()
+    drain = parts.drain._replace(hours=app.hours, mover=parts.mover)
+    parts = parts._replace(
+        drain=drain,
+        line=line,
+        timetable=_timetable(app, parts),
+        open_claims=lambda: wiring.open_claims(app.settings),
+    )
+    if await run_worker(parts, limits):
+        # Neither the loop nor the interpreter waits for a handler that does not end.
+        sys.stderr.flush()
+        os._exit(_REPLACED_EXIT)
+
+
+def _timetable(app: Shifter, parts: WorkerParts) -> Timetable | None:
+    if all(job.spec.cron is None for job in app.jobs.values()):
+        return None
+    timeout_s = app.settings.accept_timeout_ms / 1_000
+    publisher = Publisher(parts.log, SystemClock(), timeout_s=timeout_s)
+    board = parts.drain.board
+    store_ms = (lambda: None) if board is None else board.store_ms
+    return Timetable(app.namespace, app.jobs, publisher, SystemClock(), store_ms)
+
+
+def _leave_with_parent() -> None:
+    """Drain when the supervisor is gone, as if it had asked for it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def on_parent_gone() -> None:
+        loop.remove_reader(parent.sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, on_parent_gone)
+
+
+def _spawn_isolated(target: str) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=isolated_process, args=(target, theirs), daemon=True)
+    with holding_signals():
+        child.start()
+    theirs.close()
+    return child, ours
+
+
+def isolated_process(target: str, connection: Connection) -> None:
+    """The whole life of a child that runs ``isolate="process"`` jobs."""
+    lead_group()
+    ignore_signals(signal.SIGINT, signal.SIGTERM)
+    default_signals_in_child()
+    # Daemonic, its worker's exit ends it; to itself it is not, so that it may have
+    # children: they are in its group, and end with it.
+    multiprocessing.current_process().daemon = False
+    app = load_app(target)
+    configure_logging(app.settings.log_level, app.settings.log_format)
+    serve_calls(connection, app.handlers, SystemClock())

@@ -1,0 +1,148 @@
+"""``/livez``, ``/readyz`` and ``/metrics`` for all processes of a supervisor.
+
+Three fixed pages over HTTP/1.1, one answer a connection; anything else is 404. Meant
+for a kubelet and a Prometheus on the same network: no authentication, nothing of a job
+is shown, and by default it is bound to the loopback.
+
+A connection has five seconds in all, for its head, its answer and its end, and there
+are 64 of them at most: a new one takes the place of the oldest. Probes send their head
+at once and are answered in milliseconds, so that clients that dawdle, however many,
+keep no probe out and hold no more sockets than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+import msgspec
+
+from shifter.supervise.process_health import Vitals
+from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
+
+_JSON: Final = "application/json"
+_HEAD_BYTES: Final = 8_192
+_PATIENCE_S: Final = 5.0
+_CONNECTIONS: Final = 64
+_DISCARD_BYTES: Final = 65_536
+_LINGER_S: Final = 0.2
+_TOO_LARGE: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class Page(NamedTuple):
+    """An answer."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class Endpoint:
+    """Answers probes and scrapes.
+
+    Args:
+        vitals: What is known of the processes.
+        version: Shown by ``shifter_build_info``.
+    """
+
+    def __init__(self, vitals: Vitals, *, version: str) -> None:
+        self._vitals = vitals
+        self._exposition = Exposition(vitals.metrics, version=version)
+        self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
+        self._pages: dict[str, Callable[[], Page]] = {
+            "/livez": lambda: self._probe(lambda c: c.is_live),
+            "/readyz": lambda: self._probe(lambda c: c.is_ready),
+            "/metrics": self._metrics,
+        }
+
+    @contextlib.asynccontextmanager
+    async def serving(self, host: str, port: int) -> AsyncGenerator[int]:
+        """Serve while the block runs; yields the port.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        server = await asyncio.start_server(self._answer, host, port, limit=_HEAD_BYTES)
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+
+    def page(self, path: str) -> Page:
+        """The page of a path."""
+        find = self._pages.get(path)
+        if find is None:
+            return Page(HTTPStatus.NOT_FOUND, _JSON, b'{"error":"no such page"}')
+        return find()
+
+    def _probe(self, holds: Callable[..., bool]) -> Page:
+        """All of them for ``ok``: one that does not get on is to be seen."""
+        conditions = self._vitals.conditions()
+        is_well = all(map(holds, conditions))
+        body = {
+            "ok": is_well,
+            "processes": [condition._asdict() for condition in conditions],
+        }
+        status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(status, _JSON, msgspec.json.encode(body))
+
+    def _metrics(self) -> Page:
+        return Page(HTTPStatus.OK, CONTENT_TYPE, self._exposition.render())
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if len(self._open) >= _CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
+        try:
+            # What a client breaks off, or is too slow for, costs no line.
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._exchange(reader, writer)
+        finally:
+            self._open.pop(writer, None)
+            # Closing would wait for a client that does not read its answer.
+            writer.transport.abort()
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            answer = self._response(await reader.readuntil(b"\r\n\r\n"))
+        except asyncio.IncompleteReadError:
+            return
+        except asyncio.LimitOverrunError:
+            answer = _written(Page(_TOO_LARGE, _JSON, b'{"error":"head too long"}'))
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(answer)
+        await writer.drain()
+        # Unread bytes would make the kernel throw the answer away. The client knows the
+        # length and closes; a half-close from here would raise where it has reset.
+        async with asyncio.timeout(_LINGER_S):
+            while await reader.read(_DISCARD_BYTES):
+                pass
+
+    def _response(self, head: bytes) -> bytes:
+        method, path, *_ = [*head.split(b"\r\n", 1)[0].split(b" "), b"", b""]
+        if method not in (b"GET", b"HEAD"):
+            page = Page(HTTPStatus.METHOD_NOT_ALLOWED, _JSON, b'{"error":"use GET"}')
+        else:
+            page = self.page(path.split(b"?", 1)[0].decode("latin-1"))
+        return _written(page, has_body=method != b"HEAD")
+
+
+def _written(page: Page, *, has_body: bool = True) -> bytes:
+    """An answer as it goes over the wire."""
+    lines = (
+        f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+        f"Content-Type: {page.content_type}",
+        f"Content-Length: {len(page.body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+    )
+    start = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return start + page.body if has_body else start

@@ -1,0 +1,229 @@
+"""What follows an attempt: hand on, tell the claim store, settle, in that order.
+
+effect → successor acknowledged → claim updated with the fence → settled. A crash
+between any two of these is repaired by the claim store's answers; a fence that lost
+settles nothing, and its item asks for its claim again.
+
+Ends without a successor go through in rounds, each taking all that ended during the
+last one, so that a round trip serves many jobs. Successors (retries, dead letters) go
+through beside them, since a log may take seconds where the claim store takes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, cast
+
+from shifter.errors import StoreError, StoreRefusedError
+from shifter.model.reason import Reason
+from shifter.model.state import JobState
+from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused
+from shifter.work.item import Item
+from shifter.work.next_step import Step, ended_update, succeeded
+from shifter.work.unrecorded import LateEnds
+
+_HAND_OVER_TIMEOUT_S = 35.0
+_BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
+
+
+class EndingSink(Protocol):
+    """Who hears of each entry's end, in the loop."""
+
+    def done(self, items: Sequence[Item]) -> None:
+        """Jobs ended as they should; their deliveries are settled."""
+
+    def settled(self, step: Step) -> None:
+        """The delivery ended otherwise; its state is known."""
+
+    def waits(self, step: Step) -> None:
+        """The item keeps its place and runs again later."""
+
+    def fence_lost(self, item: Item) -> None:
+        """Somebody else was granted the job; ask again what became of it."""
+
+    def hand_over_failed(self, step: Step, detail: str) -> None:
+        """A successor was not taken yet; it will be tried again."""
+
+    def too_large(self, step: Step) -> Step:
+        """What to try instead of a step whose successor the log finds too large."""
+
+    def give_up(self, error: StoreError) -> None:
+        """This process cannot write to the log, and others can."""
+
+
+class Ending:
+    """Carries steps out. Owned by one event loop.
+
+    Args:
+        claims: Where ends are recorded.
+        sink: Hears of each end.
+        clock: For pauses between tries.
+        lease_s: How long a claim can be trusted, > 0.
+        fewer: Called when fewer are pending.
+    """
+
+    def __init__(
+        self,
+        claims: ClaimStore,
+        sink: EndingSink,
+        clock: Clock,
+        lease_s: float,
+        fewer: Callable[[], None],
+    ) -> None:
+        self._claims, self._clock, self._sink = claims, clock, sink
+        self._fewer = fewer
+        self._late = LateEnds(claims, clock, lease_s, self._settle)
+        self._steps: list[Step] = []
+        self._succeeded: list[Item] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.pending = 0
+
+    def add(self, step: Step) -> None:
+        """Carry a step out soon."""
+        self._steps.append(step)
+        self.pending += 1
+        self._wake.set()
+        self._idle.clear()
+
+    def add_done(self, item: Item) -> None:
+        """Settle a job that succeeded: the usual end, and the cheapest."""
+        self._succeeded.append(item)
+        self.pending += 1
+        self._wake.set()
+        self._idle.clear()
+
+    async def drained(self) -> None:
+        """Wait until every step so far was carried out."""
+        await self._idle.wait()
+        await self._late.record()
+
+    async def run(self) -> None:
+        """Carry steps out until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._late.run())
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                done, self._succeeded = self._succeeded, []
+                if done:
+                    await self._finish_done(done)
+                steps, self._steps = self._steps, []
+                forwards = [step for step in steps if step.record is not None]
+                if forwards:
+                    group.create_task(self._hand_on(forwards))
+                    steps = [step for step in steps if step.record is None]
+                if steps:
+                    await self._finish(steps)
+
+    async def _finish_done(self, items: list[Item]) -> None:
+        updates = [ended_update(item, JobState.DONE) for item in items if item.fence]
+        try:
+            answers = iter(await self._claims.finish(updates) if updates else ())
+        except StoreError:
+            await self._finish([succeeded(item) for item in items])
+            return
+        held = [not item.fence or next(answers) for item in items]
+        if not all(held):
+            steps = map(succeeded, items)
+            await self._settle(list(zip(steps, held, strict=True)))
+            return
+        for feed, mine in _by_feed(items):
+            await feed.settle([item.delivery for item in mine])
+        self._sink.done(items)
+        self._ended(len(items))
+
+    async def _hand_on(self, steps: list[Step]) -> None:
+        for pause_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
+            taken, steps = await self._hand_over(steps)
+            if taken:
+                await self._finish(taken)
+            if not steps:
+                return
+            await self._clock.sleep(pause_s)
+
+    async def _hand_over(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
+        taken: list[Step] = []
+        left: list[Step] = []
+        for feed, mine in _appends(steps):
+            pairs = [
+                (step.entry.delivery, step.record)
+                for step in mine
+                if step.record is not None
+            ]
+            answers = await feed.hand_over(pairs, timeout_s=_HAND_OVER_TIMEOUT_S)
+            for step, answer in zip(mine, answers, strict=True):
+                if isinstance(answer, Appended):
+                    taken.append(step)
+                    continue
+                self._sink.hand_over_failed(step, answer.detail)
+                reason = answer.reason if isinstance(answer, Refused) else None
+                if reason == Reason.CLOCK_REFUSED:
+                    self._sink.give_up(
+                        StoreRefusedError("log", "append", answer.detail)
+                    )
+                is_cut = reason == Reason.TOO_LARGE
+                left.append(self._sink.too_large(step) if is_cut else step)
+        return taken, left
+
+    async def _finish(self, steps: Sequence[Step]) -> None:
+        updates = [step.update for step in steps if step.update is not None]
+        try:
+            answers = iter(await self._claims.finish(updates) if updates else ())
+        except StoreError:
+            await self._late.put(steps)
+            return
+        await self._settle(
+            [(step, step.update is None or next(answers)) for step in steps]
+        )
+
+    async def _settle(self, told: Sequence[tuple[Step, bool]]) -> None:
+        ended = [step for step, held in told if held and step.settles]
+        for feed, mine in _steps_by_feed(ended):
+            await feed.settle([step.entry.delivery for step in mine])
+        for step, held in told:
+            if not held:
+                item = cast("Item", step.entry)
+                item.has_succeeded = step.state is JobState.DONE
+                self._sink.fence_lost(item)
+            elif step.settles:
+                self._sink.settled(step)
+            else:
+                self._sink.waits(step)
+        self._ended(len(told))
+
+    def _ended(self, count: int) -> None:
+        self.pending -= count
+        self._fewer()
+        if not self.pending:
+            self._idle.set()
+
+
+def _by_feed(items: list[Item]) -> Iterable[tuple[LaneFeed, list[Item]]]:
+    first = items[0].feed
+    if all(item.feed is first for item in items):
+        return ((first, items),)
+    groups: dict[int, tuple[LaneFeed, list[Item]]] = {}
+    for item in items:
+        groups.setdefault(id(item.feed), (item.feed, []))[1].append(item)
+    return groups.values()
+
+
+def _steps_by_feed(steps: Iterable[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
+    groups: dict[int, tuple[LaneFeed, list[Step]]] = {}
+    for step in steps:
+        feed = step.entry.feed
+        groups.setdefault(id(feed), (feed, []))[1].append(step)
+    return groups.values()
+
+
+def _appends(steps: Sequence[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
+    """What is handed over together; what was found too large goes alone."""
+    alone = [step for step in steps if step.cut]
+    together = steps if not alone else [step for step in steps if not step.cut]
+    yield from _steps_by_feed(together)
+    for step in alone:
+        yield step.entry.feed, [step]

@@ -1,0 +1,214 @@
+"""Keeps jobs from dependencies that cannot serve them now.
+
+A job whose dependency refuses waits here, in its place, and nothing is charged; one
+that has a fallback runs that instead while the circuit is open or the quality is
+lowered. Jobs without a dependency cost one look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shifter.fleet.calls import (
+    CALLER,
+    SUCCESS,
+    Begun,
+    Caller,
+    Calls,
+    Said,
+    TimeLimit,
+)
+from shifter.fleet.protection import Held, Shield
+from shifter.fleet.replica import FleetBoard
+from shifter.model.priority import Priority
+from shifter.model.quality import Quality
+from shifter.policy.admission.decision import is_spared
+from shifter.policy.protection.dependency import Protection
+from shifter.policy.protection.evidence import CallOutcome
+from shifter.ports import Clock
+from shifter.work.attempt import Attempt, Stop
+from shifter.work.item import Item
+from shifter.work.job_observer import Ledger
+from shifter.work.parts import DrainParts
+
+
+class RoomLine:
+    """Items that wait for room at one dependency, each once; urgent ones go first."""
+
+    def __init__(self) -> None:
+        self._by_rank: dict[int, dict[Item, None]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_rank.values()))
+
+    def join(self, item: Item) -> None:
+        """Stand last of its priority; who asks again keeps its place."""
+        self._by_rank.setdefault(_rank(item), {}).setdefault(item)
+
+    def leave(self, item: Item) -> None:
+        """Wait no longer; of no effect on who does not stand in line."""
+        same = self._by_rank.get(_rank(item), {})
+        same.pop(item, None)
+        if not same:
+            self._by_rank.pop(_rank(item), None)
+
+    def take(self) -> Item:
+        """Whoever goes first, of a line that is not empty."""
+        item = next(iter(self._by_rank[max(self._by_rank)]))
+        self.leave(item)
+        return item
+
+
+class Guards:
+    """The dependencies of one worker. Belongs to its event loop.
+
+    Args:
+        board: What is known of them.
+        clock: Monotonic.
+        ledger: Hears of every refusal.
+
+    Attributes:
+        lines: Items that wait for room, by name of the dependency.
+    """
+
+    def __init__(self, board: FleetBoard, clock: Clock, ledger: Ledger) -> None:
+        self._board, self._clock, self._ledger = board, clock, ledger
+        self._calls = Calls(board, clock)
+        self._begun: dict[Item, Begun] = {}
+        self.lines: dict[str, RoomLine] = {}
+
+    def admit(self, item: Item) -> Held | None:
+        """Let an item that is about to start pass, or say who holds it back."""
+        job = item.job
+        if job is None or item.refusal is not None:
+            return None
+        has_fallback = job.cheaper is not None and not is_repair(item)
+        item.quality = self._board.quality
+        item.is_degraded = has_fallback and is_spared(item.quality, _rank(item))
+        shield = self._shield(item)
+        if shield is None or item.is_degraded:
+            return None
+        held = self._calls.begin(shield, item.lane.priority, is_extra=item.is_extra)
+        if isinstance(held, Begun):
+            self._begun[item] = held
+            if (line := self.lines.get(shield.dependency.name)) is not None:
+                line.leave(item)
+            return None
+        self._ledger.held_back(shield.dependency, held.by)
+        if held.by is Protection.CIRCUIT and has_fallback:
+            item.is_degraded = True
+            if item.quality is Quality.FULL:
+                item.quality = Quality.REDUCED
+            return None
+        if held.by is Protection.LIMIT:
+            self.lines.setdefault(shield.dependency.name, RoomLine()).join(item)
+        return held
+
+    def speak_for(self, attempt: Attempt) -> None:
+        """From here to the end of this task, calls are made in an attempt's name."""
+        if not self._board.shields:
+            return
+        item, limit = attempt.item, _limit(attempt)
+        begun = self._begun.get(item)
+        caller = Caller(
+            self._calls,
+            item.lane.priority,
+            is_extra=item.is_extra,
+            holds=None if begun is None else begun.shield.dependency.name,
+            refused=self._ledger.held_back,
+            limit=limit,
+        )
+        if begun is not None:
+            # It was let pass before it was claimed.
+            begun.began_ms = int(attempt.started_at * 1_000)
+            if limit is not None:
+                begun.given_ms = limit.given_ms(begun.began_ms)
+            caller.under_way[begun] = None
+        attempt.caller = caller
+        CALLER.set(caller)
+
+    def release(self, item: Item) -> None:
+        """An item that passed is not run after all."""
+        begun = self._begun.pop(item, None)
+        if begun is not None:
+            with self._board.lock:
+                begun.shield.release(begun.leave, now_ms=self._now_ms())
+
+    def ended(self, attempt: Attempt) -> None:
+        """Note what an attempt says about dependencies."""
+        item, caller = attempt.item, attempt.caller
+        begun, is_success = self._begun.pop(item, None), attempt.said is SUCCESS
+        if begun is not None and caller is not None:
+            caller.end(begun, _said(attempt))
+            if is_success:
+                with self._board.lock:
+                    begun.shield.died(item.lane.name, None, now_ms=self._now_ms())
+        if caller is not None and not is_success:
+            caller.leave()
+        # A refused call was none: the next one is still the first.
+        item.was_run = item.was_run or not (is_success or attempt.was_refused)
+
+    def spares(self, item: Item, fingerprint: str) -> bool:
+        """Whether a dead letter says more about the dependency than about its job."""
+        shield = self._shield(item)
+        if shield is None:
+            return False
+        with self._board.lock:
+            is_spared = shield.died(item.lane.name, fingerprint, now_ms=self._now_ms())
+        if is_spared:
+            self._board.urge(shield)
+        return is_spared
+
+    def next_up(self, item: Item) -> Iterator[Item]:
+        """Those that waited for room and may find some now that an item left."""
+        shield = self._shield(item)
+        if shield is None or shield.limit is None:
+            return
+        line = self.lines.get(shield.dependency.name)
+        room = int(shield.limit.state.limit) - shield.limit.inflight
+        while line and room > 0:
+            yield line.take()
+            room -= 1
+
+    def _shield(self, item: Item) -> Shield | None:
+        dependency = None if item.job is None else item.job.dependency
+        return None if dependency is None else self._board.shields.get(dependency.name)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic() * 1_000)
+
+
+def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetBoard:
+    """What a process knows that shares nothing: its own evidence."""
+    used = (job.dependency for job in parts.jobs.values())
+    return FleetBoard(
+        {dependency.name: dependency for dependency in used if dependency}.values(),
+        parts.clock,
+        process=process,
+        ears=parts.ledger,
+        seed=seed,
+    )
+
+
+def is_repair(item: Item) -> bool:
+    """Whether an item is there to mend what was answered cheaper: it waits instead."""
+    is_low = item.lane.priority is Priority.LOW
+    return is_low and item.job is not None and item.job.spec.repair
+
+
+def _rank(item: Item) -> int:
+    return item.lane.priority.rank
+
+
+def _limit(attempt: Attempt) -> TimeLimit | None:
+    """The timeout of an attempt; ``None`` where its deadline comes first."""
+    if attempt.stop_for is Stop.DEADLINE:
+        return None
+    return TimeLimit(int(attempt.started_at * 1_000), int(attempt.expires_at * 1_000))
+
+
+def _said(attempt: Attempt) -> Said:
+    """A payload that cannot be read, and a refusal, say nothing of the dependency."""
+    if attempt.item.refusal is not None or attempt.was_refused:
+        return Said(CallOutcome.IGNORED)
+    return attempt.said

@@ -1,0 +1,369 @@
+"""Decides what follows an attempt; does nothing itself.
+
+The retry rules are `shifter.policy.delivery.retry`; this room adds what a worker knows:
+claims to be updated, keyed jobs that wait in place, records that follow.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shifter.model.claim import ClaimUpdate
+from shifter.model.job import JobSpec, OnBlock
+from shifter.model.reason import Reason
+from shifter.model.state import JobState
+from shifter.model.time import EpochMs
+from shifter.policy.delivery.backoff import BackoffPolicy
+from shifter.policy.delivery.expiry import is_expired
+from shifter.policy.delivery.retry import (
+    DeadLettered,
+    End,
+    Interrupted,
+    Outcome,
+    RetryPolicy,
+    TryAgain,
+    after_attempt,
+)
+from shifter.policy.delivery.uncharged_repeats import is_put_off_too_long
+from shifter.ports import Record
+from shifter.wire.envelope import MAX_TURNS
+from shifter.wire.failure import ErrorFacts
+from shifter.work.item import Item, Refusal, Unreadable
+from shifter.work.next_record import (
+    CUT_DIAGNOSTICS,
+    CUT_VALUE,
+    dead_letter,
+    later_turn,
+    next_turn,
+    repair,
+)
+
+WAITING_KEEP_MS = 3_600_000
+"""How long the store remembers a waiting job past its due time."""
+
+_MISFIT_LEAST_MS = 1_000
+_MISFIT_MOST_MS = 15_000
+"""How long a job waits before it is offered to another worker that may know it.
+
+The wait is a quarter of what it has waited already, within these bounds: a job is
+offered 16 times in the first minute and 72 times in 15 min, which finds one new worker
+among 20 with a chance of 97 %.
+"""
+
+BUSY_AGAIN_MS = 60_000
+"""How long a job claimed elsewhere waits in the log when it would block its lane."""
+
+
+class Step(NamedTuple):
+    """One entry on its way out.
+
+    Attributes:
+        entry: The item, or a delivery that cannot be read.
+        state: What it becomes; ``WAITING`` when it goes on later.
+        record: Its successor, if any.
+        update: What the claim store is told; ``None`` without a claim.
+        settles: Whether the delivery ends here.
+        wait_s: How long it waits in place before it runs again, or ``None``.
+        refusal: Reason of a dead letter.
+        error: Facts of the failure behind it.
+        misfit: Why this worker does not know it, where it waits for one that does.
+        is_copy: Whether the job had ended, or gone on, before this record came.
+        cut: How often the log found its successor too large.
+    """
+
+    entry: Item | Unreadable
+    state: JobState
+    record: Record | None = None
+    update: ClaimUpdate | None = None
+    settles: bool = True
+    wait_s: float | None = None
+    refusal: Refusal | None = None
+    error: ErrorFacts | None = None
+    misfit: Refusal | None = None
+    is_copy: bool = False
+    cut: int = 0
+
+
+class Moment(NamedTuple):
+    """When a verdict is made, and with which draw.
+
+    Attributes:
+        now: Wall clock.
+        monotonic: Monotonic seconds.
+        u: One draw from [0, 1).
+    """
+
+    now: EpochMs
+    monotonic: float
+    u: float
+
+
+class Verdicts:
+    """Makes verdicts for one worker.
+
+    Args:
+        worker: The worker's id, written into dead letters.
+        grace_ms: How long a job waits for a worker that knows it, >= 0.
+    """
+
+    def __init__(self, worker: str, grace_ms: int = 0) -> None:
+        self._worker, self._grace_ms = worker, grace_ms
+        self._policies: dict[str, RetryPolicy] = {}
+
+    def settled_elsewhere(self, item: Item, state: JobState | None) -> Step:
+        """A job that ended before it was run here; ``None`` if it ran elsewhere."""
+        if state is None:
+            return Step(item, JobState.DONE, is_copy=True)
+        return Step(item, state)
+
+    def after(
+        self, item: Item, outcome: Outcome, error: ErrorFacts | None, at: Moment
+    ) -> Step:
+        """What follows an attempt that did not succeed."""
+        if item.refusal is not None:
+            # Of a payload that cannot be read, the refusal says more than an error.
+            is_bad = item.refusal.reason is Reason.UNDECODABLE_PAYLOAD
+            return self.refused(item, item.refusal, None if is_bad else error, at)
+        if isinstance(outcome, Interrupted):
+            return self.interrupted(item)
+        answer = after_attempt(
+            self._policy(_spec(item)),
+            outcome,
+            attempt=item.attempt,
+            now=at.now,
+            deadline_ms=item.envelope.deadline_ms,
+            u=at.u,
+        )
+        if isinstance(answer, TryAgain):
+            return self._again(item, answer, error, at)
+        return self._end(item, answer, outcome, error, at)
+
+    def degraded(self, item: Item) -> Step:
+        """What follows a cheaper answer: the end, and maybe the job itself, later."""
+        step = succeeded(item)
+        return step._replace(record=repair(item)) if _spec(item).repair else step
+
+    def refused(
+        self,
+        entry: Item | Unreadable,
+        refusal: Refusal,
+        error: ErrorFacts | None,
+        at: Moment,
+    ) -> Step:
+        """Ends in the dead-letter topic, unless another worker may know it."""
+        if isinstance(entry, Item) and refusal.is_misfit:
+            step = self._elsewhere(entry, refusal, at)
+            if step is not None:
+                return step
+            waited_s = (at.now - (entry.misfit_since_ms or at.now)) / 1_000
+            detail = f"{refusal.detail}; waited {waited_s:.0f} s for a worker that does"
+            refusal = Refusal(refusal.reason, detail)
+        record = dead_letter(entry, refusal, error, now=at.now, worker=self._worker)
+        update = _ended(entry, JobState.DEAD) if isinstance(entry, Item) else None
+        return Step(entry, JobState.DEAD, record, update, refusal=refusal, error=error)
+
+    def _elsewhere(self, item: Item, misfit: Refusal, at: Moment) -> Step | None:
+        """Waits for a worker that knows it; ``None`` when its time for that is over.
+
+        It has not run, so no attempt is charged. It waits on a delay topic, so that its
+        lane goes on; a job with a key waits in its place, so that the key keeps its
+        order.
+        """
+        deadline_ms = item.envelope.deadline_ms
+        if is_expired(deadline_ms, at.now):
+            return Step(item, JobState.EXPIRED, update=_ended(item, JobState.EXPIRED))
+        if item.misfit_since_ms is None or item.misfit_since_ms > at.now:
+            item.misfit_since_ms = at.now
+        waited_ms = at.now - item.misfit_since_ms
+        if waited_ms >= self._grace_ms:
+            return None
+        wait_ms = min(max(waited_ms // 4, _MISFIT_LEAST_MS), _MISFIT_MOST_MS)
+        # Spread, so that what came together does not come together for ever.
+        due_ms = at.now + int(wait_ms * (0.75 + at.u / 2))
+        if deadline_ms is not None:
+            due_ms = min(due_ms, deadline_ms)
+        update = _waiting(item, item.turn, item.attempt, due_ms - at.now)
+        step = Step(item, JobState.WAITING, update=update, misfit=misfit)
+        if item.key_id is not None:
+            return step._replace(settles=False, wait_s=(due_ms - at.now) / 1_000)
+        record = next_turn(
+            item,
+            attempt=item.attempt,
+            turn=item.turn,
+            due_ms=due_ms,
+            first_failed_ms=item.first_failed_ms,
+            misfit_since_ms=item.misfit_since_ms,
+        )
+        return step._replace(record=record)
+
+    def cut(self, step: Step, at: Moment) -> Step:
+        """The same end after the log found its successor too large.
+
+        A next turn that its lane does not take becomes a dead letter; a dead letter
+        gets smaller, so that no record comes back for ever.
+        """
+        cut = min(step.cut + 1, CUT_VALUE)
+        if step.refusal is not None:
+            record = dead_letter(
+                step.entry,
+                step.refusal,
+                step.error,
+                now=at.now,
+                worker=self._worker,
+                cut=cut,
+            )
+            return step._replace(record=record, cut=cut)
+        if cut < CUT_DIAGNOSTICS:
+            return step._replace(cut=cut)
+        refusal = Refusal(Reason.TOO_LARGE, "its lane does not take its next turn")
+        return self.refused(step.entry, refusal, step.error, at)
+
+    def postponed(self, item: Item, due_ms: int) -> Step:
+        """Goes back to the log until then; nobody ran it, nothing is charged."""
+        record = next_turn(
+            item,
+            attempt=item.attempt,
+            turn=item.turn,
+            due_ms=due_ms,
+            first_failed_ms=item.first_failed_ms,
+        )
+        update = _waiting(item, item.turn, item.attempt, 0)
+        return Step(item, JobState.WAITING, record, update)
+
+    def put_off(self, item: Item, due_ms: int) -> Step:
+        """The same until a window opens; its own due time stays what it is.
+
+        So it can be told from a delay that somebody asked for.
+        """
+        record = later_turn(item, due_ms)
+        update = _waiting(item, item.turn, item.attempt, 0)
+        return Step(item, JobState.WAITING, record, update)
+
+    def interrupted(self, item: Item) -> Step:
+        """Left unsettled, so that the log hands it to another worker."""
+        update = given_back(item)
+        return Step(item, JobState.WAITING, update=update, settles=False)
+
+    def _end(
+        self,
+        item: Item,
+        answer: End,
+        outcome: Outcome,
+        error: ErrorFacts | None,
+        at: Moment,
+    ) -> Step:
+        if answer.state is not JobState.DEAD:
+            update = _ended(item, answer.state)
+            return Step(item, answer.state, update=update, error=error)
+        detail = outcome.reason if isinstance(outcome, DeadLettered) else ""
+        reason = Reason.ATTEMPTS_EXHAUSTED if answer.reason is None else answer.reason
+        return self.refused(item, Refusal(reason, detail), error, at)
+
+    def _again(
+        self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
+    ) -> Step:
+        if answer.charged:
+            item.put_off_since_ms = None
+            if item.first_failed_ms is None:
+                item.first_failed_ms = at.now
+        elif (refusal := _put_off(item, at)) is not None:
+            return self.refused(item, refusal, error, at)
+        if item.turn >= MAX_TURNS:
+            detail = f"it was handed over {item.turn} times"
+            refusal = Refusal(Reason.PUT_OFF_TOO_LONG, detail)
+            return self.refused(item, refusal, error, at)
+        if item.key_id is not None:
+            return self._in_place(item, answer, error, at)
+        record = next_turn(
+            item,
+            attempt=answer.attempt,
+            turn=item.turn + 1,
+            due_ms=answer.due_ms,
+            first_failed_ms=item.first_failed_ms,
+        )
+        wait_ms = answer.due_ms - at.now
+        update = _waiting(item, item.turn + 1, answer.attempt, wait_ms)
+        return Step(item, JobState.WAITING, record, update, error=error)
+
+    def _in_place(
+        self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
+    ) -> Step:
+        if item.blocked_since is None:
+            item.blocked_since = at.monotonic
+        wait_s = max(0, answer.due_ms - at.now) / 1_000
+        spec = _spec(item)
+        blocked_s = at.monotonic - item.blocked_since + wait_s
+        if blocked_s * 1_000 > spec.block_ms and spec.on_block is OnBlock.DEAD_LETTER:
+            detail = f"its key was held up for {blocked_s:.0f} s"
+            refusal = Refusal(Reason.BLOCKED_TOO_LONG, detail)
+            return self.refused(item, refusal, error, at)
+        item.attempt = answer.attempt
+        update = _waiting(item, item.turn, answer.attempt, int(wait_s * 1_000))
+        return Step(
+            item,
+            JobState.WAITING,
+            update=update,
+            settles=False,
+            wait_s=wait_s,
+            error=error,
+        )
+
+    def _policy(self, spec: JobSpec) -> RetryPolicy:
+        policy = self._policies.get(spec.name)
+        if policy is None:
+            backoff = BackoffPolicy(
+                base_ms=spec.backoff_base_ms, cap_ms=spec.backoff_cap_ms
+            )
+            policy = RetryPolicy(max_attempts=spec.attempts, backoff=backoff)
+            self._policies[spec.name] = policy
+        return policy
+
+
+def _put_off(item: Item, at: Moment) -> Refusal | None:
+    """Note that a job is put off; why it is not once more, if it is over."""
+    item.put_off += 1
+    if item.put_off_since_ms is None or item.put_off_since_ms > at.now:
+        item.put_off_since_ms = at.now
+    waited_ms = at.now - item.put_off_since_ms
+    if not is_put_off_too_long(item.put_off, waited_ms):
+        return None
+    detail = f"put off {item.put_off} times in {waited_ms / 1_000:.0f} s, uncharged"
+    return Refusal(Reason.PUT_OFF_TOO_LONG, detail)
+
+
+def _spec(item: Item) -> JobSpec:
+    return JobSpec(name=item.envelope.type) if item.job is None else item.job.spec
+
+
+def succeeded(item: Item) -> Step:
+    """What follows the usual end."""
+    return Step(item, JobState.DONE, None, _ended(item, JobState.DONE))
+
+
+def _ended(item: Item, state: JobState) -> ClaimUpdate | None:
+    return ended_update(item, state) if item.fence else None
+
+
+def ended_update(item: Item, state: JobState) -> ClaimUpdate:
+    """What the claim store is told of a job that is over."""
+    spec = _spec(item)
+    keep_ms = spec.keep_status_ms
+    if item.envelope.idempotency_key is not None:
+        keep_ms = max(keep_ms, spec.dedup_ms)
+    return ClaimUpdate(
+        item.identity, item.fence, state, item.turn, item.attempt, keep_ms
+    )
+
+
+def given_back(item: Item) -> ClaimUpdate | None:
+    """The update that lets another worker run the same turn, uncharged."""
+    return _waiting(item, item.turn, item.attempt, 0)
+
+
+def _waiting(item: Item, turn: int, attempt: int, wait_ms: int) -> ClaimUpdate | None:
+    if not item.fence:
+        return None
+    keep_ms = max(0, wait_ms) + WAITING_KEEP_MS
+    return ClaimUpdate(
+        item.identity, item.fence, JobState.WAITING, turn, attempt, keep_ms
+    )

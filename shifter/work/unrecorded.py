@@ -1,0 +1,119 @@
+"""Ends that the claim store did not take when they came: recorded once it is back.
+
+Most are settled first, and recorded later: not to settle them would run them again.
+A job that shares its claim with others of its idempotency key is not settled before
+its end is known: the others would find it *running* for an hour, and then take effect
+once more. Should its worker die meanwhile, its record comes again, and so does its
+turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from shifter.errors import StoreError
+from shifter.model.claim import ClaimUpdate
+from shifter.model.job import ClaimsMode
+from shifter.ports import ClaimStore, Clock
+from shifter.work.item import Item
+from shifter.work.next_step import Step
+
+_PAUSE_S: Final = 0.5
+_MOST: Final = 10_000
+"""Ends of settled jobs that are remembered; more are forgotten."""
+_BATCH: Final = 1_000
+
+
+class _Held(NamedTuple):
+    """A step that is not settled yet, and until when at most, monotonic."""
+
+    step: Step
+    update: ClaimUpdate
+    until: float
+
+
+class LateEnds:
+    """See above. Owned by one event loop.
+
+    Args:
+        claims: Where ends are recorded.
+        clock: For pauses between tries.
+        lease_s: How long a claim can be trusted, > 0.
+        settle: Settles steps; each with whether its claim was still held.
+    """
+
+    def __init__(
+        self,
+        claims: ClaimStore,
+        clock: Clock,
+        lease_s: float,
+        settle: Callable[[Sequence[tuple[Step, bool]]], Awaitable[None]],
+    ) -> None:
+        self._claims, self._clock = claims, clock
+        self._lease_s, self._settle = lease_s, settle
+        self._held: list[_Held] = []
+        self._settled: list[ClaimUpdate] = []
+        self._some, self._one = asyncio.Event(), asyncio.Lock()
+
+    async def put(self, steps: Sequence[Step]) -> None:
+        """Take over steps that could not be recorded."""
+        now, at_once = self._clock.monotonic(), []
+        for step in steps:
+            until = now + self._may_wait_s(step)
+            if step.update is not None and until > now:
+                self._held.append(_Held(step, step.update, until))
+            else:
+                at_once.append(step)
+        await self._settle_unrecorded(at_once)
+        if self._held or self._settled:
+            self._some.set()
+
+    async def run(self) -> None:
+        """Try again and again while there are some, until cancelled."""
+        while True:
+            await self._some.wait()
+            await self._clock.sleep(_PAUSE_S)
+            await self.record()
+
+    async def record(self) -> None:
+        """Try once."""
+        async with self._one:
+            # Others are only added, behind these, while the store is asked.
+            held, settled = list(self._held), self._settled[:_BATCH]
+            if updates := [*(late.update for late in held), *settled]:
+                try:
+                    answers = await self._claims.finish(updates)
+                except StoreError:
+                    await self._give_up()
+                    return
+                del self._held[: len(held)], self._settled[: len(settled)]
+                steps = [late.step for late in held]
+                await self._settle(list(zip(steps, answers, strict=False)))
+            if not (self._held or self._settled):
+                self._some.clear()
+
+    async def _give_up(self) -> None:
+        """Settle those whose time is over."""
+        now = self._clock.monotonic()
+        over = [late.step for late in self._held if late.until <= now]
+        self._held = [late for late in self._held if late.until > now]
+        await self._settle_unrecorded(over)
+
+    async def _settle_unrecorded(self, steps: Sequence[Step]) -> None:
+        updates = [step.update for step in steps if step.update is not None]
+        self._settled += updates[: _MOST - len(self._settled)]
+        if steps:
+            await self._settle([(step, True) for step in steps])
+
+    def _may_wait_s(self, step: Step) -> float:
+        """How long a step may stay unsettled for the sake of its record."""
+        item = step.entry
+        if not isinstance(item, Item):
+            return 0.0
+        if step.state.is_terminal and item.identity != item.envelope.id:
+            return math.inf
+        is_parked = item.job is not None and item.job.spec.claims is ClaimsMode.PARK
+        return self._lease_s if is_parked else 0.0
