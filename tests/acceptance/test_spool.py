@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -167,7 +168,7 @@ async def test_the_spool_of_a_stopped_service_is_shown_checked_and_flushed(
     lane = f"{app.namespace}.default.low"
     records = [Record(lane, b"%d" % n, [], b"k") for n in range(5)]
     path = fill(environment, [*records, Record("no.such.topic", b"", [])])
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE spool SET body = x'00' WHERE id = 3")
 
     before = shifter(environment, "spool", "status", "--json")

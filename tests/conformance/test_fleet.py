@@ -93,6 +93,7 @@ class TestSqliteFleet(FleetStoreConformance):
         await store.sync(said(proposals=[Proposal("c", b"", b"1")]))
         await store.close()
         fleet_bench.path.write_bytes(b"no database at all" * 500)
+        store = fleet_bench.open()
 
         view = await store.sync(said(proposals=[Proposal("c", b"", b"2")]))
 

@@ -184,6 +184,8 @@ async def test_the_fleets_file_of_others_is_refused_as_any_store_is(tmp_path, sp
         )
         connection.commit()
         connection.close()
+    store = SqliteFleetStore(path, "shop", SystemClock())
 
     with pytest.raises(StoreRefusedError):
         await store.sync(question("p"))
+    await store.close()

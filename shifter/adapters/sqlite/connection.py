@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -24,6 +26,21 @@ _BUSY_S: Final = 5.0
 _PAGE_BYTES: Final = 8_192
 _STATEMENTS: Final = 256
 _OPENING: Final = NoForkMeanwhile()
+_PRAGMAS: Final = (
+    ("synchronous", "FULL"),
+    ("wal_autocheckpoint", "0"),
+    # What one huge transaction left is cut to this; the rest stays allocated,
+    # so that work can be ended while the disk is full.
+    ("journal_size_limit", "16777216"),
+    # Some distributions have it on: what is deleted is then written once more,
+    # as zeros, and draining fills a disk that is nearly full.
+    ("secure_delete", "OFF"),
+    ("trusted_schema", "OFF"),
+    ("cell_size_check", "ON"),
+    ("mmap_size", "0"),
+    ("fullfsync", "1"),
+    ("checkpoint_fullfsync", "1"),
+)
 
 
 def make_file(path: Path, lock: FileLock) -> None:
@@ -115,7 +132,12 @@ def prepare(path: Path) -> FileLock:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FileLock(path)
-            make_file(path, lock)
+            try:
+                make_file(path, lock)
+            except BaseException:
+                # Nothing else closes its descriptor.
+                lock.close()
+                raise
         except OSError as error:
             detail = f"{error.strerror}: {error.filename}"
             raise StoreRefusedError(f"sqlite {path}", "open", detail) from None
@@ -153,26 +175,27 @@ def connect(path: Path) -> sqlite3.Connection:
             cached_statements=_STATEMENTS,
             check_same_thread=False,
         )
-        connection.text_factory = _text
-        for name, value in (
-            ("synchronous", "FULL"),
-            ("wal_autocheckpoint", "0"),
-            # What one huge transaction left is cut to this; the rest stays allocated,
-            # so that work can be ended while the disk is full.
-            ("journal_size_limit", "16777216"),
-            # Some distributions have it on: what is deleted is then written once more,
-            # as zeros, and draining fills a disk that is nearly full.
-            ("secure_delete", "OFF"),
-            ("trusted_schema", "OFF"),
-            ("cell_size_check", "ON"),
-            ("mmap_size", "0"),
-            ("fullfsync", "1"),
-            ("checkpoint_fullfsync", "1"),
-        ):
-            connection.execute(f"PRAGMA {name} = {value}")
+        with closed_on_error(connection):
+            connection.text_factory = _text
+            for name, value in _PRAGMAS:
+                connection.execute(f"PRAGMA {name} = {value}")
     except sqlite3.Error as error:
         raise store_error(error, path, "open") from None
     return connection
+
+
+@contextlib.contextmanager
+def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    """Close a new connection if its setup in the block fails.
+
+    The error keeps the frames that it passed, and these keep the connection: it would
+    stay open, with its locks, for as long as anyone holds the error.
+    """
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _text(raw: bytes) -> str:

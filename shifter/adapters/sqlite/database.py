@@ -88,9 +88,11 @@ class Database:
             answer: Told the result or the error, after the commit, on the writer's
                 thread.
         """
-        if self._thread is None:
+        # With the guard, so that nothing is queued behind the end that `close_sync`
+        # queues: the writer would never answer it.
+        with self._guard:
             self._start()
-        self._queue.put(_Task(fn, answer))
+            self._queue.put(_Task(fn, answer))
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``fn`` in a write transaction; its answer, once that is durable.
@@ -165,8 +167,9 @@ class Database:
                 return
             self._is_closed = True
             thread, self._thread = self._thread, None
+            if thread is not None:
+                self._queue.put(None)
         if thread is not None:
-            self._queue.put(None)
             thread.join(_CLOSE_S)
         with self._reading:
             if self._reader is not None:
@@ -175,14 +178,14 @@ class Database:
             self._lock.close()
 
     def _start(self) -> None:
-        with self._guard:
-            if self._is_closed:
-                raise self._closed()
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._writer.run, name="shifter-sqlite", daemon=True
-                )
-                self._thread.start()
+        """Start the writer at first use; the caller holds the guard."""
+        if self._is_closed:
+            raise self._closed()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._writer.run, name="shifter-sqlite", daemon=True
+            )
+            self._thread.start()
 
     def _closed(self) -> StoreUnavailableError:
         return StoreUnavailableError(f"sqlite {self.path}", "use", "it is closed")

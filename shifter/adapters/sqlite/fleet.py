@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from shifter.adapters.sqlite.connection import check_schema
+from shifter.adapters.sqlite.connection import check_schema, closed_on_error
 from shifter.adapters.sqlite.file import check_file
 from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shifter.model.fleet import FleetReport, FleetView
@@ -47,7 +47,7 @@ class SqliteFleetStore:
     def __init__(self, path: Path, namespace: str, clock: Clock) -> None:
         self._path, self._namespace, self._clock = path, namespace, clock
         self._connection: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+        self._lock, self._is_closed = threading.Lock(), False
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(FleetTable).decode
         self.unreadable = 0
@@ -78,12 +78,15 @@ class SqliteFleetStore:
         """A file tells nobody."""
 
     async def close(self) -> None:
-        """Close the file."""
-        await in_thread(self._close)
+        """Close the file for ever, after the sync under way; again is harmless."""
+        await in_thread(self._close_for_ever)
 
     def _sync(self, report: FleetReport) -> FleetView:
         try:
             with self._lock:
+                if self._is_closed:
+                    store = f"sqlite {self._path}"
+                    raise StoreUnavailableError(store, "fleet.sync", "it is closed")
                 try:
                     return self._transaction(report)
                 except sqlite3.OperationalError:
@@ -135,16 +138,13 @@ class SqliteFleetStore:
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
-        try:
+        with closed_on_error(connection):
             connection.execute("PRAGMA trusted_schema = OFF")
             check_schema(connection, self._path)
-        except BaseException:
-            connection.close()
-            raise
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(_DDL)
-        self._path.chmod(0o600)
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(_DDL)
+            self._path.chmod(0o600)
         self._connection = connection
         return connection
 
@@ -153,6 +153,13 @@ class SqliteFleetStore:
         self._close()
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def _close_for_ever(self) -> None:
+        # A caller that was cancelled leaves its sync running in a thread. Without the
+        # lock and the mark, that sync would open a connection that nothing closes.
+        with self._lock:
+            self._is_closed = True
+            self._close()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from shifter.adapters.sqlite.connection import make
+from shifter.adapters.sqlite.connection import closed_on_error, make
 from shifter.adapters.sqlite.file import FileLock
 from shifter.adapters.sqlite.lane_table import SHIFT
 
@@ -228,9 +228,10 @@ def _count_again(sound: sqlite3.Connection) -> None:
 def _opened(path: Path) -> sqlite3.Connection:
     # Cells are not checked beforehand: a page with one bad cell gives up the others.
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    with closed_on_error(connection):
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
 
