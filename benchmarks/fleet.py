@@ -16,8 +16,8 @@ from benchmarks.fleet_play import play
 from benchmarks.report import Finding
 from benchmarks.retry_storm import amplification, storm
 from shifter.adapters.system import SystemClock
-from shifter.fleet.breaker import Leave
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.breaker import CallPermit
+from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit import CircuitPolicy
@@ -74,7 +74,7 @@ def _decisions(count: int) -> list[Finding]:
     """Circuit, limit and budget of one call, every tenth a retry; then its end."""
     clock = SystemClock()
     bank = Dependency("bank", limit=LimitPolicy(initial=200))
-    board = FleetBoard([bank], clock, process="alone", seed=1)
+    board = FleetReplica([bank], clock, process="alone", seed=1)
     shield, ok = board.shields["bank"], CallEnd(CallOutcome.SUCCESS, 5)
     spent = []
     for n in range(count):
@@ -86,7 +86,7 @@ def _decisions(count: int) -> list[Finding]:
                 now_ms=int(clock.monotonic() * 1_000),
             )
         spent.append(time.perf_counter_ns() - began)
-        if isinstance(leave, Leave):
+        if isinstance(leave, CallPermit):
             shield.ended(leave, ok, now_ms=int(clock.monotonic() * 1_000))
     spent.sort()
     return [

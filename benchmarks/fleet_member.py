@@ -15,10 +15,10 @@ from benchmarks.fleet_history import Call, Plan, Told, Turn
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
-from shifter.fleet.breaker import Leave
+from shifter.fleet.breaker import CallPermit
 from shifter.fleet.events import Change
-from shifter.fleet.protection import Shield
-from shifter.fleet.replica import FleetBoard, Told as Asked
+from shifter.fleet.protection import DependencyProtection
+from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
@@ -54,7 +54,7 @@ class _TimedStore:
         await self._store.close()
 
 
-class _TimedBoard(FleetBoard):
+class _TimedBoard(FleetReplica):
     """A board whose part of each sync is timed, by the processor's clock."""
 
     def __init__(self, *dependencies: Any, **options: Any) -> None:
@@ -79,7 +79,7 @@ class _TimedBoard(FleetBoard):
 class _TimedSync(FleetSync):
     """Syncs that are timed whole."""
 
-    def __init__(self, board: FleetBoard, store: FleetStore, clock: Clock) -> None:
+    def __init__(self, board: FleetReplica, store: FleetStore, clock: Clock) -> None:
         super().__init__(board, store, clock)
         self.took_ms = list[float]()
 
@@ -95,17 +95,17 @@ class _UnderWay(NamedTuple):
 
     until: float
     attempt: int
-    shield: Shield
-    leave: Leave | None
+    shield: DependencyProtection
+    leave: CallPermit | None
     fails: bool
 
 
 class _Caller:
-    def __init__(self, plan: Plan, board: FleetBoard, seed: int) -> None:
+    def __init__(self, plan: Plan, board: FleetReplica, seed: int) -> None:
         self._plan, self._board = plan, board
-        self._shields: list[Shield] = list(board.shields.values())
+        self._shields: list[DependencyProtection] = list(board.shields.values())
         self._random = random.Random(seed)
-        self._later: list[tuple[float, int, int, Shield]] = []
+        self._later: list[tuple[float, int, int, DependencyProtection]] = []
         self._under_way: list[_UnderWay] = []
         self._number = count()
         self.calls: list[Call] = []
@@ -134,8 +134,8 @@ class _Caller:
             next_at = begin + (int(now / _TICK_S) + 1) * _TICK_S
             await asyncio.sleep(max(0.0, next_at - time.monotonic()))
 
-    def _ask(self, now: float, attempt: int, shield: Shield) -> None:
-        leave: Leave | None = None
+    def _ask(self, now: float, attempt: int, shield: DependencyProtection) -> None:
+        leave: CallPermit | None = None
         if not self._plan.is_naive:
             begin = time.perf_counter_ns()
             with self._board.lock:
@@ -145,7 +145,7 @@ class _Caller:
                     now_ms=int(time.monotonic() * 1_000),
                 )
             self.took_us.append((time.perf_counter_ns() - begin) / 1_000)
-            if not isinstance(answer, Leave):
+            if not isinstance(answer, CallPermit):
                 if len(self._later) < _QUEUE_MOST:
                     self._put(now + answer.wait_ms / 1_000, attempt, shield)
                 return
@@ -172,7 +172,7 @@ class _Caller:
         if fails and attempt < plan.attempts and has_room:
             self._put(now + self._random.uniform(0.05, 0.2), attempt + 1, shield)
 
-    def _put(self, at: float, attempt: int, shield: Shield) -> None:
+    def _put(self, at: float, attempt: int, shield: DependencyProtection) -> None:
         heapq.heappush(self._later, (at, next(self._number), attempt, shield))
 
 

@@ -43,16 +43,16 @@ from shifter.config import Settings
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.policy.admission.admitter import SHARES
-from shifter.policy.admission.input import Decision, Needs
+from shifter.policy.admission.input import Decision, DependencyNeeds
 from shifter.produce.admission import Views
-from shifter.produce.lane_watch import LaneWatch, Sources
+from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
 from shifter.wiring.lane_watch import every_lane
 from shifter.work.drain import Drain, DrainParts
-from shifter.work.job_observer import Ledger
+from shifter.work.job_observer import JobObserver
 from shifter.work.presence import report_presence
 
 _NAME: Final = "inference"
@@ -74,9 +74,9 @@ class Backend:
         self._line: list[tuple[int, int, Priority, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
-    def needs(self, _: JobSpec, priority: Priority, *__: bool) -> Needs:
+    def needs(self, _: JobSpec, priority: Priority, *__: bool) -> DependencyNeeds:
         """What the decision is told: whether there is room for this priority."""
-        return Needs(has_room=self._has_room(priority))
+        return DependencyNeeds(has_room=self._has_room(priority))
 
     async def serve(
         self, priority: Priority, seconds: float, *, patience_s: float
@@ -242,7 +242,7 @@ class _Play:
             self._drain(Priority.LOW, concurrency=self._slots),
         ]
         watch = LaneWatch(
-            lambda: Sources(MemoryLogAdmin(self._log), self._presence),
+            lambda: LaneSources(MemoryLogAdmin(self._log), self._presence),
             lambda: every_lane(_NAME, ["default"]),
             self._clock,
         )
@@ -279,7 +279,7 @@ class _Play:
             claims=self._claims,
             clock=self._clock,
             processes=None,
-            ledger=Ledger(Metrics(), self._clock, worker=priority.value),
+            ledger=JobObserver(Metrics(), self._clock, worker=priority.value),
         )
         drain = Drain(
             parts,
@@ -291,7 +291,7 @@ class _Play:
         return drain, parts, concurrency
 
     async def _look(self, watch: LaneWatch) -> None:
-        sources = Sources(MemoryLogAdmin(self._log), self._presence)
+        sources = LaneSources(MemoryLogAdmin(self._log), self._presence)
         while True:
             await watch.look(sources)
             await self._clock.sleep(1.0)

@@ -19,8 +19,8 @@ from shifter.errors import (
     RateLimitedError,
     RejectedError,
 )
-from shifter.fleet.calls import CALLER, Begun, Caller, said_by
-from shifter.fleet.protection import Held
+from shifter.fleet.calls import CALLER, ActiveCall, Caller, said_by
+from shifter.fleet.protection import Rejected
 from shifter.policy.protection.dependency import (
     Dependency,
     DependencyOptions,
@@ -33,7 +33,7 @@ _ERRORS: Final[dict[Protection, type[RejectedError]]] = {
     Protection.BUDGET: BudgetExhaustedError,
     Protection.RATE: RateLimitedError,
 }
-_OPEN: Final[ContextVar[tuple[tuple[Caller, Begun] | None, ...]]] = ContextVar(
+_OPEN: Final[ContextVar[tuple[tuple[Caller, ActiveCall] | None, ...]]] = ContextVar(
     "shifter_open_calls", default=()
 )
 
@@ -65,7 +65,7 @@ class BoundDependency(Dependency):
     def __enter__(self) -> Self:
         caller = CALLER.get() or self._here()  # type: ignore[attr-defined]
         answer = caller.begin(self.name)
-        if isinstance(answer, Held):
+        if isinstance(answer, Rejected):
             raise _ERRORS[answer.by](self.name, answer.wait_ms / 1_000)
         begun = None if answer is None else (caller, answer)
         _OPEN.set((*_OPEN.get(), begun))

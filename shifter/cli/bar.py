@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from shifter.cli.output import note
-from shifter.deadletter.reader import Progress
+from shifter.deadletter.reader import ScanProgress
 from shifter.ports import Clock
 
 _SHOWN_AFTER_S: Final = 1.0
@@ -29,7 +29,7 @@ _HELD_S: Final = 1.0
 
 
 class Bar:
-    """Call it with each `Progress`; what ends within a second shows nothing.
+    """Call it with each `ScanProgress`; what ends within a second shows nothing.
 
     Args:
         what: What is being done, one word.
@@ -44,7 +44,7 @@ class Bar:
         self._rich: RichProgress | None = None
         self._thresholds = gc.get_threshold()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: ScanProgress) -> None:
         """Show where it is, if it is time to."""
         now = self._clock.monotonic()
         if now < self._next_at:
@@ -60,7 +60,7 @@ class Bar:
             what = self._doing(progress)
             note(f"{what}: {progress.looked_at} of {progress.total}{told}")
 
-    def _draw(self, progress: Progress) -> None:
+    def _draw(self, progress: ScanProgress) -> None:
         if self._rich is None:
             columns = (
                 TextColumn("{task.description}"),
@@ -81,7 +81,7 @@ class Bar:
             refresh=True,
         )
 
-    def _doing(self, progress: Progress) -> str:
+    def _doing(self, progress: ScanProgress) -> str:
         if progress.held_s < _HELD_S:
             return self._what
         waited = f"jobs of that lane wait for {progress.held_s:.0f} s"

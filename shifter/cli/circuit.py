@@ -14,7 +14,7 @@ from shifter.cli.output import note, write_json, write_table
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
 from shifter.fleet.overrides import set_by_hand
-from shifter.fleet.shared_state import Setting, by_hand_cell
+from shifter.fleet.shared_state import OverrideCell, by_hand_cell
 from shifter.fleet.view import Fleet, look
 from shifter.model.duration import duration_ms
 from shifter.model.lane import check_name
@@ -80,7 +80,7 @@ def _set(session: InSession, name: str, to: str, reason: str, for_: str) -> None
     settings, name = need_state(session.settings()), check_name("name", name)
     until_ms = duration_ms("--for", for_, minimum_ms=_LEAST_MS)
     setting = msgspec.convert(
-        {"to": to, "owner": who(), "reason": reason, "until_ms": until_ms}, Setting
+        {"to": to, "owner": who(), "reason": reason, "until_ms": until_ms}, OverrideCell
     )
     fleet = asyncio.run(_apply(settings, name, setting))
     note(f"{name}: {to} for {for_}, by {setting.owner}: {reason}")
@@ -90,7 +90,7 @@ def _set(session: InSession, name: str, to: str, reason: str, for_: str) -> None
         note(f"warning: no process speaks of {name!r} now; they do of: {shown}")
 
 
-async def _apply(settings: Settings, name: str, setting: Setting | None) -> Fleet:
+async def _apply(settings: Settings, name: str, setting: OverrideCell | None) -> Fleet:
     store, process = wiring.open_fleet(settings), wiring.new_worker_id()
     try:
         await set_by_hand(store, process, by_hand_cell(name), setting)

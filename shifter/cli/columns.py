@@ -10,7 +10,7 @@ from shifter.fleet.view import (
     AdmissionRow,
     BudgetRow,
     CircuitRow,
-    SetByHand,
+    OverrideRow,
     WindowRow,
 )
 from shifter.ops.status import Overview
@@ -45,7 +45,7 @@ def window_cells(rows: Sequence[WindowRow]) -> list[tuple[object, ...]]:
     ]
 
 
-def by_hand_text(by_hand: SetByHand | None) -> str | None:
+def by_hand_text(by_hand: OverrideRow | None) -> str | None:
     """Who set something, why, and how long it still holds."""
     if by_hand is None:
         return None

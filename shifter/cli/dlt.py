@@ -25,7 +25,7 @@ from shifter.cli.problem import usage
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.deadletter.journal import Journal, Run
-from shifter.deadletter.triage import Group, Triage
+from shifter.deadletter.triage import FailureGroup, Triage
 from shifter.demo.spark import sparkline
 
 COLUMNS: Final = (
@@ -110,7 +110,7 @@ def runs(run: str | None = None, /, *, json: bool = False, session: InSession) -
     write_table(_RUN_COLUMNS, rows, empty="no runs")
 
 
-def write_groups(found: Triage, groups: list[Group], *, empty: str) -> None:
+def write_groups(found: Triage, groups: list[FailureGroup], *, empty: str) -> None:
     """Groups as a table, each with its course over the time of all of them."""
     span = found.span_ms
     ascii_only = not blocks_are_shown()

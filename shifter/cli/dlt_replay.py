@@ -29,7 +29,7 @@ from shifter.cli.session import InSession, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter.dead_letters import DeadLetters, find_run
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Book, Journal, Run
+from shifter.deadletter.journal import Journal, Run, RunHistory
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
 from shifter.deadletter.reader import Selection
@@ -274,7 +274,11 @@ async def _resume(
 
 
 async def _go_on(
-    letters: DeadLetters, name: str, pace: PacePolicy, stop: StopPolicy, book: Book
+    letters: DeadLetters,
+    name: str,
+    pace: PacePolicy,
+    stop: StopPolicy,
+    book: RunHistory,
 ) -> Run:
     def waits(seconds: float) -> None:
         note(f"another process held the topic: looking again in {seconds:.1f} s")

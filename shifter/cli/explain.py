@@ -12,9 +12,9 @@ from shifter.api.job import Job
 from shifter.cli.hours import hours_text, learn_hours
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.session import InSession
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
-from shifter.policy.admission.decision import Finding
+from shifter.policy.admission.decision import RuleFinding
 from shifter.policy.admission.input import Decision
 from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock
@@ -109,14 +109,14 @@ def _guard(
     """Of the one job that is asked about."""
     mine = [] if dependency is None else [dependency]
     return DependencyWatch(
-        FleetBoard(mine, clock, process=wiring.new_worker_id()),
+        FleetReplica(mine, clock, process=wiring.new_worker_id()),
         lambda: wiring.open_fleet(app.settings),
         lambda _: dependency,
         clock,
     )
 
 
-def _facts(decision: Decision, findings: list[Finding]) -> dict[str, Any]:
+def _facts(decision: Decision, findings: list[RuleFinding]) -> dict[str, Any]:
     return {
         "verdict": decision.verdict.value,
         "reason": decision.reason.value,

@@ -22,7 +22,7 @@ from shifter.cli.columns import (
     worker_cells,
 )
 from shifter.cli.output import escape
-from shifter.ops.status import Overview, Sources, read_overview
+from shifter.ops.status import Overview, StatusSources, read_overview
 
 _NUMBERS = frozenset(
     {
@@ -39,7 +39,7 @@ _NUMBERS = frozenset(
 )
 
 
-async def watch_live(sources: Sources, refresh_s: float) -> None:
+async def watch_live(sources: StatusSources, refresh_s: float) -> None:
     """Show the overview anew each time, until cancelled.
 
     Raises:

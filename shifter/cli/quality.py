@@ -14,7 +14,7 @@ from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
 from shifter.errors import ConfigError
 from shifter.fleet.overrides import set_by_hand
-from shifter.fleet.shared_state import QUALITY_BY_HAND, Setting
+from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell
 from shifter.fleet.view import QualityRow, look
 from shifter.model.duration import duration_ms
 from shifter.model.quality import Quality
@@ -50,7 +50,8 @@ def set_(quality: str, *, reason: str, for_: str = "1h", session: InSession) -> 
         raise ConfigError("quality", quality, f"use one of {', '.join(Quality)}")
     until_ms = duration_ms("--for", for_, minimum_ms=_LEAST_MS)
     setting = msgspec.convert(
-        {"to": word, "owner": who(), "reason": reason, "until_ms": until_ms}, Setting
+        {"to": word, "owner": who(), "reason": reason, "until_ms": until_ms},
+        OverrideCell,
     )
     note(quality_text(asyncio.run(_apply(settings, setting))))
 
@@ -74,10 +75,10 @@ def quality_text(row: QualityRow) -> str:
     return f"{text}; by hand of {by.owner} for {by.left_s:.0f} s more: {by.reason}"
 
 
-_ASK: Final = Setting("FULL", "", "", 0)
+_ASK: Final = OverrideCell("FULL", "", "", 0)
 
 
-async def _apply(settings: Settings, setting: Setting | None) -> QualityRow:
+async def _apply(settings: Settings, setting: OverrideCell | None) -> QualityRow:
     store, process = wiring.open_fleet(settings), wiring.new_worker_id()
     try:
         if setting is not _ASK:

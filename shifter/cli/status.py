@@ -26,7 +26,7 @@ from shifter.cli.output import is_terminal, note, write_json, write_line, write_
 from shifter.cli.quality import quality_text
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
-from shifter.ops.status import Overview, Sources, open_sources, read_overview
+from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
 
 _REFRESH_S = 1.0
 
@@ -59,7 +59,7 @@ def _warn(text: str) -> None:
     note(f"warning: {text}")
 
 
-async def _repeat(sources: Sources, *, as_json: bool) -> None:
+async def _repeat(sources: StatusSources, *, as_json: bool) -> None:
     while True:
         _print(await read_overview(sources), as_json=as_json)
         sys.stdout.flush()

@@ -18,7 +18,7 @@ from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
 from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
 from shifter.fleet.overrides import set_by_hand
-from shifter.fleet.shared_state import Setting
+from shifter.fleet.shared_state import OverrideCell
 from shifter.fleet.view import WindowRow
 from shifter.model.duration import duration_ms
 from shifter.model.lane import parse_lane
@@ -122,7 +122,7 @@ def _set(session: InSession, scope: str, to: str, why: tuple[str, str]) -> None:
     settings, (reason, for_) = need_state(session.settings()), why
     until_ms = duration_ms("--for", for_, minimum_ms=_LEAST_MS)
     setting = msgspec.convert(
-        {"to": to, "owner": who(), "reason": reason, "until_ms": until_ms}, Setting
+        {"to": to, "owner": who(), "reason": reason, "until_ms": until_ms}, OverrideCell
     )
     asyncio.run(_apply(settings, scope, setting))
     note(f"{scope}: {to} for {for_}, by {setting.owner}: {reason}")
@@ -144,7 +144,7 @@ def declared_windows(app: Shifter) -> list[WindowRow]:
     return rows
 
 
-async def _apply(settings: Settings, scope: str, setting: Setting | None) -> None:
+async def _apply(settings: Settings, scope: str, setting: OverrideCell | None) -> None:
     store = wiring.open_fleet(settings)
     try:
         await set_by_hand(store, wiring.new_worker_id(), window_cell(scope), setting)

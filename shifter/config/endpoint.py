@@ -76,7 +76,7 @@ _OWN: Final = (
 _PROTOCOLS: Final = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 
 
-class Endpoint(NamedTuple):
+class ParsedUrl(NamedTuple):
     """One URL, taken apart; credentials are plain here, so do not log it.
 
     Attributes:
@@ -96,7 +96,7 @@ class Endpoint(NamedTuple):
     query: dict[str, str]
 
 
-def parse_endpoint(field: str, url: str, schemes: Collection[str]) -> Endpoint:
+def parse_endpoint(field: str, url: str, schemes: Collection[str]) -> ParsedUrl:
     """Take a URL apart.
 
     Args:
@@ -124,7 +124,7 @@ def parse_endpoint(field: str, url: str, schemes: Collection[str]) -> Endpoint:
     if "#" in url or "@" in login:
         raise _malformed(field, url)
     user, colon, password = login.partition(":")
-    return Endpoint(
+    return ParsedUrl(
         scheme,
         _hosts(field, url, scheme, hosts),
         unquote(user) if at and user else None,
@@ -167,7 +167,7 @@ def check_kafka(
     return found
 
 
-def check_state(field: str, url: str) -> Endpoint:
+def check_state(field: str, url: str) -> ParsedUrl:
     """Take the state store's URL apart.
 
     Raises:

@@ -11,19 +11,19 @@ from shifter.deadletter.gate import ReplayGate, StopPolicy
 from shifter.deadletter.journal import Run
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import Forecast, ReplayPolicy
-from shifter.deadletter.reader import Progress, Selection
-from shifter.deadletter.triage import Group, Triage
+from shifter.deadletter.reader import ScanProgress, Selection
+from shifter.deadletter.triage import FailureGroup, Triage
 
 __all__ = [
     "DeadLetters",
+    "FailureGroup",
     "Forecast",
-    "Group",
     "Letter",
     "PacePolicy",
-    "Progress",
     "ReplayGate",
     "ReplayPolicy",
     "Run",
+    "ScanProgress",
     "Selection",
     "StopPolicy",
     "Triage",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from shifter.deadletter.journal import Step
+from shifter.deadletter.journal import RunStep
 from shifter.deadletter.plan import Fate, Park, Send, Skip
 from shifter.deadletter.ranges import ranges_of
 from shifter.deadletter.replay_identity import read_job
@@ -26,7 +26,7 @@ class Chosen(NamedTuple):
         return not isinstance(self.fate, Skip)
 
 
-class Sample(NamedTuple):
+class SampledReplay(NamedTuple):
     """A replay that is looked after.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sample(NamedTuple):
     lane: str
 
 
-class Batch:
+class ReplayBatch:
     """What was read and chosen.
 
     Attributes:
@@ -69,7 +69,7 @@ class Batch:
         """Those that leave the open letters, but for the ones the log refused."""
         return [x for x in self.chosen if x.is_moved and id(x) not in without]
 
-    def step(self, run: str, at_ms: int, refused: Collection[int] = ()) -> Step:
+    def step(self, run: str, at_ms: int, refused: Collection[int] = ()) -> RunStep:
         """What is noted of it.
 
         Args:
@@ -80,7 +80,7 @@ class Batch:
         counts = Counter(_name(x) for x in self.chosen if id(x) not in refused)
         if refused:
             counts["refused"] = len(refused)
-        return Step(
+        return RunStep(
             run=run,
             at_ms=at_ms,
             upto=self.upto,
@@ -94,7 +94,7 @@ def record_of(chosen: Chosen) -> Record | None:
     return chosen.fate.record if isinstance(chosen.fate, Send | Park) else None
 
 
-def sample_of(chosen: Chosen) -> Sample | None:
+def sample_of(chosen: Chosen) -> SampledReplay | None:
     """How to look after a letter that was sent; ``None`` where nobody can."""
     if not isinstance(chosen.fate, Send):
         return None
@@ -103,7 +103,7 @@ def sample_of(chosen: Chosen) -> Sample | None:
     if read is None:
         return None
     envelope = read.envelope
-    return Sample(job_id, envelope.attempt, envelope.type, record.topic)
+    return SampledReplay(job_id, envelope.attempt, envelope.type, record.topic)
 
 
 def _name(chosen: Chosen) -> str:

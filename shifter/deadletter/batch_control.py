@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from shifter.deadletter.batch import Sample
+from shifter.deadletter.batch import SampledReplay
 from shifter.errors import StoreError
 from shifter.ports import ClaimStore, Clock, PresenceStore, WorkerReport
 
@@ -29,7 +29,7 @@ _PROBES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CourtesyPolicy:
+class BatchControlPolicy:
     """How much a run may cost the jobs beside it.
 
     Attributes:
@@ -54,7 +54,7 @@ class CourtesyPolicy:
     patience_s: float = 10.0
 
 
-class Room:
+class BatchSize:
     """How many letters a batch may hold, by how long those before it waited.
 
     >>> room = Room(CourtesyPolicy(first=40, growth=5))
@@ -64,7 +64,7 @@ class Room:
     30
     """
 
-    def __init__(self, policy: CourtesyPolicy) -> None:
+    def __init__(self, policy: BatchControlPolicy) -> None:
         self._policy, self.size = policy, policy.first
         self._waits: deque[float] = deque(maxlen=_REMEMBERED)
 
@@ -83,7 +83,7 @@ class Room:
         self.size = self._policy.least
 
 
-class Courtesy:
+class BatchControl:
     """Of one run. Owned by one task at a time.
 
     Args:
@@ -98,11 +98,11 @@ class Courtesy:
         claims: ClaimStore,
         presence: PresenceStore,
         clock: Clock,
-        policy: CourtesyPolicy,
+        policy: BatchControlPolicy,
     ) -> None:
         self._claims, self._presence, self._clock = claims, presence, clock
-        self._policy, self._room = policy, Room(policy)
-        self._waiting: list[Sample] = []
+        self._policy, self._room = policy, BatchSize(policy)
+        self._waiting: list[SampledReplay] = []
         self._sent_at = self._look_s = 0.0
         self._served: frozenset[str] = frozenset()
         self._unserved: set[str] = set()
@@ -114,9 +114,9 @@ class Courtesy:
         """How many letters the next batch may hold."""
         return most if self._is_free else min(most, self._room.size)
 
-    def sent(self, samples: list[Sample]) -> None:
+    def sent(self, samples: list[SampledReplay]) -> None:
         """A batch was sent, these among it; the last of each lane are looked after."""
-        now, last = self._clock.monotonic(), dict[str, list[Sample]]()
+        now, last = self._clock.monotonic(), dict[str, list[SampledReplay]]()
         for sample in reversed(samples):
             of_lane = last.setdefault(sample.lane, [])
             if len(of_lane) < _PROBES and sample.lane not in self._unserved:
@@ -146,7 +146,7 @@ class Courtesy:
         wait_s, self._look_s = self._look_s, min(_LOOK_S, self._look_s * _LOOK_LATER)
         return wait_s if self._waiting else 0.0
 
-    async def _has_started(self, sample: Sample) -> bool:
+    async def _has_started(self, sample: SampledReplay) -> bool:
         try:
             return await self._claims.status(sample.job_id) is not None
         except StoreError:

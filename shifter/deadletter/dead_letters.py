@@ -18,13 +18,13 @@ from shifter.deadletter.journal import (
     IMPORT,
     REPLAY,
     RESUMABLE,
-    Begun,
-    Book,
-    Ended,
     Entry,
     Run,
-    Step,
-    Taken,
+    RunBegun,
+    RunEnded,
+    RunHistory,
+    RunStep,
+    RunTaken,
     parking_spec,
 )
 from shifter.deadletter.pace import PacePolicy
@@ -38,7 +38,7 @@ from shifter.deadletter.reader import (
 )
 from shifter.deadletter.replay import Replayer, ReplayParts, write
 from shifter.deadletter.replay_identity import replay_id
-from shifter.deadletter.topic_lease import Hold, holding
+from shifter.deadletter.topic_lease import TopicLease, holding
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
 from shifter.model.lane import check_name, holds_jobs, parking_topic
@@ -123,7 +123,7 @@ class DeadLetters(LetterReader):
         stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
         on_progress: OnProgress = no_progress,
         on_wait: Callable[[float], None] = lambda _: None,
-        book: Book | None = None,
+        book: RunHistory | None = None,
     ) -> Run:
         """Go on with a run that was stopped or killed; one that is done stays so.
 
@@ -189,18 +189,18 @@ class DeadLetters(LetterReader):
         )
         begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
         parts, now_ms = self._parts, self._parts.clock.epoch_ms()
-        step = Step(
+        step = RunStep(
             run=begun.run,
             at_ms=now_ms,
             upto={delivery.partition: place[1]},
             handled={delivery.partition: [place]},
             counts={"edited": 1},
         )
-        ended = Ended(run=begun.run, at_ms=now_ms, is_done=True)
+        ended = RunEnded(run=begun.run, at_ms=now_ms, is_done=True)
         entries: list[Entry] = [begun, step, ended]
         async with self._hold(begun.run):
             await write(parts, [record, *map(parts.journal.record, entries)])
-        return Book(entries).runs[begun.run]
+        return RunHistory(entries).runs[begun.run]
 
     async def bring_in(
         self, records: Iterable[Record], *, reason: str, by: str, file: str = ""
@@ -228,7 +228,7 @@ class DeadLetters(LetterReader):
     @contextlib.asynccontextmanager
     async def _hold(
         self, run: str, on_wait: Callable[[float], None] = lambda _: None
-    ) -> AsyncGenerator[Hold]:
+    ) -> AsyncGenerator[TopicLease]:
         """Be the one who works on the topic; what a killed one has left is settled."""
         parts, owner = self._parts, f"run {run}"
         async with holding(
@@ -237,16 +237,18 @@ class DeadLetters(LetterReader):
             await parts.log.open()
             yield hold
 
-    async def _book(self, run: str, by: str, known: Book | None = None) -> Book:
+    async def _book(
+        self, run: str, by: str, known: RunHistory | None = None
+    ) -> RunHistory:
         """The journal up to this moment; the hold is held."""
         parts = self._parts
-        taken = Taken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
+        taken = RunTaken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
         await write(parts, [parts.journal.record(taken)])
         return await parts.journal.load_upto(taken, parts.clock, known)
 
     async def _run(
         self,
-        begun: Begun,
+        begun: RunBegun,
         pace: PacePolicy,
         stop: StopPolicy,
         on_progress: OnProgress,
@@ -271,7 +273,7 @@ class DeadLetters(LetterReader):
         reason: str,
         by: str,
         name: str | None,
-    ) -> Begun:
+    ) -> RunBegun:
         compile_filter(selection.filter)
         self._check_source()
         await self._parts.journal.prepare()
@@ -279,7 +281,7 @@ class DeadLetters(LetterReader):
         # First the id: offsets of an id that has gone since count for no letter.
         source_id = await topic_id(self._parts.admin, self.source)
         spans = await self.spans(selection)
-        return Begun(
+        return RunBegun(
             run=run_name(action, at_ms, self.source)
             if name is None
             else check_name("--name", name),
@@ -307,7 +309,7 @@ def _retyped(headers: Headers, content_type: str) -> Headers:
     return [*rest, (CONTENT_TYPE_HEADER, content_type.encode())]
 
 
-def find_run(book: Book, name: str) -> Run:
+def find_run(book: RunHistory, name: str) -> Run:
     """The run of that name.
 
     Raises:

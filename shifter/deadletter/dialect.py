@@ -1,8 +1,8 @@
 """What a dead letter says of itself, whoever wrote it.
 
 Each system that parks records has headers of its own. They are told apart by the header
-that names the origin, and read into one `Story`. Nothing of them is trusted: anybody
-may write to a dead-letter topic.
+that names the origin, and read into one `LetterFacts`. Nothing of them is trusted:
+anybody may write to a dead-letter topic.
 
 Sources: Spring Kafka's ``DeadLetterPublishingRecoverer`` and ``KafkaHeaders``, Kafka
 Connect's ``DeadLetterQueueReporter``, Kafka Streams' ``ExceptionHandlerUtils``
@@ -45,7 +45,7 @@ _JAVA_FRAME: Final = re.compile(r"\s*at (?:[^\s(]*/)?([\w.$<>-]{1,300})\(")
 _NUMBERED: Final = re.compile(r"\$+\d+|\$\$\w+|0x[0-9a-f]+")
 
 
-class Story(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is known of a dead letter; all texts are printable.
 
     Attributes:
@@ -103,7 +103,7 @@ class Dialect(NamedTuple):
     Attributes:
         name: What we call it.
         origin: The header that names the origin; it tells the system, too.
-        fields: Header of each field of a `Story`.
+        fields: Header of each field of a `LetterFacts`.
         drops: Beginnings of header names that are the system's own, and go when the
             record goes back.
         number: Reads its numbers.
@@ -219,7 +219,7 @@ _LIMITS: Final = {
 }
 
 
-def read_story(headers: Headers, appended_ms: int) -> Story:
+def read_story(headers: Headers, appended_ms: int) -> LetterFacts:
     """What the headers of a dead letter tell; never raises.
 
     Args:
@@ -235,7 +235,7 @@ def read_story(headers: Headers, appended_ms: int) -> Story:
         elif dialect is None and value is not None:
             dialect = _BY_ORIGIN.get(name)
     if dialect is None:
-        return Story(dialect=FOREIGN, reason=FOREIGN, last_failed_ms=appended_ms)
+        return LetterFacts(dialect=FOREIGN, reason=FOREIGN, last_failed_ms=appended_ms)
     return _theirs(dialect, headers, appended_ms)
 
 
@@ -273,8 +273,8 @@ def without_story(
     return [header for header in headers if not header[0].startswith(drops)]
 
 
-def _ours(info: DeadLetterInfo) -> Story:
-    return Story(
+def _ours(info: DeadLetterInfo) -> LetterFacts:
+    return LetterFacts(
         dialect=SHIFTER,
         reason=info.reason,
         origin_topic=info.origin_topic,
@@ -295,7 +295,7 @@ def _ours(info: DeadLetterInfo) -> Story:
     )
 
 
-def _theirs(dialect: Dialect, headers: Headers, appended_ms: int) -> Story:
+def _theirs(dialect: Dialect, headers: Headers, appended_ms: int) -> LetterFacts:
     found = _found(dialect, headers)
     facts: dict[str, str | int] = {}
     for field, raw in found.items():
@@ -332,11 +332,11 @@ def _found(dialect: Dialect, headers: Headers) -> dict[str, bytes]:
 
 def _told(
     dialect: Dialect, facts: dict[str, str | int], stack: bytes, appended_ms: int
-) -> Story:
+) -> LetterFacts:
     error = str(facts.get("error_type", "")).partition(": ")[0] or dialect.name
     topic, message = facts.get("origin_topic"), str(facts.get("error_message", ""))
     place = (str(topic), "" if stack else message[:100])
-    return Story(
+    return LetterFacts(
         dialect=dialect.name,
         reason=dialect.name,
         **{

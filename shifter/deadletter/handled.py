@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from shifter.deadletter.journal import Begun, Book, Run
+from shifter.deadletter.journal import Run, RunBegun, RunHistory
 from shifter.deadletter.ranges import OffsetSet
 from shifter.ports import Delivery, LogAdmin, Span
 
@@ -31,7 +31,7 @@ async def topic_id(admin: LogAdmin, topic: str) -> str:
     return (await admin.topic_ids([topic])).get(topic, "")
 
 
-async def handled_now(admin: LogAdmin, book: Book, topic: str) -> Handled:
+async def handled_now(admin: LogAdmin, book: RunHistory, topic: str) -> Handled:
     """Letters that some run has handled, of the topic that has this name now."""
     found = await topic_id(admin, topic)
     named = book.handled(topic, found)
@@ -48,7 +48,7 @@ async def handled_now(admin: LogAdmin, book: Book, topic: str) -> Handled:
     return merged
 
 
-async def is_of_now(admin: LogAdmin, book: Book, run: Run) -> bool:
+async def is_of_now(admin: LogAdmin, book: RunHistory, run: Run) -> bool:
     """Whether a run worked on the topic that has its source's name now."""
     begun = run.begun
     found = await topic_id(admin, begun.source)
@@ -63,7 +63,7 @@ def is_open(handled: Handled, delivery: Delivery) -> bool:
     return found is None or delivery.offset not in found
 
 
-async def _fits(admin: LogAdmin, begun: Begun) -> bool:
+async def _fits(admin: LogAdmin, begun: RunBegun) -> bool:
     """Whether the letters that a run looked at can have been there when it began."""
     until_ms = begun.at_ms + _CLOCKS_MS
     then = await admin.spans(begun.source, until_ms=until_ms)

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from shifter.deadletter.journal import Begun, Book, Ended, Entry, Run, Step
+from shifter.deadletter.journal import (
+    Entry,
+    Run,
+    RunBegun,
+    RunEnded,
+    RunHistory,
+    RunStep,
+)
 from shifter.deadletter.replay import ReplayParts, write
 from shifter.errors import ShifterError, StoreError
 from shifter.ports import Record
@@ -21,7 +28,9 @@ _BATCH: Final = 1_000
 _BATCH_BYTES: Final = 8_000_000
 
 
-async def bring_in(parts: ReplayParts, begun: Begun, records: Iterable[Record]) -> Run:
+async def bring_in(
+    parts: ReplayParts, begun: RunBegun, records: Iterable[Record]
+) -> Run:
     """Append records to the topic of a run, all of them or until a batch fails.
 
     Args:
@@ -33,7 +42,7 @@ async def bring_in(parts: ReplayParts, begun: Begun, records: Iterable[Record]) 
         StoreError: The log did not take all of them; the journal says how many.
         DecodeError: Of ``records``, likewise.
     """
-    book, clock = Book(), parts.clock
+    book, clock = RunHistory(), parts.clock
 
     async def add(entry: Entry, batch: Iterable[Record] = ()) -> None:
         await write(parts, [*batch, parts.journal.record(entry)])
@@ -44,16 +53,16 @@ async def bring_in(parts: ReplayParts, begun: Begun, records: Iterable[Record]) 
     try:
         while batch := [_to(begun.source, each) for each in _some(rest)]:
             counts, now_ms = {"imported": len(batch)}, clock.epoch_ms()
-            step = Step(run=begun.run, at_ms=now_ms, upto={}, counts=counts)
+            step = RunStep(run=begun.run, at_ms=now_ms, upto={}, counts=counts)
             await add(step, batch)
     except ShifterError as error:
-        end = Ended(
+        end = RunEnded(
             run=begun.run, at_ms=clock.epoch_ms(), is_done=False, why=str(error)
         )
         with contextlib.suppress(StoreError):
             await add(end)
         raise
-    await add(Ended(run=begun.run, at_ms=clock.epoch_ms(), is_done=True))
+    await add(RunEnded(run=begun.run, at_ms=clock.epoch_ms(), is_done=True))
     return book.runs[begun.run]
 
 

@@ -35,7 +35,9 @@ Ranges: TypeAlias = dict[int, list[tuple[int, int]]]
 """Offsets by part; of each range the end is excluded."""
 
 
-class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="begun"):
+class RunBegun(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="begun"
+):
     """A run began.
 
     Attributes:
@@ -70,7 +72,9 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="b
     topic_id: str = ""
 
 
-class Taken(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="taken"):
+class RunTaken(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="taken"
+):
     """Somebody begins to work for a run, or goes on with it.
 
     Who reads the journal as far as an entry of their own has read all that was written
@@ -87,7 +91,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="t
     by: str = ""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
+class RunStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
     """A run handled letters: written together with their records.
 
     Attributes:
@@ -106,7 +110,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="st
     counts: dict[str, int] = {}
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="ended"):
+class RunEnded(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="ended"
+):
     """A run ended, or stopped for now.
 
     Attributes:
@@ -122,7 +128,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="e
     why: str = ""
 
 
-Entry: TypeAlias = Begun | Taken | Step | Ended
+Entry: TypeAlias = RunBegun | RunTaken | RunStep | RunEnded
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(Entry).decode
@@ -135,12 +141,12 @@ class Run(msgspec.Struct, kw_only=True):
         begun: Its beginning.
         at_ms: Its last word.
         upto: Where it goes on, by part.
-        counts: As in `Step`, added up.
+        counts: As in `RunStep`, added up.
         state: ``running`` (or killed), ``stopped`` or ``done``.
         why: What stopped it.
     """
 
-    begun: Begun
+    begun: RunBegun
     at_ms: int
     upto: dict[int, int] = {}
     counts: dict[str, int] = {}
@@ -153,7 +159,7 @@ class Run(msgspec.Struct, kw_only=True):
         return sum(self.counts.get(name, 0) for name in ("sent", "parked", "discarded"))
 
 
-class Book:
+class RunHistory:
     """All that a journal says.
 
     Attributes:
@@ -167,7 +173,7 @@ class Book:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.runs: dict[str, Run] = {}
         self.read_upto: dict[int, int] = {}
-        self.taken: set[Taken] = set()
+        self.taken: set[RunTaken] = set()
         self.journal_id = ""
         # By a topic's name and id; of a run that names no id, by its own name.
         self._handled: dict[tuple[str, str], dict[int, OffsetSet]] = {}
@@ -182,21 +188,21 @@ class Book:
 
     def note(self, entry: Entry) -> None:
         """Take in one more entry; of a run that never began, nothing."""
-        if isinstance(entry, Begun):
+        if isinstance(entry, RunBegun):
             new = Run(begun=entry, at_ms=entry.at_ms)
             self.runs.setdefault(entry.run, new)
             return
-        if isinstance(entry, Taken):
+        if isinstance(entry, RunTaken):
             self.taken.add(entry)
         run = self.runs.get(entry.run)
         if run is None:
             return
         run.at_ms = max(run.at_ms, entry.at_ms)
-        if isinstance(entry, Ended):
+        if isinstance(entry, RunEnded):
             run.state, run.why = ("done" if entry.is_done else "stopped"), entry.why
             return
         run.state, run.why = "running", ""
-        if isinstance(entry, Taken):
+        if isinstance(entry, RunTaken):
             return
         for part, offset in entry.upto.items():
             run.upto[part] = max(offset, run.upto.get(part, 0))
@@ -224,7 +230,7 @@ class Book:
                 found.clear()
         return found
 
-    def _mark(self, run: Run, step: Step) -> None:
+    def _mark(self, run: Run, step: RunStep) -> None:
         source, topic_id = run.begun.source, run.begun.topic_id
         parts = self.handled(source, topic_id) if topic_id else self.handled_by(run)
         for part, ranges in step.handled.items():
@@ -244,14 +250,14 @@ class Journal:
         self._admin, self._namespace = admin, namespace
         self.topic = journal_topic(namespace)
 
-    async def load(self, book: Book | None = None) -> Book:
+    async def load(self, book: RunHistory | None = None) -> RunHistory:
         """All that was written so far; entries of another version are passed over.
 
         Args:
             book: What was read before; only what came since is read, and added to it.
                 If the journal was deleted since, it says what the journal says now.
         """
-        book = Book() if book is None else book
+        book = RunHistory() if book is None else book
         if self.topic not in await self._admin.topics():
             book.clear()
             return book
@@ -273,8 +279,8 @@ class Journal:
         return book
 
     async def load_upto(
-        self, taken: Taken, clock: Clock, book: Book | None = None
-    ) -> Book:
+        self, taken: RunTaken, clock: Clock, book: RunHistory | None = None
+    ) -> RunHistory:
         """All that was written up to an entry that is written.
 
         What another run has under way in the journal hides what is behind it, for as
@@ -288,7 +294,7 @@ class Journal:
         Raises:
             StoreUnavailableError: It stayed hidden for too long.
         """
-        book = Book() if book is None else book
+        book = RunHistory() if book is None else book
         until = clock.monotonic() + _HIDDEN_S
         while taken not in (await self.load(book)).taken:
             if clock.monotonic() > until:

@@ -64,7 +64,7 @@ class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Road:
+class ReplayRoutes:
     """Where letters of one source may go.
 
     Attributes:
@@ -108,7 +108,9 @@ class Skip(NamedTuple):
 Fate: TypeAlias = Send | Park | Skip
 
 
-def decide(letter: Letter, policy: ReplayPolicy, road: Road, *, now_ms: int) -> Fate:
+def decide(
+    letter: Letter, policy: ReplayPolicy, road: ReplayRoutes, *, now_ms: int
+) -> Fate:
     """The fate of a selected letter.
 
     Args:
@@ -147,7 +149,7 @@ _lane = functools.lru_cache(maxsize=256)(parse_lane)
 
 
 def _target(
-    origin: str | None, targets: Mapping[str, str], road: Road
+    origin: str | None, targets: Mapping[str, str], road: ReplayRoutes
 ) -> str | SkipReason:
     if origin is not None and origin in targets:
         return targets[origin]

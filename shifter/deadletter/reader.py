@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.filter.language import compile_filter
 from shifter.deadletter.handled import Handled, handled_now, is_open
-from shifter.deadletter.journal import Book, Journal, Run
+from shifter.deadletter.journal import Journal, Run, RunHistory
 from shifter.deadletter.plan import (
     Forecast,
     ReplayPolicy,
-    Road,
+    ReplayRoutes,
     Skip,
     SkipReason,
     decide,
@@ -27,13 +27,13 @@ _READ: Final = 1_000
 """Positions that are read to count letters; more are taken for letters."""
 
 
-class Progress(NamedTuple):
+class ScanProgress(NamedTuple):
     """How far somebody is.
 
     Attributes:
         looked_at: Letters passed.
         total: All there are to look at.
-        counts: Of a run, as `shifter.deadletter.journal.Step.counts`.
+        counts: Of a run, as `shifter.deadletter.journal.RunStep.counts`.
         held_s: For how long its last replays have stood in line, where it waits for
             them to start.
     """
@@ -44,10 +44,10 @@ class Progress(NamedTuple):
     held_s: float = 0.0
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[ScanProgress], None]
 
 
-def no_progress(progress: Progress) -> None:
+def no_progress(progress: ScanProgress) -> None:
     """Nobody wants to know."""
 
 
@@ -130,7 +130,7 @@ class LetterReader:
                     if test(letter):
                         yield letter
             seen += len(batch)
-            on_progress(Progress(seen, total, {}))
+            on_progress(ScanProgress(seen, total, {}))
 
     async def triage(
         self, selection: Selection = ALL, on_progress: OnProgress = no_progress
@@ -153,7 +153,9 @@ class LetterReader:
         topics = await self._admin.topics()
         self.check_targets(policy, topics)
         lanes = declared_lanes(self.namespace, topics)
-        road = Road(run="", namespace=self.namespace, source=self.source, lanes=lanes)
+        road = ReplayRoutes(
+            run="", namespace=self.namespace, source=self.source, lanes=lanes
+        )
         told, kinds = Forecast(), Triage()
         async for letter in self.letters(selection, on_progress):
             fate = decide(letter, policy, road, now_ms=letter.now_ms)
@@ -204,7 +206,7 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
     return name if name in topics else None
 
 
-async def count_open(admin: LogAdmin, book: Book, topic: str) -> int:
+async def count_open(admin: LogAdmin, book: RunHistory, topic: str) -> int:
     """Dead letters of a topic that nobody has handled.
 
     By the log's positions and the journal's word. Not every position holds a record:

@@ -16,17 +16,28 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shifter.deadletter.batch import Batch, Chosen, Sample, record_of, sample_of
-from shifter.deadletter.batch_control import Courtesy, CourtesyPolicy
+from shifter.deadletter.batch import (
+    Chosen,
+    ReplayBatch,
+    SampledReplay,
+    record_of,
+    sample_of,
+)
+from shifter.deadletter.batch_control import BatchControl, BatchControlPolicy
 from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.filter.language import compile_filter
 from shifter.deadletter.gate import SAMPLE, OpenGate, ReplayGate, StopPolicy, Watch
 from shifter.deadletter.handled import Handled, handled_now, is_open
-from shifter.deadletter.journal import DISCARD, Book, Ended, Journal, Run
+from shifter.deadletter.journal import DISCARD, Journal, Run, RunEnded, RunHistory
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
-from shifter.deadletter.plan import Road, decide
-from shifter.deadletter.reader import OnProgress, Progress, declared_lanes, no_progress
-from shifter.deadletter.topic_lease import Hold
+from shifter.deadletter.plan import ReplayRoutes, decide
+from shifter.deadletter.reader import (
+    OnProgress,
+    ScanProgress,
+    declared_lanes,
+    no_progress,
+)
+from shifter.deadletter.topic_lease import TopicLease
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import (
@@ -75,7 +86,7 @@ class ReplayParts:
     journal: Journal
     namespace: str
     gate: ReplayGate = field(default_factory=OpenGate)
-    courtesy: CourtesyPolicy = field(default_factory=CourtesyPolicy)
+    courtesy: BatchControlPolicy = field(default_factory=BatchControlPolicy)
 
 
 class _Stopped(Exception):  # noqa: N818  # ends a run from within, never seen outside
@@ -98,8 +109,8 @@ class Replayer:
         self,
         parts: ReplayParts,
         run: Run,
-        book: Book,
-        hold: Hold,
+        book: RunHistory,
+        hold: TopicLease,
         *,
         pace: PacePolicy,
         stop: StopPolicy,
@@ -108,13 +119,15 @@ class Replayer:
         self._pace = pace
         self._on_progress: OnProgress = no_progress
         self._watch = Watch(parts.claims, stop)
-        self._courtesy = Courtesy(
+        self._courtesy = BatchControl(
             parts.claims, parts.presence, parts.clock, parts.courtesy
         )
         self._begun = run.begun
         self._handled: Handled = {}
         self._test = compile_filter(run.begun.filter)
-        self._road = Road(run=run.begun.run, namespace="", source="", lanes=frozenset())
+        self._road = ReplayRoutes(
+            run=run.begun.run, namespace="", source="", lanes=frozenset()
+        )
         self._passed = self._sent_now = self._chosen_now = 0
         self._started_at = self._looked_at = 0.0
         self._is_read_up = False
@@ -133,7 +146,7 @@ class Replayer:
         self._handled = await handled_now(parts.admin, self._book, begun.source)
         topics = await parts.admin.topics()
         lanes = declared_lanes(parts.namespace, topics)
-        self._road = Road(
+        self._road = ReplayRoutes(
             run=begun.run, namespace=parts.namespace, source=begun.source, lanes=lanes
         )
         spans = {p: Span(*span) for p, span in begun.spans.items()}
@@ -154,7 +167,9 @@ class Replayer:
         return await self._end(is_done=True)
 
     async def _end(self, *, is_done: bool, why: str = "") -> Run:
-        entry = Ended(run=self._begun.run, at_ms=self._now(), is_done=is_done, why=why)
+        entry = RunEnded(
+            run=self._begun.run, at_ms=self._now(), is_done=is_done, why=why
+        )
         # What stops a run may stop this too; it is resumed all the same.
         with contextlib.nullcontext() if is_done else contextlib.suppress(StoreError):
             await write(self._parts, [self._parts.journal.record(entry)])
@@ -174,8 +189,8 @@ class Replayer:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _batches(self, rest: dict[int, Span]) -> AsyncGenerator[Batch]:
-        batch, size = Batch(), self._size()
+    async def _batches(self, rest: dict[int, Span]) -> AsyncGenerator[ReplayBatch]:
+        batch, size = ReplayBatch(), self._size()
         chunks = self._parts.admin.scan(self._begun.source, rest)
         async for chunk in chunks:
             for number, delivery in enumerate(chunk):
@@ -189,7 +204,7 @@ class Replayer:
                 self._chosen_now += chosen is not None and chosen.is_moved
                 if len(batch.chosen) >= size or _is_large(batch):
                     yield batch
-                    batch, size = Batch(), self._size()
+                    batch, size = ReplayBatch(), self._size()
             if self._is_full():
                 break
         if batch.looked_at:
@@ -222,7 +237,7 @@ class Replayer:
         fate = decide(letter, begun.policy, self._road, now_ms=self._now())
         return Chosen(delivery, fate)
 
-    async def _work(self, batch: Batch) -> None:
+    async def _work(self, batch: ReplayBatch) -> None:
         """Send a batch, and wait until there is room for the next one."""
         moved = batch.moved()
         samples = _samples(moved)
@@ -236,7 +251,7 @@ class Replayer:
             self._courtesy.sent(samples)
             await self._make_room()
 
-    async def _send(self, batch: Batch) -> Collection[int]:
+    async def _send(self, batch: ReplayBatch) -> Collection[int]:
         """Write a batch and its step; which letters of it the log refuses."""
         refused: set[int] = set()
         while True:
@@ -282,7 +297,7 @@ class Replayer:
         if why is not None:
             raise _Stopped(why)
 
-    async def _may_go_on(self, count: int, samples: Sequence[Sample]) -> None:
+    async def _may_go_on(self, count: int, samples: Sequence[SampledReplay]) -> None:
         clock = self._parts.clock
         due_at = self._started_at + wait_s(self._pace, self._sent_now + count)
         while True:
@@ -298,7 +313,7 @@ class Replayer:
     def _tell(self) -> None:
         total = sum(end - first for first, end in self._begun.spans.values())
         counts, held_s = dict(self._run.counts), self._courtesy.held_s
-        self._on_progress(Progress(self._passed, total, counts, held_s))
+        self._on_progress(ScanProgress(self._passed, total, counts, held_s))
 
     def _now(self) -> int:
         return self._parts.clock.epoch_ms()
@@ -315,11 +330,11 @@ async def write(parts: ReplayParts, records: Sequence[Record]) -> None:
         raise StoreRefusedError("log", "append", refused.detail)
 
 
-def _is_large(batch: Batch) -> bool:
+def _is_large(batch: ReplayBatch) -> bool:
     return batch.looked_at >= _LOOKED_AT or batch.size_bytes >= _BATCH_BYTES
 
 
-def _samples(moved: Sequence[Chosen]) -> list[Sample]:
+def _samples(moved: Sequence[Chosen]) -> list[SampledReplay]:
     """Some of the jobs of a batch, its last ones among them; in order."""
     step = max(1, len(moved) // SAMPLE)
     some = [*moved[:-SAMPLE:step][:SAMPLE], *moved[-SAMPLE:]]

@@ -20,7 +20,7 @@ _SPARE: Final = 0.1
 _RENEWALS: Final = 4
 
 
-class Hold:
+class TopicLease:
     """The right to work on a topic, for as long as it is renewed.
 
     Attributes:
@@ -44,7 +44,7 @@ async def holding(
     *,
     owner: str,
     on_wait: Callable[[float], None] = lambda _: None,
-) -> AsyncGenerator[Hold]:
+) -> AsyncGenerator[TopicLease]:
     """Hold a topic while the block runs; waits for one lease of a killed holder.
 
     Args:
@@ -81,7 +81,7 @@ async def _take(
     source: str,
     owner: str,
     on_wait: Callable[[float], None],
-) -> tuple[int, Hold]:
+) -> tuple[int, TopicLease]:
     name = replay_id("hold", source)
     give_up_at = clock.monotonic() + LEASE_MS / 1_000
     while True:
@@ -90,7 +90,7 @@ async def _take(
             [ClaimRequest(name, name, 1, 1)], owner=owner, lease_ms=LEASE_MS
         )
         if isinstance(answer, Granted):
-            return answer.fence, Hold(clock, asked_at + _trusted_s())
+            return answer.fence, TopicLease(clock, asked_at + _trusted_s())
         if not isinstance(answer, Busy):
             raise HeldElsewhereError(source)
         pause_s = answer.retry_in_ms / 1_000
@@ -101,7 +101,7 @@ async def _take(
 
 
 async def _keep(
-    claims: ClaimStore, clock: Clock, hold: Hold, held: tuple[str, int]
+    claims: ClaimStore, clock: Clock, hold: TopicLease, held: tuple[str, int]
 ) -> None:
     while True:
         await clock.sleep(LEASE_MS / 1_000 / _RENEWALS)

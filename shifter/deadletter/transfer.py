@@ -35,7 +35,7 @@ _NULL: Final = "-"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-class Line(msgspec.Struct, kw_only=True):
+class LetterLine(msgspec.Struct, kw_only=True):
     """One letter in a file; the names are a contract.
 
     Attributes:
@@ -77,7 +77,7 @@ class Line(msgspec.Struct, kw_only=True):
     headers_base64: list[tuple[str, str | None]]
 
 
-COLUMNS: Final = Line.__struct_fields__
+COLUMNS: Final = LetterLine.__struct_fields__
 
 
 class _Kept(msgspec.Struct, kw_only=True):
@@ -95,10 +95,10 @@ _DECODE: Final = msgspec.json.Decoder(_Kept).decode
 _HEADERS: Final = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
 
 
-def line_of(letter: Letter) -> Line:
+def line_of(letter: Letter) -> LetterLine:
     """A letter as a line."""
     delivery, story = letter.delivery, letter.story
-    return Line(
+    return LetterLine(
         topic=delivery.topic,
         partition=delivery.partition,
         offset=delivery.offset,
@@ -124,7 +124,7 @@ def heading(kind: str) -> str:
     return ",".join(COLUMNS) + "\n" if kind == CSV else ""
 
 
-def write_line(line: Line, kind: str) -> str:
+def write_line(line: LetterLine, kind: str) -> str:
     """A line as text, with its end."""
     if kind == JSON_LINES:
         return encode_line(line).decode() + "\n"

@@ -25,7 +25,7 @@ _MOST_BYTES: Final = 4 * MAX_MESSAGE_CHARS
 """Of each text that a group keeps; a writer of ours keeps to it."""
 
 
-class Group(msgspec.Struct):
+class FailureGroup(msgspec.Struct):
     """Dead letters of one fingerprint; the field names are a published contract.
 
     Attributes:
@@ -49,7 +49,7 @@ class Group(msgspec.Struct):
     sample_job_id: str | None
 
 
-class Course:
+class CountsOverTime:
     """Counts over time, in few buckets: their width doubles when the span does.
 
     >>> course = Course()
@@ -87,7 +87,7 @@ class Course:
         return found
 
 
-class Told(NamedTuple):
+class NewestLetter(NamedTuple):
     """What a group shows of its newest letter.
 
     Attributes:
@@ -108,8 +108,8 @@ class _Found:
 
     __slots__ = ("count", "course", "first_ms", "last_ms", "newest")
 
-    def __init__(self, at_ms: int, newest: Told) -> None:
-        self.count, self.course, self.newest = 0, Course(), newest
+    def __init__(self, at_ms: int, newest: NewestLetter) -> None:
+        self.count, self.course, self.newest = 0, CountsOverTime(), newest
         self.first_ms = self.last_ms = at_ms
 
 
@@ -134,12 +134,12 @@ class Triage:
         elif at_ms < found.first_ms:
             found.first_ms = at_ms
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[FailureGroup]:
         """All groups, the largest first."""
         groups = [_group(name, found) for name, found in self._found.items()]
         return sorted(groups, key=lambda group: (-group.count, group.fingerprint))
 
-    def course(self, fingerprint: str) -> Course:
+    def course(self, fingerprint: str) -> CountsOverTime:
         """How a group's letters came in."""
         return self._found[fingerprint].course
 
@@ -158,27 +158,27 @@ def brief(delivery: Delivery) -> tuple[str, int]:
     return _look(delivery)[:2]
 
 
-def _look(delivery: Delivery) -> tuple[str, int, Told]:
+def _look(delivery: Delivery) -> tuple[str, int, NewestLetter]:
     found = dict(delivery.headers)
     name, at_ms = found.get(_FINGERPRINT), found.get(_LAST_FAILED)
     if name and at_ms and at_ms.isdigit() and len(at_ms) <= 15 and name.isalnum():
         error, message, reason = map(found.get, _SHOWN)
         if error is not None and message is not None and reason is not None:
             job_id = found.get(_JOB_ID) or b""
-            told = Told(error, message, reason, job_id)
+            told = NewestLetter(error, message, reason, job_id)
             if sum(map(len, told)) > _MOST_BYTES:
-                told = Told(*[text[:_MOST_BYTES] for text in told])
+                told = NewestLetter(*[text[:_MOST_BYTES] for text in told])
             return name[:64].decode(), int(at_ms), told
     story = read_story(delivery.headers, delivery.appended_ms)
     error_type = "" if story.dialect == FOREIGN else story.error_type
     texts = (error_type, story.error_message, story.reason, story.job_id or "")
-    told = Told(*[text.encode() for text in texts])
+    told = NewestLetter(*[text.encode() for text in texts])
     return story.fingerprint, story.last_failed_ms, told
 
 
-def _group(name: str, found: _Found) -> Group:
+def _group(name: str, found: _Found) -> FailureGroup:
     told = found.newest
-    return Group(
+    return FailureGroup(
         fingerprint=name,
         count=found.count,
         error=read_text("error_type", told.error),

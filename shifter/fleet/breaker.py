@@ -12,28 +12,28 @@ from typing import Final, NamedTuple
 
 from shifter.fleet.circuit import ASK_AGAIN_MS, SharedCircuit
 from shifter.policy.protection.circuit import (
+    CircuitRefusal,
     CircuitState,
     Closed,
     Open,
     Permit,
-    Refused,
 )
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import (
     CallOutcome,
+    CallTally,
     Evidence,
     Scope,
-    Tally,
     scope,
     suspect,
 )
-from shifter.policy.protection.local_circuit import CallEnd, Guard
+from shifter.policy.protection.local_circuit import CallEnd, LocalCircuit
 
 _NOT_COUNTED: Final = Permit(-1)
 """Of a call that says nothing to this process's own circuit."""
 
 
-class Standing:
+class StoreContact:
     """How a process stands with the store; all its breakers read the one.
 
     Attributes:
@@ -49,7 +49,7 @@ class Standing:
         self.is_alone = False
 
 
-class Leave(NamedTuple):
+class CallPermit(NamedTuple):
     """One call may be made.
 
     Attributes:
@@ -79,13 +79,13 @@ class Breaker:
     """
 
     def __init__(
-        self, dependency: Dependency, draws: random.Random, standing: Standing
+        self, dependency: Dependency, draws: random.Random, standing: StoreContact
     ) -> None:
         self._policy, self._draws = dependency.evidence, draws
         self._standing = standing
         self.shared = SharedCircuit(dependency.name, dependency.circuit)
-        self._guard = Guard(dependency)
-        self._usual = Leave(Permit(0), Permit(0))
+        self._guard = LocalCircuit(dependency)
+        self._usual = CallPermit(Permit(0), Permit(0))
         self._usual_for = (0, 0)
         self._retry_after_ms: int | None = None
 
@@ -100,37 +100,39 @@ class Breaker:
         is_closed = isinstance(self._guard.state, Closed)
         return is_closed and self.shared.generation_if_calm >= 0
 
-    def admit(self, now_ms: int) -> Leave | Refused:
+    def admit(self, now_ms: int) -> CallPermit | CircuitRefusal:
         """Decide about one call; instants are by this process's monotonic clock."""
         own_state, shared_gen = self._guard.state, self.shared.generation_if_calm
         if shared_gen >= 0 and isinstance(own_state, Closed):
             if (shared_gen, own_state.generation) != self._usual_for:
-                self._usual = Leave(Permit(shared_gen), Permit(own_state.generation))
+                self._usual = CallPermit(
+                    Permit(shared_gen), Permit(own_state.generation)
+                )
                 self._usual_for = (shared_gen, own_state.generation)
             return self._usual
         if not self._standing.is_alone:
             store_ms = now_ms + self._standing.offset_ms
             shared = self.shared.admit(store_ms)
-            if isinstance(shared, Refused):
+            if isinstance(shared, CircuitRefusal):
                 return shared
             if shared.probe:
-                return Leave(shared, _NOT_COUNTED)
+                return CallPermit(shared, _NOT_COUNTED)
         else:
             shared = Permit(self.shared.state.generation)
         own = self._guard.admit(now_ms)
-        if isinstance(own, Refused):
-            return Refused(min(own.retry_in_ms, ASK_AGAIN_MS))
-        return Leave(shared, own)
+        if isinstance(own, CircuitRefusal):
+            return CircuitRefusal(min(own.retry_in_ms, ASK_AGAIN_MS))
+        return CallPermit(shared, own)
 
-    def uncounted(self) -> Leave:
+    def uncounted(self) -> CallPermit:
         """Leave for a call that is refused in the dark only."""
-        return Leave(Permit(self.shared.state.generation), _NOT_COUNTED)
+        return CallPermit(Permit(self.shared.state.generation), _NOT_COUNTED)
 
-    def of_child(self, shared: Permit) -> Leave:
+    def of_child(self, shared: Permit) -> CallPermit:
         """What a child process was given, as far as this one's own circuit goes."""
-        return Leave(shared, Permit(self._guard.state.generation))
+        return CallPermit(shared, Permit(self._guard.state.generation))
 
-    def give_back(self, leave: Leave, now_ms: int) -> None:
+    def give_back(self, leave: CallPermit, now_ms: int) -> None:
         """A call that was let through and is not made."""
         self.shared.give_back(leave.shared, now_ms + self._standing.offset_ms)
         if leave.own.probe:
@@ -138,10 +140,10 @@ class Breaker:
             self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)
 
     def judged(self, end: CallEnd) -> CallEnd:
-        """As of `Guard.judged`."""
+        """As of `LocalCircuit.judged`."""
         return self._guard.judged(end)
 
-    def ended(self, leave: Leave, end: CallEnd, *, now_ms: int) -> bool:
+    def ended(self, leave: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
         """Note how a call ended; whether this process alone opened or closed it."""
         if leave.shared.probe:
             outcome = self._guard.of_probe(end)
@@ -154,7 +156,7 @@ class Breaker:
             self._retry_after_ms = end.retry_after_ms
         return self._guard.record(leave.own, end, now_ms=now_ms, u=self._draws.random())
 
-    def testimony(self, now_ms: int) -> Tally:
+    def testimony(self, now_ms: int) -> CallTally:
         """What this process counted."""
         return self._guard.testimony(now_ms)
 
@@ -166,7 +168,7 @@ class Breaker:
             return True
         return suspect(self._policy, self._guard.testimony(now_ms)) is not None
 
-    def hear(self, others: list[Tally], *, now_ms: int) -> None:
+    def hear(self, others: list[CallTally], *, now_ms: int) -> None:
         """Weigh what the other processes say; may ask for the fleet's opening."""
         if not isinstance(self.shared.state, Closed):
             return

@@ -11,7 +11,7 @@ what was earned, the process's share of the floor, is made good when the store i
 
 from __future__ import annotations
 
-from shifter.fleet.report import BudgetWords
+from shifter.fleet.report import BudgetReport
 from shifter.model.fleet import BudgetWish, RateGrant, RateWish
 from shifter.model.priority import Priority
 from shifter.policy.protection.budget import RETRY_MILLI, Budget, BudgetPolicy
@@ -24,7 +24,7 @@ _NOTHING = (0, 0, 0, 0)
 _PLACE = {priority: place for place, priority in enumerate(URGENT_FIRST)}
 
 
-class RetryTill:
+class RetryLease:
     """Retries to one dependency. Belongs to one thread.
 
     Args:
@@ -85,9 +85,9 @@ class RetryTill:
         self._alone.spent(now_ms)
         return True
 
-    def words(self, now_ms: int) -> BudgetWords:
+    def words(self, now_ms: int) -> BudgetReport:
         """What operators are told."""
-        return BudgetWords(*self._terms, *self._alone.sums_milli(now_ms))
+        return BudgetReport(*self._terms, *self._alone.sums_milli(now_ms))
 
     def is_exhausted(self, now_ms: int) -> bool:
         """Whether somebody was refused a retry of late; asks for none."""
@@ -134,7 +134,7 @@ class RetryTill:
                 self._until_ms[place] = now_ms + self._policy.lease_ms
 
 
-class CallTill:
+class RateLease:
     """Calls to one dependency, by its rate. Belongs to one thread.
 
     Args:

@@ -18,7 +18,7 @@ HOLD_MS: Final = 1_500
 """How long a sign holds; it is renewed when half of it is over."""
 
 
-class LoadSign:
+class BusyFlag:
     """One process's side of it. Belongs to whoever syncs.
 
     Args:

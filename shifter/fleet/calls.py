@@ -22,9 +22,9 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.breaker import Leave
-from shifter.fleet.protection import Held, Shield
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.breaker import CallPermit
+from shifter.fleet.protection import DependencyProtection, Rejected
+from shifter.fleet.replica import FleetReplica
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
 from shifter.policy.protection.circuit import Permit
@@ -35,14 +35,15 @@ from shifter.policy.protection.local_circuit import CallEnd
 from shifter.ports import Clock
 
 
-class Said(NamedTuple):
+class CallVerdict(NamedTuple):
     """What the end of a call says about the dependency.
 
     Attributes:
         outcome: What it says; of a call that was cut, nothing yet.
         after_ms: How long the dependency asked to be left alone, if it did.
         was_cut: Whether the caller stopped waiting: what it says depends on how long
-            the call had run (`shifter.policy.protection.local_circuit.Guard.judged`).
+            the call had run
+            (`shifter.policy.protection.local_circuit.LocalCircuit.judged`).
     """
 
     outcome: CallOutcome
@@ -50,10 +51,10 @@ class Said(NamedTuple):
     was_cut: bool = False
 
 
-SUCCESS: Final = Said(CallOutcome.SUCCESS)
-IGNORED: Final = Said(CallOutcome.IGNORED)
-FAILURE: Final = Said(CallOutcome.FAILURE)
-CUT: Final = Said(CallOutcome.IGNORED, was_cut=True)
+SUCCESS: Final = CallVerdict(CallOutcome.SUCCESS)
+IGNORED: Final = CallVerdict(CallOutcome.IGNORED)
+FAILURE: Final = CallVerdict(CallOutcome.FAILURE)
+CUT: Final = CallVerdict(CallOutcome.IGNORED, was_cut=True)
 _WEIGHT: Final = {
     CallOutcome.SUCCESS: 0,
     CallOutcome.IGNORED: 1,
@@ -63,7 +64,7 @@ _WEIGHT: Final = {
 
 
 @dataclass(slots=True, eq=False)
-class Begun:
+class ActiveCall:
     """A call under way; it ends once.
 
     Attributes:
@@ -75,8 +76,8 @@ class Begun:
         is_childs: Whether a child process makes it, and counts it unless it is killed.
     """
 
-    shield: Shield
-    leave: Leave
+    shield: DependencyProtection
+    leave: CallPermit
     began_ms: int
     given_ms: int | None = None
     has_ended: bool = False
@@ -116,17 +117,17 @@ class Calls:
         clock: Monotonic.
     """
 
-    def __init__(self, board: FleetBoard, clock: Clock) -> None:
+    def __init__(self, board: FleetReplica, clock: Clock) -> None:
         self.board, self._clock = board, clock
 
     def begin(
         self,
-        shield: Shield,
+        shield: DependencyProtection,
         priority: Priority,
         *,
         is_extra: bool,
         limit: TimeLimit | None = None,
-    ) -> Begun | Held:
+    ) -> ActiveCall | Rejected:
         """Ask for leave; whatever it takes is taken.
 
         Args:
@@ -138,20 +139,22 @@ class Calls:
         now_ms = self._now_ms()
         with self.board.lock:
             answer = shield.admit(priority, is_extra=is_extra, now_ms=now_ms)
-        if isinstance(answer, Held):
+        if isinstance(answer, Rejected):
             return answer
         given_ms = None if limit is None else limit.given_ms(now_ms)
-        return Begun(shield, answer, now_ms, given_ms)
+        return ActiveCall(shield, answer, now_ms, given_ms)
 
-    def adopt(self, shield: Shield, permit: Permit, limit: TimeLimit | None) -> Begun:
+    def adopt(
+        self, shield: DependencyProtection, permit: Permit, limit: TimeLimit | None
+    ) -> ActiveCall:
         """A call that a child process makes; as of `Caller.adopt`."""
         now_ms = self._now_ms()
         with self.board.lock:
             leave = shield.breaker.of_child(permit)
         given_ms = None if limit is None else limit.given_ms(now_ms)
-        return Begun(shield, leave, now_ms, given_ms, is_childs=True)
+        return ActiveCall(shield, leave, now_ms, given_ms, is_childs=True)
 
-    def end(self, begun: Begun, said: Said) -> None:
+    def end(self, begun: ActiveCall, said: CallVerdict) -> None:
         """Note what a call came to; of no effect on one that has ended."""
         shield, now_ms = begun.shield, self._now_ms()
         took_ms = now_ms - begun.began_ms
@@ -175,10 +178,10 @@ class Calls:
 class CallWatch(Protocol):
     """Follows the calls of a caller."""
 
-    def began(self, begun: Begun) -> None:
+    def began(self, begun: ActiveCall) -> None:
         """A call begins."""
 
-    def ended(self, begun: Begun, said: Said) -> None:
+    def ended(self, begun: ActiveCall, said: CallVerdict) -> None:
         """A call ended."""
 
 
@@ -204,9 +207,9 @@ class Caller:
     refused: Callable[[Dependency, Protection], None] = lambda *_: None
     limit: TimeLimit | None = None
     watch: CallWatch | None = None
-    under_way: dict[Begun, None] = field(default_factory=dict)
+    under_way: dict[ActiveCall, None] = field(default_factory=dict)
 
-    def begin(self, name: str) -> Begun | Held | None:
+    def begin(self, name: str) -> ActiveCall | Rejected | None:
         """Ask for leave; ``None`` where none is needed."""
         shield = self.calls.board.shields.get(name)
         if shield is None or name == self.holds:
@@ -214,7 +217,7 @@ class Caller:
         answer = self.calls.begin(
             shield, self.priority, is_extra=self.is_extra, limit=self.limit
         )
-        if isinstance(answer, Held):
+        if isinstance(answer, Rejected):
             self.refused(shield.dependency, answer.by)
             return answer
         self.under_way[answer] = None
@@ -222,7 +225,7 @@ class Caller:
             self.watch.began(answer)
         return answer
 
-    def adopt(self, name: str, permit: Permit) -> Begun | None:
+    def adopt(self, name: str, permit: Permit) -> ActiveCall | None:
         """A call that a child process of this one makes in this name.
 
         Args:
@@ -236,7 +239,7 @@ class Caller:
         self.under_way[begun] = None
         return begun
 
-    def end(self, begun: Begun, said: Said) -> None:
+    def end(self, begun: ActiveCall, said: CallVerdict) -> None:
         """Note what a call came to."""
         self.under_way.pop(begun, None)
         self.calls.end(begun, said)
@@ -253,7 +256,7 @@ class Caller:
                 self.calls.end(self.under_way.popitem()[0], CUT)
 
 
-class Role(NamedTuple):
+class CallerFacts(NamedTuple):
     """What a `Caller` is made of where a handler runs in a process of its own.
 
     Attributes:
@@ -270,10 +273,10 @@ class Role(NamedTuple):
 
 
 CALLER: Final[ContextVar[Caller | None]] = ContextVar("shifter_caller", default=None)
-ROLE: Final[ContextVar[Role | None]] = ContextVar("shifter_role", default=None)
+ROLE: Final[ContextVar[CallerFacts | None]] = ContextVar("shifter_role", default=None)
 
 
-def said_by(error: BaseException | None, dependency: Dependency | None) -> Said:
+def said_by(error: BaseException | None, dependency: Dependency | None) -> CallVerdict:
     """What the end of a call says about its dependency.
 
     Args:
@@ -289,7 +292,7 @@ def said_by(error: BaseException | None, dependency: Dependency | None) -> Said:
         after_ms = None
         with contextlib.suppress(ConfigError):
             after_ms = None if error.after is None else duration_ms("", error.after)
-        return Said(CallOutcome.THROTTLED, after_ms)
+        return CallVerdict(CallOutcome.THROTTLED, after_ms)
     if isinstance(error, RejectedError | Discard | DeadLetter | JobCancelledError):
         return IGNORED
     # A cancellation, and whatever else ends a handler from outside, is no `Exception`.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from shifter.fleet.shared_state import (
-    Setting,
+    OverrideCell,
     circuit_cell,
     circuit_text,
     read_circuit,
@@ -19,13 +19,13 @@ from shifter.fleet.shared_state import (
 from shifter.model.fleet import Proposal
 from shifter.policy.protection.circuit import (
     CircuitPolicy,
+    CircuitRefusal,
     CircuitState,
     Closed,
     HalfOpen,
     Open,
     Permit,
     Probe,
-    Refused,
     admit,
     settle,
     trip,
@@ -71,7 +71,7 @@ class SharedCircuit:
     def __init__(self, name: str, policy: CircuitPolicy) -> None:
         self._cell, self._policy = circuit_cell(name), policy
         self.state: CircuitState = Closed()
-        self.by_hand: Setting | None = None
+        self.by_hand: OverrideCell | None = None
         self._text = b""
         self._is_told = True
         self._probed: list[Probed] = []
@@ -91,29 +91,29 @@ class SharedCircuit:
         state = self.state
         return state.generation if isinstance(state, Closed) else -1
 
-    def admit(self, now_ms: int) -> Permit | Refused:
+    def admit(self, now_ms: int) -> Permit | CircuitRefusal:
         """Decide about one call."""
         state = self.state
         if self.by_hand is not None and now_ms < self.by_hand.until_ms:
             if self.by_hand.to == "open":
-                return Refused(self.by_hand.until_ms - now_ms)
+                return CircuitRefusal(self.by_hand.until_ms - now_ms)
             return Permit(state.generation)
         if isinstance(state, Closed):
             return self._ramped(state, now_ms)
         if isinstance(state, Open) and now_ms < state.until_ms:
-            return Refused(state.until_ms - now_ms)
+            return CircuitRefusal(state.until_ms - now_ms)
         while self._ready:
             permit, until_ms = self._ready.pop()
             if permit.generation == state.generation and now_ms < until_ms:
                 return permit
         self._wants_probe = True
-        return Refused(ASK_AGAIN_MS)
+        return CircuitRefusal(ASK_AGAIN_MS)
 
-    def _ramped(self, state: Closed, now_ms: int) -> Permit | Refused:
+    def _ramped(self, state: Closed, now_ms: int) -> Permit | CircuitRefusal:
         ramp = self._ramp
         if ramp is not None:
             if not ramp.admit(now_ms):
-                return Refused(ASK_AGAIN_MS)
+                return CircuitRefusal(ASK_AGAIN_MS)
             if ramp.is_over:
                 self._ramp = None
         return Permit(state.generation)

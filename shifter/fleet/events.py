@@ -35,7 +35,7 @@ class Change(NamedTuple):
         return "fleet" if self.is_fleet else "process"
 
 
-class FleetEars(Protocol):
+class FleetObserver(Protocol):
     """Whoever wants to hear what happens; called in the thread that learns of it."""
 
     def circuit_changed(self, change: Change) -> None:
@@ -45,7 +45,7 @@ class FleetEars(Protocol):
         """So many values in the store were none of ours, and were passed over."""
 
 
-class FleetLog:
+class LoggingObserver:
     """Writes it down; what a worker counts besides is its ledger's.
 
     Args:

@@ -18,7 +18,7 @@ from shifter.model.lane import Lane, check_name
 from shifter.model.priority import Priority
 from shifter.model.time import EpochMs
 from shifter.model.window import LaneRule
-from shifter.policy.schedule.hours import ByHand, Windows, opening_ms
+from shifter.policy.schedule.hours import HoursOverride, Windows, opening_ms
 from shifter.ports import Clock
 
 _CELL: Final = "hand/window/"
@@ -79,7 +79,7 @@ class Hours:
 
     def __init__(self, clock: Clock, rules: Mapping[str, LaneRule]) -> None:
         self._clock, self.rules = clock, rules
-        self._by_hand: dict[str, ByHand] = {}
+        self._by_hand: dict[str, HoursOverride] = {}
         self.changed: Callable[[], None] = _nothing
 
     def propose(self) -> Iterable[Proposal]:
@@ -94,17 +94,19 @@ class Hours:
             now_ms: By the store's clock.
         """
         ahead_ms = self._clock.epoch_ms() - now_ms
-        found: dict[str, ByHand] = {}
+        found: dict[str, HoursOverride] = {}
         for cell, text in cells.items():
             scope = scope_of(cell)
             setting = None if scope is None else read_setting(text)
             if scope is None or setting is None or setting.to not in ("open", "closed"):
                 continue
             if setting.until_ms > now_ms:
-                found[scope] = ByHand(setting.to == "open", setting.until_ms + ahead_ms)
+                found[scope] = HoursOverride(
+                    setting.to == "open", setting.until_ms + ahead_ms
+                )
         self.set_by_hand(found)
 
-    def set_by_hand(self, found: dict[str, ByHand]) -> None:
+    def set_by_hand(self, found: dict[str, HoursOverride]) -> None:
         """What holds from now on, by what it belongs to."""
         if found.keys() | self._by_hand.keys():
             # One assignment: another thread sees the one before or this one.
@@ -112,7 +114,7 @@ class Hours:
             self.changed()
 
     @property
-    def by_hand(self) -> Mapping[str, ByHand]:
+    def by_hand(self) -> Mapping[str, HoursOverride]:
         """What is set, by what it belongs to; what is over may still be there."""
         return self._by_hand
 
@@ -148,13 +150,13 @@ class Hours:
         rule = self.rules.get(lane.name, _ALWAYS)
         return [windows for windows in (own, rule.windows) if windows]
 
-    def settings_of(self, spec: JobSpec | None, lane: Lane) -> dict[str, ByHand]:
+    def settings_of(self, spec: JobSpec | None, lane: Lane) -> dict[str, HoursOverride]:
         """What is set for a job on a lane; without a job, for all of the lane."""
         by_hand = self._by_hand
         names = [*_scopes(lane), *([] if spec is None else [job_scope(spec.name)])]
         return {name: by_hand[name] for name in names if name in by_hand}
 
-    def _settings(self, spec: JobSpec | None, lane: Lane) -> Sequence[ByHand]:
+    def _settings(self, spec: JobSpec | None, lane: Lane) -> Sequence[HoursOverride]:
         return list(self.settings_of(spec, lane).values()) if self._by_hand else ()
 
     def _is_a_job_open(self, now: EpochMs) -> bool:

@@ -6,8 +6,8 @@ from shifter.model.priority import Priority
 from shifter.policy.protection.limit import (
     LimitMode,
     LimitPolicy,
+    LimitSample,
     LimitState,
-    Sample,
     adjust,
     may_start,
 )
@@ -66,7 +66,7 @@ class LimitGate:
         self._took_ms, self._dropped = [], 0
         if not took:
             return
-        sample = Sample(
+        sample = LimitSample(
             len(took),
             sum(took) / passed_ms,  # Little's law
             len(took) * 1_000 / passed_ms,

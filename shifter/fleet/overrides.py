@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from shifter.fleet.shared_state import Setting, setting_text
+from shifter.fleet.shared_state import OverrideCell, setting_text
 from shifter.model.fleet import FleetReport, Proposal
 from shifter.ports import FleetStore
 
@@ -18,7 +18,7 @@ _TRIES: Final = 5
 
 
 async def set_by_hand(
-    store: FleetStore, process: str, cell: str, setting: Setting | None
+    store: FleetStore, process: str, cell: str, setting: OverrideCell | None
 ) -> None:
     """Set a cell, or let go of it; its end is given from now by the store's clock.
 

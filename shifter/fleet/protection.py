@@ -10,14 +10,14 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
-from shifter.fleet.breaker import Breaker, Leave, Standing
-from shifter.fleet.budget_lease import CallTill, RetryTill
+from shifter.fleet.breaker import Breaker, CallPermit, StoreContact
+from shifter.fleet.budget_lease import RateLease, RetryLease
 from shifter.fleet.limit_gate import LimitGate
-from shifter.fleet.report import PROTECTIONS, Statement
+from shifter.fleet.report import PROTECTIONS, DependencyReport
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
-from shifter.policy.delivery.failure_burst import Letters
-from shifter.policy.protection.circuit import CircuitState, Refused
+from shifter.policy.delivery.failure_burst import FailureBurst
+from shifter.policy.protection.circuit import CircuitRefusal, CircuitState
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.local_circuit import CallEnd
@@ -34,7 +34,7 @@ _REASONS: Final = {
 }
 
 
-class Held(NamedTuple):
+class Rejected(NamedTuple):
     """No call now.
 
     Attributes:
@@ -51,7 +51,7 @@ class Held(NamedTuple):
         return _REASONS[self.by]
 
 
-class Shield:
+class DependencyProtection:
     """See above. Belongs to one thread.
 
     Args:
@@ -71,25 +71,27 @@ class Shield:
     """
 
     def __init__(
-        self, dependency: Dependency, draws: random.Random, standing: Standing
+        self, dependency: Dependency, draws: random.Random, standing: StoreContact
     ) -> None:
         self.dependency, self._draws = dependency, draws
         self._dark = frozenset(dependency.dark)
         self.breaker = Breaker(dependency, draws, standing)
         self.circuit = self.breaker.shared
-        self.retries = RetryTill(dependency.name, dependency.budget)
+        self.retries = RetryLease(dependency.name, dependency.budget)
         rate = dependency.rate
-        self.calls = None if rate is None else CallTill(dependency.name, rate)
+        self.calls = None if rate is None else RateLease(dependency.name, rate)
         limit = dependency.limit
         self.limit = None if limit is None else LimitGate(limit)
         throttle = dependency.throttle
         self._tokens_milli = 0 if throttle is None else full(throttle)
-        self._letters: dict[str, Letters] = {}
+        self._letters: dict[str, FailureBurst] = {}
         self.refused = dict.fromkeys(PROTECTIONS, 0)
         self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
-        self._stated, self._stated_until_ms = Statement(), 0
+        self._stated, self._stated_until_ms = DependencyReport(), 0
 
-    def admit(self, priority: Priority, *, is_extra: bool, now_ms: int) -> Leave | Held:
+    def admit(
+        self, priority: Priority, *, is_extra: bool, now_ms: int
+    ) -> CallPermit | Rejected:
         """Decide about one call; whatever it takes is taken.
 
         Args:
@@ -99,7 +101,7 @@ class Shield:
         """
         self._stated_until_ms = 0
         leave = self.breaker.admit(now_ms)
-        if isinstance(leave, Refused):
+        if isinstance(leave, CircuitRefusal):
             if self._refuses(Protection.CIRCUIT):
                 return self._held(Protection.CIRCUIT, leave.retry_in_ms)
             leave = self.breaker.uncounted()
@@ -131,7 +133,7 @@ class Shield:
             return Protection.RATE
         return None
 
-    def ended(self, leave: Leave, end: CallEnd, *, now_ms: int) -> bool:
+    def ended(self, leave: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
         """Note how a call ended; returns whether this process alone opened or closed.
 
         Args:
@@ -155,7 +157,7 @@ class Shield:
             self._tokens_milli = after_call(throttle, self._tokens_milli, ok=ok)
         return self.breaker.ended(leave, end, now_ms=now_ms)
 
-    def child_ended(self, leave: Leave, end: CallEnd, *, now_ms: int) -> bool:
+    def child_ended(self, leave: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
         """The same for a call of a child process, which counted it unless it was cut.
 
         Then the child is killed, and what it counted is lost.
@@ -164,7 +166,7 @@ class Shield:
         end = self.breaker.judged(end)
         return end.was_cut and self.breaker.ended(leave, end, now_ms=now_ms)
 
-    def release(self, leave: Leave, *, now_ms: int) -> None:
+    def release(self, leave: CallPermit, *, now_ms: int) -> None:
         """A call that was let through and is not made."""
         if self.limit is not None:
             self.limit.end(took_ms=None, was_dropped=False, now_ms=now_ms)
@@ -180,7 +182,7 @@ class Shield:
         """
         letters = self._letters.get(lane)
         if letters is None:
-            letters = self._letters[lane] = Letters(self.dependency.letters)
+            letters = self._letters[lane] = FailureBurst(self.dependency.letters)
         if fingerprint is not None:
             letters.record(now_ms, fingerprint)
             if letters.suspected(now_ms) == fingerprint:
@@ -196,7 +198,7 @@ class Shield:
         if Protection.CIRCUIT in self._dark:
             return None
         answer = self.breaker.admit(now_ms)
-        if isinstance(answer, Refused):
+        if isinstance(answer, CircuitRefusal):
             return answer.retry_in_ms
         self.breaker.give_back(answer, now_ms)
         return None
@@ -212,10 +214,10 @@ class Shield:
         """The circuit by the evidence of this process alone."""
         return self.breaker.own_state
 
-    def statement(self, now_ms: int) -> Statement:
+    def statement(self, now_ms: int) -> DependencyReport:
         """What the others, and operators, are told now."""
         limit = self.limit
-        self._stated = Statement(
+        self._stated = DependencyReport(
             *self.breaker.testimony(now_ms),
             held_back=_counts(self.refused),
             would_hold_back=_counts(self.would_refuse),
@@ -227,7 +229,7 @@ class Shield:
             self._stated_until_ms = now_ms + _STATED_FOR_MS
         return self._stated
 
-    def quiet_statement(self, now_ms: int) -> Statement | None:
+    def quiet_statement(self, now_ms: int) -> DependencyReport | None:
         """The last one, of two seconds ago at most, where nothing happened since.
 
         ``None`` where it has to be made anew, or something may be proposed or asked:
@@ -248,10 +250,10 @@ class Shield:
         (self.would_refuse if is_dark else self.refused)[by] += 1
         return not is_dark
 
-    def _held(self, by: Protection, wait_ms: int) -> Held:
+    def _held(self, by: Protection, wait_ms: int) -> Rejected:
         """Not all at once: the wait is stretched by up to a half, never for long."""
         bound_ms = min(wait_ms, _LONGEST_MS)
-        return Held(by, bound_ms + int(self._draws.random() * bound_ms / 2) + 1)
+        return Rejected(by, bound_ms + int(self._draws.random() * bound_ms / 2) + 1)
 
 
 def _counts(counter: dict[Protection, int]) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from shifter.fleet.shared_state import (
     QUALITY,
     QUALITY_BY_HAND,
-    Setting,
+    OverrideCell,
     quality_text,
     read_quality,
     read_setting,
@@ -35,7 +35,7 @@ class FleetQuality:
         self._policy = policy
         self._observed = QualityState()
         self._text = b""
-        self._by_hand: Setting | None = None
+        self._by_hand: OverrideCell | None = None
         self.by_load = Quality.FULL
 
     @property

@@ -13,14 +13,14 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from shifter.fleet.breaker import Standing
-from shifter.fleet.events import Change, FleetEars, call_back
-from shifter.fleet.protection import Shield
+from shifter.fleet.breaker import StoreContact
+from shifter.fleet.events import Change, FleetObserver, call_back
+from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.quality import FleetQuality
 from shifter.fleet.report import (
-    Statement,
+    DependencyReport,
+    ProcessReport,
     Statements,
-    Words,
     tallies_of,
     words_text,
 )
@@ -44,13 +44,13 @@ class _Asked:
     """What dependencies propose and ask for at one sync, and whose it is."""
 
     def __init__(self) -> None:
-        self.proposals: list[tuple[Shield, Proposal]] = []
-        self.budgets: list[tuple[Shield, BudgetWish]] = []
-        self.rates: list[tuple[Shield, RateWish]] = []
+        self.proposals: list[tuple[DependencyProtection, Proposal]] = []
+        self.budgets: list[tuple[DependencyProtection, BudgetWish]] = []
+        self.rates: list[tuple[DependencyProtection, RateWish]] = []
         self.is_alarmed = False
 
 
-class Tenant(Protocol):
+class CellOwner(Protocol):
     """Something else that the fleet shares in cells of its own."""
 
     def propose(self) -> Iterable[Proposal]:
@@ -60,14 +60,14 @@ class Tenant(Protocol):
         """Take in all cells; ``now_ms`` is the store's clock."""
 
 
-class Told(NamedTuple):
+class SentReport(NamedTuple):
     """A report with what is needed to understand its answer."""
 
     report: FleetReport
     by: _Asked
 
 
-class FleetBoard:
+class FleetReplica:
     """See above. Safe to share between threads.
 
     Args:
@@ -96,17 +96,18 @@ class FleetBoard:
         clock: Clock,
         *,
         process: str,
-        ears: FleetEars | None = None,
+        ears: FleetObserver | None = None,
         quality: QualityPolicy | None = None,
         seed: int | None = None,
     ) -> None:
         self._clock, self._process, self._ears = clock, process, ears
         self.load: Callable[[], float] = lambda: 0.0
-        self.shed: Callable[[], Words] = Words
+        self.shed: Callable[[], ProcessReport] = ProcessReport
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self._standing = Standing()
+        self._standing = StoreContact()
         self.shields = {
-            d.name: Shield(d, self._random, self._standing) for d in dependencies
+            d.name: DependencyProtection(d, self._random, self._standing)
+            for d in dependencies
         }
         self._lock = threading.Lock()
         self._version = 0
@@ -117,7 +118,7 @@ class FleetBoard:
         self._quality = FleetQuality(quality)
         self.is_urgent = False
         self.urgent: Callable[[], None] | None = None
-        self.tenants: list[Tenant] = []
+        self.tenants: list[CellOwner] = []
         self.highest_load = 0.0
         renew_in_child(self._after_fork)
 
@@ -149,7 +150,7 @@ class FleetBoard:
         """Wall clock of the store, milliseconds; ``None`` before its first answer."""
         return None if self._offset_ms is None else EpochMs(self._store_ms())
 
-    def report(self) -> Told:
+    def report(self) -> SentReport:
         """What is told at the next sync."""
         now_ms = int(self._clock.monotonic() * 1_000)
         self.is_urgent = False
@@ -174,9 +175,11 @@ class FleetBoard:
             [wish for _, wish in by.budgets],
             [wish for _, wish in by.rates],
         )
-        return Told(report, by)
+        return SentReport(report, by)
 
-    def _heard(self, shield: Shield, now_ms: int, by: _Asked) -> Statement:
+    def _heard(
+        self, shield: DependencyProtection, now_ms: int, by: _Asked
+    ) -> DependencyReport:
         """What one dependency says; what it asks for is put with the rest."""
         # One at a time: whoever decides waits for one of them at most.
         with self._lock:
@@ -192,12 +195,12 @@ class FleetBoard:
                 by.rates.append((shield, called))
         return statement
 
-    def learn(self, told: Told, view: FleetView) -> None:
+    def learn(self, told: SentReport, view: FleetView) -> None:
         """Take in the answer to a report."""
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
         self._set_clock(view.now_ms, now_ms)
-        movable: Iterable[Shield] = self.shields.values()
+        movable: Iterable[DependencyProtection] = self.shields.values()
         if view.cells is None:
             movable = [shield for shield, _ in told.by.proposals]
         before = [(shield, shield.circuit.state) for shield in movable]
@@ -216,7 +219,7 @@ class FleetBoard:
         if strange and self._ears is not None:
             self._ears.found_strange(strange)
 
-    def failed(self, told: Told) -> None:
+    def failed(self, told: SentReport) -> None:
         """The store did not answer: what was asked is asked again."""
         self.failures += 1
         with self._lock:
@@ -224,7 +227,7 @@ class FleetBoard:
                 shield.circuit.answered(accepted=False)
         self._settle(peers=None)
 
-    def urge(self, changed: Shield | None) -> None:
+    def urge(self, changed: DependencyProtection | None) -> None:
         """The others should hear of something at once.
 
         Args:
@@ -237,14 +240,14 @@ class FleetBoard:
             state = changed.own_state
             self._tell(Change(changed.dependency, state, is_fleet=False))
 
-    def _propose(self, shield: Shield) -> Proposal | None:
+    def _propose(self, shield: DependencyProtection) -> Proposal | None:
         if self._offset_ms is None or not shield.circuit.has_news:
             return None
         return shield.circuit.propose(self._store_ms(), self._random.random())
 
-    def _words(self, said: Statements) -> Words:
+    def _words(self, said: Statements) -> ProcessReport:
         words = msgspec.structs.replace(self.shed(), dependencies=said)
-        if words == Words() or self._offset_ms is None:
+        if words == ProcessReport() or self._offset_ms is None:
             return words
         return msgspec.structs.replace(words, said_ms=self._store_ms())
 
@@ -257,7 +260,7 @@ class FleetBoard:
             with self._lock:
                 shield.circuit.clock_jumped(store_ms, by_ms)
 
-    def _answer(self, told: Told, view: FleetView, now_ms: int) -> None:
+    def _answer(self, told: SentReport, view: FleetView, now_ms: int) -> None:
         by = told.by
         # The last proposals are those of the quality and of tenants, who ask nothing.
         for (shield, _), accepted in zip(by.proposals, view.accepted, strict=False):
@@ -308,7 +311,9 @@ class FleetBoard:
             self.is_urgent = self.is_urgent or shield.circuit.is_urgent
         return strange
 
-    def _changes(self, before: Iterable[tuple[Shield, CircuitState]]) -> list[Change]:
+    def _changes(
+        self, before: Iterable[tuple[DependencyProtection, CircuitState]]
+    ) -> list[Change]:
         changes = []
         for shield, was in before:
             state = shield.circuit.state

@@ -9,19 +9,19 @@ import msgspec
 
 from shifter.model.priority import Priority
 from shifter.policy.protection.dependency import Protection
-from shifter.policy.protection.evidence import Tally
+from shifter.policy.protection.evidence import CallTally
 from shifter.wire.number import Count, InstantMs
 
 Counts: TypeAlias = tuple[Count, Count, Count, Count]
 
 _NONE: Final = (0, 0, 0, 0)
 PROTECTIONS: Final = tuple(Protection)
-"""In the order of `Statement.held_back`."""
+"""In the order of `DependencyReport.held_back`."""
 URGENT_FIRST: Final = sorted(Priority, key=lambda priority: -priority.rank)
-"""In the order of `Words.shed`."""
+"""In the order of `ProcessReport.shed`."""
 
 
-class BudgetWords(NamedTuple):
+class BudgetReport(NamedTuple):
     """What one process says of a retry budget.
 
     Attributes:
@@ -39,11 +39,11 @@ class BudgetWords(NamedTuple):
     spent_milli: Count
 
 
-class Statement(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class DependencyReport(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Numbers of one process about one dependency.
 
     Attributes:
-        calls: As of `shifter.policy.protection.evidence.Tally`.
+        calls: As of `shifter.policy.protection.evidence.CallTally`.
         failures: Likewise.
         slow: Likewise.
         in_a_row: Likewise.
@@ -51,7 +51,7 @@ class Statement(msgspec.Struct, array_like=True, frozen=True, gc=False):
         would_hold_back: The same in the dark.
         limit: Calls at once that its limit allows now; 0 without a limit.
         inflight: Calls under way; counted only with a limit.
-        budget: See `BudgetWords`.
+        budget: See `BudgetReport`.
     """
 
     calls: Count = 0
@@ -62,18 +62,18 @@ class Statement(msgspec.Struct, array_like=True, frozen=True, gc=False):
     would_hold_back: Counts = _NONE
     limit: Count = 0
     inflight: Count = 0
-    budget: BudgetWords = BudgetWords(0, 0, 0, 0, 0)
+    budget: BudgetReport = BudgetReport(0, 0, 0, 0, 0)
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> CallTally:
         """What counts as evidence."""
-        return Tally(self.calls, self.failures, self.slow, self.in_a_row)
+        return CallTally(self.calls, self.failures, self.slow, self.in_a_row)
 
 
-Statements: TypeAlias = dict[str, Statement]
+Statements: TypeAlias = dict[str, DependencyReport]
 
 
-class Words(msgspec.Struct, array_like=True, frozen=True):
+class ProcessReport(msgspec.Struct, array_like=True, frozen=True):
     """All that one process says.
 
     Attributes:
@@ -90,16 +90,16 @@ class Words(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Words).decode
-_SAYS_NOTHING: Final = Words()
+_decode = msgspec.msgpack.Decoder(ProcessReport).decode
+_SAYS_NOTHING: Final = ProcessReport()
 
 
-def words_text(words: Words) -> bytes:
+def words_text(words: ProcessReport) -> bytes:
     """All of it, packed; empty if it says nothing."""
     return b"" if words == _SAYS_NOTHING else _encode(words)
 
 
-def read_words(text: bytes) -> Words | None:
+def read_words(text: bytes) -> ProcessReport | None:
     """What a process said; ``None`` if it cannot be read."""
     try:
         return _decode(text) if text else _SAYS_NOTHING
@@ -109,14 +109,14 @@ def read_words(text: bytes) -> Words | None:
 
 def tallies_of(
     evidence: Mapping[str, bytes], *, but: str
-) -> tuple[dict[str, list[Tally]], int]:
+) -> tuple[dict[str, list[CallTally]], int]:
     """What the others say, by dependency, and how many cannot be understood.
 
     Args:
         evidence: By process.
         but: The process that asks.
     """
-    said: dict[str, list[Tally]] = {}
+    said: dict[str, list[CallTally]] = {}
     strange = 0
     for process, text in evidence.items():
         if process == but:

@@ -46,7 +46,7 @@ def dependency_of(cell: str) -> str | None:
     return None
 
 
-class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OverrideCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What somebody set by hand.
 
     Attributes:
@@ -119,14 +119,14 @@ def state_word(state: CircuitState) -> str:
     return "open" if isinstance(state, Open) else "half_open"
 
 
-def setting_text(setting: Setting) -> bytes:
+def setting_text(setting: OverrideCell) -> bytes:
     """What somebody set."""
     return msgspec.json.encode(setting)
 
 
-def read_setting(text: bytes) -> Setting | None:
+def read_setting(text: bytes) -> OverrideCell | None:
     """What somebody set; ``None`` if nothing that can be read."""
-    return _read(text, Setting)
+    return _read(text, OverrideCell)
 
 
 def quality_text(quality: Quality) -> bytes:

@@ -11,7 +11,7 @@ import random
 from typing import Final
 
 from shifter.errors import StoreError
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
 
 EVERY_S: Final = 0.2
@@ -35,7 +35,7 @@ class FleetSync:
 
     def __init__(
         self,
-        board: FleetBoard,
+        board: FleetReplica,
         store: FleetStore,
         clock: Clock,
         *,

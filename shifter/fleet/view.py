@@ -15,8 +15,8 @@ from shifter.fleet.overrides import question
 from shifter.fleet.report import (
     PROTECTIONS,
     URGENT_FIRST,
-    Statement,
-    Words,
+    DependencyReport,
+    ProcessReport,
     read_words,
 )
 from shifter.fleet.shared_state import (
@@ -36,7 +36,7 @@ from shifter.policy.protection.dependency import Protection
 from shifter.ports import FleetStore, understood
 
 
-class SetByHand(msgspec.Struct, frozen=True):
+class OverrideRow(msgspec.Struct, frozen=True):
     """Something that somebody set.
 
     Attributes:
@@ -76,7 +76,7 @@ class CircuitRow(msgspec.Struct, frozen=True):
     state: str
     reopens_s: float | None
     probes: int
-    by_hand: SetByHand | None
+    by_hand: OverrideRow | None
     processes: int
     age_s: float | None
     calls: int
@@ -100,7 +100,7 @@ class QualityRow(msgspec.Struct, frozen=True):
 
     quality: str
     by_load: str
-    by_hand: SetByHand | None
+    by_hand: OverrideRow | None
     load: float | None
     processes: int
 
@@ -163,7 +163,7 @@ class WindowRow(msgspec.Struct, frozen=True):
     is_open: bool
     windows: list[str]
     opens_s: float | None
-    by_hand: SetByHand | None
+    by_hand: OverrideRow | None
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -179,7 +179,7 @@ class Fleet(msgspec.Struct, frozen=True):
 class _Heard(NamedTuple):
     """What processes said of one dependency, and how old the oldest of it is."""
 
-    said: list[Statement]
+    said: list[DependencyReport]
     age_s: float | None
 
 
@@ -218,7 +218,7 @@ def _fleet(view: FleetView) -> Fleet:
     )
 
 
-def _heard(name: str, all_words: Sequence[Words], now_ms: int) -> _Heard:
+def _heard(name: str, all_words: Sequence[ProcessReport], now_ms: int) -> _Heard:
     spoke = [words for words in all_words if name in words.dependencies]
     said_ms = [words.said_ms for words in spoke if words.said_ms is not None]
     age_s = max(0, now_ms - min(said_ms)) / 1_000 if said_ms else None
@@ -280,12 +280,12 @@ def _sums(rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
     return {protection.value: count for protection, count in sums if count}
 
 
-def _by_hand(text: bytes | None, now_ms: int) -> SetByHand | None:
+def _by_hand(text: bytes | None, now_ms: int) -> OverrideRow | None:
     setting = None if text is None else read_setting(text)
     if setting is None or setting.until_ms <= now_ms:
         return None
     left_s = (setting.until_ms - now_ms) / 1_000
-    return SetByHand(setting.to, setting.owner, setting.reason, left_s)
+    return OverrideRow(setting.to, setting.owner, setting.reason, left_s)
 
 
 def _windows(cells: Mapping[str, bytes], now_ms: int) -> list[WindowRow]:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 import grpc
 
 from shifter.fleet.calls import CALLER
-from shifter.grpc.metadata import Told, pushback
+from shifter.grpc.metadata import CallerMetadata, pushback
 from shifter.jobs import request_scope
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.reason import Reason
@@ -20,7 +20,7 @@ from shifter.produce.options import CallPlan
 _CODES: Final = {Reason.EXPIRED: grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
-class Refusal(NamedTuple):
+class GrpcRefusal(NamedTuple):
     """How a call ends that is not served.
 
     Attributes:
@@ -34,7 +34,7 @@ class Refusal(NamedTuple):
     trailing: tuple[tuple[str, str], ...]
 
 
-class Call:
+class GrpcCall:
     """A call from its arrival to its end; frees its slot at the end of the block.
 
     The block has a context of its own, where the deadline and all else that the call
@@ -48,7 +48,11 @@ class Call:
     """
 
     def __init__(
-        self, admission: Admission, plan: CallPlan, told: Told, arrived_at: float
+        self,
+        admission: Admission,
+        plan: CallPlan,
+        told: CallerMetadata,
+        arrived_at: float,
     ) -> None:
         self._admission, self._told, self._arrived_at = admission, told, arrived_at
         self._plan = plan._replace(is_retry=told.is_retry)
@@ -58,7 +62,7 @@ class Call:
     def __enter__(self) -> Self:
         return self
 
-    def decide(self, context: Any) -> Refusal | None:
+    def decide(self, context: Any) -> GrpcRefusal | None:
         """Take a slot; how the call ends where there is none for it.
 
         Args:
@@ -86,7 +90,7 @@ class Call:
             return None
         code = _CODES.get(decision.reason, grpc.StatusCode.RESOURCE_EXHAUSTED)
         trailing = pushback(decision.retry_after_s)
-        return Refusal(code, decision.reason.value, (trailing,))
+        return GrpcRefusal(code, decision.reason.value, (trailing,))
 
     def __exit__(
         self,

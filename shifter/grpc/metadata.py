@@ -21,7 +21,7 @@ _MAX_PUSHBACK_MS: Final = 2**31 - 1
 _DIGITS: Final = 9
 
 
-class Told(NamedTuple):
+class CallerMetadata(NamedTuple):
     """What a caller said.
 
     Attributes:
@@ -38,10 +38,10 @@ class Told(NamedTuple):
 
 def read_metadata(
     pairs: Iterable[tuple[str, str | bytes]], ignored: Counter[str]
-) -> Told:
+) -> CallerMetadata:
     """What a caller said; what cannot be read is left out and counted."""
     found = {name: value for name, value in pairs if isinstance(value, str)}
-    return Told(
+    return CallerMetadata(
         _priority(found.get(PRIORITY), ignored),
         _draw(found.get(HEIGHT), ignored),
         any(_number(name, found.get(name), ignored) for name in (ATTEMPTS, PREVIOUS)),

@@ -25,8 +25,8 @@ import grpc.aio
 
 from shifter.api.app import Shifter
 from shifter.errors import ConfigError
-from shifter.grpc.call import Call, Refusal
-from shifter.grpc.metadata import PRIORITY, Told, read_metadata
+from shifter.grpc.call import GrpcCall, GrpcRefusal
+from shifter.grpc.metadata import PRIORITY, CallerMetadata, read_metadata
 from shifter.grpc.threads import PlainCall, is_plain
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
@@ -99,7 +99,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
         handler, guards = await found, _Guards(self, details, arrived_at)
         return guards.around(handler, guards.answer_aio, guards.answers_aio)
 
-    def call(self, method: str, told: Told, arrived_at: float) -> Call:
+    def call(self, method: str, told: CallerMetadata, arrived_at: float) -> GrpcCall:
         """A call that has arrived; for the guards."""
         own = None if self._classify is None else self._classify(method)
         priority, was_cut = heeded(
@@ -111,7 +111,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
             self.ignored[PRIORITY] += 1
         if self._highest is None:
             told = told._replace(draw=None)
-        return Call(self._app.admission, self._plans[priority], told, arrived_at)
+        return GrpcCall(self._app.admission, self._plans[priority], told, arrived_at)
 
     def passes(self, method: str) -> bool:
         """Whether a method is never refused."""
@@ -187,13 +187,13 @@ class _Guards:
                 async for part in found:
                     yield part
 
-    def _call(self) -> Call:
+    def _call(self) -> GrpcCall:
         ignored, details = self._interceptor.ignored, self._details
         told = read_metadata(details.invocation_metadata, ignored)
         return self._interceptor.call(details.method, told, self._arrived_at)
 
 
-def _abort(refusal: Refusal, context: Any) -> NoReturn:
+def _abort(refusal: GrpcRefusal, context: Any) -> NoReturn:
     context.set_trailing_metadata(refusal.trailing)
     context.abort(refusal.code, refusal.details)
     raise AssertionError  # abort has raised

@@ -13,7 +13,7 @@ import msgspec
 
 from shifter import wiring
 from shifter.config import Settings
-from shifter.deadletter.journal import Book, Journal
+from shifter.deadletter.journal import Journal, RunHistory
 from shifter.deadletter.reader import count_open
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.fleet.view import (
@@ -98,7 +98,7 @@ class Overview(msgspec.Struct, frozen=True):
     windows: list[WindowRow] = []
 
 
-class Sources(NamedTuple):
+class StatusSources(NamedTuple):
     """Where an overview is read from.
 
     Attributes:
@@ -116,14 +116,14 @@ class Sources(NamedTuple):
     presence: PresenceStore | None
     fleet: FleetStore | None
     clock: Clock
-    book: Book
+    book: RunHistory
     warn: Callable[[str], None]
 
 
 @contextlib.asynccontextmanager
 async def open_sources(
     settings: Settings, clock: Clock, warn: Callable[[str], None]
-) -> AsyncGenerator[Sources]:
+) -> AsyncGenerator[StatusSources]:
     """Open the log's and the state store's readers, and close them at the end.
 
     Args:
@@ -139,8 +139,8 @@ async def open_sources(
         presence, fleet = wiring.open_presence(settings), wiring.open_fleet(settings)
     try:
         async with wiring.opened_admin(settings) as admin:
-            yield Sources(
-                settings.namespace, admin, presence, fleet, clock, Book(), warn
+            yield StatusSources(
+                settings.namespace, admin, presence, fleet, clock, RunHistory(), warn
             )
     finally:
         if fleet is not None:
@@ -149,7 +149,7 @@ async def open_sources(
             await presence.close()
 
 
-async def read_overview(sources: Sources) -> Overview:
+async def read_overview(sources: StatusSources) -> Overview:
     """Read everything once.
 
     A state store that is away costs its columns, not the answer.
@@ -185,7 +185,9 @@ def _lanes(namespace: str, topics: Sequence[str]) -> list[Lane]:
     return sorted(own, key=lambda lane: (lane.queue, -lane.priority.rank))
 
 
-async def _dead_letters(sources: Sources, topics: Sequence[str]) -> list[DeadLetterRow]:
+async def _dead_letters(
+    sources: StatusSources, topics: Sequence[str]
+) -> list[DeadLetterRow]:
     journal = Journal(sources.admin, sources.namespace)
     try:
         await journal.load(sources.book)
@@ -209,7 +211,7 @@ def _dead_letter_topics(namespace: str, topics: Sequence[str]) -> list[tuple[str
     return sorted(pair for pair in named if pair[1] in known)
 
 
-async def _workers(sources: Sources) -> list[WorkerReport] | None:
+async def _workers(sources: StatusSources) -> list[WorkerReport] | None:
     if sources.presence is None:
         return None
     try:
@@ -219,7 +221,7 @@ async def _workers(sources: Sources) -> list[WorkerReport] | None:
         return None
 
 
-async def _fleet(sources: Sources) -> Fleet | None:
+async def _fleet(sources: StatusSources) -> Fleet | None:
     if sources.fleet is None:
         return None
     try:

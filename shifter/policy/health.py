@@ -44,7 +44,7 @@ class HealthPolicy:
                 raise ConfigError(field, getattr(self, field), "must be above 0")
 
 
-class Progress(NamedTuple):
+class WorkProgress(NamedTuple):
     """What a process said last.
 
     Attributes:
@@ -65,7 +65,7 @@ class Progress(NamedTuple):
 
 
 def ailment(
-    policy: HealthPolicy, said: Progress | None, *, silent_s: float
+    policy: HealthPolicy, said: WorkProgress | None, *, silent_s: float
 ) -> str | None:
     """What is wrong with a process; ``None`` when it is alive.
 

@@ -21,16 +21,16 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission.admitter import Admitter, AdmitterPolicy
-from shifter.policy.admission.decision import Finding, explain
+from shifter.policy.admission.decision import RuleFinding, explain
 from shifter.policy.admission.input import (
     DEFER,
     DEGRADE,
     RUN,
     SHED,
     WELL,
-    Case,
+    AdmissionInput,
     Decision,
-    Needs,
+    DependencyNeeds,
     Verdict,
 )
 from shifter.policy.admission.lane_outlook import LaneFacts
@@ -39,7 +39,7 @@ from shifter.policy.protection.budget import Budget
 from shifter.ports import Clock
 from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
-from shifter.produce.tally import Tallied, sentences, tallied
+from shifter.produce.tally import DecisionCount, sentences, tallied
 from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Event, Log
 
@@ -69,7 +69,7 @@ class Views(NamedTuple):
     """
 
     lanes: LaneView | None = None
-    needs: Callable[[JobSpec, Priority, bool], Needs] = lambda *_: WELL
+    needs: Callable[[JobSpec, Priority, bool], DependencyNeeds] = lambda *_: WELL
     calling: Callable[..., AbstractContextManager[None]] = lambda *_, **__: (
         contextlib.nullcontext()
     )
@@ -109,7 +109,7 @@ class Admission:
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
         self._retries = Budget(policy.retries)
         self._lag, self._lock = LoopLag(), threading.Lock()
-        self._load, self._case = self._admitter.load, Case(0, 0)
+        self._load, self._case = self._admitter.load, AdmissionInput(0, 0)
         self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
         self.signal_failures = 0
@@ -121,7 +121,7 @@ class Admission:
         self._lock, self._threads, self.views = threading.Lock(), None, Views()
         policy, now = self._admitter.policy, self.clock.monotonic()
         self._admitter = Admitter(policy, limit=self.limit, now=now)
-        self._load, self._case = self._admitter.load, Case(0, 0)
+        self._load, self._case = self._admitter.load, AdmissionInput(0, 0)
         self._retries = Budget(policy.retries)
 
     @property
@@ -215,9 +215,9 @@ class Admission:
 
     def explain(
         self, plan: CallPlan, *, can_run: bool, has_fallback: bool
-    ) -> tuple[Decision, list[Finding]]:
+    ) -> tuple[Decision, list[RuleFinding]]:
         """What would be done now, with every rule and its numbers; decides nothing."""
-        case = Case(0, 0, has_fallback=has_fallback)
+        case = AdmissionInput(0, 0, has_fallback=has_fallback)
         with self._lock:
             self._look(case, plan, can_run=can_run)
         return explain(self._admitter.policy.admission, case)
@@ -255,7 +255,7 @@ class Admission:
         """How good answers to a job are now."""
         return self.views.needs(plan.spec, plan.priority, False).quality
 
-    def report(self) -> list[Tallied]:
+    def report(self) -> list[DecisionCount]:
         """What was decided so far, most urgent first; in the dark what would have been.
 
         What a dark run says of ``LOW`` and ``shed`` is what enforcing would have cost.
@@ -286,7 +286,7 @@ class Admission:
     def _now_ms(self) -> int:
         return int(self.clock.monotonic() * 1_000)
 
-    def _look(self, case: Case, plan: CallPlan, *, can_run: bool) -> None:
+    def _look(self, case: AdmissionInput, plan: CallPlan, *, can_run: bool) -> None:
         """Write down what the decision needs to know of a job, and of now."""
         now, load, admitter = self.clock.monotonic(), self._load, self._admitter
         load.lag_ms = self._lag.read_ms()

@@ -16,22 +16,22 @@ from shifter.errors import ConfigError, StoreError
 from shifter.fleet.calls import (
     CALLER,
     ROLE,
-    Begun,
+    ActiveCall,
     Caller,
     Calls,
     TimeLimit,
     said_by,
 )
 from shifter.fleet.limit_gate import LimitGate
-from shifter.fleet.protection import Shield
-from shifter.fleet.replica import FleetBoard
-from shifter.fleet.report import URGENT_FIRST, Words
+from shifter.fleet.protection import DependencyProtection
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.report import URGENT_FIRST, ProcessReport
 from shifter.fleet.sync import FleetSync
 from shifter.jobs.request_scope import ambient
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.admission.input import WELL, Needs, Verdict
+from shifter.policy.admission.input import WELL, DependencyNeeds, Verdict
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock, FleetStore
 from shifter.produce.admission import Admission
@@ -46,7 +46,7 @@ class _View(NamedTuple):
     """What a job calls, if anything, and its limit where that keeps calls back."""
 
     spec: JobSpec
-    shield: Shield | None
+    shield: DependencyProtection | None
     gate: LimitGate | None
 
 
@@ -66,7 +66,7 @@ class DependencyWatch:
 
     def __init__(
         self,
-        board: FleetBoard,
+        board: FleetReplica,
         open_store: Callable[[], FleetStore],
         uses: Callable[[JobSpec], Dependency | None],
         clock: Clock,
@@ -101,11 +101,16 @@ class DependencyWatch:
         priority = ambient().priority
         return self._caller(Priority.NORMAL if priority is None else priority)
 
-    def needs(self, spec: JobSpec, priority: Priority, is_extra: bool) -> Needs:  # noqa: FBT001  # a callback
+    def needs(
+        self,
+        spec: JobSpec,
+        priority: Priority,
+        is_extra: bool,  # noqa: FBT001  # a callback
+    ) -> DependencyNeeds:
         """What the decision should know; takes nothing, and mostly no lock either."""
         quality, (_, shield, gate) = self.board.quality, self._view(spec)
         if shield is None:
-            return WELL if quality is _FULL else Needs(quality=quality)
+            return WELL if quality is _FULL else DependencyNeeds(quality=quality)
         has_room = gate is None or gate.has_room(priority)
         if has_room and quality is _FULL and not is_extra and shield.breaker.is_calm:
             return WELL
@@ -114,7 +119,9 @@ class DependencyWatch:
             shut_ms = shield.shut_for_ms(now_ms)
             has_budget = not (is_extra and shield.retries.is_exhausted(now_ms))
         reopen_s = None if shut_ms is None else shut_ms / 1_000
-        return Needs(shut_ms is not None, has_room, has_budget, quality, reopen_s)
+        return DependencyNeeds(
+            shut_ms is not None, has_room, has_budget, quality, reopen_s
+        )
 
     def calling(
         self, spec: JobSpec, priority: Priority, *, is_fallback: bool = False
@@ -135,7 +142,7 @@ class DependencyWatch:
             return _in_name_of(caller)
         begun = caller.begin(shield.dependency.name)
         caller.holds = shield.dependency.name
-        return _in_name_of(caller, begun if isinstance(begun, Begun) else None)
+        return _in_name_of(caller, begun if isinstance(begun, ActiveCall) else None)
 
     def serving(self, priority: Priority) -> AbstractContextManager[None]:
         """A block that serves a request which is no job."""
@@ -192,7 +199,7 @@ class DependencyWatch:
 
 
 @contextlib.contextmanager
-def _in_name_of(caller: Caller, own: Begun | None = None) -> Generator[None]:
+def _in_name_of(caller: Caller, own: ActiveCall | None = None) -> Generator[None]:
     """Calls inside the block are this caller's; what leaves it cuts those under way.
 
     Args:
@@ -216,11 +223,15 @@ def _in_name_of(caller: Caller, own: Begun | None = None) -> Generator[None]:
             caller.leave()
 
 
-def _shed(admission: Admission) -> Words:
+def _shed(admission: Admission) -> ProcessReport:
     counts = dict.fromkeys(URGENT_FIRST, 0)
     for tallied in admission.report():
         if tallied.verdict is Verdict.SHED:
             counts[tallied.priority] += tallied.times
     critical, high, normal, low = counts.values()
     shed = (critical, high, normal, low)
-    return Words(would_shed=shed) if admission.is_dark else Words(shed=shed)
+    return (
+        ProcessReport(would_shed=shed)
+        if admission.is_dark
+        else ProcessReport(shed=shed)
+    )

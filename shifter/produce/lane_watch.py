@@ -23,7 +23,7 @@ _OLD_S: Final = 30.0
 _JOIN_S: Final = 5.0
 
 
-class Sources(NamedTuple):
+class LaneSources(NamedTuple):
     """Where a watch looks; opened and closed on its own thread."""
 
     admin: LogAdmin
@@ -42,7 +42,7 @@ class LaneWatch:
 
     def __init__(
         self,
-        open_sources: Callable[[], Sources],
+        open_sources: Callable[[], LaneSources],
         lanes: Callable[[], Sequence[str]],
         clock: Clock,
         *,
@@ -78,7 +78,7 @@ class LaneWatch:
         self._own[lane] = self._own.get(lane, 0) + 1
 
     async def _watch(self, stopped: asyncio.Event) -> None:
-        sources: Sources | None = None
+        sources: LaneSources | None = None
         while not stopped.is_set():
             try:
                 sources = self._open() if sources is None else sources
@@ -93,7 +93,7 @@ class LaneWatch:
             await sources.admin.close()
             await sources.presence.close()
 
-    async def look(self, sources: Sources) -> None:
+    async def look(self, sources: LaneSources) -> None:
         """Look once.
 
         Raises:

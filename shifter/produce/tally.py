@@ -13,7 +13,7 @@ from shifter.policy.admission.input import RUN, Verdict
 _DONE: Final = {"defer": "deferred", "degrade": "degraded", "shed": "shed"}
 
 
-class Tallied(NamedTuple):
+class DecisionCount(NamedTuple):
     """How often something was decided.
 
     Attributes:
@@ -31,28 +31,28 @@ class Tallied(NamedTuple):
     ratio: float
 
 
-def tallied(counts: Mapping[tuple[int, Verdict, Reason], int]) -> list[Tallied]:
+def tallied(counts: Mapping[tuple[int, Verdict, Reason], int]) -> list[DecisionCount]:
     """Rows, most urgent first, of how often each (rank, verdict, reason) came."""
     by_rank = {priority.rank: priority for priority in Priority}
     totals = Counter[int]()
     for (rank, _, _), count in counts.items():
         totals[rank] += count
     return [
-        Tallied(by_rank[rank], verdict, reason, count, count / totals[rank])
+        DecisionCount(by_rank[rank], verdict, reason, count, count / totals[rank])
         for (rank, verdict, reason), count in sorted(
             counts.items(), key=lambda row: (-row[0][0], -row[1])
         )
     ]
 
 
-def sentences(rows: Iterable[Tallied], *, is_dark: bool) -> list[str]:
+def sentences(rows: Iterable[DecisionCount], *, is_dark: bool) -> list[str]:
     """What was not run, or in the dark would not have been: one line a priority.
 
     >>> row = Tallied(Priority.LOW, Verdict.SHED, Reason.OVERLOADED, 21, 0.021)
     >>> sentences([row], is_dark=True)
     ['would have shed 2.1 % of LOW (overloaded 2.1 %)']
     """
-    found: dict[tuple[Priority, Verdict], list[Tallied]] = {}
+    found: dict[tuple[Priority, Verdict], list[DecisionCount]] = {}
     for row in rows:
         if row.verdict is not RUN:
             found.setdefault((row.priority, row.verdict), []).append(row)

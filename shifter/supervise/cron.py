@@ -48,7 +48,7 @@ class _Look(NamedTuple):
     is_stores: bool
 
 
-class Timetable:
+class CronSchedule:
     """Fires the jobs of an app that have a cron expression.
 
     Args:

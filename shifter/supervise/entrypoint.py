@@ -33,8 +33,8 @@ from shifter.runtime.process_group import (
     lead_group,
     lead_session,
 )
-from shifter.supervise.cron import Timetable
-from shifter.supervise.process_health import Vitals
+from shifter.supervise.cron import CronSchedule
+from shifter.supervise.process_health import ProcessHealth
 from shifter.supervise.supervisor import Entry, Supervisor
 from shifter.telemetry import Event, Log, configure_logging
 from shifter.work.attempt import STOP_GRACE_S
@@ -73,7 +73,7 @@ async def supervise(
     # A process that drains because of an attempt that does not end is given its time.
     overdue_s = STOP_GRACE_S + drain_timeout_s + _KILL_GRACE_S
     policy = HealthPolicy(overdue_s=overdue_s)
-    vitals = Vitals(options.processes, SystemClock(), policy)
+    vitals = ProcessHealth(options.processes, SystemClock(), policy)
     supervisor = Supervisor(
         Entry(worker_process, (options,)),
         processes=options.processes,
@@ -84,9 +84,9 @@ async def supervise(
     if options.health is None:
         return await _supervised(supervisor, until)
     # prometheus-client is for those who scrape; a worker need not import it.
-    from shifter.supervise.probes import Endpoint  # noqa: PLC0415
+    from shifter.supervise.probes import ProbeServer  # noqa: PLC0415
 
-    endpoint = Endpoint(vitals, version=version)
+    endpoint = ProbeServer(vitals, version=version)
     host, port = options.health
     async with endpoint.serving(host, port) as bound:
         Log().info(Event.HEALTH_SERVED, host=host, port=bound)
@@ -195,14 +195,14 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
         os._exit(_REPLACED_EXIT)
 
 
-def _timetable(app: Shifter, parts: WorkerParts) -> Timetable | None:
+def _timetable(app: Shifter, parts: WorkerParts) -> CronSchedule | None:
     if all(job.spec.cron is None for job in app.jobs.values()):
         return None
     timeout_s = app.settings.accept_timeout_ms / 1_000
     publisher = Publisher(parts.log, SystemClock(), timeout_s=timeout_s)
     board = parts.drain.board
     store_ms = (lambda: None) if board is None else board.store_ms
-    return Timetable(app.namespace, app.jobs, publisher, SystemClock(), store_ms)
+    return CronSchedule(app.namespace, app.jobs, publisher, SystemClock(), store_ms)
 
 
 def _leave_with_parent() -> None:

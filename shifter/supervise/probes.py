@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shifter.supervise.process_health import Vitals
+from shifter.supervise.process_health import ProcessHealth
 from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
 
 _JSON: Final = "application/json"
@@ -40,7 +40,7 @@ class Page(NamedTuple):
     body: bytes
 
 
-class Endpoint:
+class ProbeServer:
     """Answers probes and scrapes.
 
     Args:
@@ -48,7 +48,7 @@ class Endpoint:
         version: Shown by ``shifter_build_info``.
     """
 
-    def __init__(self, vitals: Vitals, *, version: str) -> None:
+    def __init__(self, vitals: ProcessHealth, *, version: str) -> None:
         self._vitals = vitals
         self._exposition = Exposition(vitals.metrics, version=version)
         self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
-from shifter.policy.health import HealthPolicy, Progress, ailment
+from shifter.policy.health import HealthPolicy, WorkProgress, ailment
 from shifter.ports import Clock
 from shifter.telemetry import Snapshot, Totals
-from shifter.work.heartbeat import Pulse, hear
+from shifter.work.heartbeat import Heartbeat, hear
 
 
-class Condition(NamedTuple):
+class ProcessCondition(NamedTuple):
     """One process, for people and probes.
 
     Attributes:
@@ -34,10 +34,10 @@ class _Known:
 
     def __init__(self, line: socket.socket, now: float) -> None:
         self.line, self.heard_at = line, now
-        self.said: Pulse | None = None
+        self.said: Heartbeat | None = None
 
 
-class Vitals:
+class ProcessHealth:
     """Hears the processes of one supervisor. Owned by its event loop.
 
     Args:
@@ -71,7 +71,7 @@ class Vitals:
         self._totals.retire(str(slot))
         return known.said is not None and known.said.is_ready
 
-    def conditions(self) -> list[Condition]:
+    def conditions(self) -> list[ProcessCondition]:
         """All processes, by slot; one that is away is neither live nor ready."""
         return [self._condition(slot) for slot in range(self._processes)]
 
@@ -87,16 +87,18 @@ class Vitals:
             known.said, known.heard_at = pulse, self._clock.monotonic()
             self._totals.absorb(str(slot), pulse.snapshot)
 
-    def _condition(self, slot: int) -> Condition:
+    def _condition(self, slot: int) -> ProcessCondition:
         known = self._known.get(slot)
         if known is None:
-            return Condition(slot, None, False, False, "starts again soon")
+            return ProcessCondition(slot, None, False, False, "starts again soon")
         self._listen(slot, known)
         silent_s, said = self._clock.monotonic() - known.heard_at, known.said
         if said is None:
             wrong = ailment(self._policy, None, silent_s=silent_s)
-            return Condition(slot, None, wrong is None, False, wrong or "starting")
-        progress = Progress(
+            return ProcessCondition(
+                slot, None, wrong is None, False, wrong or "starting"
+            )
+        progress = WorkProgress(
             said.is_ready,
             said.unpolled_s,
             said.unsettled_s,
@@ -108,4 +110,4 @@ class Vitals:
         # A restart does not help while the store refuses, but the process is not ready.
         is_ready = is_live and is_joined and not said.refusal
         detail = wrong or said.refusal or ("ok" if is_joined else "joining")
-        return Condition(slot, said.pid, is_live, is_ready, detail)
+        return ProcessCondition(slot, said.pid, is_live, is_ready, detail)

@@ -25,7 +25,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from shifter.runtime.process_group import kill_session
-from shifter.supervise.process_health import Condition, Vitals
+from shifter.supervise.process_health import ProcessCondition, ProcessHealth
 from shifter.telemetry import Event, Log
 from shifter.work.heartbeat import line_pair
 
@@ -72,7 +72,7 @@ class Supervisor:
         *,
         processes: int,
         kill_after_s: float,
-        vitals: Vitals,
+        vitals: ProcessHealth,
         watchdog_s: float,
     ) -> None:
         self._entry, self._processes = entry, processes
@@ -157,7 +157,7 @@ class Supervisor:
                     self._end(child, condition, by_force=over_s >= _DUMP_S)
 
     def _end(
-        self, child: SpawnProcess, condition: Condition, *, by_force: bool
+        self, child: SpawnProcess, condition: ProcessCondition, *, by_force: bool
     ) -> None:
         self._log.error(
             Event.PROCESS_STALLED, slot=condition.slot, detail=condition.detail

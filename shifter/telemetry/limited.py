@@ -34,7 +34,7 @@ class _Window:
         self.written = self.left_out = 0
 
 
-class Kind(NamedTuple):
+class LineKind(NamedTuple):
     """What lines have in common.
 
     Attributes:
@@ -57,7 +57,7 @@ class LimitedLog:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._windows: dict[Kind, _Window] = {}
+        self._windows: dict[LineKind, _Window] = {}
 
     def write(
         self,
@@ -80,11 +80,11 @@ class LimitedLog:
             most: Lines of the kind in a window, >= 1.
         """
         causes = {name: facts[name] for name in by if name in facts}
-        kind = Kind(event, tuple(map(str, causes.values())))
+        kind = LineKind(event, tuple(map(str, causes.values())))
         window = self._windows.get(kind)
         if window is None:
             if len(self._windows) >= MAX_KINDS:
-                kind, causes = Kind(event), {}
+                kind, causes = LineKind(event), {}
             window = self._windows.setdefault(kind, _Window(level, causes, now))
         elif now >= window.since + WINDOW_S:
             self._close(kind, window)
@@ -106,7 +106,7 @@ class LimitedLog:
         """Write what was left out so far: the process ends."""
         self.write_left_out(float("inf"))
 
-    def _close(self, kind: Kind, window: _Window) -> None:
+    def _close(self, kind: LineKind, window: _Window) -> None:
         if window.left_out:
             self._log.write(
                 window.level,

@@ -16,7 +16,7 @@ from shifter.fleet.hours import hours_scope
 from shifter.model.duration import Duration, duration_ms
 from shifter.model.lane import dead_letter_topic
 from shifter.model.priority import Priority
-from shifter.policy.schedule.hours import ByHand
+from shifter.policy.schedule.hours import HoursOverride
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Driver, Worker
 from shifter.testing.handler_time import virtual_timers
@@ -215,7 +215,7 @@ class TestApp:
     def _set_hours(self, scope: str, for_: Duration, *, is_open: bool) -> None:
         left_ms = duration_ms("for_", for_, minimum_ms=1)
         until_ms = self._stage.clocks.front.epoch_ms() + left_ms
-        setting = ByHand(is_open, until_ms)
+        setting = HoursOverride(is_open, until_ms)
         self._app.hours.set_by_hand({**self._app.hours.by_hand, scope: setting})
 
     def dead_letters(self, queue: str | None = None) -> list[Letter]:

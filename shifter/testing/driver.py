@@ -17,7 +17,7 @@ from shifter.adapters.system import SystemClock
 from shifter.testing.clock import FakeClock
 from shifter.testing.gate import Gate, HorizonClock
 from shifter.testing.handler_time import Handler, HandlerClock, waits_in_loop
-from shifter.testing.report import StuckError, Tally
+from shifter.testing.report import CountingObserver, StuckError
 from shifter.work.attempt import STOP_GRACE_S, Attempt
 from shifter.work.drain import Drain
 
@@ -66,7 +66,7 @@ class Worker(NamedTuple):
     task: asyncio.Task[None]
     log: MemoryLog
     gate: Gate
-    tally: Tally
+    tally: CountingObserver
     handlers: Mapping[asyncio.Task[Any], Handler]
 
 

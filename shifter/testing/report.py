@@ -11,8 +11,8 @@ from shifter.model.state import JobState
 from shifter.ports import Clock
 from shifter.telemetry import Metrics
 from shifter.work.item import Item
-from shifter.work.job_observer import Ledger
-from shifter.work.next_step import Step
+from shifter.work.job_observer import JobObserver
+from shifter.work.next_step import NextStep
 
 
 class StuckError(ShifterError):
@@ -69,7 +69,7 @@ class DrainReport(NamedTuple):
     misfits: int = 0
 
 
-class Tally(Ledger):
+class CountingObserver(JobObserver):
     """A ledger that can be read.
 
     Attributes:
@@ -90,7 +90,7 @@ class Tally(Ledger):
         super().done(items)
         self.counts["done"] += len(items)
 
-    def ended(self, step: Step) -> None:
+    def ended(self, step: NextStep) -> None:
         """A delivery ended otherwise, or its job goes on."""
         super().ended(step)
         if step.is_copy:

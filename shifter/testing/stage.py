@@ -11,7 +11,7 @@ from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
 from shifter.api.job import Job
 from shifter.config import Settings
 from shifter.fleet.hours import Hours
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.policy.protection.dependency import Dependency
@@ -21,7 +21,7 @@ from shifter.testing.driver import Clocks, Worker
 from shifter.testing.gate import Gate, GatedFeed, HorizonClock
 from shifter.testing.handler_time import Handler, HandlerClock
 from shifter.testing.rehearsal import Failures, RehearsedJob
-from shifter.testing.report import Tally
+from shifter.testing.report import CountingObserver
 from shifter.wiring import max_record_bytes, topic_specs
 from shifter.work.drain import Drain
 from shifter.work.parts import DrainParts
@@ -78,7 +78,7 @@ class Stage:
     ) -> Worker:
         """Start a worker for these jobs; it does nothing before its gate is opened."""
         lanes = self._lanes({job.spec.queue for job in jobs.values()})
-        gate, tally = Gate(), Tally(self.clocks.back, worker=_NAME)
+        gate, tally = Gate(), CountingObserver(self.clocks.back, worker=_NAME)
         handlers: dict[asyncio.Task[Any], Handler] = {}
         feeds = {
             priority: GatedFeed(self.log, _served(lanes, priority), gate)
@@ -95,7 +95,7 @@ class Stage:
             clock=self.clocks.back,
             processes=None,
             ledger=tally,
-            board=FleetBoard(
+            board=FleetReplica(
                 _dependencies(jobs.values()),
                 self.clocks.back,
                 process=_NAME,

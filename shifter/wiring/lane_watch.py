@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.fleet.events import FleetLog
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.events import LoggingObserver
+from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
@@ -16,7 +16,7 @@ from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import Clock
 from shifter.produce.dependency_watch import DependencyWatch
-from shifter.produce.lane_watch import LaneWatch, Sources
+from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.telemetry import Log
 
 
@@ -45,7 +45,9 @@ def lane_watch(
         return None
     wiring.import_adapters(settings)
     return LaneWatch(
-        lambda: Sources(wiring.open_admin(settings), wiring.open_presence(settings)),
+        lambda: LaneSources(
+            wiring.open_admin(settings), wiring.open_presence(settings)
+        ),
         lambda: every_lane(settings.namespace, queues()),
         SystemClock(),
     )
@@ -69,11 +71,11 @@ def dependency_watch(
         quality: When load lowers the quality; ``None`` never.
     """
     process = wiring.new_worker_id()
-    board = FleetBoard(
+    board = FleetReplica(
         dependencies,
         clock,
         process=process,
-        ears=FleetLog(Log(process=process)),
+        ears=LoggingObserver(Log(process=process)),
         quality=quality,
     )
     return DependencyWatch(board, lambda: wiring.open_fleet(settings()), uses, clock)
@@ -93,7 +95,7 @@ async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | No
     try:
         presence = wiring.open_presence(settings)
         try:
-            await watch.look(Sources(admin, presence))
+            await watch.look(LaneSources(admin, presence))
         finally:
             await presence.close()
     finally:

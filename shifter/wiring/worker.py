@@ -75,10 +75,10 @@ def open_worker(
     fleet: FleetTerms,
 ) -> tuple[WorkerParts, WorkerLimits]:
     """Everything one worker process owns."""
-    from shifter.fleet.replica import FleetBoard  # noqa: PLC0415
+    from shifter.fleet.replica import FleetReplica  # noqa: PLC0415
     from shifter.telemetry import Metrics  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
-    from shifter.work.job_observer import Ledger  # noqa: PLC0415
+    from shifter.work.job_observer import JobObserver  # noqa: PLC0415
     from shifter.work.parts import DrainParts  # noqa: PLC0415
     from shifter.work.worker import WorkerLimits, WorkerParts  # noqa: PLC0415
 
@@ -109,8 +109,8 @@ def open_worker(
                 if lane.queue in settings.queue_weights
             }
         ),
-        ledger=(ledger := Ledger(Metrics(), clock, worker=worker_id)),
-        board=FleetBoard(
+        ledger=(ledger := JobObserver(Metrics(), clock, worker=worker_id)),
+        board=FleetReplica(
             fleet.dependencies,
             clock,
             process=worker_id,

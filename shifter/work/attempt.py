@@ -31,7 +31,7 @@ from shifter.policy.delivery.retry import (
     Outcome,
     RetryAsked,
     Succeeded,
-    Throttled as ThrottledOutcome,
+    ThrottledOutcome,
     WasCancelled,
 )
 from shifter.ports import Clock

@@ -23,9 +23,9 @@ from shifter.policy.schedule.lane_choice import (
     LaneChoiceState,
     choose,
 )
-from shifter.work.deadline_queue import Line
+from shifter.work.deadline_queue import DeadlineQueue
 from shifter.work.item import Item
-from shifter.work.waiting_limits import Room
+from shifter.work.waiting_limits import WaitingLimits
 
 
 class LaneBacklog(NamedTuple):
@@ -57,12 +57,12 @@ class Buffer:
     def __init__(
         self,
         lanes: Mapping[str, Lane],
-        room: Room,
+        room: WaitingLimits,
         choice: LaneChoicePolicy | None = None,
     ) -> None:
         serials = itertools.count()
-        self._lines = {topic: Line(serials) for topic in lanes}
-        self._quiet = {topic: Line(serials) for topic in lanes}
+        self._lines = {topic: DeadlineQueue(serials) for topic in lanes}
+        self._quiet = {topic: DeadlineQueue(serials) for topic in lanes}
         self._priority = {topic: lane.priority for topic, lane in lanes.items()}
         self._count = dict.fromkeys(Priority, 0)
         self._quiet_count = 0
@@ -201,7 +201,9 @@ class Buffer:
         self._count, self._quiet_count = dict.fromkeys(Priority, 0), 0
         return forgotten
 
-    def _backlog(self, lines: Mapping[str, Line], now: float) -> dict[str, LaneBacklog]:
+    def _backlog(
+        self, lines: Mapping[str, DeadlineQueue], now: float
+    ) -> dict[str, LaneBacklog]:
         return {
             topic: LaneBacklog(
                 self._priority[topic], len(line), int((now - line.ready_at) * 1_000)

@@ -21,39 +21,39 @@ from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused
 from shifter.work.item import Item
-from shifter.work.next_step import Step, ended_update, succeeded
-from shifter.work.unrecorded import LateEnds
+from shifter.work.next_step import NextStep, ended_update, succeeded
+from shifter.work.unrecorded import UnrecordedEnds
 
 _HAND_OVER_TIMEOUT_S = 35.0
 _BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
 
 
-class EndingSink(Protocol):
+class CompletionObserver(Protocol):
     """Who hears of each entry's end, in the loop."""
 
     def done(self, items: Sequence[Item]) -> None:
         """Jobs ended as they should; their deliveries are settled."""
 
-    def settled(self, step: Step) -> None:
+    def settled(self, step: NextStep) -> None:
         """The delivery ended otherwise; its state is known."""
 
-    def waits(self, step: Step) -> None:
+    def waits(self, step: NextStep) -> None:
         """The item keeps its place and runs again later."""
 
     def fence_lost(self, item: Item) -> None:
         """Somebody else was granted the job; ask again what became of it."""
 
-    def hand_over_failed(self, step: Step, detail: str) -> None:
+    def hand_over_failed(self, step: NextStep, detail: str) -> None:
         """A successor was not taken yet; it will be tried again."""
 
-    def too_large(self, step: Step) -> Step:
+    def too_large(self, step: NextStep) -> NextStep:
         """What to try instead of a step whose successor the log finds too large."""
 
     def give_up(self, error: StoreError) -> None:
         """This process cannot write to the log, and others can."""
 
 
-class Ending:
+class Completer:
     """Carries steps out. Owned by one event loop.
 
     Args:
@@ -67,22 +67,22 @@ class Ending:
     def __init__(
         self,
         claims: ClaimStore,
-        sink: EndingSink,
+        sink: CompletionObserver,
         clock: Clock,
         lease_s: float,
         fewer: Callable[[], None],
     ) -> None:
         self._claims, self._clock, self._sink = claims, clock, sink
         self._fewer = fewer
-        self._late = LateEnds(claims, clock, lease_s, self._settle)
-        self._steps: list[Step] = []
+        self._late = UnrecordedEnds(claims, clock, lease_s, self._settle)
+        self._steps: list[NextStep] = []
         self._succeeded: list[Item] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.pending = 0
 
-    def add(self, step: Step) -> None:
+    def add(self, step: NextStep) -> None:
         """Carry a step out soon."""
         self._steps.append(step)
         self.pending += 1
@@ -136,7 +136,7 @@ class Ending:
         self._sink.done(items)
         self._ended(len(items))
 
-    async def _hand_on(self, steps: list[Step]) -> None:
+    async def _hand_on(self, steps: list[NextStep]) -> None:
         for pause_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
             taken, steps = await self._hand_over(steps)
             if taken:
@@ -145,9 +145,11 @@ class Ending:
                 return
             await self._clock.sleep(pause_s)
 
-    async def _hand_over(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
-        taken: list[Step] = []
-        left: list[Step] = []
+    async def _hand_over(
+        self, steps: list[NextStep]
+    ) -> tuple[list[NextStep], list[NextStep]]:
+        taken: list[NextStep] = []
+        left: list[NextStep] = []
         for feed, mine in _appends(steps):
             pairs = [
                 (step.entry.delivery, step.record)
@@ -169,7 +171,7 @@ class Ending:
                 left.append(self._sink.too_large(step) if is_cut else step)
         return taken, left
 
-    async def _finish(self, steps: Sequence[Step]) -> None:
+    async def _finish(self, steps: Sequence[NextStep]) -> None:
         updates = [step.update for step in steps if step.update is not None]
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
@@ -180,7 +182,7 @@ class Ending:
             [(step, step.update is None or next(answers)) for step in steps]
         )
 
-    async def _settle(self, told: Sequence[tuple[Step, bool]]) -> None:
+    async def _settle(self, told: Sequence[tuple[NextStep, bool]]) -> None:
         ended = [step for step, held in told if held and step.settles]
         for feed, mine in _steps_by_feed(ended):
             await feed.settle([step.entry.delivery for step in mine])
@@ -212,15 +214,17 @@ def _by_feed(items: list[Item]) -> Iterable[tuple[LaneFeed, list[Item]]]:
     return groups.values()
 
 
-def _steps_by_feed(steps: Iterable[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
-    groups: dict[int, tuple[LaneFeed, list[Step]]] = {}
+def _steps_by_feed(
+    steps: Iterable[NextStep],
+) -> Iterable[tuple[LaneFeed, list[NextStep]]]:
+    groups: dict[int, tuple[LaneFeed, list[NextStep]]] = {}
     for step in steps:
         feed = step.entry.feed
         groups.setdefault(id(feed), (feed, []))[1].append(step)
     return groups.values()
 
 
-def _appends(steps: Sequence[Step]) -> Iterable[tuple[LaneFeed, list[Step]]]:
+def _appends(steps: Sequence[NextStep]) -> Iterable[tuple[LaneFeed, list[NextStep]]]:
     """What is handed over together; what was found too large goes alone."""
     alone = [step for step in steps if step.cut]
     together = steps if not alone else [step for step in steps if not step.cut]

@@ -20,7 +20,7 @@ FREE_MS: Final = 600_000
 """How much later than its coming a job without a deadline is due, for its place."""
 
 
-class Line:
+class DeadlineQueue:
     """Items that may start, in order. Owned by one event loop.
 
     What has no deadline costs no more than a queue; what has one, the logarithm of how

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from shifter.ports import Clock, sleep_or_wake
 from shifter.work.item import Item
-from shifter.work.waiting_limits import Room
+from shifter.work.waiting_limits import WaitingLimits
 
 
-class Holding:
+class DelayQueue:
     """A heap of items by the time they may go on. Owned by one event loop.
 
     Args:
@@ -25,7 +25,9 @@ class Holding:
         room: Told what waits here.
     """
 
-    def __init__(self, clock: Clock, ready: Callable[[Item], None], room: Room) -> None:
+    def __init__(
+        self, clock: Clock, ready: Callable[[Item], None], room: WaitingLimits
+    ) -> None:
         self._clock, self._ready, self._room = clock, ready, room
         self._heap: list[tuple[float, int, Item]] = []
         self._held: dict[Item, int] = {}

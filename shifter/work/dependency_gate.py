@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from shifter.fleet.calls import (
     CALLER,
     SUCCESS,
-    Begun,
+    ActiveCall,
     Caller,
     Calls,
-    Said,
+    CallVerdict,
     TimeLimit,
 )
-from shifter.fleet.protection import Held, Shield
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.protection import DependencyProtection, Rejected
+from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.admission.decision import is_spared
@@ -28,11 +28,11 @@ from shifter.policy.protection.evidence import CallOutcome
 from shifter.ports import Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
-from shifter.work.job_observer import Ledger
+from shifter.work.job_observer import JobObserver
 from shifter.work.parts import DrainParts
 
 
-class RoomLine:
+class RoomQueue:
     """Items that wait for room at one dependency, each once; urgent ones go first."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class RoomLine:
         return item
 
 
-class Guards:
+class DependencyGate:
     """The dependencies of one worker. Belongs to its event loop.
 
     Args:
@@ -71,13 +71,13 @@ class Guards:
         lines: Items that wait for room, by name of the dependency.
     """
 
-    def __init__(self, board: FleetBoard, clock: Clock, ledger: Ledger) -> None:
+    def __init__(self, board: FleetReplica, clock: Clock, ledger: JobObserver) -> None:
         self._board, self._clock, self._ledger = board, clock, ledger
         self._calls = Calls(board, clock)
-        self._begun: dict[Item, Begun] = {}
-        self.lines: dict[str, RoomLine] = {}
+        self._begun: dict[Item, ActiveCall] = {}
+        self.lines: dict[str, RoomQueue] = {}
 
-    def admit(self, item: Item) -> Held | None:
+    def admit(self, item: Item) -> Rejected | None:
         """Let an item that is about to start pass, or say who holds it back."""
         job = item.job
         if job is None or item.refusal is not None:
@@ -89,7 +89,7 @@ class Guards:
         if shield is None or item.is_degraded:
             return None
         held = self._calls.begin(shield, item.lane.priority, is_extra=item.is_extra)
-        if isinstance(held, Begun):
+        if isinstance(held, ActiveCall):
             self._begun[item] = held
             if (line := self.lines.get(shield.dependency.name)) is not None:
                 line.leave(item)
@@ -101,7 +101,7 @@ class Guards:
                 item.quality = Quality.REDUCED
             return None
         if held.by is Protection.LIMIT:
-            self.lines.setdefault(shield.dependency.name, RoomLine()).join(item)
+            self.lines.setdefault(shield.dependency.name, RoomQueue()).join(item)
         return held
 
     def speak_for(self, attempt: Attempt) -> None:
@@ -170,7 +170,7 @@ class Guards:
             yield line.take()
             room -= 1
 
-    def _shield(self, item: Item) -> Shield | None:
+    def _shield(self, item: Item) -> DependencyProtection | None:
         dependency = None if item.job is None else item.job.dependency
         return None if dependency is None else self._board.shields.get(dependency.name)
 
@@ -178,10 +178,10 @@ class Guards:
         return int(self._clock.monotonic() * 1_000)
 
 
-def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetBoard:
+def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetReplica:
     """What a process knows that shares nothing: its own evidence."""
     used = (job.dependency for job in parts.jobs.values())
-    return FleetBoard(
+    return FleetReplica(
         {dependency.name: dependency for dependency in used if dependency}.values(),
         parts.clock,
         process=process,
@@ -207,8 +207,8 @@ def _limit(attempt: Attempt) -> TimeLimit | None:
     return TimeLimit(int(attempt.started_at * 1_000), int(attempt.expires_at * 1_000))
 
 
-def _said(attempt: Attempt) -> Said:
+def _said(attempt: Attempt) -> CallVerdict:
     """A payload that cannot be read, and a refusal, say nothing of the dependency."""
     if attempt.item.refusal is not None or attempt.was_refused:
-        return Said(CallOutcome.IGNORED)
+        return CallVerdict(CallOutcome.IGNORED)
     return attempt.said

@@ -21,23 +21,23 @@ from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.expiry import is_expired
-from shifter.policy.delivery.retry import Expired, Outcome, Throttled, lost
+from shifter.policy.delivery.retry import Expired, Outcome, ThrottledOutcome, lost
 from shifter.policy.protection.dependency import Protection
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
 from shifter.work.begin import begin
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
-from shifter.work.completer import Ending
-from shifter.work.delay_queue import Holding
-from shifter.work.dependency_gate import Guards, board_of
+from shifter.work.completer import Completer
+from shifter.work.delay_queue import DelayQueue
+from shifter.work.dependency_gate import DependencyGate, board_of
 from shifter.work.executor import Executor
-from shifter.work.fetcher import Intake, IntakeParts
-from shifter.work.item import NOT_IN_LINE, Item, Reader, Refusal, Runnable
+from shifter.work.fetcher import Fetcher, FetcherParts
+from shifter.work.item import NOT_IN_LINE, Item, ItemReader, ItemRefusal, Runnable
 from shifter.work.lane_gate import doors_of
-from shifter.work.next_step import BUSY_AGAIN_MS, Moment, Step, Verdicts, succeeded
-from shifter.work.parts import DrainParts, Standing
-from shifter.work.waiting_limits import Room
+from shifter.work.next_step import BUSY_AGAIN_MS, Moment, NextStep, NextSteps, succeeded
+from shifter.work.parts import DrainParts, DrainProgress
+from shifter.work.waiting_limits import WaitingLimits
 
 _BATCH_MOST, _LINE_LEAST = 1_000, 2_000
 _ASKING_MOST = 2
@@ -71,21 +71,23 @@ class Drain:
         self._concurrency = concurrency
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         records = max(2 * concurrency, _LINE_LEAST)
-        self.room = Room(parts.lanes, records=records, budget_bytes=parts.waiting_bytes)
+        self.room = WaitingLimits(
+            parts.lanes, records=records, budget_bytes=parts.waiting_bytes
+        )
         self._buffer = Buffer(parts.lanes, self.room, parts.choice)
-        self._holding = Holding(self._clock, self._ready_again, self.room)
-        self._verdicts = Verdicts(owner, parts.grace_ms)
+        self._holding = DelayQueue(self._clock, self._ready_again, self.room)
+        self._verdicts = NextSteps(owner, parts.grace_ms)
         self.claiming = Claiming(
             parts.claims, self._clock, parts.ledger, owner=owner, lease_ms=lease_ms
         )
         self._wake = asyncio.Event()
-        self._ending = Ending(
+        self._ending = Completer(
             parts.claims, self, parts.clock, lease_ms / 1_000, self._wake.set
         )
         self.board = (
             board_of(parts, owner, seed) if parts.board is None else parts.board
         )
-        self._guards = Guards(self.board, self._clock, parts.ledger)
+        self._guards = DependencyGate(self.board, self._clock, parts.ledger)
         self._executor = Executor(
             self._clock,
             concurrency=concurrency,
@@ -100,8 +102,8 @@ class Drain:
         self.doors = doors_of(
             parts, self._buffer, self.board, concurrency, opened=self._wake.set
         )
-        self._intake = Intake(
-            IntakeParts(
+        self._intake = Fetcher(
+            FetcherParts(
                 self._buffer,
                 self._holding,
                 self._ending,
@@ -110,7 +112,7 @@ class Drain:
                 self.doors,
                 self.room,
             ),
-            Reader(parts.lanes, parts.jobs, self.doors.quiet_lanes),
+            ItemReader(parts.lanes, parts.jobs, self.doors.quiet_lanes),
             arrived=self._wake.set,
             moment=self._moment,
             clock=self._clock,
@@ -137,7 +139,7 @@ class Drain:
         """Attempts that ended and whose end is not settled yet."""
         return self._ending.pending
 
-    def standing(self) -> Standing:
+    def standing(self) -> DrainProgress:
         """How far it has come."""
         attempts = list(self._executor.running)
         instants = [attempt.expires_at for attempt in attempts]
@@ -145,7 +147,7 @@ class Drain:
         instants += [at for at in waits if at is not None]
         may_start = self.doors.has_work(self._executor.free)
         goes_on = may_start or self._asking > 0 or self._ending.pending > 0
-        return Standing(goes_on, attempts, min(instants, default=None))
+        return DrainProgress(goes_on, attempts, min(instants, default=None))
 
     async def run(self, *, drain_timeout_s: float) -> None:
         """Drain until `stop`, then let running attempts end or hand them back.
@@ -239,7 +241,7 @@ class Drain:
         on_budget = None if item.job is None else item.job.spec.on_budget
         if held.by is Protection.BUDGET and on_budget is OnBudget.DEAD_LETTER:
             detail = "its dependency bears no more retries now"
-            item.refusal = Refusal(held.reason, detail)
+            item.refusal = ItemRefusal(held.reason, detail)
             return True
         self.doors.left(item)
         if len(self._holding) < _HELD_BACK_MOST or item.key_id is not None:
@@ -273,7 +275,7 @@ class Drain:
             self._wait(item, wait_s)
         self._wake.set()
 
-    def _without_run(self, item: Item, now_ms: EpochMs) -> Step | None:
+    def _without_run(self, item: Item, now_ms: EpochMs) -> NextStep | None:
         """What becomes of a granted item that is not run; ``None`` to run it."""
         if item.has_succeeded:
             return succeeded(item)
@@ -281,13 +283,13 @@ class Drain:
             return self._verdicts.refused(item, item.refusal, None, self._moment())
         if item.losses and (end := lost(item.losses)) is not None:
             detail = f"{item.losses} workers vanished while running it"
-            refusal = Refusal(end.reason or Reason.WORKER_LOST, detail)
+            refusal = ItemRefusal(end.reason or Reason.WORKER_LOST, detail)
             return self._verdicts.refused(item, refusal, None, self._moment())
         if is_expired(item.envelope.deadline_ms, now_ms):
             return self._verdicts.after(item, Expired(), None, self._moment())
         return self._held_back(item, now_ms)
 
-    def _held_back(self, item: Item, now_ms: EpochMs) -> Step | None:
+    def _held_back(self, item: Item, now_ms: EpochMs) -> NextStep | None:
         """What becomes of an item that may run, but not now; ``None`` to run it."""
         if (due_ms := self.doors.due_ms(item, now_ms)) > now_ms:
             return self._verdicts.put_off(item, due_ms)
@@ -333,7 +335,7 @@ class Drain:
         self._ledger.stuck(attempt)
         self.stop()
 
-    def _after(self, attempt: Attempt, outcome: Outcome) -> Step:
+    def _after(self, attempt: Attempt, outcome: Outcome) -> NextStep:
         """What follows an attempt that did not succeed.
 
         A death that many of its lane die is not charged: the job is parked.
@@ -344,7 +346,9 @@ class Drain:
             return step
         if step.error is None or not self._guards.spares(item, step.error.fingerprint):
             return step
-        return self._verdicts.after(item, Throttled(_PARKED_MS), step.error, moment)
+        return self._verdicts.after(
+            item, ThrottledOutcome(_PARKED_MS), step.error, moment
+        )
 
     def done(self, items: Sequence[Item]) -> None:
         """Jobs ended as they should; their deliveries are settled."""
@@ -352,7 +356,7 @@ class Drain:
         for item in items:
             self._leave(item)
 
-    def settled(self, step: Step) -> None:
+    def settled(self, step: NextStep) -> None:
         """The delivery ended otherwise; its state is known."""
         if isinstance(step.entry, Item):
             self._leave(step.entry)
@@ -366,7 +370,7 @@ class Drain:
         if item.key_id is not None:
             self._buffer.release(item, now=self._clock.monotonic())
 
-    def waits(self, step: Step) -> None:
+    def waits(self, step: NextStep) -> None:
         """The item keeps its place and runs again later, unless handed back."""
         item = cast("Item", step.entry)
         self.claiming.forget(item)
@@ -381,7 +385,7 @@ class Drain:
         self._ledger.fence_lost(item)
         self._holding.hold(item, until=self._clock.monotonic() + _ASK_AGAIN_S)
 
-    def hand_over_failed(self, step: Step, detail: str) -> None:
+    def hand_over_failed(self, step: NextStep, detail: str) -> None:
         """A successor was not taken yet; it will be tried again."""
         self._ledger.hand_over_failed(step, detail)
 
@@ -390,7 +394,7 @@ class Drain:
         self.failure = error
         self.stop()
 
-    def too_large(self, step: Step) -> Step:
+    def too_large(self, step: NextStep) -> NextStep:
         """What to try instead of a step whose successor the log finds too large."""
         return self._verdicts.cut(step, self._moment())
 

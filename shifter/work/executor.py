@@ -25,7 +25,7 @@ from shifter.runtime.handler import completed, is_coroutine_function
 from shifter.runtime.thread_call import ThreadCall
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.decoding import Decoding
-from shifter.work.item import Item, Refusal, Runnable
+from shifter.work.item import Item, ItemRefusal, Runnable
 
 SWEEP_S = 0.02
 
@@ -221,7 +221,7 @@ class Executor:
             await self._run_in_process(attempt, job, processes)
         except ProcessDiedError as error:
             detail = f"took {attempt.item.losses} workers with it, then {error}"
-            attempt.item.refusal = Refusal(Reason.WORKER_LOST, detail)
+            attempt.item.refusal = ItemRefusal(Reason.WORKER_LOST, detail)
             raise
 
     async def _arguments(self, attempt: Attempt, job: Runnable) -> dict[str, Any]:
@@ -235,7 +235,7 @@ class Executor:
                 arguments = await self._decoding.run(job.codec.decode, value, kind)
         except DecodeError as error:
             reason = Reason(error.reason)
-            attempt.item.refusal = Refusal(reason, error.detail, error.is_misfit)
+            attempt.item.refusal = ItemRefusal(reason, error.detail, error.is_misfit)
             raise
         name = job.context_parameter
         if name is not None and self._wants(attempt, job, name):

@@ -16,13 +16,13 @@ from shifter.model.priority import Priority
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Clock, Delivery, LaneFeed, sleep_or_wake
 from shifter.work.buffer import Buffer
-from shifter.work.completer import Ending
-from shifter.work.delay_queue import Holding
-from shifter.work.item import Item, Reader, Unreadable
-from shifter.work.job_observer import Ledger
-from shifter.work.lane_gate import Doors
-from shifter.work.next_step import Moment, Step, Verdicts
-from shifter.work.waiting_limits import TURN_S, Room
+from shifter.work.completer import Completer
+from shifter.work.delay_queue import DelayQueue
+from shifter.work.item import Item, ItemReader, Unreadable
+from shifter.work.job_observer import JobObserver
+from shifter.work.lane_gate import LaneGate
+from shifter.work.next_step import Moment, NextStep, NextSteps
+from shifter.work.waiting_limits import TURN_S, WaitingLimits
 
 _FETCH_WAIT_S = 0.5
 _HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
@@ -30,7 +30,7 @@ _LATER_MS = 60_000
 """When those come again of which too many wait for a quiet time here."""
 
 
-class IntakeParts(NamedTuple):
+class FetcherParts(NamedTuple):
     """Where records go.
 
     Attributes:
@@ -44,15 +44,15 @@ class IntakeParts(NamedTuple):
     """
 
     buffer: Buffer
-    holding: Holding
-    ending: Ending
-    verdicts: Verdicts
-    ledger: Ledger
-    doors: Doors
-    room: Room
+    holding: DelayQueue
+    ending: Completer
+    verdicts: NextSteps
+    ledger: JobObserver
+    doors: LaneGate
+    room: WaitingLimits
 
 
-class Intake:
+class Fetcher:
     """See above. Owned by one event loop.
 
     Args:
@@ -65,8 +65,8 @@ class Intake:
 
     def __init__(
         self,
-        parts: IntakeParts,
-        reader: Reader,
+        parts: FetcherParts,
+        reader: ItemReader,
         *,
         arrived: Callable[[], None],
         moment: Callable[[], Moment],
@@ -144,6 +144,6 @@ class Intake:
         else:
             self._send_back(item, parts.verdicts.put_off(item, due_ms))
 
-    def _send_back(self, item: Item, step: Step) -> None:
+    def _send_back(self, item: Item, step: NextStep) -> None:
         if item.feed.begin([item.delivery]):
             self._parts.ending.add(step)

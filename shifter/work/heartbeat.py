@@ -25,7 +25,7 @@ from shifter.model.priority import Priority
 from shifter.ports import AppendAnswer, Clock, Delivery, LaneFeed, LostRange, Record
 from shifter.telemetry.metric import Bars, Snapshot
 from shifter.work.drain import Drain
-from shifter.work.job_observer import Ledger
+from shifter.work.job_observer import JobObserver
 
 _EVERY_S: Final = 1.0
 _LARGEST_BYTES: Final = 1_000_000
@@ -33,16 +33,16 @@ _LARGEST_BYTES: Final = 1_000_000
 Reading = int | float | Bars
 
 
-class Pulse(msgspec.Struct, array_like=True):
+class Heartbeat(msgspec.Struct, array_like=True):
     """One beat.
 
     Attributes:
         pid: Of the process.
         is_ready: Whether it has joined and may claim.
-        unpolled_s: See `shifter.policy.health.Progress`.
-        unsettled_s: See `shifter.policy.health.Progress`.
-        running: See `shifter.policy.health.Progress`.
-        overdue_s: See `shifter.policy.health.Progress`.
+        unpolled_s: See `shifter.policy.health.WorkProgress`.
+        unsettled_s: See `shifter.policy.health.WorkProgress`.
+        running: See `shifter.policy.health.WorkProgress`.
+        overdue_s: See `shifter.policy.health.WorkProgress`.
         metrics: Name, label values and reading of each series.
         refusal: Why the claim store refuses to write; empty while it does not.
     """
@@ -124,7 +124,7 @@ async def beating(
     line: socket.socket | None,
     feeds: Mapping[Priority, WatchedFeed],
     drain: Drain,
-    ledger: Ledger,
+    ledger: JobObserver,
     clock: Clock,
 ) -> AsyncGenerator[None]:
     """Tell the supervisor, if there is one, while the block runs, and when it ended.
@@ -153,7 +153,7 @@ class _Heart:
         line: socket.socket,
         feeds: Mapping[Priority, WatchedFeed],
         drain: Drain,
-        ledger: Ledger,
+        ledger: JobObserver,
         clock: Clock,
     ) -> None:
         self._line, self._feeds = line, feeds
@@ -175,7 +175,7 @@ class _Heart:
         overdue_s = max((one.overdue_s(now) for one in attempts), default=0.0)
         self._ledger.fold()
         self._ledger.running(running, drain.room.bytes)
-        pulse = Pulse(
+        pulse = Heartbeat(
             os.getpid(),
             all(feed.is_open for feed in feeds),
             now - min(feed.polled_at for feed in feeds),
@@ -206,7 +206,7 @@ def line_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def hear(line: socket.socket) -> Pulse | None:
+def hear(line: socket.socket) -> Heartbeat | None:
     """The newest beat that arrived; ``None`` if none did."""
     newest: bytes | None = None
     with contextlib.suppress(BlockingIOError):
@@ -214,4 +214,4 @@ def hear(line: socket.socket) -> Pulse | None:
             newest = line.recv(_LARGEST_BYTES)
             if not newest:
                 return None
-    return None if newest is None else msgspec.msgpack.decode(newest, type=Pulse)
+    return None if newest is None else msgspec.msgpack.decode(newest, type=Heartbeat)

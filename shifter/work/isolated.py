@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter.fleet.calls import ROLE, Role, said_by
+from shifter.fleet.calls import ROLE, CallerFacts, said_by
 from shifter.jobs import request_scope
 from shifter.jobs.context import Context
 from shifter.jobs.trace import follow
@@ -33,8 +33,8 @@ from shifter.ports import Clock
 from shifter.runtime.handler import completed
 from shifter.runtime.process_group import kill_group
 from shifter.work.attempt import Attempt, ProcessDiedError
-from shifter.work.isolated_calls import CallReport, ChildCalls, ChildLine
-from shifter.work.isolated_reply import Reply, raise_reply, reply_to
+from shifter.work.isolated_calls import CallReport, ChildCalls, ChildChannel
+from shifter.work.isolated_reply import IsolatedReply, raise_reply, reply_to
 from shifter.work.item import Runnable
 
 _POLL_S: Final = 0.1
@@ -56,7 +56,7 @@ class ContextFacts(msgspec.Struct):
     quality: Quality
 
 
-class Call(msgspec.Struct, tag="call"):
+class IsolatedCall(msgspec.Struct, tag="call"):
     """What a child receives: a job's name, its payload, and what its handler sees."""
 
     job: str
@@ -70,22 +70,22 @@ class Call(msgspec.Struct, tag="call"):
     is_cancelled: bool
 
 
-class Cancel(msgspec.Struct, tag="cancel"):
+class IsolatedCancel(msgspec.Struct, tag="cancel"):
     """What a child receives during a call: its job was cancelled."""
 
 
-class Ready(msgspec.Struct, tag="ready"):
+class IsolatedReady(msgspec.Struct, tag="ready"):
     """What a child sends first: it has imported the app and takes calls."""
 
 
-_MESSAGES: Final[msgspec.msgpack.Decoder[Ready | Reply | CallReport]] = (
-    msgspec.msgpack.Decoder(Ready | Reply | CallReport)
+_MESSAGES: Final[
+    msgspec.msgpack.Decoder[IsolatedReady | IsolatedReply | CallReport]
+] = msgspec.msgpack.Decoder(IsolatedReady | IsolatedReply | CallReport)
+_ORDERS: Final[msgspec.msgpack.Decoder[IsolatedCall | IsolatedCancel]] = (
+    msgspec.msgpack.Decoder(IsolatedCall | IsolatedCancel)
 )
-_ORDERS: Final[msgspec.msgpack.Decoder[Call | Cancel]] = msgspec.msgpack.Decoder(
-    Call | Cancel
-)
-_CANCEL: Final = msgspec.msgpack.encode(Cancel())
-_READY: Final = msgspec.msgpack.encode(Ready())
+_CANCEL: Final = msgspec.msgpack.encode(IsolatedCancel())
+_READY: Final = msgspec.msgpack.encode(IsolatedReady())
 
 _Child: TypeAlias = tuple[BaseProcess, Connection]
 Spawn: TypeAlias = Callable[[], _Child]
@@ -142,7 +142,7 @@ class IsolatedProcesses:
             self._converse, child, call, attempt, stop
         )
         answer = await asyncio.wrap_future(talking)
-        if isinstance(answer, Reply):
+        if isinstance(answer, IsolatedReply):
             if answer.said is not None:
                 attempt.said = answer.said
             raise_reply(answer, attempt.item.envelope.id)
@@ -161,8 +161,8 @@ class IsolatedProcesses:
             process.join()
 
     def _converse(
-        self, child: _Child, call: Call, attempt: Attempt, stop: threading.Event
-    ) -> Reply | ProcessDiedError:
+        self, child: _Child, call: IsolatedCall, attempt: Attempt, stop: threading.Event
+    ) -> IsolatedReply | ProcessDiedError:
         answer = self._ask(child[1], call, attempt, stop)
         if answer is None:
             return _ended(child)
@@ -173,10 +173,10 @@ class IsolatedProcesses:
     def _ask(
         self,
         connection: Connection,
-        call: Call,
+        call: IsolatedCall,
         attempt: Attempt,
         stop: threading.Event,
-    ) -> Reply | None:
+    ) -> IsolatedReply | None:
         """A child's answer; ``None`` when it died or is to be ended."""
         calls, knows_of_cancel = ChildCalls(attempt.caller), call.is_cancelled
         if stop.is_set():
@@ -190,7 +190,7 @@ class IsolatedProcesses:
                 if not connection.poll(_POLL_S):
                     continue
                 said = _MESSAGES.decode(connection.recv_bytes())
-                if isinstance(said, Reply):
+                if isinstance(said, IsolatedReply):
                     return said
                 if isinstance(said, CallReport):
                     calls.take(said)
@@ -232,7 +232,7 @@ def serve_calls(
     All calls run in one event loop, as in a worker: what a handler keeps from call to
     call, such as a client of some server, belongs to a loop.
     """
-    line = ChildLine(connection)
+    line = ChildChannel(connection)
     connection.send_bytes(_READY)
     calls: queue.SimpleQueue[_Called | None] = queue.SimpleQueue()
     reader = threading.Thread(
@@ -242,7 +242,7 @@ def serve_calls(
     with asyncio.Runner() as runner:
         while (called := calls.get()) is not None:
             call, trace = called.call, called.context.traceparent
-            ROLE.set(Role(call.priority, call.is_extra, call.holds, line))
+            ROLE.set(CallerFacts(call.priority, call.is_extra, call.holds, line))
             request_scope.begin(
                 call.deadline_ms, is_retry=call.is_extra, traceparent=trace
             )
@@ -253,7 +253,7 @@ def serve_calls(
 class _Called(NamedTuple):
     """A call and what its handler sees."""
 
-    call: Call
+    call: IsolatedCall
     context: Context
 
 
@@ -265,7 +265,7 @@ def _read(
     with contextlib.suppress(EOFError, OSError):
         while True:
             order = _ORDERS.decode(connection.recv_bytes())
-            if isinstance(order, Call):
+            if isinstance(order, IsolatedCall):
                 context = Context(**msgspec.structs.asdict(order.context), clock=clock)
                 context.cancelled = order.is_cancelled
                 calls.put(_Called(order, context))
@@ -276,7 +276,7 @@ def _read(
 
 def _answer(
     called: _Called, jobs: Mapping[str, Runnable], runner: asyncio.Runner
-) -> Reply:
+) -> IsolatedReply:
     call, job = called.call, jobs.get(called.call.job)
     try:
         job = jobs[call.job]
@@ -290,13 +290,13 @@ def _answer(
         reply = reply_to(error)
         reply.said = said_by(error, None if job is None else job.dependency)
         return reply
-    return Reply()
+    return IsolatedReply()
 
 
-def _call(job: Runnable, attempt: Attempt) -> Call:
+def _call(job: Runnable, attempt: Attempt) -> IsolatedCall:
     context, item = attempt.context, attempt.item
     fields = ContextFacts.__struct_fields__
-    return Call(
+    return IsolatedCall(
         job=job.spec.name,
         content_type=item.read.content_type,
         payload=item.delivery.value or b"",

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from shifter.fleet.calls import Begun, Caller, Said
+from shifter.fleet.calls import ActiveCall, Caller, CallVerdict
 from shifter.policy.protection.circuit import Permit
 from shifter.policy.protection.evidence import CallOutcome
 
@@ -35,7 +35,7 @@ class CallReport(msgspec.Struct, tag="call", omit_defaults=True):
     outcome: CallOutcome | None = None
 
 
-class ChildLine:
+class ChildChannel:
     """The child's side: one line to the worker for all its threads.
 
     Args:
@@ -44,7 +44,7 @@ class ChildLine:
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
-        self._numbers: dict[Begun, int] = {}
+        self._numbers: dict[ActiveCall, int] = {}
         self._last = 0
 
     def send(self, message: msgspec.Struct) -> None:
@@ -52,14 +52,14 @@ class ChildLine:
         with self._lock:
             self._connection.send_bytes(msgspec.msgpack.encode(message))
 
-    def began(self, begun: Begun) -> None:
+    def began(self, begun: ActiveCall) -> None:
         """Report a call that begins."""
         with self._lock:
             self._last += 1
             self._numbers[begun] = number = self._last
         self.send(_report(number, begun, None))
 
-    def ended(self, begun: Begun, said: Said) -> None:
+    def ended(self, begun: ActiveCall, said: CallVerdict) -> None:
         """Report a call that ended."""
         number = self._numbers.pop(begun)
         self.send(_report(number, begun, said.outcome))
@@ -73,7 +73,7 @@ class ChildCalls:
     """
 
     def __init__(self, caller: Caller | None) -> None:
-        self._caller, self._begun = caller, dict[int, Begun]()
+        self._caller, self._begun = caller, dict[int, ActiveCall]()
 
     def take(self, report: CallReport) -> None:
         """Note what the child reports."""
@@ -82,7 +82,7 @@ class ChildCalls:
             return
         if report.outcome is not None:
             if (begun := self._begun.pop(report.number, None)) is not None:
-                caller.end(begun, Said(report.outcome))
+                caller.end(begun, CallVerdict(report.outcome))
             return
         permit = Permit(report.generation, report.probe)
         adopted = caller.adopt(report.dependency, permit)
@@ -90,7 +90,7 @@ class ChildCalls:
             self._begun[report.number] = adopted
 
 
-def _report(number: int, begun: Begun, outcome: CallOutcome | None) -> CallReport:
+def _report(number: int, begun: ActiveCall, outcome: CallOutcome | None) -> CallReport:
     shared = begun.leave.shared
     name = begun.shield.dependency.name
     return CallReport(number, name, shared.generation, shared.probe, outcome)

@@ -20,7 +20,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.calls import Said
+from shifter.fleet.calls import CallVerdict
 from shifter.model.duration import duration_ms
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.wire.text import printable
@@ -29,7 +29,7 @@ from shifter.work.attempt import RemoteError
 _MAX_REASON: Final = 1_000
 
 
-class Reply(msgspec.Struct, tag="reply"):
+class IsolatedReply(msgspec.Struct, tag="reply"):
     """What a child answers.
 
     Attributes:
@@ -44,7 +44,7 @@ class Reply(msgspec.Struct, tag="reply"):
     reason: str = ""
     after_ms: int | None = None
     failure: ErrorFacts | None = None
-    said: Said | None = None
+    said: CallVerdict | None = None
 
 
 class _Signal(NamedTuple):
@@ -88,7 +88,7 @@ _SIGNALS: Final[dict[str, _Signal]] = {
 }
 
 
-def reply_to(error: BaseException) -> Reply:
+def reply_to(error: BaseException) -> IsolatedReply:
     """The reply for what left a handler; never raises."""
     for name, signal in _SIGNALS.items():
         if isinstance(error, signal.kind):
@@ -96,13 +96,15 @@ def reply_to(error: BaseException) -> Reply:
                 reason, after = signal.facts(error)
                 after_ms = None if after is None else duration_ms("after", after)
             except Exception as wrong:  # noqa: BLE001  # what the signal was made with
-                return Reply(failure=describe_error(wrong))
+                return IsolatedReply(failure=describe_error(wrong))
             failure = describe_error(error.__cause__ or error)
-            return Reply(name, printable(str(reason), _MAX_REASON), after_ms, failure)
-    return Reply(failure=describe_error(error))
+            return IsolatedReply(
+                name, printable(str(reason), _MAX_REASON), after_ms, failure
+            )
+    return IsolatedReply(failure=describe_error(error))
 
 
-def raise_reply(reply: Reply, job_id: str) -> None:
+def raise_reply(reply: IsolatedReply, job_id: str) -> None:
     """Raise in the worker what was raised in the child, if anything was.
 
     Args:

@@ -52,7 +52,7 @@ class Runnable(Protocol):
         """What the handler calls, if it was declared."""
 
 
-class Refusal(NamedTuple):
+class ItemRefusal(NamedTuple):
     """Why a record cannot be run at all.
 
     Attributes:
@@ -138,7 +138,7 @@ class Item:
         lane: Lane,
         read: ReadHeaders,
         job: Runnable | None,
-        refusal: Refusal | None,
+        refusal: ItemRefusal | None,
     ) -> None:
         envelope = read.envelope
         self.delivery, self.feed, self.lane = delivery, feed, lane
@@ -184,10 +184,10 @@ class Unreadable(NamedTuple):
     delivery: Delivery
     feed: LaneFeed
     lane: Lane
-    refusal: Refusal
+    refusal: ItemRefusal
 
 
-class Reader:
+class ItemReader:
     """Turns deliveries into items.
 
     Args:
@@ -212,10 +212,10 @@ class Reader:
             check_bounds(read.envelope, now)
             envelope = by_our_clock(read.envelope, now)
         except DecodeError as error:
-            refusal = Refusal(Reason(error.reason), error.detail)
+            refusal = ItemRefusal(Reason(error.reason), error.detail)
             return Unreadable(delivery, feed, lane, refusal)
         except UnsupportedVersionError as error:
-            refusal = Refusal(Reason.UNSUPPORTED_VERSION, str(error))
+            refusal = ItemRefusal(Reason.UNSUPPORTED_VERSION, str(error))
             return Unreadable(delivery, feed, lane, refusal)
         if envelope is not read.envelope:
             read = read._replace(envelope=envelope)
@@ -232,18 +232,18 @@ def _is_quiet(job: Runnable | None) -> bool:
     return job is not None and (job.spec.opportunistic or job.spec.repair)
 
 
-def _refusal(read: ReadHeaders, lane: Lane, job: Runnable | None) -> Refusal | None:
+def _refusal(read: ReadHeaders, lane: Lane, job: Runnable | None) -> ItemRefusal | None:
     envelope = read.envelope
     if envelope.queue is not None and envelope.queue != lane.queue:
         detail = f"queue {envelope.queue!r} on lane {lane.name!r}"
-        return Refusal(Reason.WRONG_LANE, detail)
+        return ItemRefusal(Reason.WRONG_LANE, detail)
     if envelope.priority is not None and envelope.priority is not lane.priority:
         detail = f"priority {envelope.priority.value!r} on lane {lane.name!r}"
-        return Refusal(Reason.WRONG_LANE, detail)
+        return ItemRefusal(Reason.WRONG_LANE, detail)
     if job is None:
         detail = f"no job is registered as {envelope.type!r}"
-        return Refusal(Reason.UNKNOWN_JOB, detail, is_misfit=True)
+        return ItemRefusal(Reason.UNKNOWN_JOB, detail, is_misfit=True)
     if read.extra and (coding := content_coding(read.extra)) is not None:
         detail = f"content-encoding {coding!r}; payloads are plain JSON or msgpack"
-        return Refusal(Reason.UNDECODABLE_PAYLOAD, detail)
+        return ItemRefusal(Reason.UNDECODABLE_PAYLOAD, detail)
     return None

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shifter.errors import StoreError
-from shifter.fleet.events import Change, FleetLog
+from shifter.fleet.events import Change, LoggingObserver
 from shifter.fleet.shared_state import state_word
 from shifter.model.lane import Lane
 from shifter.model.state import JobState
@@ -23,8 +23,8 @@ from shifter.telemetry import Event, Log, Metrics
 from shifter.telemetry.limited import LimitedLog
 from shifter.telemetry.metric import Counter as Count, Histogram
 from shifter.work.attempt import Attempt
-from shifter.work.item import Item, Refusal
-from shifter.work.next_step import Step
+from shifter.work.item import Item, ItemRefusal
+from shifter.work.next_step import NextStep
 
 _RATE_WINDOW_S = 5.0
 
@@ -40,7 +40,7 @@ class _LaneMetrics(NamedTuple):
     durations: list[float]
 
 
-class Ledger:
+class JobObserver:
     """Counts and logs for one worker process.
 
     Args:
@@ -54,7 +54,7 @@ class Ledger:
         self._log = Log(worker=worker)
         self._limited = LimitedLog(self._log)
         self._misfits: set[str] = set()
-        self._fleet_log = FleetLog(self._log)
+        self._fleet_log = LoggingObserver(self._log)
         self._says_done = self._log.is_on(logging.DEBUG)
         self._lanes: dict[Lane, _LaneMetrics] = {}
         self._ended: Counter[str] = Counter()
@@ -81,7 +81,7 @@ class Ledger:
 
     def stuck(self, attempt: Attempt) -> None:
         """An attempt was stopped and does not end."""
-        facts = _facts(Step(attempt.item, JobState.RUNNING))
+        facts = _facts(NextStep(attempt.item, JobState.RUNNING))
         why = "" if attempt.stopped is None else attempt.stopped.name.lower()
         self._log.error(Event.ATTEMPT_STUCK, stopped_for=why, **facts)
 
@@ -92,10 +92,10 @@ class Ledger:
             self._ended[lane.name] += count
         if self._says_done:
             for item in items:
-                facts = _facts(Step(item, JobState.DONE))
+                facts = _facts(NextStep(item, JobState.DONE))
                 self._log.debug(Event.JOB_ENDED, outcome="done", **facts)
 
-    def ended(self, step: Step) -> None:
+    def ended(self, step: NextStep) -> None:
         """A delivery ended otherwise, or its job goes on in place."""
         lane = step.entry.lane
         if step.settles:
@@ -103,7 +103,7 @@ class Ledger:
         if not step.is_copy:
             self._ended_otherwise(step, lane)
 
-    def _ended_otherwise(self, step: Step, lane: Lane) -> None:
+    def _ended_otherwise(self, step: NextStep, lane: Lane) -> None:
         if isinstance(step.entry, Item) and step.misfit is not None:
             self._misfit(step.entry, step.misfit)
             return
@@ -120,7 +120,7 @@ class Ledger:
         self.metrics.dead_letters.of(lane.queue, step.refusal.reason.value).inc()
         self._say(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
 
-    def _misfit(self, item: Item, why: Refusal) -> None:
+    def _misfit(self, item: Item, why: ItemRefusal) -> None:
         """A job waits for a worker that knows it: one line for all of its type."""
         lane, job = item.lane, item.envelope.type
         facts = {"lane": lane.name, "job": job, "reason": why.reason.value}
@@ -201,7 +201,7 @@ class Ledger:
         facts = {"lane": item.lane.name, "job_id": item.envelope.id, "count": count}
         self._say(logging.WARNING, Event.HEADERS_DROPPED, facts)
 
-    def hand_over_failed(self, step: Step, detail: str) -> None:
+    def hand_over_failed(self, step: NextStep, detail: str) -> None:
         """A successor was not taken; it will be tried again."""
         facts = {**_facts(step), "detail": detail}
         self._say(logging.WARNING, Event.APPEND_REFUSED, facts)
@@ -260,7 +260,7 @@ _CAUSES = ("lane", "outcome", "reason", "fingerprint")
 _CIRCUIT_WORDS = ("closed", "half_open", "open")
 
 
-def _facts(step: Step) -> dict[str, Any]:
+def _facts(step: NextStep) -> dict[str, Any]:
     entry = step.entry
     facts: dict[str, Any] = {
         "lane": entry.lane.name,
@@ -276,7 +276,7 @@ def _facts(step: Step) -> dict[str, Any]:
     return facts
 
 
-def _failure(step: Step) -> dict[str, Any]:
+def _failure(step: NextStep) -> dict[str, Any]:
     failure: dict[str, Any] = {}
     if step.refusal is not None:
         failure["reason"] = step.refusal.reason.value

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from shifter.fleet.busy_flag import LoadSign
+from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.time import EpochMs
-from shifter.policy.schedule.hours import ByHand
+from shifter.policy.schedule.hours import HoursOverride
 from shifter.policy.schedule.lane_choice import (
     LaneChoicePolicy,
     LaneChoiceState,
@@ -25,9 +25,9 @@ from shifter.policy.schedule.lane_choice import (
 )
 from shifter.policy.schedule.opportunity import (
     ALL_MILLI,
+    LoadSigns,
     OpportunityPolicy,
     OpportunityState,
-    Signs,
     must_start_before,
     observe,
     room,
@@ -49,7 +49,7 @@ _FAR_S: Final = 30.0
 _RUSH_MS: Final = 60_000
 
 
-class DoorParts(NamedTuple):
+class LaneGateParts(NamedTuple):
     """What the doors look at.
 
     Attributes:
@@ -69,13 +69,13 @@ class DoorParts(NamedTuple):
     mover: DelayMover | None
     buffer: Buffer
     hours: Hours
-    board: FleetBoard
+    board: FleetReplica
     clock: Clock
     slots: int
     specs: Mapping[str, JobSpec]
 
 
-class Doors:
+class LaneGate:
     """See above. Owned by one event loop.
 
     Args:
@@ -91,7 +91,7 @@ class Doors:
 
     def __init__(
         self,
-        parts: DoorParts,
+        parts: LaneGateParts,
         opened: Callable[[], None],
         policy: OpportunityPolicy | None = None,
     ) -> None:
@@ -115,13 +115,13 @@ class Doors:
         self._has_windows = any(spec.windows for spec in specs)
         has_hours = self._has_windows or bool(parts.hours.rules)
         self.hears_often = has_quiet or has_hours
-        self.sign = LoadSign(parts.clock, self.is_busy if has_quiet else None)
+        self.sign = BusyFlag(parts.clock, self.is_busy if has_quiet else None)
         parts.board.tenants += [parts.hours, self.sign]
         parts.hours.changed = self._hear
         # Most programs know no hours, and every job asks.
         self._is_plain = not self._has_windows and not parts.hours.is_limiting
         self._heard = parts.hours.by_hand
-        self._rushed: Mapping[str, ByHand] | None = None
+        self._rushed: Mapping[str, HoursOverride] | None = None
         self._rush_until_ms = 0
 
     def _hear(self) -> None:
@@ -333,7 +333,7 @@ class Doors:
         self._state = observe(
             self._policy,
             before,
-            Signs(is_busy, is_strained),
+            LoadSigns(is_busy, is_strained),
             now_ms=int(clock.monotonic() * 1_000),
         )
         if self._state is not before:
@@ -343,14 +343,14 @@ class Doors:
 def doors_of(
     parts: DrainParts,
     buffer: Buffer,
-    board: FleetBoard,
+    board: FleetReplica,
     slots: int,
     *,
     opened: Callable[[], None],
-) -> Doors:
+) -> LaneGate:
     """The doors of a drain."""
-    return Doors(
-        DoorParts(
+    return LaneGate(
+        LaneGateParts(
             parts.lanes,
             parts.feeds,
             parts.mover,

@@ -18,7 +18,7 @@ from shifter.wire.dead_letter import (
 )
 from shifter.wire.failure import ErrorFacts, damage_fingerprint
 from shifter.wire.headers import successor
-from shifter.work.item import Item, Refusal, Unreadable
+from shifter.work.item import Item, ItemRefusal, Unreadable
 
 CUT_DIAGNOSTICS: Final = 2
 CUT_VALUE: Final = 3
@@ -108,7 +108,7 @@ def repair(item: Item) -> Record:
 
 def dead_letter(
     entry: Item | Unreadable,
-    why: Refusal,
+    why: ItemRefusal,
     error: ErrorFacts | None,
     *,
     now: int,
@@ -160,7 +160,7 @@ def dead_letter(
     return Record(topic, b"" if is_bare else value, headers, delivery.key)
 
 
-def _facts(why: Refusal) -> ErrorFacts:
+def _facts(why: ItemRefusal) -> ErrorFacts:
     reason = why.reason.value
     kind = damage_fingerprint(reason, why.detail)
     return ErrorFacts(type=reason, message=why.detail, stack="", fingerprint=kind)

@@ -28,7 +28,7 @@ from shifter.policy.delivery.uncharged_repeats import is_put_off_too_long
 from shifter.ports import Record
 from shifter.wire.envelope import MAX_TURNS
 from shifter.wire.failure import ErrorFacts
-from shifter.work.item import Item, Refusal, Unreadable
+from shifter.work.item import Item, ItemRefusal, Unreadable
 from shifter.work.next_record import (
     CUT_DIAGNOSTICS,
     CUT_VALUE,
@@ -54,7 +54,7 @@ BUSY_AGAIN_MS = 60_000
 """How long a job claimed elsewhere waits in the log when it would block its lane."""
 
 
-class Step(NamedTuple):
+class NextStep(NamedTuple):
     """One entry on its way out.
 
     Attributes:
@@ -77,9 +77,9 @@ class Step(NamedTuple):
     update: ClaimUpdate | None = None
     settles: bool = True
     wait_s: float | None = None
-    refusal: Refusal | None = None
+    refusal: ItemRefusal | None = None
     error: ErrorFacts | None = None
-    misfit: Refusal | None = None
+    misfit: ItemRefusal | None = None
     is_copy: bool = False
     cut: int = 0
 
@@ -98,7 +98,7 @@ class Moment(NamedTuple):
     u: float
 
 
-class Verdicts:
+class NextSteps:
     """Makes verdicts for one worker.
 
     Args:
@@ -110,15 +110,15 @@ class Verdicts:
         self._worker, self._grace_ms = worker, grace_ms
         self._policies: dict[str, RetryPolicy] = {}
 
-    def settled_elsewhere(self, item: Item, state: JobState | None) -> Step:
+    def settled_elsewhere(self, item: Item, state: JobState | None) -> NextStep:
         """A job that ended before it was run here; ``None`` if it ran elsewhere."""
         if state is None:
-            return Step(item, JobState.DONE, is_copy=True)
-        return Step(item, state)
+            return NextStep(item, JobState.DONE, is_copy=True)
+        return NextStep(item, state)
 
     def after(
         self, item: Item, outcome: Outcome, error: ErrorFacts | None, at: Moment
-    ) -> Step:
+    ) -> NextStep:
         """What follows an attempt that did not succeed."""
         if item.refusal is not None:
             # Of a payload that cannot be read, the refusal says more than an error.
@@ -138,7 +138,7 @@ class Verdicts:
             return self._again(item, answer, error, at)
         return self._end(item, answer, outcome, error, at)
 
-    def degraded(self, item: Item) -> Step:
+    def degraded(self, item: Item) -> NextStep:
         """What follows a cheaper answer: the end, and maybe the job itself, later."""
         step = succeeded(item)
         return step._replace(record=repair(item)) if _spec(item).repair else step
@@ -146,10 +146,10 @@ class Verdicts:
     def refused(
         self,
         entry: Item | Unreadable,
-        refusal: Refusal,
+        refusal: ItemRefusal,
         error: ErrorFacts | None,
         at: Moment,
-    ) -> Step:
+    ) -> NextStep:
         """Ends in the dead-letter topic, unless another worker may know it."""
         if isinstance(entry, Item) and refusal.is_misfit:
             step = self._elsewhere(entry, refusal, at)
@@ -157,12 +157,16 @@ class Verdicts:
                 return step
             waited_s = (at.now - (entry.misfit_since_ms or at.now)) / 1_000
             detail = f"{refusal.detail}; waited {waited_s:.0f} s for a worker that does"
-            refusal = Refusal(refusal.reason, detail)
+            refusal = ItemRefusal(refusal.reason, detail)
         record = dead_letter(entry, refusal, error, now=at.now, worker=self._worker)
         update = _ended(entry, JobState.DEAD) if isinstance(entry, Item) else None
-        return Step(entry, JobState.DEAD, record, update, refusal=refusal, error=error)
+        return NextStep(
+            entry, JobState.DEAD, record, update, refusal=refusal, error=error
+        )
 
-    def _elsewhere(self, item: Item, misfit: Refusal, at: Moment) -> Step | None:
+    def _elsewhere(
+        self, item: Item, misfit: ItemRefusal, at: Moment
+    ) -> NextStep | None:
         """Waits for a worker that knows it; ``None`` when its time for that is over.
 
         It has not run, so no attempt is charged. It waits on a delay topic, so that its
@@ -171,7 +175,9 @@ class Verdicts:
         """
         deadline_ms = item.envelope.deadline_ms
         if is_expired(deadline_ms, at.now):
-            return Step(item, JobState.EXPIRED, update=_ended(item, JobState.EXPIRED))
+            return NextStep(
+                item, JobState.EXPIRED, update=_ended(item, JobState.EXPIRED)
+            )
         if item.misfit_since_ms is None or item.misfit_since_ms > at.now:
             item.misfit_since_ms = at.now
         waited_ms = at.now - item.misfit_since_ms
@@ -183,7 +189,7 @@ class Verdicts:
         if deadline_ms is not None:
             due_ms = min(due_ms, deadline_ms)
         update = _waiting(item, item.turn, item.attempt, due_ms - at.now)
-        step = Step(item, JobState.WAITING, update=update, misfit=misfit)
+        step = NextStep(item, JobState.WAITING, update=update, misfit=misfit)
         if item.key_id is not None:
             return step._replace(settles=False, wait_s=(due_ms - at.now) / 1_000)
         record = next_turn(
@@ -196,7 +202,7 @@ class Verdicts:
         )
         return step._replace(record=record)
 
-    def cut(self, step: Step, at: Moment) -> Step:
+    def cut(self, step: NextStep, at: Moment) -> NextStep:
         """The same end after the log found its successor too large.
 
         A next turn that its lane does not take becomes a dead letter; a dead letter
@@ -215,10 +221,10 @@ class Verdicts:
             return step._replace(record=record, cut=cut)
         if cut < CUT_DIAGNOSTICS:
             return step._replace(cut=cut)
-        refusal = Refusal(Reason.TOO_LARGE, "its lane does not take its next turn")
+        refusal = ItemRefusal(Reason.TOO_LARGE, "its lane does not take its next turn")
         return self.refused(step.entry, refusal, step.error, at)
 
-    def postponed(self, item: Item, due_ms: int) -> Step:
+    def postponed(self, item: Item, due_ms: int) -> NextStep:
         """Goes back to the log until then; nobody ran it, nothing is charged."""
         record = next_turn(
             item,
@@ -228,21 +234,21 @@ class Verdicts:
             first_failed_ms=item.first_failed_ms,
         )
         update = _waiting(item, item.turn, item.attempt, 0)
-        return Step(item, JobState.WAITING, record, update)
+        return NextStep(item, JobState.WAITING, record, update)
 
-    def put_off(self, item: Item, due_ms: int) -> Step:
+    def put_off(self, item: Item, due_ms: int) -> NextStep:
         """The same until a window opens; its own due time stays what it is.
 
         So it can be told from a delay that somebody asked for.
         """
         record = later_turn(item, due_ms)
         update = _waiting(item, item.turn, item.attempt, 0)
-        return Step(item, JobState.WAITING, record, update)
+        return NextStep(item, JobState.WAITING, record, update)
 
-    def interrupted(self, item: Item) -> Step:
+    def interrupted(self, item: Item) -> NextStep:
         """Left unsettled, so that the log hands it to another worker."""
         update = given_back(item)
-        return Step(item, JobState.WAITING, update=update, settles=False)
+        return NextStep(item, JobState.WAITING, update=update, settles=False)
 
     def _end(
         self,
@@ -251,17 +257,17 @@ class Verdicts:
         outcome: Outcome,
         error: ErrorFacts | None,
         at: Moment,
-    ) -> Step:
+    ) -> NextStep:
         if answer.state is not JobState.DEAD:
             update = _ended(item, answer.state)
-            return Step(item, answer.state, update=update, error=error)
+            return NextStep(item, answer.state, update=update, error=error)
         detail = outcome.reason if isinstance(outcome, DeadLettered) else ""
         reason = Reason.ATTEMPTS_EXHAUSTED if answer.reason is None else answer.reason
-        return self.refused(item, Refusal(reason, detail), error, at)
+        return self.refused(item, ItemRefusal(reason, detail), error, at)
 
     def _again(
         self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
-    ) -> Step:
+    ) -> NextStep:
         if answer.charged:
             item.put_off_since_ms = None
             if item.first_failed_ms is None:
@@ -270,7 +276,7 @@ class Verdicts:
             return self.refused(item, refusal, error, at)
         if item.turn >= MAX_TURNS:
             detail = f"it was handed over {item.turn} times"
-            refusal = Refusal(Reason.PUT_OFF_TOO_LONG, detail)
+            refusal = ItemRefusal(Reason.PUT_OFF_TOO_LONG, detail)
             return self.refused(item, refusal, error, at)
         if item.key_id is not None:
             return self._in_place(item, answer, error, at)
@@ -283,11 +289,11 @@ class Verdicts:
         )
         wait_ms = answer.due_ms - at.now
         update = _waiting(item, item.turn + 1, answer.attempt, wait_ms)
-        return Step(item, JobState.WAITING, record, update, error=error)
+        return NextStep(item, JobState.WAITING, record, update, error=error)
 
     def _in_place(
         self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
-    ) -> Step:
+    ) -> NextStep:
         if item.blocked_since is None:
             item.blocked_since = at.monotonic
         wait_s = max(0, answer.due_ms - at.now) / 1_000
@@ -295,11 +301,11 @@ class Verdicts:
         blocked_s = at.monotonic - item.blocked_since + wait_s
         if blocked_s * 1_000 > spec.block_ms and spec.on_block is OnBlock.DEAD_LETTER:
             detail = f"its key was held up for {blocked_s:.0f} s"
-            refusal = Refusal(Reason.BLOCKED_TOO_LONG, detail)
+            refusal = ItemRefusal(Reason.BLOCKED_TOO_LONG, detail)
             return self.refused(item, refusal, error, at)
         item.attempt = answer.attempt
         update = _waiting(item, item.turn, answer.attempt, int(wait_s * 1_000))
-        return Step(
+        return NextStep(
             item,
             JobState.WAITING,
             update=update,
@@ -319,7 +325,7 @@ class Verdicts:
         return policy
 
 
-def _put_off(item: Item, at: Moment) -> Refusal | None:
+def _put_off(item: Item, at: Moment) -> ItemRefusal | None:
     """Note that a job is put off; why it is not once more, if it is over."""
     item.put_off += 1
     if item.put_off_since_ms is None or item.put_off_since_ms > at.now:
@@ -328,16 +334,16 @@ def _put_off(item: Item, at: Moment) -> Refusal | None:
     if not is_put_off_too_long(item.put_off, waited_ms):
         return None
     detail = f"put off {item.put_off} times in {waited_ms / 1_000:.0f} s, uncharged"
-    return Refusal(Reason.PUT_OFF_TOO_LONG, detail)
+    return ItemRefusal(Reason.PUT_OFF_TOO_LONG, detail)
 
 
 def _spec(item: Item) -> JobSpec:
     return JobSpec(name=item.envelope.type) if item.job is None else item.job.spec
 
 
-def succeeded(item: Item) -> Step:
+def succeeded(item: Item) -> NextStep:
     """What follows the usual end."""
-    return Step(item, JobState.DONE, None, _ended(item, JobState.DONE))
+    return NextStep(item, JobState.DONE, None, _ended(item, JobState.DONE))
 
 
 def _ended(item: Item, state: JobState) -> ClaimUpdate | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from shifter.fleet.hours import Hours
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
@@ -14,7 +14,7 @@ from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.work.attempt import Attempt
 from shifter.work.executor import ProcessRunner
 from shifter.work.item import Runnable
-from shifter.work.job_observer import Ledger
+from shifter.work.job_observer import JobObserver
 
 WAITING_BYTES: Final = 64 << 20
 
@@ -44,8 +44,8 @@ class DrainParts(NamedTuple):
     claims: ClaimStore
     clock: Clock
     processes: ProcessRunner | None
-    ledger: Ledger
-    board: FleetBoard | None = None
+    ledger: JobObserver
+    board: FleetReplica | None = None
     hours: Hours | None = None
     mover: DelayMover | None = None
     grace_ms: int = 900_000
@@ -53,7 +53,7 @@ class DrainParts(NamedTuple):
     choice: LaneChoicePolicy | None = None
 
 
-class Standing(NamedTuple):
+class DrainProgress(NamedTuple):
     """How far a drain has come, for whoever moves its clock by hand.
 
     Attributes:

@@ -19,7 +19,7 @@ from shifter.model.claim import ClaimUpdate
 from shifter.model.job import ClaimsMode
 from shifter.ports import ClaimStore, Clock
 from shifter.work.item import Item
-from shifter.work.next_step import Step
+from shifter.work.next_step import NextStep
 
 _PAUSE_S: Final = 0.5
 _MOST: Final = 10_000
@@ -30,12 +30,12 @@ _BATCH: Final = 1_000
 class _Held(NamedTuple):
     """A step that is not settled yet, and until when at most, monotonic."""
 
-    step: Step
+    step: NextStep
     update: ClaimUpdate
     until: float
 
 
-class LateEnds:
+class UnrecordedEnds:
     """See above. Owned by one event loop.
 
     Args:
@@ -50,7 +50,7 @@ class LateEnds:
         claims: ClaimStore,
         clock: Clock,
         lease_s: float,
-        settle: Callable[[Sequence[tuple[Step, bool]]], Awaitable[None]],
+        settle: Callable[[Sequence[tuple[NextStep, bool]]], Awaitable[None]],
     ) -> None:
         self._claims, self._clock = claims, clock
         self._lease_s, self._settle = lease_s, settle
@@ -58,7 +58,7 @@ class LateEnds:
         self._settled: list[ClaimUpdate] = []
         self._some, self._one = asyncio.Event(), asyncio.Lock()
 
-    async def put(self, steps: Sequence[Step]) -> None:
+    async def put(self, steps: Sequence[NextStep]) -> None:
         """Take over steps that could not be recorded."""
         now, at_once = self._clock.monotonic(), []
         for step in steps:
@@ -102,13 +102,13 @@ class LateEnds:
         self._held = [late for late in self._held if late.until > now]
         await self._settle_unrecorded(over)
 
-    async def _settle_unrecorded(self, steps: Sequence[Step]) -> None:
+    async def _settle_unrecorded(self, steps: Sequence[NextStep]) -> None:
         updates = [step.update for step in steps if step.update is not None]
         self._settled += updates[: _MOST - len(self._settled)]
         if steps:
             await self._settle([(step, True) for step in steps])
 
-    def _may_wait_s(self, step: Step) -> float:
+    def _may_wait_s(self, step: NextStep) -> float:
         """How long a step may stay unsettled for the sake of its record."""
         item = step.entry
         if not isinstance(item, Item):

@@ -47,7 +47,7 @@ class _Share:
         self.since: float | None = None
 
 
-class Room:
+class WaitingLimits:
     """Owned by one event loop.
 
     Args:

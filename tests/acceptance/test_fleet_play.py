@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.fleet_history import Plan
 from benchmarks.fleet_play import play
-from shifter.fleet.budget_lease import RetryTill
+from shifter.fleet.budget_lease import RetryLease
 from shifter.fleet.circuit import SharedCircuit
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit import CircuitPolicy, Closed, Open, Permit
@@ -106,8 +106,8 @@ def b10_budgets_of_one_process():
     def wish(self, now_ms):
         self.is_alone, self.share = True, 1
 
-    RetryTill.wish = wish
-    RetryTill.spend = lambda self, priority, now_ms: (
+    RetryLease.wish = wish
+    RetryLease.spend = lambda self, priority, now_ms: (
         self._alone.withdraw(now_ms, priority) == 1
     )
 

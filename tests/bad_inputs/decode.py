@@ -8,11 +8,11 @@ from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.ports import Delivery
 from shifter.wire.headers import Headers
-from shifter.work.item import Item, Reader, Refusal, Unreadable
+from shifter.work.item import Item, ItemReader, ItemRefusal, Unreadable
 from tests.bad_inputs.jobs import app
 
 LANE = Lane("bad-inputs", "default", Priority.NORMAL)
-READER = Reader({LANE.name: LANE}, app.jobs)
+READER = ItemReader({LANE.name: LANE}, app.jobs)
 
 
 def decode(headers: Headers, value: bytes | None, now_ms: int) -> Item | Unreadable:
@@ -24,5 +24,5 @@ def decode(headers: Headers, value: bytes | None, now_ms: int) -> Item | Unreada
     try:
         entry.job.codec.decode(value, entry.read.content_type)
     except DecodeError as error:
-        entry.refusal = Refusal(Reason(error.reason), error.detail)
+        entry.refusal = ItemRefusal(Reason(error.reason), error.detail)
     return entry

@@ -46,9 +46,9 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.columns import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
 from shifter.deadletter.replay_identity import replay_id
-from shifter.fleet.busy_flag import LoadSign
+from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.fleet.view import look
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, claim_identity
 from shifter.model.lane import Lane
@@ -425,7 +425,7 @@ class Readers:
     def __init__(self, stores: tuple[FleetStore, PresenceStore, ClaimStore]) -> None:
         self.fleet, self.presence, self.claims = stores
         clock = SystemClock()
-        self.board = FleetBoard(
+        self.board = FleetReplica(
             [Dependency("bank", circuit=CircuitPolicy(), rate=RatePolicy(per_s=10))],
             clock,
             process="reader",
@@ -433,7 +433,7 @@ class Readers:
             seed=1,
         )
         self.hours = Hours(clock, {_LANE.name: LaneRule()})
-        self.sign = LoadSign(clock, lambda: True)
+        self.sign = BusyFlag(clock, lambda: True)
         self.board.tenants += [self.hours, self.sign]
         self._clock = clock
 

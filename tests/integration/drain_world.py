@@ -17,7 +17,7 @@ from shifter.adapters.memory.log import (
 )
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Lane, dead_letter_topic
 from shifter.model.priority import Priority
 from shifter.model.state import JobState, JobStatus
@@ -26,7 +26,7 @@ from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
-from shifter.work.job_observer import Ledger
+from shifter.work.job_observer import JobObserver
 from shifter.work.parts import DrainParts
 
 
@@ -75,8 +75,8 @@ class World:
             clock=self.clock,
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
-            ledger=(ledger := Ledger(self.metrics, self.clock, worker=owner)),
-            board=FleetBoard(
+            ledger=(ledger := JobObserver(self.metrics, self.clock, worker=owner)),
+            board=FleetReplica(
                 self.app.dependencies.values(),
                 self.clock,
                 process=owner,

@@ -14,7 +14,7 @@ from shifter.asgi import AdmissionMiddleware, calling
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError
 from shifter.jobs.request_scope import ambient, within
-from shifter.policy.admission.input import Needs
+from shifter.policy.admission.input import DependencyNeeds
 from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
@@ -66,7 +66,7 @@ class World:
 
             def deferred(self, lane): ...
 
-        self.app.admission.views = Views(Fixed(), lambda *_: Needs(**needs))
+        self.app.admission.views = Views(Fixed(), lambda *_: DependencyNeeds(**needs))
 
     async def report(self, pages: object = 3, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

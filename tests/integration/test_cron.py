@@ -10,7 +10,7 @@ from shifter import ConfigError, Shifter
 from shifter.config import Settings
 from shifter.jobs.cron import next_firing_ms
 from shifter.model.time import EpochMs
-from shifter.supervise.cron import Timetable, firing_id
+from shifter.supervise.cron import CronSchedule, firing_id
 from shifter.testing import TestApp
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -24,8 +24,8 @@ def at(text: str) -> EpochMs:
     return EpochMs(round(datetime.fromisoformat(text).timestamp() * 1_000))
 
 
-def timetable(app: Shifter, test: TestApp) -> Timetable:
-    return Timetable(app.namespace, app.jobs, app.publisher, test.clock)
+def timetable(app: Shifter, test: TestApp) -> CronSchedule:
+    return CronSchedule(app.namespace, app.jobs, app.publisher, test.clock)
 
 
 async def test_three_workers_fire_and_the_job_takes_effect_once_each_night():

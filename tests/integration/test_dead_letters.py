@@ -16,7 +16,7 @@ from shifter.adapters.system import SystemClock
 from shifter.deadletter import topic_lease as hold_module
 from shifter.deadletter.dead_letters import EDITED_OF, DeadLetters
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Ended, Entry, Journal
+from shifter.deadletter.journal import Entry, Journal, RunEnded
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import ReplayPolicy
 from shifter.deadletter.reader import Selection
@@ -260,7 +260,7 @@ async def test_a_run_stops_when_replays_fail_again_and_goes_on_when_asked(world)
 async def _ends(world):
     found = world.memory.entries("shop.replays")
     entries = [msgspec.json.decode(each.value, type=Entry) for each in found]
-    return [entry for entry in entries if isinstance(entry, Ended)]
+    return [entry for entry in entries if isinstance(entry, RunEnded)]
 
 
 async def test_a_closed_gate_stops_a_run_and_an_open_one_lets_it_go_on(world):

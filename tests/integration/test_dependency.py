@@ -21,8 +21,8 @@ from shifter import (
     Throttled,
 )
 from shifter.model.job import JobSpec
-from shifter.policy.admission.input import Needs
-from shifter.policy.delivery.failure_burst import LettersPolicy
+from shifter.policy.admission.input import DependencyNeeds
+from shifter.policy.delivery.failure_burst import FailureBurstPolicy
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.limit import LimitMode, LimitPolicy
 from shifter.policy.protection.quality import QualityPolicy
@@ -34,8 +34,8 @@ from shifter.telemetry import Event, Log
 from shifter.testing import TestApp
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
-from shifter.work.dependency_gate import Guards
-from shifter.work.job_observer import Ledger
+from shifter.work.dependency_gate import DependencyGate
+from shifter.work.job_observer import JobObserver
 from tests.integration.drain_world import World
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)
@@ -105,13 +105,13 @@ async def test_in_the_dark_nothing_is_refused():
 
 async def test_what_is_held_back_is_counted(monkeypatch):
     counted = []
-    count = Ledger.held_back
+    count = JobObserver.held_back
 
     def held_back(ledger, dependency, by):
         count(ledger, dependency, by)
         counted.append(ledger.metrics.snapshot()["shifter_held_back_total"])
 
-    monkeypatch.setattr(Ledger, "held_back", held_back)
+    monkeypatch.setattr(JobObserver, "held_back", held_back)
     mailer = Mailer()
     async with TestApp(mailer.app) as test:
         mailer.is_up = False
@@ -146,8 +146,10 @@ async def test_a_request_that_is_no_job_has_no_dependency_whatever_its_name():
         with views.calling(mailer.send.spec, Priority.HIGH):
             pass
 
-        assert views.needs(stranger, Priority.HIGH, False) == Needs()
-        assert views.needs(JobSpec(name="http"), Priority.HIGH, False) == Needs()
+        assert views.needs(stranger, Priority.HIGH, False) == DependencyNeeds()
+        assert (
+            views.needs(JobSpec(name="http"), Priority.HIGH, False) == DependencyNeeds()
+        )
 
 
 async def test_a_healthy_dependency_is_called_by_every_job():
@@ -211,7 +213,7 @@ def test_a_name_is_taken_once_and_a_job_uses_what_was_declared():
 
 async def test_who_waits_for_room_stands_in_line_once(monkeypatch):
     asked, longest, world = 0, 0, World()
-    admit = Guards.admit
+    admit = DependencyGate.admit
 
     def counted(guards, item):
         nonlocal asked, longest
@@ -220,7 +222,7 @@ async def test_who_waits_for_room_stands_in_line_once(monkeypatch):
         longest = max([longest, *map(len, guards.lines.values())])
         return held
 
-    monkeypatch.setattr(Guards, "admit", counted)
+    monkeypatch.setattr(DependencyGate, "admit", counted)
     one = LimitPolicy(mode=LimitMode.FIXED, initial=1, maximum=1)
     mailer, done = world.app.dependency("mailer", limit=one), asyncio.Event()
     sent = []
@@ -265,13 +267,13 @@ class Heard:
 
     def __init__(self, monkeypatch):
         self.lines, self.metrics = [], {}
-        changed = Ledger.circuit_changed
+        changed = JobObserver.circuit_changed
 
         def circuit_changed(ledger, change):
             changed(ledger, change)
             self.metrics = ledger.metrics.snapshot()
 
-        monkeypatch.setattr(Ledger, "circuit_changed", circuit_changed)
+        monkeypatch.setattr(JobObserver, "circuit_changed", circuit_changed)
         monkeypatch.setattr(
             Log,
             "warning",
@@ -303,7 +305,7 @@ async def test_every_change_is_logged_counted_and_told_to_the_user(monkeypatch):
 async def test_many_dead_letters_of_one_kind_park_the_rest():
     """The handler says of each that it cannot succeed; a fix would let them."""
     app, is_fixed, ran = Shifter("shop"), [], []
-    policy = LettersPolicy(min_dead=5, ratio=0.5)
+    policy = FailureBurstPolicy(min_dead=5, ratio=0.5)
     bank = app.dependency(
         "bank", letters=policy, circuit=CircuitPolicy(max_cooldown_ms=5_000)
     )
@@ -353,8 +355,8 @@ async def test_many_dead_letters_of_one_kind_park_the_rest():
         ("burst", lambda: RatePolicy(per_s=1, burst=0)),
         ("minimum", lambda: LimitPolicy(minimum=0)),
         ("initial", lambda: LimitPolicy(initial=9, maximum=8)),
-        ("ratio", lambda: LettersPolicy(ratio=float("nan"))),
-        ("min_dead", lambda: LettersPolicy(min_dead=0)),
+        ("ratio", lambda: FailureBurstPolicy(ratio=float("nan"))),
+        ("min_dead", lambda: FailureBurstPolicy(min_dead=0)),
         ("raise_at", lambda: QualityPolicy(lower_at=0.5, raise_at=0.6)),
         ("token_ratio", lambda: ThrottlePolicy(token_ratio=0)),
         ("dark", lambda: Shifter("shop").dependency("mailer", dark=["circut"])),

@@ -22,7 +22,7 @@ from shifter.errors import DeadlineExceededError
 from shifter.grpc import AdmissionInterceptor, calling, heed
 from shifter.grpc.metadata import read_metadata
 from shifter.jobs.request_scope import ambient, within
-from shifter.policy.admission.input import Needs
+from shifter.policy.admission.input import DependencyNeeds
 from shifter.produce.admission import Views
 from shifter.produce.publisher import Publisher
 
@@ -235,7 +235,9 @@ async def test_a_retry_without_budget_is_told_not_to_come_again():
     world = World()
     async with world.open(RETRYING) as channel, asyncio.TaskGroup() as group:
         await world.full(group, channel)
-        world.app.admission.views = Views(None, lambda *_: Needs(has_budget=False))
+        world.app.admission.views = Views(
+            None, lambda *_: DependencyNeeds(has_budget=False)
+        )
         error = await refused(channel)
         world.gate.set()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shifter.adapters.system import SystemClock
 from shifter.supervise.entrypoint import worker_process
-from shifter.supervise.process_health import Vitals
+from shifter.supervise.process_health import ProcessHealth
 from shifter.supervise.supervisor import Entry, Supervisor
 from shifter.work.options import WorkOptions
 from stack.process import free_port
@@ -29,7 +29,7 @@ async def test_a_log_that_is_away_at_the_start_ends_no_supervisor(
 ):
     monkeypatch.setenv("SHIFTER_LOG", f"kafka://127.0.0.1:{free_port()}")
     monkeypatch.setenv("SHIFTER_STATE", f"sqlite:///{tmp_path}/state.db")
-    starts, vitals = tmp_path / "starts", Vitals(1, SystemClock())
+    starts, vitals = tmp_path / "starts", ProcessHealth(1, SystemClock())
     supervisor = Supervisor(
         Entry(child, (str(starts),)),
         processes=1,

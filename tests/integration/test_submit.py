@@ -32,7 +32,7 @@ from shifter.config.secret import Secret
 from shifter.jobs.request_scope import ambient, within
 from shifter.policy.admission.admitter import AdmitterPolicy
 from shifter.policy.admission.decision import AdmissionPolicy
-from shifter.policy.admission.input import Needs
+from shifter.policy.admission.input import DependencyNeeds
 from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
 from shifter.produce.publisher import Publisher
@@ -64,7 +64,7 @@ def make_app(*, slots: int = 4, dark: bool = False) -> Shifter:
 def stuck(app: Shifter, **needs) -> FixedLanes:
     """A world in which no lane finishes anything in time."""
     lanes = FixedLanes(waiting=100, rate_per_s=10.0)
-    app.admission.views = Views(lanes, lambda *_: Needs(**needs))
+    app.admission.views = Views(lanes, lambda *_: DependencyNeeds(**needs))
     return lanes
 
 

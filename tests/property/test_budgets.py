@@ -9,8 +9,8 @@ from shifter.model.quality import Quality
 from shifter.policy.protection.budget import Budget, BudgetPolicy
 from shifter.policy.protection.limit import (
     LimitPolicy,
+    LimitSample,
     LimitState,
-    Sample,
     adjust,
     may_start,
 )
@@ -143,7 +143,7 @@ def test_whoever_waits_as_told_may_call_and_no_sooner(policy, asks):
 
 
 samples = st.builds(
-    Sample,
+    LimitSample,
     calls=st.integers(0, 500),
     inflight=st.floats(0, 300),
     per_s=st.floats(0, 10_000),

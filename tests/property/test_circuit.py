@@ -6,21 +6,21 @@ from hypothesis import given, settings, strategies as st
 
 from shifter.policy.protection.circuit import (
     CircuitPolicy,
+    CircuitRefusal,
     Closed,
     HalfOpen,
     Open,
     Permit,
-    Refused,
     admit,
     settle,
     trip,
 )
 from shifter.policy.protection.evidence import (
     CallOutcome,
+    CallTally,
     Evidence,
     EvidencePolicy,
     Scope,
-    Tally,
     scope,
     suspect,
 )
@@ -106,7 +106,7 @@ def test_an_open_circuit_lets_nothing_pass_and_probes_are_bounded(policy, steps)
             assert len(alive) <= policy.probes
         if isinstance(before, Open) and now_ms < before.until_ms:
             assert not isinstance(answer, Permit)
-        if isinstance(answer, Refused):
+        if isinstance(answer, CircuitRefusal):
             assert answer.retry_in_ms > 0
             longest = max(policy.max_cooldown_ms, policy.max_retry_after_ms)
             assert answer.retry_in_ms <= max(longest, policy.probe_lease_ms)
@@ -130,7 +130,7 @@ def test_from_every_state_a_healthy_dependency_is_called_again(policy, steps, u)
         if isinstance(state, Closed):
             return
         state, answer = admit(policy, state, now_ms=now_ms)
-        if isinstance(answer, Refused):
+        if isinstance(answer, CircuitRefusal):
             now_ms += answer.retry_in_ms
             continue
         state = settle(policy, state, answer, CallOutcome.SUCCESS, now_ms=now_ms, u=u)
@@ -139,7 +139,7 @@ def test_from_every_state_a_healthy_dependency_is_called_again(policy, steps, u)
 
 tallies = st.integers(0, 500).flatmap(
     lambda calls: st.builds(
-        Tally,
+        CallTally,
         st.just(calls),
         st.integers(0, calls),
         st.integers(0, calls),
@@ -179,7 +179,7 @@ def test_one_suspecting_process_never_opens_for_others(policy, fleet):
 @given(evidence, fleets.filter(lambda fleet: len(fleet) > 1))
 def test_a_process_that_has_seen_nothing_changes_nobodys_mind(policy, fleet):
     before = list(views(policy, fleet))
-    after = list(views(policy, [*fleet, Tally()]))
+    after = list(views(policy, [*fleet, CallTally()]))
 
     assert after[: len(before)] == before
 

@@ -27,7 +27,7 @@ from shifter.model.claim import (
 )
 from shifter.model.state import JobState
 from shifter.policy.delivery.claim import (
-    Ask,
+    ClaimAsk,
     decide_cancel,
     decide_claim,
     decide_finish,
@@ -154,7 +154,7 @@ class ClaimMachine(RuleBasedStateMachine):
         assert isinstance(answer, Granted | Finished | Cancelled)
 
     def told(self, claim, turn, now, *, owner=0):
-        ask = Ask(
+        ask = ClaimAsk(
             turn=turn,
             attempt=turn,
             owner=f"w{owner}",

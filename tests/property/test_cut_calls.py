@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.protection.local_circuit import CallEnd, Guard
+from shifter.policy.protection.local_circuit import CallEnd, LocalCircuit
 from shifter.policy.protection.usual_duration import CEILING_MS, FLOOR_MS, UsualDuration
 
 IN_A_ROW = 3
@@ -32,7 +32,7 @@ def cut(took_ms, given_ms=None):
 
 def cut_in_a_row(history, end):
     """The state of a circuit after some successes, then some calls that were cut."""
-    guard, moments = Guard(BANK), itertools.count()
+    guard, moments = LocalCircuit(BANK), itertools.count()
     ends = [CallEnd(CallOutcome.SUCCESS, took_ms) for took_ms in history]
     for one in [*ends, *[end] * IN_A_ROW]:
         now_ms = next(moments)
@@ -88,7 +88,7 @@ def test_calls_cut_at_once_open_nothing_where_nothing_is_known(took_ms):
 
 def test_what_is_slow_by_the_policy_is_long_whatever_is_usual():
     evidence = EvidencePolicy(consecutive_failures=1, slow_call_ms=100)
-    guard = Guard(Dependency("bank", evidence=evidence))
+    guard = LocalCircuit(Dependency("bank", evidence=evidence))
     guard.judged(CallEnd(CallOutcome.SUCCESS, 90_000))
 
     assert guard.judged(cut(100)).outcome is CallOutcome.FAILURE

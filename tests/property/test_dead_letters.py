@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from shifter.deadletter.filter.fields import FIELDS, Letter
 from shifter.deadletter.filter.language import compile_filter
 from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
-from shifter.deadletter.plan import ReplayPolicy, Road, Send, decide
+from shifter.deadletter.plan import ReplayPolicy, ReplayRoutes, Send, decide
 from shifter.deadletter.ranges import OffsetSet, ranges_of
 from shifter.deadletter.transfer import (
     CSV,
@@ -119,7 +119,7 @@ def test_any_record_survives_export_and_import(headers, value, key):
 
 @given(HEADERS, st.none() | st.binary(max_size=40))
 def test_no_record_is_sent_anywhere_by_its_own_word(headers, value):
-    road = Road(
+    road = ReplayRoutes(
         run="r", namespace="shop", source=SOURCE, lanes=frozenset({"shop.mail.low"})
     )
     found = Letter(Delivery(SOURCE, None, value, headers, NOW, 0, 3), NOW)

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.work.buffer import Buffer
-from shifter.work.deadline_queue import FREE_MS, Line
+from shifter.work.deadline_queue import FREE_MS, DeadlineQueue
 from shifter.work.item import NOT_IN_LINE
-from shifter.work.waiting_limits import Room
+from shifter.work.waiting_limits import WaitingLimits
 
 LANE = Lane("shop", "mail", Priority.LOW)
 TIMES = st.integers(0, 3 * FREE_MS)
@@ -41,11 +41,11 @@ ITEMS = st.lists(st.tuples(st.none() | TIMES, st.integers(0, FREE_MS)), max_size
 
 
 def room_of(lane):
-    return Room({lane.name: lane}, records=10, budget_bytes=1_000_000)
+    return WaitingLimits({lane.name: lane}, records=10, budget_bytes=1_000_000)
 
 
 def line_of(items):
-    line, now = Line(), 0
+    line, now = DeadlineQueue(), 0
     made = []
     for number, (deadline_ms, passed_ms) in enumerate(items):
         now += passed_ms
@@ -114,7 +114,7 @@ def test_the_imminent_are_those_before_the_instant_and_no_others(items, before_m
 
 
 def test_a_clock_that_goes_back_lets_nobody_overtake():
-    line = Line()
+    line = DeadlineQueue()
     line.put(FakeItem(1, read_ms=5_000_000))
     line.put(FakeItem(2, read_ms=1_000))
 

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from shifter.model.priority import Priority
 from shifter.policy.admission.admitter import Admitter, AdmitterPolicy, Load
-from shifter.policy.admission.input import Case, Decision, Verdict
+from shifter.policy.admission.input import AdmissionInput, Decision, Verdict
 from shifter.policy.admission.lane_outlook import LaneFacts
 
 LANES = st.one_of(
@@ -18,7 +18,7 @@ LANES = st.one_of(
     ),
 )
 ASKED = st.builds(
-    lambda priority, step, left_s, fallback, inline: Case(
+    lambda priority, step, left_s, fallback, inline: AdmissionInput(
         priority.rank,
         priority.base_level + step,
         left_s,
@@ -53,7 +53,7 @@ def admitter_of(limit: int = 20, **load) -> Admitter:
     return admitter
 
 
-def ask(admitter: Admitter, case: Case, queue: str = "q") -> Verdict:
+def ask(admitter: Admitter, case: AdmissionInput, queue: str = "q") -> Verdict:
     admitter.look(case, queue)
     return admitter.decide(case, queue).verdict
 
@@ -109,7 +109,10 @@ def test_what_is_deferred_was_expected_in_time_and_what_is_shed_says_when(steps)
 
 def test_a_low_job_let_in_a_moment_before_does_not_stand_in_the_window_of_the_shed():
     admitter, stuck = admitter_of(inflight=3), LaneFacts(waiting=9, rate_per_s=0.0)
-    low, high = Case(0, 0, lane=stuck), Case(2, 250, left_s=1.0, lane=stuck)
+    low, high = (
+        AdmissionInput(0, 0, lane=stuck),
+        AdmissionInput(2, 250, left_s=1.0, lane=stuck),
+    )
 
     first = ask(admitter, low), admitter.window
     admitter.load.inflight = 20
@@ -124,12 +127,12 @@ def test_a_low_job_let_in_a_moment_before_does_not_stand_in_the_window_of_the_sh
 
 def test_a_window_forgets_after_its_time():
     admitter, stuck = admitter_of(inflight=20), LaneFacts(9, 0.0)
-    ask(admitter, Case(2, 250, left_s=1.0, lane=stuck))
+    ask(admitter, AdmissionInput(2, 250, left_s=1.0, lane=stuck))
     admitter.load.inflight = 0
 
     admitter.roll(now=0.6)
 
-    assert ask(admitter, Case(0, 0, lane=stuck)) is Verdict.RUN
+    assert ask(admitter, AdmissionInput(0, 0, lane=stuck)) is Verdict.RUN
 
 
 def test_a_log_without_room_for_a_class_closes_it_to_lower_ones():
@@ -137,14 +140,14 @@ def test_a_log_without_room_for_a_class_closes_it_to_lower_ones():
 
     admitter.refused("q", Priority.HIGH)
 
-    assert ask(admitter, Case(0, 0)) is Verdict.SHED
+    assert ask(admitter, AdmissionInput(0, 0)) is Verdict.SHED
 
 
 def test_load_raises_the_threshold_and_calm_lowers_it_again():
     admitter = admitter_of(inflight=20)
     for turn in range(1, 5):
         for step in range(100):
-            ask(admitter, Case(0, step))
+            ask(admitter, AdmissionInput(0, step))
         admitter.roll(now=turn * 0.5)
     risen = admitter.threshold
 
@@ -163,7 +166,7 @@ def test_slots_are_kept_free_for_what_cannot_wait():
 def test_after_critical_found_no_slot_one_more_is_kept_for_it_for_a_while():
     admitter = admitter_of(inflight=20)
     for turn in range(1, 4):
-        ask(admitter, Case(3, 350))
+        ask(admitter, AdmissionInput(3, 350))
         admitter.roll(now=turn * 0.5)
     short = list(admitter.slots)
     for turn in range(100):
@@ -177,7 +180,7 @@ def test_after_critical_found_no_slot_one_more_is_kept_for_it_for_a_while():
 def test_however_much_is_kept_each_class_has_a_slot(limit, windows):
     admitter = admitter_of(limit, inflight=limit)
     for turn in range(1, windows):
-        ask(admitter, Case(3, 350))
+        ask(admitter, AdmissionInput(3, 350))
         admitter.roll(now=turn * 0.5)
 
     assert min(admitter.slots) >= 1
@@ -188,7 +191,7 @@ def test_however_much_is_kept_each_class_has_a_slot(limit, windows):
 def test_queueing_time_is_a_signal_of_its_own():
     admitter = admitter_of()
     for _ in range(10):
-        ask(admitter, Case(2, 250, queued_s=0.1))
+        ask(admitter, AdmissionInput(2, 250, queued_s=0.1))
 
     admitter.roll(now=0.5)
 

@@ -19,7 +19,7 @@ from shifter.policy.delivery.retry import (
     RetryAsked,
     RetryPolicy,
     Succeeded,
-    Throttled,
+    ThrottledOutcome,
     TryAgain,
     WasCancelled,
     after_attempt,
@@ -39,7 +39,7 @@ draws = st.floats(0, 1, exclude_max=True)
 charged = st.builds(Failed, st.just("OSError")) | st.builds(
     RetryAsked, waits | st.none()
 )
-uncharged = st.builds(Throttled, waits) | st.just(Interrupted())
+uncharged = st.builds(ThrottledOutcome, waits) | st.just(Interrupted())
 final = st.sampled_from(
     [Succeeded(), Discarded("x"), DeadLettered("x"), Expired(), WasCancelled()]
 )

@@ -10,9 +10,9 @@ from hypothesis import given, settings, strategies as st
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.circuit import SharedCircuit
-from shifter.fleet.protection import Leave
-from shifter.fleet.replica import FleetBoard
-from shifter.fleet.shared_state import Setting, circuit_text
+from shifter.fleet.protection import CallPermit
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.shared_state import OverrideCell, circuit_text
 from shifter.model.priority import Priority
 from shifter.policy.protection.circuit import (
     CircuitPolicy,
@@ -54,7 +54,7 @@ class World:
 
     def born(self, number):
         self.store = MemoryFleetStore(self.clock, self.table)
-        return FleetBoard([MAILER], self.clock, process=f"p{number}", seed=number)
+        return FleetReplica([MAILER], self.clock, process=f"p{number}", seed=number)
 
     def sync(self, number, *, answer_lost=False):
         board, told = self.boards[number], self.boards[number].report()
@@ -72,9 +72,9 @@ class World:
         answer = board.shields["mailer"].admit(
             Priority.NORMAL, is_extra=False, now_ms=self.now_ms()
         )
-        if isinstance(answer, Leave):
+        if isinstance(answer, CallPermit):
             self.calls.append((board, answer, self.is_up, self.now_ms()))
-        return isinstance(answer, Leave)
+        return isinstance(answer, CallPermit)
 
     def end(self):
         if self.calls:
@@ -247,7 +247,7 @@ def test_who_asks_is_told_how_long_it_is_really_shut():
     """However soon a worker looks again, a client outside is not sent in vain."""
     world = World()
     shield = world.boards[0].shields["mailer"]
-    shield.circuit.by_hand = Setting("open", "ann", "they asked", 300_000)
+    shield.circuit.by_hand = OverrideCell("open", "ann", "they asked", 300_000)
 
     assert shield.shut_for_ms(0) == 300_000
     assert shield.admit(Priority.HIGH, is_extra=False, now_ms=0).wait_ms <= 1_501

@@ -19,7 +19,7 @@ from typing import Any
 from shifter import Shifter
 from shifter.errors import RejectedError
 from shifter.fleet.overrides import set_by_hand
-from shifter.fleet.shared_state import Setting, by_hand_cell
+from shifter.fleet.shared_state import OverrideCell, by_hand_cell
 from shifter.wiring import open_fleet
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "forks"))
@@ -156,7 +156,7 @@ def sees_lanes() -> None:
 def set_circuit(to: str | None) -> None:
     async def tell() -> None:
         store = open_fleet(app.settings)
-        setting = None if to is None else Setting(to, "nobody", "a test", 60_000)
+        setting = None if to is None else OverrideCell(to, "nobody", "a test", 60_000)
         await set_by_hand(
             store, f"operator-{os.getpid()}", by_hand_cell("ledger"), setting
         )

@@ -20,7 +20,7 @@ import pytest
 from shifter import Shifter
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
-from shifter.policy.admission.input import Needs
+from shifter.policy.admission.input import DependencyNeeds
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
 
@@ -131,7 +131,9 @@ async def test_job_that_ran_is_a_success_although_its_result_is_no_json(result, 
 async def test_fallback_whose_result_is_no_json_says_its_quality_all_the_same():
     world = World(object())
     async with TestApp(world.app):
-        world.app.admission.views = Views(None, lambda *_: Needs(is_open=True))
+        world.app.admission.views = Views(
+            None, lambda *_: DependencyNeeds(is_open=True)
+        )
         answer = await world.client.post("/make")
 
     assert answer.status_code == 204

@@ -16,15 +16,15 @@ import msgspec
 
 from shifter import CircuitPolicy, EvidencePolicy
 from shifter.fleet.calls import Caller, Calls, TimeLimit, said_by
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.testing.clock import FakeClock
-from shifter.work.isolated import Call, ContextFacts, Ready, serve_calls
-from shifter.work.isolated_calls import CallReport, ChildCalls, ChildLine
-from shifter.work.isolated_reply import Reply
+from shifter.work.isolated import ContextFacts, IsolatedCall, IsolatedReady, serve_calls
+from shifter.work.isolated_calls import CallReport, ChildCalls, ChildChannel
+from shifter.work.isolated_reply import IsolatedReply
 from tests.integration.drain_world import World
 
 BANK = Dependency(
@@ -40,10 +40,10 @@ class Pair:
     def __init__(self):
         self.clock = FakeClock()
         self.ours, theirs = multiprocessing.Pipe()
-        self.line = ChildLine(theirs)
+        self.line = ChildChannel(theirs)
         names = (f"p{n}" for n in count())
         self.worker, self.child = (
-            Calls(FleetBoard([BANK], self.clock, process=name), self.clock)
+            Calls(FleetReplica([BANK], self.clock, process=name), self.clock)
             for name, _ in zip(names, range(2), strict=False)
         )
 
@@ -132,7 +132,7 @@ def test_a_child_calls_in_the_name_of_its_job():
 
     ours, theirs = multiprocessing.Pipe()
     far = 4 * 10**12
-    call = Call(
+    call = IsolatedCall(
         job="pay",
         content_type="application/json",
         payload=b"{}",
@@ -149,8 +149,11 @@ def test_a_child_calls_in_the_name_of_its_job():
             target=serve_calls, args=(theirs, world.app.jobs, world.clock)
         )
         child.start()
-        msgspec.msgpack.decode(ours.recv_bytes(), type=Ready)
-        assert msgspec.msgpack.decode(ours.recv_bytes(), type=Reply) == Reply()
+        msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReady)
+        assert (
+            msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReply)
+            == IsolatedReply()
+        )
         ours.close()
         child.join()
 

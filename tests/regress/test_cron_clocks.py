@@ -17,11 +17,11 @@ import pytest
 from shifter import Shifter
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.config import Settings
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.fleet.sync import FleetSync
 from shifter.jobs.cron import next_firing_ms
 from shifter.model.time import EpochMs
-from shifter.supervise.cron import Timetable
+from shifter.supervise.cron import CronSchedule
 from shifter.testing import FakeClock, TestApp
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -73,15 +73,15 @@ class Night:
     async def __aexit__(self, *error):
         return await self.test.__aexit__(*error)
 
-    def worker(self, by_ms: int = 0, store_ms=lambda: None) -> tuple[Off, Timetable]:
+    def worker(self, by_ms: int = 0, store_ms=lambda: None) -> tuple[Off, CronSchedule]:
         clock = Off(self.test.clock, by_ms)
         publisher = self.app.publisher
-        return clock, Timetable("cron", self.app.jobs, publisher, clock, store_ms)
+        return clock, CronSchedule("cron", self.app.jobs, publisher, clock, store_ms)
 
     def true_ms(self) -> EpochMs:
         return self.test.clock.epoch_ms()
 
-    async def pass_by(self, hours: int, *tables: Timetable) -> None:
+    async def pass_by(self, hours: int, *tables: CronSchedule) -> None:
         for _ in range(hours * 4):
             await self.test.drain(advance="15m")
             for table in tables:
@@ -184,7 +184,7 @@ async def test_running_timetable_notices_a_clock_set_right_within_half_a_minute(
     clock.shift_wall(27 * DAY_MS)
     fired = []
     night = Night("* * * * *")
-    table = Timetable("cron", night.app.jobs, None, clock)
+    table = CronSchedule("cron", night.app.jobs, None, clock)
 
     async def write(name: str, at_ms: EpochMs) -> None:
         fired.append((clock.epoch_ms() - at_ms, at_ms))
@@ -217,7 +217,7 @@ def test_a_change_of_summer_time_moves_no_firing(day, monkeypatch):
 async def test_the_board_tells_the_stores_clock_once_it_has_answered():
     clock, store_clock = FakeClock(), FakeClock()
     store_clock.shift_wall(5 * HOUR_MS)
-    board = FleetBoard([], clock, process="one")
+    board = FleetReplica([], clock, process="one")
     before = board.store_ms()
 
     await FleetSync(board, MemoryFleetStore(store_clock), clock).once()

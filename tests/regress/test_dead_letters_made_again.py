@@ -23,13 +23,13 @@ from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.adapters.system import SystemClock
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Begun, Book, Journal, Step
+from shifter.deadletter.journal import Journal, RunBegun, RunHistory, RunStep
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.reader import count_open
 from shifter.deadletter.replay import ReplayParts
 from shifter.errors import ConfigError
 from shifter.model.lane import dead_letter_topic
-from shifter.ops.status import Sources, read_overview
+from shifter.ops.status import StatusSources, read_overview
 from shifter.ports import Record
 from shifter.wire.dead_letter import dead_letter_headers
 from shifter.wire.headers import build_headers
@@ -81,8 +81,8 @@ class World:
         name = f"{self.namespace}.replays.{self.source}"
         self.log = KafkaAtomicLog(site.config, name, site.clock)
         self.desk = desk_of(self.admin, self.log, self.namespace, self.source)
-        self.sources = Sources(
-            self.namespace, self.admin, None, None, SystemClock(), Book(), print
+        self.sources = StatusSources(
+            self.namespace, self.admin, None, None, SystemClock(), RunHistory(), print
         )
 
     async def fill(self, numbers) -> None:
@@ -196,7 +196,7 @@ async def test_entries_without_an_id_do_not_count_for_fewer_letters(world):
     told, at_ms = msgspec.to_builtins(run.begun), run.begun.at_ms
     told.pop("topic_id", None)
     begun = Record(journal.topic, msgspec.json.encode(told), [])
-    step = Step(run=run.begun.run, at_ms=at_ms, upto={0: 5}, handled={0: [(0, 5)]})
+    step = RunStep(run=run.begun.run, at_ms=at_ms, upto={0: 5}, handled={0: [(0, 5)]})
     await log.append([begun, journal.record(step)], timeout_s=20)
     same = await open_ones(world.desk)
 
@@ -238,8 +238,8 @@ class Earlier:
         """Letters below an offset are handled; as this version writes, with an id."""
         at_ms = self.clock.epoch_ms()
         facts = {"run": run, "at_ms": at_ms, "action": "discard", "source": SOURCE}
-        begun = Begun(**facts, **WHO, spans={0: (0, end)})
-        step = Step(run=run, at_ms=at_ms, upto={0: end}, handled={0: [(0, end)]})
+        begun = RunBegun(**facts, **WHO, spans={0: (0, end)})
+        step = RunStep(run=run, at_ms=at_ms, upto={0: end}, handled={0: [(0, end)]})
         told = msgspec.to_builtins(begun)
         told.pop("topic_id", None)
         if topic_id is not None:

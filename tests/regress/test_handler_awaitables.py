@@ -19,7 +19,7 @@ from shifter import Context, Degraded, Ran, Shifter
 from shifter.errors import ConfigError
 from shifter.model.quality import Quality
 from shifter.model.state import JobState
-from shifter.policy.admission.input import Needs
+from shifter.policy.admission.input import DependencyNeeds
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
 from tests.integration.drain_world import World, submit
@@ -175,7 +175,7 @@ async def test_a_fallback_answers_with_the_value(handler, is_sync):
     world = World()
     job = world.app.job(name="job")(effect)
     job.fallback(handler)
-    world.app.admission.views = Views(None, lambda *_: Needs(is_open=True))
+    world.app.admission.views = Views(None, lambda *_: DependencyNeeds(is_open=True))
 
     answer = job.submit_sync(word="x") if is_sync else await job.submit(word="x")
 

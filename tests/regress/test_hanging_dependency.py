@@ -18,7 +18,7 @@ import pytest
 
 from shifter import CircuitPolicy, EvidencePolicy, Shifter
 from shifter.errors import CircuitOpenError, DeadlineExceededError, JobCancelledError
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.jobs.request_scope import within
 from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.testing import TestApp
@@ -255,7 +255,7 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
     assert hung.calls == MOST_CALLS
 
 
-def seen(board: FleetBoard) -> int:
+def seen(board: FleetReplica) -> int:
     now_ms = int(board._clock.monotonic() * 1_000)
     return board.shields["bank"].breaker.testimony(now_ms).calls
 

@@ -17,7 +17,7 @@ import pytest
 
 from shifter import Context, Retry
 from shifter.deadletter.filter.fields import Letter
-from shifter.deadletter.plan import ReplayPolicy, Road, Send, decide
+from shifter.deadletter.plan import ReplayPolicy, ReplayRoutes, Send, decide
 from shifter.jobs import trace
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
@@ -88,7 +88,7 @@ def test_a_dead_letter_is_replayed_whatever_its_headers_are(odd):
     told = [("shifter-origin-topic", LANE.encode()), ("shifter-attempts", b"1")]
     headers = [envelope(job_id), *odd, *told]
     letter = Letter(Delivery("shop.default.dlt", None, b"{}", headers, 0, 0, 0), 0)
-    road = Road(
+    road = ReplayRoutes(
         run="r", namespace="shop", source="shop.default.dlt", lanes=frozenset({LANE})
     )
 

@@ -20,8 +20,8 @@ import pytest
 
 from shifter.adapters.system import SystemClock
 from shifter.supervise import probes
-from shifter.supervise.probes import Endpoint, Page
-from shifter.supervise.process_health import Vitals
+from shifter.supervise.probes import Page, ProbeServer
+from shifter.supervise.process_health import ProcessHealth
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -29,7 +29,7 @@ GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 class Port:
     """An endpoint that listens, and clients to it."""
 
-    def __init__(self, number: int, served: Endpoint) -> None:
+    def __init__(self, number: int, served: ProbeServer) -> None:
         self.number, self.served = number, served
         self.idle: list[socket.socket] = []
 
@@ -56,7 +56,7 @@ class Port:
 
 @pytest.fixture
 async def port(caplog) -> AsyncIterator[Port]:
-    served = Endpoint(Vitals(1, SystemClock()), version="1")
+    served = ProbeServer(ProcessHealth(1, SystemClock()), version="1")
     async with served.serving("127.0.0.1", 0) as number:
         port = Port(number, served)
         yield port

@@ -20,7 +20,7 @@ import pytest
 
 from shifter.config.load import load_settings
 from shifter.deadletter.importer import bring_in
-from shifter.deadletter.journal import Begun
+from shifter.deadletter.journal import RunBegun
 from shifter.deadletter.triage import MAX_GROUPS, Triage
 from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import dead_letter_headers
@@ -174,7 +174,7 @@ async def test_an_import_writes_batches_of_bounded_size(monkeypatch):
     clock = SimpleNamespace(epoch_ms=lambda: 0)
     journal = SimpleNamespace(record=lambda _: Record("j", b"", []))
     parts = SimpleNamespace(clock=clock, journal=journal)
-    begun = Begun(
+    begun = RunBegun(
         run="r", at_ms=0, action="import", by="a", reason="", source="s", spans={}
     )
     run = await bring_in(

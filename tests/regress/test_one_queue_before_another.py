@@ -32,7 +32,7 @@ from shifter.policy.schedule.lane_choice import (
 )
 from shifter.produce.publisher import Publisher
 from shifter.wiring import topic_specs
-from shifter.work.waiting_limits import TURN_S, Room
+from shifter.work.waiting_limits import TURN_S, WaitingLimits
 from tests.integration.drain_world import World
 
 JOB_S = 0.5
@@ -142,7 +142,7 @@ def lanes(*queues):
 
 class TestRoom:
     def test_a_full_lane_rests_until_half_of_it_started_and_others_are_read(self):
-        room = Room(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
+        room = WaitingLimits(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
         items = [item("shop.a.normal", 10) for _ in range(10)]
         for one in items:
             room.add(one)
@@ -158,7 +158,7 @@ class TestRoom:
         assert room.full(TURN_S) == frozenset()
 
     def test_a_lane_whose_line_moves_fast_is_read_on(self):
-        room = Room(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
+        room = WaitingLimits(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
         for _ in range(10):
             room.add(item("shop.a.normal", 10))
         room.full(0.0)
@@ -169,7 +169,7 @@ class TestRoom:
         assert room.full(TURN_S) == frozenset()
 
     def test_where_all_lanes_are_full_none_is_paused_and_nothing_is_fetched(self):
-        room = Room(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
+        room = WaitingLimits(lanes("a", "b"), records=5, budget_bytes=100 * MEGABYTE)
         for topic in ("shop.a.normal", "shop.b.normal"):
             for _ in range(10):
                 room.add(item(topic, 10))
@@ -180,14 +180,16 @@ class TestRoom:
         assert room.most(Priority.NORMAL) == 0
 
     def test_bytes_end_a_lane_also_those_behind_their_key(self):
-        room = Room(lanes("a"), records=2_000, budget_bytes=20 * MEGABYTE)
+        room = WaitingLimits(lanes("a"), records=2_000, budget_bytes=20 * MEGABYTE)
         for _ in range(10):
             room.add(item("shop.a.normal", MEGABYTE), in_line=False)
 
         assert room.most(Priority.NORMAL) == 0
 
     def test_a_lane_that_was_idle_has_room_whatever_the_others_have(self):
-        room = Room(lanes("a", "b", "c", "d"), records=2_000, budget_bytes=8_000_000)
+        room = WaitingLimits(
+            lanes("a", "b", "c", "d"), records=2_000, budget_bytes=8_000_000
+        )
         for topic in ("shop.a.normal", "shop.b.normal", "shop.c.normal"):
             for _ in range(3):
                 room.add(item(topic, MEGABYTE))
@@ -197,7 +199,7 @@ class TestRoom:
         assert room.most(Priority.NORMAL) > 0
 
     def test_a_fetch_asks_for_fewer_records_where_they_are_large(self):
-        room = Room(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
+        room = WaitingLimits(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
 
         room.seen(Priority.NORMAL, 890_000)
 

@@ -28,7 +28,7 @@ from shifter.cli.columns import window_cells
 from shifter.config.load import load_settings
 from shifter.errors import StoreRefusedError
 from shifter.fleet.hours import Hours
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import setting_text
 from shifter.fleet.sync import FleetSync
 from shifter.fleet.view import look
@@ -378,7 +378,7 @@ class Nonsense:
 
 
 async def test_an_answer_that_cannot_be_read_counts_as_no_answer():
-    board = FleetBoard([], SystemClock(), process="p")
+    board = FleetReplica([], SystemClock(), process="p")
     board.tenants.append(Hours(SystemClock(), {}))
     store = Nonsense()
 

@@ -28,8 +28,8 @@ from shifter.fleet.calls import CUT, FAILURE, IGNORED, said_by
 from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome
-from shifter.work.isolated import Call, ContextFacts, Ready, serve_calls
-from shifter.work.isolated_reply import Reply, raise_reply
+from shifter.work.isolated import ContextFacts, IsolatedCall, IsolatedReady, serve_calls
+from shifter.work.isolated_reply import IsolatedReply, raise_reply
 from tests.integration.drain_world import World
 
 IN_A_ROW, HOUR = 3, 4 * 10**12
@@ -227,7 +227,7 @@ def child_says(error, **options):
 
     ours, theirs = multiprocessing.Pipe()
     facts = ContextFacts("1", "pay", 1, 1, HOUR, None, "1", None, Quality.FULL)
-    call = Call(
+    call = IsolatedCall(
         job="pay",
         content_type="application/json",
         payload=b"{}",
@@ -243,8 +243,8 @@ def child_says(error, **options):
         target=serve_calls, args=(theirs, world.app.jobs, world.clock)
     )
     child.start()
-    msgspec.msgpack.decode(ours.recv_bytes(), type=Ready)
-    reply = msgspec.msgpack.decode(ours.recv_bytes(), type=Reply)
+    msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReady)
+    reply = msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReply)
     ours.close()
     child.join()
     return reply

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from shifter.adapters.kafka.depth import DepthGauge
 from shifter.adapters.kafka.errors import LastError, make_client
 from shifter.adapters.kafka.probe import probe
-from shifter.adapters.kafka.reader import Reader, delivery
+from shifter.adapters.kafka.reader import TopicReader, delivery
 from shifter.adapters.kafka.topics import TopicKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.system import SystemClock
@@ -154,7 +154,7 @@ class KafkaLogAdmin:
             spans = await self.spans(topic)
         if not any(span.first < span.end for span in spans.values()):
             return
-        reader = Reader(self._config, self._reader_group, self._clock)
+        reader = TopicReader(self._config, self._reader_group, self._clock)
         try:
             batches = reader.read({(topic, at): span for at, span in spans.items()})
             while True:

@@ -20,7 +20,7 @@ from shifter.policy.delivery.ack_map import AckMap
 from shifter.ports import Delivery
 
 
-class Part:
+class OwnedPartition:
     """One partition while it is ours.
 
     Attributes:
@@ -79,10 +79,10 @@ class Assignment:
     def __init__(self, full_above: int) -> None:
         self._full_above, self._room_below = full_above, full_above // 2
         self._lock = threading.Lock()
-        self._by_epoch: dict[int, Part] = {}
+        self._by_epoch: dict[int, OwnedPartition] = {}
         self._started: dict[int, set[int]] = {}
         self._last_epoch = 0
-        self.parts: dict[Place, Part] = {}
+        self.parts: dict[Place, OwnedPartition] = {}
         self.epochs: frozenset[int] = frozenset()
         self.has_shifted = False
 
@@ -98,11 +98,11 @@ class Assignment:
                     begun.append(delivery)
         return begun
 
-    def add(self, place: Place, start: Start) -> Part:
+    def add(self, place: Place, start: Start) -> OwnedPartition:
         """Own a partition from now on, in place of what was there."""
         self._last_epoch += 1
         acks = AckMap(start.position, start.done)
-        part = Part(place, self._last_epoch, acks, start.topic_id)
+        part = OwnedPartition(place, self._last_epoch, acks, start.topic_id)
         # A group without a commit of its own gets one: what retention takes before
         # the first record is settled is then seen as lost, and not skipped.
         part.is_dirty = not start.is_known
@@ -116,14 +116,14 @@ class Assignment:
             self.epochs = frozenset(self._started)
         return part
 
-    def withdraw(self, parts: Iterable[Part]) -> None:
+    def withdraw(self, parts: Iterable[OwnedPartition]) -> None:
         """Let nothing of these begin any more; what has begun may still settle."""
         with self._lock:
             for part in parts:
                 self._started.pop(part.epoch, None)
             self.epochs = frozenset(self._started)
 
-    def drop(self, parts: Iterable[Part]) -> None:
+    def drop(self, parts: Iterable[OwnedPartition]) -> None:
         """Own these no longer; what settles from now on is ignored."""
         parts = list(parts)
         self.withdraw(parts)
@@ -132,7 +132,7 @@ class Assignment:
             if self.parts.get(part.place) is part:
                 del self.parts[part.place]
 
-    def of(self, places: Iterable[Place]) -> list[Part]:
+    def of(self, places: Iterable[Place]) -> list[OwnedPartition]:
         """The parts at these places, without those not owned."""
         return [self.parts[place] for place in places if place in self.parts]
 
@@ -163,7 +163,7 @@ class Assignment:
         taken: list[Delivery] = []
         run: list[Delivery] = []
         events: list[Message] = []
-        part: Part | None = None
+        part: OwnedPartition | None = None
         topic, index, floor, epoch = "", -1, 0, 0
         for message in messages:
             if message.error() is not None:
@@ -199,7 +199,7 @@ class Assignment:
             taken += self._deliver(part, run)
         return taken, events
 
-    def _at(self, place: Place, offset: int) -> Part | None:
+    def _at(self, place: Place, offset: int) -> OwnedPartition | None:
         """The part to read from ``offset`` on; ``None`` if it is not owned."""
         part = self.parts.get(place)
         if part is not None and offset < part.acks.position:
@@ -208,7 +208,7 @@ class Assignment:
             part = self.add(place, Start(offset, topic_id=part.topic_id))
         return part
 
-    def _deliver(self, part: Part, run: list[Delivery]) -> list[Delivery]:
+    def _deliver(self, part: OwnedPartition, run: list[Delivery]) -> list[Delivery]:
         acks, offsets = part.acks, [delivery.offset for delivery in run]
         fresh = acks.deliver(offsets)
         part.at_end = False

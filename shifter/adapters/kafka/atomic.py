@@ -30,7 +30,7 @@ from shifter.adapters.kafka.errors import (
 )
 from shifter.adapters.kafka.pending import DOUBTED, Reported
 from shifter.adapters.kafka.properties import Property
-from shifter.adapters.kafka.txn_reaper import LastWill
+from shifter.adapters.kafka.txn_reaper import TransactionReaper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import FRAMING_BYTES, record_bytes
 from shifter.errors import StoreError, StoreUnavailableError
@@ -105,7 +105,7 @@ class KafkaAtomicLog:
         # whose caller may be gone, has ended.
         self._thread = ThreadPoolExecutor(1, "shifter-kafka-atomic")
         self._producer: Producer | None = None
-        self._will = LastWill(self._config)
+        self._will = TransactionReaper(self._config)
         self._is_closed = False
 
     async def open(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from shifter.adapters.kafka.assignment import Assignment, Part
+from shifter.adapters.kafka.assignment import Assignment, OwnedPartition
 from shifter.adapters.kafka.errors import describe, kafka_error
 from shifter.policy.delivery.ack_map import binding, encode, mark
 
@@ -36,7 +36,7 @@ class Committer:
     ) -> None:
         self._group, self._assignment, self._failed = group, assignment, failed
 
-    def send(self, consumer: Consumer, parts: Iterable[Part]) -> None:
+    def send(self, consumer: Consumer, parts: Iterable[OwnedPartition]) -> None:
         """Commit what changed, without waiting."""
         offsets = self._offsets(parts)
         if offsets:
@@ -45,14 +45,16 @@ class Committer:
             except KafkaException as exc:
                 self.reported(kafka_error(exc), offsets)
 
-    def send_and_wait(self, consumer: Consumer, parts: Iterable[Part]) -> None:
+    def send_and_wait(
+        self, consumer: Consumer, parts: Iterable[OwnedPartition]
+    ) -> None:
         """Commit what changed and wait for the answer; never raises for a failure."""
         parts = list(parts)
         self._try(consumer, parts)
         for _ in range(_SHORTEST):
             self._try(consumer, [part for part in parts if part.cut and part.is_dirty])
 
-    def _try(self, consumer: Consumer, parts: Iterable[Part]) -> None:
+    def _try(self, consumer: Consumer, parts: Iterable[OwnedPartition]) -> None:
         offsets = self._offsets(parts)
         if not offsets:
             return
@@ -77,7 +79,7 @@ class Committer:
                 if failure.name() == _TOO_LONG:
                     part.cut = min(part.cut + 1, _SHORTEST)
 
-    def _offsets(self, parts: Iterable[Part]) -> list[TopicPartition]:
+    def _offsets(self, parts: Iterable[OwnedPartition]) -> list[TopicPartition]:
         offsets = []
         for part in parts:
             if not part.is_dirty:
@@ -89,7 +91,7 @@ class Committer:
                 offsets.append(TopicPartition(*part.place, *said))
         return offsets
 
-    def _said(self, part: Part) -> tuple[int, str]:
+    def _said(self, part: OwnedPartition) -> tuple[int, str]:
         position, text = part.acks.frontier, ""
         if part.cut == 0:
             bound = binding(self._group, *part.place)

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
-from shifter.adapters.kafka.hop import Trip
+from shifter.adapters.kafka.hop import Hop
 
 LIMIT: Final = 50_000
 """Trips on the shelf above which partitions keep to their shares."""
@@ -25,7 +25,7 @@ _NEAR_MS: Final = 2_000
 _FAR_MS: Final = 10_000
 
 
-class Shelf:
+class DelayHeap:
     """Trips by the time they may start. Owned by one task at a time.
 
     Args:
@@ -34,7 +34,7 @@ class Shelf:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._heap: list[tuple[int, int, Trip]] = []
+        self._heap: list[tuple[int, int, Hop]] = []
         self._serial = 0
         self._count: Counter[int] = Counter()
         self._newest_ms: dict[int, deque[int]] = {}
@@ -48,7 +48,7 @@ class Shelf:
         """When the next trip may start, epoch milliseconds; ``None`` without one."""
         return self._heap[0][0] if self._heap else None
 
-    def read(self, trip: Trip) -> None:
+    def read(self, trip: Hop) -> None:
         """Keep a trip that was just read from its partition."""
         epoch = trip.delivery.epoch
         newest = self._newest_ms.get(epoch)
@@ -57,16 +57,16 @@ class Shelf:
         newest.append(trip.ready_ms)
         self.put(trip)
 
-    def put(self, trip: Trip) -> None:
+    def put(self, trip: Hop) -> None:
         """Keep a trip until it is ready."""
         self._count[trip.delivery.epoch] += 1
         self._serial += 1
         heapq.heappush(self._heap, (trip.ready_ms, self._serial, trip))
 
-    def take_ready(self, now_ms: int, most: int) -> list[Trip]:
+    def take_ready(self, now_ms: int, most: int) -> list[Hop]:
         """Trips that are ready, in order of their time; at most so many."""
         heap = self._heap
-        ready: list[Trip] = []
+        ready: list[Hop] = []
         while heap and heap[0][0] <= now_ms and len(ready) < most:
             trip = heapq.heappop(heap)[2]
             self._count[trip.delivery.epoch] -= 1
@@ -81,7 +81,7 @@ class Shelf:
         newest_ms = self._newest_ms.items()
         self._newest_ms = {epoch: ms for epoch, ms in newest_ms if epoch in epochs}
 
-    def replan(self, hastened: Callable[[Trip], None]) -> None:
+    def replan(self, hastened: Callable[[Hop], None]) -> None:
         """Let trips be ready earlier, and order them anew."""
         for _, _, trip in self._heap:
             hastened(trip)

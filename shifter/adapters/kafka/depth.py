@@ -22,7 +22,7 @@ from shifter.adapters.kafka.committed import CommitReader
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.ladder import waiting
-from shifter.adapters.kafka.reader import Partition, Reader
+from shifter.adapters.kafka.reader import Partition, TopicReader
 from shifter.adapters.kafka.start_offsets import Commit, is_foreign
 from shifter.adapters.kafka.topic_ids import describe_ids
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
@@ -87,7 +87,7 @@ class DepthGauge:
         self._client, self._last, self._clock = client, last, clock
         self._config, self._commits = config, CommitReader(config, last, clock)
         self._keeper = TopicKeeper(client, last, clock)
-        self._reader: Reader | None = None
+        self._reader: TopicReader | None = None
         self._namespace, self._group = namespace, group
 
     def spans(self, topics: Iterable[str]) -> dict[Partition, Span]:
@@ -257,7 +257,7 @@ class DepthGauge:
             return ()
         if self._reader is None:
             group = KafkaConfig.group(self._namespace, "admin")
-            self._reader = Reader(self._config, group, self._clock)
+            self._reader = TopicReader(self._config, group, self._clock)
         return self._reader.read(spans)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence, Set as AbstractSet
 from types import MappingProxyType
 
 from shifter.adapters.kafka.errors import describe
-from shifter.adapters.kafka.loop_bridge import Landing, Observer
+from shifter.adapters.kafka.loop_bridge import LoopBridge, Observer
 from shifter.adapters.kafka.member import Member, MemberPlan
 from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.start_offsets import EARLIEST
@@ -74,7 +74,7 @@ class KafkaLaneFeed:
         )
         self._writer, self._clock, self._observer = writer, clock, observer
         self._member: Member | None = None
-        self._landing: Landing | None = None
+        self._landing: LoopBridge | None = None
 
     async def open(self) -> None:
         """Join the group; returns when this member has its share, or within 20 s.
@@ -88,7 +88,7 @@ class KafkaLaneFeed:
             StoreUnavailableError: Nobody answered.
         """
         if self._landing is None:
-            self._landing = Landing(self._observer)
+            self._landing = LoopBridge(self._observer)
             self._member = Member(self._plan, self._landing, self._clock)
             self._member.start()
         await self._landing.until_opened()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from shifter.adapters.kafka.ladder import Waiting, hop, waiting
+from shifter.adapters.kafka.ladder import DelayTarget, hop, waiting
 from shifter.errors import WireError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
 from shifter.model.reason import Reason
@@ -30,7 +30,7 @@ _PATIENCE_MS: Final = 600_000
 """How long after its due time a record waits for its lane to be there again."""
 
 
-class Goal(Enum):
+class Destination(Enum):
     """Where a trip is to end."""
 
     ONWARD = "onward"
@@ -38,7 +38,7 @@ class Goal(Enum):
     DEAD_LETTER = "dead_letter"
 
 
-class Trip:
+class Hop:
     """A delivery from a delay topic, and the record that is to follow it.
 
     Attributes:
@@ -55,11 +55,11 @@ class Trip:
 
     def __init__(self, delivery: Delivery, lane: Lane | None, due_ms: int) -> None:
         self.delivery, self.lane, self.due_ms = delivery, lane, due_ms
-        self.goal, self.ready_ms, self.tries = Goal.ONWARD, due_ms, 0
+        self.goal, self.ready_ms, self.tries = Destination.ONWARD, due_ms, 0
         self.record: Record
 
 
-class TripPlanner:
+class HopPlanner:
     """Reads deliveries of delay topics, and reroutes those that were refused.
 
     Args:
@@ -80,7 +80,7 @@ class TripPlanner:
         """The delay topics, shortest tier first."""
         return list(self._tiers)
 
-    def plan(self, delivery: Delivery, now_ms: int) -> Trip:
+    def plan(self, delivery: Delivery, now_ms: int) -> Hop:
         """The trip of a delivery; it starts when its time in this tier is over.
 
         The last piece of a delay, shorter than the shortest tier, is waited for in
@@ -91,7 +91,7 @@ class TripPlanner:
             goal, headers = _told_by_envelope(self._namespace, delivery)
         lane = None if goal is None else self._lane(goal.topic)
         due_ms = 0 if goal is None else goal.due_ms
-        trip = Trip(delivery, lane, due_ms)
+        trip = Hop(delivery, lane, due_ms)
         # A clock in the future must not hold up those behind it.
         appended_ms, tier_s = (
             min(delivery.appended_ms, now_ms),
@@ -114,10 +114,14 @@ class TripPlanner:
             self.hasten(trip, now_ms)
         return trip
 
-    def hasten(self, trip: Trip, now_ms: int) -> None:
+    def hasten(self, trip: Hop, now_ms: int) -> None:
         """Let a trip be on its lane by its own due time, if it is wanted now."""
         record, wanted = trip.record, self.wanted
-        if wanted is None or trip.goal is not Goal.ONWARD or trip.due_ms <= now_ms:
+        if (
+            wanted is None
+            or trip.goal is not Destination.ONWARD
+            or trip.due_ms <= now_ms
+        ):
             return
         due_ms = hastened_ms(
             record.topic, record.headers, trip.due_ms, wanted=wanted, now=now_ms
@@ -128,14 +132,14 @@ class TripPlanner:
                 record.topic, record.value, record.headers, record.key, due_ms
             )
 
-    def step(self, trip: Trip, now_ms: int) -> Record | None:
+    def step(self, trip: Hop, now_ms: int) -> Record | None:
         """What to append now; ``None`` if the rest is waited for in memory.
 
         The way is chosen here and not by the writer, so that no moment that passes
         between the two brings a record to its lane too early.
         """
         record = trip.record
-        if trip.goal is not Goal.ONWARD:
+        if trip.goal is not Destination.ONWARD:
             return record
         topic, headers = hop(self._namespace, record, now_ms)
         if topic == record.topic and now_ms < trip.due_ms:
@@ -143,12 +147,12 @@ class TripPlanner:
             return None
         return Record(topic, record.value, headers, record.key)
 
-    def reroute(self, trip: Trip, detail: str, now_ms: int) -> None:
+    def reroute(self, trip: Hop, detail: str, now_ms: int) -> None:
         """Choose another way for a trip whose record was refused."""
         trip.ready_ms = now_ms
-        if trip.goal is Goal.ONWARD and now_ms < trip.due_ms + _PATIENCE_MS:
+        if trip.goal is Destination.ONWARD and now_ms < trip.due_ms + _PATIENCE_MS:
             self._put_back(trip, _PUT_BACK_TIER_S)
-        elif trip.goal is Goal.ONWARD:
+        elif trip.goal is Destination.ONWARD:
             self._give_up(trip, Reason.REFUSED_BY_LOG, detail, now_ms)
         else:
             self._put_back(trip, TIERS_S[-1])
@@ -165,20 +169,20 @@ class TripPlanner:
         self._lanes[topic] = lane
         return lane
 
-    def _put_back(self, trip: Trip, tier_s: int) -> None:
+    def _put_back(self, trip: Hop, tier_s: int) -> None:
         """Let it wait once more, as it is."""
-        delivery, trip.goal = trip.delivery, Goal.LADDER
+        delivery, trip.goal = trip.delivery, Destination.LADDER
         topic = delay_topic(self._namespace, tier_s)
         trip.record = Record(
             topic, delivery.value or b"", delivery.headers, delivery.key
         )
 
-    def _give_up(self, trip: Trip, reason: Reason, detail: str, now_ms: int) -> None:
+    def _give_up(self, trip: Hop, reason: Reason, detail: str, now_ms: int) -> None:
         delivery, lane = trip.delivery, trip.lane
         if lane is None:
             self._put_back(trip, TIERS_S[-1])
             return
-        trip.goal = Goal.DEAD_LETTER
+        trip.goal = Destination.DEAD_LETTER
         envelope = _envelope(delivery)
         info = DeadLetterInfo(
             job_id=None if envelope is None else envelope.id,
@@ -215,7 +219,7 @@ def _envelope(delivery: Delivery) -> EnvelopeV1 | None:
 
 def _told_by_envelope(
     namespace: str, delivery: Delivery
-) -> tuple[Waiting | None, list[tuple[str, bytes | None]]]:
+) -> tuple[DelayTarget | None, list[tuple[str, bytes | None]]]:
     """The same for a record that another program put on the ladder."""
     envelope = _envelope(delivery)
     if (
@@ -226,4 +230,4 @@ def _told_by_envelope(
     ):
         return None, delivery.headers
     lane = Lane(namespace, envelope.queue, envelope.priority)
-    return Waiting(lane.name, envelope.due_ms), delivery.headers
+    return DelayTarget(lane.name, envelope.due_ms), delivery.headers

@@ -21,7 +21,7 @@ _MAX_DIGITS: Final = 15
 _MAX_TOPIC: Final = 249
 
 
-class Waiting(NamedTuple):
+class DelayTarget(NamedTuple):
     """Where a record on the ladder wants to go.
 
     Attributes:
@@ -56,7 +56,7 @@ def hop(namespace: str, record: Record, now_ms: int) -> tuple[str, Headers]:
     ]
 
 
-def waiting(headers: Headers) -> tuple[Waiting | None, Headers]:
+def waiting(headers: Headers) -> tuple[DelayTarget | None, Headers]:
     """Where a record read from a delay topic wants to go, and its headers there.
 
     Returns:
@@ -74,4 +74,4 @@ def waiting(headers: Headers) -> tuple[Waiting | None, Headers]:
     is_due = due.isdigit() and len(due) <= _MAX_DIGITS
     if not (is_due and lane.isascii() and 0 < len(lane) <= _MAX_TOPIC):
         return None, rest
-    return Waiting(lane.decode("ascii"), int(due)), rest
+    return DelayTarget(lane.decode("ascii"), int(due)), rest

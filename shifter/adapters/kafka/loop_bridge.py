@@ -30,7 +30,7 @@ _LOUD: Final = frozenset(
 )
 
 
-class Landing:
+class LoopBridge:
     """Methods of the first half are called on the member's thread.
 
     Made and used on one event loop.

@@ -23,11 +23,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from shifter.adapters.kafka.assignment import Assignment, Part
+from shifter.adapters.kafka.assignment import Assignment, OwnedPartition
 from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.errors import LastError, describe, make_client, store_error
 from shifter.adapters.kafka.properties import Property
-from shifter.adapters.kafka.rebalance import Outlet, Rebalancer
+from shifter.adapters.kafka.rebalance import RebalanceObserver, Rebalancer
 from shifter.adapters.kafka.requests import Requests
 from shifter.adapters.kafka.start_offsets import EARLIEST, StartPlan
 from shifter.adapters.kafka.topic_ids import TopicIds
@@ -61,7 +61,7 @@ _BROKEN: Final = frozenset(
 )
 
 
-class MemberOutlet(Outlet, Protocol):
+class MemberObserver(RebalanceObserver, Protocol):
     """Who hears of it; called on the member's thread."""
 
     def opened(self) -> None:
@@ -105,7 +105,7 @@ class Member:
         last: What its client last complained about.
     """
 
-    def __init__(self, plan: MemberPlan, outlet: MemberOutlet, clock: Clock) -> None:
+    def __init__(self, plan: MemberPlan, outlet: MemberObserver, clock: Clock) -> None:
         self._plan, self._outlet, self._clock = plan, outlet, clock
         # Full as soon as one more batch might not fit.
         self._most = max(1, min(_MOST, plan.window // 2))
@@ -258,8 +258,8 @@ class Member:
         """Tell the client which partitions to read, where that has changed."""
         self.assignment.has_shifted = False
         self._held, self._rested = self.requests.held, self.requests.rested
-        to_pause: list[Part] = []
-        to_resume: list[Part] = []
+        to_pause: list[OwnedPartition] = []
+        to_resume: list[OwnedPartition] = []
         for part in self.assignment.parts.values():
             is_to_pause = (
                 self._is_resting
@@ -375,10 +375,10 @@ def _no_ids(_: Iterable[str]) -> Mapping[str, str]:
     return {}
 
 
-def _places(parts: Sequence[Part]) -> list[TopicPartition]:
+def _places(parts: Sequence[OwnedPartition]) -> list[TopicPartition]:
     return [TopicPartition(*part.place) for part in parts]
 
 
-def _facts(part: Part) -> dict[str, object]:
+def _facts(part: OwnedPartition) -> dict[str, object]:
     topic, index = part.place
     return {"topic": topic, "partition": index, "open": part.acks.open_count}

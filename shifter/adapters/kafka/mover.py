@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from shifter.adapters.kafka.delay_heap import LIMIT, Shelf
+from shifter.adapters.kafka.delay_heap import LIMIT, DelayHeap
 from shifter.adapters.kafka.feed import KafkaLaneFeed
-from shifter.adapters.kafka.hop import Goal, Trip, TripPlanner
+from shifter.adapters.kafka.hop import Destination, Hop, HopPlanner
 from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.adapters.kafka.url import KafkaConfig
@@ -76,8 +76,8 @@ class KafkaDelayMover:
         without_commits: str = EARLIEST,
     ) -> None:
         self._writer, self._clock = writer, clock
-        self._planner = TripPlanner(namespace)
-        self._shelf = Shelf(limit)
+        self._planner = HopPlanner(namespace)
+        self._shelf = DelayHeap(limit)
         self._feed = KafkaLaneFeed(
             config,
             self._planner.topics,
@@ -173,7 +173,7 @@ class KafkaDelayMover:
         except TimeoutError:
             return
 
-    async def _move(self, trips: Sequence[Trip]) -> None:
+    async def _move(self, trips: Sequence[Hop]) -> None:
         """Append what follows, settle what was acknowledged, reroute the rest."""
         now_ms, leaving, records = self._clock.epoch_ms(), [], []
         for trip in self._still_owned(trips):
@@ -193,7 +193,7 @@ class KafkaDelayMover:
                 self._not_taken(trip, answer)
         await self._feed.settle(landed)
 
-    def _still_owned(self, trips: Sequence[Trip]) -> Sequence[Trip]:
+    def _still_owned(self, trips: Sequence[Hop]) -> Sequence[Hop]:
         deliveries = [trip.delivery for trip in trips]
         owned = self._feed.begin(deliveries)
         if len(owned) == len(trips):
@@ -201,7 +201,7 @@ class KafkaDelayMover:
         kept = {id(delivery) for delivery in owned}
         return [trip for trip in trips if id(trip.delivery) in kept]
 
-    def _not_taken(self, trip: Trip, answer: Refused | Unknown) -> None:
+    def _not_taken(self, trip: Hop, answer: Refused | Unknown) -> None:
         """Try again where that may help, else go another way.
 
         Raises:
@@ -211,7 +211,7 @@ class KafkaDelayMover:
             raise StoreRefusedError("kafka", "append", answer.detail)
         now_ms = self._clock.epoch_ms()
         is_final = isinstance(answer, Refused) and answer.reason not in _TRY_AGAIN
-        if is_final and trip.goal is not Goal.LADDER:
+        if is_final and trip.goal is not Destination.LADDER:
             self._planner.reroute(trip, answer.detail, now_ms)
             facts = {
                 "goal": trip.goal.value,

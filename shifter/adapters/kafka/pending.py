@@ -37,7 +37,7 @@ class Reported(Protocol):
         """Where it was written; ``None`` if the broker did not say."""
 
 
-class One:
+class PendingRecord:
     """One record that one task awaits."""
 
     __slots__ = ("_error", "_future", "_inbox", "_last", "bucket")
@@ -74,7 +74,7 @@ class One:
             self._future.set_result(self._last.unanswered(detail or TOO_LATE))
 
 
-class Batch:
+class PendingBatch:
     """Many records that one caller awaits.
 
     Reports come from any thread that polls; the caller counts what it sent. Whoever

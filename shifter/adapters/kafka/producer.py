@@ -49,7 +49,7 @@ _BROKE: Final = "the client broke and starts again shortly"
 _KEPT_OUT: Final = "CLUSTER_AUTHORIZATION_FAILED"
 
 
-class Link:
+class LiveProducer:
     """A live producer.
 
     Attributes:
@@ -210,7 +210,7 @@ class Link:
                 self.producer.poll(_POLL_S)
 
 
-class LinkKeeper:
+class ProducerKeeper:
     """Makes the link when it is first needed, and again after a fork or its death.
 
     Attributes:
@@ -218,7 +218,7 @@ class LinkKeeper:
     """
 
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
-        self.link: Link | None = None
+        self.link: LiveProducer | None = None
         self._config, self._clock = config, clock
         self._lock = threading.Lock()
         self._is_closed = False
@@ -226,7 +226,7 @@ class LinkKeeper:
         atexit.register(self.close_at_exit)
         renew_in_child(self._after_fork)
 
-    def fresh(self) -> Link | Refused:
+    def fresh(self) -> LiveProducer | Refused:
         """A link that may be used in this process.
 
         Raises:
@@ -243,7 +243,7 @@ class LinkKeeper:
                 # A client that dies at birth would otherwise be born for each record.
                 return link.refusal(_BROKE)
             self._born_at = now
-            self.link = Link(self._config, self._clock)
+            self.link = LiveProducer(self._config, self._clock)
             return self.link
 
     def close(self, timeout_s: float) -> int:

@@ -42,7 +42,7 @@ _METADATA_S: Final = 10.0
 _END: Final = "_PARTITION_EOF"
 
 
-class Reader:
+class TopicReader:
     """A consumer that is told what to read.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from shifter.adapters.kafka.assignment import Assignment, Part
+from shifter.adapters.kafka.assignment import Assignment, OwnedPartition
 from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.errors import kafka_error, store_error
 from shifter.adapters.kafka.requests import Requests
@@ -42,7 +42,7 @@ _NOT_THERE: Final = frozenset(
 )
 
 
-class Outlet(Protocol):
+class RebalanceObserver(Protocol):
     """Who hears of what happens; called on the member's thread."""
 
     def lost(self, found: LostRange) -> None:
@@ -76,7 +76,7 @@ class Rebalancer:
         assignment: Assignment,
         committer: Committer,
         requests: Requests,
-        outlet: Outlet,
+        outlet: RebalanceObserver,
         clock: Clock,
     ) -> None:
         self._plan, self._assignment, self._committer = plan, assignment, committer
@@ -190,7 +190,7 @@ class Rebalancer:
         started = sum(len(part.started) for part in parts)
         self._outlet.said("revoked", partitions=len(parts), unfinished=started)
 
-    def _await_started(self, parts: Sequence[Part]) -> None:
+    def _await_started(self, parts: Sequence[OwnedPartition]) -> None:
         """Let what has begun end, so that the next owner does not run it again.
 
         Less than half a session: a member that answers late is thrown out.
@@ -236,7 +236,7 @@ class Rebalancer:
     def _go_on(
         self,
         consumer: Consumer,
-        part: Part,
+        part: OwnedPartition,
         missed: int | None,
         topic_id: str | None,
         kept: Range,
@@ -291,7 +291,7 @@ class Rebalancer:
         for part in self._assignment.of([place]):
             part.is_paused, self._assignment.has_shifted = False, True
 
-    def _move_on(self, part: Part, kept: Range, missed: int | None) -> None:
+    def _move_on(self, part: OwnedPartition, kept: Range, missed: int | None) -> None:
         """Account for what retention took from before a partition's position.
 
         Args:

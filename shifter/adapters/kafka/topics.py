@@ -80,7 +80,7 @@ class TopicState(NamedTuple):
     config: Mapping[str, str]
 
 
-class Step(NamedTuple):
+class PlannedChange(NamedTuple):
     """One change, and the setting it writes if it is one."""
 
     change: TopicChange
@@ -107,7 +107,9 @@ def least(spec: TopicSpec, *, replicas: int) -> dict[str, str]:
     }
 
 
-def steps(spec: TopicSpec, found: TopicState | None, *, replicas: int) -> list[Step]:
+def steps(
+    spec: TopicSpec, found: TopicState | None, *, replicas: int
+) -> list[PlannedChange]:
     """From a topic as it is to the topic as it should be. Pure.
 
     Args:
@@ -118,16 +120,16 @@ def steps(spec: TopicSpec, found: TopicState | None, *, replicas: int) -> list[S
     name = spec.name
     if found is None:
         detail = f"{spec.partitions} partitions, {replicas} replicas"
-        return [Step(TopicChange(name, "create", detail))]
+        return [PlannedChange(TopicChange(name, "create", detail))]
     plan = []
     if found.partitions != spec.partitions:
         grows = found.partitions < spec.partitions
         action = "add_partitions" if grows else "warn"
         detail = f"partitions: {found.partitions} to {spec.partitions}"
-        plan.append(Step(TopicChange(name, action, detail)))
+        plan.append(PlannedChange(TopicChange(name, action, detail)))
     if found.replicas < replicas:
         detail = f"replicas: {found.replicas}; {replicas} survive the loss of a broker"
-        plan.append(Step(TopicChange(name, "warn", detail)))
+        plan.append(PlannedChange(TopicChange(name, "warn", detail)))
     for key, value in {**_EXACT, **_UNSET}.items():
         have = found.config.get(key)
         if have is not None and have.lower() != value.lower():
@@ -140,8 +142,10 @@ def steps(spec: TopicSpec, found: TopicState | None, *, replicas: int) -> list[S
     return plan
 
 
-def _set(name: str, key: str, have: str, value: str) -> Step:
-    return Step(TopicChange(name, "set", f"{key}: {have} to {value}"), (key, value))
+def _set(name: str, key: str, have: str, value: str) -> PlannedChange:
+    return PlannedChange(
+        TopicChange(name, "set", f"{key}: {have} to {value}"), (key, value)
+    )
 
 
 def forgotten_commits(
@@ -235,12 +239,12 @@ class TopicKeeper:
         kept = next(iter(config.values()), {}).get(_OFFSETS_KEPT)
         return forgotten_commits(specs, None if kept is None else int(kept))
 
-    def _plan(self, specs: Sequence[TopicSpec]) -> tuple[int, list[Step]]:
+    def _plan(self, specs: Sequence[TopicSpec]) -> tuple[int, list[PlannedChange]]:
         metadata = self.metadata()
         names = [spec.name for spec in specs if spec.name in metadata.topics]
         configs = self._configs(names)
         replicas = min(_REPLICAS, len(metadata.brokers))
-        plan: list[Step] = []
+        plan: list[PlannedChange] = []
         for spec in specs:
             topic = metadata.topics.get(spec.name)
             state = None
@@ -292,7 +296,7 @@ class TopicKeeper:
         if wider:
             self._finish(self._client.create_partitions(wider), "create_partitions")
 
-    def _set(self, plan: Sequence[Step]) -> None:
+    def _set(self, plan: Sequence[PlannedChange]) -> None:
         entries: dict[str, list[ConfigEntry]] = {}
         for step in plan:
             if step.setting is not None:

@@ -28,7 +28,7 @@ _ABORT_S: Final = 10.0
 _REVOKE_S: Final = 2.0
 
 
-class LastWill:
+class TransactionReaper:
     """Of one sender.
 
     Args:

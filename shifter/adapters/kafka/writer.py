@@ -21,8 +21,8 @@ from confluent_kafka import KafkaException
 
 from shifter.adapters.kafka.errors import delivery_answer, kafka_error
 from shifter.adapters.kafka.ladder import hop
-from shifter.adapters.kafka.pending import TOO_LATE, Batch, One
-from shifter.adapters.kafka.producer import Link, LinkKeeper
+from shifter.adapters.kafka.pending import TOO_LATE, PendingBatch, PendingRecord
+from shifter.adapters.kafka.producer import LiveProducer, ProducerKeeper
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import ConfigError
 from shifter.model.reason import Reason
@@ -71,9 +71,9 @@ class KafkaLaneLog:
         self._close_to_limit = max_record_bytes - FRAMING_BYTES
         settings = config.producer_config()
         settings["message.max.bytes"] = max_record_bytes + FRAMING_BYTES
-        self._keeper = LinkKeeper(settings, clock)
+        self._keeper = ProducerKeeper(settings, clock)
         bulk = {**settings, "linger.ms": settings["linger.ms"] or _BULK_LINGER_MS}
-        self._bulk_keeper = LinkKeeper(bulk, clock)
+        self._bulk_keeper = ProducerKeeper(bulk, clock)
         for keeper in (self._keeper, self._bulk_keeper):
             weakref.finalize(self, keeper.retire).atexit = False
 
@@ -98,7 +98,7 @@ class KafkaLaneLog:
         loop = asyncio.get_running_loop()
         inbox = link.inboxes.of(loop)
         future: asyncio.Future[AppendAnswer] = loop.create_future()
-        waiter = One(inbox, future, link.last)
+        waiter = PendingRecord(inbox, future, link.last)
         inbox.enroll(waiter, timeout_s)
         if len(records) == 1:
             refused = self._send(link, records[0], waiter.report)
@@ -106,7 +106,9 @@ class KafkaLaneLog:
                 return [await future]
             waiter.bucket.discard(waiter)
             return [refused]
-        batch = Batch(len(records), partial(waiter.report, None, None), link.last)
+        batch = PendingBatch(
+            len(records), partial(waiter.report, None, None), link.last
+        )
         until = self._clock.monotonic() + timeout_s
         for pause_s in self._send_all(link, records, batch, until):
             await self._clock.sleep(pause_s)
@@ -128,7 +130,7 @@ class KafkaLaneLog:
             return [link] * len(records)
         until = self._clock.monotonic() + timeout_s
         told = threading.Event()
-        batch = Batch(len(records), told.set, link.last)
+        batch = PendingBatch(len(records), told.set, link.last)
         with link.telling(told):
             for pause_s in self._send_all(link, records, batch, until):
                 threading.Event().wait(pause_s)
@@ -136,17 +138,21 @@ class KafkaLaneLog:
                 told.wait(max(0.0, until - self._clock.monotonic()))
         return batch.answers(link.epitaph or TOO_LATE)
 
-    def _link(self, count: int) -> Link | Refused:
+    def _link(self, count: int) -> LiveProducer | Refused:
         if count >= _BULK:
             bulk = self._bulk_keeper.fresh()
             # A fresh producer takes half a second to its first record: the first batch
             # goes by the other one, which is warm.
-            if isinstance(bulk, Link) and bulk.is_warm:
+            if isinstance(bulk, LiveProducer) and bulk.is_warm:
                 return bulk
         return self._keeper.fresh()
 
     def _send_all(
-        self, link: Link, records: Sequence[Record], batch: Batch, until: float
+        self,
+        link: LiveProducer,
+        records: Sequence[Record],
+        batch: PendingBatch,
+        until: float,
     ) -> Generator[float]:
         """Send a batch, yielding how many seconds to pause where it must wait."""
         rest: Refused | None = None
@@ -173,7 +179,7 @@ class KafkaLaneLog:
                     rest = refused if refused is _FULL else None
 
     def _send(
-        self, link: Link, record: Record, report: Callable[..., None]
+        self, link: LiveProducer, record: Record, report: Callable[..., None]
     ) -> Refused | None:
         topic, headers = record.topic, record.headers
         if record.due_ms is not None:
@@ -215,7 +221,7 @@ def record_bytes(record: Record) -> int:
     return len(record.value) + len(record.key or b"") + named
 
 
-def _refusal(link: Link, exc: Exception) -> Refused:
+def _refusal(link: LiveProducer, exc: Exception) -> Refused:
     """The client did not take the record: it is certainly not in the log."""
     error = kafka_error(exc)
     if error is None:

@@ -16,7 +16,7 @@ import threading
 import zlib
 from collections.abc import Generator, Sequence
 
-from shifter.adapters.memory.group import Group, Part
+from shifter.adapters.memory.group import ConsumerGroup, MemoryPartition
 from shifter.model.reason import Reason
 from shifter.ports import (
     AppendAnswer,
@@ -57,9 +57,9 @@ class MemoryLog:
         self.answer_instead: Refused | Unknown | None = None
         self.wanted: Rushed | None = None
         self._lock = threading.Lock()
-        self._parts: dict[str, list[Part]] = {}
+        self._parts: dict[str, list[MemoryPartition]] = {}
         self._specs: dict[str, TopicSpec] = {}
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, ConsumerGroup] = {}
         self._delayed: list[tuple[int, int, Record]] = []
         self._senders: dict[str, int] = {}
         self._serial = itertools.count(1)
@@ -70,7 +70,7 @@ class MemoryLog:
         """Make a topic, or widen it; nothing about it ever becomes less."""
         with self._lock:
             parts = self._parts.setdefault(spec.name, [])
-            parts.extend(Part() for _ in range(spec.partitions - len(parts)))
+            parts.extend(MemoryPartition() for _ in range(spec.partitions - len(parts)))
             before = self._specs.get(spec.name, spec)
             self._specs[spec.name] = TopicSpec(
                 spec.name,
@@ -219,11 +219,11 @@ class MemoryLog:
             }
 
     @contextlib.contextmanager
-    def group(self, name: str) -> Generator[Group]:
+    def group(self, name: str) -> Generator[ConsumerGroup]:
         """A group, under the log's lock and with all due records in their lanes."""
         with self._lock:
             self._promote()
-            yield self._groups.setdefault(name, Group(self._parts))
+            yield self._groups.setdefault(name, ConsumerGroup(self._parts))
 
     def join(self, name: str, topics: Sequence[str]) -> int:
         """Become a member of a group; returns the member's number, >= 1."""

@@ -16,8 +16,8 @@ from shifter.model.claim import (
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim import (
-    Ask,
-    Kept,
+    ClaimAsk,
+    ClaimWrite,
     decide_cancel,
     decide_claim,
     decide_finish,
@@ -141,7 +141,7 @@ class MemoryClaimStore:
         own = answer_own(self._point(alias, identity, keep_ms, now)) if alias else None
         if own is not None:
             return own
-        ask = self._ask(Ask(turn, attempt, owner, lease_ms, job_id=alias))
+        ask = self._ask(ClaimAsk(turn, attempt, owner, lease_ms, job_id=alias))
         answer, kept = decide_claim(self._claim_of(identity), ask, now=now)
         self._keep(identity, kept, now)
         if alias and isinstance(answer, Cancelled):
@@ -149,7 +149,7 @@ class MemoryClaimStore:
             self._end(alias, ended, keep_ms, now)
         return answer
 
-    def _ask(self, ask: Ask) -> Ask:
+    def _ask(self, ask: ClaimAsk) -> ClaimAsk:
         """For twins of stores that lose answers: here no call needs a name."""
         return ask
 
@@ -180,7 +180,7 @@ class MemoryClaimStore:
             return None
         return entry.value
 
-    def _keep(self, identity: str, kept: Kept | None, now: StoreMs) -> None:
+    def _keep(self, identity: str, kept: ClaimWrite | None, now: StoreMs) -> None:
         if kept is None:
             return
         claim, keep_ms = kept

@@ -15,7 +15,7 @@ from shifter.ports import Delivery, LostRange, Record
 
 
 @dataclass(slots=True)
-class Part:
+class MemoryPartition:
     """One partition: entries from offset ``start`` on, as (appended_ms, record)."""
 
     start: int = 0
@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Progress:
+class GroupProgress:
     """How far one group is in one partition.
 
     Attributes:
@@ -96,13 +96,13 @@ class Progress:
                 yield offset
 
 
-class Group:
+class ConsumerGroup:
     """The members that share some topics, and how far they are."""
 
-    def __init__(self, parts: Mapping[str, list[Part]]) -> None:
+    def __init__(self, parts: Mapping[str, list[MemoryPartition]]) -> None:
         self._parts = parts
         self._members: dict[int, frozenset[str]] = {}
-        self._progress: dict[tuple[str, int], Progress] = {}
+        self._progress: dict[tuple[str, int], GroupProgress] = {}
 
     def join(self, member: int, topics: Sequence[str]) -> None:
         """Add a member and give it its share."""
@@ -118,9 +118,9 @@ class Group:
         """Spread partitions evenly; a partition moves only where it must."""
         for topic in sorted(frozenset[str]().union(*self._members.values())):
             for index, part in enumerate(self._parts.get(topic, ())):
-                fresh = Progress(cursor=part.start, frontier=part.start)
+                fresh = GroupProgress(cursor=part.start, frontier=part.start)
                 self._progress.setdefault((topic, index), fresh)
-        shares: list[tuple[str, Progress]] = []
+        shares: list[tuple[str, GroupProgress]] = []
         for (topic, _), progress in self._progress.items():
             shares.append((topic, progress))
             owner = progress.owner
@@ -130,7 +130,10 @@ class Group:
             self._move(topic, progress, shares)
 
     def _move(
-        self, topic: str, progress: Progress, shares: Sequence[tuple[str, Progress]]
+        self,
+        topic: str,
+        progress: GroupProgress,
+        shares: Sequence[tuple[str, GroupProgress]],
     ) -> None:
         of_topic = Counter(p.owner for name, p in shares if name == topic)
         in_all = Counter(p.owner for _, p in shares)
@@ -206,7 +209,7 @@ class Group:
 
     def unsettled(self, entries: Sequence[Delivery]) -> list[Delivery]:
         """Those records that this group still has to settle."""
-        nowhere = Progress()
+        nowhere = GroupProgress()
         return [
             entry
             for entry in entries

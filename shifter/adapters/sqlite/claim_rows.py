@@ -18,7 +18,7 @@ import msgspec
 
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim import (
-    Kept,
+    ClaimWrite,
 )
 from shifter.policy.delivery.claim_state import (
     Claim,
@@ -75,7 +75,7 @@ class ClaimRows:
         """Where the claim of a job lies: where its pointer leads, else its own key."""
         return self._pointers.get(key, key)
 
-    def keep(self, key: bytes, kept: Kept) -> None:
+    def keep(self, key: bytes, kept: ClaimWrite) -> None:
         """Put a claim; a keep time of 0 leaves the time it had left."""
         claim, keep_ms = kept
         until_ms = self.now + keep_ms if keep_ms else self._until_ms[key]
@@ -95,7 +95,7 @@ class ClaimRows:
         """Keep a keyed job's end under its own id, in place of its pointer."""
         ended = own_end(claim)
         if ended is not None and key not in self.claims:
-            self.keep(key, Kept(ended, keep_ms))
+            self.keep(key, ClaimWrite(ended, keep_ms))
 
     def save(self) -> None:
         """Write what has changed, once."""

@@ -28,8 +28,8 @@ from shifter.model.claim import (
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim import (
-    Ask,
-    Kept,
+    ClaimAsk,
+    ClaimWrite,
     decide_cancel,
     decide_claim,
     decide_finish,
@@ -72,7 +72,7 @@ class ClaimTable:
         self,
         connection: sqlite3.Connection,
         requests: Sequence[ClaimRequest],
-        first: Ask,
+        first: ClaimAsk,
     ) -> list[ClaimAnswer]:
         """Ask to run, as ``first`` does for the first turn of a plain job."""
         rows, now = self._rows(connection)
@@ -165,8 +165,10 @@ class ClaimTable:
         rows: ClaimRows,
         key: bytes,
         request: ClaimRequest,
-        first: Ask,
-        decide: Callable[[Claim | None, Ask], tuple[ClaimAnswer, Kept | None]],
+        first: ClaimAsk,
+        decide: Callable[
+            [Claim | None, ClaimAsk], tuple[ClaimAnswer, ClaimWrite | None]
+        ],
     ) -> ClaimAnswer:
         identity, job_id, turn, attempt = request
         if identity != job_id:
@@ -184,8 +186,10 @@ class ClaimTable:
         rows: ClaimRows,
         key: bytes,
         request: ClaimRequest,
-        first: Ask,
-        decide: Callable[[Claim | None, Ask], tuple[ClaimAnswer, Kept | None]],
+        first: ClaimAsk,
+        decide: Callable[
+            [Claim | None, ClaimAsk], tuple[ClaimAnswer, ClaimWrite | None]
+        ],
     ) -> ClaimAnswer:
         _, job_id, turn, attempt = request
         own, keep_ms = self._key(job_id), first.lease_ms + RUNNING_GRACE_MS
@@ -229,7 +233,7 @@ class ClaimTable:
             rows.load([key])
         return key
 
-    def _keep(self, rows: ClaimRows, key: bytes, kept: Kept | None) -> None:
+    def _keep(self, rows: ClaimRows, key: bytes, kept: ClaimWrite | None) -> None:
         if kept is None:
             return
         rows.keep(key, kept)

@@ -20,7 +20,7 @@ from shifter.adapters.sqlite.transactions import Transactions
 from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
 from shifter.model.state import JobStatus
 from shifter.policy.delivery.claim import (
-    Ask,
+    ClaimAsk,
 )
 from shifter.ports import Clock, understood
 
@@ -55,7 +55,9 @@ class SqliteClaimStore:
             return []
         self._calls += 1
         op = f"{self._name}.{self._calls}"
-        first = Ask(1, 1, bounded(owner), lease_ms, op, frozenset(self._unanswered))
+        first = ClaimAsk(
+            1, 1, bounded(owner), lease_ms, op, frozenset(self._unanswered)
+        )
         try:
             with understood("sqlite", "claim"):
                 return await self._database.write(

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.lane_table import place_of
-from shifter.adapters.sqlite.lease_table import LeaseTable, Taken
+from shifter.adapters.sqlite.lease_table import LeasedRecord, LeaseTable
 from shifter.adapters.sqlite.log import SqliteLaneLog, failure
 from shifter.adapters.sqlite.member import (
     ALIVE_MS,
@@ -23,7 +23,7 @@ from shifter.adapters.sqlite.member import (
     note_waiting,
     waiting,
 )
-from shifter.adapters.sqlite.notify import Doorbell, is_dead, ring, take_down
+from shifter.adapters.sqlite.notify import WakeupSocket, is_dead, ring, take_down
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import (
@@ -63,7 +63,7 @@ class SqliteLaneFeed:
         self._owned: dict[tuple[str, int, int], tuple[int, int]] = {}
         self._ended: dict[int, list[int]] = {}
         self._news = asyncio.Event()
-        self._bell: Doorbell | None = None
+        self._bell: WakeupSocket | None = None
         self._beating: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._is_empty, self._turn = True, 0
@@ -73,7 +73,7 @@ class SqliteLaneFeed:
 
     async def open(self) -> None:
         """Join."""
-        self._bell = bell = Doorbell(self._database.path)
+        self._bell = bell = WakeupSocket(self._database.path)
         try:
             await self._rejoin()
         except BaseException as error:
@@ -208,7 +208,7 @@ class SqliteLaneFeed:
         self._members.leave(connection, *dead)
         return self._members.stay(connection, member)
 
-    def _take(self, connection: sqlite3.Connection, most: int) -> list[Taken]:
+    def _take(self, connection: sqlite3.Connection, most: int) -> list[LeasedRecord]:
         now = self._clock.epoch_ms()
         self._table.promote(connection, now)
         self._turn += 1
@@ -330,7 +330,7 @@ class SqliteLaneFeed:
             self._bell.drain()
         self._news.set()
 
-    def _delivery(self, taken: Taken) -> Delivery:
+    def _delivery(self, taken: LeasedRecord) -> Delivery:
         self._is_empty = False
         offset, body = place_of(taken.job_id), taken.body
         self._owned[taken.topic, taken.part, offset] = (taken.lease, taken.job_id)

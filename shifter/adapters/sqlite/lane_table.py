@@ -28,7 +28,7 @@ _PROMOTED: Final = 1_000
 _LAST_MS: Final = 1 << 42
 
 
-class Row(NamedTuple):
+class RecordRow(NamedTuple):
     """A record as it is written.
 
     Attributes:
@@ -83,7 +83,7 @@ class LaneTable:
 
     # --- writing --------------------------------------------------------------------
 
-    def append(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    def append(self, connection: sqlite3.Connection, rows: Iterable[RecordRow]) -> None:
         """Write records whose topics exist; those that are not due wait elsewhere."""
         of_lane: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         for row in rows:
@@ -112,7 +112,9 @@ class LaneTable:
             [(number, crc, raw) for number, (crc, raw) in enumerate(rows, at)],
         )
 
-    def _delay(self, connection: sqlite3.Connection, row: Row, due_ms: int) -> None:
+    def _delay(
+        self, connection: sqlite3.Connection, row: RecordRow, due_ms: int
+    ) -> None:
         first = due_ms << DUE_SHIFT
         (last,) = connection.execute(
             "SELECT max(id) FROM delayed WHERE id >= ? AND id < ?",
@@ -160,7 +162,7 @@ def place_of(job_id: int) -> int:
     return job_id & ((1 << SHIFT) - 1)
 
 
-def row_of(record: Record, now: int) -> Row:
+def row_of(record: Record, now: int) -> RecordRow:
     """A record as it is written; one that is due is not delayed.
 
     Raises:
@@ -168,10 +170,10 @@ def row_of(record: Record, now: int) -> Row:
     """
     due_ms = record.due_ms
     if due_ms is None or due_ms <= now:
-        return Row(record.topic, _part(record), None, *pack(record, now))
+        return RecordRow(record.topic, _part(record), None, *pack(record, now))
     if due_ms >= _LAST_MS:
         raise ValueError(f"due at {due_ms} ms; before {_LAST_MS} only")
-    return Row(record.topic, 0, due_ms, *pack(record, now, topic=record.topic))
+    return RecordRow(record.topic, 0, due_ms, *pack(record, now, topic=record.topic))
 
 
 def _part(record: Record) -> int:

@@ -13,14 +13,14 @@ from typing import Final, NamedTuple
 
 from shifter.adapters.sqlite.body import Body, unpack
 from shifter.adapters.sqlite.lane_table import SHIFT, set_aside
-from shifter.adapters.sqlite.member import Member
+from shifter.adapters.sqlite.member import LiveMember
 
 _NOBODY: Final = 0
 _MOST_BYTES: Final = 4_000_000
 """Of one lane in one fetch; at least one record is taken, however large."""
 
 
-class Taken(NamedTuple):
+class LeasedRecord(NamedTuple):
     """A record of a lease."""
 
     job_id: int
@@ -36,12 +36,12 @@ class LeaseTable:
     def lease(
         self,
         connection: sqlite3.Connection,
-        who: tuple[int, Sequence[Member]],
+        who: tuple[int, Sequence[LiveMember]],
         topics: Sequence[str],
         most: int,
         now: int,
         turn: int,
-    ) -> list[Taken]:
+    ) -> list[LeasedRecord]:
         """Take up to ``most`` records for a member: first what dead members left.
 
         Args:
@@ -64,7 +64,7 @@ class LeaseTable:
         at = turn % max(1, len(places))
         places = places[at:] + places[:at]
         everybody = [one.number for one in alive]
-        taken: list[Taken] = []
+        taken: list[LeasedRecord] = []
         # Each lane gets its share, so that a flood of one starves none of the others;
         # what a short one leaves over goes to those behind it.
         for left, (place, span) in zip(range(len(places), 0, -1), places, strict=True):
@@ -83,7 +83,7 @@ class LeaseTable:
         who: tuple[int, Sequence[int]],
         most: int,
         now: int,
-    ) -> list[Taken]:
+    ) -> list[LeasedRecord]:
         """First what dead members left, oldest first, then what nobody had yet."""
         lane, (cur, end), (member, alive) = at[2], span, who
         marks = ",".join("?" * len(alive))
@@ -92,7 +92,7 @@ class LeaseTable:
             f"AND member NOT IN ({marks}) ORDER BY first",
             (lane, *alive),
         ).fetchall()
-        taken: list[Taken] = []
+        taken: list[LeasedRecord] = []
         for lease, first, last, left in left_over:
             room = most - len(taken)
             if room <= 0:
@@ -118,7 +118,7 @@ class LeaseTable:
         span: tuple[int, int],
         counts: tuple[int, int],
         now: int,
-    ) -> list[Taken]:
+    ) -> list[LeasedRecord]:
         """Lease a range to a member.
 
         Args:
@@ -158,7 +158,7 @@ class LeaseTable:
                 set_aside(connection, f"{topic} {part}/{job_id - base}", now, raw)
                 bad.append(job_id)
             else:
-                taken.append(Taken(job_id, topic, part, lease, body))
+                taken.append(LeasedRecord(job_id, topic, part, lease, body))
         if bad:
             self.settle(connection, {lease: bad}, member)
         return taken

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from shifter.adapters.inbox import Inbox, Inboxes, Pending
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.errors import NoSpaceError
-from shifter.adapters.sqlite.lane_table import LaneTable, Row, row_of
+from shifter.adapters.sqlite.lane_table import LaneTable, RecordRow, row_of
 from shifter.adapters.sqlite.member import waiting
 from shifter.adapters.sqlite.notify import ring
 from shifter.errors import StoreRefusedError
@@ -195,7 +195,7 @@ class SqliteLaneLog:
         if is_new and not self._has_room(connection):
             detail = f"less than {self._kept_free >> 20} MiB are free on the disk"
             return [Refused(Reason.QUEUE_FULL, detail)] * len(records)
-        rows: list[Row] = []
+        rows: list[RecordRow] = []
         answers: list[AppendAnswer] = []
         now, topics = self._clock.epoch_ms(), {record.topic for record in records}
         # For this transaction only: one that is undone takes its topics back.

@@ -18,7 +18,7 @@ ALIVE_MS: Final = 10_000
 """How long a member that says nothing counts as alive."""
 
 
-class Member(NamedTuple):
+class LiveMember(NamedTuple):
     """One that lives.
 
     Attributes:
@@ -79,7 +79,7 @@ class MemberTable:
             "SELECT id, socket FROM member WHERE socket <> ''"
         ).fetchall()
 
-    def alive(self, connection: sqlite3.Connection) -> list[Member]:
+    def alive(self, connection: sqlite3.Connection) -> list[LiveMember]:
         """All that live, the oldest first."""
         now = self._now()
         rows = connection.execute(
@@ -88,7 +88,7 @@ class MemberTable:
             (now, now + ALIVE_MS),
         )
         return [
-            Member(number, frozenset(names.split("\n")))
+            LiveMember(number, frozenset(names.split("\n")))
             for number, names in rows.fetchall()
         ]
 

@@ -20,7 +20,7 @@ _BYTE = b"!"
 _PREFIX = "shifter-"
 
 
-class Doorbell:
+class WakeupSocket:
     """The socket of one member; its path is short, whatever the file's is."""
 
     def __init__(self, database: Path) -> None:

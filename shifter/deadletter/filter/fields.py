@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter.deadletter.dialect import Story, read_story
+from shifter.deadletter.dialect import LetterFacts, read_story
 from shifter.deadletter.replay_identity import replays_of
 from shifter.errors import DecodeError
 from shifter.ports import Delivery
@@ -88,11 +88,11 @@ class Letter:
 
     def __init__(self, delivery: Delivery, now_ms: int) -> None:
         self.delivery, self.now_ms = delivery, now_ms
-        self._story: Story | None = None
+        self._story: LetterFacts | None = None
         self._payload: Any = _MISSING
 
     @property
-    def story(self) -> Story:
+    def story(self) -> LetterFacts:
         """What its headers tell."""
         story = self._story
         if story is None:

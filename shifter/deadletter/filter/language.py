@@ -39,7 +39,7 @@ from shifter.deadletter.filter.fields import (
     header_field,
     payload_field,
 )
-from shifter.deadletter.filter.lexer import Kind, Token, instant_ms, tokens
+from shifter.deadletter.filter.lexer import Token, TokenKind, instant_ms, tokens
 from shifter.errors import FilterError
 from shifter.model.hint import nearest
 from shifter.model.job_id import canonical_id
@@ -77,7 +77,7 @@ def compile_filter(text: str) -> Test:
         FilterError: Where it is wrong, and what is allowed there.
     """
     parser = _Parser(text)
-    if parser.next.kind is Kind.END:
+    if parser.next.kind is TokenKind.END:
         return lambda _: True
     test = parser.any(0)
     parser.end()
@@ -97,8 +97,8 @@ def named_fingerprints(text: str) -> list[str]:
     return [
         value.text
         for field, word, value in zip(found, found[1:], found[2:], strict=False)
-        if (field.kind, field.text, word.text) == (Kind.WORD, "fingerprint", "==")
-        and value.kind is Kind.TEXT
+        if (field.kind, field.text, word.text) == (TokenKind.WORD, "fingerprint", "==")
+        and value.kind is TokenKind.TEXT
     ]
 
 
@@ -114,7 +114,7 @@ class _Parser:
         return self._tokens[self._place]
 
     def end(self) -> None:
-        if self.next.kind is not Kind.END:
+        if self.next.kind is not TokenKind.END:
             raise self._wrong("the filter should end here", 'join with "and" or "or"')
 
     def any(self, depth: int) -> Test:
@@ -156,7 +156,7 @@ class _Parser:
             return lambda letter: get(letter) is not None
         get, kind = self._field()
         word = self.next
-        if word.text not in _OPERATORS or word.kind is Kind.TEXT:
+        if word.text not in _OPERATORS or word.kind is TokenKind.TEXT:
             raise self._wrong("an operator is missing", f"use {' '.join(_OPERATORS)}")
         self._place += 1
         if word.text == "in":
@@ -199,7 +199,7 @@ class _Parser:
     def _field(self) -> tuple[Get, ValueType]:
         word = self.next
         known = [*FIELDS, "payload", "header"]
-        if word.kind is not Kind.WORD:
+        if word.kind is not TokenKind.WORD:
             raise self._wrong("a field is missing", f"fields: {' '.join(known)}")
         self._place += 1
         if word.text == "payload":
@@ -214,14 +214,14 @@ class _Parser:
 
     def _path(self) -> Path:
         path: list[str | int] = []
-        while self.next.text in (".", "[") and self.next.kind is Kind.MARK:
+        while self.next.text in (".", "[") and self.next.kind is TokenKind.MARK:
             is_name = self._take().text == "."
             step = self._take()
-            if is_name and step.kind is not Kind.WORD:
+            if is_name and step.kind is not TokenKind.WORD:
                 raise self._wrong_at(step, "a name is missing", 'or ["any name"]')
-            if step.kind is Kind.NUMBER and isinstance(step.value, int):
+            if step.kind is TokenKind.NUMBER and isinstance(step.value, int):
                 path.append(step.value)
-            elif step.kind in (Kind.WORD, Kind.TEXT):
+            elif step.kind in (TokenKind.WORD, TokenKind.TEXT):
                 path.append(step.text)
             else:
                 raise self._wrong_at(step, "not a place", 'use [0] or ["name"]')
@@ -232,7 +232,7 @@ class _Parser:
     def _header(self) -> str:
         self._need("[")
         name = self._take()
-        if name.kind is not Kind.TEXT:
+        if name.kind is not TokenKind.TEXT:
             raise self._wrong_at(name, "a name is missing", 'header["traceparent"]')
         self._need("]")
         return name.text
@@ -264,7 +264,7 @@ class _Parser:
             if job_id is None:
                 raise self._wrong_at(token, f"{value!r} is no job's id", kind.want)
             return job_id
-        if not kind.takes(value, is_duration=token.kind is Kind.DURATION):
+        if not kind.takes(value, is_duration=token.kind is TokenKind.DURATION):
             raise self._wrong_at(token, "a value of another type", kind.want)
         return value
 
@@ -272,13 +272,13 @@ class _Parser:
 
     def _take(self) -> Token:
         token = self.next
-        if token.kind is not Kind.END:
+        if token.kind is not TokenKind.END:
             self._place += 1
         return token
 
     def _takes(self, text: str) -> bool:
         token = self.next
-        if token.text != text or token.kind not in (Kind.WORD, Kind.MARK):
+        if token.text != text or token.kind not in (TokenKind.WORD, TokenKind.MARK):
             return False
         self._place += 1
         return True
@@ -299,11 +299,11 @@ class _NoValue:
 
 
 def _constant(token: Token) -> Value | _NoValue:
-    if token.kind is Kind.TEXT:
+    if token.kind is TokenKind.TEXT:
         return token.text
-    if token.kind in (Kind.NUMBER, Kind.DURATION):
+    if token.kind in (TokenKind.NUMBER, TokenKind.DURATION):
         return token.value
-    if token.kind is Kind.WORD and token.text in _CONSTANTS:
+    if token.kind is TokenKind.WORD and token.text in _CONSTANTS:
         return _CONSTANTS[token.text]
     return _NoValue()
 

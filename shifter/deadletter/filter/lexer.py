@@ -32,7 +32,7 @@ _TOKEN: Final = re.compile(
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 
 
-class Kind(StrEnum):
+class TokenKind(StrEnum):
     """What a token is."""
 
     NUMBER = "number"
@@ -53,14 +53,14 @@ class Token(NamedTuple):
         value: Of a number its value, of a duration its seconds.
     """
 
-    kind: Kind
+    kind: TokenKind
     text: str
     at: int
     value: int | float | Decimal = 0
 
 
 def tokens(text: str) -> list[Token]:
-    """The words of a filter, with an `Kind.END` behind them.
+    """The words of a filter, with an `TokenKind.END` behind them.
 
     Raises:
         FilterError: Too long, or a character that belongs to no word.
@@ -84,7 +84,7 @@ def tokens(text: str) -> list[Token]:
             raise FilterError(text, at, what, want)
         token, at = _token(text, match)
         found.append(token)
-    return [*found, Token(Kind.END, "", end)]
+    return [*found, Token(TokenKind.END, "", end)]
 
 
 def _token(text: str, match: re.Match[str]) -> tuple[Token, int]:
@@ -92,8 +92,8 @@ def _token(text: str, match: re.Match[str]) -> tuple[Token, int]:
         return _quoted(text, match.end() - 1)
     if match["number"] is not None:
         return _number(text, match), match.end()
-    kind = Kind.WORD if match["word"] is not None else Kind.MARK
-    name = "word" if kind is Kind.WORD else "mark"
+    kind = TokenKind.WORD if match["word"] is not None else TokenKind.MARK
+    name = "word" if kind is TokenKind.WORD else "mark"
     return Token(kind, match[name], match.start(name)), match.end()
 
 
@@ -104,14 +104,14 @@ def _number(text: str, match: re.Match[str]) -> Token:
     if not unit:
         # As payloads are read: with all digits.
         number = Decimal(digits) if "." in digits else int(digits)
-        return Token(Kind.NUMBER, digits, at, number)
+        return Token(TokenKind.NUMBER, digits, at, number)
     if unit not in _UNITS_S:
         want = f"units of time are {', '.join(_UNITS_S)}"
         raise FilterError(text, match.start("unit"), f"unknown unit {unit!r}", want)
     seconds = float(digits) * _UNITS_S[unit]
     if not math.isfinite(seconds) or seconds < 0:
         raise FilterError(text, at, f"{digits}{unit} is below zero", "use a span >= 0")
-    return Token(Kind.DURATION, digits + unit, at, seconds)
+    return Token(TokenKind.DURATION, digits + unit, at, seconds)
 
 
 def _quoted(text: str, at: int) -> tuple[Token, int]:
@@ -127,7 +127,7 @@ def _quoted(text: str, at: int) -> tuple[Token, int]:
         raise FilterError(
             text, at, "a text that does not end", f"close it with {quote}"
         )
-    return Token(Kind.TEXT, "".join(chars), at), place + 1
+    return Token(TokenKind.TEXT, "".join(chars), at), place + 1
 
 
 def instant_ms(text: str) -> int | None:

@@ -16,7 +16,7 @@ from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.policy.admission.decision import AdmissionPolicy, decide
 from shifter.policy.admission.decision_window import DecisionWindow
-from shifter.policy.admission.input import DEFER, RUN, Case, Decision, Verdict
+from shifter.policy.admission.input import DEFER, RUN, AdmissionInput, Decision, Verdict
 from shifter.policy.admission.prioritizer import (
     Levels,
     PrioritizerPolicy,
@@ -126,7 +126,7 @@ class Admitter:
         }
         return self._others + Counter(runs)
 
-    def look(self, case: Case, queue: str) -> None:
+    def look(self, case: AdmissionInput, queue: str) -> None:
         """Write into a case what is known here: slots, window, threshold."""
         window, load, slots = self._window, self.load, self.slots[case.rank]
         case.threshold, case.floor = self.threshold, window.floor
@@ -135,7 +135,7 @@ class Admitter:
         case.fallbacks_free = load.limit - load.fallbacks
         case.lag_ms, case.lag_limit_ms = load.lag_ms, self.policy.lag_limit_ms
 
-    def decide(self, case: Case, queue: str) -> Decision:
+    def decide(self, case: AdmissionInput, queue: str) -> Decision:
         """Decide, and remember what the window needs."""
         decision = decide(self.policy.admission, case)
         if case.runs_here and case.waits_for is None:

@@ -7,8 +7,8 @@ with the time after which asking again makes sense.
 
 `decide` walks the tables until they answer, `explain` shows every rule with its
 numbers: one table, so that what is explained is what is decided. Everything a rule
-looks at is in `Case`, so the decision is a function of values: no clock, no draw, no
-store is asked.
+looks at is in `AdmissionInput`, so the decision is a function of values: no clock, no
+draw, no store is asked.
 
 Source: design record, section 6.
 """
@@ -23,7 +23,14 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission import explain as show
-from shifter.policy.admission.input import DEFER, DEGRADE, RUN, SHED, Case, Decision
+from shifter.policy.admission.input import (
+    DEFER,
+    DEGRADE,
+    RUN,
+    SHED,
+    AdmissionInput,
+    Decision,
+)
 from shifter.policy.admission.lane_outlook import (
     OutlookPolicy,
     eta_s,
@@ -57,7 +64,7 @@ _RUN: Final = Decision(RUN, Reason.ACCEPTED)
 _EXPIRED: Final = Decision(SHED, Reason.EXPIRED)
 
 
-def decide(policy: AdmissionPolicy, case: Case) -> Decision:
+def decide(policy: AdmissionPolicy, case: AdmissionInput) -> Decision:
     """Run, defer, degrade or shed.
 
     Pure. Constant time.
@@ -79,7 +86,7 @@ def is_spared(quality: Quality, rank: int) -> bool:
     return rank < (_CRITICAL if quality is Quality.MINIMAL else _HIGH)
 
 
-def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
+def _later(policy: AdmissionPolicy, case: AdmissionInput, reason: Reason) -> Decision:
     may_wait = case.can_wait and case.rank >= case.lane_floor
     lane, left_s, opens_s = case.lane, case.left_s, case.opens_s
     if may_wait and is_feasible(policy.outlook, lane, left_s, opens_s=opens_s):
@@ -93,7 +100,7 @@ def _later(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
     return _shed(policy, case, reason)
 
 
-def _shed(policy: AdmissionPolicy, case: Case, reason: Reason) -> Decision:
+def _shed(policy: AdmissionPolicy, case: AdmissionInput, reason: Reason) -> Decision:
     after_s = retry_after_s(
         policy.outlook,
         case.lane,
@@ -111,23 +118,23 @@ _Said: TypeAlias = Decision | Reason | None
 
 class _Rule(NamedTuple):
     name: str
-    says: Callable[[AdmissionPolicy, Case], _Said]
-    shows: Callable[[Case], str]
+    says: Callable[[AdmissionPolicy, AdmissionInput], _Said]
+    shows: Callable[[AdmissionInput], str]
 
 
-def _deadline(_: AdmissionPolicy, case: Case) -> _Said:
+def _deadline(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     left_s = case.left_s
     return _EXPIRED if left_s is not None and left_s <= 0 else None
 
 
-def _budget(_: AdmissionPolicy, case: Case) -> _Said:
+def _budget(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     if case.is_extra and not case.needs.has_budget:
         # Deferred, it would be run all the same; asked again, it would be one more.
         return Decision(SHED, Reason.BUDGET_EXHAUSTED)
     return None
 
 
-def _circuit(_: AdmissionPolicy, case: Case) -> _Said:
+def _circuit(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     if not case.needs.is_open:
         return None
     if case.has_fallback and case.fallbacks_free > 0:
@@ -135,15 +142,15 @@ def _circuit(_: AdmissionPolicy, case: Case) -> _Said:
     return Reason.CIRCUIT_OPEN
 
 
-def _due(_: AdmissionPolicy, case: Case) -> _Said:
+def _due(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return case.waits_for
 
 
-def _inline(_: AdmissionPolicy, case: Case) -> _Said:
+def _inline(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return None if case.runs_here else Reason.NOT_INLINE
 
 
-def _quality(_: AdmissionPolicy, case: Case) -> _Said:
+def _quality(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     quality = case.needs.quality
     if quality is _FULL or not case.has_fallback:
         return None
@@ -152,24 +159,24 @@ def _quality(_: AdmissionPolicy, case: Case) -> _Said:
     return None
 
 
-def _level(_: AdmissionPolicy, case: Case) -> _Said:
+def _level(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return Reason.OVERLOADED if case.level < case.threshold else None
 
 
-def _floor(_: AdmissionPolicy, case: Case) -> _Said:
+def _floor(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return Reason.OVERLOADED if case.rank < case.floor else None
 
 
-def _lag(_: AdmissionPolicy, case: Case) -> _Said:
+def _lag(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     is_late = case.lag_ms >= case.lag_limit_ms
     return Reason.OVERLOADED if is_late and case.rank < _CRITICAL else None
 
 
-def _dependency(_: AdmissionPolicy, case: Case) -> _Said:
+def _dependency(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return None if case.needs.has_room else Reason.LIMIT_REACHED
 
 
-def _limit(_: AdmissionPolicy, case: Case) -> _Said:
+def _limit(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return Reason.LIMIT_REACHED if case.free <= 0 else None
 
 
@@ -189,7 +196,7 @@ _HERE: Final = (
 _SAYS: Final = tuple(rule.says for rule in _HERE)
 
 
-class Finding(NamedTuple):
+class RuleFinding(NamedTuple):
     """One rule, as `explain` shows it.
 
     Attributes:
@@ -205,12 +212,14 @@ class Finding(NamedTuple):
     is_decisive: bool
 
 
-def explain(policy: AdmissionPolicy, case: Case) -> tuple[Decision, list[Finding]]:
+def explain(
+    policy: AdmissionPolicy, case: AdmissionInput
+) -> tuple[Decision, list[RuleFinding]]:
     """The decision and every rule with its numbers, in the order they are asked.
 
     Pure. From the tables that `decide` walks.
     """
-    decision, findings, reason = decide(policy, case), list[Finding](), None
+    decision, findings, reason = decide(policy, case), list[RuleFinding](), None
     is_settled = False
     for rule in _HERE:
         said = rule.says(policy, case)
@@ -221,11 +230,11 @@ def explain(policy: AdmissionPolicy, case: Case) -> tuple[Decision, list[Finding
             reason = said if reason is None and not is_settled else reason
         is_first = said is not None and not is_settled
         is_settled = is_settled or said is not None
-        findings.append(Finding(rule.name, rule.shows(case), text, is_first))
+        findings.append(RuleFinding(rule.name, rule.shows(case), text, is_first))
     later = _later(policy, case, Reason.ACCEPTED if reason is None else reason)
     text = (
         f"otherwise: {later.verdict.value}" if reason is None else later.verdict.value
     )
     found = show.lane(policy.outlook, case)
-    findings.append(Finding("lane", found, text, reason is not None))
+    findings.append(RuleFinding("lane", found, text, reason is not None))
     return decision, findings

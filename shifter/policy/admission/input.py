@@ -18,7 +18,7 @@ _FOR_WANT_OF_ROOM: Final = frozenset({Reason.OVERLOADED, Reason.LIMIT_REACHED})
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class DependencyNeeds:
     """What the job's dependencies say, all of them together; all well by default.
 
     Attributes:
@@ -36,12 +36,12 @@ class Needs:
     reopen_s: float | None = None
 
 
-WELL: Final = Needs()
+WELL: Final = DependencyNeeds()
 """Nothing speaks against a call."""
 
 
 @dataclass(slots=True)
-class Case:
+class AdmissionInput:
     """Everything the decision is made of; all well by default.
 
     Plain values, and one object a process, which is written anew before each decision:
@@ -90,7 +90,7 @@ class Case:
     fallbacks_free: int = 1
     lag_ms: float = 0.0
     lag_limit_ms: float = 500.0
-    needs: Needs = WELL
+    needs: DependencyNeeds = WELL
     lane: LaneFacts | None = None
     u: float = 0.0
 

@@ -42,7 +42,7 @@ from shifter.policy.delivery.claim_state import (
 )
 
 
-class Ask(NamedTuple):
+class ClaimAsk(NamedTuple):
     """One job that wants to start.
 
     Attributes:
@@ -65,7 +65,7 @@ class Ask(NamedTuple):
     job_id: str = ""
 
 
-class Kept(NamedTuple):
+class ClaimWrite(NamedTuple):
     """A claim to write, and for how long to keep it, in ms."""
 
     claim: Claim
@@ -73,8 +73,8 @@ class Kept(NamedTuple):
 
 
 def decide_claim(
-    claim: Claim | None, ask: Ask, *, now: StoreMs
-) -> tuple[ClaimAnswer, Kept | None]:
+    claim: Claim | None, ask: ClaimAsk, *, now: StoreMs
+) -> tuple[ClaimAnswer, ClaimWrite | None]:
     """Answer a worker that wants to run a turn.
 
     A turn below the claim's is handed over, also when the job was cancelled since: the
@@ -93,18 +93,18 @@ def decide_claim(
 
 def decide_renew(
     claim: Claim | None, *, fence: int, lease_ms: int, now: StoreMs
-) -> tuple[Renewal, Kept | None]:
+) -> tuple[Renewal, ClaimWrite | None]:
     """Extend a lease from now; also one that ended while nobody else took the job."""
     if claim is None or claim.state is not JobState.RUNNING or claim.fence != fence:
         return Renewal(held=False, cancel_requested=False), None
     renewed = claim._replace(lease_end_ms=now + lease_ms, updated_ms=now)
     answer = Renewal(held=True, cancel_requested=claim.cancel_keep_ms > 0)
-    return answer, Kept(renewed, lease_ms + RUNNING_GRACE_MS)
+    return answer, ClaimWrite(renewed, lease_ms + RUNNING_GRACE_MS)
 
 
 def decide_finish(
     claim: Claim | None, update: ClaimUpdate, *, now: StoreMs
-) -> tuple[bool, Kept | None]:
+) -> tuple[bool, ClaimWrite | None]:
     """Write the end of a turn, if ``update.fence`` is still the newest.
 
     A job that was asked to be cancelled and would go on later ends here, since nobody
@@ -118,12 +118,12 @@ def decide_finish(
     if claim.cancel_keep_ms and state is JobState.WAITING:
         state, keep_ms = JobState.CANCELLED, max(keep_ms, claim.cancel_keep_ms)
     moved_on = claim._replace(turn=update.turn, attempt=update.attempt)
-    return True, Kept(_ended(moved_on, state, now), keep_ms)
+    return True, ClaimWrite(_ended(moved_on, state, now), keep_ms)
 
 
 def decide_cancel(
     claim: Claim | None, *, job_id: str, keep_ms: int, now: StoreMs
-) -> tuple[Claim, Kept | None]:
+) -> tuple[Claim, ClaimWrite | None]:
     """Ask that a job not run (again); returns its claim after the call.
 
     A keep time of 0 means that the time the claim had left stays. ``claim`` is the
@@ -135,14 +135,14 @@ def decide_cancel(
         return claim, None
     if claim.state is JobState.RUNNING:
         asked = claim._replace(cancel_keep_ms=keep_ms)
-        return asked, Kept(asked, 0)
+        return asked, ClaimWrite(asked, 0)
     cancelled = _ended(claim, JobState.CANCELLED, now)
-    return cancelled, Kept(cancelled, keep_ms)
+    return cancelled, ClaimWrite(cancelled, keep_ms)
 
 
 def _claim_again(
-    claim: Claim, ask: Ask, now: StoreMs
-) -> tuple[ClaimAnswer, Kept | None]:
+    claim: Claim, ask: ClaimAsk, now: StoreMs
+) -> tuple[ClaimAnswer, ClaimWrite | None]:
     if claim.state.is_terminal and claim.state is not JobState.CANCELLED:
         return Finished(claim.state), None
     if ask.turn < claim.turn:
@@ -155,17 +155,17 @@ def _claim_again(
 
 
 def _claim_running(
-    claim: Claim, ask: Ask, now: StoreMs
-) -> tuple[ClaimAnswer, Kept | None]:
+    claim: Claim, ask: ClaimAsk, now: StoreMs
+) -> tuple[ClaimAnswer, ClaimWrite | None]:
     is_unanswered = claim.op in ask.unanswered
     moved = _after_a_clock_jump(claim, now)
     left_ms = moved.lease_end_ms - now
     if left_ms > 0 and not is_unanswered:
-        kept = None if moved is claim else Kept(moved, left_ms + RUNNING_GRACE_MS)
+        kept = None if moved is claim else ClaimWrite(moved, left_ms + RUNNING_GRACE_MS)
         return Busy(left_ms), kept
     if claim.cancel_keep_ms:
         ended = _ended(claim, JobState.CANCELLED, now)
-        return Cancelled(), Kept(ended, claim.cancel_keep_ms)
+        return Cancelled(), ClaimWrite(ended, claim.cancel_keep_ms)
     losses = claim.losses + (not is_unanswered) if ask.turn == claim.turn else 0
     return _grant(ask, fence=claim.fence, losses=losses, now=now)
 
@@ -191,8 +191,8 @@ def _answer_other_job(claim: Claim, now: StoreMs) -> ClaimAnswer:
 
 
 def _grant(
-    ask: Ask, *, fence: int, losses: int, now: StoreMs
-) -> tuple[ClaimAnswer, Kept | None]:
+    ask: ClaimAsk, *, fence: int, losses: int, now: StoreMs
+) -> tuple[ClaimAnswer, ClaimWrite | None]:
     claim = Claim(
         JobState.RUNNING,
         max(fence + 1, now * FENCES_PER_MS),
@@ -205,7 +205,9 @@ def _grant(
         owner=ask.owner,
         job_id=ask.job_id,
     )
-    return Granted(claim.fence, losses), Kept(claim, ask.lease_ms + RUNNING_GRACE_MS)
+    return Granted(claim.fence, losses), ClaimWrite(
+        claim, ask.lease_ms + RUNNING_GRACE_MS
+    )
 
 
 def _says_the_same(claim: Claim, update: ClaimUpdate) -> bool:

@@ -19,7 +19,7 @@ _KINDS_MOST = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LettersPolicy:
+class FailureBurstPolicy:
     """Settings of a dead-letter budget.
 
     Attributes:
@@ -42,12 +42,12 @@ class LettersPolicy:
         check_at_least("min_dead", self.min_dead, 1)
 
 
-class Letters:
+class FailureBurst:
     """Counts how the jobs of one lane end. Belongs to one thread."""
 
     __slots__ = ("_ended", "_kinds", "_policy")
 
-    def __init__(self, policy: LettersPolicy) -> None:
+    def __init__(self, policy: FailureBurstPolicy) -> None:
         self._policy = policy
         self._ended = SlidingWindow(policy.window, 1)
         self._kinds: dict[str, SlidingWindow] = {}

@@ -85,7 +85,7 @@ class RetryAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
+class ThrottledOutcome:
     """A dependency asked to wait.
 
     Attributes:
@@ -128,7 +128,7 @@ Outcome: TypeAlias = (
     Succeeded
     | Failed
     | RetryAsked
-    | Throttled
+    | ThrottledOutcome
     | Discarded
     | DeadLettered
     | Expired
@@ -198,7 +198,7 @@ def after_attempt(
         if wait_ms is None:
             wait_ms = full_jitter(policy.backoff, attempt=attempt + 1, u=u)
         answer = TryAgain(_later(now, wait_ms), attempt + 1, charged=True)
-    elif isinstance(outcome, Throttled):
+    elif isinstance(outcome, ThrottledOutcome):
         answer = TryAgain(_later(now, outcome.after_ms), attempt, charged=False)
     elif isinstance(outcome, Interrupted):
         answer = TryAgain(now, attempt, charged=False)

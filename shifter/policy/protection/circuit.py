@@ -120,7 +120,7 @@ class Permit(NamedTuple):
     probe: int = 0
 
 
-class Refused(NamedTuple):
+class CircuitRefusal(NamedTuple):
     """No leave; it is worth asking again ``retry_in_ms`` later, > 0."""
 
     retry_in_ms: int
@@ -142,7 +142,7 @@ def check_lease(policy: CircuitPolicy, *, timeout_ms: int) -> None:
 
 def admit(
     policy: CircuitPolicy, state: CircuitState, *, now_ms: int
-) -> tuple[CircuitState, Permit | Refused]:
+) -> tuple[CircuitState, Permit | CircuitRefusal]:
     """Decide about one call.
 
     Returns:
@@ -154,11 +154,11 @@ def admit(
         return state, Permit(state.generation)
     if isinstance(state, Open):
         if now_ms < state.until_ms:
-            return state, Refused(state.until_ms - now_ms)
+            return state, CircuitRefusal(state.until_ms - now_ms)
         state = HalfOpen(state.generation + 1, state.openings)
     alive = tuple(probe for probe in state.probes if probe.until_ms > now_ms)
     if len(alive) >= policy.probes:
-        return state, Refused(min(probe.until_ms for probe in alive) - now_ms)
+        return state, CircuitRefusal(min(probe.until_ms for probe in alive) - now_ms)
     number = state.started + 1
     probes = (*alive, Probe(number, now_ms + policy.probe_lease_ms))
     after = HalfOpen(state.generation, state.openings, probes, number, state.successes)

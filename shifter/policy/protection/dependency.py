@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from shifter.errors import ConfigError
 from shifter.model.lane import check_name
-from shifter.policy.delivery.failure_burst import LettersPolicy
+from shifter.policy.delivery.failure_burst import FailureBurstPolicy
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit import CircuitPolicy
 from shifter.policy.protection.evidence import EvidencePolicy
@@ -37,7 +37,7 @@ class DependencyOptions(TypedDict, total=False):
     throttle: ThrottlePolicy
     limit: LimitPolicy
     rate: RatePolicy
-    letters: LettersPolicy
+    letters: FailureBurstPolicy
     failures: ErrorKinds
     ignore: ErrorKinds
     dark: Collection[Protection | str]
@@ -79,7 +79,9 @@ class Dependency:
     throttle: ThrottlePolicy | None = field(default=None, kw_only=True)
     limit: LimitPolicy | None = field(default=None, kw_only=True)
     rate: RatePolicy | None = field(default=None, kw_only=True)
-    letters: LettersPolicy = field(default_factory=LettersPolicy, kw_only=True)
+    letters: FailureBurstPolicy = field(
+        default_factory=FailureBurstPolicy, kw_only=True
+    )
     failures: ErrorKinds | None = field(default=None, kw_only=True)
     ignore: ErrorKinds | None = field(default=None, kw_only=True)
     dark: Collection[Protection | str] = field(default=(), kw_only=True)

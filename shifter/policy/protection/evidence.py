@@ -82,7 +82,7 @@ class CallOutcome(Enum):
     """Nothing: the caller gave up, or the request was at fault."""
 
 
-class Tally(NamedTuple):
+class CallTally(NamedTuple):
     """What one process counted over its window.
 
     Attributes:
@@ -114,7 +114,7 @@ class Evidence(NamedTuple):
         seen_ms: When it said so, by the store's clock.
     """
 
-    tally: Tally
+    tally: CallTally
     seen_ms: int
 
 
@@ -126,7 +126,7 @@ class Scope(StrEnum):
     FLEET = "fleet"
 
 
-class Witness:
+class CallCounter:
     """Counts the calls of one process to one dependency. Belongs to one thread.
 
     Attributes:
@@ -173,11 +173,11 @@ class Witness:
         else:
             self._in_a_row += 1
 
-    def tally(self, now_ms: int) -> Tally:
+    def tally(self, now_ms: int) -> CallTally:
         """What was counted. Failures that left the window are not in a row any more."""
         calls, failures, slow, throttled = self._window.totals(now_ms)
         in_a_row = min(self._in_a_row, failures - throttled)
-        return Tally(calls, failures, slow, in_a_row)
+        return CallTally(calls, failures, slow, in_a_row)
 
     def clear(self) -> None:
         """Forget everything: the circuit changed, what was seen before is of no use.
@@ -198,7 +198,7 @@ class Witness:
         self._in_a_row = 0
 
 
-def suspect(policy: EvidencePolicy, tally: Tally) -> Suspicion | None:
+def suspect(policy: EvidencePolicy, tally: CallTally) -> Suspicion | None:
     """The rule that this tally breaks, if there is one. Pure."""
     if tally.in_a_row >= policy.consecutive_failures:
         return Suspicion.CONSECUTIVE_FAILURES
@@ -214,7 +214,7 @@ def suspect(policy: EvidencePolicy, tally: Tally) -> Suspicion | None:
 
 
 def scope(
-    policy: EvidencePolicy, own: Tally, others: Sequence[Evidence], *, now_ms: int
+    policy: EvidencePolicy, own: CallTally, others: Sequence[Evidence], *, now_ms: int
 ) -> Scope:
     """For whom the circuit should open, by all that is known.
 

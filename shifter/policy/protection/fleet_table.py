@@ -32,7 +32,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class LastReport:
     """What one process said last.
 
     Attributes:
@@ -62,7 +62,7 @@ class FleetTable:
 
     version: int = 0
     cells: dict[str, bytes] = field(default_factory=dict)
-    voices: dict[str, Voice] = field(default_factory=dict)
+    voices: dict[str, LastReport] = field(default_factory=dict)
     alarm_until_ms: int = 0
     budgets: dict[str, BudgetRow] = field(default_factory=dict)
     rates: dict[str, int] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class FleetTable:
         fits = len(report.evidence) <= MAX_EVIDENCE_BYTES
         evidence = report.evidence if fits else b""
         until_ms = now_ms + min(report.keep_ms, MAX_KEEP_MS)
-        self.voices[report.process] = Voice(until_ms, report.load, evidence)
+        self.voices[report.process] = LastReport(until_ms, report.load, evidence)
         if report.is_alarmed:
             self.alarm_until_ms = max(self.alarm_until_ms, until_ms)
 
@@ -189,7 +189,7 @@ def _is_cell(text: bytes) -> bool:
     return len(text) <= MAX_CELL_BYTES
 
 
-def _is_voice(voice: Voice) -> bool:
+def _is_voice(voice: LastReport) -> bool:
     is_told = 0 <= voice.until_ms <= MAX_INSTANT_MS and 0 <= voice.load <= MAX_LOAD
     return is_told and len(voice.evidence) <= MAX_EVIDENCE_BYTES
 

@@ -87,7 +87,7 @@ class LimitPolicy:
             raise ConfigError("tolerance", self.tolerance, "use a number from 1 to 10")
 
 
-class Sample(NamedTuple):
+class LimitSample(NamedTuple):
     """What one window showed.
 
     Attributes:
@@ -117,10 +117,10 @@ class LimitState:
 
     limit: float
     baseline_ms: float | None = None
-    history: tuple[Sample, ...] = ()
+    history: tuple[LimitSample, ...] = ()
 
 
-def adjust(policy: LimitPolicy, state: LimitState, sample: Sample) -> LimitState:
+def adjust(policy: LimitPolicy, state: LimitState, sample: LimitSample) -> LimitState:
     """The state after a window. Pure."""
     is_fixed = policy.mode is LimitMode.FIXED
     if is_fixed or sample.calls < policy.min_samples or not sample.p90_ms > 0:
@@ -148,7 +148,7 @@ def may_start(limit: float, inflight: int, priority: Priority) -> bool:
 def _wanted(
     policy: LimitPolicy,
     limit: float,
-    history: Sequence[Sample],
+    history: Sequence[LimitSample],
     *,
     baseline_ms: float,
 ) -> float:
@@ -168,7 +168,7 @@ def _wanted(
     return limit
 
 
-def _is_vain(history: Sequence[Sample]) -> bool:
+def _is_vain(history: Sequence[LimitSample]) -> bool:
     """Whether more calls at once brought more latency and no more throughput."""
     if len(history) < _LEAST_HISTORY:
         return False

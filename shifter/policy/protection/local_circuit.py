@@ -11,16 +11,21 @@ import math
 from typing import NamedTuple
 
 from shifter.policy.protection.circuit import (
+    CircuitRefusal,
     CircuitState,
     Closed,
     Permit,
-    Refused,
     admit,
     settle,
     trip,
 )
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome, Tally, Witness, suspect
+from shifter.policy.protection.evidence import (
+    CallCounter,
+    CallOutcome,
+    CallTally,
+    suspect,
+)
 from shifter.policy.protection.usual_duration import UsualDuration
 
 
@@ -31,8 +36,8 @@ class CallEnd(NamedTuple):
         outcome: What it said about the dependency.
         took_ms: How long it took, >= 0.
         retry_after_ms: How long the dependency asked to be left alone, if it did.
-        was_cut: Whether its caller stopped waiting; `Guard.judged` finds the outcome.
-        given_ms: The timeout it had, >= 0; ``None`` if that is not known.
+        was_cut: Whether its caller stopped waiting; `LocalCircuit.judged` finds the
+        outcome. given_ms: The timeout it had, >= 0; ``None`` if that is not known.
     """
 
     outcome: CallOutcome
@@ -42,7 +47,7 @@ class CallEnd(NamedTuple):
     given_ms: int | None = None
 
 
-class Guard:
+class LocalCircuit:
     """A dependency's circuit, by the evidence of one process. Belongs to one thread.
 
     Attributes:
@@ -60,12 +65,12 @@ class Guard:
 
     def __init__(self, dependency: Dependency) -> None:
         self._dependency = dependency
-        self._witness = Witness(dependency.evidence)
+        self._witness = CallCounter(dependency.evidence)
         self._usual = UsualDuration()
         self.state: CircuitState = Closed()
-        self._said_last, self._said_at_ms = Tally(), -math.inf
+        self._said_last, self._said_at_ms = CallTally(), -math.inf
 
-    def admit(self, now_ms: int) -> Permit | Refused:
+    def admit(self, now_ms: int) -> Permit | CircuitRefusal:
         """Decide about one call."""
         self.state, answer = admit(self._dependency.circuit, self.state, now_ms=now_ms)
         return answer
@@ -115,7 +120,7 @@ class Guard:
         """Open it, for a reason that is no call's end."""
         self._open(now_ms=now_ms, u=u, retry_after_ms=None)
 
-    def testimony(self, now_ms: int) -> Tally:
+    def testimony(self, now_ms: int) -> CallTally:
         """What was counted; for a while after it opened, what it opened for."""
         if now_ms - self._said_at_ms < self._dependency.evidence.evidence_ttl_ms:
             return self._said_last
@@ -123,13 +128,13 @@ class Guard:
 
     @property
     def peak_per_ms(self) -> float:
-        """As of `Witness`."""
+        """As of `CallCounter`."""
         return self._witness.peak_per_ms
 
     def reset(self) -> None:
         """Close it and forget everything: the fleet decided."""
         self._witness.clear()
-        self._said_last, self._said_at_ms = Tally(), -math.inf
+        self._said_last, self._said_at_ms = CallTally(), -math.inf
         if not isinstance(self.state, Closed):
             self.state = Closed(self.state.generation + 1)
 

@@ -47,7 +47,7 @@ class QualityPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class ByHand:
+class QualityOverride:
     """Somebody set it.
 
     Attributes:
@@ -77,7 +77,7 @@ class QualityState:
     quality: Quality = Quality.FULL
     high_since_ms: int | None = None
     low_since_ms: int | None = None
-    by_hand: ByHand | None = None
+    by_hand: QualityOverride | None = None
 
 
 def observe(

@@ -54,7 +54,7 @@ class RatePolicy:
         return RateWish(name, self.interval_us, self.burst, want)
 
 
-class Taken(NamedTuple):
+class TakenCalls(NamedTuple):
     """What was granted.
 
     Attributes:
@@ -68,7 +68,7 @@ class Taken(NamedTuple):
     spread_us: int
 
 
-def take(asked: RateWish, spread_us: int, *, now_us: int) -> Taken:
+def take(asked: RateWish, spread_us: int, *, now_us: int) -> TakenCalls:
     """Take up to the calls that are wanted.
 
     Args:
@@ -85,5 +85,5 @@ def take(asked: RateWish, spread_us: int, *, now_us: int) -> Taken:
     room_us = now_us + asked.burst * interval_us - start_us
     calls = max(0, min(asked.want, room_us // interval_us))
     if calls:
-        return Taken(calls, 0, start_us + calls * interval_us)
-    return Taken(0, interval_us - room_us, spread_us)
+        return TakenCalls(calls, 0, start_us + calls * interval_us)
+    return TakenCalls(0, interval_us - room_us, spread_us)

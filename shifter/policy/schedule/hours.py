@@ -24,7 +24,7 @@ _JULY_MS: Final = EpochMs(1_783_296_000_000)
 _WEEK_MS: Final = 8 * 86_400_000
 
 
-class ByHand(NamedTuple):
+class HoursOverride(NamedTuple):
     """Somebody set hours aside.
 
     Attributes:
@@ -37,7 +37,7 @@ class ByHand(NamedTuple):
 
 
 def opening_ms(
-    windows: Sequence[Windows], by_hand: Sequence[ByHand], now: EpochMs
+    windows: Sequence[Windows], by_hand: Sequence[HoursOverride], now: EpochMs
 ) -> EpochMs:
     """The first instant from now on at which a job may start.
 

@@ -60,7 +60,7 @@ class OpportunityPolicy:
         check_at_least("margin_ms", self.margin_ms, 0)
 
 
-class Signs(NamedTuple):
+class LoadSigns(NamedTuple):
     """What is seen at one moment.
 
     Attributes:
@@ -87,7 +87,7 @@ class OpportunityState(NamedTuple):
 
 
 def observe(
-    policy: OpportunityPolicy, state: OpportunityState, signs: Signs, *, now_ms: int
+    policy: OpportunityPolicy, state: OpportunityState, signs: LoadSigns, *, now_ms: int
 ) -> OpportunityState:
     """The state after a look, however often somebody looks.
 

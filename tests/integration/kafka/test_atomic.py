@@ -12,7 +12,7 @@ import pytest
 from shifter.adapters.kafka import atomic
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.atomic import OPEN_MS, KafkaAtomicLog
-from shifter.deadletter.journal import Begun, Journal, Taken
+from shifter.deadletter.journal import Journal, RunBegun, RunTaken
 from shifter.ports import Record
 
 pytestmark = pytest.mark.kafka
@@ -87,10 +87,10 @@ async def test_a_journal_is_read_to_its_end_behind_the_open_transaction_of_anoth
     await asyncio.to_thread(other.stdout.readline)
     log = KafkaAtomicLog(bench.site.config, uuid.uuid4().hex, bench.clock)
     await log.open()
-    begun = Begun(
+    begun = RunBegun(
         run="r", at_ms=1, action="replay", by="", reason="", source="t", spans={}
     )
-    taken = Taken(run="r", at_ms=2)
+    taken = RunTaken(run="r", at_ms=2)
     entries = [journal.record(begun), journal.record(taken)]
     await log.append(entries, timeout_s=10)
 

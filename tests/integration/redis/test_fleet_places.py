@@ -13,8 +13,8 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.redis.keys import fleet_keys
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreError
-from shifter.fleet.breaker import Leave
-from shifter.fleet.replica import FleetBoard
+from shifter.fleet.breaker import CallPermit
+from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.policy.protection.circuit import CircuitPolicy, Open
 from shifter.policy.protection.dependency import Dependency
@@ -89,7 +89,7 @@ class Member:
     """A process of the fleet, without its own loop."""
 
     def __init__(self, bench, name):
-        self.board = FleetBoard([BANK], SystemClock(), process=name, seed=1)
+        self.board = FleetReplica([BANK], SystemClock(), process=name, seed=1)
         self._store = bench.open()
 
     async def sync(self):
@@ -104,7 +104,7 @@ class Member:
     def call_in_vain(self):
         shield, now_ms = self.shield, int(time.monotonic() * 1_000)
         leave = shield.admit(Priority.NORMAL, is_extra=False, now_ms=now_ms)
-        assert isinstance(leave, Leave)
+        assert isinstance(leave, CallPermit)
         shield.ended(leave, CallEnd(CallOutcome.FAILURE, 1), now_ms=now_ms)
 
     @property

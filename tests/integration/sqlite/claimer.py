@@ -19,7 +19,7 @@ from shifter.adapters.system import SystemClock
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
 from shifter.policy.delivery.claim import (
-    Ask,
+    ClaimAsk,
 )
 
 BATCH = 20
@@ -53,7 +53,7 @@ async def race(store, owner, count):
 
 
 def stall(store, owner, connection):
-    store._table.claim(connection, asked(["j1"]), Ask(1, 1, owner, 60_000))
+    store._table.claim(connection, asked(["j1"]), ClaimAsk(1, 1, owner, 60_000))
     say("claimed")
     sys.stdin.read()
 

@@ -20,10 +20,10 @@ from shifter.policy.delivery.ack_map import AckMap
 from shifter.ports import Appended
 from shifter.work import drain, next_step
 from shifter.work.attempt import Attempt
-from shifter.work.completer import Ending
+from shifter.work.completer import Completer
 from shifter.work.executor import Executor
-from shifter.work.fetcher import Intake
-from shifter.work.next_step import Step
+from shifter.work.fetcher import Fetcher
+from shifter.work.next_step import NextStep
 
 _WRONG_CLOCK_MS: Final = 3_600_000
 _SHORT_KEEP_MS: Final = 50
@@ -147,9 +147,11 @@ def _short_memory() -> None:
 
 def _letter_not_awaited() -> None:
     """B11: a successor is on its way, and its delivery is settled already."""
-    hand_over = Ending._hand_over
+    hand_over = Completer._hand_over
 
-    async def hasty(self: Ending, steps: list[Step]) -> tuple[list[Step], list[Step]]:
+    async def hasty(
+        self: Completer, steps: list[NextStep]
+    ) -> tuple[list[NextStep], list[NextStep]]:
         async def late() -> None:
             await asyncio.sleep(0.5)
             await hand_over(self, steps)
@@ -157,7 +159,7 @@ def _letter_not_awaited() -> None:
         _soon(late())
         return steps, []
 
-    _put(Ending, "_hand_over", hasty)
+    _put(Completer, "_hand_over", hasty)
 
 
 def _thread_left_to_itself() -> None:
@@ -223,7 +225,7 @@ def _swallow_bad_records() -> None:
         if entry.feed.begin([entry.delivery]):
             _soon(entry.feed.settle([entry.delivery]))
 
-    _put(Intake, "_refuse", swallow)
+    _put(Fetcher, "_refuse", swallow)
 
 
 BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {

@@ -19,7 +19,7 @@ import msgspec
 
 from shifter import wiring
 from shifter.telemetry.metric import Bars
-from shifter.work.heartbeat import Pulse
+from shifter.work.heartbeat import Heartbeat
 from tests.torture.harness import jobs
 from tests.torture.harness.checkers import Violation, check, progress, recovery_s
 from tests.torture.harness.crew import Crew, Service
@@ -324,7 +324,7 @@ class Stage:
             self._witness.wait()
 
 
-def _counted(pulse: Pulse) -> dict[str, float]:
+def _counted(pulse: Heartbeat) -> dict[str, float]:
     """Each series by name and labels, with slashes between; histograms by count."""
     return {
         "/".join((name, *labels)): (

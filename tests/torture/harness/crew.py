@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shifter.work.heartbeat import Pulse, hear, line_pair
+from shifter.work.heartbeat import Heartbeat, hear, line_pair
 from tests.torture.faults.process import children
 from tests.torture.harness.worker import TARGET
 
@@ -100,7 +100,7 @@ class Crew:
         self.members = members
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._lines: dict[int, socket.socket] = {}
-        self._said: dict[int, Pulse] = {}
+        self._said: dict[int, Heartbeat] = {}
         self._away: set[int] = set()
         self._lock = threading.RLock()
 
@@ -134,7 +134,7 @@ class Crew:
             process = self.run(name, *command, line=line, **named)
         self._processes[slot], self._lines[process.pid] = process, ours
 
-    def listen(self) -> dict[int, Pulse]:
+    def listen(self) -> dict[int, Heartbeat]:
         """What each worker last said of itself, those that are gone too."""
         with self._lock:
             living = set(self.pids)

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from shifter import Context, DeadLetter, Priority, Shifter
 from shifter.model.state import JobState
-from shifter.work.completer import Ending
-from shifter.work.next_step import Step
+from shifter.work.completer import Completer
+from shifter.work.next_step import NextStep
 from tests.torture.harness.event import History
 from tests.torture.harness.witness import Line, Told, tell_at_once
 
@@ -251,15 +251,15 @@ async def deadly(body: str, ctx: Context) -> None:
 
 def _watch_letters() -> None:
     """Put the failpoint between the acknowledgement of a dead letter and its mark."""
-    hand_over = Ending._hand_over
+    hand_over = Completer._hand_over
 
-    async def watched(self: Ending, steps: list[Step]) -> Any:
+    async def watched(self: Completer, steps: list[NextStep]) -> Any:
         taken, left = await hand_over(self, steps)
         if any(step.state is JobState.DEAD for step in taken):
             dies("letter")
         return taken, left
 
-    Ending._hand_over = watched  # type: ignore[method-assign]
+    Completer._hand_over = watched  # type: ignore[method-assign]
 
 
 if os.environ.get(DIE) == "letter":

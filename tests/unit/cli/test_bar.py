@@ -8,7 +8,7 @@ import io
 import pytest
 
 from shifter.cli.bar import Bar
-from shifter.deadletter.reader import Progress
+from shifter.deadletter.reader import ScanProgress
 
 
 class Clock:
@@ -29,7 +29,7 @@ def play(monkeypatch, stream, *instants: float) -> str:
     with Bar("reading", clock) as bar:
         for count, instant in enumerate(instants, 1):
             clock.now = 100.0 + instant
-            bar(Progress(count * 10, 100, {"sent": count}))
+            bar(ScanProgress(count * 10, 100, {"sent": count}))
     return stream.getvalue()
 
 

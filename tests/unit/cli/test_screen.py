@@ -16,7 +16,7 @@ from shifter.ops.status import (
     DeadLetterRow,
     LaneRow,
     Overview,
-    Sources,
+    StatusSources,
     open_sources,
     read_overview,
 )
@@ -108,7 +108,7 @@ async def test_the_live_view_reads_again_each_second(world, monkeypatch):
     world.log.create_lanes("shop.mail.low")
     reads = []
 
-    async def counted(sources: Sources) -> Overview:
+    async def counted(sources: StatusSources) -> Overview:
         reads.append(world.clock.monotonic())
         return await read_overview(sources)
 

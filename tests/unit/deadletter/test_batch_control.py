@@ -7,15 +7,15 @@ from hypothesis import given, strategies as st
 
 from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.presence import MemoryPresenceStore
-from shifter.deadletter.batch import Sample
-from shifter.deadletter.batch_control import Courtesy, CourtesyPolicy, Room
+from shifter.deadletter.batch import SampledReplay
+from shifter.deadletter.batch_control import BatchControl, BatchControlPolicy, BatchSize
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimRequest
 from shifter.ports import WorkerReport
 from shifter.testing.clock import FakeClock
 
 LANE = "shop.mail.low"
-POLICY = CourtesyPolicy()
+POLICY = BatchControlPolicy()
 
 
 class World:
@@ -25,7 +25,7 @@ class World:
         self.clock = FakeClock()
         self.claims = MemoryClaimStore(self.clock)
         self.presence = MemoryPresenceStore(self.clock)
-        self.courtesy = Courtesy(self.claims, self.presence, self.clock, POLICY)
+        self.courtesy = BatchControl(self.claims, self.presence, self.clock, POLICY)
         self._sent = 0
 
     async def worker(self, *lanes, keep_s=3_600):
@@ -35,7 +35,7 @@ class World:
 
     async def send(self, lane=LANE):
         self._sent += 1
-        sample = Sample(f"job-{self._sent}", 4, "send", lane)
+        sample = SampledReplay(f"job-{self._sent}", 4, "send", lane)
         await self.courtesy.hear()
         self.courtesy.sent([sample])
         return sample
@@ -148,7 +148,7 @@ async def test_what_the_store_does_not_answer_has_not_started(world, monkeypatch
 
 @given(st.lists(st.floats(0, 30), max_size=200))
 def test_a_batch_is_never_empty_and_never_beyond_the_most(waits):
-    room = Room(POLICY)
+    room = BatchSize(POLICY)
 
     for waited_s in waits:
         room.started(waited_s)

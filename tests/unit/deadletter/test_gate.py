@@ -9,7 +9,12 @@ from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.deadletter.gate import CircuitGate
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.overrides import set_by_hand
-from shifter.fleet.shared_state import Setting, by_hand_cell, circuit_cell, circuit_text
+from shifter.fleet.shared_state import (
+    OverrideCell,
+    by_hand_cell,
+    circuit_cell,
+    circuit_text,
+)
 from shifter.model.fleet import FleetReport, Proposal
 from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.ports import WorkerReport
@@ -39,7 +44,7 @@ class World:
         await self.fleet.sync(report._replace(proposals=[change]))
 
     async def by_hand(self, to):
-        setting = Setting(to, "ann", "\x1b[2J", 3_600_000)
+        setting = OverrideCell(to, "ann", "\x1b[2J", 3_600_000)
         await set_by_hand(self.fleet, "cli", by_hand_cell("mailer"), setting)
 
     async def refusal(self, *job_types):

@@ -6,7 +6,7 @@ from shifter.deadletter.plan import (
     ANY_ORIGIN,
     Park,
     ReplayPolicy,
-    Road,
+    ReplayRoutes,
     Send,
     Skip,
     SkipReason,
@@ -24,7 +24,7 @@ from tests.unit.deadletter.letters import (
 from tests.unit.deadletter.test_dialect import CONNECT, KARAFKA, SHARE, SPRING, STREAMS
 
 LANES = frozenset({"shop.mail.low", "shop.mail.high"})
-ROAD = Road(run="run-1", namespace="shop", source=SOURCE, lanes=LANES)
+ROAD = ReplayRoutes(run="run-1", namespace="shop", source=SOURCE, lanes=LANES)
 
 
 def fate(found=None, *, road=ROAD, value=b'{"number": 1}', **policy):
@@ -63,7 +63,7 @@ def test_attempts_begin_anew_only_when_asked():
 
 
 def test_one_record_has_one_id_in_a_run_and_another_one_in_the_next():
-    other = Road(run="run-2", namespace="shop", source=SOURCE, lanes=LANES)
+    other = ReplayRoutes(run="run-2", namespace="shop", source=SOURCE, lanes=LANES)
 
     assert fate().replay_id == fate().replay_id
     assert fate().replay_id != fate(road=other).replay_id

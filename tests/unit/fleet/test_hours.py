@@ -6,11 +6,11 @@ import pytest
 
 from shifter import Priority
 from shifter.adapters.memory.fleet import MemoryFleetStore
-from shifter.fleet.busy_flag import CELL, HOLD_MS, LoadSign
+from shifter.fleet.busy_flag import CELL, HOLD_MS, BusyFlag
 from shifter.fleet.hours import Hours, job_scope, queue_scope, window_cell
 from shifter.fleet.overrides import set_by_hand
-from shifter.fleet.replica import FleetBoard
-from shifter.fleet.shared_state import Setting
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.shared_state import OverrideCell
 from shifter.fleet.view import look
 from shifter.jobs.window import Window
 from shifter.model.job import JobSpec
@@ -29,9 +29,9 @@ class Process:
     def __init__(self, store, name, *, ahead_ms=0, is_busy=None, rules=None):
         self.clock, self.store = FakeClock(), store
         self.clock.shift_wall(ahead_ms)
-        self.board = FleetBoard([], self.clock, process=name)
+        self.board = FleetReplica([], self.clock, process=name)
         self.hours = Hours(self.clock, {} if rules is None else rules)
-        self.sign = LoadSign(self.clock, is_busy)
+        self.sign = BusyFlag(self.clock, is_busy)
         self.board.tenants += [self.hours, self.sign]
 
     async def sync(self):
@@ -49,7 +49,7 @@ def store():
 
 
 async def put(store, scope, to, for_ms):
-    setting = Setting(to, "ann", "because", for_ms)
+    setting = OverrideCell(to, "ann", "because", for_ms)
     await set_by_hand(store, "cli", window_cell(scope), setting)
 
 
@@ -154,7 +154,7 @@ async def test_a_sign_is_renewed_while_the_load_lasts_and_not_each_time(store):
 @pytest.mark.parametrize("text", [b"soon", b"-1", b"9" * 40, b"999999999999999"])
 def test_a_broken_sign_holds_nobody_up_for_long(text):
     clock = FakeClock()
-    sign = LoadSign(clock)
+    sign = BusyFlag(clock)
 
     sign.learn({CELL: text}, clock.epoch_ms())
     clock.advance(HOLD_MS / 1_000)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.policy.health import HealthPolicy, Progress, ailment
+from shifter.policy.health import HealthPolicy, WorkProgress, ailment
 
 POLICY = HealthPolicy(silent_s=10, stalled_s=60)
-WELL = Progress(is_ready=True, unpolled_s=0.5, unsettled_s=0.0, running=3)
+WELL = WorkProgress(is_ready=True, unpolled_s=0.5, unsettled_s=0.0, running=3)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.model.priority import Priority
 from shifter.policy.admission.drain_rate import next_rate
 from shifter.ports import Record, TopicSpec, WorkerReport
-from shifter.produce.lane_watch import LaneWatch, Sources
+from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.testing.clock import FakeClock
 
 LANE = "shop.mail.low"
@@ -23,7 +23,7 @@ class Bench:
         self.log = MemoryLog(self.clock)
         self.log.create(TopicSpec(LANE, 1, 86_400_000, 1_000_000))
         self.presence = MemoryPresenceStore(self.clock)
-        self.sources = Sources(MemoryLogAdmin(self.log), self.presence)
+        self.sources = LaneSources(MemoryLogAdmin(self.log), self.presence)
         self.watch = LaneWatch(lambda: self.sources, lambda: [LANE], self.clock)
 
     async def look(

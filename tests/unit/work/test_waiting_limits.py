@@ -14,8 +14,8 @@ from shifter.ports import Delivery
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
 from shifter.work import waiting_limits
-from shifter.work.deadline_queue import Line
-from shifter.work.item import Item, Reader
+from shifter.work.deadline_queue import DeadlineQueue
+from shifter.work.item import Item, ItemReader
 from tests.integration.drain_world import World
 
 COUNT, NOW = 2_000, 1_800_000_000_000
@@ -57,7 +57,7 @@ def test_the_overhead_of_an_item_is_within_a_third_of_what_is_counted(is_full):
     async def send(n: int) -> None: ...
 
     [name] = world.app.handlers
-    reader, line = Reader({LANE.name: LANE}, world.app.handlers), Line()
+    reader, line = ItemReader({LANE.name: LANE}, world.app.handlers), DeadlineQueue()
 
     def read(number: int) -> Item:
         delivery = as_a_client_hands_it_out(number, name, is_full=is_full)

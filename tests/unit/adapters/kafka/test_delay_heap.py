@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from shifter.adapters.kafka.delay_heap import Shelf
-from shifter.adapters.kafka.hop import Trip
+from shifter.adapters.kafka.delay_heap import DelayHeap
+from shifter.adapters.kafka.hop import Hop
 from shifter.ports import Delivery
 
 NOW = 1_000_000
@@ -9,13 +9,13 @@ NOW = 1_000_000
 
 def trip(ready_ms, *, epoch=1):
     delivery = Delivery("t", None, b"", [], 0, 0, 0, epoch)
-    made = Trip(delivery, None, 0)
+    made = Hop(delivery, None, 0)
     made.ready_ms = ready_ms
     return made
 
 
 def filled(*trips, limit=100):
-    shelf = Shelf(limit)
+    shelf = DelayHeap(limit)
     for one in trips:
         shelf.read(one)
     return shelf
@@ -40,9 +40,9 @@ def test_at_most_so_many_are_taken():
 
 
 def test_an_empty_shelf_waits_for_nothing():
-    assert Shelf().next_ms is None
-    assert Shelf().take_ready(NOW, 1) == []
-    assert Shelf().to_hold(NOW) == frozenset()
+    assert DelayHeap().next_ms is None
+    assert DelayHeap().take_ready(NOW, 1) == []
+    assert DelayHeap().to_hold(NOW) == frozenset()
 
 
 def test_what_others_own_by_now_is_forgotten():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.adapters.kafka.hop import Goal, TripPlanner
+from shifter.adapters.kafka.hop import Destination, HopPlanner
 from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER, hop
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
@@ -33,14 +33,14 @@ def delivery(headers, *, tier_s=64, appended_ms=NOW, value=b"v"):
 
 
 def planned(headers, now_ms=NOW, **more):
-    return TripPlanner("shop").plan(delivery(headers, **more), now_ms)
+    return HopPlanner("shop").plan(delivery(headers, **more), now_ms)
 
 
 class TestOnward:
     def test_it_leaves_when_its_time_in_the_tier_is_over(self):
         trip = planned(ladder_headers(due_ms=NOW + 90_000))
 
-        assert (trip.goal, trip.ready_ms) == (Goal.ONWARD, NOW + 64_000)
+        assert (trip.goal, trip.ready_ms) == (Destination.ONWARD, NOW + 64_000)
         assert trip.record == Record(
             "shop.mail.low", b"v", [("a", b"1")], b"key", NOW + 90_000
         )
@@ -53,7 +53,7 @@ class TestOnward:
         assert planned(ladder_headers(due_ms=NOW - 5)).ready_ms == NOW - 5
 
     def test_every_hop_of_a_delay_is_followed_and_none_is_early(self):
-        due_ms, now_ms, planner = NOW + 90_500, NOW, TripPlanner("shop")
+        due_ms, now_ms, planner = NOW + 90_500, NOW, HopPlanner("shop")
         record = Record("shop.mail.low", b"v", [("a", b"1")], None, due_ms)
         hops = []
         while (there := hop("shop", record, now_ms))[0] != "shop.mail.low":
@@ -69,7 +69,7 @@ class TestOnward:
         assert record.headers == [("a", b"1")]
 
     def test_what_is_ready_a_little_late_waits_for_the_rest_in_memory(self):
-        planner = TripPlanner("shop")
+        planner = HopPlanner("shop")
         trip = planner.plan(delivery(ladder_headers(due_ms=NOW + 65_000)), NOW)
         assert planner.step(trip, NOW + 64_000).topic == "shop.delay.1s"
 
@@ -92,7 +92,7 @@ class TestOnward:
 
         trip = planned(headers, tier_s=4)
 
-        assert (trip.goal, trip.record.topic) == (Goal.ONWARD, "shop.mail.high")
+        assert (trip.goal, trip.record.topic) == (Destination.ONWARD, "shop.mail.high")
         assert (trip.ready_ms, trip.due_ms) == (NOW + 4_000, NOW + 9_000)
         assert trip.record.headers == headers
 
@@ -124,7 +124,7 @@ class TestUndeliverable:
     def test_without_a_lane_of_ours_it_goes_round_on_the_longest_tier(self, headers):
         trip = planned(headers)
 
-        assert trip.goal is Goal.LADDER
+        assert trip.goal is Destination.LADDER
         assert trip.record == Record("shop.delay.16384s", b"v", headers, b"key")
         assert trip.ready_ms == NOW + 64_000
 
@@ -133,7 +133,10 @@ class TestUndeliverable:
 
         trip = planned([*envelope_headers(attempt=3), *ladder_headers(due_ms=due_ms)])
 
-        assert (trip.goal, trip.record.topic) == (Goal.DEAD_LETTER, "shop.mail.dlt")
+        assert (trip.goal, trip.record.topic) == (
+            Destination.DEAD_LETTER,
+            "shop.mail.dlt",
+        )
         assert trip.ready_ms == NOW + 64_000
         info = read_dead_letter(trip.record.headers)
         assert info.reason == Reason.UNDECODABLE_ENVELOPE
@@ -144,10 +147,10 @@ class TestUndeliverable:
     def test_a_far_due_time_within_bounds_is_followed(self):
         trip = planned(ladder_headers(due_ms=NOW + 30 * DAY_MS), tier_s=16_384)
 
-        assert (trip.goal, trip.ready_ms) == (Goal.ONWARD, NOW + 16_384_000)
+        assert (trip.goal, trip.ready_ms) == (Destination.ONWARD, NOW + 16_384_000)
 
     def test_many_lane_names_do_not_fill_the_memory(self):
-        planner = TripPlanner("shop")
+        planner = HopPlanner("shop")
         for n in range(2_500):
             planner.plan(delivery(ladder_headers(lane=f"shop.q{n}.low")), NOW)
 
@@ -156,7 +159,7 @@ class TestUndeliverable:
 
 class TestReroute:
     def rerouted(self, now_ms, **more):
-        planner = TripPlanner("shop")
+        planner = HopPlanner("shop")
         headers = [*envelope_headers(), *ladder_headers(**more)]
         trip = planner.plan(delivery(headers), NOW)
         planner.reroute(trip, "no such topic", now_ms)
@@ -165,14 +168,17 @@ class TestReroute:
     def test_a_lane_that_is_not_there_is_waited_for(self):
         _, trip = self.rerouted(NOW + 5_000)
 
-        assert (trip.goal, trip.ready_ms) == (Goal.LADDER, NOW + 5_000)
+        assert (trip.goal, trip.ready_ms) == (Destination.LADDER, NOW + 5_000)
         assert trip.record.topic == "shop.delay.64s"
         assert trip.record.headers == trip.delivery.headers
 
     def test_a_lane_that_stays_away_makes_a_dead_letter(self):
         _, trip = self.rerouted(NOW + 600_000)
 
-        assert (trip.goal, trip.record.topic) == (Goal.DEAD_LETTER, "shop.mail.dlt")
+        assert (trip.goal, trip.record.topic) == (
+            Destination.DEAD_LETTER,
+            "shop.mail.dlt",
+        )
         info = read_dead_letter(trip.record.headers)
         assert (info.reason, info.error_message) == ("refused_by_log", "no such topic")
 
@@ -181,6 +187,9 @@ class TestReroute:
 
         planner.reroute(trip, "no such topic either", NOW + 600_001)
 
-        assert (trip.goal, trip.record.topic) == (Goal.LADDER, "shop.delay.16384s")
+        assert (trip.goal, trip.record.topic) == (
+            Destination.LADDER,
+            "shop.delay.16384s",
+        )
         assert trip.record.headers == trip.delivery.headers
         assert trip.ready_ms == NOW + 600_001

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER, Waiting, hop, waiting
+from shifter.adapters.kafka.ladder import (
+    DUE_HEADER,
+    LANE_HEADER,
+    DelayTarget,
+    hop,
+    waiting,
+)
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Record
 
@@ -49,7 +55,7 @@ def test_what_leaves_the_ladder_is_what_entered_it(remaining_ms, headers):
 
     assert topic in {f"shop.delay.{tier_s}s" for tier_s in TIERS_S}
     assert record.headers == headers
-    goal = Waiting(record.topic, record.due_ms)
+    goal = DelayTarget(record.topic, record.due_ms)
     assert waiting(written) == (goal, headers)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from shifter.adapters.inbox import Inbox
 from shifter.adapters.kafka.errors import LastError
-from shifter.adapters.kafka.pending import Batch, One
+from shifter.adapters.kafka.pending import PendingBatch, PendingRecord
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Refused, Unknown
 from shifter.testing.clock import FakeClock
@@ -42,7 +42,7 @@ class World:
 
     def one(self, timeout_s=5.0):
         future = self.loop.create_future()
-        one = One(self.inbox, future, self.last)
+        one = PendingRecord(self.inbox, future, self.last)
         self.inbox.enroll(one, timeout_s)
         return one, future
 
@@ -165,7 +165,7 @@ def test_a_loop_that_ended_is_no_trouble():
 
 def make_batch(size):
     told = []
-    return Batch(size, lambda: told.append(1), LastError()), told
+    return PendingBatch(size, lambda: told.append(1), LastError()), told
 
 
 def test_an_empty_batch_is_answered_at_once():

@@ -8,16 +8,21 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission.decision import AdmissionPolicy, decide, explain
-from shifter.policy.admission.input import Case, Decision, Needs, Verdict
+from shifter.policy.admission.input import (
+    AdmissionInput,
+    Decision,
+    DependencyNeeds,
+    Verdict,
+)
 from shifter.policy.admission.lane_outlook import LaneFacts, OutlookPolicy
 
 POLICY = AdmissionPolicy(outlook=OutlookPolicy(safety=1.5, jitter=0.5))
 SLOW = LaneFacts(waiting=100, rate_per_s=10.0)  # 10 s, 15 s to be safe
 
 
-def case(priority=Priority.HIGH, **facts) -> Case:
+def case(priority=Priority.HIGH, **facts) -> AdmissionInput:
     """In the middle of its priority, where all is well but for these facts."""
-    return Case(priority.rank, priority.base_level + 50, **facts)
+    return AdmissionInput(priority.rank, priority.base_level + 50, **facts)
 
 
 def test_a_job_is_run_where_all_is_well():
@@ -26,7 +31,7 @@ def test_a_job_is_run_where_all_is_well():
 
 @pytest.mark.parametrize("left_s", [0.0, -3.0])
 def test_what_is_late_is_shed_for_good_whatever_else_holds(left_s):
-    late = case(left_s=left_s, has_fallback=True, needs=Needs(is_open=True))
+    late = case(left_s=left_s, has_fallback=True, needs=DependencyNeeds(is_open=True))
 
     decision = decide(POLICY, late)
 
@@ -36,13 +41,13 @@ def test_what_is_late_is_shed_for_good_whatever_else_holds(left_s):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"needs": Needs(is_open=True)}, Reason.CIRCUIT_OPEN),
+        ({"needs": DependencyNeeds(is_open=True)}, Reason.CIRCUIT_OPEN),
         ({"waits_for": Reason.NOT_DUE}, Reason.NOT_DUE),
         ({"runs_here": False}, Reason.NOT_INLINE),
         ({"threshold": 251}, Reason.OVERLOADED),
         ({"floor": Priority.CRITICAL.rank}, Reason.OVERLOADED),
         ({"lag_ms": 500.0}, Reason.OVERLOADED),
-        ({"needs": Needs(has_room=False)}, Reason.LIMIT_REACHED),
+        ({"needs": DependencyNeeds(has_room=False)}, Reason.LIMIT_REACHED),
         ({"free": 0}, Reason.LIMIT_REACHED),
     ],
 )
@@ -101,7 +106,7 @@ def test_a_refusal_says_when_the_lane_will_have_room(u, after_s):
 
 @pytest.mark.parametrize(("u", "after_s"), [(0.0, 40.0), (0.5, 50.0)])
 def test_a_refusal_for_a_circuit_is_not_shorter_than_the_circuit_is_open(u, after_s):
-    needs = Needs(is_open=True, reopen_s=40.0)
+    needs = DependencyNeeds(is_open=True, reopen_s=40.0)
 
     decision = decide(POLICY, case(left_s=1.0, needs=needs, lane=SLOW, u=u))
 
@@ -138,13 +143,15 @@ def test_after_a_shed_no_lower_class_of_the_queue_is_deferred():
 
 
 def test_an_open_circuit_prefers_the_fallback_to_a_lane():
-    decision = decide(POLICY, case(has_fallback=True, needs=Needs(is_open=True)))
+    decision = decide(
+        POLICY, case(has_fallback=True, needs=DependencyNeeds(is_open=True))
+    )
 
     assert decision == Decision(Verdict.DEGRADE, Reason.CIRCUIT_OPEN)
 
 
 def test_an_extra_execution_needs_the_budget_and_a_first_one_does_not():
-    broke = Needs(has_budget=False)
+    broke = DependencyNeeds(has_budget=False)
 
     assert decide(POLICY, case(needs=broke)).verdict is Verdict.RUN
     decision = decide(POLICY, case(is_extra=True, needs=broke))
@@ -168,7 +175,7 @@ def test_quality_is_given_up_from_below(quality, degraded):
         for priority in Priority
         if decide(
             POLICY,
-            case(priority, has_fallback=True, needs=Needs(quality=quality)),
+            case(priority, has_fallback=True, needs=DependencyNeeds(quality=quality)),
         ).verdict
         is Verdict.DEGRADE
     }
@@ -177,7 +184,10 @@ def test_quality_is_given_up_from_below(quality, degraded):
 
 
 def test_without_a_fallback_low_quality_runs_the_job():
-    assert decide(POLICY, case(needs=Needs(quality=Quality.MINIMAL)))[0] is Verdict.RUN
+    assert (
+        decide(POLICY, case(needs=DependencyNeeds(quality=Quality.MINIMAL)))[0]
+        is Verdict.RUN
+    )
 
 
 def test_an_explanation_shows_every_rule_and_marks_the_decisive_ones():
@@ -208,8 +218,8 @@ def test_an_explanation_of_a_run_says_what_would_happen_otherwise():
     "facts",
     [
         {"floor": 3},
-        {"needs": Needs(is_open=True, has_room=False)},
-        {"needs": Needs(has_budget=False), "is_extra": True},
+        {"needs": DependencyNeeds(is_open=True, has_room=False)},
+        {"needs": DependencyNeeds(has_budget=False), "is_extra": True},
         {"runs_here": False, "waits_for": Reason.NOT_DUE},
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shifter.model.claim import Busy, Cancelled, Granted
 from shifter.model.state import JobState
 from shifter.policy.delivery.claim import (
-    Ask,
+    ClaimAsk,
     decide_claim,
     decide_renew,
 )
@@ -33,7 +33,7 @@ def running(**changes):
 
 
 def ask(turn=2, **changes):
-    return Ask(turn, turn, "w2", LEASE_MS, op="new")._replace(**changes)
+    return ClaimAsk(turn, turn, "w2", LEASE_MS, op="new")._replace(**changes)
 
 
 def test_a_claim_that_was_never_answered_is_granted_again_without_a_loss():

@@ -21,7 +21,7 @@ from shifter.policy.delivery.retry import (
     RetryAsked,
     RetryPolicy,
     Succeeded,
-    Throttled,
+    ThrottledOutcome,
     TryAgain,
     WasCancelled,
     after_attempt,
@@ -92,7 +92,7 @@ def test_a_retry_without_a_wait_of_its_own_takes_the_backoff():
 
 @pytest.mark.parametrize("attempt", [1, 3, 50])
 def test_a_throttle_is_not_charged_however_often_it_comes(attempt):
-    assert decide(Throttled(250), attempt=attempt) == TryAgain(
+    assert decide(ThrottledOutcome(250), attempt=attempt) == TryAgain(
         EpochMs(NOW + 250), attempt=attempt, charged=False
     )
 
@@ -102,7 +102,7 @@ def test_an_interrupted_attempt_comes_again_at_once_and_is_not_charged():
 
 
 @pytest.mark.parametrize(
-    "outcome", [RetryAsked(MAX_DELAY_MS + 1), Throttled(MAX_DELAY_MS * 9)]
+    "outcome", [RetryAsked(MAX_DELAY_MS + 1), ThrottledOutcome(MAX_DELAY_MS * 9)]
 )
 def test_no_wait_is_longer_than_thirty_days(outcome):
     answer = decide(outcome)
@@ -122,7 +122,7 @@ def test_a_backoff_cap_of_a_year_is_cut_to_thirty_days_too():
     assert answer == TryAgain(EpochMs(NOW + MAX_DELAY_MS), attempt=2, charged=True)
 
 
-@pytest.mark.parametrize("outcome", [RetryAsked(-1), Throttled(-10_000)])
+@pytest.mark.parametrize("outcome", [RetryAsked(-1), ThrottledOutcome(-10_000)])
 def test_a_negative_wait_is_no_wait(outcome):
     answer = decide(outcome)
 
@@ -132,7 +132,12 @@ def test_a_negative_wait_is_no_wait(outcome):
 
 @pytest.mark.parametrize(
     ("outcome", "starts_after_ms"),
-    [(Failed("E"), 500), (RetryAsked(40), 40), (Throttled(40), 40), (Interrupted(), 0)],
+    [
+        (Failed("E"), 500),
+        (RetryAsked(40), 40),
+        (ThrottledOutcome(40), 40),
+        (Interrupted(), 0),
+    ],
 )
 def test_a_start_at_or_after_the_deadline_is_not_waited_for(outcome, starts_after_ms):
     start = NOW + starts_after_ms

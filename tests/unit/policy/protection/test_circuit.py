@@ -5,12 +5,12 @@ import pytest
 from shifter.errors import ConfigError
 from shifter.policy.protection.circuit import (
     CircuitPolicy,
+    CircuitRefusal,
     Closed,
     HalfOpen,
     Open,
     Permit,
     Probe,
-    Refused,
     admit,
     check_lease,
     cooldown_ms,
@@ -50,7 +50,7 @@ def test_a_closed_circuit_lets_every_call_pass_and_does_not_change():
 def test_an_open_circuit_refuses_until_its_cooldown_is_over():
     state = Open(7, 1, NOW)
 
-    assert admit(POLICY, state, now_ms=NOW - 1) == (state, Refused(1))
+    assert admit(POLICY, state, now_ms=NOW - 1) == (state, CircuitRefusal(1))
     after, answer = admit(POLICY, state, now_ms=NOW)
     assert after == HALF
     assert answer == Permit(8, probe=1)
@@ -60,7 +60,7 @@ def test_no_more_probes_at_once_than_allowed_and_the_refusal_says_for_how_long()
     two, second = admit(POLICY, HALF, now_ms=NOW + 100)
 
     assert second == Permit(8, probe=2)
-    assert admit(POLICY, two, now_ms=NOW + 200) == (two, Refused(300))
+    assert admit(POLICY, two, now_ms=NOW + 200) == (two, CircuitRefusal(300))
 
 
 def test_the_place_of_a_prober_that_vanished_is_free_when_its_lease_ends():

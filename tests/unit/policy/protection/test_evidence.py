@@ -4,29 +4,29 @@ import pytest
 
 from shifter.errors import ConfigError
 from shifter.policy.protection.evidence import (
+    CallCounter,
     CallOutcome,
+    CallTally,
     Evidence,
     EvidencePolicy,
     Scope,
     Suspicion,
-    Tally,
-    Witness,
     scope,
     suspect,
 )
 from shifter.policy.sliding_window import WindowPolicy
 
 POLICY = EvidencePolicy(slow_call_ms=100)
-BAD, GOOD, IDLE = Tally(100, 90), Tally(100), Tally()
+BAD, GOOD, IDLE = CallTally(100, 90), CallTally(100), CallTally()
 NOW = 50_000
 
 
-def said(*tallies: Tally, age_ms: int = 0) -> list[Evidence]:
+def said(*tallies: CallTally, age_ms: int = 0) -> list[Evidence]:
     return [Evidence(tally, NOW - age_ms) for tally in tallies]
 
 
 def witnessed(outcomes, *, took_ms=1, policy=POLICY):
-    witness = Witness(policy)
+    witness = CallCounter(policy)
     for outcome in outcomes:
         witness.record(outcome, took_ms=took_ms, now_ms=NOW)
     return witness
@@ -35,14 +35,14 @@ def witnessed(outcomes, *, took_ms=1, policy=POLICY):
 @pytest.mark.parametrize(
     ("tally", "rule"),
     [
-        (Tally(19, 19), None),
-        (Tally(20, 9), None),
-        (Tally(20, 10), Suspicion.FAILURE_RATIO),
-        (Tally(5, 5, in_a_row=4), None),
-        (Tally(5, 5, in_a_row=5), Suspicion.CONSECUTIVE_FAILURES),
-        (Tally(20, 0, slow=15), None),
-        (Tally(20, 0, slow=16), Suspicion.SLOW_CALLS),
-        (Tally(), None),
+        (CallTally(19, 19), None),
+        (CallTally(20, 9), None),
+        (CallTally(20, 10), Suspicion.FAILURE_RATIO),
+        (CallTally(5, 5, in_a_row=4), None),
+        (CallTally(5, 5, in_a_row=5), Suspicion.CONSECUTIVE_FAILURES),
+        (CallTally(20, 0, slow=15), None),
+        (CallTally(20, 0, slow=16), Suspicion.SLOW_CALLS),
+        (CallTally(), None),
     ],
 )
 def test_each_rule_at_its_edge(tally, rule):
@@ -50,13 +50,13 @@ def test_each_rule_at_its_edge(tally, rule):
 
 
 def test_nothing_is_slow_unless_said():
-    assert suspect(EvidencePolicy(), Tally(100, 0, slow=100)) is None
+    assert suspect(EvidencePolicy(), CallTally(100, 0, slow=100)) is None
 
 
 def test_throttled_calls_count_for_the_share_and_are_not_in_a_row():
     tally = witnessed([CallOutcome.THROTTLED] * 10).tally(NOW)
 
-    assert tally == Tally(10, 10)
+    assert tally == CallTally(10, 10)
     assert suspect(POLICY, tally) is None
     assert suspect(POLICY, witnessed([CallOutcome.THROTTLED] * 20).tally(NOW))
 
@@ -64,13 +64,13 @@ def test_throttled_calls_count_for_the_share_and_are_not_in_a_row():
 def test_a_throttled_call_neither_ends_a_row_nor_adds_to_it():
     outcomes = [CallOutcome.FAILURE, CallOutcome.THROTTLED, CallOutcome.FAILURE]
 
-    assert witnessed(outcomes).tally(NOW) == Tally(3, 3, in_a_row=2)
+    assert witnessed(outcomes).tally(NOW) == CallTally(3, 3, in_a_row=2)
 
 
 def test_a_success_ends_the_row():
     outcomes = [CallOutcome.FAILURE, CallOutcome.SUCCESS, CallOutcome.FAILURE]
 
-    assert witnessed(outcomes).tally(NOW) == Tally(3, 2, in_a_row=1)
+    assert witnessed(outcomes).tally(NOW) == CallTally(3, 2, in_a_row=1)
 
 
 def test_an_ignored_call_says_nothing():
@@ -89,7 +89,7 @@ def test_failures_that_left_the_window_are_not_in_a_row_any_more():
     later_ms = NOW + 20_000
     witness.record(CallOutcome.FAILURE, took_ms=1, now_ms=later_ms)
 
-    assert witness.tally(later_ms) == Tally(1, 1, in_a_row=1)
+    assert witness.tally(later_ms) == CallTally(1, 1, in_a_row=1)
 
 
 def test_old_failures_in_a_row_do_not_come_back_through_throttled_calls():
@@ -98,7 +98,7 @@ def test_old_failures_in_a_row_do_not_come_back_through_throttled_calls():
     for outcome in [CallOutcome.THROTTLED] * 6:
         witness.record(outcome, took_ms=1, now_ms=later_ms)
 
-    assert witness.tally(later_ms) == Tally(6, 6)
+    assert witness.tally(later_ms) == CallTally(6, 6)
 
 
 def test_a_cleared_witness_has_seen_nothing():
@@ -113,9 +113,9 @@ def test_a_fleet_of_one_process_goes_by_its_word():
     assert scope(POLICY, GOOD, [], now_ms=NOW) is Scope.NOBODY
 
 
-@pytest.mark.parametrize("others", [(GOOD,), (IDLE,), (GOOD,) * 7, (Tally(1),) * 7])
+@pytest.mark.parametrize("others", [(GOOD,), (IDLE,), (GOOD,) * 7, (CallTally(1),) * 7])
 def test_one_bad_process_opens_for_itself_alone_whatever_its_traffic(others):
-    heavy = Tally(10**9, 10**9)
+    heavy = CallTally(10**9, 10**9)
 
     assert scope(POLICY, heavy, said(*others), now_ms=NOW) is Scope.PROCESS
     view = said(heavy, *others[1:])
@@ -134,7 +134,7 @@ def test_the_idle_have_no_vote():
 
 
 def test_a_weight_of_traffic_opens_for_all_without_a_quorum():
-    heavy = Tally(1_000, 900)
+    heavy = CallTally(1_000, 900)
     view = said(heavy, *[GOOD] * 6)
 
     assert scope(POLICY, heavy, view, now_ms=NOW) is Scope.FLEET
@@ -188,7 +188,7 @@ def test_a_window_of_nothing_is_refused(field, settings):
 
 def test_the_old_peak_outlives_any_number_of_changes():
     """A circuit that opens, is probed and opens again has seen no calls meanwhile."""
-    witness = Witness(EvidencePolicy())
+    witness = CallCounter(EvidencePolicy())
     for now_ms in range(0, 3_000, 10):
         witness.record(CallOutcome.SUCCESS, took_ms=1, now_ms=now_ms)
 

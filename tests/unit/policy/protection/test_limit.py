@@ -7,19 +7,19 @@ from shifter.model.priority import Priority
 from shifter.policy.protection.limit import (
     LimitMode,
     LimitPolicy,
+    LimitSample,
     LimitState,
-    Sample,
     adjust,
     may_start,
 )
-from shifter.policy.protection.rate import RatePolicy, Taken, take
+from shifter.policy.protection.rate import RatePolicy, TakenCalls, take
 
 POLICY = LimitPolicy()
 START = LimitState(20.0, 10.0)
 
 
 def busy(inflight=20.0, p90_ms=10.0, dropped=0, per_s=2_000.0, calls=100):
-    return Sample(calls, inflight, per_s, p90_ms, dropped)
+    return LimitSample(calls, inflight, per_s, p90_ms, dropped)
 
 
 def test_a_limit_that_is_used_and_causes_no_queue_grows():
@@ -136,9 +136,9 @@ def test_a_burst_passes_at_once_and_then_one_each_interval():
         return take(policy.wish("mailer", 9), spread_us, now_us=now_us)
 
     spread_us = 10**9 + 300_000
-    assert taken(0, 10**9) == Taken(3, 0, spread_us)
-    assert taken(spread_us, 10**9) == Taken(0, 100_000, spread_us)
-    assert taken(spread_us, 10**9 + 99_999) == Taken(0, 1, spread_us)
+    assert taken(0, 10**9) == TakenCalls(3, 0, spread_us)
+    assert taken(spread_us, 10**9) == TakenCalls(0, 100_000, spread_us)
+    assert taken(spread_us, 10**9 + 99_999) == TakenCalls(0, 1, spread_us)
     assert taken(spread_us, 10**9 + 100_000).calls == 1
 
 

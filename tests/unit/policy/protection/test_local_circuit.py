@@ -5,23 +5,23 @@ import pytest
 from shifter.errors import ConfigError
 from shifter.policy.protection.circuit import (
     CircuitPolicy,
+    CircuitRefusal,
     Closed,
     HalfOpen,
     Open,
     Permit,
-    Refused,
 )
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.protection.local_circuit import CallEnd, Guard
+from shifter.policy.protection.local_circuit import CallEnd, LocalCircuit
 
 OK, BAD = CallEnd(CallOutcome.SUCCESS, 1), CallEnd(CallOutcome.FAILURE, 1)
 EVIDENCE = EvidencePolicy(consecutive_failures=2, slow_call_ms=100)
 CIRCUIT = CircuitPolicy(cooldown_ms=1_000)
 
 
-def opened() -> Guard:
-    guard = Guard(Dependency("db", circuit=CIRCUIT, evidence=EVIDENCE))
+def opened() -> LocalCircuit:
+    guard = LocalCircuit(Dependency("db", circuit=CIRCUIT, evidence=EVIDENCE))
     permits = [guard.admit(0), guard.admit(0)]
     assert guard.record(permits[0], BAD, now_ms=0, u=0.0) is False
     assert guard.record(permits[1], BAD, now_ms=0, u=0.0) is True
@@ -30,7 +30,7 @@ def opened() -> Guard:
 
 def test_enough_evidence_opens_it_and_a_good_probe_closes_it():
     guard = opened()
-    assert guard.admit(499) == Refused(1)
+    assert guard.admit(499) == CircuitRefusal(1)
 
     probe = guard.admit(500)
     assert guard.record(probe, OK, now_ms=501, u=0.0) is True

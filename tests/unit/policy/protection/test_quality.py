@@ -4,9 +4,9 @@ import pytest
 
 from shifter.errors import ConfigError
 from shifter.model.quality import Quality
-from shifter.policy.delivery.failure_burst import Letters, LettersPolicy
+from shifter.policy.delivery.failure_burst import FailureBurst, FailureBurstPolicy
 from shifter.policy.protection.quality import (
-    ByHand,
+    QualityOverride,
     QualityPolicy,
     QualityState,
     in_force,
@@ -67,7 +67,7 @@ def test_a_load_that_is_no_number_changes_nothing(first):
 
 
 def test_what_was_set_by_hand_holds_until_its_end():
-    by_hand = ByHand(Quality.MINIMAL, "ops", "game day", until_ms=100)
+    by_hand = QualityOverride(Quality.MINIMAL, "ops", "game day", until_ms=100)
     state = QualityState(by_hand=by_hand)
 
     assert in_force(state, now_ms=99) is Quality.MINIMAL
@@ -92,8 +92,8 @@ def test_a_contradiction_is_refused_with_its_field(field, value):
     assert caught.value.field == field
 
 
-def ended(*, dead: int, well: int, kind: str = "a") -> Letters:
-    letters = Letters(LettersPolicy())
+def ended(*, dead: int, well: int, kind: str = "a") -> FailureBurst:
+    letters = FailureBurst(FailureBurstPolicy())
     for _ in range(dead):
         letters.record(0, kind)
     for _ in range(well):
@@ -108,7 +108,7 @@ def test_many_deaths_of_one_kind_are_suspect_a_few_are_not():
 
 
 def test_deaths_of_many_kinds_are_the_jobs_own():
-    letters = Letters(LettersPolicy())
+    letters = FailureBurst(FailureBurstPolicy())
     for index in range(500):
         letters.record(0, f"kind {index}")
 
@@ -123,7 +123,7 @@ def test_a_suspicion_ends_with_the_window():
 
 
 def test_a_new_kind_takes_the_place_of_one_that_was_not_met_for_a_window():
-    letters = Letters(LettersPolicy())
+    letters = FailureBurst(FailureBurstPolicy())
     for index in range(500):
         letters.record(0, f"kind {index}")
     for _ in range(20):
@@ -135,4 +135,4 @@ def test_a_new_kind_takes_the_place_of_one_that_was_not_met_for_a_window():
 @pytest.mark.parametrize(("field", "value"), [("ratio", 0), ("min_dead", 0)])
 def test_a_budget_that_suspects_everything_is_refused(field, value):
     with pytest.raises(ConfigError, match=field):
-        LettersPolicy(**{field: value})
+        FailureBurstPolicy(**{field: value})

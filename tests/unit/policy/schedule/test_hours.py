@@ -11,7 +11,7 @@ from shifter import Window
 from shifter.model.time import EpochMs
 from shifter.policy.schedule.calendar import is_open
 from shifter.policy.schedule.hours import (
-    ByHand,
+    HoursOverride,
     ever_meet,
     joint_opening_ms,
     opening_ms,
@@ -40,14 +40,14 @@ def test_without_windows_it_is_always_open():
 
 
 def test_opened_by_hand_windows_do_not_count_until_it_ends():
-    opened = ByHand(is_open=True, until_ms=at(14))
+    opened = HoursOverride(is_open=True, until_ms=at(14))
 
     assert opening_ms(([NIGHT],), [opened], at(12)) == at(12)
     assert opening_ms(([NIGHT],), [opened], at(14)) == at(22)
 
 
 def test_closed_by_hand_it_opens_at_the_end_if_a_window_is_open_then():
-    closed = ByHand(is_open=False, until_ms=at(23))
+    closed = HoursOverride(is_open=False, until_ms=at(23))
 
     assert opening_ms(([NIGHT],), [closed], at(22)) == at(23)
     assert opening_ms((), [closed], at(22)) == at(23)
@@ -58,7 +58,7 @@ def test_closed_by_hand_it_opens_at_the_end_if_a_window_is_open_then():
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_who_closes_wins_over_who_opens(turned):
-    settings = [ByHand(False, at(13)), ByHand(True, at(15))]
+    settings = [HoursOverride(False, at(13)), HoursOverride(True, at(15))]
     settings = settings[::-1] if turned else settings
 
     assert opening_ms(([NIGHT],), settings, at(12)) == at(13)
@@ -66,7 +66,7 @@ def test_who_closes_wins_over_who_opens(turned):
 
 
 def test_what_is_over_does_not_count():
-    assert opening_ms((), [ByHand(False, at(12))], at(12)) == at(12)
+    assert opening_ms((), [HoursOverride(False, at(12))], at(12)) == at(12)
 
 
 def test_hours_that_are_never_open_together_are_found_out():
@@ -87,7 +87,7 @@ def test_windows_of_two_zones_meet_where_only_summer_brings_them_together():
 
 HANDS = st.lists(
     st.builds(
-        ByHand, st.booleans(), st.integers(0, 72).map(lambda h: at(0) + h * HOUR)
+        HoursOverride, st.booleans(), st.integers(0, 72).map(lambda h: at(0) + h * HOUR)
     ),
     max_size=4,
 )

@@ -8,16 +8,16 @@ from hypothesis import given, strategies as st
 from shifter.errors import ConfigError
 from shifter.policy.schedule.opportunity import (
     ALL_MILLI,
+    LoadSigns,
     OpportunityPolicy,
     OpportunityState,
-    Signs,
     must_start_before,
     observe,
     room,
 )
 
 POLICY = OpportunityPolicy()
-IDLE, BUSY, STRAINED = Signs(), Signs(is_busy=True), Signs(is_strained=True)
+IDLE, BUSY, STRAINED = LoadSigns(), LoadSigns(is_busy=True), LoadSigns(is_strained=True)
 
 
 def after(*signs, state=None, every_ms=200, start_ms=0):
@@ -111,7 +111,7 @@ def test_nothing_starts_while_there_is_load_or_just_was(looks, slots, data):
     for passed_ms, is_busy, is_strained in looks:
         now_ms += passed_ms
         before = state
-        state = observe(POLICY, state, Signs(is_busy, is_strained), now_ms=now_ms)
+        state = observe(POLICY, state, LoadSigns(is_busy, is_strained), now_ms=now_ms)
         busy_ms = now_ms if is_busy else busy_ms
         free = data.draw(st.integers(0, slots))
         running = data.draw(st.integers(0, slots - free))
@@ -131,7 +131,7 @@ def test_an_idle_fleet_comes_to_all_of_its_share_within_seconds(looks, slots):
     state, now_ms = OpportunityState(), 0
     for passed_ms, is_busy, is_strained in looks:
         now_ms += passed_ms
-        state = observe(POLICY, state, Signs(is_busy, is_strained), now_ms=now_ms)
+        state = observe(POLICY, state, LoadSigns(is_busy, is_strained), now_ms=now_ms)
 
     for _ in range(20):
         now_ms += 200
