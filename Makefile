@@ -18,7 +18,7 @@ FLEETS = $(addprefix tests/,acceptance documents foreign torture)
 
 SERVER_FREE = "not kafka and not redis and not compose and not secure and not torture and not alone"
 
-.PHONY: help demo fmt lint types arch unit check test test-redis test-kafka test-pythons \
+.PHONY: help demo fmt lint types arch docs unit check test test-redis test-kafka test-pythons \
 	torture torture-all fuzz bench compare schemas \
 	stack stack-down compose-test lock clean
 
@@ -55,6 +55,15 @@ types: .venv ## mypy --strict
 arch: .venv ## import contracts
 	$(BIN)/lint-imports --no-cache
 
+# an environment of its own: what builds the site is never imported by the product
+.venv-docs/.made: requirements/docs.txt
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+docs: .venv-docs/.made ## build the site in build/site; a dead link or an undocumented name fails
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 unit: .venv ## tests that need no server
 	$(BIN)/pytest -q -m $(SERVER_FREE) $(ARGS)
 
@@ -62,6 +71,7 @@ check: lint types arch unit ## everything that needs no server
 
 test: .venv ## everything, on real servers that it starts itself
 	$(BIN)/ruff format --check . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory docs
 	@$(SERVERS)
 	@mkdir -p build
 	@$(BIN)/pytest -m $(ORDINARY) $(FLEETS) $(ARGS) > build/test-fleets.log 2>&1 & \
@@ -122,6 +132,7 @@ compose-test: .venv ## bring docker-compose.yml up, run a job through it, take i
 lock: .venv ## pin the versions anew
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --extra fast --extra grpc --extra http --extra examples --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --extra fast --extra http pyproject.toml -c requirements/dev.txt -o requirements/run.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --group docs -o requirements/docs.txt
 
 clean: ## forget what was built
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

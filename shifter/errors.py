@@ -104,7 +104,11 @@ class DeadlineExceededError(ShifterError):
 
 
 class JobCancelledError(ShifterError):
-    """The job was cancelled while its handler ran."""
+    """The job was cancelled while its handler ran.
+
+    Attributes:
+        job_id: The job's id.
+    """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -165,6 +169,7 @@ class RejectedError(ShifterError):
     Attributes:
         dependency: Its name.
         retry_in_s: When it is worth asking again.
+        why: What keeps callers from it, in the words of the message.
     """
 
     why = "does not take calls"
@@ -230,6 +235,9 @@ class Retry(Exception):
     Args:
         after: Duration before the next attempt (``"30s"``, seconds, ``timedelta``);
             ``None`` lets the job's backoff decide.
+
+    Attributes:
+        after: As it was given.
     """
 
     def __init__(self, after: object = None) -> None:
@@ -242,6 +250,9 @@ class Throttled(Exception):
 
     Args:
         after: Duration before the job is tried again.
+
+    Attributes:
+        after: As it was given.
     """
 
     def __init__(self, after: object) -> None:
@@ -250,7 +261,11 @@ class Throttled(Exception):
 
 
 class Discard(Exception):
-    """Signal: the job has no value any more; it ends ``discarded``."""
+    """Signal: the job has no value any more; it ends ``discarded``.
+
+    Attributes:
+        reason: Why, for the log.
+    """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -258,7 +273,11 @@ class Discard(Exception):
 
 
 class DeadLetter(Exception):
-    """Signal: the job cannot succeed; it goes to the dead-letter topic now."""
+    """Signal: the job cannot succeed; it goes to the dead-letter topic now.
+
+    Attributes:
+        reason: Why; it stands in the dead letter.
+    """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

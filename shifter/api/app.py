@@ -63,6 +63,12 @@ class Shifter(HasLanes, HasStates):
 
     Raises:
         ConfigError: The namespace or a setting is wrong.
+
+    Attributes:
+        namespace: First part of every topic name.
+        dependencies: What `dependency` declared, by name.
+        admission_policy: How `Job.submit` decides.
+        quality_policy: When load lowers the quality; ``None`` where only a person does.
     """
 
     def __init__(

@@ -33,6 +33,9 @@ class Window:
     Raises:
         ConfigError: One of them cannot be understood, the zone is not known, or the
             window is empty; says which text.
+
+    Attributes:
+        weekly: The hours as numbers of a week.
     """
 
     def __init__(self, text: str, *, tz: str = "UTC", days: str = "daily") -> None:

@@ -14,7 +14,14 @@ MAX_LEVEL = 399
 
 
 class Priority(StrEnum):
-    """Set by the producer, travels with the job; the value is the wire's word."""
+    """Set by the producer, travels with the job; the value is the wire's word.
+
+    Attributes:
+        CRITICAL: Served before all others, and never below the shedding threshold.
+        HIGH: A person waits for it.
+        NORMAL: The default.
+        LOW: May wait until there is room.
+    """
 
     CRITICAL = "CRITICAL"
     HIGH = "HIGH"

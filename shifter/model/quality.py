@@ -6,7 +6,13 @@ from enum import StrEnum
 
 
 class Quality(StrEnum):
-    """Of an answer, and of the fleet; the value is the published word."""
+    """Of an answer, and of the fleet; the value is the published word.
+
+    Attributes:
+        FULL: What the job itself computes.
+        REDUCED: The fallback answers in place of jobs at ``NORMAL`` and ``LOW``.
+        MINIMAL: The fallback answers in place of all jobs below ``CRITICAL``.
+    """
 
     FULL = "FULL"
     REDUCED = "REDUCED"

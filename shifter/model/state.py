@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 
 class JobState(StrEnum):
-    """``running``, ``waiting`` (between two attempts) and the five terminal states."""
+    """Where a job stands: two states that go on, and five terminal ones.
+
+    Attributes:
+        RUNNING: A worker holds the job's claim.
+        WAITING: The job waits for its first or its next attempt.
+        DONE: Its handler returned.
+        DEAD: It became a dead letter.
+        EXPIRED: Its deadline passed.
+        CANCELLED: It was cancelled.
+        DISCARDED: Its handler raised `Discard`.
+    """
 
     RUNNING = "running"
     WAITING = "waiting"

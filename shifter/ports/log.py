@@ -61,12 +61,17 @@ class Refused(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """The record may or may not be in the log."""
+    """The record may or may not be in the log.
+
+    Attributes:
+        detail: What is known about the reason, for a person.
+    """
 
     detail: str
 
 
 AppendAnswer: TypeAlias = Appended | Refused | Unknown
+"""What became of one record that was to be written."""
 
 
 class LaneLog(Protocol):
@@ -292,7 +297,12 @@ class TopicChange(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Positions of one part of a topic: from ``first``, included, to ``end``."""
+    """Positions of one part of a topic.
+
+    Attributes:
+        first: The first position, included.
+        end: The last position, excluded.
+    """
 
     first: int
     end: int

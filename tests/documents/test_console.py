@@ -25,7 +25,14 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from shifter.cli.columns import BUDGETS, CIRCUITS
 from shifter.wire.envelope import EnvelopeV1
-from tests.documents.blocks import ROOT, Block, blocks, program_name, write_programs
+from tests.documents.blocks import (
+    PAGES,
+    ROOT,
+    Block,
+    blocks,
+    program_name,
+    write_programs,
+)
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -220,7 +227,7 @@ def test_dead_letters_are_listed_and_replayed_as_the_readme_shows(with_letters):
 
 
 def test_explain_shows_every_rule_of_the_page(newcomer):
-    example = block("docs/admission.md", "shifter explain")
+    example = block("docs/explanation/admission.md", "shifter explain")
 
     out = newcomer.run(example.commands, at=ROOT)
 
@@ -233,7 +240,7 @@ def test_explain_shows_every_rule_of_the_page(newcomer):
 
 
 def test_services_of_the_page_answer(newcomer):
-    example = block("docs/admission.md", "uvicorn")
+    example = block("docs/explanation/admission.md", "uvicorn")
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     # Who types is slower than this, so that the services are up by then.
@@ -253,7 +260,9 @@ def test_services_of_the_page_answer(newcomer):
 
 
 def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):
-    out = with_letters.run(YES + block("docs/dead-letters.md", "dlt runs").commands)
+    out = with_letters.run(
+        YES + block("docs/how-to/dead-letters.md", "dlt runs").commands
+    )
 
     assert "relay is back" in out
     assert out.count("SMTPError") >= 2
@@ -278,7 +287,7 @@ def test_foreign_dead_letters_go_back_to_their_topic(newcomer, kafka, redis_url)
         "SHIFTER_STATE": redis_url,
         "SHIFTER_NAMESPACE": "shop",
     }
-    commands = block("docs/dead-letters.md", "--target orders=orders").commands
+    commands = block("docs/how-to/dead-letters.md", "--target orders=orders").commands
 
     try:
         newcomer.run("shifter topics apply shop.jobs:app")
@@ -314,11 +323,11 @@ def values(bootstrap: str, topic: str) -> list[bytes]:
 
 
 def test_circuits_and_budgets_have_the_columns_of_the_page(newcomer):
-    example = block("docs/fleet.md", "shifter circuit list")
-    write_programs("docs/fleet.md", newcomer.folder)
+    example = block("docs/explanation/fleet.md", "shifter circuit list")
+    write_programs("docs/explanation/fleet.md", newcomer.folder)
     newcomer.environ["SHIFTER_NAMESPACE"] = "shop"
 
-    with newcomer.running(CALL.format(page=program_name("docs/fleet.md"))):
+    with newcomer.running(CALL.format(page=program_name("docs/explanation/fleet.md"))):
         newcomer.run("until shifter circuit list | grep -q mailer; do sleep 0.2; done")
         out = newcomer.run(example.commands)
 
@@ -333,7 +342,7 @@ def test_circuits_and_budgets_have_the_columns_of_the_page(newcomer):
 def test_windows_are_set_by_hand_as_the_page_shows(newcomer):
     newcomer.environ["SHIFTER_NAMESPACE"] = "shop"
 
-    out = newcomer.run(block("docs/time-shift.md", "close-now mail").commands)
+    out = newcomer.run(block("docs/how-to/time-shift.md", "close-now mail").commands)
 
     assert "provider down" in out
     assert "new catalogue" in out
@@ -372,19 +381,7 @@ def test_record_written_in_javascript_has_the_same_fields():
 PAGES_WITH_COMMANDS = (
     "README.md",
     "CONTRIBUTING.md",
-    *(
-        f"docs/{name}.md"
-        for name in (
-            "admission",
-            "benchmarks",
-            "cli",
-            "dead-letters",
-            "fleet",
-            "guarantees",
-            "testing",
-            "time-shift",
-        )
-    ),
+    *(page for page in PAGES if page.startswith("docs/")),
 )
 
 
@@ -413,7 +410,7 @@ def test_every_verb_of_the_readme_is_one_and_none_is_missing():
     assert sorted(listed) == sorted(every_verb())
 
 
-SYNOPSIS = blocks("", page="docs/cli.md")[0].text
+SYNOPSIS = blocks("", page="docs/reference/cli.md")[0].text
 
 
 @pytest.mark.parametrize("line", SYNOPSIS.replace("\n  ", "  ").splitlines())

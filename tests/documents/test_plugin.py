@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.documents.blocks import blocks
 
 ROOT = Path(__file__).parents[2]
-JOBS, *_ = blocks("python", page="docs/testing.md")
+JOBS, *_ = blocks("python", page="docs/how-to/testing.md")
 CONFIG = """
 [pytest]
 asyncio_mode = auto

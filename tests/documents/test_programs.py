@@ -139,7 +139,7 @@ def test_program_of_a_page_runs(page, tmp_path):
 
 
 def test_pages_are_found_and_have_programs():
-    assert {"README.md", "docs/testing.md", "workers/README.md"} <= set(PAGES)
+    assert {"README.md", "docs/how-to/testing.md", "workers/README.md"} <= set(PAGES)
     assert len(WITH_PROGRAMS) >= 6
     assert {block.language for block in blocks()} <= LANGUAGES
 

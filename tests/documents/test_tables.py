@@ -28,14 +28,17 @@ def rows(page: str, heading: str) -> list[list[str]]:
 
 
 def test_every_exit_code_is_in_the_table_and_no_other():
-    told = {(int(code), name) for code, name, _ in rows("docs/cli.md", "code")}
+    told = {
+        (int(code), name) for code, name, _ in rows("docs/reference/cli.md", "code")
+    }
 
     assert told == {(int(code), code.name) for code in Exit}
 
 
 def test_every_setting_is_in_the_table_with_its_default():
     told = {
-        name.strip("`"): default for name, default, _ in rows("docs/cli.md", "setting")
+        name.strip("`"): default
+        for name, default, _ in rows("docs/reference/cli.md", "setting")
     }
     plain = Settings(namespace="shop")
 

@@ -3,7 +3,7 @@
 In a process of its own it had no deadline for what it submitted or deferred, was never
 told of a cancel, saw the quality as ``FULL``, logged in another format and without a
 trace; in the process that submitted it, it saw ``FULL`` while the fleet was ``MINIMAL``.
-Right: `docs/handlers.md` says what a handler sees, and it holds in every place.
+Right: `docs/reference/handlers.md` says what a handler sees, and it holds in every place.
 """
 
 from __future__ import annotations
