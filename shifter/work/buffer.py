@@ -21,10 +21,12 @@ from shifter.model.priority import Priority
 from shifter.policy.schedule.lane_choice import (
     LaneChoicePolicy,
     LaneChoiceState,
+    charge,
     choose,
 )
 from shifter.work.deadline_queue import DeadlineQueue
 from shifter.work.item import Item
+from shifter.work.slot_time import SlotTime
 from shifter.work.waiting_limits import WaitingLimits
 
 
@@ -69,6 +71,8 @@ class Buffer:
         self._room = room
         self._choice = LaneChoicePolicy() if choice is None else choice
         self._chosen = LaneChoiceState()
+        self._slot_time = SlotTime(lanes)
+        self._waited = frozenset[str]()
         self._parked: dict[tuple[str, str], deque[Item]] = {}
         self.closed: frozenset[str] = frozenset()
 
@@ -110,10 +114,29 @@ class Buffer:
         self._enter(item, now)
 
     def choose(self, slots: int, *, now: float) -> list[Item]:
-        """Take the items that start next, at most ``slots``."""
-        backlog = self.backlog(now=now)
-        self._chosen, picks = choose(self._choice, self._chosen, backlog, slots)
-        return self.take(picks)
+        """Take the items that start next, at most ``slots``.
+
+        Each of them holds a slot until `left`.
+        """
+        backlog, slot_time = self.backlog(now=now), self._slot_time
+        if owed := slot_time.owed(now):
+            waiting: dict[Priority, list[str]] = {}
+            for topic in self._waited & backlog.keys():
+                waiting.setdefault(self._priority[topic], []).append(topic)
+            self._chosen = charge(self._choice, self._chosen, owed, waiting)
+        if backlog.keys() - self._waited:
+            # Among equals, a lane that just began to wait goes first.
+            backlog = dict(sorted(backlog.items(), key=lambda x: x[0] in self._waited))
+        costs = slot_time.costs(backlog.keys(), now)
+        self._waited = frozenset(backlog)
+        self._chosen, picks = choose(self._choice, self._chosen, backlog, slots, costs)
+        taken = self.take(picks)
+        slot_time.took(taken, now)
+        return taken
+
+    def left(self, item: Item, *, now: float) -> None:
+        """An item of `choose` holds its slot no more; of no effect on others."""
+        self._slot_time.left(item, now)
 
     def take(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
         """Take items from the heads of lines, as (topic, count) says."""

@@ -229,7 +229,7 @@ class Drain:
         self._intake.made_room()
         begun, gone = begin(items)
         for item in gone:
-            self.doors.left(item)
+            self._left(item)
             self._buffer.release(item, now=self._clock.monotonic())
         return [item for item in begun if self._passes(item)]
 
@@ -243,7 +243,7 @@ class Drain:
             detail = "its dependency bears no more retries now"
             item.refusal = ItemRefusal(held.reason, detail)
             return True
-        self.doors.left(item)
+        self._left(item)
         if len(self._holding) < _HELD_BACK_MOST or item.key_id is not None:
             now = self._clock.monotonic()
             self._holding.hold(item, until=now + held.wait_ms / 1_000)
@@ -295,10 +295,15 @@ class Drain:
             return self._verdicts.put_off(item, due_ms)
         return self._verdicts.interrupted(item) if self._stopping.is_set() else None
 
+    def _left(self, item: Item) -> None:
+        """An item that was picked holds its slot no more."""
+        self.doors.left(item)
+        self._buffer.left(item, now=self._clock.monotonic())
+
     def _let_go(self, item: Item) -> None:
         """An item that its dependency let pass is not run: others may."""
         self._guards.release(item)
-        self.doors.left(item)
+        self._left(item)
         for other in self._guards.next_up(item):
             self._holding.release(other)
 
@@ -317,7 +322,7 @@ class Drain:
         item = attempt.item
         self._ledger.ran(attempt, self._clock.monotonic())
         self._guards.ended(attempt)
-        self.doors.left(item)
+        self._left(item)
         for other in self._guards.next_up(item):
             self._holding.release(other)
         if outcome is SUCCEEDED and not item.is_degraded:

@@ -93,6 +93,7 @@ class Item:
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
         place: Its place in line, once it had one; see `shifter.work.deadline_queue`.
         is_opportunistic: Whether it waits for a quiet time.
+        slot_since: Monotonic seconds since when it holds a slot, if that is measured.
         fence: As granted; 0 while unclaimed.
         losses: How many workers vanished while they ran this very turn, >= 0.
         quality: To be served at, as of its start.
@@ -127,6 +128,7 @@ class Item:
         "read_ms",
         "ready_at",
         "refusal",
+        "slot_since",
         "turn",
         "was_run",
     )
@@ -162,6 +164,7 @@ class Item:
         self.ready_at, self.read_ms = NOT_IN_LINE, 0
         self.place: tuple[int, int] | None = None
         self.is_opportunistic = False
+        self.slot_since: float | None = None
         self.fence = self.losses = 0
         self.has_succeeded = self.is_degraded = False
         self.quality = Quality.FULL

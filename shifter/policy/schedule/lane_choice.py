@@ -10,6 +10,10 @@ after a pause starts level with who is least ahead, so nobody saves up slots, an
 gains by emptying and refilling. A batch of slots is decided at once, by searching for
 the level up to which everybody may go, with exactly the answer of one slot at a time.
 
+Priorities are charged by starts. Lanes of a priority are charged by the time that they
+hold slots, where the caller measures it: a start costs what the lane's jobs take on
+average, and `charge` corrects that when it is known better.
+
 **Ageing** lifts the weights of ``NORMAL`` and ``LOW`` with the time their oldest head
 has stood in line, up to the weight of ``HIGH`` and no further: what is old enough
 counts as much as a fresh ``HIGH`` job, never more.
@@ -17,9 +21,10 @@ counts as much as a fresh ``HIGH`` job, never more.
 **Nobody starves.** A priority that has something waiting gets one of any
 ``1 + sum(1 + high_weight / its own weight)`` slots in a row that ``CRITICAL`` leaves,
 the sum over the two others: with the default weights every 19th for ``LOW``, every 7th
-for ``NORMAL``, every 5th for ``HIGH``, whatever the ages. Of ``n`` lanes of a priority,
-each gets one of any ``2 * n - 1`` slots in a row that its priority gets; with weights,
-one of any ``1 + sum(1 + another's weight / its own)``. A flood of ``CRITICAL`` work
+for ``NORMAL``, every 5th for ``HIGH``, whatever the ages. Of ``n`` lanes of a priority
+that cost the same, each gets one of any ``2 * n - 1`` slots in a row that its priority
+gets; otherwise one of any ``1 + sum(1 + its own cost / another's)``, where a cost is
+the time that a job takes over the weight. A flood of ``CRITICAL`` work
 does starve the rest: that is what the word is for.
 
 Source: Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996 (tags, hierarchy,
@@ -30,8 +35,9 @@ System Concepts", priority scheduling.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
 from shifter.errors import ConfigError
@@ -94,15 +100,57 @@ class LaneChoiceState:
 
     Attributes:
         priorities: In units of a slot's cost.
-        lanes: Per priority, in slots; where lanes have weights, as ``priorities``.
+        lanes: Per priority, in units of what a slot costs a lane.
     """
 
     priorities: Mapping[Priority, int] = field(default_factory=dict)
     lanes: Mapping[Priority, Mapping[str, int]] = field(default_factory=dict)
 
 
+def charge(
+    policy: LaneChoicePolicy,
+    state: LaneChoiceState,
+    owed: Mapping[Priority, Mapping[str, int]],
+    waiting: Mapping[Priority, Collection[str]],
+) -> LaneChoiceState:
+    """Correct what lanes were charged when their jobs started.
+
+    Args:
+        policy: Weights.
+        state: As returned by the last call.
+        owed: What each lane is to be charged in addition, in the units of the costs of
+            `choose`; negative to pay back.
+        waiting: Lanes that have had jobs waiting since the last call. The correction
+            counts between them; a priority without any of them forgets it. A lane that
+            began to wait meanwhile, and owes nothing, starts level with the one of them
+            that is least ahead.
+
+    Returns:
+        The next state.
+
+    Pure. Linear in lanes.
+    """
+    lanes = dict(state.lanes)
+    for priority, debts in owed.items():
+        tags = dict(lanes.get(priority, {}))
+        for name, debt in debts.items():
+            tags[name] = tags.get(name, 0) + debt // policy.lane_weights.get(name, 1)
+        since = [tags.get(name, 0) for name in waiting.get(priority, ())]
+        if since:
+            least = min(since)
+            lifted = dict.fromkeys(waiting[priority], 0) | tags
+            lanes[priority] = {
+                name: tag - least for name, tag in lifted.items() if tag > least
+            }
+    return LaneChoiceState(state.priorities, lanes)
+
+
 def choose(
-    policy: LaneChoicePolicy, state: LaneChoiceState, backlog: Backlog, slots: int
+    policy: LaneChoicePolicy,
+    state: LaneChoiceState,
+    backlog: Backlog,
+    slots: int,
+    costs: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[LaneChoiceState, list[tuple[str, int]]]:
     """Share out free slots.
 
@@ -111,6 +159,8 @@ def choose(
         state: As returned by the last call; at first `LaneChoiceState()`.
         backlog: The lanes, empty ones allowed.
         slots: How many may start now, >= 0.
+        costs: What a start costs each lane at weight 1, by lane name, >= 1, for all
+            lanes of a priority or for none of them; the same for all if not given.
 
     Returns:
         The next state, and how many of which lane start (each lane at most once, > 0),
@@ -123,8 +173,8 @@ def choose(
     totals = {priority: sum(lines.values()) for priority, lines in lanes.items()}
     critical = min(totals.get(Priority.CRITICAL, 0), slots)
     shared = {priority: totals[priority] for priority in _SHARED if priority in totals}
-    costs = [_cost(policy, priority, oldest_ms[priority]) for priority in shared]
-    priorities, counts = _split(state.priorities, shared, costs, slots - critical)
+    prices = [_cost(policy, priority, oldest_ms[priority]) for priority in shared]
+    priorities, counts = _split(state.priorities, shared, prices, slots - critical)
     counts[Priority.CRITICAL] = critical
     after = dict(state.lanes)
     picks: list[tuple[str, int]] = []
@@ -133,7 +183,7 @@ def choose(
             after[priority], taken = _split(
                 after.get(priority, {}),
                 lanes[priority],
-                _lane_costs(policy, lanes[priority]),
+                _lane_costs(policy, lanes[priority], costs),
                 counts[priority],
             )
             picks += taken.items()
@@ -165,9 +215,16 @@ def _cost(policy: LaneChoicePolicy, priority: Priority, age_ms: int) -> int:
     return max(aged, -(-_UNIT // policy.high_weight))
 
 
-def _lane_costs(policy: LaneChoicePolicy, lanes: Iterable[str]) -> list[int]:
+def _lane_costs(
+    policy: LaneChoicePolicy, lanes: Iterable[str], costs: Mapping[str, int]
+) -> list[int]:
     """What a slot costs each lane of a priority."""
-    weights = [policy.lane_weights.get(name, 1) for name in lanes]
+    names = list(lanes)
+    if costs and all(name in costs for name in names):
+        return [
+            max(1, costs[name] // policy.lane_weights.get(name, 1)) for name in names
+        ]
+    weights = [policy.lane_weights.get(name, 1) for name in names]
     if not policy.lane_weights:
         return weights
     return [_UNIT // weight for weight in weights]
