@@ -16,14 +16,18 @@ from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.sqlite import connection, database
+from shifter.fleet.protection import DependencyProtection
 from shifter.policy.delivery.ack_map import AckMap
 from shifter.ports import Appended
 from shifter.work import drain, next_step
 from shifter.work.attempt import Attempt
+from shifter.work.buffer import Buffer
 from shifter.work.completer import Completer
 from shifter.work.executor import Executor
 from shifter.work.fetcher import Fetcher
 from shifter.work.next_step import NextStep
+from shifter.work.slot_time import SlotTime
+from shifter.work.waiting_limits import WaitingLimits
 
 _WRONG_CLOCK_MS: Final = 3_600_000
 _SHORT_KEEP_MS: Final = 50
@@ -162,6 +166,42 @@ def _letter_not_awaited() -> None:
     _put(Completer, "_hand_over", hasty)
 
 
+def _retries_unpaid() -> None:
+    """B10: a repeat is let pass as if it were a first attempt, and earns retries."""
+    admit = DependencyProtection.admit
+
+    def generous(
+        self: DependencyProtection, priority: Any, *, is_extra: bool, now_ms: int
+    ) -> Any:
+        return admit(self, priority, is_extra=False, now_ms=now_ms)
+
+    _put(DependencyProtection, "admit", generous)
+
+
+def _one_line_for_all() -> None:
+    """B17: jobs of all queues of a priority stand in one line of 2,000."""
+
+    def first_come(self: Buffer, slots: int, *, now: float) -> list[Any]:
+        taken: list[Any] = []
+        while len(taken) < slots and (ages := self.backlog(now=now)):
+            oldest = max(ages, key=lambda topic: ages[topic].head_age_ms)
+            taken += self.take([(oldest, 1)])
+        return taken
+
+    def most(self: WaitingLimits, priority: Any, closed: Any = frozenset()) -> int:
+        here = sum(self._shares[topic].count for topic in self._of[priority])
+        return max(0, min(1_000, self._records - here))
+
+    _put(Buffer, "choose", first_come)
+    _put(WaitingLimits, "most", most)
+    _put(WaitingLimits, "full", lambda self, now: frozenset())
+
+
+def _shares_by_starts() -> None:
+    """B18: queues share starts, however long their jobs hold slots."""
+    _put(SlotTime, "took", lambda self, items, now: None)
+
+
 def _thread_left_to_itself() -> None:
     """B9: an attempt is over at its timeout, and its thread goes on."""
 
@@ -238,11 +278,14 @@ BUGS: Final[dict[str, tuple[Callable[[], None], str, frozenset[str]]]] = {
     "B7": (_not_synced, "F41", frozenset({"C1", "C18"})),
     "B8": (_short_memory, "calm", frozenset({"C3", "C4"})),
     "B9": (_thread_left_to_itself, "F10", frozenset({"C10"})),
+    "B10": (_retries_unpaid, "F50", frozenset({"C12"})),
     "B11": (_letter_not_awaited, "F01", frozenset({"C1", "C15"})),
     "B12": (_wrong_clock, "F05", frozenset({"C7"})),
     "B13": (_drop_when_full, "calm", frozenset({"C1"})),
     "B14": (_skip_gaps, "F01", frozenset({"C1", "C15"})),
     "B15": (_swallow_bad_records, "calm", frozenset({"C1"})),
+    "B17": (_one_line_for_all, "F49", frozenset({"C25"})),
+    "B18": (_shares_by_starts, "F49", frozenset({"C25"})),
 }
 """How each is planted, the scenario that shows it, and who must catch it."""
 

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
@@ -19,6 +19,8 @@ from tests.torture.harness.event import Event
 from tests.torture.harness.evidence import Evidence, Run, committed_at
 from tests.torture.harness.jobs import EXHAUSTED_ATTEMPTS, FLAKY_FAILS
 from tests.torture.harness.scenario import RECOVERY_S, WINDOW_S
+from tests.torture.harness.share_checkers import c12_budget, c25_aside, c25_shares
+from tests.torture.harness.violation import Violation
 
 ACCEPT_S: Final = 15.0
 """The default accept timeout, and some time for a busy machine."""
@@ -40,20 +42,6 @@ _PROMPT: Final = ("plain", "once", "keyed")
 _SETTLED_AFTER: Final = 10
 """Samples, one a second, after which a worker has all its clients and threads."""
 _GROWTH_MOST: Final = {"files": 40, "threads": 20}
-
-
-class Violation(NamedTuple):
-    """One thing that must not be.
-
-    Attributes:
-        checker: Its number.
-        text: What is wrong.
-        job: Whom it is about, if one job.
-    """
-
-    checker: str
-    text: str
-    job: str = ""
 
 
 Checker = Callable[[Evidence], Iterator[Violation]]
@@ -189,7 +177,7 @@ def c8_before_due(ev: Evidence) -> Iterator[Violation]:
 def c9_attempts(ev: Evidence) -> Iterator[Violation]:
     """Attempts count up by one a failure, and stay below their number.
 
-    The same attempt comes again only after its run was cut. A job that waits for its
+    The same attempt comes again only after its run was cut or throttled. A job that waits for its
     retry in its place, because its key does, begins anew with another worker: its
     record still says so.
     """
@@ -205,7 +193,9 @@ def c9_attempts(ev: Evidence) -> Iterator[Violation]:
             was_cut = _is_cut(ev, before, after.start.t)
             is_other = before.pid != after.pid
             begins_anew = bool(after.start.key) and after.start.attempt == 1
-            is_allowed = step == 1 or (step == 0 and was_cut)
+            finish = before.finish
+            is_uncharged = finish is not None and finish.reason == "Throttled"
+            is_allowed = step == 1 or (step == 0 and (was_cut or is_uncharged))
             if not is_allowed and not (begins_anew and is_other):
                 text = f"attempt {before.start.attempt}, then {after.start.attempt}"
                 yield Violation("C9", text, job)
@@ -214,8 +204,9 @@ def c9_attempts(ev: Evidence) -> Iterator[Violation]:
 def c10_order(ev: Evidence) -> Iterator[Violation]:
     """Jobs of a key take effect in their order, one at a time, and so do runs of a job.
 
-    A run is over when its handler is, whatever its timeout. A worker that stood still may wake up in the middle of a run that somebody else
-    was given; then its effect must be refused by the fence.
+    A run is over when its handler is, whatever its timeout. A worker that stood still
+    may wake up in the middle of a run that another worker was given; then its effect
+    must be refused by the fence.
     """
     keys: dict[str, list[Run]] = defaultdict(list)
     for runs in ev.runs.values():
@@ -474,6 +465,7 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     c8_before_due,
     c9_attempts,
     c10_order,
+    c12_budget,
     c14_conservation,
     c15_frontier,
     c16_liveness,
@@ -481,6 +473,8 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     c18_spool,
     c20_metrics,
     c22_answers,
+    c25_aside,
+    c25_shares,
 )
 
 

@@ -21,7 +21,7 @@ from shifter import wiring
 from shifter.telemetry.metric import Bars
 from shifter.work.heartbeat import Heartbeat
 from tests.torture.harness import jobs
-from tests.torture.harness.checkers import Violation, check, progress, recovery_s
+from tests.torture.harness.checkers import check, progress, recovery_s
 from tests.torture.harness.crew import Crew, Service
 from tests.torture.harness.event import History, read_histories, write_history
 from tests.torture.harness.evidence import Evidence
@@ -36,7 +36,13 @@ from tests.torture.harness.scenario import (
     Stand,
     schedule,
 )
+from tests.torture.harness.share_checkers import (
+    asides,
+    budget_excess,
+    slot_shares,
+)
 from tests.torture.harness.timeline import write_timeline
+from tests.torture.harness.violation import Violation
 
 _WARM_EFFECTS: Final = 60
 _WARM_S: Final = 90.0
@@ -71,6 +77,11 @@ class Verdict(msgspec.Struct):
         floor_per_s: What that must be; 0 where nothing can go on.
         lateness_ms: p50, p99 and maximum of starts after their due time.
         violations: What must not be.
+        aside_ms: p50, p99 and maximum of how long jobs of an idle queue waited beside
+            full ones.
+        shares: Of the slot time of queues that share slots, by name.
+        excess: Retries of the worst window over what their budget allows; below 0 where
+            it was never spent. ``None`` where no budget is asked.
     """
 
     scenario: str
@@ -93,6 +104,9 @@ class Verdict(msgspec.Struct):
     floor_per_s: float
     lateness_ms: tuple[int, int, int]
     violations: list[Violation]
+    aside_ms: tuple[int, int, int] = (0, 0, 0)
+    shares: dict[str, float] = {}
+    excess: float | None = None
 
 
 class Order(NamedTuple):
@@ -161,6 +175,7 @@ class Stage:
             place.folder,
             environment,
             members=order.scenario.members,
+            concurrency=order.scenario.concurrency,
             is_supervised=order.scenario.is_supervised,
             is_static=order.scenario.is_static and order.log != "sqlite",
         )
@@ -370,6 +385,9 @@ def _summed(order: Order, ev: Evidence, violations: list[Violation]) -> Verdict:
         floor_per_s=order.scenario.floor_per_s,
         lateness_ms=_lateness(ev),
         violations=violations,
+        aside_ms=_spread([int(one.wait_s * 1_000) for one in asides(ev)]),
+        shares={name: round(share, 3) for name, share in slot_shares(ev).items()},
+        excess=budget_excess(ev),
     )
 
 
@@ -384,9 +402,15 @@ def _lateness(ev: Evidence) -> tuple[int, int, int]:
         for job, runs in ev.runs.items()
         if (asked := ev.invoked.get(job)) is not None and asked.due_ms
     )
-    if not late:
+    return _spread(late)
+
+
+def _spread(found: list[int]) -> tuple[int, int, int]:
+    """p50, p99 and maximum."""
+    if not found:
         return (0, 0, 0)
-    return late[len(late) // 2], late[int(len(late) * 0.99)], late[-1]
+    found = sorted(found)
+    return found[len(found) // 2], found[int(len(found) * 0.99)], found[-1]
 
 
 def say(line: str) -> None:

@@ -25,7 +25,7 @@ class Event(msgspec.Struct, omit_defaults=True):
         proc: Who says so, such as ``worker-3``.
         pid: Its process.
         seq: Counts the lines of this process, from 1.
-        f: ``accept, cancel, put, begin, start, effect, finish, fault, heal, phase,
+        f: ``accept, cancel, put, begin, call, start, effect, finish, fault, heal, phase,
             sample, metrics, commit, letter, record, status, depth``.
         outcome: ``invoke``, then ``ok``, ``fail`` or ``info`` (nobody knows).
         job: The job's id.

@@ -19,7 +19,7 @@ from benchmarks.fleet_history import (
 )
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit import CircuitPolicy
-from tests.torture.harness.checkers import Violation
+from tests.torture.harness.violation import Violation
 
 NOTICED_S: Final = 0.5
 """From the first failures until nobody calls any more."""

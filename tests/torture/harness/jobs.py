@@ -19,8 +19,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from shifter import Context, DeadLetter, Priority, Shifter
+from shifter import (
+    Context,
+    DeadLetter,
+    EvidencePolicy,
+    Priority,
+    Shifter,
+    Throttled,
+)
+from shifter.jobs.request_scope import ambient
 from shifter.model.state import JobState
+from shifter.policy.protection.budget import BudgetPolicy
 from shifter.work.completer import Completer
 from shifter.work.next_step import NextStep
 from tests.torture.harness.event import History
@@ -40,10 +49,21 @@ KEYED_FAILS_EACH: Final = 7
 OVERTIME_EACH: Final = 3
 OVERTIME_S: Final = 2.5
 BACKOFF_MS: Final = 200
+CROWD_S: Final = 1.0
+BRIEF_S: Final = 0.2
+PAID_FAILS_RATIO: Final = 0.5
+"""More than the budget bears, so that the rest is refused."""
+BUDGET: Final = BudgetPolicy(ratio=0.2, floor_per_s=1)
 _DIES_RATIO = {"effect": 0.01, "letter": 0.1}
 _KEEP = "2h"
 
 app = Shifter(os.environ.get(NAMESPACE, "torture"))
+bank = app.dependency(
+    "bank",
+    budget=BUDGET,
+    evidence=EvidencePolicy(consecutive_failures=10**6, min_calls=10**6),
+)
+"""Its circuit never opens: only the budget holds a call back."""
 
 
 def digest_of(body: str | bytes) -> str:
@@ -237,6 +257,63 @@ async def slow(seconds: float, body: str, ctx: Context) -> None:
     run = Run(ctx, body)
     await run.begin()
     await asyncio.sleep(seconds)
+    await run.effect()
+
+
+@_job(queue="crowd")
+async def crowd(body: str, ctx: Context) -> None:
+    """One of thousands that wait; a second long, until all is healed."""
+    run = Run(ctx, body)
+    await run.begin()
+    await _hold_slot(CROWD_S)
+    await run.effect()
+
+
+@_job(queue="brief")
+async def brief(body: str, ctx: Context) -> None:
+    """One of thousands of another queue; shorter."""
+    run = Run(ctx, body)
+    await run.begin()
+    await _hold_slot(BRIEF_S)
+    await run.effect()
+
+
+@_job(queue="aside")
+async def aside(body: str, ctx: Context) -> None:
+    """The only one of its queue."""
+    run = Run(ctx, body)
+    await run.begin()
+    await run.effect()
+
+
+async def _hold_slot(seconds: float) -> None:
+    if not Path(os.environ[FOLDER], HEALED).exists():
+        await asyncio.sleep(seconds)
+
+
+@_job(
+    priority=Priority.CRITICAL,
+    attempts=4,
+    backoff=f"{BACKOFF_MS}ms",
+    uses=bank,
+    on_budget="dead_letter",
+)
+async def paid(body: str, ctx: Context) -> None:
+    """Calls a dependency that fails or throttles half of the time.
+
+    ``CRITICAL`` jobs may spend all of the budget.
+    """
+    is_extra = ambient().is_retry
+    history().note(
+        "call", job=ctx.job_id, attempt=ctx.attempt, facts={"extra": float(is_extra)}
+    )
+    run = Run(ctx, body)
+    await run.begin()
+    draw = random.random()
+    if draw < PAID_FAILS_RATIO / 2:
+        raise run.fails(Throttled("200ms"))
+    if draw < PAID_FAILS_RATIO:
+        raise run.fails(OSError("no"))
     await run.effect()
 
 

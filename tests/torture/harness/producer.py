@@ -43,6 +43,8 @@ MIXES: Final = {
     "short": {"plain": 60, "once": 20, "keyed": 15, "flaky": 3, "hopeless": 2},
     "slow": {"plain": 60, "slow": 20, "keyed": 20},
     "overtime": {"plain": 60, "keyed": 15, "overtime": 25},
+    "crowd": {"crowd": 50, "brief": 45, "aside": 5},
+    "paid": {"paid": 50, "plain": 50},
     "deadly": {"plain": 400, "once": 399, "deadly": 1},
 }
 """How often each kind is offered, by name of the mix."""

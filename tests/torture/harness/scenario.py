@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from stack.kafka import KafkaCluster
@@ -82,6 +83,9 @@ class Scenario(NamedTuple):
         settings: Of shifter.
         loses_unsynced: Whether what was not synced is lost with its machine.
         spools: Whether the service must have kept jobs that the log did not take.
+        concurrency: Slots of each worker.
+        shares: Weights of the queues that share slots, by name; none where that is
+            not asked.
     """
 
     title: str
@@ -103,6 +107,8 @@ class Scenario(NamedTuple):
     }
     loses_unsynced: bool = False
     spools: bool = False
+    concurrency: int = 50
+    shares: Mapping[str, int] = MappingProxyType({})
 
 
 HASTY: Final = {"LEASE": f"{LEASE_S:g}s", "ACCEPT_TIMEOUT": "1s"}
@@ -156,7 +162,7 @@ def in_turn(what: str, every_s: float) -> Plan:
 
 def nothing(draw: random.Random, seconds: float, members: int) -> list[Act]:
     """No fault of the nemesis; jobs or failpoints are fault enough."""
-    return [Act(seconds, 0.0, "nothing")]
+    return [Act(0.0, seconds, "nothing")]
 
 
 def everything(draw: random.Random, seconds: float, members: int) -> list[Act]:
@@ -336,6 +342,32 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ("kafka",),
         10,
         is_behind=True,
+    ),
+    "F49": Scenario(
+        "two queues have thousands of jobs waiting, a third is idle, workers are killed",
+        repeated("kill", 4.0),
+        ALL,
+        5,
+        mix="crowd",
+        per_s=200,
+        members=2,
+        is_static=True,
+        concurrency=5,
+        shares={"crowd": 1, "brief": 2},
+        settings={
+            "LEASE": f"{LEASE_S:g}s",
+            "CLAIM_TIMEOUT": "1s",
+            "QUEUE_WEIGHTS": "crowd=1,brief=2",
+        },
+    ),
+    "F50": Scenario(
+        "a dependency fails or throttles half of its calls, workers are killed",
+        repeated("kill", 3.0),
+        ALL,
+        5,
+        mix="paid",
+        per_s=60,
+        is_static=True,
     ),
     "F48": Scenario(
         "several of these at a time, drawn", everything, KAFKA, 0, members=4

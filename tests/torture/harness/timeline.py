@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.torture.harness.checkers import Violation
 from tests.torture.harness.evidence import Evidence
+from tests.torture.harness.violation import Violation
 
 _WIDTH: Final = 1_100
 _LANE: Final = 16

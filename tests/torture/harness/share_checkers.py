@@ -1,0 +1,222 @@
+"""What jobs of one queue, or of one dependency, may take from the others.
+
+C25: a queue that is idle does not wait behind those that are full, and queues that
+share slots hold them by their weights. C12: repeats stay within the retry budget of the
+dependency that they call.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from benchmarks.fleet_history import Call, worst_excess
+from tests.torture.harness.evidence import Evidence, Run
+from tests.torture.harness.jobs import BUDGET, CROWD_S
+from tests.torture.harness.scenario import LEASE_S
+from tests.torture.harness.violation import Violation
+
+ASIDE: Final = "aside"
+CROWD: Final = "crowd"
+CROWDED: Final = 500
+"""So many jobs of the full queue wait where a job of the idle one is judged."""
+JUDGED_LEAST: Final = 20
+FETCH_S: Final = 1.5
+"""For the fetch of a job, its claim and a busy machine."""
+SUCCESSOR_S: Final = 5.0
+"""From the death of a worker until its successor reads its partitions."""
+SHARE_SLACK: Final = 0.12
+EXCESS_MOST: Final = 0.05
+PAID: Final = "paid"
+
+
+class Aside(NamedTuple):
+    """A job of the idle queue beside a full one.
+
+    Attributes:
+        job: Its id.
+        wait_s: From its acceptance to its first start.
+        most_s: How long that may be.
+    """
+
+    job: str
+    wait_s: float
+    most_s: float
+
+
+def asides(ev: Evidence) -> list[Aside]:
+    """Jobs of the idle queue that were accepted while a full queue had jobs waiting."""
+    offered = sorted(a.t for a in ev.accepted.values() if a.kind == CROWD)
+    runs = [found for found in ev.runs.values() if found[0].start.kind == CROWD]
+    began = sorted(found[0].start.t for found in runs)
+    since, until = ev.span
+    longest_s = max(
+        (run.finish.t - run.start.t for found in runs for run in found if run.finish),
+        default=CROWD_S,
+    )
+    deaths = [fault.t for fault in ev.faults if fault.pids]
+    judged: list[Aside] = []
+    for job, answer in ev.accepted.items():
+        if answer.kind != ASIDE or not since <= answer.t <= until:
+            continue
+        waiting = bisect_right(offered, answer.t) - bisect_right(began, answer.t)
+        if waiting < CROWDED or job not in ev.runs:
+            continue
+        start = ev.runs[job][0].start.t
+        first = bisect_left(deaths, answer.t - SUCCESSOR_S)
+        has_died = first < len(deaths) and deaths[first] <= start
+        # A worker that dies holding the job leaves its claim behind for a lease.
+        slack_s = SUCCESSOR_S + LEASE_S if has_died else 0.0
+        most_s = longest_s + FETCH_S + slack_s
+        judged.append(Aside(job, max(0.0, start - answer.t), most_s))
+    return judged
+
+
+def c25_aside(ev: Evidence) -> Iterator[Violation]:
+    """A job of an idle queue starts within the time of one running job.
+
+    A fetch comes on top, and where a worker dies, its successor and the lease.
+    """
+    if not ev.scenario.shares:
+        return
+    judged = asides(ev)
+    if len(judged) < JUDGED_LEAST:
+        text = f"only {len(judged)} jobs of the idle queue beside {CROWDED} waiting"
+        yield Violation("C25", text)
+    for one in judged:
+        if one.wait_s > one.most_s:
+            text = f"waited {one.wait_s:.1f} s behind others, not {one.most_s:.1f} s"
+            yield Violation("C25", text, one.job)
+
+
+def slot_shares(ev: Evidence) -> dict[str, float]:
+    """The share of each queue in the slot time of those that share slots.
+
+    Counted while all of them have jobs waiting. A run whose worker died ends with it.
+    """
+    if not ev.scenario.shares:
+        return {}
+    since, until = _contended(ev)
+    deaths: dict[int, list[float]] = {}
+    for fault in ev.faults:
+        for pid in fault.pids:
+            deaths.setdefault(pid, []).append(fault.t)
+    held = dict.fromkeys(ev.scenario.shares, 0.0)
+    for runs in ev.runs.values():
+        for run in runs:
+            if run.start.kind in held:
+                end = _end(run, deaths.get(run.pid, []), until)
+                begin = max(since, run.start.t)
+                held[run.start.kind] += max(0.0, min(until, end) - begin)
+    total = sum(held.values())
+    return {name: held_s / total for name, held_s in held.items()} if total else {}
+
+
+def _contended(ev: Evidence) -> tuple[float, float]:
+    """From when on all queues that share slots have had jobs waiting, to the heal."""
+    since, until = ev.span
+    for queue in ev.scenario.shares:
+        offered = sorted(a.t for a in ev.accepted.values() if a.kind == queue)
+        began = sorted(
+            runs[0].start.t for runs in ev.runs.values() if runs[0].start.kind == queue
+        )
+        for n, t in enumerate(offered):
+            if t >= since and n + 1 - bisect_right(began, t) >= CROWDED / 5:
+                since = max(since, t)
+                break
+        else:
+            since = until
+    return since, until
+
+
+def _end(run: Run, deaths: list[float], until: float) -> float:
+    if run.finish is not None:
+        return run.finish.t
+    return next((t for t in deaths if t >= run.start.t), until)
+
+
+def c25_shares(ev: Evidence) -> Iterator[Violation]:
+    """Queues that always have jobs waiting hold slots by their weights."""
+    weights, shares = ev.scenario.shares, slot_shares(ev)
+    if weights and not shares:
+        yield Violation("C25", "no queues shared slots: this run shows nothing of it")
+    total = sum(weights.values())
+    for name, share in shares.items():
+        due = weights[name] / total
+        if abs(share - due) > SHARE_SLACK:
+            text = f"{name} held {share:.0%} of the slot time, its weight is {due:.0%}"
+            yield Violation("C25", text)
+
+
+def budget_excess(ev: Evidence) -> float | None:
+    """Repeats of the worst window over what the budget allows; ``None`` for no calls.
+
+    Each call is a first or a repeat by the history, not by what the product says. A
+    run that starts again because its worker died is a first one: see `_is_repeat`.
+    """
+    calls: list[Call] = []
+    began = 0.0
+    for call in ev.by["call"]:
+        began = began or call.t
+        is_extra = _is_repeat(ev, call.job, call.t)
+        if is_extra is None:
+            is_extra = bool(call.facts["extra"])
+        calls.append(Call(call.t - began, is_extra, False))
+    if not calls:
+        return None
+    return round(
+        worst_excess(
+            calls,
+            ratio=BUDGET.ratio,
+            floor_per_s=BUDGET.floor_per_s,
+            window_s=BUDGET.ttl_ms / 1_000,
+        ),
+        3,
+    )
+
+
+def _is_repeat(ev: Evidence, job: str, t: float) -> bool | None:
+    """Whether a call at an instant repeats one that its handler ended.
+
+    Returns:
+        ``None`` where only the product can tell: a run failed, and its worker died so
+        soon afterwards that the failure may not have been written down.
+    """
+    before = [run for run in ev.runs.get(job, ()) if run.start.t < t]
+    ended = [run for run in before if run.finish is not None]
+    if not ended:
+        return False
+    finished = [run.finish.t for run in ended if run.finish is not None]
+    is_cut = [
+        bool(ev.was_broken(run.pid, end, t))
+        for run, end in zip(ended, finished, strict=True)
+    ]
+    return None if all(is_cut) else True
+
+
+def c12_budget(ev: Evidence) -> Iterator[Violation]:
+    """Repeats stay within the budget; all agree on which calls are repeats.
+
+    A repeat after `Throttled` counts like any other one, although it is not charged as
+    an attempt. A run that was cut by the death of its worker was no failure of the
+    dependency: the one that follows it is a first one.
+    """
+    excess = budget_excess(ev)
+    if excess is None:
+        if ev.scenario.mix == PAID:
+            yield Violation("C12", "nothing was called: this run shows nothing of it")
+        return
+    if excess > EXCESS_MOST:
+        yield Violation("C12", f"{excess:.0%} more repeats than the budget allows")
+    repeats = 0
+    for call in ev.by["call"]:
+        is_extra, said = _is_repeat(ev, call.job, call.t), bool(call.facts["extra"])
+        repeats += bool(is_extra)
+        if is_extra is not None and is_extra is not said:
+            text = "a repeat ran as a first attempt"
+            if said:
+                text = "a first attempt, or a run after a death, ran as a repeat"
+            yield Violation("C12", text, call.job)
+    if not repeats:
+        yield Violation("C12", "nothing was repeated: this run shows nothing of it")
