@@ -116,7 +116,7 @@ class Driver:
     def _next(self, until: float) -> float | None:
         """The next instant to stop at; past the end only while something runs."""
         clocks, now = self._clocks, self._clocks.back.monotonic()
-        standing = self._worker.drain.standing()
+        standing = self._worker.drain.progress()
         instants = [_at(now, clocks.front.next_wake_s())]
         if standing.next_at is not None and standing.next_at <= now:
             # Seen by the next look of the worker's own.
@@ -159,7 +159,7 @@ class Driver:
 
     def _stuck(self) -> list[str]:
         """Jobs whose handlers go on although their time is up."""
-        attempts = self._worker.drain.standing().attempts
+        attempts = self._worker.drain.progress().attempts
         return _names([attempt for attempt in attempts if attempt.is_stuck])
 
     def _waited_s(self) -> float:
@@ -172,7 +172,7 @@ class Driver:
 
     def _busy(self, waited_s: float) -> list[str] | None:
         """Jobs that need real time; ``None`` when only the clock is waited for."""
-        standing, handlers = self._worker.drain.standing(), self._worker.handlers
+        standing, handlers = self._worker.drain.progress(), self._worker.handlers
         awake = [a for a in standing.attempts if not _sleeps(a, handlers)]
         locked = [a for a in awake if a.task in handlers and _is_locked(a)]
         if len(locked) < len(awake):

@@ -14,67 +14,48 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
-from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused
+from shifter.ports import Appended, ClaimStore, LaneFeed, Refused, Unknown
 from shifter.work.item import Item
 from shifter.work.next_step import NextStep, ended_update, succeeded
+from shifter.work.state import DrainState
 from shifter.work.unrecorded import UnrecordedEnds
 
 _HAND_OVER_TIMEOUT_S = 35.0
 _BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
-
-
-class CompletionObserver(Protocol):
-    """Who hears of each entry's end, in the loop."""
-
-    def done(self, items: Sequence[Item]) -> None:
-        """Jobs ended as they should; their deliveries are settled."""
-
-    def settled(self, step: NextStep) -> None:
-        """The delivery ended otherwise; its state is known."""
-
-    def waits(self, step: NextStep) -> None:
-        """The item keeps its place and runs again later."""
-
-    def fence_lost(self, item: Item) -> None:
-        """Somebody else was granted the job; ask again what became of it."""
-
-    def hand_over_failed(self, step: NextStep, detail: str) -> None:
-        """A successor was not taken yet; it will be tried again."""
-
-    def too_large(self, step: NextStep) -> NextStep:
-        """What to try instead of a step whose successor the log finds too large."""
-
-    def give_up(self, error: StoreError) -> None:
-        """This process cannot write to the log, and others can."""
+_ASK_AGAIN_S = 0.2
 
 
 class Completer:
     """Carries steps out. Owned by one event loop.
 
     Args:
+        state: What the stages of the drain share.
         claims: Where ends are recorded.
-        sink: Hears of each end.
-        clock: For pauses between tries.
         lease_s: How long a claim can be trusted, > 0.
-        fewer: Called when fewer are pending.
+        fewer: Called when fewer steps are pending.
+        give_up: Called when this process cannot write to the log, and others can.
+
+    Attributes:
+        pending: Steps that are not carried out yet.
     """
 
     def __init__(
         self,
+        state: DrainState,
         claims: ClaimStore,
-        sink: CompletionObserver,
-        clock: Clock,
         lease_s: float,
+        *,
         fewer: Callable[[], None],
+        give_up: Callable[[StoreError], None],
     ) -> None:
-        self._claims, self._clock, self._sink = claims, clock, sink
-        self._fewer = fewer
-        self._late = UnrecordedEnds(claims, clock, lease_s, self._settle)
+        self._state, self._claims = state, claims
+        self._fewer, self._give_up = fewer, give_up
+        self._late = UnrecordedEnds(claims, state.clock, lease_s, self._settle)
         self._steps: list[NextStep] = []
         self._succeeded: list[Item] = []
         self._wake = asyncio.Event()
@@ -133,7 +114,7 @@ class Completer:
             return
         for feed, mine in _by_feed(items):
             await feed.settle([item.delivery for item in mine])
-        self._sink.done(items)
+        self._done(items)
         self._ended(len(items))
 
     async def _hand_on(self, steps: list[NextStep]) -> None:
@@ -143,7 +124,7 @@ class Completer:
                 await self._finish(taken)
             if not steps:
                 return
-            await self._clock.sleep(pause_s)
+            await self._state.clock.sleep(pause_s)
 
     async def _hand_over(
         self, steps: list[NextStep]
@@ -161,15 +142,18 @@ class Completer:
                 if isinstance(answer, Appended):
                     taken.append(step)
                     continue
-                self._sink.hand_over_failed(step, answer.detail)
-                reason = answer.reason if isinstance(answer, Refused) else None
-                if reason == Reason.CLOCK_REFUSED:
-                    self._sink.give_up(
-                        StoreRefusedError("log", "append", answer.detail)
-                    )
-                is_cut = reason == Reason.TOO_LARGE
-                left.append(self._sink.too_large(step) if is_cut else step)
+                left.append(self._not_taken(step, answer))
         return taken, left
+
+    def _not_taken(self, step: NextStep, answer: Refused | Unknown) -> NextStep:
+        """What to try instead of a step whose successor the log did not take."""
+        self._state.observer.hand_over_failed(step, answer.detail)
+        reason = answer.reason if isinstance(answer, Refused) else None
+        if reason == Reason.CLOCK_REFUSED:
+            self._give_up(StoreRefusedError("log", "append", answer.detail))
+        if reason == Reason.TOO_LARGE:
+            return self._state.next_steps.cut(step, self._state.moment())
+        return step
 
     async def _finish(self, steps: Sequence[NextStep]) -> None:
         updates = [step.update for step in steps if step.update is not None]
@@ -188,14 +172,55 @@ class Completer:
             await feed.settle([step.entry.delivery for step in mine])
         for step, held in told:
             if not held:
-                item = cast("Item", step.entry)
-                item.has_succeeded = step.state is JobState.DONE
-                self._sink.fence_lost(item)
+                self.fence_lost(cast("Item", step.entry), step.state)
             elif step.settles:
-                self._sink.settled(step)
+                self._settled(step)
             else:
-                self._sink.waits(step)
+                self._waits(step)
         self._ended(len(told))
+
+    def _done(self, items: Sequence[Item]) -> None:
+        """Jobs succeeded and their deliveries are settled."""
+        self._state.observer.done(items)
+        for item in items:
+            self._leave(item)
+
+    def _settled(self, step: NextStep) -> None:
+        """A delivery ended otherwise; its state is recorded."""
+        if isinstance(step.entry, Item):
+            self._leave(step.entry)
+            if step.state is JobState.DONE and not step.is_copy:
+                self._state.observer.done([step.entry])
+                return
+        self._state.observer.ended(step)
+
+    def _leave(self, item: Item) -> None:
+        self._state.claiming.forget(item)
+        if item.key_id is not None:
+            self._state.buffer.release(item, now=self._state.clock.monotonic())
+
+    def _waits(self, step: NextStep) -> None:
+        """An item keeps its place and runs again later, unless it was handed back."""
+        item, state = cast("Item", step.entry), self._state
+        state.claiming.forget(item)
+        if step.wait_s is not None:
+            state.observer.ended(step)
+            until = state.clock.monotonic() + step.wait_s
+            state.delayed.hold(item, until=until, is_aside=step.misfit is not None)
+
+    def fence_lost(self, item: Item, state: JobState | None = None) -> None:
+        """Another worker was granted the job: ask again what became of it.
+
+        Args:
+            item: Whose fence is not the newest any more.
+            state: What its attempt came to; ``None`` if it did not end.
+        """
+        if state is not None:
+            item.has_succeeded = state is JobState.DONE
+        self._state.claiming.forget(item)
+        self._state.observer.fence_lost(item)
+        until = self._state.clock.monotonic() + _ASK_AGAIN_S
+        self._state.delayed.hold(item, until=until)
 
     def _ended(self, count: int) -> None:
         self.pending -= count

@@ -1,9 +1,17 @@
-"""One worker process's road: fetch → choose → claim → run → hand on → settle.
+"""One worker process: fetch → choose → claim → run → complete.
 
-Slots are filled in batches: while one batch asks for its claims, slots that become
-free add up to the next one, so that batches grow with the load by themselves. Claims
-are asked for what is about to start, never for what waits: a lease does not run in a
-buffer.
+Each stage is a class that is given items and hands them on by a call:
+
+1. `Fetcher` reads records of the log and puts them into the buffer, a queue a lane.
+2. `Starter` chooses what starts next, lets it pass the gate of its dependency, claims
+   it, and
+3. gives it to the `Executor`, which runs handlers in the loop, in threads and in
+   processes, and reports the end of each attempt here.
+4. `NextSteps` decides what follows an attempt: success, a retry, a dead letter.
+5. `Completer` carries that out: it appends the next record, records the end in the
+   claim store, settles the delivery, and frees what the item held.
+
+`DrainState` is what they share.
 """
 
 from __future__ import annotations
@@ -11,40 +19,37 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
+from typing import Final
 
 from shifter.errors import StoreError
-from shifter.model.claim import Cancelled
-from shifter.model.job import OnBudget
-from shifter.model.reason import Reason
 from shifter.model.state import JobState
-from shifter.model.time import EpochMs
-from shifter.policy.delivery.expiry import is_expired
-from shifter.policy.delivery.retry import Expired, Outcome, ThrottledOutcome, lost
-from shifter.policy.protection.dependency import Protection
+from shifter.policy.delivery.retry import Outcome, ThrottledOutcome
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
-from shifter.work.begin import begin
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.completer import Completer
 from shifter.work.delay_queue import DelayQueue
 from shifter.work.dependency_gate import DependencyGate, board_of
 from shifter.work.executor import Executor
-from shifter.work.fetcher import Fetcher, FetcherParts
-from shifter.work.item import NOT_IN_LINE, Item, ItemReader, ItemRefusal, Runnable
-from shifter.work.lane_gate import doors_of
-from shifter.work.next_step import BUSY_AGAIN_MS, Moment, NextStep, NextSteps, succeeded
+from shifter.work.fetcher import Fetcher
+from shifter.work.item import NOT_IN_LINE, Item, ItemReader
+from shifter.work.lane_gate import gate_of
+from shifter.work.next_step import Moment, NextStep, NextSteps
 from shifter.work.parts import DrainParts, DrainProgress
+from shifter.work.starter import Starter
+from shifter.work.state import DrainState
 from shifter.work.waiting_limits import WaitingLimits
 
-_BATCH_MOST, _LINE_LEAST = 1_000, 2_000
-_ASKING_MOST = 2
-_BUSY_MOST_S, _ASK_AGAIN_S, _GIVEN_UP_S = 60.0, 0.2, 1.0
-_HELD_BACK_MOST = 1_000
-"""Of those that their dependency keeps waiting; more go back to the log."""
-_SENT_BACK_MS, _PARKED_MS, _PATIENCE_MS = 2_000, 5_000, 5_000
+_LINE_LEAST: Final = 2_000
+"""Records that may wait in memory, of all lanes together, with few slots."""
+_GIVEN_UP_S: Final = 1.0
+"""How long a worker that cannot write to the log waits for what is pending."""
+_PARKED_MS: Final = 5_000
+"""How long a job waits whose death is its dependency's, before it runs again."""
+_PATIENCE_MS: Final = 5_000
+"""A job above LOW that has waited for so long makes the load 1."""
 
 
 class Drain:
@@ -56,6 +61,13 @@ class Drain:
         concurrency: Attempts at once, >= 1.
         lease_ms: Lease of a claim, > 0.
         seed: Seeds the draws of backoff; ``None`` from the system.
+
+    Attributes:
+        board: What is known of dependencies and of the fleet.
+        claiming: The claims of this worker.
+        lane_gate: Which lanes may start items now.
+        limits: How much may wait in this process.
+        failure: Why this process cannot write to the log, if it cannot.
     """
 
     def __init__(
@@ -67,87 +79,69 @@ class Drain:
         lease_ms: int,
         seed: int | None = None,
     ) -> None:
-        self._parts, self._clock, self._ledger = parts, parts.clock, parts.ledger
-        self._concurrency = concurrency
+        self._parts, self._clock, self._observer = parts, parts.clock, parts.ledger
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        records = max(2 * concurrency, _LINE_LEAST)
-        self.room = WaitingLimits(
-            parts.lanes, records=records, budget_bytes=parts.waiting_bytes
-        )
-        self._buffer = Buffer(parts.lanes, self.room, parts.choice)
-        self._holding = DelayQueue(self._clock, self._ready_again, self.room)
-        self._verdicts = NextSteps(owner, parts.grace_ms)
-        self.claiming = Claiming(
-            parts.claims, self._clock, parts.ledger, owner=owner, lease_ms=lease_ms
-        )
         self._wake = asyncio.Event()
-        self._ending = Completer(
-            parts.claims, self, parts.clock, lease_ms / 1_000, self._wake.set
-        )
+        self._stopping, self._is_hurried = asyncio.Event(), False
+        self.failure: StoreError | None = None
         self.board = (
             board_of(parts, owner, seed) if parts.board is None else parts.board
         )
-        self._guards = DependencyGate(self.board, self._clock, parts.ledger)
+        self._state = self._share(owner, concurrency, lease_ms)
+        self.claiming, self.limits = self._state.claiming, self._state.limits
+        self.lane_gate = self._state.lane_gate
+        self._completer = Completer(
+            self._state,
+            parts.claims,
+            lease_ms / 1_000,
+            fewer=self._wake.set,
+            give_up=self.give_up,
+        )
         self._executor = Executor(
             self._clock,
             concurrency=concurrency,
             ended=self._attempt_ended,
             processes=parts.processes,
-            begins=self._guards.speak_for,
+            begins=self._state.dependency_gate.speak_for,
             stuck=self._attempt_stuck,
         )
-        self._asking = 0
-        self._stopping, self._is_hurried = asyncio.Event(), False
-        self.failure: StoreError | None = None
-        self.doors = doors_of(
-            parts, self._buffer, self.board, concurrency, opened=self._wake.set
-        )
-        self._intake = Fetcher(
-            FetcherParts(
-                self._buffer,
-                self._holding,
-                self._ending,
-                self._verdicts,
-                parts.ledger,
-                self.doors,
-                self.room,
-            ),
-            ItemReader(parts.lanes, parts.jobs, self.doors.quiet_lanes),
+        self._fetcher = Fetcher(
+            self._state,
+            self._completer,
+            ItemReader(parts.lanes, parts.jobs, self.lane_gate.quiet_lanes),
             arrived=self._wake.set,
-            moment=self._moment,
-            clock=self._clock,
+        )
+        self._starter = Starter(
+            self._state,
+            self._executor,
+            self._completer,
+            stopping=self._stopping,
+            made_room=self._fetcher.made_room,
         )
 
-    def stop(self, *, at_once: bool = False) -> None:
-        """Take no more work; `run` returns when what runs ended, or was handed back."""
-        self._is_hurried |= at_once
-        self._stopping.set()
-        self._wake.set()
-        self._intake.stop()
-
-    @property
-    def running(self) -> Mapping[str, int]:
-        """Attempts running now, per lane."""
-        return Counter(one.item.delivery.topic for one in self._executor.running)
-
-    def load(self) -> float:
-        """How late jobs above LOW start: 1 when one stood for 5 s in line."""
-        return self._buffer.lateness_ms(now=self._clock.monotonic()) / _PATIENCE_MS
-
-    @property
-    def ending(self) -> int:
-        """Attempts that ended and whose end is not settled yet."""
-        return self._ending.pending
-
-    def standing(self) -> DrainProgress:
-        """How far it has come."""
-        attempts = list(self._executor.running)
-        instants = [attempt.expires_at for attempt in attempts]
-        waits = self._holding.next_at, self.doors.next_at
-        instants += [at for at in waits if at is not None]
-        may_start = self.doors.has_work(self._executor.free)
-        goes_on = may_start or self._asking > 0 or self._ending.pending > 0
-        return DrainProgress(goes_on, attempts, min(instants, default=None))
+    def _share(self, owner: str, concurrency: int, lease_ms: int) -> DrainState:
+        parts, observer = self._parts, self._observer
+        records = max(2 * concurrency, _LINE_LEAST)
+        limits = WaitingLimits(
+            parts.lanes, records=records, budget_bytes=parts.waiting_bytes
+        )
+        buffer = Buffer(parts.lanes, limits, parts.choice)
+        return DrainState(
+            clock=self._clock,
+            moment=self._moment,
+            limits=limits,
+            buffer=buffer,
+            delayed=DelayQueue(self._clock, self._ready_again, limits),
+            lane_gate=gate_of(
+                parts, buffer, self.board, concurrency, opened=self._wake.set
+            ),
+            dependency_gate=DependencyGate(self.board, self._clock, observer),
+            claiming=Claiming(
+                parts.claims, self._clock, observer, owner=owner, lease_ms=lease_ms
+            ),
+            next_steps=NextSteps(owner, parts.grace_ms),
+            observer=observer,
+        )
 
     async def run(self, *, drain_timeout_s: float) -> None:
         """Drain until `stop`, then let running attempts end or hand them back.
@@ -155,253 +149,143 @@ class Drain:
         Args:
             drain_timeout_s: How long running attempts may go on after `stop`.
         """
+        state = self._state
         async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as group:
             owned = [
-                services.create_task(self._ending.run()),
-                services.create_task(self._holding.run()),
-                services.create_task(self.doors.run()),
+                services.create_task(self._completer.run()),
+                services.create_task(state.delayed.run()),
+                services.create_task(state.lane_gate.run()),
                 services.create_task(self._executor.sweep()),
                 services.create_task(self._executor.failed()),
-                services.create_task(self.claiming.keep(self._executor.running)),
+                services.create_task(state.claiming.keep(self._executor.running)),
             ]
-            intakes = [
-                group.create_task(self._intake.run(priority, feed))
+            fetching = [
+                group.create_task(self._fetcher.run(priority, feed))
                 for priority, feed in self._parts.feeds.items()
             ]
-            dispatch = group.create_task(self._dispatch(group))
+            starting = group.create_task(self._start_when_woken(group))
             await self._stopping.wait()
             await self._quiesce(drain_timeout_s)
-            for task in (*intakes, dispatch, *owned):
+            for task in (*fetching, starting, *owned):
                 task.cancel()
         self._executor.close()
 
+    def stop(self, *, at_once: bool = False) -> None:
+        """Take no more work; `run` returns when what runs ended, or was handed back.
+
+        Args:
+            at_once: Stop what runs too, instead of waiting for it.
+        """
+        self._is_hurried |= at_once
+        self._stopping.set()
+        self._wake.set()
+        self._fetcher.stop()
+
+    def give_up(self, error: StoreError) -> None:
+        """Stop in order, and leave to other workers what this one cannot write."""
+        self.failure = error
+        self.stop()
+
+    @property
+    def running(self) -> Mapping[str, int]:
+        """Attempts running now, per lane."""
+        return Counter(one.item.delivery.topic for one in self._executor.running)
+
+    @property
+    def pending(self) -> int:
+        """Attempts that ended and whose end is not settled yet."""
+        return self._completer.pending
+
+    def load(self) -> float:
+        """How late jobs above LOW start: 1 when one has waited for 5 s."""
+        lateness_ms = self._state.buffer.lateness_ms(now=self._clock.monotonic())
+        return lateness_ms / _PATIENCE_MS
+
+    def progress(self) -> DrainProgress:
+        """What this drain does now, and when time alone will change something."""
+        attempts = list(self._executor.running)
+        instants = [attempt.expires_at for attempt in attempts]
+        waits = self._state.delayed.next_at, self.lane_gate.next_at
+        instants += [at for at in waits if at is not None]
+        may_start = self.lane_gate.has_work(self._executor.free)
+        goes_on = may_start or self._starter.asking > 0 or self._completer.pending > 0
+        return DrainProgress(goes_on, attempts, min(instants, default=None))
+
+    async def _start_when_woken(self, group: asyncio.TaskGroup) -> None:
+        """Start batches while there are slots and items, until stopped."""
+        while not self._stopping.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            while self._starter.may_start:
+                items = self._starter.choose()
+                if items:
+                    group.create_task(self._start(items))
+
+    async def _start(self, items: list[Item]) -> None:
+        await self._starter.start(items)
+        self._wake.set()
+
+    def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Decide what follows an attempt, and have it carried out."""
+        item = attempt.item
+        self._observer.ran(attempt, self._clock.monotonic())
+        self._state.dependency_gate.ended(attempt)
+        self._starter.left(item)
+        if outcome is SUCCEEDED and not item.is_degraded:
+            self._completer.add_done(item)
+        elif outcome is SUCCEEDED:
+            self._completer.add(self._state.next_steps.degraded(item))
+        elif attempt.stopped is Stop.LEASE_LOST:
+            self._completer.fence_lost(item)
+        else:
+            self._completer.add(self._next_step(attempt, outcome))
+        self._wake.set()
+
+    def _next_step(self, attempt: Attempt, outcome: Outcome) -> NextStep:
+        """What follows an attempt that did not succeed.
+
+        Where many jobs of a lane die of the same failure, the dependency is suspected:
+        the job is not charged and waits.
+        """
+        item, moment, steps = attempt.item, self._moment(), self._state.next_steps
+        step = steps.after(item, outcome, attempt.error, moment)
+        if step.state is not JobState.DEAD or item.refusal is not None:
+            return step
+        gate = self._state.dependency_gate
+        if step.error is None or not gate.spares(item, step.error.fingerprint):
+            return step
+        return steps.after(item, ThrottledOutcome(_PARKED_MS), step.error, moment)
+
+    def _attempt_stuck(self, attempt: Attempt) -> None:
+        """A handler does not end: only a new process gets rid of it, so stop."""
+        self._observer.stuck(attempt)
+        self.stop()
+
+    def _ready_again(self, item: Item) -> None:
+        """Put an item that was delayed back among those that may start."""
+        if self._stopping.is_set():
+            return
+        buffer = self._state.buffer
+        was_in_line = item.ready_at != NOT_IN_LINE
+        put = buffer.put_back if was_in_line else buffer.put
+        put(item, now=self._clock.monotonic())
+        self._wake.set()
+
     async def _quiesce(self, drain_timeout_s: float) -> None:
         """Shutdown in order: nothing new starts, what runs ends, ends are recorded."""
-        handed_back = self._buffer.clear()
-        self._ledger.worker(Event.WORKER_DRAINING, handed_back=handed_back)
+        handed_back = self._state.buffer.clear()
+        self._observer.worker(Event.WORKER_DRAINING, handed_back=handed_back)
         until = self._clock.monotonic() + drain_timeout_s
-        while self._asking or self._executor.is_ending:
+        while self._starter.asking or self._executor.is_ending:
             if self._is_hurried or self._clock.monotonic() >= until:
                 self._executor.stop_all(Stop.SHUTDOWN)
             await self._clock.sleep(0.02)
         try:
             wait_s = _GIVEN_UP_S if self.failure else max(5.0, drain_timeout_s)
             async with asyncio.timeout(wait_s):
-                await self._ending.drained()
+                await self._completer.drained()
         except TimeoutError:
-            self._ledger.abandoned(self._ending.pending)
-
-    def _ready_again(self, item: Item) -> None:
-        if self._stopping.is_set():
-            return
-        stood_in_line = item.ready_at != NOT_IN_LINE
-        put = self._buffer.put_back if stood_in_line else self._buffer.put
-        put(item, now=self._clock.monotonic())
-        self._wake.set()
-
-    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
-        while not self._stopping.is_set():
-            await self._wake.wait()
-            self._wake.clear()
-            while self._may_start():
-                items = self._pick()
-                if items:
-                    self._executor.take(len(items))
-                    self._asking += 1
-                    group.create_task(self._start(items))
-
-    def _may_start(self) -> bool:
-        free = self._executor.free
-        return (
-            free > 0
-            and not self._stopping.is_set()
-            and (not self._asking or free * _ASKING_MOST >= self._concurrency)
-            and self._asking < _ASKING_MOST
-            and self._ending.pending < 4 * self._concurrency + _BATCH_MOST
-            and self.doors.has_work(free)
-        )
-
-    def _pick(self) -> list[Item]:
-        self.doors.refresh()
-        slots = min(self._executor.free, _BATCH_MOST)
-        items = self._buffer.choose(slots, now=self._clock.monotonic())
-        items += self.doors.take(slots - len(items))
-        self._intake.made_room()
-        begun, gone = begin(items)
-        for item in gone:
-            self._left(item)
-            self._buffer.release(item, now=self._clock.monotonic())
-        return [item for item in begun if self._passes(item)]
-
-    def _passes(self, item: Item) -> bool:
-        """Whether its dependency can bear it now; else it waits, or ends."""
-        held = self._guards.admit(item)
-        if held is None:
-            return True
-        on_budget = None if item.job is None else item.job.spec.on_budget
-        if held.by is Protection.BUDGET and on_budget is OnBudget.DEAD_LETTER:
-            detail = "its dependency bears no more retries now"
-            item.refusal = ItemRefusal(held.reason, detail)
-            return True
-        self._left(item)
-        if len(self._holding) < _HELD_BACK_MOST or item.key_id is not None:
-            now = self._clock.monotonic()
-            self._holding.hold(item, until=now + held.wait_ms / 1_000)
-            return False
-        due_ms = self._clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
-        self._ending.add(self._verdicts.postponed(item, due_ms))
-        return False
-
-    async def _start(self, items: list[Item]) -> None:
-        claimed = await self.claiming.ask(items)
-        self._asking -= 1
-        now_ms, ready = self._clock.epoch_ms(), list[tuple[Item, Runnable]]()
-        for item in claimed.run:
-            ending = self._without_run(item, now_ms)
-            if ending is not None:
-                self._let_go(item)
-                self._ending.add(ending)
-            elif item.job is not None:
-                ready.append((item, item.job))
-        self._executor.give_back(len(items) - len(ready))
-        self._ledger.started([item for item, _ in ready], now_ms)
-        self._executor.start(ready, now_ms=now_ms)
-        for item, answer in claimed.settle:
-            state = JobState.CANCELLED if isinstance(answer, Cancelled) else None
-            self._let_go(item)
-            self._ending.add(self._verdicts.settled_elsewhere(item, state))
-        for item, wait_s in claimed.wait:
-            self._let_go(item)
-            self._wait(item, wait_s)
-        self._wake.set()
-
-    def _without_run(self, item: Item, now_ms: EpochMs) -> NextStep | None:
-        """What becomes of a granted item that is not run; ``None`` to run it."""
-        if item.has_succeeded:
-            return succeeded(item)
-        if item.refusal is not None:
-            return self._verdicts.refused(item, item.refusal, None, self._moment())
-        if item.losses and (end := lost(item.losses)) is not None:
-            detail = f"{item.losses} workers vanished while running it"
-            refusal = ItemRefusal(end.reason or Reason.WORKER_LOST, detail)
-            return self._verdicts.refused(item, refusal, None, self._moment())
-        if is_expired(item.envelope.deadline_ms, now_ms):
-            return self._verdicts.after(item, Expired(), None, self._moment())
-        return self._held_back(item, now_ms)
-
-    def _held_back(self, item: Item, now_ms: EpochMs) -> NextStep | None:
-        """What becomes of an item that may run, but not now; ``None`` to run it."""
-        if (due_ms := self.doors.due_ms(item, now_ms)) > now_ms:
-            return self._verdicts.put_off(item, due_ms)
-        return self._verdicts.interrupted(item) if self._stopping.is_set() else None
-
-    def _left(self, item: Item) -> None:
-        """An item that was picked holds its slot no more."""
-        self.doors.left(item)
-        self._buffer.left(item, now=self._clock.monotonic())
-
-    def _let_go(self, item: Item) -> None:
-        """An item that its dependency let pass is not run: others may."""
-        self._guards.release(item)
-        self._left(item)
-        for other in self._guards.next_up(item):
-            self._holding.release(other)
-
-    def _wait(self, item: Item, wait_s: float) -> None:
-        """Look again when the other's lease ends; not for ever in a lane's way."""
-        now = self._clock.monotonic()
-        if item.busy_since is None:
-            item.busy_since = now
-        if now - item.busy_since > _BUSY_MOST_S and item.key_id is None:
-            due_ms = self._clock.epoch_ms() + BUSY_AGAIN_MS
-            self._ending.add(self._verdicts.postponed(item, due_ms))
-        else:
-            self._holding.hold(item, until=now + wait_s)
-
-    def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
-        item = attempt.item
-        self._ledger.ran(attempt, self._clock.monotonic())
-        self._guards.ended(attempt)
-        self._left(item)
-        for other in self._guards.next_up(item):
-            self._holding.release(other)
-        if outcome is SUCCEEDED and not item.is_degraded:
-            self._ending.add_done(item)
-        elif outcome is SUCCEEDED:
-            self._ending.add(self._verdicts.degraded(item))
-        elif attempt.stopped is Stop.LEASE_LOST:
-            self.fence_lost(item)
-        else:
-            self._ending.add(self._after(attempt, outcome))
-        self._wake.set()
-
-    def _attempt_stuck(self, attempt: Attempt) -> None:
-        """Only the end of the process ends the handler: let it be replaced."""
-        self._ledger.stuck(attempt)
-        self.stop()
-
-    def _after(self, attempt: Attempt, outcome: Outcome) -> NextStep:
-        """What follows an attempt that did not succeed.
-
-        A death that many of its lane die is not charged: the job is parked.
-        """
-        item, moment = attempt.item, self._moment()
-        step = self._verdicts.after(item, outcome, attempt.error, moment)
-        if step.state is not JobState.DEAD or item.refusal is not None:
-            return step
-        if step.error is None or not self._guards.spares(item, step.error.fingerprint):
-            return step
-        return self._verdicts.after(
-            item, ThrottledOutcome(_PARKED_MS), step.error, moment
-        )
-
-    def done(self, items: Sequence[Item]) -> None:
-        """Jobs ended as they should; their deliveries are settled."""
-        self._ledger.done(items)
-        for item in items:
-            self._leave(item)
-
-    def settled(self, step: NextStep) -> None:
-        """The delivery ended otherwise; its state is known."""
-        if isinstance(step.entry, Item):
-            self._leave(step.entry)
-            if step.state is JobState.DONE and not step.is_copy:
-                self._ledger.done([step.entry])
-                return
-        self._ledger.ended(step)
-
-    def _leave(self, item: Item) -> None:
-        self.claiming.forget(item)
-        if item.key_id is not None:
-            self._buffer.release(item, now=self._clock.monotonic())
-
-    def waits(self, step: NextStep) -> None:
-        """The item keeps its place and runs again later, unless handed back."""
-        item = cast("Item", step.entry)
-        self.claiming.forget(item)
-        if step.wait_s is not None:
-            self._ledger.ended(step)
-            until = self._clock.monotonic() + step.wait_s
-            self._holding.hold(item, until=until, is_aside=step.misfit is not None)
-
-    def fence_lost(self, item: Item) -> None:
-        """Somebody else was granted the job; ask again what became of it."""
-        self.claiming.forget(item)
-        self._ledger.fence_lost(item)
-        self._holding.hold(item, until=self._clock.monotonic() + _ASK_AGAIN_S)
-
-    def hand_over_failed(self, step: NextStep, detail: str) -> None:
-        """A successor was not taken yet; it will be tried again."""
-        self._ledger.hand_over_failed(step, detail)
-
-    def give_up(self, error: StoreError) -> None:
-        """End in order, and leave to others what this process cannot write."""
-        self.failure = error
-        self.stop()
-
-    def too_large(self, step: NextStep) -> NextStep:
-        """What to try instead of a step whose successor the log finds too large."""
-        return self._verdicts.cut(step, self._moment())
+            self._observer.abandoned(self._completer.pending)
 
     def _moment(self) -> Moment:
         epoch_ms, monotonic = self._clock.epoch_ms(), self._clock.monotonic()

@@ -167,19 +167,19 @@ class _Heart:
 
     def beat(self) -> None:
         now, feeds, drain = self._clock.monotonic(), self._feeds.values(), self._drain
-        if not drain.ending:
+        if not drain.pending:
             self._idle_at = now
         moved_at = max([self._idle_at, *(feed.moved_at for feed in feeds)])
         running = drain.running
-        attempts = drain.standing().attempts
+        attempts = drain.progress().attempts
         overdue_s = max((one.overdue_s(now) for one in attempts), default=0.0)
         self._ledger.fold()
-        self._ledger.running(running, drain.room.bytes)
+        self._ledger.running(running, drain.limits.bytes)
         pulse = Heartbeat(
             os.getpid(),
             all(feed.is_open for feed in feeds),
             now - min(feed.polled_at for feed in feeds),
-            now - moved_at if drain.ending else 0.0,
+            now - moved_at if drain.pending else 0.0,
             sum(running.values()),
             overdue_s,
             _listed(self._ledger.metrics.snapshot()),

@@ -50,7 +50,7 @@ _RUSH_MS: Final = 60_000
 
 
 class LaneGateParts(NamedTuple):
-    """What the doors look at.
+    """What a lane gate looks at.
 
     Attributes:
         lanes: Lanes served, by topic.
@@ -76,7 +76,7 @@ class LaneGateParts(NamedTuple):
 
 
 class LaneGate:
-    """See above. Owned by one event loop.
+    """Opens and closes lanes. Owned by one event loop.
 
     Args:
         parts: What it looks at.
@@ -340,7 +340,7 @@ class LaneGate:
             self._refused, self._limits = refused, limits
 
 
-def doors_of(
+def gate_of(
     parts: DrainParts,
     buffer: Buffer,
     board: FleetReplica,
@@ -348,7 +348,7 @@ def doors_of(
     *,
     opened: Callable[[], None],
 ) -> LaneGate:
-    """The doors of a drain."""
+    """The lane gate of a drain."""
     return LaneGate(
         LaneGateParts(
             parts.lanes,

@@ -81,7 +81,7 @@ def held_claims(drain: Drain) -> list[ClaimUpdate]:
     """
     running = (
         given_back(attempt.item)
-        for attempt in drain.standing().attempts
+        for attempt in drain.progress().attempts
         if not attempt.is_stuck or attempt.stopped is Stop.SHUTDOWN
     )
     return [update for update in running if update is not None]

@@ -118,7 +118,7 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> bool:
             finally:
                 await _close(list(feeds.values()), parts, limits)
                 await _give_back(drain, parts.drain.claims)
-    return bool(drain.standing().attempts)
+    return bool(drain.progress().attempts)
 
 
 async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
@@ -164,7 +164,7 @@ def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:
     """What decides with the fleet about what protects dependencies."""
     board = drain.board
     board.load = drain.load
-    every_s = EVERY_S if board.shields or drain.doors.hears_often else _SELDOM_S
+    every_s = EVERY_S if board.shields or drain.lane_gate.hears_often else _SELDOM_S
     return FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s)
 
 

@@ -174,7 +174,7 @@ async def test_what_ended_while_the_store_was_away_is_recorded_once_it_is_back(w
     await world.open()
     job_id = await submit(proceeds)
     async with world.working(claims=claims) as drain:
-        await world.until(lambda: claims.in_vain and not drain.ending)
+        await world.until(lambda: claims.in_vain and not drain.pending)
         assert await waiting(world) == 0
         assert await world.state(job_id) is JobState.RUNNING
         claims.away = False

@@ -252,7 +252,7 @@ async def test_a_handler_that_does_not_end_lets_its_process_be_replaced(make, hu
     try:
         async with asyncio.timeout(10):
             await drain.run(drain_timeout_s=5.0)
-        left = drain.standing().attempts
+        left = drain.progress().attempts
         await world.claims.finish(held_claims(drain))
         status = await world.claims.status(job_id)
     finally:

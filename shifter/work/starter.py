@@ -1,0 +1,211 @@
+"""Starts items that were fetched: choose → pass the dependency's gate → claim → run.
+
+Slots are filled in batches: while one batch asks for its claims, slots that become
+free add up to the next one, so that batches grow with the load by themselves. Claims
+are asked for what is about to start, never for what waits: a lease does not run in a
+buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from shifter.fleet.protection import Rejected
+from shifter.model.claim import Cancelled
+from shifter.model.job import OnBudget
+from shifter.model.reason import Reason
+from shifter.model.state import JobState
+from shifter.model.time import EpochMs
+from shifter.policy.delivery.expiry import is_expired
+from shifter.policy.delivery.retry import Expired, lost
+from shifter.policy.protection.dependency import Protection
+from shifter.work.claiming import Claimed
+from shifter.work.completer import Completer
+from shifter.work.executor import Executor
+from shifter.work.item import Item, ItemRefusal, Runnable
+from shifter.work.next_step import BUSY_AGAIN_MS, NextStep, succeeded
+from shifter.work.state import DrainState
+
+_BATCH_MOST: Final = 1_000
+"""Items of one batch; bounds one call of the claim store."""
+_ASKING_MOST: Final = 2
+"""Batches that ask for claims at once: one in the store, one on its way."""
+_BUSY_MOST_S: Final = 60.0
+"""An item whose claim another worker holds for longer goes back to the log."""
+_DELAYED_MOST: Final = 1_000
+"""Items that wait in memory for their dependency; more go back to the log."""
+_SENT_BACK_MS: Final = 2_000
+
+
+class Starter:
+    """Chooses what starts next and starts it. Owned by one event loop.
+
+    Args:
+        state: What the stages of the drain share.
+        executor: Runs what may run.
+        completer: Ends what is not run.
+        stopping: Set once nothing may start any more.
+        made_room: Called when items have left their line.
+    """
+
+    def __init__(
+        self,
+        state: DrainState,
+        executor: Executor,
+        completer: Completer,
+        *,
+        stopping: asyncio.Event,
+        made_room: Callable[[], None],
+    ) -> None:
+        self._state, self._executor, self._completer = state, executor, completer
+        self._stopping, self._made_room = stopping, made_room
+        self._concurrency = executor.free
+        self.asking = 0
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a batch may be chosen now."""
+        free = self._executor.free
+        return (
+            free > 0
+            and not self._stopping.is_set()
+            and (not self.asking or free * _ASKING_MOST >= self._concurrency)
+            and self.asking < _ASKING_MOST
+            and self._completer.pending < 4 * self._concurrency + _BATCH_MOST
+            and self._state.lane_gate.has_work(free)
+        )
+
+    def choose(self) -> list[Item]:
+        """Take the items that start next, and a slot for each; `start` runs them."""
+        state, now = self._state, self._state.clock.monotonic()
+        state.lane_gate.refresh()
+        slots = min(self._executor.free, _BATCH_MOST)
+        items = state.buffer.choose(slots, now=now)
+        items += state.lane_gate.take(slots - len(items))
+        self._made_room()
+        owned, gone = _still_owned(items)
+        for item in gone:
+            self._free_slot(item)
+            state.buffer.release(item, now=now)
+        chosen = [item for item in owned if self._passes(item)]
+        if chosen:
+            self._executor.take(len(chosen))
+            self.asking += 1
+        return chosen
+
+    async def start(self, items: list[Item]) -> None:
+        """Claim chosen items, and run or end each of them."""
+        claimed = await self._state.claiming.ask(items)
+        self.asking -= 1
+        now_ms, ready = self._state.clock.epoch_ms(), list[tuple[Item, Runnable]]()
+        for item in claimed.run:
+            step = self._without_run(item, now_ms)
+            if step is not None:
+                self.let_go(item)
+                self._completer.add(step)
+            elif item.job is not None:
+                ready.append((item, item.job))
+        self._executor.give_back(len(items) - len(ready))
+        self._state.observer.started([item for item, _ in ready], now_ms)
+        self._executor.start(ready, now_ms=now_ms)
+        self._not_granted(claimed)
+
+    def let_go(self, item: Item) -> None:
+        """Free what an item took that is not run after all: others may start."""
+        self._state.dependency_gate.release(item)
+        self.left(item)
+
+    def left(self, item: Item) -> None:
+        """Let others start in the place of an item that ended or was let go."""
+        self._free_slot(item)
+        for other in self._state.dependency_gate.next_up(item):
+            self._state.delayed.release(other)
+
+    def _free_slot(self, item: Item) -> None:
+        """Note that a chosen item does not hold its slot any more."""
+        self._state.lane_gate.left(item)
+        self._state.buffer.left(item, now=self._state.clock.monotonic())
+
+    def _passes(self, item: Item) -> bool:
+        """Whether the item's dependency takes it now; else it waits, or ends."""
+        held = self._state.dependency_gate.admit(item)
+        if held is None:
+            return True
+        on_budget = None if item.job is None else item.job.spec.on_budget
+        if held.by is Protection.BUDGET and on_budget is OnBudget.DEAD_LETTER:
+            detail = "its dependency bears no more retries now"
+            item.refusal = ItemRefusal(held.reason, detail)
+            return True
+        self._hold_back(item, held)
+        return False
+
+    def _hold_back(self, item: Item, held: Rejected) -> None:
+        state = self._state
+        self._free_slot(item)
+        if len(state.delayed) < _DELAYED_MOST or item.key_id is not None:
+            now = state.clock.monotonic()
+            state.delayed.hold(item, until=now + held.wait_ms / 1_000)
+        else:
+            due_ms = state.clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
+            self._completer.add(state.next_steps.postponed(item, due_ms))
+
+    def _without_run(self, item: Item, now_ms: EpochMs) -> NextStep | None:
+        """What becomes of a granted item that is not run; ``None`` to run it."""
+        steps, moment = self._state.next_steps, self._state.moment
+        if item.has_succeeded:
+            return succeeded(item)
+        if item.refusal is not None:
+            return steps.refused(item, item.refusal, None, moment())
+        if item.losses and (end := lost(item.losses)) is not None:
+            detail = f"{item.losses} workers vanished while running it"
+            refusal = ItemRefusal(end.reason or Reason.WORKER_LOST, detail)
+            return steps.refused(item, refusal, None, moment())
+        if is_expired(item.envelope.deadline_ms, now_ms):
+            return steps.after(item, Expired(), None, moment())
+        if (due_ms := self._state.lane_gate.due_ms(item, now_ms)) > now_ms:
+            return steps.put_off(item, due_ms)
+        return steps.interrupted(item) if self._stopping.is_set() else None
+
+    def _not_granted(self, claimed: Claimed) -> None:
+        """Settle what has ended elsewhere; hold what another worker runs."""
+        for item, answer in claimed.settle:
+            state = JobState.CANCELLED if isinstance(answer, Cancelled) else None
+            self.let_go(item)
+            self._completer.add(self._state.next_steps.settled_elsewhere(item, state))
+        for item, wait_s in claimed.wait:
+            self.let_go(item)
+            self._wait(item, wait_s)
+
+    def _wait(self, item: Item, wait_s: float) -> None:
+        """Ask again when the other's lease ends; not for ever in a lane's way."""
+        state, now = self._state, self._state.clock.monotonic()
+        if item.busy_since is None:
+            item.busy_since = now
+        if now - item.busy_since > _BUSY_MOST_S and item.key_id is None:
+            due_ms = state.clock.epoch_ms() + BUSY_AGAIN_MS
+            self._completer.add(state.next_steps.postponed(item, due_ms))
+        else:
+            state.delayed.hold(item, until=now + wait_s)
+
+
+def _still_owned(items: list[Item]) -> tuple[list[Item], list[Item]]:
+    """Tell feeds that items start; those whose records this process still owns first.
+
+    The others' partitions or leases went to another worker since they were fetched.
+    """
+    by_feed: dict[int, list[Item]] = {}
+    for item in items:
+        by_feed.setdefault(id(item.feed), []).append(item)
+    owned: list[Item] = []
+    gone: list[Item] = []
+    for mine in by_feed.values():
+        begun = mine[0].feed.begin([item.delivery for item in mine])
+        if len(begun) == len(mine):
+            owned += mine
+            continue
+        kept = {id(delivery) for delivery in begun}
+        for item in mine:
+            (owned if id(item.delivery) in kept else gone).append(item)
+    return owned, gone
