@@ -94,7 +94,7 @@ class Stage:
             claims=self.claims,
             clock=self.clocks.back,
             processes=None,
-            ledger=tally,
+            observer=tally,
             board=FleetReplica(
                 _dependencies(jobs.values()),
                 self.clocks.back,

@@ -109,12 +109,12 @@ def open_worker(
                 if lane.queue in settings.queue_weights
             }
         ),
-        ledger=(ledger := JobObserver(Metrics(), clock, worker=worker_id)),
+        observer=(observer := JobObserver(Metrics(), clock, worker=worker_id)),
         board=FleetReplica(
             fleet.dependencies,
             clock,
             process=worker_id,
-            ears=ledger,
+            ears=observer,
             quality=fleet.quality,
         ),
     )

@@ -1,4 +1,4 @@
-"""One run of a handler, and what its end says."""
+"""One run of a handler: its time limit, how it is stopped, and its outcome."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ STOP_AGAIN_S: Final = 5.0
 STOP_GRACE_S: Final = 10.0
 """A handler that has not ended so long after it was stopped does not end by itself."""
 LEAVE_GRACE_S: Final = 5.0
-"""The same in a shutdown, where the end of the process is near anyway."""
+"""The grace of `STOP_GRACE_S` during a shutdown, when the process ends soon anyway."""
 _LEAST_THROTTLE_MS = 100
-"""An uncharged wait of nothing would go round for ever."""
+"""The least uncharged wait: a wait of 0 would repeat without end."""
 
 
 class RemoteError(Exception):
-    """A handler failed in a process of its own; carries the facts across."""
+    """A handler failed in a child process; carries the facts to the worker."""
 
     def __init__(self, facts: ErrorFacts) -> None:
         self.facts = facts
@@ -59,7 +59,7 @@ class RemoteError(Exception):
 
 
 class ProcessDiedError(RemoteError):
-    """The process of its own in which a handler ran is gone."""
+    """The child process in which a handler ran has died."""
 
     def __init__(self, exit_code: int | None) -> None:
         message = f"the job's process ended with exit code {exit_code}"
@@ -87,13 +87,13 @@ class Attempt:
         expires_at: Monotonic seconds at which it is stopped, or stopped again.
         has_begun: Whether its task has run at all.
         was_refused: Whether its handler was refused a call, and let that pass.
-        cancelled: Whether somebody asked that the job be cancelled.
-        stop_for: What it is stopped for at ``expires_at``.
-        stopped: Why it was stopped, once it was.
-        stopped_at: Monotonic seconds of that.
+        cancelled: Whether a cancel of the job was requested.
+        stop_for: The reason for which it is stopped at ``expires_at``.
+        stopped: The reason for which it was stopped; ``None`` before.
+        stopped_at: Monotonic seconds at which it was stopped.
         is_stuck: Whether it was stopped and did not end within the grace.
         task: The task that runs it.
-        caller: In whose name its handler calls dependencies, if there are any.
+        caller: Counts the calls to dependencies that its handler makes.
         said: What its end says about its dependency; a child process says it itself.
         error: Facts of the failure, for a dead letter.
         started_at: Monotonic seconds.
@@ -171,7 +171,7 @@ class Attempt:
 
     @property
     def context(self) -> Context:
-        """What the handler may ask; made where it is wanted, which is rarely."""
+        """The handler's context; made on first use, since few handlers take one."""
         if self._context is None:
             envelope = self.item.envelope
             self._context = Context(
@@ -190,13 +190,13 @@ class Attempt:
         return self._context
 
     def cancel_job(self) -> None:
-        """Somebody asked that the job be cancelled: its handler may look."""
+        """Set the cancel flag that the handler can read."""
         self.cancelled = True
         if self._context is not None:
             self._context.cancelled = True
 
     def stop(self, why: Stop) -> None:
-        """Cancel the handler and cut its calls; its outcome will say why.
+        """Cancel the handler and cut its calls; its outcome will name the reason.
 
         The attempt goes on until its handler has really ended.
         """
@@ -209,8 +209,8 @@ class Attempt:
     def stop_again(self) -> None:
         """Cancel a handler that goes on although it was stopped.
 
-        A task cancelled before its first step would end without a word, so one that
-        has not begun is only marked.
+        A task that is cancelled before its first step never runs its cleanup, so one
+        that has not begun is only marked.
         """
         now = self._clock.monotonic()
         self.expires_at = now + STOP_AGAIN_S
@@ -222,7 +222,7 @@ class Attempt:
             self.task.cancel()
 
     def stoppable_by(self, interrupt: Callable[[], object] | None) -> None:
-        """Cancel the handler in this way from here on; ``None`` cancels its task.
+        """Set how the handler is cancelled from now on; ``None`` cancels its task.
 
         A stop that came before is carried out now.
         """
@@ -231,15 +231,16 @@ class Attempt:
             self.stop_again()
 
     def overdue_s(self, now: float) -> float:
-        """Seconds since it was stopped, if it was; it has not ended yet."""
+        """Seconds since it was stopped; 0 while it was not."""
         return 0.0 if self.stopped is None else now - self.stopped_at
 
     def outcome_of(self, error: BaseException) -> Outcome:
-        """What an exception that left the handler means.
+        """The outcome that an exception raised by the handler means.
 
-        Signals are answers; cancellation by the worker is what it was stopped for, and
-        so is whatever else a shutdown makes a handler raise; everything else is a
-        failure whose facts are kept.
+        A signal (`Retry`, `Throttled`, `Discard`, `DeadLetter`) is an answer. A
+        cancellation by the worker gives the reason for which the attempt was stopped;
+        so does any exception during a shutdown. Every other exception is a failure
+        whose facts are kept.
         """
         if self.said is SUCCESS:
             job = self.item.job
@@ -263,7 +264,7 @@ class Attempt:
         return Failed(facts.type)
 
     def _refused_outcome(self, error: RejectedError) -> Outcome:
-        """A call was refused, and nothing was done: no attempt."""
+        """A dependency refused the call, so no attempt is charged."""
         self.was_refused = True
         wait_ms = int(error.retry_in_s * 1_000)
         return ThrottledOutcome(max(wait_ms, _LEAST_THROTTLE_MS))

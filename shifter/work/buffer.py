@@ -1,11 +1,11 @@
-"""What was fetched and may start: lines of items per lane, and the order of keys.
+"""Items that were fetched and may start: a queue for each lane, keys kept in order.
 
-A lane has two lines: what is started as soon as there is a slot, and what waits for a
-quiet time. A line of a lane that is closed stands still.
+A lane has two queues: items that start as soon as a slot is free, and opportunistic
+items that wait for a quiet time. No item leaves the queues of a closed lane.
 
-An ordering key is *busy* from the moment its first item stands in line until that item
-ended; later items of the key are parked behind it, so that a retry in place holds up
-its key and nothing else. Parked items are no records of the lane's line, but their
+An ordering key is *busy* from the moment its first item is queued until that item has
+ended. Later items of the key are parked behind it, so that a retry in place delays its
+key and no other item. Parked items do not count as records of the lane, but their
 bytes count (`shifter.work.waiting_limits`).
 """
 
@@ -31,12 +31,12 @@ from shifter.work.waiting_limits import WaitingLimits
 
 
 class LaneBacklog(NamedTuple):
-    """One lane's line, for the choice of the next lane.
+    """One lane's queue, as the choice of the next lane sees it.
 
     Attributes:
         priority: The lane's.
-        waiting: Items in line, > 0.
-        head_age_ms: How long the first one has stood there, >= 0.
+        waiting: Items in the queue, > 0.
+        head_age_ms: How long the first item has waited, >= 0.
     """
 
     priority: Priority
@@ -45,21 +45,21 @@ class LaneBacklog(NamedTuple):
 
 
 class Buffer:
-    """Lines of items that may start. Owned by one event loop.
+    """Queues of items that may start. Owned by one event loop.
 
     Args:
         lanes: Lanes served, by topic.
-        room: Told what waits here.
-        choice: How slots are shared.
+        limits: Counts what waits here.
+        choice: How slots are shared; ``None`` for the default weights.
 
     Attributes:
-        closed: Topics of lanes whose lines stand still.
+        closed: Topics of lanes that start no items now.
     """
 
     def __init__(
         self,
         lanes: Mapping[str, Lane],
-        room: WaitingLimits,
+        limits: WaitingLimits,
         choice: LaneChoicePolicy | None = None,
     ) -> None:
         serials = itertools.count()
@@ -68,7 +68,7 @@ class Buffer:
         self._priority = {topic: lane.priority for topic, lane in lanes.items()}
         self._count = dict.fromkeys(Priority, 0)
         self._quiet_count = 0
-        self._room = room
+        self._limits = limits
         self._choice = LaneChoicePolicy() if choice is None else choice
         self._chosen = LaneChoiceState()
         self._slot_time = SlotTime(lanes)
@@ -99,18 +99,18 @@ class Buffer:
         return len(self._quiet[topic])
 
     def put(self, item: Item, *, now: float) -> None:
-        """Let a fetched item stand in line, or park it behind its key."""
+        """Queue a fetched item, or park it behind the running item of its key."""
         if item.key_id is not None:
             parked = self._parked.get(item.key_id)
             if parked is not None:
                 parked.append(item)
-                self._room.add(item, in_line=False)
+                self._limits.add(item, in_line=False)
                 return
             self._parked[item.key_id] = deque()
         self._enter(item, now)
 
     def put_back(self, item: Item, *, now: float) -> None:
-        """Let an item that was taken before stand in its place again."""
+        """Queue an item that was taken before, in the place that it had."""
         self._enter(item, now)
 
     def choose(self, slots: int, *, now: float) -> list[Item]:
@@ -135,32 +135,32 @@ class Buffer:
         return taken
 
     def left(self, item: Item, *, now: float) -> None:
-        """An item of `choose` holds its slot no more; of no effect on others."""
+        """Note that an item of `choose` has freed its slot; other items are ignored."""
         self._slot_time.left(item, now)
 
     def take(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
-        """Take items from the heads of lines, as (topic, count) says."""
+        """Take items from the heads of queues: ``count`` of each ``topic``."""
         taken: list[Item] = []
         for topic, count in picks:
             found = self._lines[topic].take(count)
             self._count[self._priority[topic]] -= len(found)
             taken += found
         for item in taken:
-            self._room.drop(item)
+            self._limits.drop(item)
         return taken
 
     def take_quiet(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
-        """The same of those that wait for a quiet time."""
+        """Take opportunistic items from the heads of queues, as `take` does."""
         taken: list[Item] = []
         for topic, count in picks:
             taken += self._quiet[topic].take(count)
         self._quiet_count -= len(taken)
         for item in taken:
-            self._room.drop(item, in_line=False)
+            self._limits.drop(item, in_line=False)
         return taken
 
     def hurry(self, before_ms: int) -> None:
-        """Let those wait no longer whose deadline comes before an instant."""
+        """Let opportunistic items start whose deadline comes before an instant."""
         if not self._quiet_count:
             return
         for topic, line in self._quiet.items():
@@ -168,29 +168,29 @@ class Buffer:
                 continue
             for item in line.take_due(len(line), before_ms):
                 self._quiet_count -= 1
-                self._room.drop(item, in_line=False)
-                self._room.add(item)
+                self._limits.drop(item, in_line=False)
+                self._limits.add(item)
                 self._lines[topic].put(item)
                 self._count[self._priority[topic]] += 1
 
     def release(self, item: Item, *, now: float) -> None:
-        """Say that an item ended, or left: the next of its key may start."""
+        """Note that an item ended or left: the next one of its key may start."""
         if item.key_id is None:
             return
         parked = self._parked[item.key_id]
         if parked:
             following = parked.popleft()
-            self._room.drop(following, in_line=False)
+            self._limits.drop(following, in_line=False)
             self._enter(following, now)
         else:
             del self._parked[item.key_id]
 
     def backlog(self, *, now: float) -> dict[str, LaneBacklog]:
-        """The open lines that are not empty, by topic."""
+        """The queues that are open and not empty, by topic."""
         return self._backlog(self._lines, now)
 
     def quiet_backlog(self, *, now: float) -> dict[str, LaneBacklog]:
-        """The same of those that wait for a quiet time."""
+        """The same for opportunistic items."""
         return self._backlog(self._quiet, now) if self._quiet_count else {}
 
     def lateness_ms(self, *, now: float) -> int:
@@ -206,14 +206,14 @@ class Buffer:
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """The earliest deadline of what waits for a quiet time, if one has any."""
+        """The earliest deadline of opportunistic items; ``None`` where none has one."""
         if not self._quiet_count:
             return None
         found = (line.next_deadline_ms for line in self._quiet.values())
         return min((at for at in found if at is not None), default=None)
 
     def clear(self) -> int:
-        """Forget everything that has not started; returns how many items that was."""
+        """Forget all items that have not started; returns their number."""
         forgotten = len(self) + sum(map(len, self._parked.values()))
         for lines in (self._lines, self._quiet):
             for line in lines.values():
@@ -238,7 +238,7 @@ class Buffer:
     def _enter(self, item: Item, now: float) -> None:
         item.ready_at = now
         topic = item.delivery.topic
-        self._room.add(item, in_line=not item.is_opportunistic)
+        self._limits.add(item, in_line=not item.is_opportunistic)
         if item.is_opportunistic:
             self._quiet[topic].put(item)
             self._quiet_count += 1

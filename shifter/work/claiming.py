@@ -1,9 +1,10 @@
 """Asks for the right to run what is about to start, and keeps that right alive.
 
-A store that did not answer is not asked for the next batches: each would wait for it,
-and hold slots meanwhile. Until it takes a claim again, jobs go by their own choice, to
-proceed or to be parked, at once. A store that answers and refuses to write (a replica,
-a full memory, a missing right) is as good as away, and only a person mends it.
+Once a store did not answer, it is not asked for the next batches: each of them would
+wait for it and hold slots meanwhile. Until it grants a claim again, each job proceeds
+or is parked, as its declaration chooses. A store that answers and refuses to write (a
+replica, a full memory, a missing right) is treated as away; only an operator can
+repair it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from shifter.work.item import Item
 
 
 class Claimed(NamedTuple):
-    """What a batch of items may do.
+    """The answers for a batch of items.
 
     Attributes:
-        run: Granted, or allowed to run unclaimed.
-        settle: Already ended, handed over or cancelled: not run again.
-        wait: To be asked for again after so many seconds.
+        run: Items that were granted, or may run unclaimed.
+        settle: Items whose job has ended, was handed over or cancelled; not run again.
+        wait: Items to ask for again, each after so many seconds.
     """
 
     run: list[Item]
@@ -45,10 +46,10 @@ class Claimed(NamedTuple):
 
 
 class ClaimsObserver(Protocol):
-    """What counts and logs how the claim store does."""
+    """Counts and logs failures of the claim store."""
 
     def claims_failed(self, error: StoreError) -> None:
-        """A call was not answered, or refused."""
+        """A call to the store was refused, or had no answer."""
 
     def claims_recovered(self) -> None:
         """The store takes claims again."""
@@ -60,7 +61,7 @@ class Claiming:
     Args:
         store: Where "once" is decided.
         clock: For trust in leases.
-        observer: Called for each call that failed, and when the store is back.
+        observer: Called for each failed call, and when the store grants claims again.
         owner: This worker's id.
         lease_ms: Lease of a claim, > 0.
 
@@ -84,7 +85,7 @@ class Claiming:
         self._is_away = asyncio.Event()
 
     def forget(self, item: Item) -> None:
-        """The item ended, waits or left: its claim is not kept alive any more."""
+        """Stop renewing the claim of an item that ended, waits or left."""
         if self._held.get(item.identity) is item:
             del self._held[item.identity]
             item.fence = 0
@@ -124,9 +125,10 @@ class Claiming:
     async def _first_answers(
         self, requests: Sequence[ClaimRequest]
     ) -> list[ClaimAnswer]:
-        """Of a store that is silent for a whole lease, not the store stood still: we.
+        """Claim; if the call outlasted a lease, claim once more.
 
-        Somebody else may have done all of it since; so it is asked once more.
+        This process was probably suspended, and another worker may have run the jobs
+        since.
         """
         asked_at = self._clock.monotonic()
         try:
@@ -152,17 +154,17 @@ class Claiming:
                 claimed.wait.append((item, _AWAY_WAIT_S))
 
     async def keep(self, running: set[Attempt]) -> None:
-        """Renew the leases of what runs, a third into each, until cancelled.
+        """Renew the leases of running attempts every third of a lease, until cancelled.
 
-        An attempt whose lease cannot be trusted any more is stopped: somebody else may
-        have been granted its job.
+        An attempt whose lease may have expired is stopped: another worker may have been
+        granted its job.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._await_return())
             await self._keep(running)
 
     async def _await_return(self) -> None:
-        """Look whether a store takes claims: at the start, and while it is away."""
+        """Probe the store at the start, and while it is away."""
         while True:
             try:
                 await self._probe()
@@ -178,9 +180,9 @@ class Claiming:
             await self._clock.sleep(_LOOK_S)
 
     async def _probe(self) -> None:
-        """Take a claim of this worker's own, and let it expire.
+        """Claim an identity of this worker's own, and let it expire.
 
-        A question that changes nothing is answered also by a store that cannot write.
+        A read would not do: a store that cannot write answers reads.
         """
         name = f"{_NOBODY}{self._owner}"
         request = ClaimRequest(name, name, 1, 1)
@@ -224,7 +226,7 @@ class Claiming:
         return not gone or await self._ask_again(gone)
 
     async def _ask_again(self, attempts: Sequence[Attempt]) -> bool:
-        """Go on with what the store forgot; stop what somebody else was granted."""
+        """Claim again what the store forgot; stop what another worker was granted."""
         requests = [_request(attempt.item) for attempt in attempts]
         try:
             answers = await self._claim(requests)

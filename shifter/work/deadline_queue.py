@@ -1,9 +1,9 @@
-"""One lane's line: earliest deadline first, and first come first served without one.
+"""A queue of one lane: earliest deadline first, else first come first served.
 
-A job without a deadline counts as if it had one ten minutes after it came into line.
-So it keeps its place among its like, is overtaken only by what is due before that, and
-by nothing that comes later than those ten minutes: it cannot starve. An item that was
-taken and comes back gets the place that it had.
+A job without a deadline is ordered as if it had one ten minutes after it was queued.
+So jobs without a deadline keep their order, only a job that is due earlier overtakes
+them, and none that is queued more than ten minutes later: they cannot starve. An item
+that was taken and comes back gets the place that it had.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ FREE_MS: Final = 600_000
 class DeadlineQueue:
     """Items that may start, in order. Owned by one event loop.
 
-    What has no deadline costs no more than a queue; what has one, the logarithm of how
-    many stand here.
+    An item without a deadline costs O(1), one with a deadline O(log n).
 
     Args:
-        serials: Numbers that make places unique: lines between which items move share
-            them.
+        serials: Numbers that make places unique; queues between which items move
+            share them.
     """
 
     def __init__(self, serials: Iterator[int] | None = None) -> None:
@@ -41,7 +40,7 @@ class DeadlineQueue:
         return len(self._free) + len(self._dated)
 
     def put(self, item: Item) -> None:
-        """Let an item stand in line; in its old place if it had one."""
+        """Queue an item; in its old place if it had one."""
         deadline_ms = item.envelope.deadline_ms
         if item.place is not None:
             self._return(item, item.place, is_free=deadline_ms is None)
@@ -70,7 +69,7 @@ class DeadlineQueue:
             self._free = deque(after)
 
     def take(self, count: int) -> list[Item]:
-        """The first ones, at most so many."""
+        """Remove and return the first items, at most ``count``."""
         free, dated = self._free, self._dated
         if not dated:
             return [free.popleft() for _ in range(min(count, len(free)))]
@@ -83,7 +82,7 @@ class DeadlineQueue:
         return taken
 
     def take_due(self, count: int, before_ms: int) -> list[Item]:
-        """Those whose deadline comes before an instant, at most so many."""
+        """Remove and return items whose deadline comes before an instant."""
         dated, taken = self._dated, list[Item]()
         while dated and len(taken) < count and dated[0][0][0] < before_ms:
             taken.append(heapq.heappop(dated)[1])
@@ -91,18 +90,18 @@ class DeadlineQueue:
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """The earliest deadline here; ``None`` if nothing has one."""
+        """The earliest deadline of the items; ``None`` where none has one."""
         return self._dated[0][0][0] if self._dated else None
 
     @property
     def ready_at(self) -> float:
-        """Since when the older of the next two stands here, monotonic; inf if empty."""
+        """Monotonic seconds since when the older head waits; inf if empty."""
         heads = [self._free[0].ready_at] if self._free else []
         if self._dated:
             heads.append(self._dated[0][1].ready_at)
         return min(heads, default=float("inf"))
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Forget all items."""
         self._free.clear()
         self._dated.clear()

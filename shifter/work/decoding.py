@@ -1,8 +1,8 @@
 """How many bytes of payloads a worker decodes in one turn of its event loop.
 
-Decoding takes time in proportion to its bytes, and a turn that decodes for a second
-keeps every other job waiting, and the health checks too. So a turn has a budget; what
-goes beyond it is decoded in a thread, one payload at a time.
+Decoding takes time in proportion to the bytes, and while a turn decodes for a second
+no other job and no health check proceeds. So each turn has a budget; a payload beyond
+it is decoded in a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Decoding:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shifter-decode")
 
     def fits(self, value: bytes | None, content_type: str) -> bool:
-        """Whether a payload may be decoded in this turn; it then is.
+        """Whether a payload may be decoded in this turn; if so, the budget is charged.
 
         Args:
             value: The payload.

@@ -1,7 +1,7 @@
 """Items that wait a short while in memory: not yet due, claimed by another, retried.
 
-Only for waits that are short or must keep their place (a keyed job's retry); longer
-ones go back to the log.
+Only short waits, and those that must keep their place (the retry of a keyed job), are
+held here; longer ones go back to the log.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class DelayQueue:
     Args:
         clock: Reads and waits.
         ready: Called with each item whose time has come.
-        room: Told what waits here.
+        limits: Counts what waits here.
     """
 
     def __init__(
-        self, clock: Clock, ready: Callable[[Item], None], room: WaitingLimits
+        self, clock: Clock, ready: Callable[[Item], None], limits: WaitingLimits
     ) -> None:
-        self._clock, self._ready, self._room = clock, ready, room
+        self._clock, self._ready, self._limits = clock, ready, limits
         self._heap: list[tuple[float, int, Item]] = []
         self._held: dict[Item, int] = {}
         self._aside: set[Item] = set()
@@ -44,19 +44,20 @@ class DelayQueue:
         Args:
             item: Not held yet.
             until: Monotonic seconds.
-            is_aside: Whether it is not counted: it may be held for long, and what is
-                fetched meanwhile must not become less.
+            is_aside: Whether the item is not counted: it may be held for long, which
+            must
+                not reduce what is fetched meanwhile.
         """
         number = self._held[item] = next(self._count)
         if is_aside:
             self._aside.add(item)
-        self._room.add(item, in_line=not is_aside)
+        self._limits.add(item, in_line=not is_aside)
         heapq.heappush(self._heap, (until, number, item))
         if self._heap[0][2] is item:
             self._changed.set()
 
     def release(self, item: Item) -> None:
-        """Hand an item on before its time, if it is still here."""
+        """Hand an item on before its time; without effect if it is not held."""
         if item in self._held:
             self._let_go(item)
 
@@ -84,7 +85,7 @@ class DelayQueue:
 
     def _let_go(self, item: Item) -> None:
         del self._held[item]
-        self._room.drop(item, in_line=item not in self._aside)
+        self._limits.drop(item, in_line=item not in self._aside)
         self._aside.discard(item)
         self._ready(item)
 

@@ -1,4 +1,4 @@
-"""Keeps jobs from dependencies that cannot serve them now.
+"""Holds jobs back whose dependency cannot serve them now.
 
 A job whose dependency refuses waits here, in its place, and nothing is charged; one
 that has a fallback runs that instead while the circuit is open or the quality is
@@ -33,7 +33,7 @@ from shifter.work.parts import DrainParts
 
 
 class RoomQueue:
-    """Items that wait for room at one dependency, each once; urgent ones go first."""
+    """Items that wait for the concurrency limit of a dependency; urgent ones first."""
 
     def __init__(self) -> None:
         self._by_rank: dict[int, dict[Item, None]] = {}
@@ -42,18 +42,18 @@ class RoomQueue:
         return sum(map(len, self._by_rank.values()))
 
     def join(self, item: Item) -> None:
-        """Stand last of its priority; who asks again keeps its place."""
+        """Queue an item behind those of its priority, unless it is queued already."""
         self._by_rank.setdefault(_rank(item), {}).setdefault(item)
 
     def leave(self, item: Item) -> None:
-        """Wait no longer; of no effect on who does not stand in line."""
+        """Remove an item; without effect if it is not queued."""
         same = self._by_rank.get(_rank(item), {})
         same.pop(item, None)
         if not same:
             self._by_rank.pop(_rank(item), None)
 
     def take(self) -> Item:
-        """Whoever goes first, of a line that is not empty."""
+        """Remove and return the first item; the queue must not be empty."""
         item = next(iter(self._by_rank[max(self._by_rank)]))
         self.leave(item)
         return item
@@ -65,20 +65,22 @@ class DependencyGate:
     Args:
         board: What is known of them.
         clock: Monotonic.
-        ledger: Hears of every refusal.
+        observer: Counts every refusal.
 
     Attributes:
         lines: Items that wait for room, by name of the dependency.
     """
 
-    def __init__(self, board: FleetReplica, clock: Clock, ledger: JobObserver) -> None:
-        self._board, self._clock, self._ledger = board, clock, ledger
+    def __init__(
+        self, board: FleetReplica, clock: Clock, observer: JobObserver
+    ) -> None:
+        self._board, self._clock, self._observer = board, clock, observer
         self._calls = Calls(board, clock)
         self._begun: dict[Item, ActiveCall] = {}
         self.lines: dict[str, RoomQueue] = {}
 
     def admit(self, item: Item) -> Rejected | None:
-        """Let an item that is about to start pass, or say who holds it back."""
+        """Let an item that is about to start pass, or return what rejects it."""
         job = item.job
         if job is None or item.refusal is not None:
             return None
@@ -94,7 +96,7 @@ class DependencyGate:
             if (line := self.lines.get(shield.dependency.name)) is not None:
                 line.leave(item)
             return None
-        self._ledger.held_back(shield.dependency, held.by)
+        self._observer.held_back(shield.dependency, held.by)
         if held.by is Protection.CIRCUIT and has_fallback:
             item.is_degraded = True
             if item.quality is Quality.FULL:
@@ -105,7 +107,7 @@ class DependencyGate:
         return held
 
     def speak_for(self, attempt: Attempt) -> None:
-        """From here to the end of this task, calls are made in an attempt's name."""
+        """Attribute calls of this task, from now on, to an attempt."""
         if not self._board.shields:
             return
         item, limit = attempt.item, _limit(attempt)
@@ -115,11 +117,11 @@ class DependencyGate:
             item.lane.priority,
             is_extra=item.is_extra,
             holds=None if begun is None else begun.shield.dependency.name,
-            refused=self._ledger.held_back,
+            refused=self._observer.held_back,
             limit=limit,
         )
         if begun is not None:
-            # It was let pass before it was claimed.
+            # The item passed before it was claimed.
             begun.began_ms = int(attempt.started_at * 1_000)
             if limit is not None:
                 begun.given_ms = limit.given_ms(begun.began_ms)
@@ -128,14 +130,14 @@ class DependencyGate:
         CALLER.set(caller)
 
     def release(self, item: Item) -> None:
-        """An item that passed is not run after all."""
+        """Take back that an item passed, since it is not run."""
         begun = self._begun.pop(item, None)
         if begun is not None:
             with self._board.lock:
                 begun.shield.release(begun.leave, now_ms=self._now_ms())
 
     def ended(self, attempt: Attempt) -> None:
-        """Note what an attempt says about dependencies."""
+        """Record the evidence of an attempt about its dependencies."""
         item, caller = attempt.item, attempt.caller
         begun, is_success = self._begun.pop(item, None), attempt.said is SUCCESS
         if begun is not None and caller is not None:
@@ -145,11 +147,11 @@ class DependencyGate:
                     begun.shield.died(item.lane.name, None, now_ms=self._now_ms())
         if caller is not None and not is_success:
             caller.leave()
-        # A refused call was none: the next one is still the first.
+        # A refused call does not count: the next one is still the first attempt.
         item.was_run = item.was_run or not (is_success or attempt.was_refused)
 
     def spares(self, item: Item, fingerprint: str) -> bool:
-        """Whether a dead letter says more about the dependency than about its job."""
+        """Whether a dead letter implicates the dependency rather than its job."""
         shield = self._shield(item)
         if shield is None:
             return False
@@ -160,7 +162,7 @@ class DependencyGate:
         return is_spared
 
     def next_up(self, item: Item) -> Iterator[Item]:
-        """Those that waited for room and may find some now that an item left."""
+        """Items that waited for the limit and may pass now that an item has left."""
         shield = self._shield(item)
         if shield is None or shield.limit is None:
             return
@@ -179,19 +181,19 @@ class DependencyGate:
 
 
 def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetReplica:
-    """What a process knows that shares nothing: its own evidence."""
+    """The replica of a process that shares no state: it holds its own evidence only."""
     used = (job.dependency for job in parts.jobs.values())
     return FleetReplica(
         {dependency.name: dependency for dependency in used if dependency}.values(),
         parts.clock,
         process=process,
-        ears=parts.ledger,
+        ears=parts.observer,
         seed=seed,
     )
 
 
 def is_repair(item: Item) -> bool:
-    """Whether an item is there to mend what was answered cheaper: it waits instead."""
+    """Whether an item repairs a degraded answer; a repair waits and is not degraded."""
     is_low = item.lane.priority is Priority.LOW
     return is_low and item.job is not None and item.job.spec.repair
 
@@ -208,7 +210,7 @@ def _limit(attempt: Attempt) -> TimeLimit | None:
 
 
 def _said(attempt: Attempt) -> CallVerdict:
-    """A payload that cannot be read, and a refusal, say nothing of the dependency."""
+    """A payload that cannot be read, and a refusal, are no evidence."""
     if attempt.item.refusal is not None or attempt.was_refused:
         return CallVerdict(CallOutcome.IGNORED)
     return attempt.said

@@ -79,7 +79,7 @@ class Drain:
         lease_ms: int,
         seed: int | None = None,
     ) -> None:
-        self._parts, self._clock, self._observer = parts, parts.clock, parts.ledger
+        self._parts, self._clock, self._observer = parts, parts.clock, parts.observer
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._wake = asyncio.Event()
         self._stopping, self._is_hurried = asyncio.Event(), False

@@ -36,7 +36,7 @@ class ProcessRunner(Protocol):
     async def run(
         self, job: Runnable, attempt: Attempt, *, begins: Callable[[], None]
     ) -> None:
-        """Run it to its end, raising what it raised; stopping it kills the process."""
+        """Run a job to its end and raise what it raised; a stop kills the process."""
 
     def close(self) -> None:
         """End all processes."""
@@ -49,7 +49,7 @@ class Executor:
         clock: For limits.
         concurrency: Slots; also the number of threads.
         ended: Called with each attempt and its outcome, in the loop.
-        begins: Called with each attempt in its task, before its handler is.
+        begins: Called with each attempt in its task, before its handler is called.
         stuck: Called with each attempt that was stopped and does not end.
         processes: For jobs with ``isolate="process"``, and for what took workers
             with it before.
@@ -96,7 +96,7 @@ class Executor:
         self._has_started.set()
 
     async def failed(self) -> NoReturn:
-        """Raise what went wrong in this class itself, if ever it does."""
+        """Wait for a fault of this class itself, and raise it."""
         raise await self._fault
 
     def take(self, slots: int) -> None:
@@ -109,7 +109,7 @@ class Executor:
 
     @property
     def is_ending(self) -> bool:
-        """Whether an attempt runs that can be expected to end."""
+        """Whether an attempt runs that is not stuck."""
         return not all(attempt.is_stuck for attempt in self.running)
 
     def stop_all(self, why: Stop) -> None:
@@ -216,7 +216,7 @@ class Executor:
     async def _run_apart(
         self, attempt: Attempt, job: Runnable, processes: ProcessRunner
     ) -> None:
-        """Let a job that took workers with it take nothing but its own process."""
+        """Run a job that killed workers before in a process of its own."""
         try:
             await self._run_in_process(attempt, job, processes)
         except ProcessDiedError as error:
@@ -243,7 +243,7 @@ class Executor:
         return arguments
 
     def _wants(self, attempt: Attempt, job: Runnable, name: str) -> bool:
-        """Whether what is run takes a context; a fallback may do without."""
+        """Whether the function that is run takes a context; a fallback need not."""
         if not attempt.item.is_degraded or job.cheaper is None:
             return True
         return name in inspect.signature(job.cheaper).parameters

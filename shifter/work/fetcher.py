@@ -1,9 +1,9 @@
-"""Fetches records, reads them, and lets them stand in line.
+"""Fetches records of the log, reads them, and queues them.
 
-No more is fetched than there is room for, in records and in bytes; a lane that is full
-is not fetched while others of its priority are. What cannot be read ends here, and what
-came before its due time is held for the last piece of its delay, or goes back to the
-log.
+A fetch asks for no more than may wait here, in records and in bytes. A full lane is not
+fetched while other lanes of its priority are. A record that cannot be read ends here. A
+record that came before its due time is held if the rest of its delay is short, else it
+goes back to the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shifter.work.waiting_limits import TURN_S
 _FETCH_WAIT_S = 0.5
 _HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
 _LATER_MS = 60_000
-"""When those come again of which too many wait for a quiet time here."""
+"""How long opportunistic items wait in the log while too many wait in memory."""
 
 
 class Fetcher:
@@ -50,12 +50,12 @@ class Fetcher:
         self._room = asyncio.Event()
 
     def stop(self) -> None:
-        """Fetch no more."""
+        """Stop fetching."""
         self._is_stopping = True
         self._room.set()
 
     def made_room(self) -> None:
-        """Items left the line."""
+        """Note that items have started or ended, so that more may be fetched."""
         # A lane that is full no more is read again while a fetch waits for others.
         self._look()
         self._room.set()
@@ -108,7 +108,7 @@ class Fetcher:
             self._completer.add(steps.refused(entry, entry.refusal, None, moment))
 
     def _early(self, item: Item, due_ms: int, moment: Moment) -> None:
-        """Hold the last piece of a delay; send a longer one back to the log."""
+        """Hold an item for a short rest of its delay; send others back to the log."""
         wait_ms, state = due_ms - moment.now, self._state
         if wait_ms <= _HELD_MOST_MS:
             state.delayed.hold(item, until=moment.monotonic + wait_ms / 1_000)

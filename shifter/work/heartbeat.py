@@ -1,7 +1,7 @@
-"""What a worker process tells its supervisor about once a second.
+"""Heartbeats: what a worker process reports to its supervisor once a second.
 
-Sent as datagrams that never wait: a supervisor that stands still must not hold up the
-work, and a beat that is lost is followed by another one.
+They are datagrams, sent without waiting: a suspended supervisor must not delay the
+work, and a lost heartbeat is followed by another one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Heartbeat(msgspec.Struct, array_like=True):
 
 
 class WatchedFeed:
-    """A feed that remembers when it was last asked and when it last moved.
+    """A feed that remembers when it was last fetched from and when it last settled.
 
     Args:
         feed: Does the work.
@@ -124,18 +124,18 @@ async def beating(
     line: socket.socket | None,
     feeds: Mapping[Priority, WatchedFeed],
     drain: Drain,
-    ledger: JobObserver,
+    observer: JobObserver,
     clock: Clock,
 ) -> AsyncGenerator[None]:
-    """Tell the supervisor, if there is one, while the block runs, and when it ended.
+    """Report to the supervisor, if there is one, while the block runs and at its end.
 
-    Without the last word, what a worker did since the beat before would be in nobody's
-    counts.
+    Without the last heartbeat, what the worker did since the one before would be
+    counted nowhere.
     """
     if line is None:
         yield
         return
-    heart = _Heart(line, feeds, drain, ledger, clock)
+    heart = _Heart(line, feeds, drain, observer, clock)
     # No task group: what the block raises must leave it as it is.
     task = asyncio.get_running_loop().create_task(heart.run())
     try:
@@ -153,11 +153,11 @@ class _Heart:
         line: socket.socket,
         feeds: Mapping[Priority, WatchedFeed],
         drain: Drain,
-        ledger: JobObserver,
+        observer: JobObserver,
         clock: Clock,
     ) -> None:
         self._line, self._feeds = line, feeds
-        self._drain, self._ledger, self._clock = drain, ledger, clock
+        self._drain, self._observer, self._clock = drain, observer, clock
         self._idle_at = clock.monotonic()
 
     async def run(self) -> None:
@@ -173,8 +173,8 @@ class _Heart:
         running = drain.running
         attempts = drain.progress().attempts
         overdue_s = max((one.overdue_s(now) for one in attempts), default=0.0)
-        self._ledger.fold()
-        self._ledger.running(running, drain.limits.bytes)
+        self._observer.fold()
+        self._observer.running(running, drain.limits.bytes)
         pulse = Heartbeat(
             os.getpid(),
             all(feed.is_open for feed in feeds),
@@ -182,10 +182,10 @@ class _Heart:
             now - moved_at if drain.pending else 0.0,
             sum(running.values()),
             overdue_s,
-            _listed(self._ledger.metrics.snapshot()),
+            _listed(self._observer.metrics.snapshot()),
             drain.claiming.refusal,
         )
-        # No room, or nobody there any more: the next beat says it all again.
+        # The buffer is full, or the supervisor is gone: the next one repeats all of it.
         with contextlib.suppress(OSError):
             self._line.send(msgspec.msgpack.encode(pulse), socket.MSG_DONTWAIT)
 
@@ -199,7 +199,7 @@ def _listed(snapshot: Snapshot) -> list[tuple[str, tuple[str, ...], Reading]]:
 
 
 def line_pair() -> tuple[socket.socket, socket.socket]:
-    """Both ends of a line: the supervisor's, and the process's."""
+    """A pair of connected sockets: the supervisor's end, and the process's."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST_BYTES)
@@ -207,7 +207,7 @@ def line_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def hear(line: socket.socket) -> Heartbeat | None:
-    """The newest beat that arrived; ``None`` if none did."""
+    """The newest heartbeat that arrived; ``None`` if none did."""
     newest: bytes | None = None
     with contextlib.suppress(BlockingIOError):
         while True:

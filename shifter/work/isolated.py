@@ -1,10 +1,10 @@
-"""Handlers in processes of their own: a crash or a hang takes nothing else along.
+"""Handlers in child processes: a crash or a hang affects no other job.
 
-Each child imports the app by itself and is told a job's *name*: what crosses the pipe
-is MessagePack of plain values, never a pickle, so nothing of a message is imported or
-evaluated. A child runs one job at a time; past its limit it is killed, and the next job
-gets a new one. The time of an attempt begins when its child is ready, so that a slow
-import of the app does not use up the timeout of the job.
+Each child imports the app by itself and receives the *name* of a job. The pipe carries
+MessagePack of plain values, never a pickle, so no part of a message is imported or
+evaluated. A child runs one job at a time. A child whose job exceeds its limit is
+killed, and the next job gets a new one. The time of an attempt begins when its child is
+ready, so that a slow import of the app does not use up the timeout of the job.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ START_S: Final = 60.0
 
 
 class ContextFacts(msgspec.Struct):
-    """Everything that a `Context` is made of, but for its clock."""
+    """The values that a `Context` is made of, without its clock."""
 
     job_id: str
     job_type: str
@@ -57,7 +57,7 @@ class ContextFacts(msgspec.Struct):
 
 
 class IsolatedCall(msgspec.Struct, tag="call"):
-    """What a child receives: a job's name, its payload, and what its handler sees."""
+    """A message to a child: the name of a job, its payload, and its context."""
 
     job: str
     content_type: str
@@ -71,11 +71,11 @@ class IsolatedCall(msgspec.Struct, tag="call"):
 
 
 class IsolatedCancel(msgspec.Struct, tag="cancel"):
-    """What a child receives during a call: its job was cancelled."""
+    """A message to a child during a call: its job was cancelled."""
 
 
 class IsolatedReady(msgspec.Struct, tag="ready"):
-    """What a child sends first: it has imported the app and takes calls."""
+    """The first message of a child: it has imported the app and takes calls."""
 
 
 _MESSAGES: Final[
@@ -89,7 +89,7 @@ _READY: Final = msgspec.msgpack.encode(IsolatedReady())
 
 _Child: TypeAlias = tuple[BaseProcess, Connection]
 Spawn: TypeAlias = Callable[[], _Child]
-"""Starts a child; returns it with this side of its pipe."""
+"""Starts a child; returns its process and this end of its pipe."""
 
 
 class IsolatedProcesses:
@@ -177,7 +177,7 @@ class IsolatedProcesses:
         attempt: Attempt,
         stop: threading.Event,
     ) -> IsolatedReply | None:
-        """A child's answer; ``None`` when it died or is to be ended."""
+        """Send a call to a child; its reply, or ``None`` if the child must end."""
         calls, knows_of_cancel = ChildCalls(attempt.caller), call.is_cancelled
         if stop.is_set():
             return None
@@ -216,7 +216,7 @@ class IsolatedProcesses:
 
 
 def _ended(child: _Child) -> ProcessDiedError:
-    """End a child with its group; what its exit code says."""
+    """Kill a child with its process group; returns the error with its exit code."""
     process, connection = child
     kill_group(process)
     process.join()
@@ -260,7 +260,7 @@ class _Called(NamedTuple):
 def _read(
     connection: Connection, clock: Clock, calls: queue.SimpleQueue[_Called | None]
 ) -> None:
-    """Take in what the worker says, also while a handler runs."""
+    """Receive messages of the worker, also while a handler runs."""
     context: Context | None = None
     with contextlib.suppress(EOFError, OSError):
         while True:

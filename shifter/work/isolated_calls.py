@@ -1,8 +1,8 @@
-"""Calls that a handler in a process of its own makes, as its worker counts them.
+"""Calls of a handler in a child process, counted by its worker.
 
-The process is killed when its handler is stopped, and what it counted is lost with it.
-So it reports the calls that it begins and ends, and its worker cuts those that were
-under way (`shifter.fleet.calls.Caller.leave`).
+A child is killed when its handler is stopped, and its counts are lost with it. So it
+reports each call at its begin and end, and the worker cuts those that were active
+(`shifter.fleet.calls.Caller.leave`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CallReport(msgspec.Struct, tag="call", omit_defaults=True):
 
 
 class ChildChannel:
-    """The child's side: one line to the worker for all its threads.
+    """The child's end of the pipe, shared by its threads.
 
     Args:
         connection: To the worker.

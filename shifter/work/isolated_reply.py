@@ -1,4 +1,4 @@
-"""How a handler in a process of its own ended, as sent to its worker.
+"""How a handler in a child process ended, as sent to its worker.
 
 A signal, a refusal, a cancel and a deadline mean the same wherever they are raised;
 everything else is a failure, of which only its facts cross the pipe.
@@ -33,7 +33,7 @@ class IsolatedReply(msgspec.Struct, tag="reply"):
     """What a child answers.
 
     Attributes:
-        signal: Name of what was raised, where it has a meaning of its own.
+        signal: Name of the signal that was raised; empty for other exceptions.
         reason: Of a discard or a dead letter; the dependency of a refusal.
         after_ms: The wait of a retry, a throttle or a refusal; how late a deadline.
         failure: Facts of what was raised, or of its cause; ``None`` for a success.
@@ -48,7 +48,7 @@ class IsolatedReply(msgspec.Struct, tag="reply"):
 
 
 class _Signal(NamedTuple):
-    """An error that means the same on both sides.
+    """An exception that is raised again in the worker.
 
     Attributes:
         kind: Its type.
@@ -105,7 +105,7 @@ def reply_to(error: BaseException) -> IsolatedReply:
 
 
 def raise_reply(reply: IsolatedReply, job_id: str) -> None:
-    """Raise in the worker what was raised in the child, if anything was.
+    """Raise in the worker what the handler raised in the child, if it raised.
 
     Args:
         reply: The child's.

@@ -1,4 +1,4 @@
-"""A delivery on its way through a worker: read once, then handed from room to room."""
+"""A delivery on its way through a worker: read once, handed from stage to stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shifter.wire.headers import ReadHeaders, content_coding, read_headers
 from shifter.wire.payload import PayloadCodec
 
 NOT_IN_LINE: Final = -math.inf
-"""Of an item that never stood in line; 0 is an instant like any other."""
+"""Marks an item that was never queued; 0 would be a valid instant."""
 
 
 class Runnable(Protocol):
@@ -74,13 +74,14 @@ class Item:
         feed: Where to settle it.
         lane: The lane it was read from.
         read: Its headers.
-        envelope: The one among them.
+        envelope: The job's envelope, read from the headers.
         job: The job to run; ``None`` together with a ``refusal``.
-        refusal: Why it goes to the dead letters without being run.
+        refusal: Why it becomes a dead letter without being run.
         identity: Its claim identity.
         turn: Hand-over number, as claimed.
         attempt: Attempt number; grows when a keyed job is retried in place.
-        key_id: What it must keep its order with; ``None`` without an ordering key.
+        key_id: Lane and ordering key; items with the same one keep their order.
+            ``None`` without an ordering key.
         blocked_since: Monotonic seconds of its first retry in place, else ``None``.
         busy_since: Monotonic seconds since when another holds its claim, if one does.
         first_failed_ms: Epoch milliseconds of its first failure, if any.
@@ -91,7 +92,7 @@ class Item:
         put_off_since_ms: Epoch milliseconds since when, if it was.
         read_ms: When it was read, epoch milliseconds.
         ready_at: Monotonic seconds since when it may start, or `NOT_IN_LINE`.
-        place: Its place in line, once it had one; see `shifter.work.deadline_queue`.
+        place: Its place in a `DeadlineQueue`, once it had one.
         is_opportunistic: Whether it waits for a quiet time.
         slot_since: Monotonic seconds since when it holds a slot, if that is measured.
         fence: As granted; 0 while unclaimed.
@@ -182,7 +183,7 @@ class Item:
 
 
 class Unreadable(NamedTuple):
-    """A delivery whose envelope cannot be read: nothing is known but its bytes."""
+    """A delivery whose envelope cannot be read; only its bytes are known."""
 
     delivery: Delivery
     feed: LaneFeed
@@ -208,7 +209,7 @@ class ItemReader:
         self._lanes, self._jobs, self._quiet = lanes, jobs, quiet
 
     def read(self, delivery: Delivery, feed: LaneFeed, now: int) -> Item | Unreadable:
-        """Read one delivery; nothing of it is trusted, nothing is raised."""
+        """Read one delivery. Its content is not trusted, and nothing is raised."""
         lane = self._lanes[delivery.topic]
         try:
             read = read_headers(delivery.headers)
@@ -231,7 +232,7 @@ class ItemReader:
 
 
 def _is_quiet(job: Runnable | None) -> bool:
-    """Whether a job at LOW waits for a quiet time; what mends cheaper answers does."""
+    """Whether a job at LOW waits for a quiet time; repairs of degraded answers do."""
     return job is not None and (job.spec.opportunistic or job.spec.repair)
 
 

@@ -1,8 +1,8 @@
-"""What is said of every job: counted, and logged where somebody may want to know.
+"""Counts and logs what happens to jobs.
 
-A job that ends as it should is counted and, at debug level, logged; every other end is
-one line with all that is needed to find the job again. Of a cause that repeats some
-lines are written and the others counted: see `shifter.telemetry.limited`.
+A job that succeeds is counted and, at debug level, logged. Every other end writes one
+line with the fields that identify the job. Where one cause repeats, some lines are
+written and the rest is counted (`shifter.telemetry.limited`).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class JobObserver:
         self._log.error(Event.ATTEMPT_STUCK, stopped_for=why, **facts)
 
     def done(self, items: Sequence[Item]) -> None:
-        """Jobs ended as they should."""
+        """Jobs succeeded."""
         for lane, count in Counter([item.lane for item in items]).items():
             self._series(lane).done.inc(count)
             self._ended[lane.name] += count
@@ -121,7 +121,7 @@ class JobObserver:
         self._say(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
 
     def _misfit(self, item: Item, why: ItemRefusal) -> None:
-        """A job waits for a worker that knows it: one line for all of its type."""
+        """A job waits for a worker that has its type: one line for all of the type."""
         lane, job = item.lane, item.envelope.type
         facts = {"lane": lane.name, "job": job, "reason": why.reason.value}
         now = self._clock.monotonic()
@@ -135,12 +135,12 @@ class JobObserver:
         )
         known = self._misfits
         if job not in known and len(known) >= _MISFITS_MOST:
-            job = "other"  # anybody may make names up
+            job = "other"  # any producer can invent names
         known.add(job)
         self.metrics.misfits.of(lane.queue, job, why.reason.value).inc()
 
     def _say(self, level: int, event: Event, facts: dict[str, Any]) -> None:
-        """Write a line of something that may happen to every record of a lane."""
+        """Write a line about an event that may repeat for every record of a lane."""
         now = self._clock.monotonic()
         self._limited.write(level, event, facts, by=_CAUSES, now=now)
 
@@ -166,7 +166,7 @@ class JobObserver:
             gauge.set(attempts.get(lane.name, 0))
 
     def fold(self) -> None:
-        """Put what was gathered since the last call into the histograms."""
+        """Add the values gathered since the last call to the histograms."""
         for series in self._lanes.values():
             series.wait.observe_many(series.waits)
             series.duration.observe_many(series.durations)
@@ -175,7 +175,7 @@ class JobObserver:
         self._limited.write_left_out(self._clock.monotonic())
 
     def close(self) -> None:
-        """The worker ends: write what is still to be written."""
+        """Write the lines that are still held back, at the end of the worker."""
         self._limited.close()
 
     def rates(self, now: float) -> dict[str, float]:
@@ -190,29 +190,29 @@ class JobObserver:
         return dict(self._rates)
 
     def fence_lost(self, item: Item) -> None:
-        """Somebody else was granted the job while it ran here."""
+        """Another worker was granted the job while it ran here."""
         facts = {"job_id": item.envelope.id, "lane": item.lane.name}
         self._say(logging.WARNING, Event.CLAIM_LOST, facts)
 
     def headers_dropped(self, item: Item) -> None:
-        """Headers of the user's did not fit; the job runs without them."""
+        """Headers of the user did not fit; the job runs without them."""
         count = item.read.dropped
         self.metrics.headers_dropped.of(item.lane.queue).inc(count)
         facts = {"lane": item.lane.name, "job_id": item.envelope.id, "count": count}
         self._say(logging.WARNING, Event.HEADERS_DROPPED, facts)
 
     def hand_over_failed(self, step: NextStep, detail: str) -> None:
-        """A successor was not taken; it will be tried again."""
+        """The log did not take the next record of a job; it is appended again later."""
         facts = {**_facts(step), "detail": detail}
         self._say(logging.WARNING, Event.APPEND_REFUSED, facts)
 
     def lost(self, lost: LostRange) -> None:
-        """Records were deleted before anybody read them."""
+        """The log deleted records before a worker read them."""
         self.metrics.records_lost.of(lost.topic).inc(lost.end - lost.first)
         self._log.error(Event.RECORDS_LOST, **lost._asdict())
 
     def claims_failed(self, error: StoreError) -> None:
-        """A call to the claim store failed; said at most every few seconds."""
+        """A call to the claim store failed; logged at most every few seconds."""
         self.metrics.claim_store_errors.of().inc()
         now = self._clock.monotonic()
         if now >= self._claims_said_at + _RATE_WINDOW_S:
@@ -235,20 +235,20 @@ class JobObserver:
         self._fleet_log.circuit_changed(change)
 
     def found_strange(self, count: int) -> None:
-        """Values in the state store were none of ours."""
+        """The state store held values that this package does not write."""
         self.metrics.fleet_strange.of().inc(count)
         self._fleet_log.found_strange(count)
 
     def held_back(self, dependency: Dependency, by: Protection) -> None:
-        """An item was not started."""
+        """An item was not started since its dependency refused the call."""
         self.metrics.held_back.of(dependency.name, by.value).inc()
 
     def worker(self, event: Event, **facts: object) -> None:
-        """A step in the life of the worker itself."""
+        """An event of the worker's own lifecycle."""
         self._log.info(event, **facts)
 
     def abandoned(self, pending: int) -> None:
-        """Ends were not recorded in time; their jobs will come again."""
+        """Ends were not recorded in time; their jobs are delivered again."""
         self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
 
 

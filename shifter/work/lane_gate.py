@@ -1,7 +1,7 @@
-"""Which lines may be taken from now: the hours of lanes, and the quiet time.
+"""Which lanes may start items now: execution windows, and the quiet time.
 
-A lane that is closed keeps its records in the log: nothing of it is fetched, and what
-was fetched stands still. Nothing is written for it, however long its backlog is.
+A closed lane keeps its records in the log: none is fetched, and those that were
+fetched do not start. Nothing is written for them, however long the backlog is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUIET_MOST: Final = 1_000
 """Items of a lane that wait for a quiet time in memory; more stay in the log."""
 
 BUSY_LOAD: Final = 0.8
-"""A process that says that it has so much load is one with load."""
+"""A process that reports this load, of 1, counts as loaded."""
 
 _LOOK_S: Final = 0.1
 _LOOK_MS: Final = 500
@@ -54,9 +54,9 @@ class LaneGateParts(NamedTuple):
 
     Attributes:
         lanes: Lanes served, by topic.
-        feeds: That hand them out.
-        mover: Moves delayed records; ``None`` where nobody does.
-        buffer: Where they stand.
+        feeds: That deliver their records, by priority.
+        mover: Moves delayed records; ``None`` where no mover is needed.
+        buffer: Where fetched items wait.
         hours: Of lanes and jobs.
         board: What is known of dependencies and the fleet.
         clock: Reads and waits.
@@ -84,7 +84,7 @@ class LaneGate:
         policy: Of opportunistic work.
 
     Attributes:
-        quiet_lanes: Topics of lanes of which all waits for a quiet time.
+        quiet_lanes: Topics of lanes that are drained in a quiet time only.
         sign: Of load, shared with the fleet.
         hears_often: Whether hours or a quiet time are declared, which the fleet shares.
     """
@@ -125,12 +125,12 @@ class LaneGate:
         self._rush_until_ms = 0
 
     def _hear(self) -> None:
-        """Somebody set hours by hand."""
+        """Note that an operator overrode execution windows."""
         self._is_plain = not self._has_windows and not self._hours.is_limiting
         self._news.set()
 
     def refresh(self) -> None:
-        """Look, if the last look is old or something waits for a quiet time."""
+        """Call `look` if the last look is old or an item waits for a quiet time."""
         if self._parts.buffer.quiet or (
             self._parts.hours.rules and self._parts.clock.epoch_ms() >= self._look_at_ms
         ):
@@ -162,7 +162,7 @@ class LaneGate:
             self._observe()
 
     def set_full(self, topics: frozenset[str]) -> None:
-        """Let these lanes rest, beside those that do so for their hours."""
+        """Stop fetching these lanes, beside those that are closed."""
         if topics != self._full:
             self._full = topics
             self._rest()
@@ -174,20 +174,20 @@ class LaneGate:
                 feed.rest(rested)
 
     def is_busy(self) -> bool:
-        """Whether work that waits for nothing stood in line for too long here."""
+        """Whether work that may start at once has waited for too long here."""
         now = self._parts.clock.monotonic()
         ages = [b.head_age_ms for b in self._parts.buffer.backlog(now=now).values()]
         return max(ages, default=0) >= self._policy.queued_ms
 
     def sees_load(self) -> bool:
-        """Whether a process of the fleet says that it has load."""
+        """Whether a process of the fleet reports that it is loaded."""
         return self._parts.board.highest_load >= BUSY_LOAD
 
     def room(self, free: int) -> int:
-        """How many of those that wait for a quiet time may start now.
+        """How many opportunistic items may start now.
 
         Args:
-            free: Slots that nobody else wants.
+            free: Slots that no other item needs.
         """
         if not self._parts.buffer.quiet:
             return 0
@@ -204,7 +204,7 @@ class LaneGate:
         return free > 0 and (self._parts.buffer.ready > 0 or self.room(free) > 0)
 
     def take(self, free: int) -> list[Item]:
-        """Items that use the quiet time; as of `room`."""
+        """Take opportunistic items, as many as `room` allows."""
         number, buffer = self.room(free), self._parts.buffer
         if not number:
             return []
@@ -215,7 +215,7 @@ class LaneGate:
         return taken
 
     def left(self, item: Item) -> None:
-        """An item that was taken from `take` ended, or was not run."""
+        """Note that an item of `take` ended, or was not run."""
         if item.is_opportunistic:
             self._using.discard(item)
 
@@ -284,14 +284,14 @@ class LaneGate:
             await self._wait(self.next_at)
 
     async def _wait(self, at: float | None) -> None:
-        """Until then, or until something is heard; a wall clock may be set."""
+        """Wait until an instant, or until news; the wall clock may be set meanwhile."""
         clock, quiet = self._parts.clock, self._parts.buffer.quiet
         if at is None and not quiet and not self._parts.hours.rules:
             await self._news.wait()
             return
         left_s = _FAR_S if at is None else at - clock.monotonic()
         if quiet:
-            # Load elsewhere is heard of, and not waited for.
+            # Load of other processes sets no event, so it is polled.
             left_s = min(left_s, _LOOK_S)
         await sleep_or_wake(clock, min(max(0.0, left_s), _FAR_S), self._news)
 

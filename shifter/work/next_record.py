@@ -42,10 +42,10 @@ def next_turn(
     Args:
         item: The job at hand.
         attempt: What it will be charged as, 1-based.
-        turn: Its hand-over number; the same one when nobody ran this turn.
+        turn: Its hand-over number; unchanged when this turn was not run.
         due_ms: Not before this instant, epoch milliseconds; ``None`` at once.
         first_failed_ms: When it failed for the first time, if it did.
-        misfit_since_ms: Since when it waits for a worker that knows it, if it does.
+        misfit_since_ms: Since when it waits for a worker that has its type, if it does.
     """
     delivery = item.delivery
     headers = successor(
@@ -68,7 +68,7 @@ def later_turn(item: Item, opens_ms: int) -> Record:
     """The record that runs this turn of a job when its hours begin.
 
     Args:
-        item: The job at hand; nobody ran it.
+        item: The job; it was not run.
         opens_ms: When they begin, epoch milliseconds.
     """
     record = next_turn(

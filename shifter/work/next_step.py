@@ -1,6 +1,6 @@
 """Decides what follows an attempt; does nothing itself.
 
-The retry rules are `shifter.policy.delivery.retry`; this room adds what a worker knows:
+The retry rules are `shifter.policy.delivery.retry`; this module adds facts of a worker:
 claims to be updated, keyed jobs that wait in place, records that follow.
 """
 
@@ -61,12 +61,12 @@ class NextStep(NamedTuple):
         entry: The item, or a delivery that cannot be read.
         state: What it becomes; ``WAITING`` when it goes on later.
         record: Its successor, if any.
-        update: What the claim store is told; ``None`` without a claim.
+        update: What is written to the claim store; ``None`` without a claim.
         settles: Whether the delivery ends here.
         wait_s: How long it waits in place before it runs again, or ``None``.
         refusal: Reason of a dead letter.
         error: Facts of the failure behind it.
-        misfit: Why this worker does not know it, where it waits for one that does.
+        misfit: Why this worker cannot run it, where it waits for one that can.
         is_copy: Whether the job had ended, or gone on, before this record came.
         cut: How often the log found its successor too large.
     """
@@ -85,7 +85,7 @@ class NextStep(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a verdict is made, and with which draw.
+    """The instant of a decision, and its random draw.
 
     Attributes:
         now: Wall clock.
@@ -99,11 +99,11 @@ class Moment(NamedTuple):
 
 
 class NextSteps:
-    """Makes verdicts for one worker.
+    """Decides for one worker what follows an attempt.
 
     Args:
         worker: The worker's id, written into dead letters.
-        grace_ms: How long a job waits for a worker that knows it, >= 0.
+        grace_ms: How long a job waits for a worker that can run it, >= 0.
     """
 
     def __init__(self, worker: str, grace_ms: int = 0) -> None:
@@ -111,7 +111,7 @@ class NextSteps:
         self._policies: dict[str, RetryPolicy] = {}
 
     def settled_elsewhere(self, item: Item, state: JobState | None) -> NextStep:
-        """A job that ended before it was run here; ``None`` if it ran elsewhere."""
+        """Settle an item whose job another worker ended, in ``state`` if known."""
         if state is None:
             return NextStep(item, JobState.DONE, is_copy=True)
         return NextStep(item, state)
@@ -119,9 +119,9 @@ class NextSteps:
     def after(
         self, item: Item, outcome: Outcome, error: ErrorFacts | None, at: Moment
     ) -> NextStep:
-        """What follows an attempt that did not succeed."""
+        """The step after an attempt that did not succeed."""
         if item.refusal is not None:
-            # Of a payload that cannot be read, the refusal says more than an error.
+            # A refusal names the cause better than the error of decoding.
             is_bad = item.refusal.reason is Reason.UNDECODABLE_PAYLOAD
             return self.refused(item, item.refusal, None if is_bad else error, at)
         if isinstance(outcome, Interrupted):
@@ -139,7 +139,7 @@ class NextSteps:
         return self._end(item, answer, outcome, error, at)
 
     def degraded(self, item: Item) -> NextStep:
-        """What follows a cheaper answer: the end, and maybe the job itself, later."""
+        """The step after a fallback: the end, and a repair where one is declared."""
         step = succeeded(item)
         return step._replace(record=repair(item)) if _spec(item).repair else step
 
@@ -150,7 +150,7 @@ class NextSteps:
         error: ErrorFacts | None,
         at: Moment,
     ) -> NextStep:
-        """Ends in the dead-letter topic, unless another worker may know it."""
+        """A dead letter, unless another worker may be able to run the job."""
         if isinstance(entry, Item) and refusal.is_misfit:
             step = self._elsewhere(entry, refusal, at)
             if step is not None:
@@ -167,11 +167,11 @@ class NextSteps:
     def _elsewhere(
         self, item: Item, misfit: ItemRefusal, at: Moment
     ) -> NextStep | None:
-        """Waits for a worker that knows it; ``None`` when its time for that is over.
+        """A wait for a worker that can run the job; ``None`` once that took too long.
 
-        It has not run, so no attempt is charged. It waits on a delay topic, so that its
-        lane goes on; a job with a key waits in its place, so that the key keeps its
-        order.
+        The job has not run, so no attempt is charged. It waits on a delay topic, so
+        that its lane proceeds; a job with an ordering key waits in its place, so that
+        the key keeps its order.
         """
         deadline_ms = item.envelope.deadline_ms
         if is_expired(deadline_ms, at.now):
@@ -184,7 +184,7 @@ class NextSteps:
         if waited_ms >= self._grace_ms:
             return None
         wait_ms = min(max(waited_ms // 4, _MISFIT_LEAST_MS), _MISFIT_MOST_MS)
-        # Spread, so that what came together does not come together for ever.
+        # Jittered, so that jobs that came together do not come back together.
         due_ms = at.now + int(wait_ms * (0.75 + at.u / 2))
         if deadline_ms is not None:
             due_ms = min(due_ms, deadline_ms)
@@ -225,7 +225,7 @@ class NextSteps:
         return self.refused(step.entry, refusal, step.error, at)
 
     def postponed(self, item: Item, due_ms: int) -> NextStep:
-        """Goes back to the log until then; nobody ran it, nothing is charged."""
+        """Send an item back to the log until an instant; no attempt is charged."""
         record = next_turn(
             item,
             attempt=item.attempt,
@@ -237,16 +237,16 @@ class NextSteps:
         return NextStep(item, JobState.WAITING, record, update)
 
     def put_off(self, item: Item, due_ms: int) -> NextStep:
-        """The same until a window opens; its own due time stays what it is.
+        """Send an item back until its execution window opens; its due time is kept.
 
-        So it can be told from a delay that somebody asked for.
+        So this wait can be distinguished from a delay that the producer requested.
         """
         record = later_turn(item, due_ms)
         update = _waiting(item, item.turn, item.attempt, 0)
         return NextStep(item, JobState.WAITING, record, update)
 
     def interrupted(self, item: Item) -> NextStep:
-        """Left unsettled, so that the log hands it to another worker."""
+        """Leave an item unsettled, so that the log delivers it to another worker."""
         update = given_back(item)
         return NextStep(item, JobState.WAITING, update=update, settles=False)
 
@@ -326,7 +326,7 @@ class NextSteps:
 
 
 def _put_off(item: Item, at: Moment) -> ItemRefusal | None:
-    """Note that a job is put off; why it is not once more, if it is over."""
+    """Count that a job is put off; returns the refusal once that happened too often."""
     item.put_off += 1
     if item.put_off_since_ms is None or item.put_off_since_ms > at.now:
         item.put_off_since_ms = at.now
@@ -342,7 +342,7 @@ def _spec(item: Item) -> JobSpec:
 
 
 def succeeded(item: Item) -> NextStep:
-    """What follows the usual end."""
+    """The step after a success."""
     return NextStep(item, JobState.DONE, None, _ended(item, JobState.DONE))
 
 
@@ -351,7 +351,7 @@ def _ended(item: Item, state: JobState) -> ClaimUpdate | None:
 
 
 def ended_update(item: Item, state: JobState) -> ClaimUpdate:
-    """What the claim store is told of a job that is over."""
+    """The claim update of a job that has ended."""
     spec = _spec(item)
     keep_ms = spec.keep_status_ms
     if item.envelope.idempotency_key is not None:

@@ -1,4 +1,4 @@
-"""What a worker is asked to serve, and how."""
+"""Options of a worker: what it serves, and how."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class WorkOptions(NamedTuple):
         burst: End when nothing served is waiting, delayed or running.
         wait_s: How long to wait for the log and the state store at start, >= 0.
         health: Host and port that answer probes and scrapes; ``None`` for none.
-        watchdog_s: How long a process may ail before it is ended, >= 0; 0 for ever.
+        watchdog_s: How long a process may be unhealthy before it is killed, >= 0; 0
+        means
+            for ever.
     """
 
     target: str

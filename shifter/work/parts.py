@@ -1,4 +1,4 @@
-"""What a drain is made of, and how far it says it has come."""
+"""What a drain is made of, and what it reports about its progress."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class DrainParts(NamedTuple):
         claims: Where "once" is decided.
         clock: Reads and waits.
         processes: For jobs with ``isolate="process"``, if there are any.
-        ledger: Hears what happened.
-        board: What is known of dependencies; ``None``: this process goes by itself.
-        hours: Of lanes and jobs; ``None``: what the jobs say.
-        mover: Moves delayed records, if somebody has to.
+        observer: Counts and logs what happens to jobs.
+        board: The fleet's state of dependencies; ``None``: this process shares none.
+        hours: Execution windows; ``None``: those that the jobs declare.
+        mover: Moves delayed records; ``None`` where the log does so by itself.
         waiting_bytes: What may wait here, fetched and not started, about; > 0.
-        choice: How slots are shared; ``None``: by the usual weights.
-        grace_ms: How long a job waits for a worker that knows its type and fields.
+        choice: How slots are shared; ``None``: by the default weights.
+        grace_ms: How long a job waits for a worker that has its type and fields.
     """
 
     feeds: Mapping[Priority, LaneFeed]
@@ -44,7 +44,7 @@ class DrainParts(NamedTuple):
     claims: ClaimStore
     clock: Clock
     processes: ProcessRunner | None
-    ledger: JobObserver
+    observer: JobObserver
     board: FleetReplica | None = None
     hours: Hours | None = None
     mover: DelayMover | None = None
@@ -54,7 +54,7 @@ class DrainParts(NamedTuple):
 
 
 class DrainProgress(NamedTuple):
-    """How far a drain has come, for whoever moves its clock by hand.
+    """What a drain does now; a test that moves its clock by hand reads it.
 
     Attributes:
         goes_on: Whether it has something to do without any time passing.

@@ -1,4 +1,4 @@
-"""What a worker process says of itself about once a second."""
+"""Reports of a worker process to the fleet, about one a second."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def report_presence(
     concurrency: int,
 ) -> None:
     """Report until cancelled; while the store is away the last report fades."""
-    clock, ledger = parts.clock, parts.ledger
+    clock, observer = parts.clock, parts.observer
     started_ms = clock.epoch_ms()
     uses = {
         name: job.dependency.name
@@ -32,7 +32,7 @@ async def report_presence(
         if job.dependency is not None
     }
     while True:
-        ledger.fold()
+        observer.fold()
         report = WorkerReport(
             worker_id=worker_id,
             host=socket.gethostname(),
@@ -41,11 +41,11 @@ async def report_presence(
             reported_ms=clock.epoch_ms(),
             concurrency=concurrency,
             running=dict(drain.running),
-            rate_per_s=ledger.rates(clock.monotonic()),
+            rate_per_s=observer.rates(clock.monotonic()),
             uses=uses,
         )
         try:
             await store.report(report, keep_ms=_KEEP_MS)
         except StoreError as error:
-            ledger.worker(Event.PRESENCE_UNAVAILABLE, detail=str(error))
+            observer.worker(Event.PRESENCE_UNAVAILABLE, detail=str(error))
         await clock.sleep(_EVERY_S)

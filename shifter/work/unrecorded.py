@@ -1,10 +1,10 @@
-"""Ends that the claim store did not take when they came: recorded once it is back.
+"""Ends that the claim store could not record; they are recorded once it is back.
 
-Most are settled first, and recorded later: not to settle them would run them again.
-A job that shares its claim with others of its idempotency key is not settled before
-its end is known: the others would find it *running* for an hour, and then take effect
-once more. Should its worker die meanwhile, its record comes again, and so does its
-turn.
+Most are settled now and recorded later; unsettled, they would be delivered again. A job
+with an idempotency key shares its claim with other jobs of the key, so it is settled
+only after its end was recorded: the others would find it *running* for an hour, and
+then take effect again. If the worker dies before that, the record is delivered again,
+and the same turn runs again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BATCH: Final = 1_000
 
 
 class _Held(NamedTuple):
-    """A step that is not settled yet, and until when at most, monotonic."""
+    """A step that is not settled yet, and the latest monotonic time for that."""
 
     step: NextStep
     update: ClaimUpdate
@@ -36,7 +36,7 @@ class _Held(NamedTuple):
 
 
 class UnrecordedEnds:
-    """See above. Owned by one event loop.
+    """Keeps ends until they can be recorded. Owned by one event loop.
 
     Args:
         claims: Where ends are recorded.
@@ -81,7 +81,7 @@ class UnrecordedEnds:
     async def record(self) -> None:
         """Try once."""
         async with self._one:
-            # Others are only added, behind these, while the store is asked.
+            # Meanwhile steps are only added, behind these.
             held, settled = list(self._held), self._settled[:_BATCH]
             if updates := [*(late.update for late in held), *settled]:
                 try:
@@ -96,7 +96,7 @@ class UnrecordedEnds:
                 self._some.clear()
 
     async def _give_up(self) -> None:
-        """Settle those whose time is over."""
+        """Settle the steps whose time is over, unrecorded."""
         now = self._clock.monotonic()
         over = [late.step for late in self._held if late.until <= now]
         self._held = [late for late in self._held if late.until > now]

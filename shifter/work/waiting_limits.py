@@ -1,13 +1,12 @@
-"""How much may wait in one process: records of each lane, and bytes of all of them.
+"""How much may wait in one process: records of each lane, and bytes of all lanes.
 
-A lane that has as much as it may have here is *full*. While another lane of its
-priority is not, it is not fetched until half of it has started, and the other one is:
-no queue stands in front of another.
+A lane that has reached its limit is *full*. While another lane of its priority is not
+full, the full one is not fetched until half of its items have started, so that no queue
+blocks another one.
 
-Bytes are shared by need. One lane may have half of them; once all of them are taken, a
-lane is full that has more than an even share. So a lane that was idle finds room,
-whatever the others have, and all lanes together hold twice the budget at most, and what
-one fetch of each priority adds.
+Bytes are shared by need. One lane may use half of the budget; once all of it is used,
+each lane with more than an even share is full. So an idle lane can always fetch, and
+all lanes together hold at most twice the budget, plus one fetch of each priority.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _KEPT: Final = 0.7
 
 
 class _Share:
-    """What one lane has here, and how fast its line moves."""
+    """What one lane holds, and how fast its items start."""
 
     __slots__ = ("bytes", "count", "is_full", "mark", "since", "taken")
 
@@ -48,7 +47,7 @@ class _Share:
 
 
 class WaitingLimits:
-    """Owned by one event loop.
+    """Counts what waits, and answers what may be fetched. Owned by one event loop.
 
     Args:
         lanes: Lanes served, by topic.
@@ -74,7 +73,7 @@ class WaitingLimits:
         self.bytes = 0
 
     def add(self, item: Item, *, in_line: bool = True) -> None:
-        """An item waits here from now on.
+        """Count an item that waits from now on.
 
         Args:
             item: Not counted yet.
@@ -88,7 +87,7 @@ class WaitingLimits:
         self.bytes += size
 
     def drop(self, item: Item, *, in_line: bool = True) -> None:
-        """An item waits here no more; as it was added."""
+        """Count off an item, with the same ``in_line`` as it was added with."""
         share = self._shares[item.delivery.topic]
         share.count -= in_line
         share.taken += in_line
@@ -98,7 +97,7 @@ class WaitingLimits:
 
     def seen(self, priority: Priority, mean_bytes: float) -> None:
         """Learn from a fetch how large the records of a priority are."""
-        # Up at once and down slowly, since the next ones may be as large again.
+        # Up at once and down slowly: the next records may be as large again.
         before = self._mean[priority]
         self._mean[priority] = max(
             mean_bytes, _KEPT * before + (1 - _KEPT) * mean_bytes
@@ -108,7 +107,7 @@ class WaitingLimits:
         """How many records a fetch of this priority may ask for, >= 0.
 
         Args:
-            priority: Whose lanes.
+            priority: Of the lanes that are fetched together.
             closed: Lanes that are not fetched anyway.
         """
         topics = self._of[priority]

@@ -1,4 +1,4 @@
-"""One worker process: opens nothing itself, runs what it was given, leaves in order."""
+"""One worker process: runs the parts that it is given, and stops them in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from shifter.work.parts import DrainParts
 from shifter.work.presence import report_presence
 
 _SELDOM_S = 1.0
-"""Between two syncs of a process that declares nothing that a fleet shares."""
+"""Seconds between syncs of a process that declares nothing that a fleet shares."""
 
 
 _FIRST_SYNC_S = 2.0
@@ -43,10 +43,10 @@ class Service(Protocol):
 
 
 class Name(Protocol):
-    """What this process is called in its groups."""
+    """The name of this process in its consumer groups."""
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the name for another process."""
 
 
 class WorkerParts(NamedTuple):
@@ -56,10 +56,10 @@ class WorkerParts(NamedTuple):
         drain: What the drain is made of.
         log: Writes successors.
         mover: Moves due records, where the log cannot do so by itself.
-        presence: Where it says that it lives.
-        fleet: Where it decides with the others.
-        line: Where it tells its supervisor how it fares, if it has one.
-        timetable: Fires what fires by the clock, if anything does.
+        presence: Where it reports that it is alive.
+        fleet: The state that it shares with the fleet.
+        line: The socket to its supervisor, if it has one.
+        timetable: Fires cron jobs, if the app has any.
         open_claims: Opens the claim store once more, where a supervisor may abort.
         name: Held for as long as its feeds are open; ``None`` without one.
     """
@@ -94,8 +94,8 @@ class WorkerLimits(NamedTuple):
 async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> bool:
     """Work until SIGTERM, the end of the parent, or a handler that does not end.
 
-    A signal drains, and so do more of them: a service manager may send one to each
-    process. Whether to abort is the supervisor's to say; see `shifter.work.leaving`.
+    Every signal drains, also a second one: a service manager may send one to each
+    process. Only the supervisor can order an abort (`shifter.work.leaving`).
 
     Returns:
         Whether handlers still run: the caller must end the process at once.
@@ -110,7 +110,7 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> bool:
     )
     if parts.line is not None and parts.open_claims is not None:
         Leaving(parts.line, drain, parts.drain.processes, parts.open_claims)
-    async with beating(parts.line, feeds, drain, parts.drain.ledger, clock):
+    async with beating(parts.line, feeds, drain, parts.drain.observer, clock):
         with _signals(drain.stop):
             try:
                 await asyncio.gather(*(feed.open() for feed in feeds.values()))
@@ -138,8 +138,8 @@ async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
         helpers.append(group.create_task(sync.run()))
         if parts.mover is not None:
             helpers.append(group.create_task(_move(parts.mover, drain)))
-        # What is open must be known before the first job starts; a store that is away
-        # costs this much once.
+        # Open circuits must be known before the first job starts. A store that is away
+        # costs this wait once.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_SYNC_S):
                 await sync.tried.wait()
@@ -161,7 +161,7 @@ async def _move(mover: DelayMover, drain: Drain) -> None:
 
 
 def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:
-    """What decides with the fleet about what protects dependencies."""
+    """The sync with the fleet's state of dependencies."""
     board = drain.board
     board.load = drain.load
     every_s = EVERY_S if board.shields or drain.lane_gate.hears_often else _SELDOM_S
@@ -171,8 +171,8 @@ def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:
 async def _close(
     feeds: Sequence[LaneFeed], parts: WorkerParts, limits: WorkerLimits
 ) -> None:
-    """Leave the groups first: what others wait for; then say good-bye; then the log."""
-    parts.drain.ledger.close()
+    """Close the feeds first, since other members wait for them; the log last."""
+    parts.drain.observer.close()
     await asyncio.gather(
         *(feed.close(timeout_s=10.0) for feed in feeds), return_exceptions=True
     )
@@ -187,9 +187,9 @@ async def _close(
 
 
 async def _give_back(drain: Drain, claims: ClaimStore) -> None:
-    """Let others run what does not end here, as the last thing before the end.
+    """Release the claims of attempts that do not end, just before the process ends.
 
-    Unless it is given back, its next worker counts this one as lost.
+    Otherwise the next worker would count this one as lost.
     """
     with contextlib.suppress(StoreError):
         await claims.finish(held_claims(drain))

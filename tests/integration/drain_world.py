@@ -75,12 +75,12 @@ class World:
             clock=self.clock,
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
-            ledger=(ledger := JobObserver(self.metrics, self.clock, worker=owner)),
+            observer=(observer := JobObserver(self.metrics, self.clock, worker=owner)),
             board=FleetReplica(
                 self.app.dependencies.values(),
                 self.clock,
                 process=owner,
-                ears=ledger,
+                ears=observer,
                 seed=1,
             ),
         )
