@@ -4,11 +4,8 @@
 ``NORMAL`` and ``LOW``, then between the lanes (queues) of a priority: evenly, or by
 weights of their own. No slot stays empty while anything waits.
 
-**Sharing** is start-time fair queueing: everybody keeps a count of how far it is ahead,
-who is least ahead goes next, and a slot costs its taker ``1 / weight``. Who returns
-after a pause starts level with who is least ahead, so nobody saves up slots, and nobody
-gains by emptying and refilling. A batch of slots is decided at once, by searching for
-the level up to which everybody may go, with exactly the answer of one slot at a time.
+**Sharing** is start-time fair queueing (`shifter.policy.schedule.fair_queue`): a slot
+costs its taker ``1 / weight``, and the taker that is least ahead goes next.
 
 Priorities are charged by starts. Lanes of a priority are charged by the time that they
 hold slots, where the caller measures it: a start costs what the lane's jobs take on
@@ -34,14 +31,14 @@ System Concepts", priority scheduling.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from shifter.errors import ConfigError
 from shifter.model.priority import Priority
+from shifter.policy.schedule.fair_queue import split
 
 _MAX_WEIGHT = 100
 _UNIT = 1 << 16  # what a slot costs at weight 1; divides evenly by the usual weights
@@ -50,8 +47,6 @@ _SHARED = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 Backlog: TypeAlias = Mapping[str, tuple[Priority, int, int]]
 """By lane name: its priority, how many wait (>= 0), and for how many milliseconds the
 first of them has. Among equals the lane listed first goes first."""
-
-Key = TypeVar("Key", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +91,7 @@ class LaneChoicePolicy:
 
 @dataclass(frozen=True, slots=True)
 class LaneChoiceState:
-    """How far everybody is ahead of who is least ahead; who is not, is not listed.
+    """Virtual-time lead of each over the minimum; zero leads are omitted.
 
     Attributes:
         priorities: In units of a slot's cost.
@@ -174,13 +169,13 @@ def choose(
     critical = min(totals.get(Priority.CRITICAL, 0), slots)
     shared = {priority: totals[priority] for priority in _SHARED if priority in totals}
     prices = [_cost(policy, priority, oldest_ms[priority]) for priority in shared]
-    priorities, counts = _split(state.priorities, shared, prices, slots - critical)
+    priorities, counts = split(state.priorities, shared, prices, slots - critical)
     counts[Priority.CRITICAL] = critical
     after = dict(state.lanes)
     picks: list[tuple[str, int]] = []
     for priority in Priority:
         if counts.get(priority):
-            after[priority], taken = _split(
+            after[priority], taken = split(
                 after.get(priority, {}),
                 lanes[priority],
                 _lane_costs(policy, lanes[priority], costs),
@@ -228,75 +223,3 @@ def _lane_costs(
     if not policy.lane_weights:
         return weights
     return [_UNIT // weight for weight in weights]
-
-
-def _split(
-    ahead: Mapping[Key, int],
-    waiting: Mapping[Key, int],
-    costs: Sequence[int],
-    slots: int,
-) -> tuple[dict[Key, int], dict[Key, int]]:
-    """Let who is least ahead go next, ``slots`` times.
-
-    Args:
-        ahead: How far each is ahead; who is not, is not listed.
-        waiting: How many wait, > 0 each.
-        costs: What a slot costs each of those that wait, >= 1.
-        slots: >= 0.
-
-    Returns:
-        How far each is ahead now, and how many slots each got, > 0.
-    """
-    if slots >= sum(waiting.values()):
-        # Nobody is left waiting, so nobody is owed anything.
-        return {}, dict(waiting)
-    starts = [ahead.get(key, 0) for key in waiting]
-    lines = list(zip(starts, costs, waiting.values(), strict=True))
-    level = _level(lines, slots)
-    left = slots - _begun_below(level, lines)
-    after = {key: tag - level for key, tag in ahead.items() if tag > level}
-    given: dict[Key, int] = {}
-    for key, (start, cost, number) in zip(waiting, lines, strict=True):
-        count = min(number, -((start - level) // cost)) if start < level else 0
-        if left and count < number and start + count * cost == level:
-            count += 1
-            left -= 1
-        if count:
-            given[key] = count
-            after[key] = start + count * cost - level
-    return {key: tag for key, tag in after.items() if tag > 0}, given
-
-
-def _level(lines: Sequence[tuple[int, int, int]], slots: int) -> int:
-    """How far everybody may go: the smallest start of those that still wait then.
-
-    Args:
-        lines: For each how far ahead it is, what a slot costs it and how many wait.
-        slots: Less than all that wait.
-    """
-    rate = spent = 0.0
-    for start, cost, _ in lines:
-        rate += 1 / cost
-        spent += start / cost
-    # The answer if no line runs out and all take part, which shortens the search.
-    even = int((slots + spent) / rate)
-    low, high = max(0, even - int(len(lines) / rate) - 1), even + 1
-    if _begun_below(low, lines) > slots:
-        low = 0
-    if _begun_below(high, lines) <= slots:
-        high = max(start + cost * waiting for start, cost, waiting in lines)
-
-    def begun(level: int) -> int:
-        return _begun_below(level, lines)
-
-    return bisect_right(range(high), slots, low, high, key=begun) - 1
-
-
-def _begun_below(level: int, lines: Sequence[tuple[int, int, int]]) -> int:
-    """How many of those that wait have a start below the level."""
-    begun = 0
-    for start, cost, waiting in lines:
-        if start < level:
-            count = -((start - level) // cost)
-            begun += min(count, waiting)
-    return begun
