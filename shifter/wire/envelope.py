@@ -125,6 +125,9 @@ _VERSION_DECODER: Final = msgspec.json.Decoder(_Version)
 
 _TEXTS: Final = ("type", "queue", "key", "idempotency_key", "origin")
 
+_UNDECODABLE: Final = Reason.UNDECODABLE_ENVELOPE
+"""Looked up once: Python 3.11 takes 70 ns for a member of an enumeration."""
+
 _BACKSLASH: Final = 0x5C
 _DELETE: Final = 0x7F
 _CANONICAL: Final = b"00000000-0000-0000-0000-000000000000"
@@ -144,7 +147,7 @@ def decode_envelope(raw: bytes) -> EnvelopeV1:
     """
     if len(raw) > MAX_ENVELOPE_BYTES:
         raise _bad(f"{len(raw)} bytes; at most {MAX_ENVELOPE_BYTES}")
-    check_depth(raw, reason=Reason.UNDECODABLE_ENVELOPE)
+    check_depth(raw, reason=_UNDECODABLE)
     try:
         envelope = _DECODER.decode(raw)
     except Exception as error:  # noqa: BLE001  # msgspec's errors have no common type
@@ -239,4 +242,4 @@ def _undecodable(raw: bytes, error: Exception) -> DecodeError | UnsupportedVersi
 
 
 def _bad(detail: str) -> DecodeError:
-    return DecodeError(Reason.UNDECODABLE_ENVELOPE, printable(detail, _MAX_DETAIL))
+    return DecodeError(_UNDECODABLE, printable(detail, _MAX_DETAIL))

@@ -144,19 +144,18 @@ class Buffer:
         for topic, count in picks:
             found = self._lines[topic].take(count)
             self._count[self._priority[topic]] -= len(found)
+            self._limits.drop_all(topic, found)
             taken += found
-        for item in taken:
-            self._limits.drop(item)
         return taken
 
     def take_quiet(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
         """Take opportunistic items from the heads of queues, as `take` does."""
         taken: list[Item] = []
         for topic, count in picks:
-            taken += self._quiet[topic].take(count)
+            found = self._quiet[topic].take(count)
+            self._limits.drop_all(topic, found, in_line=False)
+            taken += found
         self._quiet_count -= len(taken)
-        for item in taken:
-            self._limits.drop(item, in_line=False)
         return taken
 
     def hurry(self, before_ms: int) -> None:
@@ -238,10 +237,11 @@ class Buffer:
     def _enter(self, item: Item, now: float) -> None:
         item.ready_at = now
         topic = item.delivery.topic
-        self._limits.add(item, in_line=not item.is_opportunistic)
         if item.is_opportunistic:
+            self._limits.add(item, in_line=False)
             self._quiet[topic].put(item)
             self._quiet_count += 1
         else:
+            self._limits.add(item)
             self._lines[topic].put(item)
             self._count[self._priority[topic]] += 1

@@ -76,8 +76,7 @@ class Fetcher:
                 continue
             batch = await feed.fetch(most, wait_s=_FETCH_WAIT_S)
             if batch and not self._is_stopping:
-                sizes = sum(len(one.value or b"") for one in batch)
-                state.limits.seen(priority, sizes / len(batch))
+                state.limits.seen(priority, [len(one.value or b"") for one in batch])
                 self._enter(batch, feed)
             for lost_range in feed.losses():
                 state.observer.lost(lost_range)

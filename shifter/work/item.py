@@ -78,6 +78,7 @@ class Item:
         job: The job to run; ``None`` together with a ``refusal``.
         refusal: Why it becomes a dead letter without being run.
         identity: Its claim identity.
+        payload_bytes: Length of its payload, >= 0.
         turn: Hand-over number, as claimed.
         attempt: Attempt number; grows when a keyed job is retried in place.
         key_id: Lane and ordering key; items with the same one keep their order.
@@ -121,6 +122,7 @@ class Item:
         "lane",
         "losses",
         "misfit_since_ms",
+        "payload_bytes",
         "place",
         "put_off",
         "put_off_since_ms",
@@ -147,19 +149,22 @@ class Item:
         self.delivery, self.feed, self.lane = delivery, feed, lane
         self.read, self.job, self.refusal = read, job, refusal
         self.envelope: EnvelopeV1 = envelope
+        self.payload_bytes = 0 if delivery.value is None else len(delivery.value)
         # A replay runs although the job before it ended, under the same key.
         self.identity = (
             envelope.id
             if envelope.idempotency_key is None or envelope.replay_of is not None
             else claim_identity(envelope.type, envelope.id, envelope.idempotency_key)
         )
-        self.turn, self.attempt = envelope.turn, envelope.attempt
         self.key_id = None if envelope.key is None else (delivery.topic, envelope.key)
         self.first_failed_ms = envelope.first_failed_ms
         self.misfit_since_ms = envelope.misfit_since_ms
         self.put_off_since_ms = envelope.put_off_since_ms
         self.was_run = envelope.was_run
-        self.put_off = max(0, envelope.turn - envelope.attempt)
+        # Not max(): a call for every record costs more than a comparison.
+        turn, attempt = envelope.turn, envelope.attempt
+        self.turn, self.attempt = turn, attempt
+        self.put_off = turn - attempt if turn > attempt else 0
         self.blocked_since: float | None = None
         self.busy_since: float | None = None
         self.ready_at, self.read_ms = NOT_IN_LINE, 0

@@ -24,7 +24,8 @@ class FakeItem:
     def __init__(self, number, *, read_ms, deadline_ms=None, key=None, quiet=False):
         self.number, self.read_ms = number, read_ms
         self.envelope = SimpleNamespace(deadline_ms=deadline_ms)
-        self.delivery = SimpleNamespace(topic=LANE.name, value=b"x" * number)
+        self.delivery = SimpleNamespace(topic=LANE.name)
+        self.payload_bytes = number
         self.key_id = None if key is None else (LANE.name, key)
         self.place, self.ready_at, self.is_opportunistic = None, NOT_IN_LINE, quiet
 

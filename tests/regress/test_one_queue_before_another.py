@@ -132,7 +132,7 @@ async def test_a_job_of_an_idle_queue_starts_at_once_on_a_file(tmp_path, namespa
 
 
 def item(topic, size):
-    return SimpleNamespace(delivery=SimpleNamespace(topic=topic, value=b"x" * size))
+    return SimpleNamespace(delivery=SimpleNamespace(topic=topic), payload_bytes=size)
 
 
 def lanes(*queues):
@@ -201,9 +201,28 @@ class TestRoom:
     def test_a_fetch_asks_for_fewer_records_where_they_are_large(self):
         room = WaitingLimits(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
 
-        room.seen(Priority.NORMAL, 890_000)
+        room.seen(Priority.NORMAL, [890_000])
 
         assert room.most(Priority.NORMAL) == 4
+
+    def test_fetches_of_small_records_soon_bring_as_many_as_they_may(self):
+        room = Room(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
+        asked = []
+
+        while len(asked) < 100 and 1_000 not in asked:
+            asked.append(room.most(Priority.NORMAL))
+            room.seen(Priority.NORMAL, [100] * asked[-1])
+
+        assert asked[0] == 4
+        assert len(asked) <= 8
+
+    def test_few_small_records_do_not_hide_how_large_the_others_are(self):
+        room = Room(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
+
+        room.seen(Priority.NORMAL, [100, 890_000, 100, 890_000])
+        room.seen(Priority.NORMAL, [100, 100, 100, 100])
+
+        assert room.most(Priority.NORMAL) <= 12
 
 
 def test_slots_are_shared_by_the_weights_of_queues():
