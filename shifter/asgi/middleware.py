@@ -107,8 +107,11 @@ class AdmissionMiddleware:
         self.websockets = self.open_websockets = self.late = self.cut = 0
         spec = JobSpec(name="http", queue="http")
         self._plans = {
-            priority: plan_call(app.namespace, spec, CallOptions(priority=priority))
+            (priority, is_retry): plan_call(
+                app.namespace, spec, CallOptions(priority=priority)
+            )._replace(is_retry=is_retry)
             for priority in Priority
+            for is_retry in (False, True)
         }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -154,7 +157,7 @@ class AdmissionMiddleware:
                 found = await job_status(self._app, job_id, result=self._result)
                 await found.below(request.root_path).send(send)
             else:
-                plan = self._plans[priority]._replace(is_retry=is_retry)
+                plan = self._plans[priority, is_retry]
                 if left_ms is not None:
                     plan = plan._replace(deadline_ms=left_ms)
                 await self._serve(plan, (scope, receive, send), user)

@@ -32,6 +32,8 @@ def path_below(scope: Mapping[str, Any]) -> tuple[str, str]:
     ('/v1', '/v10/reports')
     """
     given, path = scope.get("root_path", ""), scope["path"]
+    if not given:
+        return "", path or "/"
     root_path = given.rstrip("/")
     # A server puts its root path before the path with all its slashes.
     for prefix in (given, root_path):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError, StoreError
@@ -139,16 +140,16 @@ class DependencyWatch:
         caller.limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
         shield = None if is_fallback else self._view(spec).shield
         if shield is None:
-            return _in_name_of(caller)
+            return _InNameOf(caller)
         begun = caller.begin(shield.dependency.name)
         caller.holds = shield.dependency.name
-        return _in_name_of(caller, begun if isinstance(begun, ActiveCall) else None)
+        return _InNameOf(caller, begun if isinstance(begun, ActiveCall) else None)
 
     def serving(self, priority: Priority) -> AbstractContextManager[None]:
         """A block that serves a request which is no job."""
         if not self.board.shields:
             return contextlib.nullcontext()
-        return _in_name_of(self._caller(priority))
+        return _InNameOf(self._caller(priority))
 
     def _caller(self, priority: Priority) -> Caller:
         role = ROLE.get()
@@ -198,29 +199,39 @@ class DependencyWatch:
         return int(self._clock.monotonic() * 1_000)
 
 
-@contextlib.contextmanager
-def _in_name_of(caller: Caller, own: ActiveCall | None = None) -> Generator[None]:
+class _InNameOf(AbstractContextManager[None]):
     """Calls inside the block are this caller's; what leaves it cuts those under way.
+
+    A class, since each request enters one and a generator takes three times as long.
 
     Args:
         caller: Whose.
         own: The call that the whole block is, if it is one.
     """
-    before = CALLER.get()
-    CALLER.set(caller)
-    ended: BaseException | None = None
-    try:
-        yield
-    except BaseException as error:
-        ended = error
-        raise
-    finally:
+
+    __slots__ = ("_before", "_caller", "_own")
+
+    def __init__(self, caller: Caller, own: ActiveCall | None = None) -> None:
+        self._caller, self._own = caller, own
+        self._before: Caller | None = None
+
+    def __enter__(self) -> None:
+        self._before = CALLER.get()
+        CALLER.set(self._caller)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        ended: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         # No token: a stream may be closed in another context than it was begun in.
-        CALLER.set(before)
-        if own is not None:
-            caller.end(own, said_by(ended, own.shield.dependency))
+        CALLER.set(self._before)
+        if self._own is not None:
+            said = said_by(ended, self._own.shield.dependency)
+            self._caller.end(self._own, said)
         if ended is not None:
-            caller.leave()
+            self._caller.leave()
 
 
 def _shed(admission: Admission) -> ProcessReport:

@@ -206,7 +206,7 @@ class TestRoom:
         assert room.most(Priority.NORMAL) == 4
 
     def test_fetches_of_small_records_soon_bring_as_many_as_they_may(self):
-        room = Room(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
+        room = WaitingLimits(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
         asked = []
 
         while len(asked) < 100 and 1_000 not in asked:
@@ -217,7 +217,7 @@ class TestRoom:
         assert len(asked) <= 8
 
     def test_few_small_records_do_not_hide_how_large_the_others_are(self):
-        room = Room(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
+        room = WaitingLimits(lanes("a"), records=2_000, budget_bytes=100 * MEGABYTE)
 
         room.seen(Priority.NORMAL, [100, 890_000, 100, 890_000])
         room.seen(Priority.NORMAL, [100, 100, 100, 100])
