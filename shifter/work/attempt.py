@@ -168,11 +168,12 @@ class Attempt:
         """
         if self.stop_for is Stop.TIMEOUT:
             self._starts_within_s = most_s
-            until = self.started_at + most_s
+            now = self._clock.monotonic()
+            until = now + most_s
             deadline_ms = self.item.envelope.deadline_ms
             if deadline_ms is not None:
                 left_s = (deadline_ms - self._clock.epoch_ms()) / 1_000
-                until = min(until, self._clock.monotonic() + left_s)
+                until = min(until, now + left_s)
             self.expires_at = until
 
     @property

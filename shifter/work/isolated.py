@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -103,6 +104,9 @@ class IsolatedProcesses:
     def __init__(self, spawn: Spawn, *, size: int) -> None:
         self._spawn = spawn
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="shifter-isolated")
+        # A child stays with its attempt from its start to the end of its call: without
+        # this, attempts that arrive together would each start a child first.
+        self._free = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -122,6 +126,14 @@ class IsolatedProcesses:
             ProcessDiedError: Its process died.
             Retry, Throttled, Discard, DeadLetter: As the handler raised them.
         """
+        # The time of an attempt does not run while others use the children.
+        attempt.wait_to_begin(math.inf)
+        async with self._free:
+            await self._run(job, attempt, begins)
+
+    async def _run(
+        self, job: Runnable, attempt: Attempt, begins: Callable[[], None]
+    ) -> None:
         stop = threading.Event()
         starting = self._threads.submit(self._child, stop)
         future: Future[Any] = starting

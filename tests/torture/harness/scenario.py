@@ -364,7 +364,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "a dependency fails or throttles half of its calls, workers are killed",
         repeated("kill", 3.0),
         ALL,
-        5,
+        2,
         mix="paid",
         per_s=60,
         is_static=True,
