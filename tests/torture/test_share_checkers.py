@@ -84,17 +84,31 @@ def test_c25_lets_a_job_of_an_idle_queue_wait_for_one_job_and_a_fetch():
 def test_c25_sees_a_job_that_waited_longer_than_one_job_takes():
     found = list(c25_aside(crowded(3.0)))
 
-    assert len(found) == 40
-    assert found[0].job == "aside-0"
+    assert len(found) == 41
+    assert found[0].text == "40 of 40 waited longer than one job and a fetch"
+    assert found[1].job == "aside-0"
 
 
 def test_c25_allows_for_a_death_only_where_there_was_one():
-    found = {one.job for one in c25_aside(crowded(3.0, died_at=25.0))}
+    found = {one.job for one in c25_aside(crowded(3.0, died_at=25.0)) if one.job}
 
-    # From 5 s before they were accepted to their start.
+    # From a session before they were accepted to their start.
     assert {f"aside-{n}" for n in range(40)} - found == {
-        f"aside-{n}" for n in range(12, 21)
+        f"aside-{n}" for n in range(12, 26)
     }
+
+
+def test_c25_does_not_count_the_time_in_which_a_worker_starts():
+    past = Past(CROWDED)
+    past.note(0.0, "fault", kind="nothing", proc="nemesis")
+    past.note(100.0, "heal", kind="nothing", proc="nemesis")
+    for n in range(700):
+        past.offered(0.01 * n, f"crowd-{n}", "crowd")
+    for n in range(40):
+        past.offered(10.0, f"aside-{n}", "aside")
+        past.ran(f"aside-{n}", "aside", 40.0 + 0.01 * n, 40.1 + 0.01 * n, pid=8)
+
+    assert list(c25_aside(past.evidence())) == []
 
 
 def test_c25_sees_that_a_run_had_no_job_that_it_could_judge():

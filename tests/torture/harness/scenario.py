@@ -345,14 +345,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     ),
     "F49": Scenario(
         "two queues have thousands of jobs waiting, a third is idle, workers are killed",
-        repeated("kill", 4.0),
+        repeated("kill", 5.0),
         ALL,
         5,
         mix="crowd",
         per_s=200,
-        members=2,
         is_static=True,
-        concurrency=5,
+        concurrency=4,
         shares={"crowd": 1, "brief": 2},
         settings={
             "LEASE": f"{LEASE_S:g}s",
