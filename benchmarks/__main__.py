@@ -151,7 +151,7 @@ def _measure(
         Finding("pick-up at 1,000/s, p99", pick99, "ms", None, None, 30, at_most=True),
         Finding("worker memory", max(memory), "MiB", None, None, 200, at_most=True),
         Finding(
-            "import shifter", ours.import_ms(), "ms", None, None, 150, at_most=True
+            "import shifter", ours.import_ms(), "ms", None, None, 130, at_most=True
         ),
         Finding(
             "shifter version", ours.version_ms(), "ms", None, None, 300, at_most=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from shifter.model.time import EpochMs, Monotonic
@@ -21,4 +20,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Wait; >= 0."""
+        import asyncio  # noqa: PLC0415  # `import shifter` does without
+
         await asyncio.sleep(seconds)

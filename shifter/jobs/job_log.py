@@ -6,7 +6,6 @@ own is written under another name, and what cannot be written is written as its 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,8 +15,6 @@ _RESERVED: Final = frozenset(
     {"event", "level", "timestamp", "job_id", "job", "attempt"}
 )
 _BINDING: Final = frozenset({"bind", "unbind", "try_unbind", "new"})
-_PASSING: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What ends the handler from outside, and may come in the middle of a log call."""
 _MAX_CHARS: Final = 2_000
 
 
@@ -52,12 +49,19 @@ class JobLog:
         return lambda *args, **fields: _write(found, args, fields)
 
 
+def _passing() -> tuple[type[BaseException], ...]:
+    """What ends the handler from outside, and may come in the middle of a log call."""
+    import asyncio  # noqa: PLC0415  # `import shifter` does without
+
+    return asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit
+
+
 def _write(
     method: Callable[..., Any], args: tuple[Any, ...], fields: dict[str, Any]
 ) -> Any:
     try:
         return method(*args, **_renamed(fields, args))
-    except _PASSING:
+    except _passing():
         raise
     except BaseException as error:  # noqa: BLE001  # of a processor, or of a value
         with contextlib.suppress(Exception):
@@ -70,7 +74,7 @@ async def _write_async(
 ) -> Any:
     try:
         return await method(*args, **_renamed(fields, args))
-    except _PASSING:
+    except _passing():
         raise
     except BaseException as error:  # noqa: BLE001
         with contextlib.suppress(Exception):
@@ -110,7 +114,7 @@ def _text(value: object) -> str:
     try:
         text = value if isinstance(value, str) else repr(value)
         return text[:_MAX_CHARS]
-    except _PASSING:
+    except _passing():
         raise
     except BaseException as error:  # noqa: BLE001  # user code
         return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shifter.model.time import EpochMs, Monotonic
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Clock(Protocol):
@@ -29,6 +31,8 @@ async def sleep_or_wake(clock: Clock, seconds: float, woken: asyncio.Event) -> N
         seconds: At most, >= 0.
         woken: Cuts it short.
     """
+    import asyncio  # noqa: PLC0415  # `import shifter` does without
+
     async with asyncio.TaskGroup() as group:
         timer = group.create_task(clock.sleep(seconds))
         timer.add_done_callback(lambda _: woken.set())

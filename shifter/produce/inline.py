@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
@@ -19,7 +18,6 @@ from shifter.policy.delivery.expiry import attempt_limit_ms
 from shifter.ports import Clock
 from shifter.produce.options import CallPlan
 from shifter.runtime.handler import check_value, completed, is_coroutine_function
-from shifter.runtime.thread_call import ThreadCall
 
 
 class Inline(NamedTuple):
@@ -98,6 +96,9 @@ async def run_inline(
             at its next bytecode, which is not waited for.
         TimeoutError: The job's own timeout passed, with the same effect.
     """
+    # asyncio comes with it, and `import shifter` does without.
+    from shifter.runtime.thread_call import ThreadCall  # noqa: PLC0415
+
     with within(deadline_ms=inline.deadline_ms):
         if is_coroutine_function(inline.function):
             value = completed(inline.function(**inline.arguments))
@@ -122,6 +123,8 @@ def run_inline_sync(inline: Inline, clock: Clock, threads: Executor) -> Any:
         DeadlineExceededError: The deadline passed while the awaitable was awaited.
         TimeoutError: The job's own timeout passed then.
     """
+    import asyncio  # noqa: PLC0415  # `import shifter` does without
+
     with within(deadline_ms=inline.deadline_ms):
         value = inline.function(**inline.arguments)
         if not inspect.isawaitable(value):
@@ -136,6 +139,8 @@ def run_inline_sync(inline: Inline, clock: Clock, threads: Executor) -> Any:
 async def _within_limit(
     inline: Inline, clock: Clock, ending: Coroutine[Any, Any, Any]
 ) -> Any:
+    import asyncio  # noqa: PLC0415  # `import shifter` does without
+
     limit = asyncio.timeout((inline.limit_ms - clock.epoch_ms()) / 1_000)
     try:
         async with limit:

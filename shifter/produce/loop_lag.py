@@ -7,8 +7,11 @@ block sees it. The timer sleeps while nobody asks.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 _EVERY_S: Final = 0.05
 _KEPT: Final = 0.7
@@ -25,8 +28,12 @@ class LoopLag:
 
     def read_ms(self) -> float:
         """Milliseconds, >= 0; 0 in a thread without a loop."""
+        # A process whose asyncio was never imported runs no loop.
+        library = sys.modules.get("asyncio")
+        if library is None:
+            return 0.0
         try:
-            loop = asyncio.get_running_loop()
+            loop: asyncio.AbstractEventLoop = library.get_running_loop()
         except RuntimeError:
             return 0.0
         now = self._asked_at = loop.time()

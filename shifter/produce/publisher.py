@@ -8,9 +8,8 @@ same id again without a second effect.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from uuid_utils import uuid7
 
@@ -31,6 +30,9 @@ from shifter.ports import (
 from shifter.produce.options import CallPlan
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import Headers, headers_by_id
+
+if TYPE_CHECKING:
+    import asyncio
 
 _APPENDED = Appended()
 _RETRY_AFTER_S = 1.0
@@ -59,7 +61,7 @@ class _Stamp(NamedTuple):
     headers_of: Callable[[str], Headers] | None
 
 
-_Writing: TypeAlias = tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]
+_Writing: TypeAlias = "tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]"
 """A bulk, and the log's word on it."""
 
 
@@ -108,6 +110,8 @@ class Publisher:
         and not by the length of the input. Nothing is raised for a single job: an
         unknown outcome stands in the list as the error itself.
         """
+        import asyncio  # noqa: PLC0415  # `import shifter` does without
+
         answers: list[Answer | OutcomeUnknownError] = []
         before: _Writing | None = None
         async with asyncio.TaskGroup() as group:
