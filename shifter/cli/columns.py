@@ -11,6 +11,7 @@ from shifter.fleet.view import (
     BudgetRow,
     CircuitRow,
     OverrideRow,
+    QualityRow,
     WindowRow,
 )
 from shifter.ops.status import Overview
@@ -26,8 +27,6 @@ CIRCUITS: Final = (
 BUDGETS: Final = (
     *("dependency", "ratio", "floor", "earned", "made", "left", "refused", "seen"),
 )
-
-
 WINDOWS: Final = ("hours of", "now", "windows", "opens in", "by hand")
 
 
@@ -105,6 +104,16 @@ def budget_cells(rows: Sequence[BudgetRow]) -> list[tuple[object, ...]]:
         )
         for row in rows
     ]
+
+
+def quality_text(row: QualityRow) -> str:
+    """The quality of the fleet, as one line."""
+    load = "no process" if row.load is None else f"load {row.load:.2f}"
+    text = f"{row.quality}: {load}, {row.processes} processes"
+    if row.by_hand is None:
+        return text
+    by = row.by_hand
+    return f"{text}; by hand of {by.owner} for {by.left_s:.0f} s more: {by.reason}"
 
 
 def shed_text(row: AdmissionRow) -> str | None:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
-from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.api.app import Shifter
 from shifter.cli.output import write_json, write_line, write_table
 from shifter.cli.problem import Exit, explain
-from shifter.cli.session import InSession, need_log, need_state
-from shifter.cli.waiting import answered
-from shifter.config import Settings
+from shifter.cli.session import InSession
 from shifter.errors import ShifterError
 from shifter.model.duration import duration_ms
-from shifter.ops.doctor import (
-    FAIL,
-    OK,
-    Finding,
-    check_log,
-    check_state,
-    check_topics,
-    check_versions,
-)
-from shifter.ports import Clock
+from shifter.model.finding import OK, Finding
+from shifter.ops.doctor import examine, examine_topics, failed_checks
 
 _COLUMNS = ("check", "status", "found")
 
@@ -50,72 +37,30 @@ def doctor(
     wait_s = duration_ms("--wait", wait) / 1_000
     app = None if target is None else session.app(target)
     settings = session.settings() if app is None else app.settings
-    findings = asyncio.run(_examine(settings, wait_s))
-    if app is not None and target is not None and not _failed(findings) & {"log"}:
-        findings += asyncio.run(_topics(app, target))
+    findings = asyncio.run(
+        examine(settings, SystemClock(), wait_s=wait_s, explain=_explained)
+    )
+    if app is not None and target is not None and "log" not in failed_checks(findings):
+        findings += asyncio.run(examine_topics(app, target))
     _write(findings, as_json=json)
-    failed = _failed(findings)
+    failed = failed_checks(findings)
     if failed & {"log", "state"}:
         return Exit.UNAVAILABLE
     return Exit.PARTIAL if failed else Exit.OK
 
 
-async def _examine(settings: Settings, wait_s: float) -> list[Finding]:
-    clock = SystemClock()
-    until = clock.monotonic() + wait_s
-    findings = check_versions()
-    findings += await _guarded("log", lambda: _log(settings, clock, until))
-    findings += await _guarded("state", lambda: _state(settings, clock, until))
-    return findings
-
-
-async def _log(settings: Settings, clock: Clock, until: float) -> list[Finding]:
-    admin = wiring.open_admin(need_log(settings))
-    try:
-        await answered(admin.ping, clock, until)
-        return await check_log(settings, admin)
-    finally:
-        await admin.close()
-
-
-async def _topics(app: Shifter, target: str) -> list[Finding]:
-    admin = wiring.open_admin(app.settings)
-    try:
-        return await check_topics(app, admin, target)
-    finally:
-        await admin.close()
-
-
-async def _state(settings: Settings, clock: Clock, until: float) -> list[Finding]:
-    claims = wiring.open_claims(need_state(settings))
-    try:
-        await answered(claims.ping, clock, until)
-    finally:
-        await claims.close()
-    return await check_state(settings, clock)
-
-
-async def _guarded(
-    name: str, check: Callable[[], Awaitable[list[Finding]]]
-) -> list[Finding]:
-    try:
-        return await check()
-    except ShifterError as error:
-        problem = explain(error)
-        if problem is None:
-            raise
-        detail = f"{problem.what}: {problem.why}"
-        fix = problem.fix.replace(": shifter doctor", "")
-        return [Finding(name, FAIL, detail, fix)]
-
-
-def _failed(findings: list[Finding]) -> set[str]:
-    return {finding.name for finding in findings if finding.status == FAIL}
+def _explained(error: ShifterError) -> tuple[str, str]:
+    problem = explain(error)
+    if problem is None:
+        raise error
+    # The fix of an unavailable store is this very command.
+    fix = problem.fix.replace(": shifter doctor", "")
+    return f"{problem.what}: {problem.why}", fix
 
 
 def _write(findings: list[Finding], *, as_json: bool) -> None:
     if as_json:
-        is_ok = not _failed(findings)
+        is_ok = not failed_checks(findings)
         write_json(
             {"ok": is_ok, "findings": [finding._asdict() for finding in findings]}
         )

@@ -59,34 +59,48 @@ _GROUPS: Final = (
         "circuit",
         "Look at what jobs call, and keep them from it.",
         (
-            ("list", "shifter.cli.circuit:list_", "Show dependencies of the fleet."),
-            ("open", "shifter.cli.circuit:open_", "Keep everybody from one."),
-            ("close", "shifter.cli.circuit:close", "Let everybody call one."),
-            ("auto", "shifter.cli.circuit:auto", "Let the fleet decide again."),
+            (
+                "list",
+                "shifter.cli.fleet:list_circuits",
+                "Show circuits of the fleet.",
+            ),
+            ("open", "shifter.cli.fleet:open_circuit", "Keep everybody from one."),
+            ("close", "shifter.cli.fleet:close_circuit", "Let everybody call one."),
+            ("auto", "shifter.cli.fleet:auto_circuit", "Let the fleet decide again."),
         ),
     ),
     (
         "budget",
         "Look at how many retries there may be.",
-        (("list", "shifter.cli.budget:list_", "Show retry budgets of the fleet."),),
+        (
+            (
+                "list",
+                "shifter.cli.fleet:list_budgets",
+                "Show retry budgets.",
+            ),
+        ),
     ),
     (
         "quality",
         "Look at how good answers are, and set it.",
         (
-            ("show", "shifter.cli.quality:show", "Show the fleet's quality."),
-            ("set", "shifter.cli.quality:set_", "Set it by hand, for a while."),
-            ("auto", "shifter.cli.quality:auto", "Let load decide again."),
+            ("show", "shifter.cli.fleet:show_quality", "Show the fleet's quality."),
+            ("set", "shifter.cli.fleet:set_quality", "Set it by hand, for a while."),
+            ("auto", "shifter.cli.fleet:auto_quality", "Let load decide again."),
         ),
     ),
     (
         "window",
         "Look at hours, and set them aside.",
         (
-            ("list", "shifter.cli.window:list_", "Show what is set, and declared."),
-            ("open-now", "shifter.cli.window:open_now", "Let jobs start now."),
-            ("close-now", "shifter.cli.window:close_now", "Start no more of them."),
-            ("auto", "shifter.cli.window:auto", "Let the windows count again."),
+            (
+                "list",
+                "shifter.cli.fleet:list_windows",
+                "Show windows and overrides.",
+            ),
+            ("open-now", "shifter.cli.fleet:open_windows", "Let jobs start now."),
+            ("close-now", "shifter.cli.fleet:close_windows", "Start no more of them."),
+            ("auto", "shifter.cli.fleet:auto_windows", "Let the windows count again."),
         ),
     ),
     (

@@ -5,23 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from shifter import wiring
-from shifter.adapters.system import SystemClock
-from shifter.api.app import Shifter
-from shifter.api.job import Job
-from shifter.cli.hours import hours_text, learn_hours
-from shifter.cli.output import note, write_json, write_line, write_table
+from shifter.cli.columns import age_text
+from shifter.cli.output import note, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession
-from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
+from shifter.ops.explain import JobWindows, explain_job
 from shifter.policy.admission.decision import RuleFinding
 from shifter.policy.admission.input import Decision
-from shifter.policy.protection.dependency import Dependency
-from shifter.ports import Clock
-from shifter.produce.admission import Admission, Views
-from shifter.produce.dependency_watch import DependencyWatch
-from shifter.produce.submission import as_of_now
-from shifter.wiring.lane_watch import look_once
 
 _HEADINGS: Final = ("rule", "numbers", "says", "decisive")
 
@@ -56,64 +46,43 @@ def explain(  # noqa: PLR0913  # one parameter an option
     app = session.app(target)
     found = app.find_job(job)
     call = found.options(priority=priority, deadline=deadline, delay=delay, key=key)
-    admission = asyncio.run(_admission(app, found))
-    plan = as_of_now(call.plan, admission.clock, app.hours)
-    decision, findings = admission.explain(
-        plan, can_run=True, has_fallback=found.cheaper is not None
-    )
-    hours = hours_text(app, plan)
-    facts = {**_facts(decision, findings), "hours": hours}
+    told = asyncio.run(explain_job(app, found, call, warn))
+    hours = [] if told.windows is None else window_lines(told.windows)
     if json:
-        is_dark = admission.is_dark
-        write_json({"job": job, "lane": call.plan.lane, "is_dark": is_dark, **facts})
+        write_json(
+            {
+                "job": job,
+                "lane": told.lane,
+                "is_dark": told.is_dark,
+                **_facts(told.decision, told.rules),
+                "hours": hours,
+            }
+        )
         return
     rows = [
         (row.rule, row.found, row.says, "yes" if row.is_decisive else "")
-        for row in findings
+        for row in told.rules
     ]
     write_table(_HEADINGS, rows, empty="")
-    write_line(_sentence(decision))
+    write_line(_sentence(told.decision))
     for line in hours:
         write_line(line)
-    if admission.is_dark:
+    if told.is_dark:
         note("in the dark: this is only counted, and whatever can run here is run")
 
 
-async def _admission(app: Shifter, job: Job[..., Any]) -> Admission:
-    settings, clock = app.settings, SystemClock()
-    if settings.state_url is not None:
-        await learn_hours(app)
-    watch = await look_once(settings, app.queues)
-    if watch is None:
-        note("warning: no log and state store are configured: lanes are not known")
-    views = Views(watch)
-    asks_fleet = job.dependency is not None or job.cheaper is not None
-    if asks_fleet and settings.state_url is not None:
-        guard = _guard(app, job.dependency, clock)
-        store = wiring.open_fleet(settings)
-        try:
-            await guard.look(store)
-        finally:
-            await store.close()
-        if guard.board.synced_at is None:
-            note("warning: the state store does not answer: the fleet is not known")
-        views = Views(watch, guard.needs)
-    return Admission(
-        app.admission_policy, clock, limit=settings.concurrency, views=views
-    )
-
-
-def _guard(
-    app: Shifter, dependency: Dependency | None, clock: Clock
-) -> DependencyWatch:
-    """Of the one job that is asked about."""
-    mine = [] if dependency is None else [dependency]
-    return DependencyWatch(
-        FleetReplica(mine, clock, process=wiring.new_worker_id()),
-        lambda: wiring.open_fleet(app.settings),
-        lambda _: dependency,
-        clock,
-    )
+def window_lines(windows: JobWindows) -> list[str]:
+    """When a job may start, by its windows and by overrides of them, a line each."""
+    lines = [f"window of the job: {text}" for text in windows.of_job]
+    lines += [f"window of its lane: {text}" for text in windows.of_lane]
+    lines += ["its lane waits for a quiet time"] if windows.lane_waits else []
+    lines += ["the job waits for a quiet time"] if windows.job_waits else []
+    for scope, is_open, left_s in windows.overrides:
+        word = "open" if is_open else "closed"
+        lines.append(f"by hand: {scope} is {word} for {age_text(left_s)} more")
+    if windows.opens_s is not None:
+        lines.append(f"it may start in {age_text(windows.opens_s)}")
+    return lines
 
 
 def _facts(decision: Decision, findings: list[RuleFinding]) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from shifter.api.app import Shifter
 from shifter.cli.output import write_json, write_table
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
-from shifter.cli.session import InSession, Session, need_state
+from shifter.cli.session import InSession, need_state
 from shifter.model.job_id import canonical_id
 from shifter.model.state import JobState, JobStatus
+from shifter.ops.jobs import cancel_job, job_status
 
 
 def show(id_: str, /, *, json: bool = False, session: InSession) -> None:
@@ -22,7 +22,7 @@ def show(id_: str, /, *, json: bool = False, session: InSession) -> None:
         session: This command line.
     """
     job_id = _job_id(id_)
-    status = asyncio.run(_app(session).status(job_id))
+    status = asyncio.run(job_status(need_state(session.settings()), job_id))
     if status is None:
         raise ProblemError(
             Problem(
@@ -46,7 +46,7 @@ def cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
         session: This command line.
     """
     job_id = _job_id(id_)
-    status = asyncio.run(_app(session).cancel(job_id))
+    status = asyncio.run(cancel_job(need_state(session.settings()), job_id))
     if status.state.is_terminal and status.state is not JobState.CANCELLED:
         raise ProblemError(
             Problem(
@@ -58,11 +58,6 @@ def cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
             )
         )
     _write(status, as_json=json)
-
-
-def _app(session: Session) -> Shifter:
-    settings = need_state(session.settings())
-    return Shifter(settings.namespace, settings=settings)
 
 
 def _job_id(text: str) -> str:

@@ -34,6 +34,11 @@ def note(text: str) -> None:
     sys.stderr.write(f"{escape(text)}\n")
 
 
+def warn(text: str) -> None:
+    """A warning, as one line of stderr."""
+    note(f"warning: {text}")
+
+
 def escape(value: object, limit: int = _LIMIT) -> str:
     """Text that no terminal obeys."""
     return printable(str(value), limit)

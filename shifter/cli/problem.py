@@ -78,6 +78,23 @@ def usage(what: str, why: str, fix: str) -> ProblemError:
     return ProblemError(Problem("usage", what, why, fix, Exit.USAGE))
 
 
+def missing(name: str) -> Problem:
+    """The setting ``log`` or ``state`` is not set."""
+    return Problem(
+        "config",
+        f"no {name} is configured",
+        f"neither --{name}, SHIFTER_{name.upper()} nor a file names one",
+        f'eval "$(make -s stack)" starts a local one, or set {_EXAMPLES[name]}',
+        Exit.CONFIG,
+    )
+
+
+_EXAMPLES: Final = {
+    "log": "SHIFTER_LOG=kafka://host:9092",
+    "state": "SHIFTER_STATE=redis://host:6379/0",
+}
+
+
 def explain(error: BaseException) -> Problem | None:
     """The problem behind an exception; ``None`` for a fault of ours."""
     if isinstance(error, ProblemError):
@@ -133,6 +150,8 @@ def _other(error: ShifterError) -> Problem:
 
 
 def _config(error: ConfigError) -> Problem:
+    if error.value is None and error.field in _EXAMPLES:
+        return missing(error.field)
     value = "it is not set" if error.value is None else f"it is {error.value!r}"
     what = f"{error.field} cannot be used"
     if _is_argument(error.field):

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from shifter.api.app import Shifter
 from shifter.cli.output import note
-from shifter.cli.problem import Exit, Problem, ProblemError
+from shifter.cli.problem import ProblemError, missing
 from shifter.cli.target import find_app
 from shifter.config import Settings, load_settings
 from shifter.config.secret import mask_url
@@ -95,7 +95,7 @@ def need_log(settings: Settings) -> Settings:
         ProblemError: They do not.
     """
     if settings.log_url is None:
-        raise _missing("log", "SHIFTER_LOG=kafka://host:9092")
+        raise ProblemError(missing("log"))
     return settings
 
 
@@ -106,17 +106,5 @@ def need_state(settings: Settings) -> Settings:
         ProblemError: They do not.
     """
     if settings.state_url is None:
-        raise _missing("state", "SHIFTER_STATE=redis://host:6379/0")
+        raise ProblemError(missing("state"))
     return settings
-
-
-def _missing(name: str, example: str) -> ProblemError:
-    return ProblemError(
-        Problem(
-            "config",
-            f"no {name} is configured",
-            f"neither --{name}, SHIFTER_{name.upper()} nor a file names one",
-            f'eval "$(make -s stack)" starts a local one, or set {example}',
-            Exit.CONFIG,
-        )
-    )

@@ -18,12 +18,12 @@ from shifter.cli.columns import (
     budget_cells,
     circuit_cells,
     lane_cells,
+    quality_text,
     shed_text,
     window_cells,
     worker_cells,
 )
-from shifter.cli.output import is_terminal, note, write_json, write_line, write_table
-from shifter.cli.quality import quality_text
+from shifter.cli.output import is_terminal, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
@@ -44,7 +44,7 @@ def status(*, watch: bool = False, json: bool = False, session: InSession) -> No
 
 
 async def _status(settings: Settings, *, watch: bool, as_json: bool) -> None:
-    async with open_sources(need_log(settings), SystemClock(), _warn) as sources:
+    async with open_sources(need_log(settings), SystemClock(), warn) as sources:
         if not watch:
             _print(await read_overview(sources), as_json=as_json)
         elif as_json or not is_terminal(sys.stdout):
@@ -53,10 +53,6 @@ async def _status(settings: Settings, *, watch: bool, as_json: bool) -> None:
             from shifter.cli.live import watch_live  # noqa: PLC0415  # rich: 80 ms
 
             await watch_live(sources, _REFRESH_S)
-
-
-def _warn(text: str) -> None:
-    note(f"warning: {text}")
 
 
 async def _repeat(sources: StatusSources, *, as_json: bool) -> None:

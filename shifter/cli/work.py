@@ -12,16 +12,17 @@ from collections.abc import Awaitable
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
+from shifter.cli.output import warn
 from shifter.cli.problem import Exit, Problem, ProblemError
 from shifter.cli.progress import BurstProgress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.cli.version import DISTRIBUTION, version_of
-from shifter.cli.waiting import until_up
 from shifter.config import Settings
 from shifter.config.options import OPTIONS
 from shifter.errors import ConfigError, StoreUnavailableError
 from shifter.model.duration import duration_ms
 from shifter.model.priority import Priority
+from shifter.ops.waiting import until_up
 from shifter.ports import Clock, LaneDepth, LogAdmin
 from shifter.supervise.entrypoint import drained, supervise
 from shifter.telemetry import configure_logging
@@ -84,7 +85,7 @@ async def _work(settings: Settings, options: WorkOptions, topics: list[str]) -> 
     clock = SystemClock()
     admin = wiring.open_admin(settings)
     try:
-        await until_up(settings, admin, clock, wait_s=options.wait_s)
+        await until_up(settings, admin, clock, wait_s=options.wait_s, warn=warn)
         if not wiring.is_sqlite(settings.log_url):
             await _check_topics(admin, topics, options.target)
         await _check_rights(admin, topics)

@@ -143,7 +143,7 @@ def test_json_stays_parseable_on_errors(world, arguments):
 
 
 def test_62_exit_codes_are_documented():
-    text = (ROOT / "docs" / "cli.md").read_text()
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text()
 
     rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", text, re.MULTILINE)
 

@@ -29,8 +29,9 @@ from shifter.adapters.sqlite.spool import SqliteSpool
 from shifter.adapters.system import SystemClock
 from shifter.cli import main
 from shifter.errors import StoreUnavailableError
+from shifter.model.finding import OK, WARN
 from shifter.model.reason import Reason
-from shifter.ops.doctor import OK, WARN, check_versions
+from shifter.ops.doctor import check_versions
 from shifter.ports import Appended, Record, Refused, SpoolEntry
 from tests.acceptance.fleet import Fleet
 from tests.integration.sqlite.test_lanes import LANE, Process

@@ -108,11 +108,9 @@ async def test_a_file_of_the_current_folder_that_switches_verification_off_is_se
     ],
 )
 def test_the_way_to_the_state_store_is_judged(url, status, word):
-    from shifter.ops.doctor import _redis_transport
+    from shifter.adapters.redis.doctor import check_transport
 
-    settings = Settings(namespace="shop", state_url=Secret.of_url(url))
-
-    [finding] = _redis_transport(settings)
+    [finding] = check_transport(url)
 
     assert (finding.status, word in finding.detail) == (status, True), finding
 

@@ -342,7 +342,7 @@ def test_every_option_has_a_field_and_every_example_is_accepted():
 
 
 def test_every_setting_is_documented_with_its_default():
-    document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    document = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (\S*) *\|", document, re.MULTILINE)
     shown = {name: value for name, value, _ in Settings(namespace="x").shown()}
 

@@ -24,7 +24,7 @@ from shifter.errors import (
 )
 
 CANARY = "c4n4ry"
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "cli.md").read_text()
 JOB = "018f0000-0000-7000-8000-000000000000"
 
 

@@ -601,7 +601,7 @@ def test_an_app_without_jobs_has_nothing_to_do(world, module):
 @pytest.fixture
 def healthy(world, monkeypatch):
     """A state store without faults; a test may plant one."""
-    from shifter.adapters.redis import health
+    from shifter.adapters.redis import doctor, health
 
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
 
@@ -616,8 +616,8 @@ def healthy(world, monkeypatch):
         async def lets_anybody_in(url, *, timeout_s):
             return False
 
-        monkeypatch.setattr(health, "read_health", read_health)
-        monkeypatch.setattr(health, "lets_anybody_in", lets_anybody_in)
+        monkeypatch.setattr(doctor, "read_health", read_health)
+        monkeypatch.setattr(doctor, "lets_anybody_in", lets_anybody_in)
 
     plant()
     world.plant = plant

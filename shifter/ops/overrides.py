@@ -1,0 +1,181 @@
+"""Settings that an operator makes by hand: circuits, the quality, execution windows.
+
+An override holds for a while, for the whole fleet, and carries who made it and why.
+All three kinds are cells of the same shared state, so one mechanism sets and removes
+them: a target names the cell and the values that it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Final, NamedTuple
+
+import msgspec
+
+from shifter import wiring
+from shifter.api.app import Shifter
+from shifter.config import Settings
+from shifter.errors import ConfigError
+from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
+from shifter.fleet.overrides import set_by_hand
+from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_cell
+from shifter.fleet.view import Fleet, WindowRow, look
+from shifter.model.lane import check_name, parse_lane
+from shifter.model.priority import Priority
+from shifter.model.quality import Quality
+from shifter.policy.schedule.calendar import next_opening_ms
+from shifter.ports import Clock, FleetStore
+
+_OPEN_OR_CLOSED: Final = ("open", "closed")
+
+
+class OverrideTarget(NamedTuple):
+    """What an operator overrides.
+
+    Attributes:
+        name: How messages name it.
+        field: How an error names its value.
+        cell: Cell of the shared state that holds the override.
+        values: Values that the override may take.
+    """
+
+    name: str
+    field: str
+    cell: str
+    values: tuple[str, ...]
+
+
+class Override(NamedTuple):
+    """An override to make.
+
+    Attributes:
+        to: One of the target's values.
+        owner: Who makes it.
+        reason: Why, for those who look later.
+        lasts_ms: How long it holds from now on; then the fleet decides again.
+    """
+
+    to: str
+    owner: str
+    reason: str
+    lasts_ms: int
+
+
+def circuit_target(dependency: str) -> OverrideTarget:
+    """The circuit of a dependency.
+
+    Raises:
+        ConfigError: The name is not one of a dependency.
+    """
+    name = check_name("name", dependency)
+    return OverrideTarget(name, "circuit", by_hand_cell(name), _OPEN_OR_CLOSED)
+
+
+def quality_target() -> OverrideTarget:
+    """The quality that the whole fleet serves at."""
+    return OverrideTarget("quality", "quality", QUALITY_BY_HAND, tuple(Quality))
+
+
+def window_target(
+    queue: str | None, priority: Priority | None, job: str | None
+) -> OverrideTarget:
+    """The execution windows of a queue, of one of its lanes, or of a type of job.
+
+    Args:
+        queue: Queue whose lanes are meant; ``None`` where a job is named.
+        priority: Only the queue's lane of this priority; ``None`` for all of them.
+        job: Type of job, instead of a queue.
+
+    Raises:
+        ConfigError: Neither a queue nor a job is named, or both; or a name is wrong.
+    """
+    scope = hours_scope(queue, priority, job)
+    return OverrideTarget(scope, "window", window_cell(scope), _OPEN_OR_CLOSED)
+
+
+async def set_override(
+    settings: Settings, target: OverrideTarget, override: Override
+) -> Fleet:
+    """Make an override, in place of the one that holds now.
+
+    Args:
+        settings: Name the state store.
+        target: What to override.
+        override: What to set it to, for how long, by whom and why.
+
+    Returns:
+        The fleet as it is with the override.
+
+    Raises:
+        ConfigError: The target does not take this value.
+        StoreError: The state store does not answer.
+    """
+    if override.to not in target.values:
+        want = f"use one of {', '.join(target.values)}"
+        raise ConfigError(target.field, override.to, want)
+    cell = msgspec.convert(
+        {
+            "to": override.to,
+            "owner": override.owner,
+            "reason": override.reason,
+            "until_ms": override.lasts_ms,
+        },
+        OverrideCell,
+    )
+    return await _replace(settings, target, cell)
+
+
+async def clear_override(settings: Settings, target: OverrideTarget) -> Fleet:
+    """Remove an override; where there is none, nothing changes.
+
+    Returns:
+        The fleet as it is without the override.
+
+    Raises:
+        StoreError: The state store does not answer.
+    """
+    return await _replace(settings, target, None)
+
+
+def declared_windows(app: Shifter, clock: Clock) -> list[WindowRow]:
+    """The execution windows that an app declares, of jobs and of lanes, as of now."""
+    found = {job_scope(job.spec.name): job.spec.windows for job in app.jobs.values()}
+    for name, rule in app.hours.rules.items():
+        if (lane := parse_lane(name)) is not None:
+            found[queue_scope(lane.queue, lane.priority)] = rule.windows
+    now, rows = clock.epoch_ms(), list[WindowRow]()
+    for scope, windows in sorted(found.items()):
+        opens_ms = next_opening_ms(windows, now)
+        opens_s = (opens_ms - now) / 1_000 if opens_ms > now else None
+        texts = [window.text for window in windows]
+        if texts:
+            rows.append(WindowRow(scope, opens_s is None, texts, opens_s, None))
+    return rows
+
+
+async def read_fleet(settings: Settings) -> Fleet:
+    """Read circuits, budgets, quality, admission and overrides of the fleet.
+
+    Raises:
+        StoreError: The state store does not answer.
+    """
+    async with _opened(settings) as (store, process):
+        return await look(store, process)
+
+
+async def _replace(
+    settings: Settings, target: OverrideTarget, cell: OverrideCell | None
+) -> Fleet:
+    async with _opened(settings) as (store, process):
+        await set_by_hand(store, process, target.cell, cell)
+        return await look(store, process)
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[FleetStore, str]]:
+    store = wiring.open_fleet(settings)
+    try:
+        yield store, wiring.new_worker_id()
+    finally:
+        await store.close()
