@@ -18,7 +18,7 @@ FLEETS = $(addprefix tests/,acceptance documents foreign torture)
 
 SERVER_FREE = "not kafka and not redis and not compose and not secure and not torture and not alone"
 
-.PHONY: help demo fmt lint types arch docs unit check test test-redis test-kafka test-pythons \
+.PHONY: help demo fmt lint types arch docs reference unit check test test-redis test-kafka test-pythons \
 	torture torture-all fuzz bench compare schemas \
 	stack stack-down compose-test lock clean
 
@@ -60,6 +60,9 @@ arch: .venv ## import contracts
 	@$(PYTHON) -m venv .venv-docs
 	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
+
+reference: .venv ## write the pages of docs/ that are made of code
+	$(BIN)/python -m docs_build
 
 docs: .venv-docs/.made ## build the site in build/site; a dead link or an undocumented name fails
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet

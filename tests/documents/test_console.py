@@ -172,11 +172,12 @@ def test_every_block_of_commands_is_run_by_a_test():
 def test_the_quick_start_runs_without_any_server(newcomer):
     commands = block("README.md", "pip install .").commands
 
-    out = newcomer.run(commands, at=ROOT)
+    newcomer.run(commands, at=ROOT)
 
-    assert re.search(r"^mail +LOW +1 ", out, re.MULTILINE), out
     assert (newcomer.folder / "site" / "shifter").is_dir()
     assert (newcomer.folder / "state" / "shifter" / "shop.db").exists()
+    left = json.loads(newcomer.run("shifter status --namespace shop --json"))
+    assert sum(lane["waiting"] for lane in left["lanes"]) == 0
 
 
 def test_the_demo_loses_nothing(newcomer):
@@ -188,7 +189,7 @@ def test_the_demo_loses_nothing(newcomer):
 @pytest.mark.kafka
 @pytest.mark.redis
 def test_the_same_commands_run_on_kafka_and_redis(newcomer):
-    commands = block("README.md", "make stack-down").commands
+    commands = block("docs/how-to/kafka-and-redis.md", "make stack-down").commands
     try:
         out = newcomer.run(commands, at=ROOT)
     finally:
@@ -200,7 +201,9 @@ def test_the_same_commands_run_on_kafka_and_redis(newcomer):
 
 
 def test_settings_of_own_servers_are_read(newcomer):
-    commands = block("README.md", "SHIFTER_KAFKA__SASL_PASSWORD_FILE").commands
+    commands = block(
+        "docs/how-to/kafka-and-redis.md", "SHIFTER_KAFKA__SASL_PASSWORD_FILE"
+    ).commands
     secret = newcomer.folder / "password"
     secret.write_text("s3cret")
     secret.chmod(0o600)
@@ -215,15 +218,17 @@ def test_settings_of_own_servers_are_read(newcomer):
     assert "s3cret" not in out
 
 
-def test_dead_letters_are_listed_and_replayed_as_the_readme_shows(with_letters):
-    out = with_letters.run(YES + block("README.md", "--rate 500").commands)
-
-    assert "SMTPError" in out
-    again = with_letters.run("shifter status --json")
-    assert '"waiting":50' in again.replace(" ", "")
-
-
 # --- docs/ ----------------------------------------------------------------------------
+
+
+def test_commands_of_the_tutorial_run_without_any_server(newcomer):
+    page = "docs/tutorial/first-job.md"
+    newcomer.run(block(page, "shifter version").commands, at=ROOT)
+
+    out = newcomer.run(block(page, "shifter status").commands, at=ROOT)
+    newcomer.run(block(page, "--burst").commands, at=ROOT)
+
+    assert re.search(r"^mail +LOW +1 ", out, re.MULTILINE), out
 
 
 def test_explain_shows_every_rule_of_the_page(newcomer):
@@ -240,7 +245,7 @@ def test_explain_shows_every_rule_of_the_page(newcomer):
 
 
 def test_services_of_the_page_answer(newcomer):
-    example = block("docs/explanation/admission.md", "uvicorn")
+    example = block("docs/how-to/services.md", "uvicorn")
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     # Who types is slower than this, so that the services are up by then.
@@ -403,9 +408,10 @@ def every_verb() -> list[str]:
     return [name for name, *_ in (*_VERBS, *_GROUPS)]
 
 
-def test_every_verb_of_the_readme_is_one_and_none_is_missing():
-    text = (ROOT / "README.md").read_text("utf-8").partition("## Commands")[2]
-    listed = re.findall(r"`(?:shifter )?([a-z]+)`", text.partition(": each has")[0])
+def test_every_verb_has_its_heading_in_the_reference():
+    text = (ROOT / "docs/reference/commands.md").read_text("utf-8")
+
+    listed = re.findall(r"^## shifter ([a-z]+)$", text, re.MULTILINE)
 
     assert sorted(listed) == sorted(every_verb())
 
@@ -430,8 +436,8 @@ def test_options_of_the_synopsis_are_the_verbs_own(line, capsys):
             assert {option for option in options if option not in said} == set()
 
 
-def test_compose_line_of_the_readme_is_what_the_compose_test_runs():
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_compose_line_of_the_page_is_what_the_compose_test_runs():
+    text = (ROOT / "docs/how-to/kafka-and-redis.md").read_text("utf-8")
     run = (ROOT / "tests" / "compose" / "docker.py").read_text("utf-8")
 
     [line] = re.findall(r"`docker compose ([^`]+)`", text)

@@ -25,7 +25,7 @@ PAGES = sorted(
 # Said to be gone, or another program's.
 GONE = {"shifter_deferred_total"}
 FOREIGN_OPTIONS = {
-    *("--build", "--wait", "--out", "--root-path", "--require-hashes"),
+    *("--build", "--wait", "--out", "--root-path", "--require-hashes", "--strict"),
     *("--speedup", "--slots", "--processes", "--fleet", "--quick"),
 }
 
