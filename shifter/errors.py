@@ -1,10 +1,10 @@
 """What can go wrong, and the signals a handler may raise.
 
-The type says whose fault it is and whether to try again; the attributes carry the
-facts; the text carries them too. Expected outcomes are values (`shifter.model`),
-so an exception here means bad input, a refused guarantee or a store out of reach.
-Signals (`Retry`, `Discard`, `DeadLetter`, `Throttled`) stand outside the tree: they
-are how a handler answers, not faults.
+The type of an error names the cause and whether to retry; the attributes and the text
+carry the facts. Expected outcomes are values (`shifter.model`), so an exception means
+bad input, a refused guarantee or a store that is not reached. Signals (`Retry`,
+`Discard`, `DeadLetter`, `Throttled`) are no subclasses of `ShifterError`: a handler
+answers with them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ConfigError(ShifterError):
 
     Attributes:
         field: The setting, flag or name at fault.
-        value: What was given, as text; secrets are masked by the caller.
+        value: The given value as text; the caller masks secrets.
         want: What is allowed, and the nearest right name where there is one.
     """
 
@@ -79,7 +79,7 @@ class OutcomeUnknownError(ShifterError):
     Attributes:
         job_id: The id the job has, if it was written.
         waited_s: How long the call waited, in seconds.
-        detail: The last thing the log's client said, e.g. an authentication error.
+        detail: The last message of the log's client, e.g. an authentication error.
     """
 
     def __init__(self, job_id: str, waited_s: float, detail: str) -> None:
@@ -116,7 +116,7 @@ class JobCancelledError(ShifterError):
 
 
 class LeaseLostError(ShifterError):
-    """Somebody else holds the job now: stop at once, settle nothing."""
+    """Another worker holds the job now: stop at once, settle nothing."""
 
     def __init__(self, job_id: str, fence: int) -> None:
         self.job_id, self.fence = job_id, fence
@@ -128,8 +128,8 @@ class FilterError(ShifterError):
 
     Attributes:
         text: The filter.
-        at: The character it went wrong at, 0-based.
-        what: What stands there.
+        at: The index of the character at fault, 0-based.
+        what: What was found there.
         want: What is allowed.
     """
 
@@ -164,43 +164,44 @@ class HeldElsewhereError(ShifterError):
 class RejectedError(ShifterError):
     """A dependency must not be called now; nothing was done.
 
-    A handler that lets it pass is parked, and that is no attempt.
+    If a handler lets this error pass, its job waits and no attempt is charged.
 
     Attributes:
         dependency: Its name.
-        retry_in_s: When it is worth asking again.
-        why: What keeps callers from it, in the words of the message.
+        retry_in_s: Seconds after which a retry makes sense.
+        why: What rejects the call; ``{name}`` stands for the dependency.
     """
 
-    why = "does not take calls"
+    why = "{name} takes no calls; retry"
 
     def __init__(self, dependency: str, retry_in_s: float) -> None:
         self.dependency, self.retry_in_s = dependency, retry_in_s
-        super().__init__(f"{dependency!r} {self.why}; ask again in {retry_in_s:.1f} s")
+        why = self.why.replace("{name}", repr(dependency))
+        super().__init__(f"{why} in {retry_in_s:.1f} s")
 
 
 class CircuitOpenError(RejectedError):
-    """Its circuit is open."""
+    """The circuit of the dependency is open."""
 
-    why = "is left alone, its circuit is open"
+    why = "circuit {name} is open; next probe"
 
 
 class BudgetExhaustedError(RejectedError):
-    """The call would be an extra one, and the retry budget has none left."""
+    """The call would be a retry, and the retry budget of the dependency is used up."""
 
-    why = "has no retry left in its budget"
+    why = "retry budget of {name} is exhausted; retry"
 
 
 class LimitReachedError(RejectedError):
-    """As many calls as its concurrency limit allows are under way."""
+    """As many calls are active as the concurrency limit of the dependency allows."""
 
-    why = "has no room for another call"
+    why = "concurrency limit of {name} is reached; retry"
 
 
 class RateLimitedError(RejectedError):
-    """It may not be called more often."""
+    """The rate limit of the dependency allows no further call now."""
 
-    why = "is called as often as it may be"
+    why = "rate limit of {name} is reached; retry"
 
 
 class StoreError(ShifterError):
@@ -212,8 +213,8 @@ class StoreUnavailableError(StoreError):
 
     Attributes:
         store: ``kafka``, ``redis`` …, with the address that was tried.
-        op: What was asked of it.
-        detail: The client's own words, without secrets.
+        op: The operation.
+        detail: The client's message, without secrets.
     """
 
     def __init__(self, store: str, op: str, detail: str) -> None:
@@ -222,7 +223,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreRefusedError(StoreError):
-    """A store answered no: a missing right, topic or feature; trying again is vain."""
+    """A store refused: a right, topic or feature is missing; retrying will not help."""
 
     def __init__(self, store: str, op: str, detail: str) -> None:
         self.store, self.op, self.detail = store, op, detail
@@ -276,7 +277,7 @@ class DeadLetter(Exception):
     """Signal: the job cannot succeed; it goes to the dead-letter topic now.
 
     Attributes:
-        reason: Why; it stands in the dead letter.
+        reason: Why; it is written into the dead letter.
     """
 
     def __init__(self, reason: str) -> None:

@@ -1,7 +1,7 @@
-"""What the product needs from the outside world, as protocols.
+"""The ports: protocols of what this package needs from logs, stores and clocks.
 
-Each port has an in-memory twin in `shifter.adapters.memory` and, where users may write
-an adapter, a public conformance suite in `shifter.testing.conformance`.
+Each port has an in-memory adapter in `shifter.adapters.memory` and, where users may
+write an adapter, a public conformance suite in `shifter.testing.conformance`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Time, as the product asks for it."""
+"""The port of time: wall clock, monotonic clock and sleep."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Clock(Protocol):
         """Seconds that never go back."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; >= 0."""
+        """Wait for ``seconds``, >= 0."""
 
 
 async def sleep_or_wake(clock: Clock, seconds: float, woken: asyncio.Event) -> None:
-    """Wait for so long, or until the event is set; it is set afterwards either way.
+    """Wait for some seconds or until an event is set; the event is set afterwards.
 
     Args:
-        clock: Waits.
-        seconds: At most, >= 0.
-        woken: Cuts it short.
+        clock: Measures the wait.
+        seconds: The longest wait, >= 0.
+        woken: Ends the wait early.
     """
     import asyncio  # noqa: PLC0415  # `import shifter` does without
 

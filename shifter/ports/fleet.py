@@ -1,4 +1,4 @@
-"""Where a fleet agrees: one call tells what a process saw, and brings what holds."""
+"""The port of fleet state: one call reports what a process saw, and reads the state."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from shifter.model.fleet import FleetReport, FleetView
 
 
 class FleetStore(Protocol):
-    """What the processes of a fleet decide together. One call is one round trip.
+    """State that the processes of a fleet share. One call is one round trip.
 
     Raises:
         StoreUnavailableError: From any method; the outcome is then unknown.
     """
 
     async def sync(self, report: FleetReport) -> FleetView:
-        """Tell and be told, as `shifter.policy.protection.fleet_table` says."""
+        """Report, and return the state; see `shifter.policy.protection.fleet_table`."""
 
     async def listen(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` whenever cells may have changed; runs until cancelled.
 
-        A store that cannot tell returns at once: the next sync tells as well.
+        A store without notifications returns at once; the next `sync` reads the cells.
         """
 
     async def close(self) -> None:
-        """Free everything; what was said fades by itself."""
+        """Free everything; reports expire by themselves."""

@@ -1,6 +1,7 @@
 """The log: records, lanes, delay and settlement.
 
-Only adapters know partitions, offsets or rows.
+Callers treat partitions and offsets as opaque, except to read dead letters: `scan` and
+`spans` work with ranges of offsets (`Span`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from shifter.wire.headers import Headers
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """What a log is asked to keep.
+    """A record to be appended.
 
     Attributes:
         topic: A lane's or a dead-letter topic's name (`shifter.model.lane`).
-        value: The user's payload, never looked into.
+        value: The user's payload; the log does not interpret it.
         headers: The envelope's headers, ready to send.
         key: Ordering key; records of one key and topic keep their order.
-        due_ms: Not before this instant; ``None`` at once. The log delays it.
+        due_ms: The log delivers it at this instant or later; ``None``: at once.
     """
 
     topic: str
@@ -42,7 +43,7 @@ class Appended(NamedTuple):
     """The record is durable.
 
     Attributes:
-        is_spooled: Not in the log yet, but on this machine, on its way there.
+        is_spooled: Whether the record is in the spool of this machine, to be forwarded.
     """
 
     is_spooled: bool = False
@@ -53,7 +54,7 @@ class Refused(NamedTuple):
 
     Attributes:
         reason: A `shifter.model.reason.Reason` value.
-        detail: The client's words, without secrets.
+        detail: The client's message, without secrets.
     """
 
     reason: str
@@ -64,14 +65,14 @@ class Unknown(NamedTuple):
     """The record may or may not be in the log.
 
     Attributes:
-        detail: What is known about the reason, for a person.
+        detail: What is known about the reason.
     """
 
     detail: str
 
 
 AppendAnswer: TypeAlias = Appended | Refused | Unknown
-"""What became of one record that was to be written."""
+"""The answer for one appended record."""
 
 
 class LaneLog(Protocol):
@@ -89,13 +90,13 @@ class LaneLog(Protocol):
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float
     ) -> list[AppendAnswer]:
-        """The same for callers without an event loop; blocks up to the timeout."""
+        """`append` for callers without an event loop; blocks up to the timeout."""
 
     def warm_up(self) -> None:
         """Connect ahead of the first append; returns at once, never raises."""
 
     def close(self, *, timeout_s: float) -> int:
-        """Stop; returns how many records had no answer yet when the time was up."""
+        """Stop; returns how many records had no answer within the timeout."""
 
 
 class AtomicLog(Protocol):
@@ -105,13 +106,14 @@ class AtomicLog(Protocol):
     """
 
     async def open(self) -> None:
-        """Take the name over: who had it before can finish nothing more.
+        """Take the name over: the sender that had it before can append nothing more.
 
-        What they had finished can be read by whoever reads from now on; what they had
-        not is gone for good.
+        Appends that it had completed are visible to readers from now on; the others
+        are discarded.
 
         Raises:
-            StoreRefusedError, StoreUnavailableError: The log says no, or nothing.
+            StoreRefusedError, StoreUnavailableError: The log refused, or did not
+            answer.
         """
 
     async def append(
@@ -120,20 +122,20 @@ class AtomicLog(Protocol):
         """Write all of these, or none of them.
 
         Returns:
-            What the log refuses, by its place among the records; then none is
-            written. Nothing: all are.
+            The records that the log refuses, by index; then none is written. If it is
+            empty, all are written.
 
         Raises:
-            StoreUnavailableError: Nobody knows, or another sender has the name. Who
-                opens it next can read what became of these.
+            StoreUnavailableError: The outcome is unknown, or another sender has the
+                name. The next sender that opens the name can read the outcome.
         """
 
     async def close(self) -> None:
-        """Give up what is under way, and free everything; the name stays free."""
+        """Abandon what is not complete, and free everything, the name included."""
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """One record handed to this process, to be settled.
+    """One record that was delivered to this process, to be settled.
 
     Attributes:
         topic: Where it was read.
@@ -143,7 +145,7 @@ class Delivery(msgspec.Struct, gc=False):
         appended_ms: When the log took it (its own clock where it has one).
         partition: Part of the topic it came from (0 where a log has no parts).
         offset: Its position there; for people and for dead letters.
-        epoch: Which assignment it belongs to; the adapter's own.
+        epoch: The assignment it belongs to; used by the adapter only.
     """
 
     topic: str
@@ -157,11 +159,11 @@ class Delivery(msgspec.Struct, gc=False):
 
 
 class LostRange(NamedTuple):
-    """Records that a log deleted before anybody read them.
+    """Records that a log deleted before they were read.
 
     Attributes:
-        topic: Where.
-        partition: Which part.
+        topic: Its name.
+        partition: The part of the topic.
         first: First lost position, included.
         end: One past the last lost position.
     """
@@ -185,39 +187,39 @@ class LaneFeed(Protocol):
     async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
         """At most ``max_records`` deliveries; empty when none came within the wait.
 
-        A caller that does not fetch holds the lane back; the feed stays a live member
-        of its group for as long as that lasts.
+        While the caller does not fetch, no record is delivered, and the feed stays a
+        live member of its group.
         """
 
     def rest(self, topics: AbstractSet[str]) -> None:
-        """Hand out nothing of these lanes from now on, and of all others again.
+        """Deliver no records of these lanes from now on, and of all others again.
 
-        Their records stay where they are; what is on its way may still come. Topics
-        that are not this feed's are ignored.
+        Records that were already fetched may still be delivered. Topics that this feed
+        does not serve are ignored.
         """
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Note that these start now; returns those this process still owns.
+        """Note that deliveries start now; returns those that this process still owns.
 
-        What is not returned was taken away (a rebalance): drop it, never settle it.
-        A delivery may begin again, after a wait in place.
+        The others were assigned to another process (a rebalance): drop them, never
+        settle them. A delivery may begin again, after a wait in place.
         """
 
     async def hand_over(
         self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
     ) -> list[AppendAnswer]:
-        """Make each delivery's successor durable; the delivery is not settled yet.
+        """Append the next record of each delivery; the delivery is not settled yet.
 
-        Where the log has transactions, source and successor change in one of them, and
-        the later `settle` is a no-op. Not so where the successor is a dead letter: the
-        source must stay until the claim store knows the end.
+        Where the log has transactions, one transaction settles the delivery and appends
+        its next record, and the later `settle` does nothing. A dead letter is the
+        exception: its source must stay until the claim store has recorded the end.
         """
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """End deliveries: they are never handed out again, also after a restart.
+        """End deliveries: they are never delivered again, also after a restart.
 
-        Returns when the log will remember it soon (its commit interval); a crash before
-        that brings them back, which the claim store makes harmless.
+        The log may persist this a commit interval later. After a crash before that they
+        are delivered again, which the claim store makes harmless.
         """
 
     def losses(self) -> list[LostRange]:
@@ -227,11 +229,11 @@ class LaneFeed(Protocol):
         """Whether every owned record was settled and none is known to wait."""
 
     async def close(self, *, timeout_s: float) -> None:
-        """Remember what was settled, leave the group, free everything."""
+        """Persist what was settled, leave the group, free everything."""
 
 
 Rushed: TypeAlias = Callable[[str, Lane], bool]
-"""Whether jobs of a type on a lane are wanted now, whatever hours they wait for."""
+"""Whether jobs of a type on a lane may start now, whatever window they wait for."""
 
 
 class DelayMover(Protocol):
@@ -241,10 +243,10 @@ class DelayMover(Protocol):
         """Move until cancelled; on cancel nothing is lost."""
 
     def rush(self, wanted: Rushed | None) -> None:
-        """From now on also move what only waits for its hours, and is wanted now.
+        """From now on also move records that wait for a window only, where ``wanted``.
 
-        A record waits for its hours if the log delays it for longer than its envelope
-        says. ``None`` ends it.
+        A record waits for its window if the log delays it for longer than its envelope
+        asks for. ``None`` ends this.
         """
 
 
@@ -286,7 +288,8 @@ class TopicChange(NamedTuple):
 
     Attributes:
         topic: Its name.
-        action: ``create``, ``add_partitions``, ``set``, ``warn`` (needs a person), or
+        action: ``create``, ``add_partitions``, ``set``, ``warn`` (needs an operator),
+        or
             ``note`` (a setting of the brokers, beside the topics).
         detail: What changes, from what to what.
     """
@@ -313,7 +316,7 @@ Spans: TypeAlias = Mapping[int, Span]
 
 
 class LogAdmin(Protocol):
-    """Looking after a log. Never deletes anything."""
+    """Administration of a log: topics, depths, reading. Never deletes anything."""
 
     async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
         """What waits on each lane, in the order asked."""
@@ -331,10 +334,10 @@ class LogAdmin(Protocol):
         """Names of all visible topics, ascending."""
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """What tells each topic from one that had its name before, or will have it.
+        """Ids that distinguish each topic from other topics that had its name.
 
-        An id never changes while the topic exists. A topic that does not exist is left
-        out, and so is one of which the log cannot say.
+        An id never changes while the topic exists. Topics that do not exist are left
+        out, and so are topics whose id the log does not report.
         """
 
     async def spans(
@@ -363,7 +366,7 @@ class LogAdmin(Protocol):
         """One line that describes the log.
 
         Raises:
-            StoreUnavailableError, StoreRefusedError: With the client's last words.
+            StoreUnavailableError, StoreRefusedError: With the client's last message.
         """
 
     async def close(self) -> None:

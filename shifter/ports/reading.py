@@ -1,8 +1,8 @@
-"""The last guard of a shared store's reader: what it cannot read is the store's fault.
+"""The last guard of a reader of shared state: bad values become an error of the store.
 
-Every value of a store is checked where it is read, and one that is none of ours is
-passed over. A value that slips through must still end no process: its error becomes the
-one that every caller of a store expects.
+Every value of a store is checked where it is read, and one that this package does not
+write is ignored. A value that the checks miss must still end no process: its error is
+converted to the one that every caller of a store expects.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def understood(store: str, op: str) -> Generator[None]:
 
     Args:
         store: The store with its address, without credentials.
-        op: What was asked of it.
+        op: The operation.
 
     Raises:
-        StoreRefusedError: The block could not make sense of the answer.
+        StoreRefusedError: The block could not read the answer.
     """
     try:
         yield

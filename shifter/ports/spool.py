@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from shifter.ports.log import Record
 
 NUMBER_SHIFT: Final = 20
-"""Places for records of one millisecond, in bits."""
+"""Bits of a number that count the records of one millisecond."""
 
 
 class SpoolEntry(NamedTuple):
@@ -69,13 +69,13 @@ class Spool(Protocol):
         """Keep a record that the log refuses apart from those that wait."""
 
     def put_back(self) -> int:
-        """Let what the log refused wait again, in its place; returns how many."""
+        """Let refused records wait again, in their places; returns their number."""
 
     def depth(self) -> SpoolDepth:
-        """What is there now; cheap."""
+        """The present contents; cheap."""
 
     def forwarding(self) -> AbstractContextManager[bool]:
-        """Be the one who forwards; yields ``False`` while somebody else does."""
+        """Hold the right to forward; yields ``False`` while another process has it."""
 
     def close(self) -> None:
-        """Free everything; what was put stays."""
+        """Free everything; the records stay."""

@@ -1,4 +1,4 @@
-"""What the processes of a fleet share: claims, and who is alive."""
+"""The ports of claims, and of the presence of workers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ClaimStore(Protocol):
         """Keep a word under a name, unless one is kept there; returns what is kept.
 
         Args:
-            name: Apart from the names of claims.
+            name: In a namespace of its own, beside claims.
             word: 1-128 printable ASCII characters.
             keep_ms: How long, from the first call on, > 0.
         """
@@ -55,14 +55,14 @@ class ClaimStore(Protocol):
 
 
 class WorkerReport(msgspec.Struct, frozen=True, gc=False):
-    """What a worker process says of itself, about once a second.
+    """What a worker process reports, about once a second.
 
     Attributes:
         worker_id: Unique per process and start.
         host: Host name.
         pid: Process id.
         started_ms: Epoch milliseconds.
-        reported_ms: When this was said.
+        reported_ms: When it reported, epoch milliseconds.
         concurrency: Slots.
         running: Attempts running now, per lane name.
         rate_per_s: Jobs ended a second, per lane name, over the last seconds.
@@ -81,16 +81,16 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
 
 
 class PresenceStore(Protocol):
-    """Which worker processes are alive. A report fades when it is not renewed."""
+    """Which worker processes are alive. A report expires unless it is renewed."""
 
     async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
-        """Say that a worker lives."""
+        """Report that a worker is alive."""
 
     async def withdraw(self, worker_id: str) -> None:
-        """Say that a worker left."""
+        """Remove the report of a worker that leaves."""
 
     async def workers(self) -> list[WorkerReport]:
-        """All that live, by worker id."""
+        """All live workers, by worker id."""
 
     async def close(self) -> None:
-        """Free everything; what was reported fades by itself."""
+        """Free everything; reports expire by themselves."""

@@ -1,9 +1,9 @@
-"""What a forked child renews: threads, locks and connections stay with the parent.
+"""Renews threads, locks and connections in a forked child; they stay with the parent.
 
-Each object that has one of them names a method here. The methods are called in the
-child before `os.fork` returns there; they only forget, so that the next use opens anew:
-a child that uses nothing pays nothing. What must not be in use while a process forks is
-put away before, and taken up again on both sides.
+Each object that owns one of them registers a method here. The methods are called in the
+child before `os.fork` returns there. They only forget, and the next use opens anew, so
+a child that uses nothing pays nothing. An object that must not be in use during a fork
+is put away before it, and taken up again on both sides.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class PutAway(Protocol):
-    """Something that must not be in use while a process forks."""
+    """An object that must not be in use while a process forks."""
 
     def before_fork(self) -> None:
         """Wait until it is unused, and block new uses; must not raise."""
@@ -37,7 +37,7 @@ class PutAway(Protocol):
         """Let others use it again."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew; what was queued is the parent's."""
+        """Begin anew; queued work belongs to the parent."""
 
 
 _keys: Final = itertools.count()

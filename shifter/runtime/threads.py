@@ -1,9 +1,9 @@
-"""Threads of shifter's own, for its calls that block.
+"""A thread pool of this package, for its blocking calls.
 
 `asyncio.to_thread` uses the loop's default threads, six on two cores. Handlers use them
-too, and so does every name that asyncio looks up: a DNS server that does not answer
-fills them for half a minute. The log, the state store and the end of a process must not
-wait behind those.
+too, and so does each DNS lookup of asyncio: a DNS server that does not answer occupies
+all of them for half a minute. Calls to the log and the state store, and the end of a
+process, must not wait for them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _THREADS: Final = _Threads()
 async def in_thread(
     function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """`asyncio.to_thread`, in a thread of shifter's own.
+    """Like `asyncio.to_thread`, in a thread of this package.
 
     Args:
         function: Called in a copy of the caller's context.

@@ -1,9 +1,9 @@
-"""What shifter says of itself: event names, log lines, metrics.
+"""Telemetry: event names, log lines, metrics.
 
-Nothing is configured by importing this. Log lines go to structlog where somebody
-configured it (our command line does, by `shifter.telemetry.setup`), else to the
-standard library's logger ``shifter``; metrics are plain numbers owned by their process
-until somebody asks for Prometheus' text (`shifter.telemetry.exposition`).
+Importing this package configures nothing. Log lines go to structlog where the process
+has configured it (the command line does, by `shifter.telemetry.setup`), else to the
+standard library's logger ``shifter``. Metrics are plain numbers owned by their process;
+a scrape converts them to Prometheus' text (`shifter.telemetry.exposition`).
 """
 
 from __future__ import annotations

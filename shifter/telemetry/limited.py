@@ -1,8 +1,8 @@
-"""Few log lines of a kind, however often something happens.
+"""Limits log lines of a kind, however often an event happens.
 
-A topic full of bad records must not become a disk full of log lines. So each kind of
-line (an event, with what tells its causes apart) has a number of lines a window; what
-is left out is counted, and the count is written when the window has ended.
+A topic full of bad records must not fill the disk with log lines. So each kind of line
+(an event and the values that distinguish its causes) may be written a number of times a
+window; further lines are counted, and the count is written at the end of the window.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shifter.telemetry.event import Event
 from shifter.telemetry.log import Log
 
 LINES: Final = 20
-"""Lines of a kind in a window: what a person reads of a burst before it repeats."""
+"""Lines of a kind in a window; more repeat what a reader has seen."""
 
 WINDOW_S: Final = 10.0
 
@@ -35,11 +35,11 @@ class _Window:
 
 
 class LineKind(NamedTuple):
-    """What lines have in common.
+    """A kind of line.
 
     Attributes:
         event: What happened.
-        causes: Values of fields that tell causes apart, such as lane and reason.
+        causes: Values that distinguish causes, such as lane and reason.
     """
 
     event: Event
@@ -75,7 +75,7 @@ class LimitedLog:
             level: As of the standard library.
             event: What happened.
             facts: The line's fields.
-            by: Names of the fields that tell causes apart.
+            by: Names of the fields that distinguish causes.
             now: Monotonic seconds.
             most: Lines of the kind in a window, >= 1.
         """
@@ -103,7 +103,7 @@ class LimitedLog:
                 self._close(kind, window)
 
     def close(self) -> None:
-        """Write what was left out so far: the process ends."""
+        """Write the counts so far, since the process ends."""
         self.write_left_out(float("inf"))
 
     def _close(self, kind: LineKind, window: _Window) -> None:

@@ -41,19 +41,19 @@ class Log:
         return Log(**{**self._fields, **fields})
 
     def debug(self, event: Event, **fields: object) -> None:
-        """Details for whoever looks for a fault."""
+        """Details for debugging."""
         self._write(DEBUG, event, fields)
 
     def info(self, event: Event, **fields: object) -> None:
-        """The ordinary course of things, a few lines a minute."""
+        """Ordinary events, a few lines a minute."""
         self._write(INFO, event, fields)
 
     def warning(self, event: Event, **fields: object) -> None:
-        """Something is wrong and is being coped with."""
+        """A fault that this package handles by itself."""
         self._write(WARNING, event, fields)
 
     def error(self, event: Event, **fields: object) -> None:
-        """Somebody has to look; ``exc_info=error`` adds the traceback."""
+        """A fault that needs an operator; ``exc_info=error`` adds the traceback."""
         self._write(ERROR, event, fields)
 
     def is_on(self, level: int) -> bool:

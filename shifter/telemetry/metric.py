@@ -1,9 +1,9 @@
-"""Numbers a process keeps of itself, and their names.
+"""The metrics of a process, and their names.
 
 prometheus-client's own counters take a lock and its ``Histogram.observe`` costs about
 1.5 µs; at 35,000 jobs/s that would be a tenth of a worker. These are plain integers,
-written by one thread and batch by batch; they become Prometheus' text when somebody
-scrapes (`shifter.telemetry.exposition`).
+written by one thread and batch by batch; a scrape converts them to Prometheus' text
+(`shifter.telemetry.exposition`).
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Histogram:
 
 
 class Series(Protocol):
-    """What every kind of metric can say of itself."""
+    """What every kind of metric can report."""
 
     def read(self) -> Reading:
         """Its value now."""

@@ -1,7 +1,7 @@
-"""Log lines as JSON, or for eyes on a terminal. Called by the command line only.
+"""Log lines as JSON, or as text on a terminal. Called by the command line only.
 
-A library that configures logging when imported takes that choice from the program it
-lives in, so nothing here runs by itself.
+A library that configures logging when it is imported takes that choice from the
+program that uses it, so nothing here runs on import.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def configure(level: str, log_format: str, out: TextIO) -> None:
     Args:
         level: The lowest level written: ``debug``, ``info``, ``warning``, ``error``.
         log_format: ``json``, ``console``, or ``auto``: console on a terminal.
-        out: Where to; data belongs to standard output, so rather not there.
+        out: The stream; not standard output, which carries data.
     """
     is_console = log_format == "console" or (log_format == "auto" and out.isatty())
     before: list[Processor] = [

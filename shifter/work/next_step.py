@@ -221,7 +221,9 @@ class NextSteps:
             return step._replace(record=record, cut=cut)
         if cut < CUT_DIAGNOSTICS:
             return step._replace(cut=cut)
-        refusal = ItemRefusal(Reason.TOO_LARGE, "its lane does not take its next turn")
+        refusal = ItemRefusal(
+            Reason.TOO_LARGE, "the retry record exceeds the lane's size limit"
+        )
         return self.refused(step.entry, refusal, step.error, at)
 
     def postponed(self, item: Item, due_ms: int) -> NextStep:

@@ -133,9 +133,12 @@ class Starter:
         held = self._state.dependency_gate.admit(item)
         if held is None:
             return True
-        on_budget = None if item.job is None else item.job.spec.on_budget
+        job = item.job
+        on_budget = None if job is None else job.spec.on_budget
         if held.by is Protection.BUDGET and on_budget is OnBudget.DEAD_LETTER:
-            detail = "its dependency bears no more retries now"
+            dependency = None if job is None else job.dependency
+            name = "" if dependency is None else dependency.name
+            detail = f"retry budget of {name!r} is exhausted"
             item.refusal = ItemRefusal(held.reason, detail)
             return True
         self._hold_back(item, held)

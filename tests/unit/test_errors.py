@@ -54,19 +54,19 @@ RENDERED = [
     ),
     (
         errors.CircuitOpenError("bank", 4.25),
-        "'bank' is left alone, its circuit is open; ask again in 4.2 s",
+        "circuit 'bank' is open; next probe in 4.2 s",
     ),
     (
         errors.BudgetExhaustedError("bank", 1.0),
-        "'bank' has no retry left in its budget; ask again in 1.0 s",
+        "retry budget of 'bank' is exhausted; retry in 1.0 s",
     ),
     (
         errors.LimitReachedError("bank", 0.25),
-        "'bank' has no room for another call; ask again in 0.2 s",
+        "concurrency limit of 'bank' is reached; retry in 0.2 s",
     ),
     (
         errors.RateLimitedError("bank", 0.5),
-        "'bank' is called as often as it may be; ask again in 0.5 s",
+        "rate limit of 'bank' is reached; retry in 0.5 s",
     ),
     (errors.Retry("30s"), "retry after '30s'"),
     (errors.Retry(), "retry after None"),
