@@ -12,9 +12,9 @@ from benchmarks.report import Finding
 from shifter import Priority, Shifter
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Secret, Settings
-from shifter.policy.admission.decision import AdmissionPolicy, decide
+from shifter.policy.admission.decision import decide
 from shifter.policy.admission.input import AdmissionInput
-from shifter.policy.admission.lane_outlook import LaneFacts
+from shifter.policy.admission.lane_outlook import LaneFacts, OutlookPolicy
 from shifter.policy.protection.limit import LimitPolicy
 
 
@@ -56,7 +56,7 @@ def _time(call: Callable[[], object], count: int) -> tuple[float, float]:
 
 def _alone(count: int) -> tuple[float, float]:
     """The costliest way: every rule passes but the last, then the lane is asked."""
-    policy, lane = AdmissionPolicy(), LaneFacts(40, 10.0)
+    policy, lane = OutlookPolicy(), LaneFacts(40, 10.0)
     case = AdmissionInput(
         Priority.HIGH.rank, 250, left_s=30.0, free=0, lane=lane, u=0.5
     )

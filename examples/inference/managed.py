@@ -42,8 +42,8 @@ from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.config import Settings
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
-from shifter.policy.admission.admitter import SHARES
 from shifter.policy.admission.input import Decision, DependencyNeeds
+from shifter.policy.admission.shares import SLOT_SHARES
 from shifter.produce.admission import Views
 from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.produce.options import CallPlan
@@ -70,7 +70,7 @@ class Backend:
 
     def __init__(self, slots: int, clock: VirtualClock) -> None:
         self._clock, self.busy = clock, 0
-        self._limits = {p: max(1, int(slots * SHARES[p.rank])) for p in Priority}
+        self._limits = {p: max(1, int(slots * SLOT_SHARES[p.rank])) for p in Priority}
         self._line: list[tuple[int, int, Priority, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 

@@ -30,7 +30,7 @@ from shifter.fleet.calls import Caller
 from shifter.jobs.context import Context
 from shifter.jobs.options import JobOptions, declare_job
 from shifter.model.job import JobSpec
-from shifter.policy.admission.admitter import AdmitterPolicy
+from shifter.policy.admission.admitter import AdmissionPolicy
 from shifter.policy.protection.dependency import Dependency, DependencyOptions
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import ClaimStore
@@ -58,7 +58,7 @@ class Shifter(HasLanes, HasStates):
         namespace: First part of every topic name; 1-64 lower-case letters, digits and
             inner hyphens.
         settings: Ready settings; by default read from flag, environment, file.
-        admission: How `Job.submit` decides; see `shifter.policy.admission.admitter`.
+        admission: How `Job.submit` decides; see `shifter.protection`.
         quality: When load lowers the quality; by default only a person does.
 
     Raises:
@@ -76,14 +76,14 @@ class Shifter(HasLanes, HasStates):
         namespace: str,
         *,
         settings: Settings | None = None,
-        admission: AdmitterPolicy | None = None,
+        admission: AdmissionPolicy | None = None,
         quality: QualityPolicy | None = None,
     ) -> None:
         super().__init__(namespace)
         self.dependencies: dict[str, BoundDependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
-        self.admission_policy = AdmitterPolicy() if admission is None else admission
+        self.admission_policy = AdmissionPolicy() if admission is None else admission
         self.quality_policy = quality
         self._admission: Admission | None = None
         self._guard: DependencyWatch | None = None

@@ -32,8 +32,7 @@ from shifter.jobs.request_scope import within
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.policy.admission.input import Verdict
-from shifter.policy.admission.prioritizer import stable_draw
-from shifter.policy.admission.trust import heeded
+from shifter.policy.admission.prioritizer import granted_priority, stable_draw
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.telemetry import Event, Log
 
@@ -204,7 +203,7 @@ class AdmissionMiddleware:
 
     def _priority(self, request: Request, usual: Priority) -> Priority:
         known = None if self._classify is None else self._classify(request)
-        priority, was_cut = heeded(
+        priority, was_cut = granted_priority(
             usual if known is None else known,
             read_priority(request, self.ignored),
             highest=Priority.HIGH if self._trusts_priority else None,

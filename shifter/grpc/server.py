@@ -30,7 +30,7 @@ from shifter.grpc.metadata import PRIORITY, CallerMetadata, read_metadata
 from shifter.grpc.threads import PlainCall, is_plain
 from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
-from shifter.policy.admission.trust import heeded
+from shifter.policy.admission.prioritizer import granted_priority
 from shifter.produce.options import CallOptions, plan_call
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
@@ -102,7 +102,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
     def call(self, method: str, told: CallerMetadata, arrived_at: float) -> GrpcCall:
         """A call that has arrived; for the guards."""
         own = None if self._classify is None else self._classify(method)
-        priority, was_cut = heeded(
+        priority, was_cut = granted_priority(
             Priority.NORMAL if own is None else own,
             told.priority,
             highest=self._highest,

@@ -20,7 +20,7 @@ from shifter.model.job import JobSpec
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
-from shifter.policy.admission.admitter import Admitter, AdmitterPolicy
+from shifter.policy.admission.admitter import AdmissionPolicy, Admitter
 from shifter.policy.admission.decision import RuleFinding, explain
 from shifter.policy.admission.input import (
     DEFER,
@@ -95,7 +95,7 @@ class Admission:
 
     def __init__(
         self,
-        policy: AdmitterPolicy,
+        policy: AdmissionPolicy,
         clock: Clock,
         *,
         limit: int,
@@ -104,7 +104,7 @@ class Admission:
     ) -> None:
         self.clock, self.limit = clock, limit
         self.views = Views() if views is None else views
-        self.is_dark = policy.admission.is_dark
+        self.is_dark = policy.is_dark
         self._admitter = Admitter(policy, limit=limit, now=clock.monotonic())
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
         self._retries = Budget(policy.retries)
@@ -220,7 +220,7 @@ class Admission:
         case = AdmissionInput(0, 0, has_fallback=has_fallback)
         with self._lock:
             self._look(case, plan, can_run=can_run)
-        return explain(self._admitter.policy.admission, case)
+        return explain(self._admitter.policy.outlook, case)
 
     def spend_retry(self, priority: Priority) -> bool:
         """Charge a retry that is not decided about, since it is not run here.

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError, StoreError
-from shifter.policy.admission.drain_rate import next_rate
-from shifter.policy.admission.lane_outlook import LaneFacts
+from shifter.policy.admission.lane_outlook import LaneFacts, next_rate
 from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore, WorkerReport
 from shifter.produce.loop_thread import LoopThread
 

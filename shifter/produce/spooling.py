@@ -19,7 +19,7 @@ from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.model.priority import Priority
 from shifter.model.reason import PASSING, Reason
-from shifter.policy.admission.spool import may_spool
+from shifter.policy.admission.shares import may_spool
 from shifter.ports import (
     NUMBER_SHIFT,
     AppendAnswer,

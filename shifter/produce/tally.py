@@ -48,7 +48,8 @@ def tallied(counts: Mapping[tuple[int, Verdict, Reason], int]) -> list[DecisionC
 def sentences(rows: Iterable[DecisionCount], *, is_dark: bool) -> list[str]:
     """What was not run, or in the dark would not have been: one line a priority.
 
-    >>> row = Tallied(Priority.LOW, Verdict.SHED, Reason.OVERLOADED, 21, 0.021)
+    >>> low, shed = Priority.LOW, Verdict.SHED
+    >>> row = DecisionCount(low, shed, Reason.OVERLOADED, 21, 0.021)
     >>> sentences([row], is_dark=True)
     ['would have shed 2.1 % of LOW (overloaded 2.1 %)']
     """

@@ -22,9 +22,9 @@ from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.admission.decision import is_spared
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.quality import is_spared
 from shifter.ports import Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item

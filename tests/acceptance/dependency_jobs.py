@@ -6,10 +6,11 @@ import asyncio
 import os
 from pathlib import Path
 
-from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter
+from shifter import Context, Shifter
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.limit import LimitMode, LimitPolicy
 from shifter.policy.protection.rate import RatePolicy
+from shifter.protection import CircuitPolicy, EvidencePolicy
 from tests.acceptance.jobs import effect
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))

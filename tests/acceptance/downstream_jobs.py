@@ -6,8 +6,9 @@ import asyncio
 import os
 import ssl
 
-from shifter import CircuitPolicy, Context, EvidencePolicy, Shifter, Throttled
+from shifter import Context, Shifter, Throttled
 from shifter.policy.protection.budget import BudgetPolicy
+from shifter.protection import CircuitPolicy, EvidencePolicy
 from tests.acceptance.jobs import effect
 
 MOST_BYTES = 100_000

@@ -7,8 +7,9 @@ import os
 import socket
 from typing import Any
 
-from shifter import CircuitPolicy, Job, Shifter
+from shifter import Job, Shifter
 from shifter.policy.protection.dependency import Dependency
+from shifter.protection import CircuitPolicy
 
 CUT_S = 0.3
 PORT = int(os.environ.get("HUNG_PORT", "0"))

@@ -17,7 +17,11 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONTRACTS = CONFIG["tool"]["importlinter"]["contracts"]
 PLANTED = {
     "Layers: arrows point down only": ("errors.py", "import shifter.model.lane"),
-    "The policy core does no I/O": ("policy/backoff.py", "import asyncio"),
+    "The policy core does no I/O": ("policy/bounds.py", "import asyncio"),
+    "Rooms of the policy core: arrows point down only": (
+        "policy/delivery/backoff.py",
+        "import shifter.policy.protection.rate",
+    ),
     "Only adapters know vendors": ("ports/log.py", "import redis"),
     "Adapters do not know each other": (
         "adapters/memory/log.py",

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 import msgspec
 from redis import Redis
 
-from shifter import CircuitPolicy
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
@@ -60,6 +59,7 @@ from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.protection.rate import RatePolicy
 from shifter.ports import ClaimStore, FleetStore, PresenceStore
+from shifter.protection import CircuitPolicy
 from shifter.supervise.cron import firing_id
 from shifter.testing.conformance.presence import report_of
 from stack.redis import RedisServer

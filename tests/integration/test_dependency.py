@@ -9,11 +9,9 @@ from uuid import UUID
 import pytest
 
 from shifter import (
-    CircuitPolicy,
     ConfigError,
     DeadLetter,
     Deferred,
-    EvidencePolicy,
     Priority,
     Ran,
     Reason,
@@ -30,6 +28,7 @@ from shifter.policy.protection.rate import RatePolicy
 from shifter.policy.protection.throttle import ThrottlePolicy
 from shifter.policy.sliding_window import WindowPolicy
 from shifter.ports import Record
+from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.telemetry import Event, Log
 from shifter.testing import TestApp
 from shifter.wire.envelope import EnvelopeV1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shifter import EvidencePolicy, Shifter
+from shifter import Shifter
 from shifter.errors import (
     BudgetExhaustedError,
     CircuitOpenError,
@@ -15,6 +15,7 @@ from shifter.errors import (
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.limit import LimitMode, LimitPolicy
 from shifter.policy.protection.rate import RatePolicy
+from shifter.protection import EvidencePolicy
 from shifter.testing import TestApp
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)

@@ -30,8 +30,7 @@ from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.config.secret import Secret
 from shifter.jobs.request_scope import ambient, within
-from shifter.policy.admission.admitter import AdmitterPolicy
-from shifter.policy.admission.decision import AdmissionPolicy
+from shifter.policy.admission.admitter import AdmissionPolicy
 from shifter.policy.admission.input import DependencyNeeds
 from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
@@ -56,7 +55,7 @@ class FixedLanes:
 
 def make_app(*, slots: int = 4, dark: bool = False) -> Shifter:
     name = next(NAMES)
-    policy = AdmitterPolicy(admission=AdmissionPolicy(is_dark=dark))
+    policy = AdmissionPolicy(is_dark=dark)
     settings = Settings(namespace=name, concurrency=slots)
     return Shifter(name, settings=settings, admission=policy)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from shifter.model.priority import Priority
-from shifter.policy.admission.admitter import Admitter, AdmitterPolicy, Load
-from shifter.policy.admission.input import AdmissionInput, Decision, Verdict
+from shifter.policy.admission.admitter import AdmissionPolicy, Admitter
+from shifter.policy.admission.input import AdmissionInput, Decision, Load, Verdict
 from shifter.policy.admission.lane_outlook import LaneFacts
 
 LANES = st.one_of(
@@ -48,7 +48,7 @@ STEPS = st.lists(
 
 
 def admitter_of(limit: int = 20, **load) -> Admitter:
-    admitter = Admitter(AdmitterPolicy(), limit=limit, now=0.0)
+    admitter = Admitter(AdmissionPolicy(), limit=limit, now=0.0)
     admitter.load = Load(limit=limit, **load)
     return admitter
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 
-from shifter import CircuitPolicy, Context, Priority, Shifter
+from shifter import Context, Priority, Shifter
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.protection.rate import RatePolicy
+from shifter.protection import CircuitPolicy
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "liars"), quality=QualityPolicy())
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.fleet_history import Call, worst_excess
-from shifter import CircuitPolicy, EvidencePolicy, Shifter, Throttled
+from shifter import Shifter, Throttled
 from shifter.errors import CircuitOpenError
 from shifter.policy.protection.budget import BudgetPolicy
+from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.testing import TestApp
 
 NOTHING = BudgetPolicy(ratio=0, floor_per_s=0)

@@ -23,7 +23,7 @@ from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
 from shifter.grpc import AdmissionInterceptor
 from shifter.jobs.request_scope import ambient
-from shifter.policy.admission.trust import heeded
+from shifter.policy.admission.prioritizer import granted_priority
 from shifter.produce.publisher import Publisher
 from shifter.testing import TestApp
 
@@ -90,7 +90,7 @@ async def over_http(asked: str | None, height: str = "31", **options):
 
 BOTH = pytest.mark.parametrize("ask", [over_grpc, over_http])
 CASES = [
-    # own, asked, trusted -> heeded, cut
+    # own, asked, trusted -> granted_priority, cut
     ("NORMAL", None, False, "NORMAL", 0),
     ("NORMAL", "LOW", False, "LOW", 0),
     ("NORMAL", "HIGH", False, "NORMAL", 1),
@@ -142,7 +142,7 @@ async def test_critical_over_grpc_is_for_trusted_callers(options, heeds, cut):
 def test_heeded_priority_is_never_above_both_the_own_and_the_highest(
     own, asked, highest
 ):
-    found, was_cut = heeded(own, asked, highest=highest)
+    found, was_cut = granted_priority(own, asked, highest=highest)
 
     most = max(own.rank, -1 if highest is None else highest.rank)
     assert found.rank <= most

@@ -14,13 +14,13 @@ from itertools import count
 
 import msgspec
 
-from shifter import CircuitPolicy, EvidencePolicy
 from shifter.fleet.calls import Caller, Calls, TimeLimit, said_by
 from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.policy.protection.dependency import Dependency
+from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.testing.clock import FakeClock
 from shifter.work.isolated import ContextFacts, IsolatedCall, IsolatedReady, serve_calls
 from shifter.work.isolated_calls import CallReport, ChildCalls, ChildChannel

@@ -16,11 +16,12 @@ import threading
 
 import pytest
 
-from shifter import CircuitPolicy, EvidencePolicy, Shifter
+from shifter import Shifter
 from shifter.errors import CircuitOpenError, DeadlineExceededError, JobCancelledError
 from shifter.fleet.replica import FleetReplica
 from shifter.jobs.request_scope import within
 from shifter.policy.protection.circuit import Closed, HalfOpen, Open
+from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.testing import TestApp
 from shifter.work.drain import Drain
 from tests.integration.drain_world import World

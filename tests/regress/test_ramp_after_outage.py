@@ -15,11 +15,12 @@ import pytest
 
 from benchmarks.fleet_history import Plan
 from benchmarks.fleet_play import play
-from shifter import CircuitPolicy, Ran
+from shifter import Ran
 from shifter.errors import CircuitOpenError
 from shifter.fleet.shared_state import circuit_text
 from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency
+from shifter.protection import CircuitPolicy
 from tests.integration.drain_world import World
 
 PER_S, RAMP_MS = 100, 800

@@ -27,7 +27,7 @@ from shifter.asgi import AdmissionMiddleware, calling as http_calling
 from shifter.config import Settings
 from shifter.grpc import AdmissionInterceptor, calling
 from shifter.jobs.request_scope import ambient, within
-from shifter.policy.admission.admitter import AdmitterPolicy
+from shifter.policy.admission.admitter import AdmissionPolicy
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.produce.publisher import Publisher
 from shifter.testing import TestApp
@@ -177,7 +177,7 @@ async def test_a_quiet_service_bears_a_few_retries_and_no_more():
 
 
 async def test_the_budget_of_a_service_is_a_setting():
-    policy = AdmitterPolicy(retries=BudgetPolicy(ratio=0, floor_per_s=0))
+    policy = AdmissionPolicy(retries=BudgetPolicy(ratio=0, floor_per_s=0))
     service = Service(None, admission=policy)
     async with service.open(1):
         await offer(service.port, 20, 5)

@@ -17,7 +17,7 @@ import threading
 import msgspec
 import pytest
 
-from shifter import ConfigError, EvidencePolicy, Priority, Quality, Retry
+from shifter import ConfigError, Priority, Quality, Retry
 from shifter.errors import (
     CircuitOpenError,
     DeadlineExceededError,
@@ -28,6 +28,7 @@ from shifter.fleet.calls import CUT, FAILURE, IGNORED, said_by
 from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome
+from shifter.protection import EvidencePolicy
 from shifter.work.isolated import ContextFacts, IsolatedCall, IsolatedReady, serve_calls
 from shifter.work.isolated_reply import IsolatedReply, raise_reply
 from tests.integration.drain_world import World

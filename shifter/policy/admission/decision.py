@@ -16,7 +16,6 @@ Source: design record, section 6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from shifter.model.priority import Priority
@@ -37,39 +36,26 @@ from shifter.policy.admission.lane_outlook import (
     is_feasible,
     retry_after_s,
 )
+from shifter.policy.protection.quality import is_spared
 
 _FULL: Final = Quality.FULL
 _CRITICAL: Final = Priority.CRITICAL.rank
-_HIGH: Final = Priority.HIGH.rank
 # Why a job is not run here; refused it is for its lane's sake.
 _ONLY_HERE: Final = frozenset(
     {Reason.ACCEPTED, Reason.NOT_DUE, Reason.NOT_INLINE, Reason.WINDOW_CLOSED}
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionPolicy:
-    """Settings of the decision.
-
-    Attributes:
-        outlook: How lanes are judged.
-        is_dark: Decide and count, but run everything here.
-    """
-
-    outlook: OutlookPolicy = field(default_factory=OutlookPolicy)
-    is_dark: bool = False
-
-
 _RUN: Final = Decision(RUN, Reason.ACCEPTED)
 _EXPIRED: Final = Decision(SHED, Reason.EXPIRED)
 
 
-def decide(policy: AdmissionPolicy, case: AdmissionInput) -> Decision:
+def decide(policy: OutlookPolicy, case: AdmissionInput) -> Decision:
     """Run, defer, degrade or shed.
 
     Pure. Constant time.
 
-    >>> decide(AdmissionPolicy(), Case(rank=2, level=250))[:2]
+    >>> decide(OutlookPolicy(), AdmissionInput(rank=2, level=250))[:2]
     (<Verdict.RUN: 'run'>, <Reason.ACCEPTED: 'accepted'>)
     """
     for says in _SAYS:
@@ -79,17 +65,10 @@ def decide(policy: AdmissionPolicy, case: AdmissionInput) -> Decision:
     return _RUN
 
 
-def is_spared(quality: Quality, rank: int) -> bool:
-    """Whether a job of this rank gets its cheaper answer at this quality. Pure."""
-    if quality is Quality.FULL:
-        return False
-    return rank < (_CRITICAL if quality is Quality.MINIMAL else _HIGH)
-
-
-def _later(policy: AdmissionPolicy, case: AdmissionInput, reason: Reason) -> Decision:
+def _later(policy: OutlookPolicy, case: AdmissionInput, reason: Reason) -> Decision:
     may_wait = case.can_wait and case.rank >= case.lane_floor
     lane, left_s, opens_s = case.lane, case.left_s, case.opens_s
-    if may_wait and is_feasible(policy.outlook, lane, left_s, opens_s=opens_s):
+    if may_wait and is_feasible(policy, lane, left_s, opens_s=opens_s):
         in_s = eta_s(lane)
         return Decision(DEFER, reason, None if in_s is None else max(in_s, opens_s))
     if case.has_fallback and case.fallbacks_free > 0:
@@ -100,9 +79,9 @@ def _later(policy: AdmissionPolicy, case: AdmissionInput, reason: Reason) -> Dec
     return _shed(policy, case, reason)
 
 
-def _shed(policy: AdmissionPolicy, case: AdmissionInput, reason: Reason) -> Decision:
+def _shed(policy: OutlookPolicy, case: AdmissionInput, reason: Reason) -> Decision:
     after_s = retry_after_s(
-        policy.outlook,
+        policy,
         case.lane,
         case.left_s,
         opens_s=case.opens_s,
@@ -118,23 +97,23 @@ _Said: TypeAlias = Decision | Reason | None
 
 class _Rule(NamedTuple):
     name: str
-    says: Callable[[AdmissionPolicy, AdmissionInput], _Said]
+    says: Callable[[OutlookPolicy, AdmissionInput], _Said]
     shows: Callable[[AdmissionInput], str]
 
 
-def _deadline(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _deadline(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     left_s = case.left_s
     return _EXPIRED if left_s is not None and left_s <= 0 else None
 
 
-def _budget(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _budget(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     if case.is_extra and not case.needs.has_budget:
         # Deferred, it would be run all the same; asked again, it would be one more.
         return Decision(SHED, Reason.BUDGET_EXHAUSTED)
     return None
 
 
-def _circuit(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _circuit(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     if not case.needs.is_open:
         return None
     if case.has_fallback and case.fallbacks_free > 0:
@@ -142,15 +121,15 @@ def _circuit(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return Reason.CIRCUIT_OPEN
 
 
-def _due(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _due(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return case.waits_for
 
 
-def _inline(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _inline(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return None if case.runs_here else Reason.NOT_INLINE
 
 
-def _quality(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _quality(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     quality = case.needs.quality
     if quality is _FULL or not case.has_fallback:
         return None
@@ -159,24 +138,24 @@ def _quality(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
     return None
 
 
-def _level(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _level(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return Reason.OVERLOADED if case.level < case.threshold else None
 
 
-def _floor(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _floor(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return Reason.OVERLOADED if case.rank < case.floor else None
 
 
-def _lag(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _lag(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     is_late = case.lag_ms >= case.lag_limit_ms
     return Reason.OVERLOADED if is_late and case.rank < _CRITICAL else None
 
 
-def _dependency(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _dependency(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return None if case.needs.has_room else Reason.LIMIT_REACHED
 
 
-def _limit(_: AdmissionPolicy, case: AdmissionInput) -> _Said:
+def _limit(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return Reason.LIMIT_REACHED if case.free <= 0 else None
 
 
@@ -213,7 +192,7 @@ class RuleFinding(NamedTuple):
 
 
 def explain(
-    policy: AdmissionPolicy, case: AdmissionInput
+    policy: OutlookPolicy, case: AdmissionInput
 ) -> tuple[Decision, list[RuleFinding]]:
     """The decision and every rule with its numbers, in the order they are asked.
 
@@ -235,6 +214,6 @@ def explain(
     text = (
         f"otherwise: {later.verdict.value}" if reason is None else later.verdict.value
     )
-    found = show.lane(policy.outlook, case)
+    found = show.lane(policy, case)
     findings.append(RuleFinding("lane", found, text, reason is not None))
     return decision, findings

@@ -95,6 +95,25 @@ class AdmissionInput:
     u: float = 0.0
 
 
+@dataclass(slots=True)
+class Load:
+    """What this process does now, as the caller measures it.
+
+    Attributes:
+        inflight: Slots taken.
+        limit: All slots, >= 1.
+        fallbacks: Cheaper answers under way; they have as many slots of their own.
+        lag_ms: The event loop's lag, >= 0.
+        outside: The worst of the user's own signals; 1.0 means at capacity.
+    """
+
+    inflight: int = 0
+    limit: int = 1
+    fallbacks: int = 0
+    lag_ms: float = 0.0
+    outside: float = 0.0
+
+
 class Verdict(Enum):
     """What is done with a job."""
 

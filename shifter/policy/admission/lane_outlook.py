@@ -1,9 +1,12 @@
-"""Will a lane finish a job in time, and if not, when is asking again worth while?
+"""Estimates of a lane: its drain rate, when a job starts, and when to ask again.
 
-What waits, over how fast it is drained, with a safety factor: an estimate that is too
-good costs a job its deadline, one that is too bad costs a deferral that would have
-worked. Where nothing is known a job is deferred: accepted work is kept, and expires
-with a reason if the guess was wrong.
+The expected start is the number of waiting jobs divided by the drain rate, multiplied
+by a safety factor: an optimistic estimate costs a job its deadline, a pessimistic one
+costs a deferral that would have worked. If nothing is known about a lane, the job is
+deferred: accepted work is kept, and it expires with a reason if the guess was wrong.
+
+The drain rate is measured only while jobs wait. Then the number of jobs that end each
+second is the capacity of the workers; while none wait, it is only the arrival rate.
 
 Source: design record, section 6 (feasibility).
 """
@@ -11,9 +14,16 @@ Source: design record, section 6 (feasibility).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError
+
+_WEIGHT: Final = 0.5
+"""Weight of the newest sample in the average of the drain rate, 0 < weight <= 1.
+
+The lanes are sampled once a second; at one half, a change of the rate is followed to
+nine tenths within four samples, and one odd sample moves the estimate by half of it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +137,32 @@ def retry_after_s(
         excess_s -= left_s
     least_s = max(policy.min_retry_s, excess_s, shut_s)
     return min(policy.max_retry_s, least_s) * (1 + policy.jitter * u)
+
+
+def next_rate(
+    known: float | None, measured: float, *, waiting: int, is_drained: bool
+) -> float | None:
+    """Update the estimated drain rate with one more sample.
+
+    Args:
+        known: The previous estimate, jobs a second; ``None`` at first.
+        measured: Jobs ended a second over the last seconds, >= 0.
+        waiting: Jobs that wait, >= 0.
+        is_drained: Whether any worker serves the lane. If none does, the rate is
+            unknown: workers may be starting, and accepted work is kept meanwhile.
+
+    Returns:
+        Jobs a second; ``None`` if the rate is unknown.
+
+    >>> next_rate(10.0, 2.0, waiting=0, is_drained=True)
+    10.0
+    >>> next_rate(10.0, 2.0, waiting=50, is_drained=True)
+    6.0
+    """
+    if not is_drained:
+        return None
+    if waiting == 0:
+        return None if known is None else max(known, measured)
+    if known is None:
+        return measured or None
+    return known + _WEIGHT * (measured - known)

@@ -181,3 +181,34 @@ def stable_draw(user: str, *, hour: int) -> float:
     True
     """
     return zlib.crc32(f"{hour}:{user}".encode()) / _DRAWS
+
+
+def granted_priority(
+    own: Priority, asked: Priority | None, *, highest: Priority | None
+) -> tuple[Priority, bool]:
+    """Grant a request the priority that its caller asked for, within a bound.
+
+    A caller may always make its request less urgent. It may make it more urgent only
+    if callers are trusted.
+
+    Args:
+        own: The priority that the service gives such requests.
+        asked: The priority that the caller asked for; ``None`` if it asked for none.
+        highest: The highest priority that a trusted caller may ask for; ``None`` if
+            callers are not trusted.
+
+    Returns:
+        The priority, and whether it is lower than the one asked for.
+
+    >>> normal, asked = Priority.NORMAL, Priority.CRITICAL
+    >>> granted_priority(normal, asked, highest=None)[0].value
+    'NORMAL'
+    >>> granted_priority(normal, asked, highest=Priority.HIGH)[0].value
+    'HIGH'
+    """
+    if asked is None:
+        return own, False
+    most = own if highest is None or highest.rank < own.rank else highest
+    if asked.rank <= most.rank:
+        return asked, False
+    return most, True

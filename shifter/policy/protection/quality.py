@@ -11,10 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shifter.errors import ConfigError
+from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _STEPS = tuple(Quality)
+_CRITICAL = Priority.CRITICAL.rank
+_HIGH = Priority.HIGH.rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +122,10 @@ def _moved(
 ) -> QualityState:
     index = min(max(0, _STEPS.index(state.quality) + step), len(_STEPS) - 1)
     return QualityState(_STEPS[index], high_since_ms, low_since_ms, state.by_hand)
+
+
+def is_spared(quality: Quality, rank: int) -> bool:
+    """Whether a job of this rank gets its cheaper answer at this quality. Pure."""
+    if quality is Quality.FULL:
+        return False
+    return rank < (_CRITICAL if quality is Quality.MINIMAL else _HIGH)

@@ -19,17 +19,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from shifter import (
-    Context,
-    DeadLetter,
-    EvidencePolicy,
-    Priority,
-    Shifter,
-    Throttled,
-)
+from shifter import Context, DeadLetter, Priority, Shifter, Throttled
 from shifter.jobs.request_scope import ambient
 from shifter.model.state import JobState
 from shifter.policy.protection.budget import BudgetPolicy
+from shifter.protection import EvidencePolicy
 from shifter.work.completer import Completer
 from shifter.work.next_step import NextStep
 from tests.torture.harness.event import History

@@ -7,7 +7,7 @@ import pytest
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
-from shifter.policy.admission.decision import AdmissionPolicy, decide, explain
+from shifter.policy.admission.decision import decide, explain
 from shifter.policy.admission.input import (
     AdmissionInput,
     Decision,
@@ -16,7 +16,7 @@ from shifter.policy.admission.input import (
 )
 from shifter.policy.admission.lane_outlook import LaneFacts, OutlookPolicy
 
-POLICY = AdmissionPolicy(outlook=OutlookPolicy(safety=1.5, jitter=0.5))
+POLICY = OutlookPolicy(safety=1.5, jitter=0.5)
 SLOW = LaneFacts(waiting=100, rate_per_s=10.0)  # 10 s, 15 s to be safe
 
 
