@@ -13,11 +13,11 @@ Policies of one process's admission: `AdmissionPolicy`, with `PrioritizerPolicy`
 levels are admitted under load), `OutlookPolicy` (whether a lane finishes a job in time)
 and `BudgetPolicy` (retries of calls from outside).
 
-Policies of one dependency: `EvidencePolicy` (when its failures open the circuit)
-with `WindowPolicy` (how long calls are counted), `CircuitPolicy` (how the circuit opens and closes), `LimitPolicy` (concurrent calls),
-`BudgetPolicy` and `ThrottlePolicy` (extra executions), `RatePolicy` (calls a second)
-and `FailureBurstPolicy` (dead letters of one kind). `Protection` names what ``dark``
-takes.
+Policies of one dependency: `EvidencePolicy` (when its failures open the circuit), with
+`WindowPolicy` (how long calls are counted), `CircuitPolicy` (how the circuit opens and
+closes), `LimitPolicy` (concurrent calls), `BudgetPolicy` and `ThrottlePolicy` (extra
+executions), `RatePolicy` (calls a second) and `FailureBurstPolicy` (dead letters of one
+kind). `Protection` names what ``dark`` takes.
 
 Policies of the fleet: `QualityPolicy` (when load lowers the quality of answers).
 """
