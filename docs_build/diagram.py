@@ -17,7 +17,7 @@ _STYLE = (
     "ellipse{fill:#fff;stroke:#333;stroke-width:1.5}"
     "path{fill:none;stroke:#333;stroke-width:1.2}"
     "text{font:13px sans-serif;text-anchor:middle;fill:#111}"
-    ".n{font-size:11px;fill:#00539f}"
+    ".n{font-size:11px;fill:#00539f;stroke:#fff;stroke-width:3;paint-order:stroke}"
 )
 _BACKGROUND = '<rect width="100%" height="100%" fill="#fff"/>'
 _MARKER = (

@@ -32,11 +32,11 @@ CLAIM_PLACES = {
     "absent": (80, 150),
     "running": (300, 150),
     "waiting": (300, 320),
-    "done": (560, 40),
-    "dead": (560, 110),
-    "expired": (560, 180),
-    "discarded": (560, 250),
-    "cancelled": (560, 360),
+    "done": (680, 40),
+    "dead": (680, 110),
+    "expired": (680, 180),
+    "discarded": (680, 250),
+    "cancelled": (680, 360),
 }
 JOB_PLACES = {
     "waiting": (80, 170),
