@@ -13,7 +13,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from examples.inference.history import Asked, Check, Decided, Started, check
@@ -242,7 +242,7 @@ class _Play:
             self._drain(Priority.LOW, concurrency=self._slots),
         ]
         watch = LaneWatch(
-            lambda: LaneSources(MemoryLogAdmin(self._log), self._presence),
+            lambda: nullcontext(LaneSources(MemoryLogAdmin(self._log), self._presence)),
             lambda: every_lane(_NAME, ["default"]),
             self._clock,
         )

@@ -234,8 +234,9 @@ class FleetReplica:
             changed: Whose circuit this process opened or closed for itself, if any.
         """
         self.is_urgent = True
-        if self.urgent is not None:
-            self.urgent()
+        # Read once: the sync may end, in another thread, between two reads.
+        if (urgent := self.urgent) is not None:
+            urgent()
         if changed is not None:
             state = changed.own_state
             self._tell(Change(changed.dependency, state, is_fleet=False))

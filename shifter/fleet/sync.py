@@ -7,6 +7,7 @@ the waits grow and are jittered, so that a store that comes back is not stormed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Final
 
@@ -53,11 +54,15 @@ class FleetSync:
         """Sync until cancelled."""
         self._loop = asyncio.get_running_loop()
         self._board.urgent = self.wake
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._store.listen(self._news.set))
-            while True:
-                await self.once()
-                await self._pause()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._store.listen(self._news.set))
+                while True:
+                    await self.once()
+                    await self._pause()
+        finally:
+            # Calls to dependencies may end later than this loop.
+            self._board.urgent = None
 
     async def once(self) -> None:
         """One sync."""
@@ -78,7 +83,9 @@ class FleetSync:
     def wake(self) -> None:
         """There is something that the others should hear at once; from any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._news.set)
+            # A thread that called this just before `run` ended finds a closed loop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
 
     async def _pause(self) -> None:
         failures = self._board.failures

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError, StoreError
@@ -23,7 +24,7 @@ _JOIN_S: Final = 5.0
 
 
 class LaneSources(NamedTuple):
-    """Where a watch looks; opened and closed on its own thread."""
+    """Where a watch looks."""
 
     admin: LogAdmin
     presence: PresenceStore
@@ -33,7 +34,8 @@ class LaneWatch:
     """What is known of lanes. Read from any thread, never waits.
 
     Args:
-        open_sources: Opens what is looked at.
+        open_sources: Opens what is looked at, and closes it at the end, both on the
+            watch's own thread.
         lanes: Names of the lanes.
         clock: Monotonic and wall time.
         every_s: Seconds between two looks, > 0.
@@ -41,7 +43,7 @@ class LaneWatch:
 
     def __init__(
         self,
-        open_sources: Callable[[], LaneSources],
+        open_sources: Callable[[], AbstractAsyncContextManager[LaneSources]],
         lanes: Callable[[], Sequence[str]],
         clock: Clock,
         *,
@@ -78,19 +80,18 @@ class LaneWatch:
 
     async def _watch(self, stopped: asyncio.Event) -> None:
         sources: LaneSources | None = None
-        while not stopped.is_set():
-            try:
-                sources = self._open() if sources is None else sources
-                await self.look(sources)
-            except (StoreError, ConfigError):
-                # The view grows old meanwhile, which is what it should do.
-                pass
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
-                    await stopped.wait()
-        if sources is not None:
-            await sources.admin.close()
-            await sources.presence.close()
+        async with contextlib.AsyncExitStack() as held:
+            while not stopped.is_set():
+                try:
+                    if sources is None:
+                        sources = await held.enter_async_context(self._open())
+                    await self.look(sources)
+                except (StoreError, ConfigError):
+                    # The view grows old meanwhile, which is what it should do.
+                    pass
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._every_s):
+                        await stopped.wait()
 
     async def look(self, sources: LaneSources) -> None:
         """Look once.

@@ -65,8 +65,13 @@ class ProbeServer:
         Raises:
             OSError: The address cannot be bound.
         """
-        server = await asyncio.start_server(self._answer, host, port, limit=_HEAD_BYTES)
+        # Not serving yet: asyncio leaves the socket open if it is cancelled while it
+        # starts to serve.
+        server = await asyncio.start_server(
+            self._answer, host, port, limit=_HEAD_BYTES, start_serving=False
+        )
         async with server:
+            await server.start_serving()
             yield server.sockets[0].getsockname()[1]
 
     def page(self, path: str) -> Page:

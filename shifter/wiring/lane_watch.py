@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
@@ -45,12 +46,22 @@ def lane_watch(
         return None
     wiring.import_adapters(settings)
     return LaneWatch(
-        lambda: LaneSources(
-            wiring.open_admin(settings), wiring.open_presence(settings)
-        ),
+        lambda: _sources(settings),
         lambda: every_lane(settings.namespace, queues()),
         SystemClock(),
     )
+
+
+@contextlib.asynccontextmanager
+async def _sources(settings: Settings) -> AsyncGenerator[LaneSources]:
+    # Where the second cannot be opened, the first is closed: a watch tries both again
+    # each second, and an admin of Kafka has threads.
+    async with contextlib.AsyncExitStack() as held:
+        admin = wiring.open_admin(settings)
+        held.push_async_callback(admin.close)
+        presence = wiring.open_presence(settings)
+        held.push_async_callback(presence.close)
+        yield LaneSources(admin, presence)
 
 
 def dependency_watch(
@@ -91,13 +102,6 @@ async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | No
     watch = lane_watch(settings, lambda: known)
     if watch is None:
         return None
-    admin = wiring.open_admin(settings)
-    try:
-        presence = wiring.open_presence(settings)
-        try:
-            await watch.look(LaneSources(admin, presence))
-        finally:
-            await presence.close()
-    finally:
-        await admin.close()
+    async with _sources(settings) as sources:
+        await watch.look(sources)
     return watch

@@ -64,6 +64,7 @@ class SqliteLaneFeed:
         self._ended: dict[int, list[int]] = {}
         self._news = asyncio.Event()
         self._bell: WakeupSocket | None = None
+        self._opening = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._is_empty, self._turn = True, 0
@@ -72,15 +73,22 @@ class SqliteLaneFeed:
         self._next_due_ms: int | None = None
 
     async def open(self) -> None:
-        """Join."""
+        """Join; opening twice is harmless."""
+        async with self._opening:
+            if self._bell is None:
+                await self._open()
+
+    async def _open(self) -> None:
         self._bell = bell = WakeupSocket(self._database.path)
         try:
             await self._rejoin()
         except BaseException as error:
             self._bell = None
             bell.close()
-            if isinstance(error, StoreError):  # else it may be written down
+            if isinstance(error, StoreError):
                 take_down([bell.path])
+            else:
+                self._take_back(bell.path)
             raise
         loop = asyncio.get_running_loop()
         loop.add_reader(bell.socket, self._rung)
@@ -177,7 +185,14 @@ class SqliteLaneFeed:
         return self._is_empty and not self._owned
 
     async def close(self, *, timeout_s: float) -> None:
-        """Remember what was settled and leave; closing twice is harmless."""
+        """Remember what was settled and leave; closing twice is harmless.
+
+        A feed that is being opened is closed once it has joined.
+        """
+        async with self._opening:
+            await self._close(timeout_s)
+
+    async def _close(self, timeout_s: float) -> None:
         bell, self._bell = self._bell, None
         self._owned.clear()
         if bell is None:
@@ -195,11 +210,25 @@ class SqliteLaneFeed:
         finally:
             bell.close()
 
+    def _take_back(self, path: str) -> None:
+        """Undo a join whose caller was cancelled, and which may yet be written."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            bells = self._members.bells(connection)
+            mine = [number for number, bell in bells if bell == path]
+            self._members.leave(connection, *mine)
+
+        # The writer does this after the join, since it was queued after it. In a closed
+        # database the member is over when its time is.
+        with contextlib.suppress(StoreError):
+            self._database.submit(write, lambda *_: take_down([path]))
+
     # --- inside a transaction -------------------------------------------------------
 
-    def _join(self, dead: Iterable[int], connection: sqlite3.Connection) -> int:
+    def _join(
+        self, dead: Iterable[int], path: str, connection: sqlite3.Connection
+    ) -> int:
         self._members.leave(connection, self._member, *dead)
-        path = "" if self._bell is None else self._bell.path
         return self._members.join(connection, self._topics, path)
 
     def _stay(
@@ -280,7 +309,8 @@ class SqliteLaneFeed:
         self._owned.clear()
         self._ended.clear()
         now, dead = self._clock.monotonic(), await self._dead()
-        self._member = await self._database.write(partial(self._join, dead))
+        path = "" if self._bell is None else self._bell.path
+        self._member = await self._database.write(partial(self._join, dead, path))
         self._alive_until, self._is_lost = now + ALIVE_MS / 1_000, False
         take_down(dead.values())
         self._news.set()

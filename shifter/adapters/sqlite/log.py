@@ -20,7 +20,7 @@ from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.lane_table import LaneTable, RecordRow, row_of
 from shifter.adapters.sqlite.member import waiting
 from shifter.adapters.sqlite.notify import ring
-from shifter.errors import StoreRefusedError
+from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
 from shifter.runtime.forking import renew_in_child
@@ -163,7 +163,12 @@ class SqliteLaneLog:
             self._line.append(wanted)
         if is_first:
             batch = _Batch(self)
-            self.database.submit(batch.write, batch.answer)
+            try:
+                self.database.submit(batch.write, batch.answer)
+            except StoreUnavailableError:
+                # Closed between the check above and here; others may have queued too.
+                line = self.take_line()
+                self.tell(line, [[_CLOSED] * len(one.records) for one in line])
 
     def tell(self, line: Sequence[_Wanted], told: Iterable[list[AppendAnswer]]) -> None:
         """Give everybody their answers; each event loop is woken once."""

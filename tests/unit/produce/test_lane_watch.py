@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
@@ -24,7 +26,9 @@ class Bench:
         self.log.create(TopicSpec(LANE, 1, 86_400_000, 1_000_000))
         self.presence = MemoryPresenceStore(self.clock)
         self.sources = LaneSources(MemoryLogAdmin(self.log), self.presence)
-        self.watch = LaneWatch(lambda: self.sources, lambda: [LANE], self.clock)
+        self.watch = LaneWatch(
+            lambda: nullcontext(self.sources), lambda: [LANE], self.clock
+        )
 
     async def look(
         self,
