@@ -30,6 +30,17 @@ class Census(NamedTuple):
     bells: int
     tasks: int
 
+    def beyond(self, before: Census) -> dict[str, object]:
+        """What is there now and was not before; empty if nothing was left behind."""
+        found = {
+            "threads": self.threads - before.threads,
+            "kernel threads": max(0, self.kernel_threads - before.kernel_threads),
+            "descriptors": self.descriptors - before.descriptors,
+            "bells": max(0, self.bells - before.bells),
+            "tasks": max(0, self.tasks - before.tasks),
+        }
+        return {name: more for name, more in found.items() if more}
+
 
 def census() -> Census:
     """Count now; garbage is collected before, and what it left unclosed is an error."""
@@ -55,14 +66,14 @@ def census() -> Census:
 
 
 async def settled(before: Census, *, within_s: float = 10.0) -> Census:
-    """The census, once it is as before; else the last one, when the time is over.
+    """The census, once nothing is there that was not; else the last, when time is up.
 
     Some ends are not waited for by a close that has a time limit of its own.
     """
     until = time.monotonic() + within_s
     while True:
         now = census()
-        if now == before or time.monotonic() > until:
+        if not now.beyond(before) or time.monotonic() > until:
             return now
         await asyncio.sleep(0.05)
 
