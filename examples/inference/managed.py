@@ -279,7 +279,7 @@ class _Play:
             claims=self._claims,
             clock=self._clock,
             processes=None,
-            ledger=JobObserver(Metrics(), self._clock, worker=priority.value),
+            observer=JobObserver(Metrics(), self._clock, worker=priority.value),
         )
         drain = Drain(
             parts,
