@@ -24,7 +24,7 @@ from shifter.errors import ConfigError
 from tests.documents.blocks import ROOT
 
 _BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-_SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*\[])")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*\[])")
 _SHOWN_BY = "shown by"
 _EVIDENCE = re.compile(r"`(tests/[\w./-]+)`|\b([CFR]\d+m?)\b")
 _TABLE_HEAD = re.compile(r"^\|[^\n]*\|\n(?=\|[-|]+\|$)", re.MULTILINE)
