@@ -48,7 +48,8 @@ class Worker:
     def put(self, topic, count):
         for _ in range(count):
             item = SimpleNamespace(
-                delivery=SimpleNamespace(topic=topic, value=b""),
+                delivery=SimpleNamespace(topic=topic),
+                payload_bytes=0,
                 envelope=SimpleNamespace(deadline_ms=None),
                 key_id=None,
                 place=None,

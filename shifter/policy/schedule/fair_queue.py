@@ -38,11 +38,17 @@ def split(
     if slots >= sum(waiting.values()):
         # None is left waiting, so none is owed a slot.
         return {}, dict(waiting)
+    if len(waiting) == 1:
+        # One that waits alone gets all slots: its next start is the level.
+        [key] = waiting
+        level = ahead.get(key, 0) + slots * costs[0]
+        after = {other: tag - level for other, tag in ahead.items() if tag > level}
+        return after, {key: slots} if slots else {}
     starts = [ahead.get(key, 0) for key in waiting]
     lines = list(zip(starts, costs, waiting.values(), strict=True))
     level = _level(lines, slots)
     left = slots - _begun_below(level, lines)
-    after = {key: tag - level for key, tag in ahead.items() if tag > level}
+    after = {name: tag - level for name, tag in ahead.items() if tag > level}
     given: dict[Key, int] = {}
     for key, (start, cost, number) in zip(waiting, lines, strict=True):
         count = min(number, -((start - level) // cost)) if start < level else 0
