@@ -92,6 +92,15 @@ async def test_a_dependency_that_asks_for_rest_gets_it():
         assert calls == 2
 
 
+async def test_time_that_moves_on_without_a_start_is_not_taken_for_a_hung_handler():
+    mailer = Mailer(evidence=EvidencePolicy(min_calls=2))
+    async with TestApp(mailer.app, patience="1s") as test:
+        mailer.is_up, mailer.answer = False, Throttled("4m")
+        calls, _ = await mailer.drained(test, jobs=20, advance="3m")
+
+        assert calls == 2
+
+
 async def test_in_the_dark_nothing_is_refused():
     mailer = Mailer(dark=["circuit"])
     async with TestApp(mailer.app) as test:
