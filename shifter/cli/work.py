@@ -86,7 +86,7 @@ async def _work(settings: Settings, options: WorkOptions, topics: list[str]) -> 
     admin = wiring.open_admin(settings)
     try:
         await until_up(settings, admin, clock, wait_s=options.wait_s, warn=warn)
-        if not wiring.is_sqlite(settings.log_url):
+        if not wiring.is_embedded(settings):
             await _check_topics(admin, topics, options.target)
         await _check_rights(admin, topics)
         return await _supervise(settings, options, admin, topics, clock)

@@ -21,6 +21,8 @@ from shifter.errors import ConfigError
 from shifter.model.lane import check_name
 
 DEFAULT_ORIGIN: Final = "default"
+_HEADROOM_BYTES: Final = 100_000
+"""What an envelope's headers may add to a payload, and diagnostics to a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,16 @@ class Settings:
     def origin(self, name: str) -> str:
         """Where a value came from, such as ``env SHIFTER_LEASE``."""
         return self.origins.get(name, DEFAULT_ORIGIN)
+
+    @property
+    def max_record_bytes(self) -> int:
+        """The largest record of a lane: a payload and the headers of its envelope."""
+        return self.max_payload_bytes + _HEADROOM_BYTES
+
+    @property
+    def max_letter_bytes(self) -> int:
+        """The largest record of any topic: a dead letter also holds diagnostics."""
+        return self.max_record_bytes + _HEADROOM_BYTES
 
     def kafka_client(self) -> dict[str, str]:
         """What every Kafka client needs: servers, security and extra properties.

@@ -22,7 +22,7 @@ from shifter.testing.gate import Gate, GatedFeed, HorizonClock
 from shifter.testing.handler_time import Handler, HandlerClock
 from shifter.testing.rehearsal import Failures, RehearsedJob
 from shifter.testing.report import CountingObserver
-from shifter.wiring import max_record_bytes, topic_specs
+from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
 from shifter.work.parts import DrainParts
 
@@ -50,7 +50,7 @@ class Stage:
         self.log = MemoryLog(self.clocks.log)
         self.claims = MemoryClaimStore(back)
         self.failures = Failures()
-        limit_bytes = max_record_bytes(self.settings)
+        limit_bytes = self.settings.max_record_bytes
         self.publisher = Publisher(
             MemoryLaneLog(self.log, max_record_bytes=limit_bytes),
             back,

@@ -1,22 +1,19 @@
 """The composition root: from settings to running parts.
 
-The only room that knows which adapter serves which URL. Adapters are imported when
-they are asked for, so that a program pays only for the vendors it uses.
+`shifter.wiring.registry` lists the adapter of each URL's scheme. Adapters are imported
+when a part of them is opened, so that a program imports only the vendor libraries it
+uses.
 """
 
 from __future__ import annotations
 
-from shifter.wiring.files import is_sqlite
 from shifter.wiring.log import (
     check_file,
-    log_is_up,
+    is_embedded,
     log_path,
     open_admin,
     open_atomic_log,
-    open_feed,
     open_log,
-    open_mover,
-    open_topic_ids,
     opened_admin,
 )
 from shifter.wiring.service import (
@@ -26,7 +23,7 @@ from shifter.wiring.service import (
     spool_path,
 )
 from shifter.wiring.state import open_claims, open_fleet, open_presence
-from shifter.wiring.topics import max_record_bytes, topic_specs
+from shifter.wiring.topics import topic_specs
 from shifter.wiring.worker import (
     FleetTerms,
     lanes_served,
@@ -38,23 +35,18 @@ __all__ = [
     "FleetTerms",
     "check_file",
     "import_adapters",
-    "is_sqlite",
+    "is_embedded",
     "lanes_served",
-    "log_is_up",
     "log_path",
-    "max_record_bytes",
     "new_worker_id",
     "open_admin",
     "open_atomic_log",
     "open_claims",
-    "open_feed",
     "open_fleet",
     "open_log",
-    "open_mover",
     "open_presence",
     "open_publisher",
     "open_spool",
-    "open_topic_ids",
     "open_worker",
     "opened_admin",
     "spool_path",

@@ -11,8 +11,8 @@ from shifter.config.files import state_folder
 from shifter.errors import ConfigError, StoreError
 from shifter.ports import LaneLog
 from shifter.produce.publisher import Publisher
-from shifter.wiring.files import is_sqlite
-from shifter.wiring.log import log_is_up, open_log
+from shifter.wiring.log import is_embedded, open_log
+from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
     from shifter.adapters.sqlite.spool import SqliteSpool
@@ -39,25 +39,13 @@ def import_adapters(settings: Settings) -> None:
     import encodings.idna  # noqa: F401, PLC0415
     import importlib.readers  # noqa: F401, PLC0415
 
-    if is_sqlite(settings.log_url):
-        import shifter.adapters.sqlite.admin  # noqa: PLC0415
-    else:
-        import shifter.adapters.kafka.admin  # noqa: PLC0415
-    if is_sqlite(settings.state_url):
-        import shifter.adapters.sqlite.fleet  # noqa: PLC0415
-        import shifter.adapters.sqlite.presence  # noqa: PLC0415
-    else:
-        import shifter.adapters.redis.client  # noqa: PLC0415
-        import shifter.adapters.redis.fleet  # noqa: PLC0415
-        import shifter.adapters.redis.presence  # noqa: F401, PLC0415
+    log_adapter(settings).import_parts()
+    state_adapter(settings).import_parts()
 
 
 def spool_path(settings: Settings) -> Path | None:
-    """Where jobs are kept while the log is away; ``None`` where nothing is."""
-    is_kafka = settings.log_url is not None and settings.log_url.reveal().startswith(
-        "kafka:"
-    )
-    if not is_kafka or settings.spool == "off":
+    """The file that keeps jobs while the log is away; ``None`` where none does."""
+    if settings.log_url is None or is_embedded(settings) or settings.spool == "off":
         return None
     if settings.spool != "auto":
         return Path(settings.spool)
@@ -84,7 +72,7 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
     try:
         spool = open_spool(settings, path)
     except (ConfigError, StoreError):
-        # A container without a place to write works as well, without a spool.
+        # A container whose disk is read-only works as well, without a spool.
         if settings.spool != "auto":
             raise
         return log
@@ -92,5 +80,5 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
         log,
         spool,
         clock=SystemClock(),
-        is_up=lambda: log_is_up(settings),
+        is_up=lambda: log_adapter(settings).is_up(settings),
     )

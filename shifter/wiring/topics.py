@@ -1,4 +1,4 @@
-"""The topics that an app needs, and how large their records may be."""
+"""The topics that an app needs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from shifter.model.lane import Lane, dead_letter_topic, delay_topic
 from shifter.model.priority import Priority
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import TopicSpec
-from shifter.wiring.files import is_sqlite
-
-_HEADROOM_BYTES = 100_000
-"""What headers, and the diagnostics of a dead letter, add to the largest payload."""
+from shifter.wiring.log import is_embedded
 
 
 def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
@@ -26,20 +23,11 @@ def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
         for priority in Priority
     ]
     letters = [dead_letter_topic(namespace, queue) for queue in sorted(queues)]
-    is_embedded = is_sqlite(settings.log_url)
-    if not is_embedded:
+    partitions = settings.partitions
+    if is_embedded(settings):
+        partitions = 1
+    else:
         names += [delay_topic(namespace, tier_s) for tier_s in TIERS_S]
-    partitions = 1 if is_embedded else settings.partitions
-    limits = partitions, settings.retention_ms, largest_record_bytes(settings)
+    limits = partitions, settings.retention_ms, settings.max_letter_bytes
     found = [TopicSpec(name, *limits) for name in names + letters]
     return found + letter_specs(namespace, letters, limits[-1])
-
-
-def max_record_bytes(settings: Settings) -> int:
-    """The largest record a lane takes, with room for a dead letter's headers."""
-    return settings.max_payload_bytes + _HEADROOM_BYTES
-
-
-def largest_record_bytes(settings: Settings) -> int:
-    """The largest record of any topic: a dead letter is larger than its source."""
-    return max_record_bytes(settings) + _HEADROOM_BYTES

@@ -19,7 +19,8 @@ from shifter.model.priority import Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
-from shifter.wiring.log import open_feed, open_log, open_membership, open_mover
+from shifter.wiring.log import open_log
+from shifter.wiring.registry import log_adapter
 from shifter.wiring.state import open_claims, open_fleet, open_presence
 
 if TYPE_CHECKING:
@@ -85,14 +86,14 @@ def open_worker(
     worker_id, clock = new_worker_id(), SystemClock()
     log = open_log(settings)
     log.warm_up()
-    member = open_membership(settings)
+    member = log_adapter(settings).open_member(settings, log)
     by_priority: dict[Priority, list[str]] = {}
     for topic, lane in lanes.items():
         by_priority.setdefault(lane.priority, []).append(topic)
     size = min(options.concurrency, os.cpu_count() or 1)
     drain = DrainParts(
         feeds={
-            priority: open_feed(settings, priority, topics, log, member)
+            priority: member.open_feed(priority, topics)
             for priority, topics in by_priority.items()
         },
         lanes=lanes,
@@ -125,6 +126,6 @@ def open_worker(
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
     )
     presence = open_presence(settings, log)
-    mover, store = open_mover(settings, log, member), open_fleet(settings)
+    mover, store = member.open_mover(), open_fleet(settings)
     parts = WorkerParts(drain, log, mover, presence, store, name=member.name)
     return parts, limits

@@ -27,7 +27,7 @@ from shifter.supervise.probes import ProbeServer
 from shifter.supervise.process_health import ProcessHealth
 from shifter.testing import TestApp
 from shifter.wiring.lane_watch import lane_watch
-from shifter.wiring.log import Membership
+from shifter.wiring.registry import log_adapter
 from shifter.work.decoding import Decoding
 
 _NAMES = itertools.count()
@@ -150,18 +150,22 @@ class Feed:
         self._settings = settings
         self._log: Any = None
         self._feed: Any = None
+        self._member: Any = None
 
     async def start(self) -> None:
         self._log = wiring.open_log(self._settings)
         topics = [lane(self._settings)]
-        self._feed = wiring.open_feed(
-            self._settings, Priority.NORMAL, topics, self._log, Membership()
+        self._member = log_adapter(self._settings).open_member(
+            self._settings, self._log
         )
+        self._feed = self._member.open_feed(Priority.NORMAL, topics)
         await self._feed.open()
 
     async def stop(self) -> None:
         if self._feed is not None:
             await self._feed.close(timeout_s=_CLOSE_S)
+        if self._member is not None and self._member.name is not None:
+            self._member.name.release()
         if self._log is not None:
             await in_thread(self._log.close, timeout_s=_CLOSE_S)
 
@@ -191,7 +195,12 @@ class Mover(_Task):
     async def run(self) -> None:
         log = wiring.open_log(self.settings)
         try:
-            await wiring.open_mover(self.settings, log, Membership()).run()
+            member = log_adapter(self.settings).open_member(self.settings, log)
+            try:
+                await member.open_mover().run()
+            finally:
+                if member.name is not None:
+                    member.name.release()
         finally:
             await asyncio.shield(in_thread(log.close, timeout_s=_CLOSE_S))
 

@@ -1,14 +1,13 @@
-"""librdkafka's properties: what shifter sets, what a user may set, what nobody may.
+"""librdkafka's properties: the values that shifter sets, each with its reason.
 
-Every house value is here, with its reason. Sources: librdkafka's CONFIGURATION.md and
-our own measurements on a real broker. Whether a name exists at all is librdkafka's to
-say, when a client is made.
+The properties that a setting may not change are listed in `shifter.config.endpoint`.
+Whether a name exists at all is decided by librdkafka when a client is made. Sources:
+librdkafka's CONFIGURATION.md, and measurements on a real broker.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
@@ -18,42 +17,6 @@ from shifter.errors import ConfigError
 Property = str | int | float | bool | Callable[..., object] | None
 """What a librdkafka client's configuration may hold."""
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\Z")
-
-# A setting must not become code or an address that we fetch from inside the network;
-# CVE-2023-25194 and CVE-2025-27817 are the Java client's cousins of this.
-_DANGEROUS: Final = (
-    "plugin.library.paths",
-    "sasl.kerberos.kinit.cmd",
-    "sasl.oauthbearer.assertion.",
-    "sasl.oauthbearer.token.endpoint.url",
-    "ssl.engine.",
-    "ssl.providers",
-)
-# Another value of these would silently break what shifter promises.
-_OWNED: Final = (
-    "acks",
-    "allow.auto.create.topics",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "check.crcs",
-    "default.topic.config",
-    "delivery.timeout.ms",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "isolation.level",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-    "partitioner",
-    "request.required.acks",
-    "test.mock.",
-    "transactional.id",
-)
 # Asked of a client of the other kind, librdkafka prints a warning for each of these.
 PRODUCER_ONLY: Final = (
     "batch.",
@@ -193,23 +156,6 @@ CLASSIC_ONLY: Final = (
     "session.timeout.ms",
 )
 """What the constructor refuses when ``group.protocol`` is ``consumer``."""
-
-
-def check_property(name: str) -> None:
-    """Let a property through that a setting may change.
-
-    Raises:
-        ConfigError: Not a property's name, dangerous, or shifter's own.
-    """
-    if not _NAME.match(name):
-        want = "use a librdkafka property, e.g. sasl_username or sasl.username"
-        raise ConfigError("kafka property", name, want)
-    if name.startswith(_DANGEROUS):
-        want = "refused: it makes the client run code or call foreign addresses"
-        raise ConfigError("kafka property", name, want)
-    if name.startswith(_OWNED):
-        want = "refused: shifter sets it, and its promises rest on it"
-        raise ConfigError("kafka property", name, want)
 
 
 def unknown_property(name: str) -> ConfigError:

@@ -1,8 +1,8 @@
-"""Where the cluster is, and how its clients are set up: the one place for both.
+"""The address of a cluster and the configuration of its clients.
 
-A URL's query carries librdkafka properties with ``_`` for ``.``; what the product's
-promises rest on, and what would run code or fetch foreign addresses, is refused
-(`shifter.adapters.kafka.properties`).
+`shifter.config.endpoint` reads the URL, and refuses properties that would run code,
+fetch foreign addresses or break what the product promises. The same check is repeated
+here, for configurations that were not read from a URL.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
-from urllib.parse import unquote
 
 from shifter.adapters.kafka.properties import (
     CLASSIC_ONLY,
@@ -24,8 +22,8 @@ from shifter.adapters.kafka.properties import (
     SHOWN,
     UNDERSCORED,
     Property,
-    check_property,
 )
+from shifter.config.endpoint import property_name
 from shifter.errors import ConfigError
 
 _PORT: Final = 9092
@@ -56,41 +54,11 @@ class KafkaConfig:
         servers = ",".join(_server(text) for text in self.bootstrap.split(","))
         object.__setattr__(self, "bootstrap", servers)
         for name in self.properties:
-            check_property(name)
-
-    @classmethod
-    def from_url(
-        cls, url: str, extra: Mapping[str, str] = MappingProxyType({})
-    ) -> KafkaConfig:
-        """Read ``kafka://h1:9092,h2/?security_protocol=SASL_SSL&…``.
-
-        Args:
-            url: Values are percent-decoded; ``+`` stands for itself, since passwords
-                hold it. ``user:password@`` before the hosts is ``sasl.username`` and
-                ``sasl.password``.
-            extra: Further properties; the URL's own win.
-
-        Raises:
-            ConfigError: Not such a URL, or what the class raises.
-        """
-        scheme, _, rest = url.partition("://")
-        if scheme != "kafka" or "#" in rest:
-            want = "use kafka://host:port,…/?name=value; write '#' as %23"
-            raise ConfigError("log", f"{scheme}://…", want)
-        address, _, query = rest.partition("?")
-        if "@" in query and "@" not in address:
-            # What looks like hosts may be half of a password: show none of it.
-            want = "percent-encode '?' in a password, '@' in a property's value"
-            raise ConfigError("log", "kafka://…", want)
-        login, _, hosts = address.rpartition("@")
-        hosts, _, path = hosts.partition("/")
-        if path:
-            raise ConfigError("log", f"kafka://{hosts}/…", "leave out the path")
-        return cls(hosts, {**extra, **_login(login), **_query(query)})
+            property_name("kafka property", name)
 
     @classmethod
     def from_client(cls, client: Mapping[str, str]) -> KafkaConfig:
-        """The same from librdkafka's own form, with ``bootstrap.servers`` inside."""
+        """Read librdkafka's own form, with ``bootstrap.servers`` inside."""
         rest = {k: v for k, v in client.items() if k != "bootstrap.servers"}
         return cls(client["bootstrap.servers"], rest)
 
@@ -159,23 +127,3 @@ def _server(text: str) -> str:
         want = "each server is host, host:port or [ipv6]:port, separated by commas"
         raise ConfigError("bootstrap", text, want)
     return f"{host}:{port}" if colon else f"{host}:{_PORT}"
-
-
-def _login(text: str) -> dict[str, str]:
-    user, colon, password = text.partition(":")
-    found = {"sasl.username": user} if user else {}
-    if colon:
-        found["sasl.password"] = password
-    return {name: unquote(value) for name, value in found.items()}
-
-
-def _query(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in filter(None, text.split("&")):
-        written, equals, value = pair.partition("=")
-        name = unquote(written).lower().replace("_", ".")
-        if not equals or name in found:
-            want = "write name=value, each name once"
-            raise ConfigError("kafka property", name, want)
-        found[name] = unquote(value)
-    return found

@@ -6,9 +6,16 @@ from confluent_kafka.admin import AdminClient
 
 from shifter.adapters.kafka.errors import make_client
 from shifter.adapters.kafka.url import KafkaConfig
+from shifter.config import Secret, Settings
 from shifter.errors import ConfigError
 
 SECRET = "s3cr3t+/=?"
+
+
+def read(url: str) -> KafkaConfig:
+    """The configuration that a log of this URL gets."""
+    settings = Settings(namespace="shop", log_url=Secret(url))
+    return KafkaConfig.from_client(settings.kafka_client())
 
 
 @pytest.mark.parametrize(
@@ -23,7 +30,7 @@ SECRET = "s3cr3t+/=?"
     ],
 )
 def test_servers_are_read(url, bootstrap):
-    assert KafkaConfig.from_url(url).bootstrap == bootstrap
+    assert read(url).bootstrap == bootstrap
 
 
 @pytest.mark.parametrize(
@@ -54,11 +61,11 @@ def test_servers_are_read(url, bootstrap):
 )
 def test_a_wrong_address_is_refused(url):
     with pytest.raises(ConfigError):
-        KafkaConfig.from_url(url)
+        read(url)
 
 
 def test_properties_are_written_with_underscores_and_decoded_once():
-    config = KafkaConfig.from_url(
+    config = read(
         "kafka://h/?security_protocol=SASL_SSL&sasl_username=a%26b&sasl_password=p+q%2B1"
     )
 
@@ -70,27 +77,19 @@ def test_properties_are_written_with_underscores_and_decoded_once():
 
 
 def test_a_login_before_the_hosts_is_sasl():
-    config = KafkaConfig.from_url("kafka://ann:p%40ss%3A@h1,h2/?sasl_mechanism=PLAIN")
+    config = read(
+        "kafka://ann:p%40ss%3A@h1,h2/?sasl_mechanism=PLAIN&security_protocol=SASL_SSL"
+    )
 
     assert config.bootstrap == "h1:9092,h2:9092"
     assert config.properties["sasl.username"] == "ann"
     assert config.properties["sasl.password"] == "p@ss:"
 
 
-def test_the_url_wins_over_extra_properties():
-    config = KafkaConfig.from_url(
-        "kafka://h/?client_id=url", {"client.id": "extra", "client.rack": "r1"}
-    )
-
-    assert config.properties == {"client.id": "url", "client.rack": "r1"}
-
-
-@pytest.mark.parametrize(
-    "query", ["client_id", "client_id=a&client_id=b", "client_id=a&client.id=b", "=x"]
-)
+@pytest.mark.parametrize("query", ["client_id", "client_id=a&client_id=b", "=x"])
 def test_a_malformed_query_is_refused(query):
     with pytest.raises(ConfigError):
-        KafkaConfig.from_url(f"kafka://h/?{query}")
+        read(f"kafka://h/?{query}")
 
 
 @pytest.mark.parametrize(
@@ -120,14 +119,14 @@ def test_a_malformed_query_is_refused(query):
 def test_a_dangerous_or_owned_property_is_refused_by_name(name):
     for refused in (name, name.replace(".", "_"), name.upper()):
         with pytest.raises(ConfigError, match=name):
-            KafkaConfig.from_url(f"kafka://h/?{refused}=x")
+            read(f"kafka://h/?{refused}=x")
     with pytest.raises(ConfigError, match=name):
         KafkaConfig("h", {name: "x"})
 
 
 @pytest.mark.parametrize("kind", [Producer, Consumer, AdminClient])
 def test_an_unknown_property_is_answered_with_the_nearest_name(kind):
-    config = KafkaConfig.from_url("kafka://h/?sasl_pasword=x")
+    config = read("kafka://h/?sasl_pasword=x")
     settings = {**config.admin_config(), "group.id": "g"}
 
     with pytest.raises(ConfigError, match=r"did you mean 'sasl\.password'"):
@@ -135,9 +134,7 @@ def test_an_unknown_property_is_answered_with_the_nearest_name(kind):
 
 
 def test_a_wrong_value_is_answered_without_showing_it():
-    config = KafkaConfig.from_url(
-        "kafka://h/?ssl_ca_location=/not/there&security_protocol=ssl"
-    )
+    config = read("kafka://h/?ssl_ca_location=/not/there&security_protocol=ssl")
 
     with pytest.raises(ConfigError) as caught:
         make_client(Producer, config.producer_config())
@@ -146,7 +143,7 @@ def test_a_wrong_value_is_answered_without_showing_it():
 
 
 def test_no_text_shows_a_secret():
-    config = KafkaConfig.from_url(
+    config = read(
         f"kafka://ann:{SECRET.replace('/', '%2F').replace('?', '%3F')}@h/"
         "?ssl_key_pem=PEM&security_protocol=SASL_SSL"
     )
@@ -162,22 +159,20 @@ def test_no_text_shows_a_secret():
 @pytest.mark.parametrize(
     "url",
     [
-        "kafka://ann:pa?ss@host",
-        "kafka://ann:pa#ss@host",
-        "kafka://host/?sasl_password=pass&plugin_library_paths=pass",
+        "kafka://ann:zq?ss@host",
+        "kafka://ann:zq#ss@host",
+        "kafka://host/?sasl_password=zqss&plugin_library_paths=zqss",
     ],
 )
 def test_no_error_shows_a_secret(url):
     with pytest.raises(ConfigError) as caught:
-        KafkaConfig.from_url(url)
+        read(url)
 
-    assert "pa" not in str(caught.value).replace("plugin.library.paths", "").replace(
-        "percent-encode '?' in a password", ""
-    )
+    assert "zq" not in str(caught.value)
 
 
 def test_the_house_settings_make_clients():
-    config = KafkaConfig.from_url(
+    config = read(
         "kafka://127.0.0.1:1/?linger_ms=1&session_timeout_ms=8000&log_level=0"
         "&queued_min_messages=1000"
     )
@@ -200,9 +195,7 @@ def test_the_house_settings_make_clients():
 
 
 def test_the_newer_group_protocol_leaves_timers_to_the_broker():
-    config = KafkaConfig.from_url(
-        "kafka://h/?group_protocol=consumer&session_timeout_ms=1"
-    )
+    config = read("kafka://h/?group_protocol=consumer&session_timeout_ms=1")
 
     settings = config.consumer_config("g")
 
