@@ -12,7 +12,7 @@ from docs_build import states
 from docs_build.__main__ import pages
 from docs_build.diagram import Edge, svg
 from shifter.model.state import JobState
-from tests.documents.blocks import ROOT
+from tests.documents.blocks import ROOT, blocks
 
 MADE = pages()
 
@@ -49,6 +49,27 @@ def test_a_rule_that_answers_otherwise_changes_the_picture():
     other = svg("x", places, [Edge("b", "e", "a")])
 
     assert one != other
+
+
+# --- the API --------------------------------------------------------------------------
+
+IMPORTED = {
+    name
+    for block in blocks("python")
+    for name in re.findall(r"^from (shifter[\w.]*) import", block.text, re.MULTILINE)
+}
+REFERENCE = {
+    name
+    for path in (ROOT / "docs/reference/api").glob("*.md")
+    for name in re.findall(r"^::: ([\w.]+)$", path.read_text("utf-8"), re.MULTILINE)
+}
+# What stands in the place of an adapter of the reader's own.
+IN_PLACE = {"shifter.adapters.memory.presence"}
+
+
+@pytest.mark.parametrize("name", sorted(IMPORTED - IN_PLACE))
+def test_module_that_a_page_imports_from_is_in_the_reference(name):
+    assert name in REFERENCE or name.startswith("shifter.testing.conformance.")
 
 
 # --- the layers -----------------------------------------------------------------------
