@@ -79,7 +79,7 @@ def contract() -> list[set[str]]:
     """Layers of the import contract, the highest first."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
-    [layers] = [c["layers"] for c in contracts if c["type"] == "layers"]
+    [layers] = [c["layers"] for c in contracts if c["name"].startswith("Layers:")]
     return [
         {name.strip().removeprefix("shifter.") for name in re.split(r"[|:]", layer)}
         for layer in layers
