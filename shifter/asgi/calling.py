@@ -1,9 +1,9 @@
-"""What a service tells those it calls over HTTP: the deadline, urgency and height.
+"""Headers for HTTP calls that a service makes: deadline, priority and draw.
 
     await client.get(url, headers=calling(app))
 
-As `shifter.grpc.calling` for gRPC. The deadline goes as a duration, so that clocks need
-not agree.
+`shifter.grpc.calling` does the same for gRPC. The deadline is sent as a duration, so
+that clocks need not agree.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _URGENCIES: Final = {
 
 
 def calling(app: Shifter, *, previous_attempts: int = 0) -> dict[str, str]:
-    """Headers of a call on behalf of the request under way; empty outside of one.
+    """Headers of a call made on behalf of the current request; empty outside of one.
 
     Args:
-        app: Whose clock tells what is left of the deadline.
-        previous_attempts: How often this call was made before, >= 0: who is called
-            charges a retry to its budget. What is called on behalf of a retry is one
-            too, without a word.
+        app: Its clock measures what is left of the deadline.
+        previous_attempts: How often this call was made before, >= 0. The called service
+            charges a retry to its budget. Calls on behalf of a request that is a retry
+            count as retries in any case.
 
     Raises:
-        DeadlineExceededError: Nothing is left of its deadline: the call is vain.
+        DeadlineExceededError: The deadline has passed, so the call cannot help.
     """
     around, now = ambient(), app.publisher.clock.epoch_ms()
     left = left_ms(now)

@@ -1,8 +1,8 @@
-"""``Idempotency-Key``: whose it is, and what it was first used with.
+"""``Idempotency-Key``: its scope, and the body that it was first used with.
 
-A key counts for the user who sends it and for the route it is sent to: no caller can
-use up another one's. The first body of a key is kept, as a digest, for as long as the
-key itself; another body under it is a mistake of the caller's, and told so.
+A key counts for the user who sends it and for the route it is sent to, so no caller can
+use up the key of another one. The digest of the first body is kept for as long as the
+key; another body under the same key is an error of the caller, answered 422.
 
 Source: draft-ietf-httpapi-idempotency-key-header, sections 2.2 and 2.6.
 """
@@ -35,7 +35,7 @@ class Keys:
     """The keys of a middleware's job routes.
 
     Args:
-        app: Keeps what keys were used with.
+        app: Keeps the digests of bodies.
 
     Attributes:
         counts: How often a key came from no known user, could not be checked, or was
@@ -47,7 +47,7 @@ class Keys:
         self.counts: Counter[str] = Counter()
 
     def scoped(self, key: str | None, user: str | None, route: str) -> str | None:
-        """The key as its job has it; ``None`` without one.
+        """The key within the scope of its user and route; ``None`` without a key.
 
         Args:
             key: As its caller sent it.
@@ -74,7 +74,7 @@ class Keys:
             async with asyncio.timeout(_ASK_S):
                 kept = await self._app.note(name, word, keep_ms=spec.dedup_ms)
         except (StoreError, ConfigError, TimeoutError):
-            self._say(UNCHECKED)  # "once" is the claim's, and does not depend on this
+            self._say(UNCHECKED)  # the claim decides "once", whatever this check finds
             return True
         if kept != word:
             self.counts[OTHER_BODY] += 1
@@ -88,5 +88,5 @@ class Keys:
 
 
 def _digest(value: object) -> str:
-    """Of a JSON document, whatever the order of its fields."""
+    """The digest of a JSON document, independent of the order of its fields."""
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()

@@ -1,13 +1,13 @@
-"""Serves a request for as long as its caller waits, and answers in its place then.
+"""Serves a request until its deadline, and answers 504 then.
 
-At its deadline the request is cancelled. Its caller is answered 504 at once; if a
-response has begun, it stays without an end, so that the server closes the connection
-and no client takes a part for the whole. Whatever does not end when it is cancelled
-keeps its slot until it does, and can send nothing any more.
+At its deadline the request is cancelled and its caller is answered 504 at once. If the
+response has begun, it is left without an end, so that the server closes the connection
+and no client takes a part for the whole. A request that goes on although it was
+cancelled keeps its slot until it ends, and cannot send anything.
 
-A thread cannot be cancelled. A cancelled task would leave it behind, uncounted, and the
-next request would start another one: where a request waits for a thread, it is
-cancelled when the thread has ended.
+A thread cannot be cancelled. A cancelled task would leave its thread running,
+uncounted, and the next request would start another one. So a request that waits for a
+thread is cancelled once the thread has ended.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _IN_THREADS: Final = frozenset(
         ("anyio._backends._asyncio", "run_sync_in_worker_thread"),
     }
 )
-"""What waits for a thread: of asyncio, and of anyio, which Starlette uses."""
+"""Functions that wait for a thread, of asyncio and of anyio, which Starlette uses."""
 
 
 class _TooLateError(OSError):
-    """The caller has left; ASGI's word for it is an ``OSError`` of ``send``."""
+    """Raised by ``send`` once the caller has its answer; ASGI asks for ``OSError``."""
 
 
 class TimedCall:
@@ -54,10 +54,10 @@ class TimedCall:
     async def serve(
         self, service: Callable[[Send], Awaitable[None]], left_s: float
     ) -> None:
-        """Serve it, and return when what it began has ended.
+        """Serve the request, and return when everything that it began has ended.
 
         Args:
-            service: The service, called with what it sends by.
+            service: Called with the ``send`` that it must use.
             left_s: Seconds left to its caller, >= 0.
         """
         async with asyncio.TaskGroup() as group:
@@ -97,7 +97,7 @@ class TimedCall:
 
 
 def _waits_for_thread(task: asyncio.Task[None]) -> bool:
-    """Whether a task that is suspended has a thread do something."""
+    """Whether a suspended task waits for a thread."""
     inner: Any = task.get_coro()
     while inner is not None:
         frame = getattr(inner, "cr_frame", None)

@@ -1,4 +1,4 @@
-"""A request that is a job: its body the arguments, its answer the response."""
+"""Job routes: the body of a request is the arguments, the answer is the response."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class JobRoutes(NamedTuple):
-    """What all job routes of a middleware share.
+    """State that all job routes of a middleware share.
 
     Attributes:
-        app: Whose jobs.
+        app: The app of the jobs.
         status_path: Where their states are served, below the root path.
-        left_out: How often the result of which job was no JSON.
+        left_out: How often a result was no JSON, by job.
         keys: Of their requests.
     """
 

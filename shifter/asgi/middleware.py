@@ -1,8 +1,8 @@
-"""The one decision, in front of an ASGI service.
+"""Admission of the requests of an ASGI service.
 
-A request of a *job route* is a job: it is submitted, and its answer is the response.
-Any other request asks for a slot of this process; there is no lane for it, so it is
-served or refused. Health checks pass: a busy process is not a dead one.
+A request to a *job route* is submitted as a job, and the answer is the response. Any
+other request takes a slot of this process; it cannot be deferred, so it is served or
+refused. Health checks always pass, since a busy process is not a dead one.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ class AdmissionMiddleware:
     """Runs, defers, degrades or refuses requests.
 
     Args:
-        service: The ASGI service behind it.
-        app: Its admission decides; its slots are the setting ``concurrency``.
+        service: The ASGI service that is protected.
+        app: Its admission decides; its number of slots is the setting ``concurrency``.
         jobs: ``"POST /reports"`` to a job whose arguments are the request's body. Such
             a route, and all paths below, are without the ``root_path`` of a mounted
             service.
-        classify: The priority of a request; ``None`` where it does not know, which
-            means the job's own, or ``NORMAL``.
-        trusts_priority: Whether callers are yours: then the ``Priority`` header may
-            make a request more urgent (it may always make it less so), and
-            ``shifter-height`` counts.
-        user: Who asks, so that all requests of a user are let in or refused together,
-            and no other's ``Idempotency-Key`` counts.
+        classify: The priority of a request; ``None`` means the job's own, or
+            ``NORMAL``.
+        trusts_priority: Whether callers are trusted: then the ``Priority`` header may
+            raise the priority of a request (it may always lower it), and
+            ``shifter-height`` is read.
+        user: The user of a request. Requests of one user are admitted or refused
+            together, and an ``Idempotency-Key`` counts for its user only.
         health: Paths that are never refused.
         status_path: Where states of jobs are served.
         result: From a job's id to the place of its result, if there is one.
 
     Attributes:
-        ignored: How often which header was left out, or cut to its bounds.
+        ignored: How often a header was ignored, or cut to its bounds, by header.
         keys: How often an ``Idempotency-Key`` came from no known user, could not be
             checked, or was refused for another body.
         late: Requests that were cancelled at their deadline.
         cut: Those of them whose response had begun, and was left without an end.
-        websockets: Connections that passed without a decision, so far.
-        open_websockets: Those that are open now.
-        left_out: How often the result of which job was no JSON, and was not sent.
+        websockets: Connections that passed without a decision.
+        open_websockets: Those of them that are open now.
+        left_out: How often a result was no JSON and was not sent, by job.
 
     Raises:
         ConfigError: A route or a path can never match a request.
@@ -193,7 +193,7 @@ class AdmissionMiddleware:
             self.cut += call.is_late and call.has_begun
 
     async def _pass_websocket(self, *call: Any) -> None:
-        """It may stay open for days: a slot would be gone for as long."""
+        """Let a websocket pass: it may stay open for days, and would hold a slot."""
         self.websockets += 1
         self.open_websockets += 1
         try:

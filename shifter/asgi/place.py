@@ -1,4 +1,4 @@
-"""Paths as the service sees them, and as its clients do.
+"""Paths as the service sees them, and as its clients see them.
 
 A mounted application, or one behind a proxy, is called below a prefix, ``root_path``.
 Routes are compared without it; every place that a client is sent to has it.
@@ -43,7 +43,7 @@ def path_below(scope: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def place(root_path: str, path: str) -> str:
-    """Where a client finds a path of the service; another host's is left alone.
+    """The path under which clients find a path of the service; URLs are unchanged.
 
     >>> place("/v1", "/jobs/7"), place("/v1", "https://cdn.example/7")
     ('/v1/jobs/7', 'https://cdn.example/7')
@@ -55,7 +55,7 @@ def place(root_path: str, path: str) -> str:
 
 
 def check_paths(field: str, paths: Iterable[str]) -> frozenset[str]:
-    """Paths that requests can have.
+    """Check that requests can have these paths.
 
     Raises:
         ConfigError: One of them never matches, or is no path.
@@ -68,7 +68,7 @@ def check_paths(field: str, paths: Iterable[str]) -> frozenset[str]:
 def check_routes(
     routes: Mapping[Any, Any], health: Iterable[str]
 ) -> dict[str, Job[..., Any]]:
-    """Routes of jobs.
+    """Check the routes of jobs.
 
     Args:
         routes: ``"POST /reports"`` to a job.

@@ -1,8 +1,8 @@
-"""What a request says of itself; nothing of it is believed beyond its bounds.
+"""Reads the headers of a request; values beyond their bounds are not trusted.
 
-A caller may say how urgent its request is, but never that it is ``CRITICAL``, and how
-long it will wait, but not for ever. What cannot be read is left out, what goes beyond
-its bounds is cut, and both are counted; but a request whose key cannot be read is bad.
+A caller may state the priority of its request, but never ``CRITICAL``, and how long it
+will wait, but not for ever. A header that cannot be read is ignored, a value beyond its
+bounds is cut, and both are counted. A request whose key cannot be read is answered 400.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Request(NamedTuple):
         path: Without its query, and without the root path.
         headers: By lower-case name; the last of several.
         root_path: The prefix of a mounted service, without a slash at its end.
-        scope: As ASGI gives it, with what middleware in front has added: the user that
-            it has authenticated, for one.
+        scope: As ASGI gives it, with additions of other middleware, such as the
+            authenticated user.
     """
 
     method: str
@@ -88,7 +88,7 @@ def read_priority(request: Request, ignored: Counter[str]) -> Priority | None:
 
 
 def read_left_ms(request: Request, ignored: Counter[str]) -> int | None:
-    """How long the caller will wait; ``None`` without a word of it."""
+    """How long the caller will wait; ``None`` if it does not state it."""
     for name in _TIMEOUTS:
         text = request.headers.get(name)
         if text is not None:
@@ -100,7 +100,7 @@ def read_left_ms(request: Request, ignored: Counter[str]) -> int | None:
 
 
 def read_is_retry(request: Request, ignored: Counter[str]) -> bool:
-    """Whether the request was made before, by what its caller or a proxy counts."""
+    """Whether the request is a retry, as its caller or a proxy counts."""
     is_retry = False
     for name, first in _FIRST.items():
         text = request.headers.get(name)
@@ -114,7 +114,7 @@ def read_is_retry(request: Request, ignored: Counter[str]) -> bool:
 
 
 def read_draw(request: Request, ignored: Counter[str]) -> float | None:
-    """The height its caller has within a priority; ``None`` without one."""
+    """The caller's draw, its rank within a priority; ``None`` without one."""
     text = request.headers.get(HEIGHT_HEADER)
     if text is None:
         return None
@@ -141,6 +141,6 @@ def read_key(scope: Mapping[str, Any]) -> str | None:
 
 
 def wants_async(request: Request) -> bool:
-    """Whether the caller prefers to be told later (RFC 7240)."""
+    """Whether the caller prefers an asynchronous answer (RFC 7240)."""
     preferences = request.headers.get("prefer", "").lower().split(",")
     return any(p.split(";")[0].strip() == "respond-async" for p in preferences)

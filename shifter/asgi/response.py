@@ -1,4 +1,4 @@
-"""Answers as HTTP: 200, 202 with a place to look, or a problem that says when."""
+"""Answers as HTTP: 200, 202 with a status resource, or a problem with Retry-After."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Response(NamedTuple):
     content_type: str = "application/json"
 
     def below(self, root_path: str) -> Response:
-        """The same, where its place is one of a service below a prefix."""
+        """The response with its ``Location`` below the prefix of a mounted service."""
         if "location" not in self.headers:
             return self
         location = place(root_path, self.headers["location"])
         return self._replace(headers={**self.headers, "location": location})
 
     async def send(self, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         raw, headers = b"", dict(self.headers)
         if self.status != 204:
             raw = msgspec.json.encode(self.body)
@@ -71,7 +71,7 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
 
     Args:
         answer: The answer.
-        status_path: Where states can be asked for.
+        status_path: Path of the status resources.
         is_known: Whether the caller is known: a known one is refused with 429
             instead of 503.
     """
@@ -92,9 +92,9 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
 
 
 def of_value(value: object, marks: Mapping[str, str]) -> Response:
-    """What a job returned: 200, or 204 with a mark where it is no JSON.
+    """The result of a job: 200, or 204 with a header where it is no JSON.
 
-    The job has taken effect: an error would have it sent again.
+    The job has taken effect: after an error the client would send it again.
 
     Args:
         value: Whatever msgspec writes, and models of pydantic.
@@ -117,7 +117,7 @@ def _of_model(value: Any) -> object:
 
 
 def refusal(reason: Reason, retry_after_s: float | None, *, is_known: bool) -> Response:
-    """A refusal: 503, or 429 where one caller is meant; and when to come back."""
+    """A refusal: 503, or 429 for a known caller, with ``Retry-After``."""
     usual = (429, "too many requests") if is_known else (503, "overloaded")
     status, title = _WORDS.get(reason, usual)
     if reason in PASSING:

@@ -1,4 +1,4 @@
-"""One call of a gRPC service: what it brings along, and the slot it takes."""
+"""One call of a gRPC service: its metadata, and the slot it takes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CODES: Final = {Reason.EXPIRED: grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
 class GrpcRefusal(NamedTuple):
-    """How a call ends that is not served.
+    """The status of a call that is refused.
 
     Attributes:
         code: Its status.
         details: The reason.
-        trailing: Metadata that says when to come again.
+        trailing: Metadata with the time of the next attempt.
     """
 
     code: grpc.StatusCode
@@ -37,13 +37,13 @@ class GrpcRefusal(NamedTuple):
 class GrpcCall:
     """A call from its arrival to its end; frees its slot at the end of the block.
 
-    The block has a context of its own, where the deadline and all else that the call
-    brings along is set: gRPC's servers make one for each call.
+    The block runs in the context that gRPC's servers make for each call; the deadline
+    and the other facts of the call are set there.
 
     Args:
         admission: Decides.
         plan: The call as the decision sees it.
-        told: What its caller said.
+        told: The metadata of its caller.
         arrived_at: Monotonic seconds.
     """
 
@@ -63,13 +63,13 @@ class GrpcCall:
         return self
 
     def decide(self, context: Any) -> GrpcRefusal | None:
-        """Take a slot; how the call ends where there is none for it.
+        """Take a slot, or return the refusal.
 
         Args:
             context: Of either kind of server.
         """
         left_s, deadline_ms = context.time_remaining(), None
-        # A synchronous server has no word for a call without a deadline.
+        # A synchronous server reports a huge value for a call without a deadline.
         if left_s is not None and left_s * 1_000 < MAX_DURATION_MS:
             left_ms = max(0, int(left_s * 1_000))
             self._plan = self._plan._replace(deadline_ms=left_ms)
@@ -104,7 +104,7 @@ class GrpcCall:
 
 
 def _cut_with(context: Any) -> None:
-    """Cut what the handler calls when gRPC ends the call: its thread may go on.
+    """Cut the calls of the handler when gRPC ends the call; its thread may go on.
 
     On an event loop the end of the handler's task does so, or `PlainCall`.
     """

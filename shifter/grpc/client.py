@@ -1,7 +1,7 @@
-"""What a service tells those it calls: what is left of the deadline, and how urgent.
+"""Client interceptors that send the deadline and the priority of a request.
 
-Each call takes the smaller of its own timeout and what is left to the request under
-way. With nothing left it is not made at all.
+Each call gets the smaller of its own timeout and what is left of the current request's
+deadline. Once that has passed, the call is not made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def calling(app: Shifter) -> list[Any]:
 
 
 class _Caller:
-    """Hands on what the next one gives: grpc.aio awaits it, grpc takes it as it is."""
+    """Returns what the next interceptor returns; grpc.aio awaits it, grpc does not."""
 
     def __init__(self, now: Callable[[], EpochMs]) -> None:
         self._now = now

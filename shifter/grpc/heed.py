@@ -1,4 +1,4 @@
-"""What a failed gRPC call means for the job that made it, by what the server said."""
+"""What a failed gRPC call means for the job that made it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shifter.policy.protection.throttle import DoNotRetry, RetryAfter, push_back
 
 
 def heed(error: grpc.aio.AioRpcError) -> BaseException:
-    """What a handler should raise in place of a call's error.
+    """The signal that a handler should raise in place of a call's error.
 
     ``raise heed(error) from error`` in a handler whose call failed.
 
     Returns:
-        Where the server said when it wants the next attempt: `Throttled` for
-        ``RESOURCE_EXHAUSTED``, which is no attempt of the job's, else `Retry`. Where it
-        wants none: `DeadLetter`. Where it said nothing: the error itself.
+        If the server states when it wants the next attempt: `Throttled` for
+        ``RESOURCE_EXHAUSTED``, which charges no attempt, else `Retry`. If it wants
+        none: `DeadLetter`. If it states neither: the error itself.
 
     Source: gRPC proposal A6, ``grpc-retry-pushback-ms``.
     """

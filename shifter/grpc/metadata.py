@@ -1,7 +1,7 @@
-"""What one service tells the next beside a call; bounded where it is read.
+"""Metadata that one service sends with a call to the next; checked where it is read.
 
-The deadline is gRPC's own (``grpc-timeout``). Ours are the priority, and the height
-within it, so that all calls of one request share their fate down the whole tree.
+gRPC itself sends the deadline (``grpc-timeout``). This package adds the priority and a
+draw within it, so that all calls of one request are admitted or refused alike.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ _DIGITS: Final = 9
 
 
 class CallerMetadata(NamedTuple):
-    """What a caller said.
+    """The facts that a caller sent.
 
     Attributes:
-        priority: ``None`` where it said none.
-        draw: Its height, from [0, 1); ``None`` where it said none.
-        is_retry: Whether the call was made before, by gRPC's count or for a caller
-            whose own request was.
+        priority: ``None`` if it sent none.
+        draw: Its rank within the priority, from [0, 1); ``None`` if it sent none.
+        is_retry: Whether the call is a retry by gRPC's count, or made on behalf of one.
     """
 
     priority: Priority | None
@@ -39,7 +38,7 @@ class CallerMetadata(NamedTuple):
 def read_metadata(
     pairs: Iterable[tuple[str, str | bytes]], ignored: Counter[str]
 ) -> CallerMetadata:
-    """What a caller said; what cannot be read is left out and counted."""
+    """Read a caller's metadata; values that cannot be read are ignored and counted."""
     found = {name: value for name, value in pairs if isinstance(value, str)}
     return CallerMetadata(
         _priority(found.get(PRIORITY), ignored),
@@ -51,7 +50,7 @@ def read_metadata(
 def write_metadata(
     priority: Priority | None, draw: float | None, *, is_retry: bool = False
 ) -> list[tuple[str, str]]:
-    """What a caller says."""
+    """The metadata for a call."""
     said = []
     if priority is not None:
         said.append((PRIORITY, priority.value))
@@ -63,7 +62,7 @@ def write_metadata(
 
 
 def pushback(retry_after_s: float | None) -> tuple[str, str]:
-    """When a refused caller may come again; never, where that is vain.
+    """The push-back for a refused caller: when to retry, or never.
 
     >>> pushback(1.5), pushback(None)
     (('grpc-retry-pushback-ms', '1500'), ('grpc-retry-pushback-ms', '-1'))

@@ -1,10 +1,10 @@
-"""The one decision, in front of a gRPC service.
+"""Admission of the calls of a gRPC service.
 
-A call takes a slot or is refused: there is no lane for it. Refused it is
-``RESOURCE_EXHAUSTED`` with the time after which to come again, as gRPC's retries
-understand it; late it is ``DEADLINE_EXCEEDED``. A caller that gives up cancels the
-handler, and its slot is free; a plain ``def`` handler runs in a thread, which cannot be
-cancelled and keeps the slot until it has ended.
+A call takes a slot or is refused; it cannot be deferred. A refused call ends as
+``RESOURCE_EXHAUSTED`` with the push-back that gRPC's retries heed, a late one as
+``DEADLINE_EXCEEDED``. If the caller gives up, the handler is cancelled and its slot is
+free. A plain ``def`` handler runs in a thread, which cannot be cancelled: it keeps the
+slot until it has ended.
 
 ``grpc.aio.server`` and ``grpc.server`` take the same interceptor. The first awaits what
 `AdmissionInterceptor.intercept_service` returns and decides on its event loop; the
@@ -40,22 +40,22 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
     """Runs or refuses calls, on ``grpc.aio.server`` or ``grpc.server``.
 
     Args:
-        app: Its admission decides; its slots are the setting ``concurrency``.
-        classify: The priority of a method such as ``/shop.Orders/Get``; ``None`` where
-            it does not know, which means ``NORMAL``.
-        trusts_priority: Whether callers are yours: then they may make a call more
-            urgent (they may always make it less so), and ``shifter-height`` counts.
-        highest: How urgent a trusted caller may make a call; callers are trusted where
-            it is given.
-        health: Beginnings of methods that are never refused.
+        app: Its admission decides; its number of slots is the setting ``concurrency``.
+        classify: The priority of a method such as ``/shop.Orders/Get``; ``None`` means
+            ``NORMAL``.
+        trusts_priority: Whether callers are trusted: then they may raise the priority
+            of a call (they may always lower it), and ``shifter-height`` is read.
+        highest: The highest priority that a trusted caller may ask for; if it is given,
+            callers are trusted.
+        health: Prefixes of methods that are never refused.
         threads: Where plain ``def`` handlers of a ``grpc.aio.server`` run, instead of
             its ``migration_thread_pool``; by default a thread for each slot.
 
     Attributes:
-        ignored: How often which metadata was left out, or cut to its bounds.
+        ignored: How often metadata was ignored, or cut to its bounds, by name.
 
     Raises:
-        ConfigError: ``health`` is no collection of beginnings: ``["/shop.Ping/"]``.
+        ConfigError: ``health`` is no collection of prefixes such as ``["/shop.Ping/"]``.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
         continuation: Callable[[Any], Any],
         handler_call_details: Any,
     ) -> Any:
-        """Put the decision around a method's handler; for gRPC to call."""
+        """Wrap the handler of a method; gRPC calls this."""
         arrived_at = self._app.admission.clock.monotonic()
         found = continuation(handler_call_details)
         if inspect.isawaitable(found):
@@ -126,7 +126,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
 
 
 class _Guards:
-    """What gRPC calls instead of a handler, for one call."""
+    """The functions that gRPC calls instead of a handler."""
 
     def __init__(
         self, interceptor: AdmissionInterceptor, details: Any, arrived_at: float
@@ -138,7 +138,7 @@ class _Guards:
     def around(
         self, handler: Any, answer: Callable[..., Any], answers: Callable[..., Any]
     ) -> Any:
-        """The handler with the decision in front of it."""
+        """The handler, wrapped by the decision."""
         if handler is None or self._interceptor.passes(self._details.method):
             return handler
         kind = "stream_" if handler.request_streaming else "unary_"
