@@ -55,7 +55,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
         ignored: How often metadata was ignored, or cut to its bounds, by name.
 
     Raises:
-        ConfigError: ``health`` is no collection of prefixes such as ``["/shop.Ping/"]``.
+        ConfigError: ``health`` is no collection of prefixes, as ``["/shop.Ping/"]`` is.
     """
 
     def __init__(
