@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shifter.cli.entry import build
+from shifter.cli.entry import build, every_verb
 
 _HEAD = """\
 # Commands
@@ -18,7 +18,8 @@ _GLOBALS = re.compile(r"^\*\*Global options\*\*:\n\n(?:\* .*\n)+\n?", re.MULTILI
 
 def page() -> str:
     """The page's text."""
-    text = build().generate_docs(recursive=True, heading_level=2, flatten_commands=True)
+    app = build(every_verb())
+    text = app.generate_docs(recursive=True, heading_level=2, flatten_commands=True)
     text = re.sub(
         r"## Table of Contents\n.*?(?=^\*\*)", "", text, flags=re.DOTALL | re.MULTILINE
     )

@@ -9,9 +9,11 @@ from shifter.cli.session import InSession
 def show(*, origin: bool = False, json: bool = False, session: InSession) -> None:
     """Show all settings; secrets are masked.
 
+    Example: shifter config show --origin
+
     Args:
-        origin: Say where each value came from.
-        json: One JSON object: name to value and origin.
+        origin: Show where each value comes from.
+        json: Print one JSON object: name to value and origin.
         session: This command line.
     """
     shown = list(session.settings().shown())

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import json as json_text
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
 from shifter.adapters.system import SystemClock
 from shifter.cli.output import is_terminal, note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.progress import ProgressDisplay, Reading
 from shifter.cli.session import InSession
 from shifter.demo import summary
-from shifter.demo.bar import ProgressBar
 from shifter.demo.controls import parse_script
+from shifter.demo.frame import Frame
 from shifter.demo.outcome import Outcome
 from shifter.demo.plot import draw
 from shifter.demo.run import Plan, Show, play
 from shifter.demo.stage import Servers, StageError
+from shifter.ports import Clock
 
 
 def demo(  # noqa: PLR0913  # one parameter an option
@@ -32,19 +36,23 @@ def demo(  # noqa: PLR0913  # one parameter an option
     script: str = "",
     session: InSession,
 ) -> int:
-    """Play a recorded overload against a small backend, and watch it being shifted.
+    """Play a recorded overload and watch it being shifted in time.
 
-    With --log and --state it plays there, in a namespace of its own whose topics stay.
-    Ends with 0 when every accepted job has ended, 3 when some still wait.
+    Ten minutes of a real overload are played in one, against a small backend, with
+    nothing installed. With --log and --state it plays there, in a namespace of its own
+    whose topics stay. It ends with 0 when every accepted job has ended, and with 3 when
+    some still wait.
+
+    Example: shifter demo --speed 10 --script 5:break,8:heal
 
     Args:
-        speed: How much faster than it was; 0.1 to 100.
+        speed: How much faster than the recording, 0.1 to 100.
         seconds: How long jobs are offered, up to the end of the ten minutes.
         out: Folder for the plot and the numbers.
-        headless: No view, no keys; progress on standard error.
-        json: One JSON object on standard output at the end; implies --headless.
-        script: What to do when, as SECOND:ACTION,…; actions: break, heal, poison,
-            kill, quit.
+        headless: Show progress on standard error instead of the live view.
+        json: Print one JSON object at the end; implies --headless.
+        script: What to do when, as SECOND:ACTION,…; actions: break, heal, poison, kill,
+            quit.
         session: This command line.
     """
     if not 0.1 <= speed <= 100:
@@ -65,6 +73,40 @@ def demo(  # noqa: PLR0913  # one parameter an option
     return Exit.PARTIAL if outcome.waiting else Exit.OK
 
 
+class HeadlessShow:
+    """Shows the progress of a play on standard error, without the live view.
+
+    Args:
+        out: Where to draw.
+        clock: Paces the drawing.
+    """
+
+    def __init__(self, out: TextIO, clock: Clock) -> None:
+        self._out, self._clock = out, clock
+
+    async def run(
+        self,
+        frame: Callable[[], Frame],
+        press: Callable[[str], None],  # noqa: ARG002  # there are no keys here
+    ) -> None:
+        """Draw until cancelled."""
+        display = ProgressDisplay(self._clock, self._out, self._write)
+        await display.follow(lambda: _reading(frame()))
+
+    def _write(self, reading: Reading) -> None:
+        line = f"{reading.what} {reading.done:.0f} s: {reading.numbers}\n"
+        self._out.write(line)
+        self._out.flush()
+
+
+def _reading(frame: Frame) -> Reading:
+    offered = sum(row.offered for row in frame.rows)
+    executed = sum(row.executed for row in frame.rows)
+    waiting = sum(row.waiting for row in frame.rows)
+    numbers = f"{offered} offered, {executed} executed, {waiting} waiting"
+    return Reading(frame.phase.value, frame.elapsed_s, frame.length_s, numbers)
+
+
 def _play(plan: Plan, show: Show) -> Outcome:
     try:
         return asyncio.run(play(plan, show))
@@ -76,7 +118,7 @@ def _play(plan: Plan, show: Show) -> Outcome:
 
 def _show(*, is_watched: bool) -> Show:
     if not is_watched:
-        return ProgressBar(sys.stderr, SystemClock())
+        return HeadlessShow(sys.stderr, SystemClock())
     from shifter.demo.view import LiveView  # noqa: PLC0415  # a terminal's modules
 
     return LiveView(Console(), SystemClock())

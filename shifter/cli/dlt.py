@@ -26,7 +26,7 @@ from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.deadletter.journal import Journal, Run
 from shifter.deadletter.triage import FailureGroup, Triage
-from shifter.demo.spark import sparkline
+from shifter.ops.sparkline import sparkline
 
 COLUMNS: Final = (
     *("count", "reason", "error", "message", "first seen", "last seen", "course"),
@@ -50,11 +50,15 @@ def list_(
 ) -> None:
     """Group the dead letters of a queue or topic by their failure.
 
+    Dead letters that a run has handled are left out, unless --all is given.
+
+    Example: shifter dlt list mail --since 6h
+
     Args:
         source: A queue of the namespace, or any topic.
-        choice: Which.
-        limit: Most groups shown, the largest first.
-        json: A JSON list of groups.
+        choice: Which dead letters are meant.
+        limit: Show at most N groups, the largest first.
+        json: Print a JSON list of groups.
         session: This command line.
     """
     if limit < 1:
@@ -77,12 +81,15 @@ def list_(
 def show(
     source: str, which: str | None = None, /, *, json: bool = False, session: InSession
 ) -> None:
-    """Show one dead letter whole: reason, road, stack, headers, payload.
+    """Show one dead letter whole: reason, route, stack, headers, payload.
+
+    Example: shifter dlt show mail 0/42
 
     Args:
         source: A queue of the namespace, any topic, or TOPIC/PARTITION/OFFSET.
-        which: The job's id, a fingerprint (its newest letter), or PARTITION/OFFSET.
-        json: One JSON object.
+        which: Id of its job, a fingerprint (its newest dead letter), or
+            PARTITION/OFFSET.
+        json: Print one JSON object.
         session: This command line.
     """
     if which is None:
@@ -95,11 +102,15 @@ def show(
 
 
 def runs(run: str | None = None, /, *, json: bool = False, session: InSession) -> None:
-    """Show the runs of the namespace: who replayed, discarded, edited or imported what.
+    """Show the runs of the namespace: replays, discards, edits and imports.
+
+    Each row has who began the run, why, and how far it came.
+
+    Example: shifter dlt runs --json
 
     Args:
-        run: One of them; all by default.
-        json: A JSON list of runs.
+        run: Name of one run; all runs by default.
+        json: Print a JSON list of runs.
         session: This command line.
     """
     found = asyncio.run(_runs(session.settings(), run))
@@ -155,7 +166,7 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 
 async def _runs(settings: Settings, name: str | None) -> list[Run]:
-    from shifter.deadletter.dead_letters import find_run  # noqa: PLC0415  # of runs only
+    from shifter.deadletter.dead_letters import find_run  # noqa: PLC0415
 
     async with wiring.opened_admin(need_log(settings)) as admin:
         book = await Journal(admin, settings.namespace).load()

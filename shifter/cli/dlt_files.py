@@ -14,12 +14,12 @@ from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
-from shifter.cli.bar import Bar
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts
 from shifter.cli.dlt_letters import NO_CHOICE, Choice, letter_at, reading, working
 from shifter.cli.output import note, write_json
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_state
 from shifter.config import Settings
 from shifter.deadletter.journal import Run
@@ -40,13 +40,17 @@ def export(
     out: Path | None = None,
     session: InSession,
 ) -> None:
-    """Write dead letters whole, one a line; `import` takes them back.
+    """Write dead letters whole to a file, one a line.
+
+    `shifter dlt import` reads them back. The file holds payloads, so its mode is 0600.
+
+    Example: shifter dlt export mail --out letters.jsonl
 
     Args:
         source: A queue of the namespace, or any topic.
-        choice: Which.
+        choice: Which dead letters are meant.
         format: JSON lines, or CSV for a spreadsheet.
-        out: A file that is not there yet; standard output unless given.
+        out: A file that does not exist yet; standard output by default.
         session: This command line.
     """
     selection = choice.selection(SystemClock())
@@ -66,14 +70,18 @@ def import_(
     json: bool = False,
     session: InSession,
 ) -> None:
-    """Bring exported dead letters into a dead-letter topic, at its end.
+    """Append exported dead letters to a dead-letter topic.
+
+    The whole file is read and checked before anything is appended.
+
+    Example: shifter dlt import mail letters.jsonl --reason "from the old cluster"
 
     Args:
         source: A queue of the namespace, or any topic.
-        file: As exported; - reads standard input.
+        file: File that `export` wrote; - reads standard input.
         reason: Why, for the audit record.
         yes: Do not ask.
-        json: One JSON object.
+        json: Print one JSON object.
         session: This command line.
     """
     settings = need_state(session.settings())
@@ -107,16 +115,21 @@ def edit(  # noqa: PLR0913  # one parameter an option
     json: bool = False,
     session: InSession,
 ) -> None:
-    """Give one dead letter another payload; the original is kept, and not replayed.
+    """Give one dead letter another payload, and keep the original.
+
+    The edited dead letter is appended beside the original, which no replay sends any
+    more.
+
+    Example: shifter dlt edit shop.jobs:app mail 0/42 --payload '{"id": 7}' --reason x
 
     Args:
-        target: MODULE:APP, whose job says what a payload is.
+        target: MODULE:APP whose job checks the payload.
         source: A queue of the namespace, or any topic.
-        which: The job's id, or PARTITION/OFFSET.
-        payload: The job's arguments by name, as one JSON object.
+        which: Id of its job, or PARTITION/OFFSET.
+        payload: Arguments of the job by name, as one JSON object.
         reason: Why, for the audit record.
         yes: Do not ask.
-        json: One JSON object.
+        json: Print one JSON object.
         session: This command line.
     """
     app = session.app(target)
@@ -139,7 +152,7 @@ async def _export(
     count = 0
     async with reading(settings, source) as reader:
         stream.write(heading(kind))
-        with Bar("reading", SystemClock()) as bar:
+        with scan_progress("reading", SystemClock()) as bar:
             async for letter in reader.letters(selection, bar):
                 stream.write(write_line(line_of(letter), kind))
                 count += 1

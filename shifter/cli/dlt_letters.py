@@ -14,10 +14,10 @@ from cyclopts import Parameter
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.bar import Bar
 from shifter.cli.columns import instant_text
 from shifter.cli.output import escape, note, write_line
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.progress import scan_progress
 from shifter.cli.session import need_log
 from shifter.config import Settings
 from shifter.deadletter.dead_letters import DeadLetters
@@ -55,14 +55,15 @@ class Place(NamedTuple):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which letters are meant.
+    """Which dead letters are meant.
 
     Attributes:
-        filter: Such as 'error == "SMTPError" and age < 6h and payload.order_id > 10'.
-        since: Those that came at or after: 6h ago, or 2026-01-31T08:00:00Z.
-        until: Those that came before, likewise.
-        offsets: PARTITION:FIRST-LAST, both included; may be given again.
-        all: Those too that a replay, a discard or an edit has handled.
+        filter: Condition such as 'error == "SMTPError" and age < 6h and
+            payload.order_id > 10'.
+        since: Appended at or after this: 6h ago, or 2026-01-31T08:00:00Z.
+        until: Appended before this: 6h ago, or 2026-01-31T08:00:00Z.
+        offsets: PARTITION:FIRST-LAST, both included; may be repeated.
+        all: Include those that a replay, a discard or an edit has handled.
     """
 
     filter: str = ""
@@ -119,7 +120,7 @@ async def working(settings: Settings, source: str) -> AsyncGenerator[DeadLetters
 async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
     """The letters that are meant, by failure, with a bar."""
     async with reading(settings, source) as reader:
-        with Bar("reading", SystemClock()) as bar:
+        with scan_progress("reading", SystemClock()) as bar:
             return await reader.triage(selection, bar)
 
 
@@ -139,7 +140,7 @@ def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
 async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
     """The letter that is named, with a bar."""
     async with reading(settings, source) as reader:
-        with Bar("reading", SystemClock()) as bar:
+        with scan_progress("reading", SystemClock()) as bar:
             return await find(reader, which, bar)
 
 

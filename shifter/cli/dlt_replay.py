@@ -11,7 +11,6 @@ import msgspec
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.bar import Bar
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts, write_groups
 from shifter.cli.dlt_letters import (
@@ -25,6 +24,7 @@ from shifter.cli.dlt_letters import (
 )
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
+from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter.dead_letters import DeadLetters, find_run
@@ -61,29 +61,31 @@ def replay(  # noqa: PLR0913  # one parameter an option
     json: bool = False,
     session: InSession,
 ) -> int:
-    """Send dead letters back to where they came from, each of them once.
+    """Send dead letters back to their topics, each of them once.
 
-    Shows first what would go where, and asks. Ends with 3 when something that was
-    selected stayed behind, or the run stopped; --resume goes on.
+    It shows first what would go where, and asks. It ends with 3 when something that was
+    selected stayed behind, or when the run stopped; --resume continues it.
+
+    Example: shifter dlt replay mail --filter 'error == "SMTPError"' --rate 50 --dry-run
 
     Args:
         source: A queue of the namespace, or any topic.
-        choice: Which.
-        limit: Most letters sent.
-        rate: Letters a second, at most.
-        slow_start: How long it takes to get to that rate.
-        full_speed: Make no room for live jobs of the lanes that letters go to.
-        target: TOPIC for all, or ORIGIN=TOPIC; may be given again.
-        reset_attempts: Give each job all its attempts again; else it gets one.
-        deadline: A new deadline, so long after the replay, such as 6h.
-        max_replays: A letter replayed so often is parked.
+        choice: Which dead letters are meant.
+        limit: Send at most N dead letters.
+        rate: Send at most N dead letters a second.
+        slow_start: How long the run takes to reach that rate.
+        full_speed: Do not slow down for live jobs of the lanes that dead letters go to.
+        target: TOPIC for all dead letters, or ORIGIN=TOPIC; may be repeated.
+        reset_attempts: Give each job all its attempts again, instead of one.
+        deadline: Give each job a new deadline this long after the replay, such as 6h.
+        max_replays: Park a dead letter that was replayed this many times.
         stop_ratio: Stop when this share of the replays fails again; above 1 never.
         reason: Why, for the audit record.
-        name: Of the run; chosen for you unless given.
-        resume: Go on with this run; what it was told then still holds.
-        dry_run: Only show what would be done.
+        name: Name of the run; a new one by default.
+        resume: Resume the run with its original filter and options.
+        dry_run: Show what would be done, and do nothing.
         yes: Do not ask.
-        json: One JSON object.
+        json: Print one JSON object.
         session: This command line.
     """
     settings = need_state(session.settings())
@@ -135,17 +137,21 @@ def discard(  # noqa: PLR0913  # one parameter an option
     json: bool = False,
     session: InSession,
 ) -> int:
-    """Note that dead letters need nothing more; the log keeps them until they age.
+    """Mark dead letters as handled without replaying them.
+
+    The log keeps them until its retention removes them.
+
+    Example: shifter dlt discard mail --since 6h --reason "test orders"
 
     Args:
         source: A queue of the namespace, or any topic.
-        choice: Which.
+        choice: Which dead letters are meant.
         reason: Why, for the audit record.
-        limit: Most letters discarded.
-        name: Of the run; chosen for you unless given.
-        dry_run: Only show what would be done.
+        limit: Discard at most N dead letters.
+        name: Name of the run; a new one by default.
+        dry_run: Show what would be done, and do nothing.
         yes: Do not ask.
-        json: One JSON object.
+        json: Print one JSON object.
         session: This command line.
     """
     settings = need_state(session.settings())
@@ -214,7 +220,7 @@ async def _forecast(
     limit: int | None,
 ) -> tuple[Forecast, Triage]:
     async with reading(settings, source) as reader:
-        with Bar("reading", SystemClock()) as bar:
+        with scan_progress("reading", SystemClock()) as bar:
             return await reader.forecast(
                 selection, policy, limit=limit, on_progress=bar
             )
@@ -228,7 +234,7 @@ async def _replay(
     wanted: dict[str, Any],
 ) -> Run:
     async with working(settings, source) as letters:
-        with _interruptible(), Bar("replaying", SystemClock()) as bar:
+        with _interruptible(), scan_progress("replaying", SystemClock()) as bar:
             return await letters.replay(
                 selection, reason=reason, by=who(), on_progress=bar, **wanted
             )
@@ -242,7 +248,7 @@ async def _discard(
     rest: tuple[str | None, int | None],
 ) -> Run:
     async with working(settings, source) as letters:
-        with _interruptible(), Bar("discarding", SystemClock()) as bar:
+        with _interruptible(), scan_progress("discarding", SystemClock()) as bar:
             return await letters.discard(
                 selection,
                 reason=reason,
@@ -283,7 +289,7 @@ async def _go_on(
     def waits(seconds: float) -> None:
         note(f"another process held the topic: looking again in {seconds:.1f} s")
 
-    with _interruptible(), Bar("replaying", SystemClock()) as bar:
+    with _interruptible(), scan_progress("replaying", SystemClock()) as bar:
         return await letters.resume(
             name,
             by=who(),

@@ -24,14 +24,17 @@ def doctor(
     json: bool = False,
     session: InSession,
 ) -> int:
-    """Check log, state store, topics and versions; each finding with its fix.
+    """Check log, state store, topics and versions, each finding with its fix.
 
-    Ends with 0 when nothing failed, 69 when log or state store are away, else 3.
+    It ends with 0 when no check failed, with 69 when the log or the state store does
+    not answer, and with 3 when another check failed.
+
+    Example: shifter doctor shop.jobs:app --wait 60s
 
     Args:
-        target: MODULE:APP, whose topics are checked too.
+        target: MODULE:APP whose topics are checked too.
         wait: How long to wait until log and state store answer, such as 60s.
-        json: One JSON object.
+        json: Print one JSON object.
         session: This command line.
     """
     wait_s = duration_ms("--wait", wait) / 1_000

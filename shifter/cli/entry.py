@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Annotated, Any, Final
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
@@ -19,129 +19,11 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 from shifter.cli.output import report
 from shifter.cli.problem import Exit, Problem, explain, usage
 from shifter.cli.session import Session
+from shifter.cli.verbs import GROUPS, VERBS, Verb, exit_codes
 from shifter.model.hint import nearest
 
 _GLOBAL: Final = Parameter(group="Global options")
 
-_VERBS: Final = (
-    ("work", "shifter.cli.work:work", "Run workers for an app."),
-    ("submit", "shifter.cli.submit:submit", "Submit one job."),
-    ("status", "shifter.cli.status:status", "Show lanes, dead letters and workers."),
-    ("explain", "shifter.cli.explain:explain", "Show what would happen to a job now."),
-    ("demo", "shifter.cli.demo:demo", "Watch an overload being shifted in time."),
-    ("doctor", "shifter.cli.doctor:doctor", "Check log, state, topics and versions."),
-    ("schemas", "shifter.cli.schemas:schemas", "Write or check the wire contracts."),
-    ("version", "shifter.cli.version:version", "Show the version."),
-)
-_GROUPS: Final = (
-    (
-        "topics",
-        "Make the topics of an app.",
-        (
-            ("plan", "shifter.cli.topics:plan", "Show every topic and what it needs."),
-            ("apply", "shifter.cli.topics:apply", "Make and widen topics."),
-            (
-                "diff",
-                "shifter.cli.topics:diff",
-                "Show differences; 1 if there are any.",
-            ),
-        ),
-    ),
-    (
-        "job",
-        "Look at one job.",
-        (
-            ("show", "shifter.cli.job:show", "Show a job's state."),
-            ("cancel", "shifter.cli.job:cancel", "Ask that a job not run."),
-        ),
-    ),
-    (
-        "circuit",
-        "Look at what jobs call, and keep them from it.",
-        (
-            (
-                "list",
-                "shifter.cli.fleet:list_circuits",
-                "Show circuits of the fleet.",
-            ),
-            ("open", "shifter.cli.fleet:open_circuit", "Keep everybody from one."),
-            ("close", "shifter.cli.fleet:close_circuit", "Let everybody call one."),
-            ("auto", "shifter.cli.fleet:auto_circuit", "Let the fleet decide again."),
-        ),
-    ),
-    (
-        "budget",
-        "Look at how many retries there may be.",
-        (
-            (
-                "list",
-                "shifter.cli.fleet:list_budgets",
-                "Show retry budgets.",
-            ),
-        ),
-    ),
-    (
-        "quality",
-        "Look at how good answers are, and set it.",
-        (
-            ("show", "shifter.cli.fleet:show_quality", "Show the fleet's quality."),
-            ("set", "shifter.cli.fleet:set_quality", "Set it by hand, for a while."),
-            ("auto", "shifter.cli.fleet:auto_quality", "Let load decide again."),
-        ),
-    ),
-    (
-        "window",
-        "Look at hours, and set them aside.",
-        (
-            (
-                "list",
-                "shifter.cli.fleet:list_windows",
-                "Show windows and overrides.",
-            ),
-            ("open-now", "shifter.cli.fleet:open_windows", "Let jobs start now."),
-            ("close-now", "shifter.cli.fleet:close_windows", "Start no more of them."),
-            ("auto", "shifter.cli.fleet:auto_windows", "Let the windows count again."),
-        ),
-    ),
-    (
-        "dlt",
-        "Look at dead letters, and send them back.",
-        (
-            ("list", "shifter.cli.dlt:list_", "Group dead letters by their failure."),
-            ("show", "shifter.cli.dlt:show", "Show one dead letter whole."),
-            ("runs", "shifter.cli.dlt:runs", "Show what was replayed and discarded."),
-            ("replay", "shifter.cli.dlt_replay:replay", "Send dead letters back."),
-            ("discard", "shifter.cli.dlt_replay:discard", "Be done with them."),
-            ("export", "shifter.cli.dlt_files:export", "Write them to a file."),
-            ("import", "shifter.cli.dlt_files:import_", "Take them from a file."),
-            ("edit", "shifter.cli.dlt_files:edit", "Give one another payload."),
-        ),
-    ),
-    (
-        "spool",
-        "Look after jobs that wait for Kafka here.",
-        (
-            ("status", "shifter.cli.spool:status", "Show what waits on this machine."),
-            ("flush", "shifter.cli.spool:flush", "Bring it to the log now."),
-            ("fsck", "shifter.cli.fsck:spool", "Read all of it, set damage aside."),
-        ),
-    ),
-    (
-        "log",
-        "Look after an embedded log.",
-        (("fsck", "shifter.cli.fsck:log", "Read all of it, set damage aside."),),
-    ),
-    (
-        "config",
-        "Look at the settings.",
-        (("show", "shifter.cli.config:show", "Show settings and their origins."),),
-    ),
-)
-_EXIT_CODES: Final = (
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 in part, 65 data, 69 unavailable, "
-    "70 our fault, 73 cannot create, 74 output, 75 try later, 77 not permitted, "
-    "78 settings, 130 Ctrl-C, 141 reader gone."
-)
 _PRINTS_NOTHING: Final[dict[str, Any]] = {"exit_on_error": False, "print_error": False}
 _OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
@@ -166,27 +48,57 @@ def run(tokens: Sequence[str]) -> int:
     return code
 
 
-def build() -> App:
-    """All verbs, none of them imported."""
+def build(shown: Container[tuple[str, ...]] = ()) -> App:
+    """All verbs, none of them imported.
+
+    Args:
+        shown: Verbs whose help is printed whole, each as its words; their functions are
+            imported for it.
+    """
     app = App(
         name="shifter",
-        help="Shift work in time: run it now, or when it hurts nobody.",
-        help_epilogue=_EXIT_CODES,
+        help="Shift work in time: run each job now, later, cheaper, or not at all.",
+        help_epilogue=exit_codes(),
         version_flags=[],
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=""),
         help_format="plaintext",
     )
-    for name, path, text in _VERBS:
-        app.command(path, name=name, help=text)
-    for name, text, verbs in _GROUPS:
-        group = App(name=name, help=text, version_flags=[])
-        for verb, path, verb_text in verbs:
-            group.command(path, name=verb, help=verb_text)
-        app.command(group)
+    for verb in VERBS:
+        _add(app, verb, is_shown=(verb.name,) in shown)
+    for group in GROUPS:
+        inner = App(name=group.name, help=group.summary, version_flags=[])
+        for verb in group.verbs:
+            _add(inner, verb, is_shown=(group.name, verb.name) in shown)
+        app.command(inner)
     app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_launcher(app))
     return app
+
+
+def _add(app: App, verb: Verb, *, is_shown: bool) -> None:
+    # Without a text of its own the command's help is its function's docstring, for
+    # which the function is imported.
+    text: dict[str, Any] = {} if is_shown else {"help": verb.summary}
+    app.command(
+        f"shifter.cli.{verb.path}",
+        name=verb.name,
+        help_epilogue=exit_codes(verb.codes),
+        **text,
+    )
+
+
+def every_verb() -> list[tuple[str, ...]]:
+    """The words of every verb."""
+    inner = ((group.name, verb.name) for group in GROUPS for verb in group.verbs)
+    return [*((verb.name,) for verb in VERBS), *inner]
+
+
+def _asked_about(tokens: Sequence[str]) -> list[tuple[str, ...]]:
+    """The verbs whose own help a command line asks for."""
+    if not {"--help", "-h"}.intersection(tokens):
+        return []
+    return [verb for verb in every_verb() if set(verb) <= set(tokens)]
 
 
 def _launcher(app: App) -> Callable[..., int]:
@@ -202,9 +114,10 @@ def _launcher(app: App) -> Callable[..., int]:
         Args:
             rest: The verb and its own arguments.
             namespace: First part of every topic, for verbs that take no app.
-            log: Where jobs are kept, such as kafka://host:9092.
-            state: Where claims are kept, such as redis://host:6379/0.
-            config: A configuration file to read instead of shifter.toml.
+            log: URL of the log, which keeps the jobs, such as kafka://host:9092.
+            state: URL of the state store, which keeps the claims, such as
+                redis://host:6379/0.
+            config: Configuration file to read instead of shifter.toml.
         """
         verb, bound, extra = app.parse_args(rest, **_PRINTS_NOTHING)
         if getattr(verb, "__func__", None) is App.help_print:
@@ -222,7 +135,9 @@ def _launcher(app: App) -> Callable[..., int]:
 
 def _end(tokens: Sequence[str]) -> int:
     try:
-        code = build().meta(tokens, result_action="return_value", **_PRINTS_NOTHING)
+        code = build(_asked_about(tokens)).meta(
+            tokens, result_action="return_value", **_PRINTS_NOTHING
+        )
         return int(code or 0)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
@@ -264,10 +179,10 @@ def _misuse(error: CycloptsError) -> Problem:
 
 def _unknown_verb(path: str, chain: Sequence[str], word: str) -> Problem:
     # Not by the error's own text: composing that imports every verb.
-    known = [name for name, *_ in (*_VERBS, *_GROUPS)]
-    for name, _, verbs in _GROUPS:
-        if tuple(chain) == (name,):
-            known = [verb for verb, *_ in verbs]
+    known = [*(verb.name for verb in VERBS), *(group.name for group in GROUPS)]
+    for group in GROUPS:
+        if tuple(chain) == (group.name,):
+            known = [verb.name for verb in group.verbs]
     what = f"{path} has no verb {word!r}"
     why = f"its verbs are: {', '.join(sorted(known))}"
     fix = nearest(word, known, "choose one")
@@ -276,8 +191,10 @@ def _unknown_verb(path: str, chain: Sequence[str], word: str) -> Problem:
 
 def _fault(error: BaseException) -> Problem:
     text = f"{type(error).__name__}: {error}"
-    fix = "this is a fault of shifter; SHIFTER_TRACEBACK=1 shows where"
-    return Problem("internal", "shifter itself failed", text, fix, Exit.SOFTWARE)
+    fix = "this is an error in shifter; SHIFTER_TRACEBACK=1 shows where"
+    return Problem(
+        "internal", "shifter failed on an internal error", text, fix, Exit.SOFTWARE
+    )
 
 
 def _lost_output(error: OSError) -> Problem:

@@ -28,19 +28,22 @@ def explain(  # noqa: PLR0913  # one parameter an option
     json: bool = False,
     session: InSession,
 ) -> None:
-    """Show what would be done with a job now, and every rule with its numbers.
+    """Show what would happen to a job now, rule by rule.
 
-    Lanes, circuits and quality are looked at; slots, limits and event loop are those of
-    an idle process, since a running service knows only its own.
+    Lanes, circuits and quality are read from the log and the state store. Slots, limits
+    and event loop are those of an idle process, since a running service knows only its
+    own.
+
+    Example: shifter explain shop.jobs:app send_receipt --priority low
 
     Args:
         target: MODULE:APP, such as shop.jobs:app.
-        job: The job's name.
-        priority: Instead of the job's own.
-        deadline: After this long it is not started any more, such as 6h.
-        delay: Not before this much later, such as 5m.
-        key: Jobs of one key run one after another.
-        json: One JSON object.
+        job: Name of the job.
+        priority: Priority to use instead of the job's own.
+        deadline: Do not start the job after this long, such as 6h.
+        delay: Start the job no sooner than this much later, such as 5m.
+        key: Jobs that share a key run one after another.
+        json: Print one JSON object.
         session: This command line.
     """
     app = session.app(target)

@@ -39,9 +39,9 @@ _LEAST_MS: Final = 1_000
 
 
 def list_circuits(*, json: bool = False, session: InSession) -> None:
-    """Show every dependency of the fleet: its circuit, its calls, what was held back.
+    """Show the circuit and the calls of every dependency of the fleet.
 
-    Example: shifter circuit list
+    Example: shifter circuit list --json
 
     Args:
         json: Print one JSON array.
@@ -57,9 +57,10 @@ def list_circuits(*, json: bool = False, session: InSession) -> None:
 def open_circuit(
     dependency: str, *, reason: str, for_: str = "1h", session: InSession
 ) -> None:
-    """Keep all processes from calling a dependency, whatever their own evidence is.
+    """Keep all processes from calling a dependency, for a while.
 
-    The circuit stays open until the time is over, or until `shifter circuit auto`.
+    The circuit stays open, whatever the processes measure, until the time is over or
+    `shifter circuit auto` removes the override.
 
     Example: shifter circuit open mailer --reason "maintenance until noon" --for 2h
 
@@ -75,9 +76,10 @@ def open_circuit(
 def close_circuit(
     dependency: str, *, reason: str, for_: str = "1h", session: InSession
 ) -> None:
-    """Let all processes call a dependency, whatever their own evidence is.
+    """Let all processes call a dependency, for a while.
 
-    The circuit stays closed until the time is over, or until `shifter circuit auto`.
+    The circuit stays closed, whatever the processes measure, until the time is over or
+    `shifter circuit auto` removes the override.
 
     Example: shifter circuit close mailer --reason "the alarm was false" --for 30m
 
@@ -105,7 +107,7 @@ def auto_circuit(dependency: str, *, session: InSession) -> None:
 
 
 def list_budgets(*, json: bool = False, session: InSession) -> None:
-    """Show the retry budget of every dependency: earned, spent, left, refused.
+    """Show the retry budget of every dependency of the fleet.
 
     Example: shifter budget list --json
 
@@ -121,7 +123,7 @@ def list_budgets(*, json: bool = False, session: InSession) -> None:
 
 
 def show_quality(*, json: bool = False, session: InSession) -> None:
-    """Show the quality that the fleet serves at, and the load that it follows.
+    """Show the quality that the fleet serves at, and the load.
 
     Example: shifter quality show
 
@@ -168,7 +170,7 @@ def auto_quality(*, session: InSession) -> None:
 def list_windows(
     target: str | None = None, /, *, json: bool = False, session: InSession
 ) -> None:
-    """Show the overrides of execution windows, and the windows that an app declares.
+    """Show overrides of execution windows, and the windows of an app.
 
     Example: shifter window list shop.jobs:app
 
@@ -248,7 +250,7 @@ def auto_windows(
     job: str | None = None,
     session: InSession,
 ) -> None:
-    """Remove an override of execution windows, so that the windows count again.
+    """Remove an override, so that the execution windows count again.
 
     Name the queue, priority or job as they were named when the override was made.
 

@@ -14,11 +14,15 @@ from shifter.ops.jobs import cancel_job, job_status
 
 
 def show(id_: str, /, *, json: bool = False, session: InSession) -> None:
-    """Show a job's state.
+    """Show the state of a job.
+
+    A job has a state from its first start on, for as long as its `keep_status`.
+
+    Example: shifter job show 018f0000-0000-7000-8000-000000000000
 
     Args:
-        id_: The job's id, a UUID.
-        json: One JSON object.
+        id_: Id of the job, a UUID.
+        json: Print one JSON object.
         session: This command line.
     """
     job_id = _job_id(id_)
@@ -40,9 +44,13 @@ def show(id_: str, /, *, json: bool = False, session: InSession) -> None:
 def cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
     """Ask that a job not run, or not run again.
 
+    A job that has ended keeps its end, and the command ends with 1.
+
+    Example: shifter job cancel 018f0000-0000-7000-8000-000000000000
+
     Args:
-        id_: The job's id, a UUID.
-        json: One JSON object.
+        id_: Id of the job, a UUID.
+        json: Print one JSON object.
         session: This command line.
     """
     job_id = _job_id(id_)

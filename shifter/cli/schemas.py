@@ -10,7 +10,9 @@ from shifter.wire.schemas import generate
 
 
 def schemas(*, write: Path | None = None, check: Path | None = None) -> None:
-    """List the contract's files, write them, or check that a folder holds them.
+    """List the published wire contracts, write them, or check a folder of them.
+
+    Example: shifter schemas --check schemas
 
     Args:
         write: Folder to write them to; made if it is not there.

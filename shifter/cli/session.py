@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
 from shifter.api.app import Shifter
+from shifter.api.load import load_app
 from shifter.cli.output import note
-from shifter.cli.problem import ProblemError, missing
-from shifter.cli.target import find_app
+from shifter.cli.problem import Exit, Problem, ProblemError, missing
 from shifter.config import Settings, load_settings
 from shifter.config.secret import mask_url
 from shifter.errors import ConfigError
@@ -21,6 +24,9 @@ _VARIABLES: Final = {
     "state": "SHIFTER_STATE",
     "config": "SHIFTER_CONFIG",
 }
+_FRAMES: Final = 3
+_WANT: Final = "use MODULE:APP with dots, such as shop.jobs:app for shop/jobs.py"
+_NOT_THEIRS: Final = ("<frozen ", str(Path(__file__).parents[1]), importlib.__file__)
 
 
 class Session:
@@ -61,7 +67,7 @@ class Session:
             if name in self._flags:
                 os.environ[variable] = self._flags[name]
                 os.environ.pop(f"{variable}_FILE", None)
-        app = find_app(target)
+        app = _find_app(target)
         namespace = self._flags.get("namespace")
         if namespace not in (None, app.namespace):
             want = f"the app's namespace is {app.namespace!r}: leave the flag out"
@@ -108,3 +114,39 @@ def need_state(settings: Settings) -> Settings:
     if settings.state_url is None:
         raise ProblemError(missing("state"))
     return settings
+
+
+def _find_app(target: str) -> Shifter:
+    """The app that ``MODULE:APP`` names; the current directory is on the path.
+
+    Raises:
+        ConfigError: The module or attribute does not exist, or is no `Shifter`.
+        ProblemError: The user's module raised while it was imported.
+    """
+    module_name = target.partition(":")[0]
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError("MODULE:APP", target, _WANT)
+    try:
+        return load_app(target)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _broken(target, error) from error
+
+
+def _broken(target: str, error: BaseException) -> ProblemError:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    where = " > ".join(f"{frame.filename}:{frame.lineno}" for frame in own[-_FRAMES:])
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}:{error.lineno}"
+    name, text = type(error).__name__, str(error).partition("\n")[0]
+    return ProblemError(
+        Problem(
+            "app",
+            f"{target} cannot be imported",
+            f"{name}: {text}" if text else name,
+            f"mend {where}; python -c 'import {target.partition(':')[0]}' shows all",
+            Exit.CONFIG,
+        )
+    )

@@ -32,11 +32,15 @@ _REFRESH_S = 1.0
 
 
 def status(*, watch: bool = False, json: bool = False, session: InSession) -> None:
-    """Show lanes, dead letters and workers of a namespace.
+    """Show lanes, dead letters, circuits and workers of a namespace.
+
+    Columns that need the state store stay empty while it is away.
+
+    Example: shifter status --watch
 
     Args:
         watch: Show it again every second until Ctrl-C.
-        json: One JSON object, one a line with --watch.
+        json: Print one JSON object, with --watch one a line.
         session: This command line.
     """
     settings = session.settings()

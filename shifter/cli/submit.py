@@ -38,17 +38,22 @@ def submit(  # noqa: PLR0913  # one parameter an option
 ) -> None:
     """Submit one job and print its id once it is durable.
 
+    The job is appended to its lane, never run here. A service's spool is not used:
+    nobody would be left on this machine to forward it.
+
+    Example: shifter submit shop.jobs:app send_receipt --json '{"order_id": 7}'
+
     Args:
         target: MODULE:APP, such as shop.jobs:app.
-        job: The job's name.
-        json: Its arguments by name, as one JSON object.
-        priority: Instead of the job's own.
-        delay: Not before this much later, such as 5m.
-        due_at: Not before this instant, such as 2030-01-31T08:00:00Z.
-        deadline: After this long it is not started any more, such as 6h.
-        key: Jobs of one key run one after another.
-        idempotency_key: Jobs of one type and key take effect once.
-        format: text prints the id; json an object with id, lane and reason.
+        job: Name of the job.
+        json: Arguments of the job by name, as one JSON object.
+        priority: Priority to use instead of the job's own.
+        delay: Start the job no sooner than this much later, such as 5m.
+        due_at: Start the job no sooner than this instant, such as 2030-01-31T08:00:00Z.
+        deadline: Do not start the job after this long, such as 6h.
+        key: Jobs that share a key run one after another.
+        idempotency_key: Jobs of one type that share this key take effect once.
+        format: text prints the id; json prints an object with id, lane and reason.
         session: This command line.
     """
     # A spool is for services: nobody would be left here to forward it.

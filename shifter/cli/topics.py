@@ -17,11 +17,15 @@ _COLUMNS = ("topic", "action", "detail")
 
 
 def plan(target: str, /, *, json: bool = False, session: InSession) -> None:
-    """Show every topic an app needs, and what `apply` would do to it.
+    """Show every topic that an app needs, and what `apply` would change.
+
+    Nothing is changed.
+
+    Example: shifter topics plan shop.jobs:app
 
     Args:
         target: MODULE:APP, such as shop.jobs:app.
-        json: A JSON list of topic, action and detail.
+        json: Print a JSON list of topic, action and detail.
         session: This command line.
     """
     specs, changes = asyncio.run(_look(session.app(target), apply=False))
@@ -31,11 +35,15 @@ def plan(target: str, /, *, json: bool = False, session: InSession) -> None:
 
 
 def apply(target: str, /, *, json: bool = False, session: InSession) -> int:
-    """Make and widen topics; ends with 3 if something needs a person.
+    """Create the missing topics of an app, and widen those that are narrow.
+
+    No topic is narrowed or deleted. It ends with 3 when a change is left to a person.
+
+    Example: shifter topics apply shop.jobs:app
 
     Args:
         target: MODULE:APP, such as shop.jobs:app.
-        json: A JSON list of topic, action and detail.
+        json: Print a JSON list of topic, action and detail.
         session: This command line.
     """
     _, changes = asyncio.run(_look(session.app(target), apply=True))
@@ -45,11 +53,16 @@ def apply(target: str, /, *, json: bool = False, session: InSession) -> int:
 
 
 def diff(target: str, /, *, json: bool = False, session: InSession) -> int:
-    """Show differences only; ends with 1 if there are any, notes aside.
+    """Show only the topics that differ from what an app needs.
+
+    It ends with 1 when one differs; notes, which the owner of the brokers may follow,
+    do not count.
+
+    Example: shifter topics diff shop.jobs:app --json
 
     Args:
         target: MODULE:APP, such as shop.jobs:app.
-        json: A JSON list of topic, action and detail.
+        json: Print a JSON list of topic, action and detail.
         session: This command line.
     """
     _, changes = asyncio.run(_look(session.app(target), apply=False))

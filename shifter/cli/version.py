@@ -15,8 +15,10 @@ _PARTS: Final = ("confluent-kafka", "redis", "msgspec")
 def version(*, json: bool = False) -> None:
     """Show the version.
 
+    Example: shifter version --json
+
     Args:
-        json: One JSON object, with the versions of what it runs on.
+        json: Print one JSON object, with the versions of the libraries underneath.
     """
     if not json:
         write_line(f"shifter {version_of(DISTRIBUTION)}")

@@ -48,16 +48,22 @@ def work(  # noqa: PLR0913  # one parameter an option
 ) -> int:
     """Run workers for an app.
 
+    The command supervises worker processes and replaces those that end. A first SIGTERM
+    or Ctrl-C lets running jobs end; a later one hands them back at once.
+
+    Example: shifter work shop.jobs:app --processes 4 --health 127.0.0.1:9000
+
     Args:
         target: MODULE:APP, such as shop.jobs:app.
-        processes: Worker processes.
+        processes: Number of worker processes.
         concurrency: Jobs running at once in each process.
-        queue: Serve this queue only; may be repeated.
-        priority: Serve this priority only; may be repeated.
-        burst: End when nothing served is waiting, delayed or running.
+        queue: Serve only this queue; may be repeated.
+        priority: Serve only this priority; may be repeated.
+        burst: End when nothing that is served is waiting, delayed or running.
         wait: How long to wait for log and state store at the start, such as 60s.
         health: HOST:PORT that answers /livez, /readyz and /metrics for all processes.
-        watchdog: How long a process may stand still before it is replaced; 0s for ever.
+        watchdog: How long a process may make no progress before it is replaced; 0s for
+            ever.
         session: This command line.
     """
     wait_s = duration_ms("--wait", wait) / 1_000

@@ -2,8 +2,8 @@
 
 ``shifter demo`` brings everything along: a recorded trace, a small backend, two worker
 processes, a log in a temporary folder. It uses the product as any user would: an app
-with two job types, ``shifter work``, and the looking-after side of the log. Nothing of
-the product knows this package.
+with two job types, ``shifter work``, and the looking-after side of the log. Only the
+verb `shifter demo` imports this package.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from hypothesis import given, strategies as st
 from rich.console import Console
 
 from shifter.demo.frame import Frame, Phase, PriorityFrame
-from shifter.demo.spark import condense, meter, sparkline
 from shifter.demo.view import picture
 from shifter.model.priority import Priority
+from shifter.ops.sparkline import condense, meter, sparkline
 
 MANY = tuple(range(60))
 

@@ -409,9 +409,9 @@ def test_commands_named_in_the_text_exist(page):
 
 
 def every_verb() -> list[str]:
-    from shifter.cli.entry import _GROUPS, _VERBS
+    from shifter.cli.verbs import GROUPS, VERBS
 
-    return [name for name, *_ in (*_VERBS, *_GROUPS)]
+    return [entry.name for entry in (*VERBS, *GROUPS)]
 
 
 def test_every_verb_has_its_heading_in_the_reference():

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from shifter.cli.bar import Bar
+from shifter.cli.progress import scan_progress
 from shifter.deadletter.reader import ScanProgress
 
 
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 def play(monkeypatch, stream, *instants: float) -> str:
     monkeypatch.setattr("sys.stderr", stream)
     clock = Clock()
-    with Bar("reading", clock) as bar:
+    with scan_progress("reading", clock) as bar:
         for count, instant in enumerate(instants, 1):
             clock.now = 100.0 + instant
             bar(ScanProgress(count * 10, 100, {"sent": count}))
@@ -62,7 +62,7 @@ def test_the_collector_is_as_before_at_the_end(monkeypatch, error):
     monkeypatch.setattr("sys.stderr", io.StringIO())
 
     try:
-        with Bar("reading", Clock()):
+        with scan_progress("reading", Clock()):
             assert gc.get_threshold() != before
             if error is not None:
                 raise error

@@ -1,4 +1,4 @@
-"""Numbers as a row of characters."""
+"""Numbers as a row of characters, for a terminal and for a page of plain text."""
 
 from __future__ import annotations
 
