@@ -278,6 +278,10 @@ class Shifter(HasLanes, HasStates):
                 self._publisher = wiring.open_publisher(self.settings)
             return self._publisher
 
+    def _is_unrecorded(self, job_id: str) -> bool:
+        publisher = self._publisher
+        return publisher is not None and publisher.is_unrecorded(job_id)
+
     def _open_admission(self) -> Admission:
         from shifter.wiring.lane_watch import lane_watch  # noqa: PLC0415  # on first use
 

@@ -32,7 +32,7 @@ def show(id_: str, /, *, json: bool = False, session: InSession) -> None:
             Problem(
                 "unknown_job",
                 f"nothing is known of job {job_id}",
-                "it was not started yet, or its state is forgotten",
+                "no job has it, or its state is forgotten or was never recorded",
                 "see waiting jobs with: shifter status; keep states longer with "
                 "@app.job(keep_status=…)",
                 Exit.FAILURE,

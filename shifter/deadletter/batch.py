@@ -10,7 +10,9 @@ from shifter.deadletter.journal import RunStep
 from shifter.deadletter.plan import Fate, Park, Send, Skip
 from shifter.deadletter.ranges import ranges_of
 from shifter.deadletter.replay_identity import read_job
+from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.lane import parse_lane
+from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import Delivery, Record
 
 
@@ -104,6 +106,19 @@ def sample_of(chosen: Chosen) -> SampledReplay | None:
         return None
     envelope = read.envelope
     return SampledReplay(job_id, envelope.attempt, envelope.type, record.topic)
+
+
+def waiting_of(chosen: Chosen, *, now_ms: int) -> WaitingJobs | None:
+    """What is recorded of a letter that was sent and waits; ``None`` of all others."""
+    if not isinstance(chosen.fate, Send):
+        return None
+    record, job_id = chosen.fate
+    read = read_job(record.headers) if parse_lane(record.topic) else None
+    if read is None:
+        return None
+    key, ahead_ms = read.envelope.idempotency_key, (record.due_ms or now_ms) - now_ms
+    identity = None if key is None else claim_identity(read.envelope.type, job_id, key)
+    return WaitingJobs([job_id], WAITING_KEEP_MS + max(0, ahead_ms), identity)
 
 
 def _name(chosen: Chosen) -> str:

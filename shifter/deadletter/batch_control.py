@@ -148,9 +148,10 @@ class BatchControl:
 
     async def _has_started(self, sample: SampledReplay) -> bool:
         try:
-            return await self._claims.status(sample.job_id) is not None
+            status = await self._claims.status(sample.job_id)
         except StoreError:
             return False
+        return status is not None and status.attempt > 0
 
     async def hear(self) -> None:
         """Ask now and then who drains what."""

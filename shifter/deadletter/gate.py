@@ -133,8 +133,10 @@ class Watch:
             except StoreError:
                 self._open.append((job_id, attempt))
                 return
-            if status is None or (
-                status.state is JobState.RUNNING and status.attempt <= attempt
+            if (
+                status is None
+                or not status.attempt
+                or (status.state is JobState.RUNNING and status.attempt <= attempt)
             ):
                 self._open.append((job_id, attempt))
             elif status.state in (JobState.DONE, JobState.DISCARDED):

@@ -22,6 +22,7 @@ from shifter.deadletter.batch import (
     SampledReplay,
     record_of,
     sample_of,
+    waiting_of,
 )
 from shifter.deadletter.batch_control import BatchControl, BatchControlPolicy
 from shifter.deadletter.filter.fields import Letter
@@ -266,11 +267,21 @@ class Replayer:
             told = await self._parts.log.append(records, timeout_s=APPEND_S)
             if not told:
                 self._book.note(step)
+                await self._note_waiting([each for each, _ in sending])
                 return refused
             for place, why in told.items():
                 if why.reason in _ALL_REFUSED or place == len(sending):
                     raise _Stopped(f"the log takes nothing more: {why.detail}")
                 refused.add(id(sending[place][0]))
+
+    async def _note_waiting(self, sent: Sequence[Chosen]) -> None:
+        """Record that these wait; it decides nothing, so a failure is no matter."""
+        now = self._now()
+        found = (waiting_of(each, now_ms=now) for each in sent)
+        waiting = [jobs for jobs in found if jobs is not None]
+        if waiting:
+            with contextlib.suppress(StoreError):
+                await self._parts.claims.add_waiting(waiting)
 
     async def _make_room(self) -> None:
         while not self._is_read_up:

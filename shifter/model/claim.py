@@ -9,6 +9,7 @@ lost its memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from shifter.model.state import JobState
@@ -103,3 +104,26 @@ def claim_identity(job_type: str, job_id: str, idempotency_key: str | None) -> s
     if idempotency_key is None:
         return job_id
     return f"{job_type}:{idempotency_key}"
+
+
+class WaitingJobs(NamedTuple):
+    """Accepted jobs that no worker has claimed yet.
+
+    Attributes:
+        job_ids: Their ids.
+        keep_ms: How long their state is kept while no worker claims them, > 0.
+        identity: From `claim_identity`, where all have one idempotency key; ``None``
+            where each job is its own identity.
+    """
+
+    job_ids: Sequence[str]
+    keep_ms: int
+    identity: str | None = None
+
+
+def merged(jobs: Iterable[WaitingJobs]) -> list[WaitingJobs]:
+    """The same jobs in fewer groups: those alike in all but their ids are one. Pure."""
+    groups: dict[tuple[int, str | None], list[str]] = {}
+    for job_ids, keep_ms, identity in jobs:
+        groups.setdefault((keep_ms, identity), []).extend(job_ids)
+    return [WaitingJobs(ids, keep_ms, key) for (keep_ms, key), ids in groups.items()]

@@ -40,6 +40,36 @@ def canonical_id(value: object) -> str | None:
     return "-".join(parts)
 
 
+def made_ms(job_id: str) -> int | None:
+    """When an id was made, epoch milliseconds; ``None`` for one that does not say.
+
+    Args:
+        job_id: In the canonical spelling. A UUID of version 7 begins with its time.
+
+    >>> made_ms("0192f3c4-aaaa-7000-8000-000000000000")
+    1730771462826
+    >>> made_ms("0192f3c4-aaaa-4000-8000-000000000000"), made_ms("")
+    (None, None)
+    """
+    if job_id[14:15] != "7":
+        return None
+    return int(job_id[:8] + job_id[9:13], 16)
+
+
+def gap_name(job_id: str) -> str:
+    """The name of the minute in which a job was accepted whose state was lost.
+
+    It is kept in a claim store beside the jobs, and is no job's id.
+
+    >>> gap_name("0192f3c4-aaaa-7000-8000-000000000000")
+    'gap-28846191'
+    >>> gap_name("0192f3c4-aaaa-4000-8000-000000000000")
+    'gap'
+    """
+    made = made_ms(job_id)
+    return "gap" if made is None else f"gap-{made // 60_000}"
+
+
 def check_job_id(field: str, value: object) -> str:
     """An id in lower case with hyphens; spellings as of `canonical_id`.
 

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     LOG_AWAY = "log_away"
     CLOCK_REFUSED = "clock_refused"
     CLOSED = "closed"
+    DUPLICATE = "duplicate"
 
     # answers of submit: why a job was not run here and now
     NOT_INLINE = "not_inline"

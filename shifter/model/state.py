@@ -39,9 +39,10 @@ class JobStatus(NamedTuple):
     Attributes:
         job_id: The job's id.
         state: Its state now.
-        attempt: The attempt running or awaited, 1-based.
+        attempt: The attempt running or awaited, 1-based; 0 while none was started.
         owner: The worker that runs it, while ``running``.
-        updated_ms: When the store last changed it, epoch milliseconds of the store.
+        updated_ms: When the store last changed it, epoch milliseconds of the store;
+            0 where that is not recorded.
     """
 
     job_id: str

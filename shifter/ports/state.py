@@ -7,7 +7,13 @@ from typing import Protocol
 
 import msgspec
 
-from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
+from shifter.model.claim import (
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimUpdate,
+    Renewal,
+    WaitingJobs,
+)
 from shifter.model.state import JobStatus
 from shifter.wire.number import Count, InstantMs, Rate
 
@@ -35,8 +41,23 @@ class ClaimStore(Protocol):
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call."""
 
+    async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
+        """Record that jobs wait, except those of which anything is recorded already.
+
+        A claim replaces the record, and never fails because of it.
+
+        Returns:
+            How many jobs the store left out because its memory is scarce.
+        """
+
     async def status(self, job_id: str) -> JobStatus | None:
-        """What is known of a job; ``None`` when it has not started, or is forgotten."""
+        """The state of a job; ``None`` when nothing is recorded, or not any more."""
+
+    async def done_by(self, identity: str) -> str | None:
+        """The id of the job that had the effect of an idempotency key.
+
+        ``None`` where no job has had it yet, or that is forgotten.
+        """
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:
         """Keep a word under a name, unless one is kept there; returns what is kept.

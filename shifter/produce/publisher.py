@@ -16,8 +16,10 @@ from uuid_utils import uuid7
 from shifter.errors import ConfigError, OutcomeUnknownError
 from shifter.jobs.trace import current_traceparent
 from shifter.model.answer import Answer, Deferred, Shed
+from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
+from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 from shifter.ports import (
     AppendAnswer,
@@ -34,9 +36,13 @@ from shifter.wire.headers import Headers, headers_by_id
 if TYPE_CHECKING:
     import asyncio
 
+    from shifter.produce.done_keys import DoneKeys
+    from shifter.produce.waiting import WaitingSink
+
 _APPENDED = Appended()
 _RETRY_AFTER_S = 1.0
 _BULK_JOBS = 2_000
+_HOUR_MS = 3_600_000
 
 
 class _Bulk(NamedTuple):
@@ -61,6 +67,23 @@ class _Stamp(NamedTuple):
     headers_of: Callable[[str], Headers] | None
 
 
+class _Kept(NamedTuple):
+    """What is recorded of the jobs of a plan.
+
+    Attributes:
+        keep_ms: For how long.
+        identity: Of their idempotency key.
+        is_recorded: Whether anything is; not where the log itself tells of them.
+        is_plain: Whether they are as most are: no key, and due at once.
+    """
+
+    plan: CallPlan
+    keep_ms: int
+    identity: str | None
+    is_recorded: bool
+    is_plain: bool
+
+
 _Writing: TypeAlias = "tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]"
 """A bulk, and the log's word on it."""
 
@@ -72,34 +95,63 @@ class Publisher:
         log: Where records become durable.
         clock: Dates the envelopes.
         timeout_s: How long a call waits for the log, > 0.
+        waiting: Records what was accepted; ``None``: nothing does.
+        finds_plain: Whether the log itself tells of a job that lies in a lane since
+            the time of its id, so that no record is needed.
+        done: Tells whether an idempotency key is done; ``None``: the claim tells it.
 
     Attributes:
         clock: The same one.
     """
 
-    def __init__(self, log: LaneLog, clock: Clock, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        log: LaneLog,
+        clock: Clock,
+        *,
+        timeout_s: float,
+        waiting: WaitingSink | None = None,
+        finds_plain: bool = False,
+        done: DoneKeys | None = None,
+    ) -> None:
         self._log, self.clock, self._timeout_s = log, clock, timeout_s
+        self._waiting, self._finds_plain = waiting, finds_plain
+        self._done = done
         self._last: _Stamp | None = None
+        self._last_kept: _Kept | None = None
 
     async def defer(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """Write one job and wait for the log's word.
 
+        A repeat of an idempotency key that is done is not written: the answer names the
+        job that had its effect.
+
         Raises:
             OutcomeUnknownError: The log did not answer in time.
         """
+        if plan.idempotency_key is not None and self._done is not None:
+            identity = _asked_identity(plan)
+            first = None if identity is None else await self._done.done_by(identity)
+            if first is not None:
+                return _duplicate(first, plan)
         job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
         answers = await self._log.append((record,), timeout_s=self._timeout_s)
-        return _known(self._answer(plan, job_id, answers[0]))
+        return self._accepted(plan, self._answer(plan, job_id, answers[0]))
 
     def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """The same for callers without an event loop; blocks up to the timeout."""
+        if plan.idempotency_key is not None and self._done is not None:
+            identity = _asked_identity(plan)
+            first = None if identity is None else self._done.done_by_sync(identity)
+            if first is not None:
+                return _duplicate(first, plan)
         job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
         answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
-        return _known(self._answer(plan, job_id, answers[0]))
+        return self._accepted(plan, self._answer(plan, job_id, answers[0]))
 
     async def defer_many(
         self, plan: CallPlan, payloads: Iterable[bytes], content_type: str
@@ -135,6 +187,7 @@ class Publisher:
         answers, lane = await told, plan.lane
         if not bulk.records:
             return [_expired(job_id) for job_id in bulk.ids]
+        self._note_waiting(plan, bulk.ids, answers)
         return [
             Deferred(job_id, lane)
             if answer == _APPENDED
@@ -142,9 +195,70 @@ class Publisher:
             for job_id, answer in zip(bulk.ids, answers, strict=True)
         ]
 
+    def is_unrecorded(self, job_id: str) -> bool:
+        """Whether a job was accepted here and its state is not recorded yet."""
+        return self._waiting is not None and self._waiting.holds(job_id)
+
     def close(self, *, timeout_s: float) -> int:
         """Flush and stop; returns how many records had no answer by then."""
+        if self._waiting is not None:
+            # First: it may share the file of the log.
+            self._waiting.close()
+        if self._done is not None:
+            self._done.close()
         return self._log.close(timeout_s=timeout_s)
+
+    def _accepted(self, plan: CallPlan, answer: Answer | OutcomeUnknownError) -> Answer:
+        """The answer to one job, which is recorded as waiting where it was accepted."""
+        if isinstance(answer, OutcomeUnknownError):
+            raise answer
+        if self._waiting is not None and type(answer) is Deferred:
+            kept = self._kept(plan)
+            if kept.is_plain:
+                self._waiting.add_plain(answer.job_id)
+            elif kept.is_recorded:
+                jobs = WaitingJobs((answer.job_id,), kept.keep_ms, kept.identity)
+                self._waiting.add(jobs)
+        return answer
+
+    def _note_waiting(
+        self, plan: CallPlan, ids: Sequence[str], answers: Sequence[AppendAnswer]
+    ) -> None:
+        """The same for many."""
+        if self._waiting is None or not (kept := self._kept(plan)).is_recorded:
+            return
+        if set(map(type, answers)) != {Appended}:
+            ids = [
+                job_id
+                for job_id, answer in zip(ids, answers, strict=True)
+                if isinstance(answer, Appended)
+            ]
+        if ids:
+            self._waiting.add(WaitingJobs(ids, kept.keep_ms, kept.identity))
+
+    def _kept(self, plan: CallPlan) -> _Kept:
+        """What is recorded of jobs of a plan; the same one while it is used again."""
+        last = self._last_kept
+        if last is not None and last.plan is plan:
+            return last
+        key, identity = plan.idempotency_key, None
+        if key is not None:
+            identity = claim_identity(plan.spec.name, "", key)
+        keep_ms, is_recorded = self._keep_ms(plan), True
+        if self._finds_plain and plan.job_id is None and _is_due(plan):
+            is_recorded = False
+        is_plain = is_recorded and identity is None and keep_ms == WAITING_KEEP_MS
+        self._last_kept = made = _Kept(plan, keep_ms, identity, is_recorded, is_plain)
+        return made
+
+    def _keep_ms(self, plan: CallPlan) -> int:
+        """How long a job of this plan may wait; like ones are alike in it."""
+        ahead_ms, due_ms = plan.delay_ms or 0, plan.due_ms
+        if plan.opens_ms is not None:
+            due_ms = plan.opens_ms
+        if due_ms is not None:
+            ahead_ms = max(0, due_ms - self.clock.epoch_ms())
+        return WAITING_KEEP_MS + -(-ahead_ms // _HOUR_MS) * _HOUR_MS
 
     def _record(
         self, plan: CallPlan, payload: bytes, content_type: str
@@ -234,10 +348,23 @@ def _envelope(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
     )
 
 
-def _known(answer: Answer | OutcomeUnknownError) -> Answer:
-    if isinstance(answer, OutcomeUnknownError):
-        raise answer
-    return answer
+def _is_due(plan: CallPlan) -> bool:
+    return plan.delay_ms is None and plan.due_ms is None and plan.opens_ms is None
+
+
+def _asked_identity(plan: CallPlan) -> str | None:
+    """Of a job whose key may be done; ``None`` where that is not asked.
+
+    A job that is due later is not asked for: its key may be forgotten by then.
+    """
+    key = plan.idempotency_key
+    if key is None or not _is_due(plan):
+        return None
+    return claim_identity(plan.spec.name, "", key)
+
+
+def _duplicate(first: str, plan: CallPlan) -> Deferred:
+    return Deferred(first, plan.lane, reason=Reason.DUPLICATE)
 
 
 def _is_late(envelope: EnvelopeV1, due_ms: int | None) -> bool:

@@ -12,8 +12,10 @@ from shifter.api.job import Job
 from shifter.config import Settings
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
+from shifter.model.claim import WaitingJobs
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
+from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher
 from shifter.testing.clock import FakeClock
@@ -29,6 +31,32 @@ from shifter.work.parts import DrainParts
 _NAME: Final = "test-app"
 _CLOSING_ROUNDS: Final = 2_000
 _CLOSING_STEP_S: Final = 0.05
+
+
+class _AtOnce:
+    """Records accepted jobs as waiting where the claims are in memory."""
+
+    def __init__(self, claims: MemoryClaimStore) -> None:
+        self.add = claims.put_waiting
+
+    def add_plain(self, job_id: str) -> None:
+        self.add(WaitingJobs((job_id,), WAITING_KEEP_MS))
+
+    def holds(self, _: str) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Nothing is queued."""
+
+
+class _KeysAtOnce:
+    """Which idempotency keys are done, where the claims are in memory."""
+
+    def __init__(self, claims: MemoryClaimStore) -> None:
+        self.done_by, self.done_by_sync = claims.done_by, claims.done_now
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Stage:
@@ -55,6 +83,8 @@ class Stage:
             MemoryLaneLog(self.log, max_record_bytes=limit_bytes),
             back,
             timeout_s=self.settings.accept_timeout_ms / 1_000,
+            waiting=_AtOnce(self.claims),
+            done=_KeysAtOnce(self.claims),
         )
 
     def create_topics(self, queues: Iterable[str]) -> None:

@@ -22,7 +22,12 @@ from shifter.wiring.service import (
     open_spool,
     spool_path,
 )
-from shifter.wiring.state import open_claims, open_fleet, open_presence
+from shifter.wiring.state import (
+    open_claims,
+    open_fleet,
+    open_presence,
+    records_waiting,
+)
 from shifter.wiring.topics import topic_specs
 from shifter.wiring.worker import (
     FleetTerms,
@@ -49,6 +54,7 @@ __all__ = [
     "open_spool",
     "open_worker",
     "opened_admin",
+    "records_waiting",
     "spool_path",
     "topic_specs",
 ]

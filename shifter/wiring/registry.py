@@ -101,8 +101,17 @@ class StateAdapter(Protocol):
     def import_parts(self) -> None:
         """Import what background threads use, in the calling thread."""
 
-    def open_claims(self, settings: Settings, beside: LaneLog | None) -> ClaimStore:
-        """Claims, which decide that a job takes effect once."""
+    def open_claims(
+        self, settings: Settings, beside: LaneLog | None, *, with_waiting: bool = False
+    ) -> ClaimStore:
+        """Claims, which decide that a job takes effect once.
+
+        Args:
+            settings: Name the state store.
+            beside: An open log.
+            with_waiting: Whether `ClaimStore.status` also looks into the log, which is
+                in the same file, for jobs that wait there.
+        """
 
     def open_presence(
         self, settings: Settings, beside: LaneLog | None

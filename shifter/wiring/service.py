@@ -10,9 +10,12 @@ from shifter.config import Settings
 from shifter.config.files import state_folder
 from shifter.errors import ConfigError, StoreError
 from shifter.ports import LaneLog
+from shifter.produce.done_keys import StoredKeys
 from shifter.produce.publisher import Publisher
+from shifter.produce.waiting import WaitingWriter
 from shifter.wiring.log import is_embedded, open_log
 from shifter.wiring.registry import log_adapter, state_adapter
+from shifter.wiring.state import finds_waiting, open_claims, records_waiting
 
 if TYPE_CHECKING:
     from shifter.adapters.sqlite.spool import SqliteSpool
@@ -26,7 +29,22 @@ def open_publisher(settings: Settings) -> Publisher:
         log = _before_spool(settings, log, path)
     log.warm_up()
     timeout_s = settings.accept_timeout_ms / 1_000
-    return Publisher(log, SystemClock(), timeout_s=timeout_s)
+    waiting = _waiting_writer(settings, log)
+    done = None
+    if settings.state_url is not None:
+        done = StoredKeys(
+            lambda: open_claims(settings, log),
+            SystemClock(),
+            prepare=lambda: state_adapter(settings).import_parts(),
+        )
+    return Publisher(
+        log,
+        SystemClock(),
+        timeout_s=timeout_s,
+        waiting=waiting,
+        finds_plain=finds_waiting(settings),
+        done=done,
+    )
 
 
 def import_adapters(settings: Settings) -> None:
@@ -82,3 +100,12 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
         clock=SystemClock(),
         is_up=lambda: log_adapter(settings).is_up(settings),
     )
+
+
+def _waiting_writer(settings: Settings, log: LaneLog) -> WaitingWriter | None:
+    """What records accepted jobs; ``None`` where nothing should or can."""
+    if not records_waiting(settings):
+        return None
+    # Not in its thread: see `import_adapters`.
+    state_adapter(settings).import_parts()
+    return WaitingWriter(lambda: open_claims(settings, log))

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from shifter.config import Settings
 from shifter.ports import ClaimStore, FleetStore, LaneLog, PresenceStore
+from shifter.wiring.log import is_embedded
 from shifter.wiring.registry import state_adapter
 
 
-def open_claims(settings: Settings, beside: LaneLog | None = None) -> ClaimStore:
+def finds_waiting(settings: Settings) -> bool:
+    """Whether the states of jobs that wait are found in the log, in the same file."""
+    return is_embedded(settings) and settings.log_url == settings.state_url
+
+
+def records_waiting(settings: Settings) -> bool:
+    """Whether services record the jobs that wait and are not found in the log."""
+    if settings.state_url is None or settings.waiting_states == "off":
+        return False
+    return settings.waiting_states == "on" or finds_waiting(settings)
+
+
+def open_claims(
+    settings: Settings,
+    beside: LaneLog | None = None,
+    *,
+    with_waiting: bool = False,
+) -> ClaimStore:
     """The claim store, which decides that a job takes effect once.
 
     Args:
         settings: Name the state store.
         beside: An open log; a state in the same file shares its transactions.
+        with_waiting: Whether `ClaimStore.status` also finds jobs that wait in the log
+            and were never claimed, where the log is in the same file.
 
     Raises:
         ConfigError: No state store is configured, or its URL is wrong.
     """
-    return state_adapter(settings).open_claims(settings, beside)
+    return state_adapter(settings).open_claims(
+        settings, beside, with_waiting=with_waiting and finds_waiting(settings)
+    )
 
 
 def open_presence(settings: Settings, beside: LaneLog | None = None) -> PresenceStore:

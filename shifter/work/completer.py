@@ -12,13 +12,16 @@ through beside them, since a log may take seconds where the claim store takes no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from shifter.errors import StoreError, StoreRefusedError
+from shifter.model.claim import WaitingJobs
 from shifter.model.reason import Reason
 from shifter.model.state import JobState
+from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import Appended, ClaimStore, LaneFeed, Refused, Unknown
 from shifter.work.item import Item
 from shifter.work.next_step import NextStep, ended_update, succeeded
@@ -107,6 +110,8 @@ class Completer:
         except StoreError:
             await self._finish([succeeded(item) for item in items])
             return
+        if len(updates) < len(items):
+            self._note_unclaimed([succeeded(item) for item in items])
         held = [not item.fence or next(answers) for item in items]
         if not all(held):
             steps = map(succeeded, items)
@@ -156,15 +161,35 @@ class Completer:
         return step
 
     async def _finish(self, steps: Sequence[NextStep]) -> None:
+        self._note_unclaimed(steps)
         updates = [step.update for step in steps if step.update is not None]
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
         except StoreError:
             await self._late.put(steps)
             return
+        waiting = _still_waiting(steps)
         await self._settle(
             [(step, step.update is None or next(answers)) for step in steps]
         )
+        if waiting:
+            # It decides nothing, so nothing waits for it.
+            with contextlib.suppress(StoreError):
+                await self._claims.add_waiting(waiting)
+
+    def _note_unclaimed(self, steps: Iterable[NextStep]) -> None:
+        """Have the ends recorded of jobs that may be recorded as waiting."""
+        ended = [
+            ended_update(step.entry, step.state)
+            for step in steps
+            if isinstance(step.entry, Item)
+            and not step.entry.fence
+            and step.entry.identity == step.entry.envelope.id
+            and step.state.is_terminal
+            and not step.is_copy
+        ]
+        if ended:
+            self._late.note(ended)
 
     async def _settle(self, told: Sequence[tuple[NextStep, bool]]) -> None:
         ended = [step for step, held in told if held and step.settles]
@@ -227,6 +252,29 @@ class Completer:
         self._fewer()
         if not self.pending:
             self._idle.set()
+
+
+def _still_waiting(steps: Iterable[NextStep]) -> list[WaitingJobs]:
+    """Jobs that were put off without a claim.
+
+    Their records lie elsewhere in the log than their ids tell.
+    """
+    items = [
+        step.entry
+        for step in steps
+        if isinstance(step.entry, Item)
+        and step.state is JobState.WAITING
+        and step.record is not None
+        and not step.entry.fence
+    ]
+    return [
+        WaitingJobs(
+            [item.envelope.id],
+            WAITING_KEEP_MS,
+            None if item.identity == item.envelope.id else item.identity,
+        )
+        for item in items
+    ]
 
 
 def _by_feed(items: list[Item]) -> Iterable[tuple[LaneFeed, list[Item]]]:

@@ -14,6 +14,7 @@ from shifter.model.reason import Reason
 from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy
+from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.delivery.expiry import is_expired
 from shifter.policy.delivery.retry import (
     DeadLettered,
@@ -38,8 +39,11 @@ from shifter.work.next_record import (
     repair,
 )
 
-WAITING_KEEP_MS = 3_600_000
-"""How long the store remembers a waiting job past its due time."""
+_KEYED_KEEP_MS = 3_600_000
+"""How long the store remembers a waiting job of an idempotency key past its due time.
+
+While it does, other jobs of the key wait: also where the log has lost this one.
+"""
 
 _MISFIT_LEAST_MS = 1_000
 _MISFIT_MOST_MS = 15_000
@@ -371,7 +375,8 @@ def given_back(item: Item) -> ClaimUpdate | None:
 def _waiting(item: Item, turn: int, attempt: int, wait_ms: int) -> ClaimUpdate | None:
     if not item.fence:
         return None
-    keep_ms = max(0, wait_ms) + WAITING_KEEP_MS
+    is_keyed = item.identity != item.envelope.id
+    keep_ms = max(0, wait_ms) + (_KEYED_KEEP_MS if is_keyed else WAITING_KEEP_MS)
     return ClaimUpdate(
         item.identity, item.fence, JobState.WAITING, turn, attempt, keep_ms
     )

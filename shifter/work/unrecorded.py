@@ -71,6 +71,12 @@ class UnrecordedEnds:
         if self._held or self._settled:
             self._some.set()
 
+    def note(self, updates: Sequence[ClaimUpdate]) -> None:
+        """Record these when the store answers: ends of jobs that ran unclaimed."""
+        self._settled += updates[: _MOST - len(self._settled)]
+        if updates:
+            self._some.set()
+
     async def run(self) -> None:
         """Try again and again while there are some, until cancelled."""
         while True:

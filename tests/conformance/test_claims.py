@@ -14,6 +14,7 @@ from shifter.testing.conformance.claims import (
     CancelConformance,
     ClaimStoreConformance,
     KeyedClaimConformance,
+    WaitingConformance,
 )
 from tests.conformance.redis_time import age_claims, forget
 
@@ -188,3 +189,19 @@ class TestTaggedCancels(ByHashTag, CancelConformance):
 
 class TestTaggedKeyedClaims(ByHashTag, KeyedClaimConformance):
     """`RedisClaimStore` as on a cluster."""
+
+
+class TestMemoryWaitingJobs(InMemory, WaitingConformance):
+    """`MemoryClaimStore`."""
+
+
+class TestSqliteWaitingJobs(OnSqlite, WaitingConformance):
+    """`SqliteClaimStore`."""
+
+
+class TestRedisWaitingJobs(InRedis, WaitingConformance):
+    """`RedisClaimStore`."""
+
+
+class TestTaggedWaitingJobs(ByHashTag, WaitingConformance):
+    """`RedisClaimStore`."""

@@ -10,7 +10,7 @@ import pytest
 from shifter import JobState
 from shifter.adapters.memory.log import MemoryLogAdmin
 from shifter.errors import StoreUnavailableError
-from shifter.model.claim import ClaimUpdate
+from shifter.model.claim import ClaimUpdate, WaitingJobs
 from tests.integration.drain_world import World, submit
 
 
@@ -221,3 +221,25 @@ async def test_no_job_waits_for_one_of_its_key_whose_worker_died_with_the_store(
 
     assert [await world.state(job) for job in (first, twin)] == [JobState.DONE] * 2
     assert len(ran) == 2
+
+
+async def test_a_job_that_ran_unclaimed_is_not_told_to_wait_when_the_store_is_back(
+    world,
+):
+    """Its record as waiting outlived the outage that its run began in."""
+    ran = []
+
+    @world.app.job(keep_status="1h")
+    async def proceeds() -> None:
+        ran.append("proceeds")
+
+    await world.open()
+    job_id = await submit(proceeds)
+    await world.claims.add_waiting([WaitingJobs([job_id], 3_600_000)])
+    claims = AwayClaims(world.claims)
+    async with world.working(claims=claims):
+        await world.until(lambda: ran)
+        claims.away = False
+        await world.ended(job_id, JobState.DONE)
+
+    assert ran == ["proceeds"]

@@ -17,6 +17,7 @@ from shifter import (
     Discard,
     JobState,
     Priority,
+    Reason,
     Retry,
     Shifter,
     Throttled,
@@ -355,12 +356,14 @@ async def test_an_idempotency_key_takes_effect_once_within_its_window(app):
 
     once = pay.options(idempotency_key="invoice-7")
     async with TestApp(app) as test:
-        await once.defer(1)
+        first = await once.defer(1)
         await once.defer(2)
         assert await test.drain() == DrainReport(started=1, done=1, repeated=1)
         await test.drain(advance="23h")
-        await once.defer(3)
-        assert (await test.drain()).repeated == 1
+        # It is done, so the repeat is answered at the door and never written.
+        repeat = await once.defer(3)
+        assert (repeat.job_id, repeat.reason) == (first.job_id, Reason.DUPLICATE)
+        assert await test.drain() == DrainReport()
         await test.drain(advance="2h")
         await once.defer(4)
         await test.drain()

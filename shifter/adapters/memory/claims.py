@@ -12,6 +12,7 @@ from shifter.model.claim import (
     ClaimRequest,
     ClaimUpdate,
     Renewal,
+    WaitingJobs,
 )
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
@@ -27,8 +28,11 @@ from shifter.policy.delivery.claim_state import (
     RUNNING_GRACE_MS,
     Claim,
     answer_own,
+    done_job,
     own_end,
+    status_found,
     status_of,
+    waiting_claim,
 )
 from shifter.ports import Clock
 
@@ -105,14 +109,35 @@ class MemoryClaimStore:
             self._end(alias, after, keep_ms, now)
         return status_of(job_id, after)
 
+    async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
+        """Record that jobs wait, unless something is recorded; all are taken."""
+        for some in jobs:
+            self.put_waiting(some)
+        return 0
+
+    def put_waiting(self, jobs: WaitingJobs) -> None:
+        """The same without an event loop."""
+        now, (job_ids, keep_ms, identity) = self._now(), jobs
+        value = waiting_claim(now) if identity is None else _Pointer(identity)
+        for job_id in job_ids:
+            if job_id not in self._entries:
+                self._put(job_id, value, now + keep_ms)
+
     async def status(self, job_id: str) -> JobStatus | None:
-        """What is known of a job; ``None`` when it has not started, or is forgotten."""
+        """The state of a job; ``None`` when nothing is recorded, or not any more."""
         self._now()
         identity = self._follow(job_id)
-        claim = self._claim_of(identity)
-        if claim is None:
-            return None
-        return status_of(job_id, claim, alias="" if identity == job_id else job_id)
+        alias = "" if identity == job_id else job_id
+        return status_found(job_id, self._claim_of(identity), alias=alias)
+
+    async def done_by(self, identity: str) -> str | None:
+        """The id of the job that had the effect of an idempotency key."""
+        return self.done_now(identity)
+
+    def done_now(self, identity: str) -> str | None:
+        """The same without an event loop."""
+        self._now()
+        return done_job(self._claim_of(identity))
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:
         """Keep a word under a name, unless one is kept there; returns what is kept."""

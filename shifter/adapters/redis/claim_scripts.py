@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from shifter.adapters.redis.batch import raw
 from shifter.adapters.redis.client import RedisClient
-from shifter.adapters.redis.keys import hash_tag
+from shifter.adapters.redis.keys import ClaimKeys, hash_tag
 from shifter.adapters.redis.scripts import Command, ScriptRunner, read_script
+from shifter.model.claim import WaitingJobs, merged
 
 _SCRIPTS: Final = (
     ("claim", "decide"),
@@ -17,7 +19,11 @@ _SCRIPTS: Final = (
     ("cancel",),
     ("status",),
     ("mark",),
+    ("wait",),
 )
+
+_WAITING_BATCH: Final = 1_000
+"""A script call for so many keeps the server busy for 1 to 2 ms."""
 
 
 class ClaimScripts:
@@ -76,6 +82,19 @@ class ClaimScripts:
             (group, *self.read(reply))
             for group, reply in zip(groups, replies, strict=False)
         ]
+
+    def waiting(self, jobs: Iterable[WaitingJobs], keys: ClaimKeys) -> list[Command]:
+        """The calls that record jobs as waiting."""
+        commands: list[Command] = []
+        for job_ids, keep_ms, identity in merged(jobs):
+            value = b"" if identity is None else b"1p" + raw(identity)
+            for at in range(0, len(job_ids), _WAITING_BATCH):
+                prefixes, texts = keys.grouped(job_ids[at : at + _WAITING_BATCH])
+                for group in self.groups(prefixes):
+                    args = [keep_ms, value, *(texts[i] for i in group)]
+                    chosen = [prefixes[i] for i in group]
+                    commands.append(self.scripts["wait"].command(chosen, args))
+        return commands
 
     def groups(self, keys: Sequence[bytes]) -> list[Sequence[int]]:
         """Positions in ``keys`` of what one call may meet together."""

@@ -49,6 +49,7 @@ from shifter.model.claim import (
     Finished,
     Granted,
     Renewal,
+    WaitingJobs,
 )
 from shifter.model.state import JobState, JobStatus
 from shifter.policy.delivery.claim_state import (
@@ -56,6 +57,8 @@ from shifter.policy.delivery.claim_state import (
     NO_EFFECT,
     RUNNING_GRACE_MS,
     Claim,
+    done_job,
+    status_found,
     status_of,
 )
 from shifter.ports import understood
@@ -65,6 +68,7 @@ _GOES_ON: Final = "-rqw"
 _UNANSWERED: Final = 64
 # Jobs with a key of the user's that run here now; far more than can.
 _POINTERS: Final = 100_000
+_WAITING_CALLS: Final = 64
 
 
 class _End(NamedTuple):
@@ -88,7 +92,7 @@ class RedisClaimStore:
     def __init__(
         self, client: RedisClient, namespace: str, *, by_tag: bool | None = None
     ) -> None:
-        keys = ClaimKeys(namespace)
+        keys = self._keys = ClaimKeys(namespace)
         self._key, self._note_key = keys.claim, keys.note
         self._scripts = ClaimScripts(client, by_tag=by_tag)
         self._runner, self._by_tag = self._scripts.runner, self._scripts.by_tag
@@ -219,8 +223,24 @@ class RedisClaimStore:
             await self._keep_ends([_End(job_id, claim, keep_ms)])
         return status_of(job_id, claim)
 
+    async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
+        """Record that jobs wait, unless something is recorded.
+
+        Where a server has a limit of memory and more than half of it is used, it
+        leaves them out: claims need the rest.
+        """
+        commands = self._scripts.waiting(jobs, self._keys)
+        left_out = 0
+        with understood(self._runner.store, "claim.add_waiting"):
+            for at in range(0, len(commands), _WAITING_CALLS):
+                part = commands[at : at + _WAITING_CALLS]
+                for reply in await self._runner.send_all("claim.wait", part):
+                    _, (words,) = self._scripts.read(reply)
+                    left_out += int(words)
+        return left_out
+
     async def status(self, job_id: str) -> JobStatus | None:
-        """What is known of a job; ``None`` when it has not started, or is forgotten.
+        """The state of a job; ``None`` when nothing is recorded, or not any more.
 
         A job whose identity is not its id takes a second round trip.
         """
@@ -230,10 +250,14 @@ class RedisClaimStore:
             if identity is not None:
                 kind, value = await self._find(identity)
             claim = decode_claim(value) if kind == b"r" else None
-        if claim is None:
-            return None
         alias = "" if identity is None else from_field(to_field(job_id))
-        return status_of(job_id, claim, alias=alias)
+        return status_found(job_id, claim, alias=alias)
+
+    async def done_by(self, identity: str) -> str | None:
+        """The id of the job that had the effect of an idempotency key."""
+        with understood(self._runner.store, "claim.done_by"):
+            kind, value = await self._find(identity)
+            return done_job(decode_claim(value) if kind == b"r" else None)
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:
         """Keep a word under a name, unless one is kept there; returns what is kept."""

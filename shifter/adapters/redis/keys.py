@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
@@ -22,6 +22,8 @@ TAGS: Final = 16
 _MAX_ID: Final = 128
 _DIGEST_MARK: Final = "#"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
+_OF_IDS: Final = b"0123456789abcdef-\n"
+"""What job ids consist of, and the line break between them."""
 # Keys of what runs now are built at the claim and asked for again at the end.
 _REMEMBERED: Final = 16_384
 
@@ -39,6 +41,20 @@ class ClaimKeys:
             f"shifter:{{{name}:{tag}}}:claim:".encode() for tag in range(TAGS)
         ]
         self.claim: Callable[[str], bytes] = lru_cache(_REMEMBERED)(self._claim)
+
+    def grouped(self, identities: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
+        """Keys in two parts: their beginnings, and for each the ends, one a line.
+
+        Nothing of it is remembered: these identities may never be asked for.
+        """
+        found = "\n".join(identities).encode(errors="surrogatepass")
+        if found.translate(None, _OF_IDS) or max(map(len, identities)) > _MAX_ID:
+            found = "\n".join(map(bounded_id, identities)).encode()
+        of_tag: list[list[bytes]] = [[] for _ in range(TAGS)]
+        for end in found.split(b"\n"):
+            of_tag[zlib.crc32(end) % TAGS].append(end)
+        prefixes = [p for p, ends in zip(self._prefixes, of_tag, strict=True) if ends]
+        return prefixes, [b"\n".join(ends) for ends in of_tag if ends]
 
     def note(self, name: str) -> bytes:
         """The key of a note; no claim's has it, since its id is printable."""

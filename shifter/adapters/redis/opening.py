@@ -21,6 +21,7 @@ class RedisStates:
 
     def import_parts(self) -> None:
         """Import what background threads use, in the calling thread."""
+        import shifter.adapters.redis.claims  # noqa: PLC0415
         import shifter.adapters.redis.client  # noqa: PLC0415
         import shifter.adapters.redis.fleet  # noqa: PLC0415
         import shifter.adapters.redis.presence  # noqa: F401, PLC0415
@@ -29,6 +30,8 @@ class RedisStates:
         self,
         settings: Settings,
         beside: LaneLog | None,  # noqa: ARG002  # no log shares Redis' transactions
+        *,
+        with_waiting: bool = False,  # noqa: ARG002  # no log is in Redis
     ) -> ClaimStore:
         """Claims; a call may take as long as the setting ``claim_timeout``."""
         from shifter.adapters.redis.claims import RedisClaimStore  # noqa: PLC0415

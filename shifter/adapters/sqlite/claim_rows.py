@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -24,11 +24,43 @@ from shifter.policy.delivery.claim_state import (
     Claim,
     is_sound,
     own_end,
+    waiting_claim,
 )
 
 _CHUNK: Final = 512
 _MAX_VALUE: Final = 4_096
 _WRITE: Final = "REPLACE INTO claim (key, until_ms, value) VALUES (?, ?, ?)"
+
+_WAIT: Final = """
+    INSERT INTO claim (key, until_ms, value) VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE
+    SET until_ms = excluded.until_ms, value = excluded.value
+    WHERE until_ms <= ?
+"""
+"""Over nothing but what has faded."""
+
+
+def write_waiting(
+    connection: sqlite3.Connection,
+    now: StoreMs,
+    targets: Mapping[bytes, tuple[bytes, int]],
+) -> None:
+    """Write records of jobs that wait, where no row lies.
+
+    Args:
+        connection: In a transaction.
+        now: What has faded by now is overwritten.
+        targets: From the key of a job to the key of its claim, empty where that is
+            the same, and how long to keep the record, in ms.
+    """
+    plain = _encode(waiting_claim(now))
+    connection.executemany(
+        _WAIT,
+        [
+            (key, now + keep_ms, _encode(target) if target else plain, now)
+            for key, (target, keep_ms) in sorted(targets.items())
+        ],
+    )
 
 
 def _read_sql(n: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Final
 
-from shifter.adapters.sqlite.claim_rows import ClaimRows
+from shifter.adapters.sqlite.claim_rows import ClaimRows, write_waiting
 from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
 from shifter.adapters.sqlite.sweep import ClaimSweep
 from shifter.model.claim import (
@@ -24,6 +24,7 @@ from shifter.model.claim import (
     ClaimRequest,
     ClaimUpdate,
     Renewal,
+    WaitingJobs,
 )
 from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
@@ -39,6 +40,8 @@ from shifter.policy.delivery.claim_state import (
     RUNNING_GRACE_MS,
     Claim,
     answer_own,
+    done_job,
+    status_found,
     status_of,
 )
 from shifter.ports import Clock
@@ -150,15 +153,29 @@ class ClaimTable:
         self._save(rows)
         return status_of(job_id, after)
 
+    def add_waiting(
+        self, connection: sqlite3.Connection, jobs: Sequence[WaitingJobs]
+    ) -> None:
+        """Record that jobs wait, unless something is recorded of them."""
+        targets: dict[bytes, tuple[bytes, int]] = {}
+        for job_ids, keep_ms, identity in jobs:
+            target = b"" if identity is None else self._key(identity)
+            targets |= {self._key(job_id): (target, keep_ms) for job_id in job_ids}
+        write_waiting(connection, StoreMs(self._clock.epoch_ms()), targets)
+
     def status(self, connection: sqlite3.Connection, job_id: str) -> JobStatus | None:
         """What is known of a job; needs no transaction."""
         rows, _ = self._rows(connection)
         own = self._key(job_id)
         key = self._load_job(rows, own)
-        claim = rows.claims.get(key)
-        if claim is None:
-            return None
-        return status_of(job_id, claim, alias="" if key == own else bounded(job_id))
+        alias = "" if key == own else bounded(job_id)
+        return status_found(job_id, rows.claims.get(key), alias=alias)
+
+    def done_by(self, connection: sqlite3.Connection, identity: str) -> str | None:
+        """Who had the effect of an idempotency key; needs no transaction."""
+        (rows, _), key = self._rows(connection), self._key(identity)
+        rows.load([key])
+        return done_job(rows.claims.get(key))
 
     def _answer(
         self,

@@ -17,7 +17,14 @@ from typing import Final
 from shifter.adapters.sqlite.claim_table import ClaimTable
 from shifter.adapters.sqlite.claims_schema import bounded
 from shifter.adapters.sqlite.transactions import Transactions
-from shifter.model.claim import ClaimAnswer, ClaimRequest, ClaimUpdate, Renewal
+from shifter.adapters.sqlite.waiting_job import find_waiting
+from shifter.model.claim import (
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimUpdate,
+    Renewal,
+    WaitingJobs,
+)
 from shifter.model.state import JobStatus
 from shifter.policy.delivery.claim import (
     ClaimAsk,
@@ -34,10 +41,20 @@ class SqliteClaimStore:
         database: This store's share of it; `close` gives that back.
         namespace: The fleet's; others may share the file.
         clock: Of this machine.
+        finds_waiting: Whether `status` also looks into the log, which is in the same
+            file, for a job that waits there and was never claimed.
     """
 
-    def __init__(self, database: Transactions, namespace: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Transactions,
+        namespace: str,
+        clock: Clock,
+        *,
+        finds_waiting: bool = False,
+    ) -> None:
         self._database, self._is_closed = database, False
+        self._namespace, self._finds_waiting = namespace, finds_waiting
         self._table = ClaimTable(namespace, clock)
         self._name, self._calls = secrets.token_hex(4), 0
         self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
@@ -94,11 +111,38 @@ class SqliteClaimStore:
                 lambda connection: self._table.cancel(connection, job_id, keep_ms)
             )
 
+    async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
+        """Record that jobs wait, unless something is recorded; all are taken."""
+        if jobs:
+            with understood("sqlite", "claim.add_waiting"):
+                await self._database.write(
+                    lambda connection: self._table.add_waiting(connection, jobs)
+                )
+        return 0
+
     async def status(self, job_id: str) -> JobStatus | None:
-        """What is known of a job; ``None`` when it has not started, or is forgotten."""
+        """The state of a job; ``None`` when nothing is recorded, or not any more."""
         with understood("sqlite", "claim.status"):
             return await self._database.read(
-                lambda connection: self._table.status(connection, job_id)
+                lambda connection: self._status(connection, job_id)
+            )
+
+    def _status(self, connection: sqlite3.Connection, job_id: str) -> JobStatus | None:
+        if not self._finds_waiting:
+            return self._table.status(connection, job_id)
+        # One view of both: a job that starts in between is seen before or after.
+        connection.execute("BEGIN")
+        try:
+            known = self._table.status(connection, job_id)
+            return known or find_waiting(connection, self._namespace, job_id)
+        finally:
+            connection.execute("COMMIT")
+
+    async def done_by(self, identity: str) -> str | None:
+        """The id of the job that had the effect of an idempotency key."""
+        with understood("sqlite", "claim.done_by"):
+            return await self._database.read(
+                lambda connection: self._table.done_by(connection, identity)
             )
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:

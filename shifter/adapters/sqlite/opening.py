@@ -115,15 +115,20 @@ class SqliteStates:
 
     def import_parts(self) -> None:
         """Import what background threads use, in the calling thread."""
+        import shifter.adapters.sqlite.claims  # noqa: PLC0415
         import shifter.adapters.sqlite.fleet  # noqa: PLC0415
         import shifter.adapters.sqlite.presence  # noqa: F401, PLC0415
 
-    def open_claims(self, settings: Settings, beside: LaneLog | None) -> ClaimStore:
+    def open_claims(
+        self, settings: Settings, beside: LaneLog | None, *, with_waiting: bool = False
+    ) -> ClaimStore:
         """Claims, in the transactions of the log where both are one file."""
         from shifter.adapters.sqlite.claims import SqliteClaimStore  # noqa: PLC0415
 
         database = _state_database(settings, beside)
-        return SqliteClaimStore(database, settings.namespace, SystemClock())
+        return SqliteClaimStore(
+            database, settings.namespace, SystemClock(), finds_waiting=with_waiting
+        )
 
     def open_presence(
         self, settings: Settings, beside: LaneLog | None

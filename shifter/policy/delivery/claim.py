@@ -108,11 +108,14 @@ def decide_finish(
     """Write the end of a turn, if ``update.fence`` is still the newest.
 
     A job that was asked to be cancelled and would go on later ends here, since nobody
-    runs it now. An end whose answer was lost is confirmed when it is said again.
+    runs it now. An end whose answer was lost is confirmed when it is said again. A job
+    that ran unclaimed, while the store was away, ends here with a fence of 0 where it
+    is recorded as waiting and was never claimed.
     """
     if claim is None or claim.fence != update.fence:
         return False, None
-    if claim.state is not JobState.RUNNING:
+    is_unclaimed = claim[:3] == (JobState.WAITING, 0, 0) and update.state.is_terminal
+    if claim.state is not JobState.RUNNING and not is_unclaimed:
         return _says_the_same(claim, update), None
     state, keep_ms = update.state, update.keep_ms
     if claim.cancel_keep_ms and state is JobState.WAITING:

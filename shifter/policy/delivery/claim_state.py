@@ -11,9 +11,13 @@ from shifter.model.claim import Cancelled, ClaimAnswer, Finished
 from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS
 from shifter.model.state import JobState, JobStatus
+from shifter.model.time import StoreMs
 
 RUNNING_GRACE_MS: Final = 3_600_000
 """How long a running claim outlives its lease: losses are counted for so long."""
+
+WAITING_KEEP_MS: Final = 7 * 86_400_000
+"""How long after it is due a plain job that waits is known to wait."""
 
 OTHER_JOB_RETRY_MS: Final = 1_000
 """How soon to ask again while another job of the same key waits."""
@@ -99,6 +103,22 @@ def own_end(claim: Claim) -> Claim | None:
     return claim._replace(job_id="") if claim.state in NO_EFFECT else None
 
 
+def done_job(claim: Claim | None) -> str | None:
+    """The job that had the effect of the idempotency key of a claim. Pure."""
+    if claim is None or claim.state is not JobState.DONE:
+        return None
+    return claim.job_id or None
+
+
+def waiting_claim(now: StoreMs) -> Claim:
+    """The record of a plain job that was accepted and never claimed. Pure.
+
+    Its fence and turn lie below those of every grant, so that `decide_claim` grants
+    any turn over it. A keyed job has a pointer instead.
+    """
+    return Claim(JobState.WAITING, 0, 0, 1, updated_ms=now)
+
+
 def status_of(job_id: str, claim: Claim, *, alias: str = "") -> JobStatus:
     """The state of a job by a claim.
 
@@ -113,4 +133,16 @@ def status_of(job_id: str, claim: Claim, *, alias: str = "") -> JobStatus:
     if alias and claim.job_id != alias and claim.state is not JobState.DONE:
         return JobStatus(job_id, JobState.WAITING, 1, None, claim.updated_ms)
     owner = claim.owner if claim.state is JobState.RUNNING else None
-    return JobStatus(job_id, claim.state, claim.attempt, owner, claim.updated_ms)
+    is_new = claim.state is JobState.WAITING and not claim.turn
+    attempt = 0 if is_new else claim.attempt
+    return JobStatus(job_id, claim.state, attempt, owner, claim.updated_ms)
+
+
+def status_found(job_id: str, claim: Claim | None, *, alias: str) -> JobStatus | None:
+    """The state of a job by what a store found; arguments as of `status_of`.
+
+    A keyed job that has a pointer to no claim was accepted and waits. Pure.
+    """
+    if claim is not None:
+        return status_of(job_id, claim, alias=alias)
+    return JobStatus(job_id, JobState.WAITING, 0, None, 0) if alias else None

@@ -2,14 +2,18 @@
 local GRACE = 3600000 -- ms; how long a running claim outlives its lease
 local resets = 0 -- values of another type or version that were found
 
--- The claim at a key, or nil and the identity that a pointer names.
-local function read(key)
+-- The claim at a key, or nil and the identity that a pointer names. To one who claims,
+-- the record of a job that nobody claimed is as none: it is not parsed.
+local function read(key, is_claiming)
   local v = redis.pcall('GET', key)
   if not v then return nil end
   if type(v) == 'table' then
     -- Anything but a key of another type is the caller's error: raise it.
     if not string.find(v.err, 'WRONGTYPE', 1, true) then redis.call('GET', key) end
     resets = resets + 1
+    return nil
+  end
+  if is_claiming and string.sub(v, 1, 6) == '1w0;0;' and string.byte(v, -1) == 59 then
     return nil
   end
   local r = parse(v)

@@ -27,7 +27,7 @@ for i = 1, n do
       end
     end
   end
-  local r = code == 1 and read(key)
+  local r = code == 1 and read(key, true)
   if r then code, x, y = decide(key, r, tonumber(string.match(ask, '^[^;]*')), job, ARGV[4]) end
   if code == 1 then
     local head = r and '1r' .. int(x) .. ';' or plain

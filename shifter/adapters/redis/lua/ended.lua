@@ -5,7 +5,8 @@ local function ended(key, ask, state, keep)
   local r = read(key)
   local fence, turn, attempt = string.match(ask, '^(%d+);(%d+);(%d+)$')
   if not r or r.f ~= tonumber(fence) then return false end
-  if r.s ~= 'r' and r.s ~= 'q' then
+  local is_unclaimed = r.s == 'w' and r.f == 0 and r.t == 0 and state ~= 'w'
+  if r.s ~= 'r' and r.s ~= 'q' and not is_unclaimed then
     return r.t == tonumber(turn) and (r.s == state or (r.s == 'c' and state == 'w'))
   end
   local stopped
