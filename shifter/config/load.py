@@ -71,7 +71,7 @@ def load_settings(
     """Read and check all settings once.
 
     Args:
-        namespace: What the code says, as in ``Shifter("shop")``; it wins over
+        namespace: As given in code, ``Shifter("shop")``; it takes precedence over
             environment and files, and must agree with a flag.
         flags: Public name to value, from a command line; ``None`` values are skipped.
         environ: By default the process's.

@@ -39,10 +39,10 @@ class Settings:
         lease_ms: How long a claim holds without being renewed.
         drain_timeout_ms: How long a stopping worker lets running jobs finish.
         commit_interval_ms: How often settled positions are committed.
-        deploy_grace_ms: How long a job waits for a worker that knows its type and its
+        deploy_grace_ms: How long a job waits for a worker that has its type and its
             fields, >= 0.
         claim_timeout_ms: How long one call to the claim store may take.
-        retention_ms: How long a topic keeps a record that nobody has drained.
+        retention_ms: How long a topic keeps a record that was not drained.
         concurrency: Jobs running at once in one worker process.
         waiting_bytes: What jobs that were fetched and wait may take in one worker
             process, payloads and 2 kB each, about.

@@ -28,7 +28,7 @@ _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class TestApp:
-    """An app whose jobs run in this process, when the test says so.
+    """An app whose jobs run in this process, when the test drains it.
 
     While the block runs the app defers to a log in memory, and `drain` runs what is
     due with the worker that runs in production, on a clock that moves by itself. Jobs
@@ -180,7 +180,7 @@ class TestApp:
         """Let jobs start whatever their windows say, as ``shifter window open-now``.
 
         Args:
-            queue: Whose jobs.
+            queue: Queue of the jobs.
             priority: Of that lane of the queue only.
             job: Instead of a queue: one type of job.
             for_: How long.

@@ -54,7 +54,7 @@ class FakeClock:
     def timer(self, seconds: float) -> asyncio.Future[None]:
         """A future that is done when the clock was moved this far, > 0.
 
-        Who does not want it any more cancels it.
+        A caller that needs it no more cancels it.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         due_us = self._now_us + max(1, round(seconds * 1_000_000))
@@ -62,10 +62,10 @@ class FakeClock:
         return future
 
     def advance(self, seconds: float) -> None:
-        """Move on at once and wake everybody whose time has come, in order.
+        """Move the clock at once and wake each sleeper whose time has come, in order.
 
-        Who wakes finds the clock at the end of the move, as after a pause of the
-        process; use `elapse` where each must wake at its own time.
+        A sleeper that wakes finds the clock at the end of the move, as after a pause of
+        the process; use `elapse` where each must wake at its own time.
 
         Raises:
             ValueError: ``seconds`` is below 0.
@@ -75,8 +75,8 @@ class FakeClock:
     async def elapse(self, seconds: float) -> None:
         """Let time pass: stop at each sleeper's time and let it go on.
 
-        Also who falls asleep on the way wakes in time. Waiting for anything but this
-        clock (a thread, a socket) is not noticed.
+        A task that begins to sleep meanwhile wakes in time too. Waiting for anything
+        but this clock (a thread, a socket) is not noticed.
 
         Raises:
             ValueError: ``seconds`` is below 0.
@@ -90,11 +90,11 @@ class FakeClock:
         await self._settle()
 
     def shift_wall(self, ms: int) -> None:
-        """Set the wall clock forward, or back (< 0); nobody wakes."""
+        """Set the wall clock forward, or back (< 0); no sleeper wakes."""
         self._offset_ms += ms
 
     def next_wake_s(self) -> float | None:
-        """Seconds until the next sleeper is due; ``None`` when nobody sleeps."""
+        """Seconds until the next sleeper is due; ``None`` without sleepers."""
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         if not self._sleepers:

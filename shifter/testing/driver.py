@@ -32,7 +32,7 @@ _LOCKED_S: Final = 1.0
 
 
 class Clocks(NamedTuple):
-    """One time, told apart by who waits.
+    """One time, with a clock for each kind of waiter.
 
     Attributes:
         front: Handlers and the test wait here: each wait is an instant to stop at.
@@ -75,7 +75,7 @@ class Driver:
 
     Args:
         worker: What is driven.
-        clocks: Moved by this and nobody else.
+        clocks: Moved by this class only.
         lease_s: A claim's lease; no jump is longer than a third of it while
             something runs, so that leases are renewed.
         patience_s: Real seconds without anything happening before it gives up, > 0.

@@ -39,7 +39,7 @@ class HorizonClock:
 
 
 class Gate:
-    """Opened while a test drains; tells feeds to look again."""
+    """Opened while a test drains; makes feeds look again."""
 
     def __init__(self) -> None:
         self.is_open = asyncio.Event()

@@ -42,7 +42,7 @@ HANDLER: Final[ContextVar[Handler | None]] = ContextVar("handler", default=None)
 
 
 class HandlerClock(FakeClock):
-    """A `FakeClock` that knows which handlers sleep."""
+    """A `FakeClock` that records which handlers sleep."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the clock was moved this far; 0 gives way once."""
@@ -104,7 +104,7 @@ def virtual_timers(loop: asyncio.AbstractEventLoop) -> Generator[None]:
 
 
 class _Timers:
-    """A loop's timers, told apart by who asks."""
+    """The timers of a loop, kept apart for handlers and for the worker."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._time, self._call_at = loop.time, loop.call_at

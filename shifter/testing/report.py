@@ -53,7 +53,7 @@ class DrainReport(NamedTuple):
         repeated: Records whose job had ended, or ran, under the same idempotency key
             or id: settled without being run.
         waiting: Jobs that wait now, for their time or for their retry.
-        misfits: How often a job waited for a worker that knows its type and fields,
+        misfits: How often a job waited for a worker that has its type and fields,
             since the app under test does not.
     """
 

@@ -1,4 +1,4 @@
-"""What a dead letter says of itself: text headers beside the original ones.
+"""The facts of a dead letter: text headers beside the original ones.
 
 The record's value, key and headers stay as they were, undecodable ones included; ours
 are added, named ``shifter-`` and the field's name. A dead letter is larger than its
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 DEAD_LETTER_ROOM_BYTES: Final = 49_152
-"""All headers of a dead letter together, unless said otherwise.
+"""All headers of a dead letter together, by default.
 
 Headers of a record that this package wrote take at most 25 KiB, so none of them is ever
 left out; with the largest payload the dead letter stays below a 1 MB record. Of a
@@ -174,7 +174,7 @@ def dead_letter_headers(
 
 
 def read_dead_letter(headers: Headers) -> DeadLetterInfo | None:
-    """What a dead letter of ours says; ``None`` if it is not one, or malformed.
+    """The facts of a dead letter; ``None`` if it is malformed, or of another system.
 
     Nothing is trusted: texts are bounded and printable again, and a topic or a job id
     may be anybody's invention. Never raises.
@@ -231,7 +231,7 @@ def _cut(raw: bytes, room: int) -> bytes:
 
 
 def _fitting(headers: Headers, room: int) -> tuple[Headers, tuple[str, bytes]]:
-    """The headers that fit, and the header that says how many do not.
+    """The headers that fit, and a header with the number of those that do not.
 
     What makes a job of the record comes first: without it nothing could be replayed.
     """

@@ -74,7 +74,7 @@ def check_depth(
     Args:
         raw: Any bytes.
         limit: Deepest nesting allowed, >= 0.
-        reason: What the error says of the record.
+        reason: The reason code of the error.
 
     Raises:
         DecodeError: Nested deeper than ``limit``, or too finely.

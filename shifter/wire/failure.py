@@ -110,7 +110,7 @@ def damage_fingerprint(reason: str, detail: str) -> str:
 
     Args:
         reason: Why the record is refused.
-        detail: What is wrong with it, as its reader said.
+        detail: What is wrong with it.
     """
     return fingerprint(reason, [("", _GIVEN.sub("…", detail[:MAX_MESSAGE_CHARS]))])
 

@@ -1,4 +1,4 @@
-"""Kafka headers: written for a job, and read from a stranger.
+"""Record headers: written for a job, and read from untrusted records.
 
 Three names are ours: ``shifter`` (the envelope), ``content-type`` and ``traceparent``.
 Everything else is the user's and travels along untouched, retries included; only names
@@ -42,7 +42,7 @@ _CONTENT_ENCODING: Final = "content-encoding"
 _IDENTITY: Final = b"identity"
 
 MAX_HEADERS: Final = 64
-"""Of a record of ours; earlier releases refuse a record that has more."""
+"""Headers that this package writes; earlier releases refuse a record with more."""
 
 MAX_USER_HEADERS: Final = MAX_HEADERS - 3
 MAX_NAME_BYTES: Final = 64
@@ -64,7 +64,8 @@ class ReadHeaders(NamedTuple):
 
     Attributes:
         envelope: The job.
-        content_type: How the payload is written; JSON where the record says nothing.
+        content_type: How the payload is written; JSON where the record does not state
+        it.
             Printable; what is none at all is for the payload's reader to refuse.
         traceparent: W3C trace context: the first that is well-formed, if there is one.
         extra: The user's own headers that fit, in order.

@@ -1,4 +1,4 @@
-"""Which delayed records only wait for their hours, told by what they carry.
+"""Which delayed records wait for an execution window only.
 
 A record that its log delays for longer than its envelope says waits for a window to
 open; whoever opens it by hand wants the record now.

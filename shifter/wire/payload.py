@@ -166,7 +166,7 @@ class PayloadCodec:
 
         Args:
             value: A record's value.
-            content_type: As the record says.
+            content_type: As the record states it.
 
         Raises:
             DecodeError: With ``Reason.UNDECODABLE_PAYLOAD``.

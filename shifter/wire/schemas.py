@@ -137,7 +137,7 @@ def _inlined(shape: dict[str, Any], types: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attributes(documented: type) -> dict[str, str]:
-    """What a type's docstring says of each attribute, as plain text."""
+    """The docstring of each attribute of a type, as plain text."""
     found: dict[str, str] = {}
     name = ""
     _, _, section = _docstring(documented).partition("Attributes:\n")

@@ -134,7 +134,7 @@ class KeyedClaimConformance:
     async def test_a_job_without_an_effect_stays_ended_when_the_next_took_its_key(
         self, claim_bench: ClaimBench
     ) -> None:
-        """Also when its record comes again, or its end is said again."""
+        """Also when its record is delivered again, or its end is written again."""
         store, other = claim_bench.open(), claim_bench.open()
         for state in WITHOUT_EFFECT:
             key, first, second = f"mail:{state}", f"1{state}", f"2{state}"

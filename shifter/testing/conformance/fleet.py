@@ -115,7 +115,7 @@ class FleetStoreConformance:
     async def test_evidence_is_told_while_somebody_is_alarmed(
         self, fleet_bench: FleetBench
     ) -> None:
-        """Loads are told always."""
+        """Every answer carries the loads."""
         one, other = fleet_bench.open(), fleet_bench.open()
         await one.sync(said("a", evidence=b"\x00one", load=0.25))
         calm = await other.sync(said("b", evidence=b"two"))
@@ -156,7 +156,7 @@ class FleetStoreConformance:
     async def test_evidence_that_is_too_large_is_left_out(
         self, fleet_bench: FleetBench
     ) -> None:
-        """The process is heard all the same."""
+        """The rest of the report counts all the same."""
         store = fleet_bench.open()
         large = b"x" * (MAX_EVIDENCE_BYTES + 1)
         view = await store.sync(said(evidence=large, is_alarmed=True))

@@ -48,7 +48,7 @@ class LogBench(Protocol):
         """A new member of the bench's one group, not open; closed in the end."""
 
     def admin(self) -> LogAdmin:
-        """The administration, which knows the bench's group; closed in the end."""
+        """The administration, made for the bench's group; closed in the end."""
 
 
 def records_of(
