@@ -227,10 +227,10 @@ class Drain:
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """Decide what follows an attempt, and have it carried out."""
-        item = attempt.item
-        self._observer.ran(attempt, self._clock.monotonic())
+        item, now = attempt.item, self._clock.monotonic()
+        self._observer.ran(attempt, now)
         self._state.dependency_gate.ended(attempt)
-        self._starter.left(item)
+        self._starter.left(item, now)
         if outcome is SUCCEEDED and not item.is_degraded:
             self._completer.add_done(item)
         elif outcome is SUCCEEDED:

@@ -87,7 +87,7 @@ class Starter:
         self._made_room()
         owned, gone = _still_owned(items)
         for item in gone:
-            self._free_slot(item)
+            self._free_slot(item, now)
             state.buffer.release(item, now=now)
         chosen = [item for item in owned if self._passes(item)]
         if chosen:
@@ -115,18 +115,26 @@ class Starter:
     def let_go(self, item: Item) -> None:
         """Free what an item took that is not run after all: others may start."""
         self._state.dependency_gate.release(item)
-        self.left(item)
+        self.left(item, self._state.clock.monotonic())
 
-    def left(self, item: Item) -> None:
-        """Let others start in the place of an item that ended or was let go."""
-        self._free_slot(item)
-        for other in self._state.dependency_gate.next_up(item):
-            self._state.delayed.release(other)
+    def left(self, item: Item, now: float) -> None:
+        """Let others start in the place of an item that ended or was let go.
 
-    def _free_slot(self, item: Item) -> None:
+        Args:
+            item: Chosen before; it has ended, or is not run.
+            now: Monotonic seconds.
+        """
+        self._free_slot(item, now)
+        if item.job is not None and item.job.dependency is not None:
+            for other in self._state.dependency_gate.next_up(item):
+                self._state.delayed.release(other)
+
+    def _free_slot(self, item: Item, now: float) -> None:
         """Note that a chosen item does not hold its slot any more."""
-        self._state.lane_gate.left(item)
-        self._state.buffer.left(item, now=self._state.clock.monotonic())
+        if item.is_opportunistic:
+            self._state.lane_gate.left(item)
+        if item.slot_since is not None:
+            self._state.buffer.left(item, now=now)
 
     def _passes(self, item: Item) -> bool:
         """Whether the item's dependency takes it now; else it waits, or ends."""
@@ -145,10 +153,9 @@ class Starter:
         return False
 
     def _hold_back(self, item: Item, held: Rejected) -> None:
-        state = self._state
-        self._free_slot(item)
+        state, now = self._state, self._state.clock.monotonic()
+        self._free_slot(item, now)
         if len(state.delayed) < _DELAYED_MOST or item.key_id is not None:
-            now = state.clock.monotonic()
             state.delayed.hold(item, until=now + held.wait_ms / 1_000)
         else:
             due_ms = state.clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
