@@ -16,7 +16,7 @@ from benchmarks.fleet_play import play
 from benchmarks.report import Finding
 from benchmarks.retry_storm import amplification, storm
 from shifter.adapters.system import SystemClock
-from shifter.fleet.breaker import CallPermit
+from shifter.fleet.guard import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.policy.protection.budget import BudgetPolicy
@@ -75,7 +75,7 @@ def _decisions(count: int) -> list[Finding]:
     clock = SystemClock()
     bank = Dependency("bank", limit=LimitPolicy(initial=200))
     board = FleetReplica([bank], clock, process="alone", seed=1)
-    shield, ok = board.shields["bank"], CallEnd(CallOutcome.SUCCESS, 5)
+    shield, ok = board.protections["bank"], CallEnd(CallOutcome.SUCCESS, 5)
     spent = []
     for n in range(count):
         began = time.perf_counter_ns()

@@ -15,8 +15,8 @@ from benchmarks.fleet_history import Call, Plan, Told, Turn
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
-from shifter.fleet.breaker import CallPermit
 from shifter.fleet.events import Change
+from shifter.fleet.guard import CallPermit
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
@@ -103,7 +103,7 @@ class _UnderWay(NamedTuple):
 class _Caller:
     def __init__(self, plan: Plan, board: FleetReplica, seed: int) -> None:
         self._plan, self._board = plan, board
-        self._shields: list[DependencyProtection] = list(board.shields.values())
+        self._shields: list[DependencyProtection] = list(board.protections.values())
         self._random = random.Random(seed)
         self._later: list[tuple[float, int, int, DependencyProtection]] = []
         self._under_way: list[_UnderWay] = []
@@ -191,7 +191,7 @@ class Member:
         )
         dependencies = [replace(dependency, name=name) for name in names]
         self._board = board = _TimedBoard(
-            dependencies, clock, process=self._name, ears=self, seed=number
+            dependencies, clock, process=self._name, observer=self, seed=number
         )
         self._sync = _TimedSync(board, self._store, clock)
         self._caller = _Caller(plan, board, number)

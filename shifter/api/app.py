@@ -315,7 +315,7 @@ class Shifter(HasLanes, HasStates):
             quality=self.quality_policy,
         )
         self._guard = guard
-        guard.board.tenants.append(self.hours)
+        guard.replica.tenants.append(self.hours)
         return Views(self._watch, guard.needs, guard.calling, guard.serving)
 
     def _after_fork(self) -> None:

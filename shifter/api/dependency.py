@@ -19,7 +19,7 @@ from shifter.errors import (
     RateLimitedError,
     RejectedError,
 )
-from shifter.fleet.calls import CALLER, ActiveCall, Caller, said_by
+from shifter.fleet.calls import CALLER, ActiveCall, Caller, verdict_of
 from shifter.fleet.protection import Rejected
 from shifter.policy.protection.dependency import (
     Dependency,
@@ -81,7 +81,7 @@ class BoundDependency(Dependency):
         _OPEN.set(tuple(outer))
         if begun is not None:
             caller, call = begun
-            caller.end(call, said_by(error, self))
+            caller.end(call, verdict_of(error, self))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -1,16 +1,18 @@
-"""The circuit of one dependency, as one process goes by it: the fleet's and its own.
+"""The guard of a dependency's circuits: the fleet's, and this process's own.
 
-The fleet's circuit holds for everybody. Beside it each process keeps one of its own,
-by its own evidence: what it alone suspects it alone leaves alone, until the fleet
-agrees, or does not. Where the store has been away for long, its own is all there is.
+The fleet's circuit holds for every process. In addition, each process has a circuit of
+its own that goes by its own evidence: a process that suspects a dependency alone stops
+calling it alone, until the fleet agrees or the evidence is gone. While the store has
+been away for long, the own circuit is the only one.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Final, NamedTuple
+from typing import Final
 
 from shifter.fleet.circuit import ASK_AGAIN_MS, SharedCircuit
+from shifter.fleet.guard import CallPermit, CallRequest
 from shifter.policy.protection.circuit import (
     CircuitRefusal,
     CircuitState,
@@ -18,7 +20,7 @@ from shifter.policy.protection.circuit import (
     Open,
     Permit,
 )
-from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.policy.protection.evidence import (
     CallOutcome,
     CallTally,
@@ -30,11 +32,11 @@ from shifter.policy.protection.evidence import (
 from shifter.policy.protection.local_circuit import CallEnd, LocalCircuit
 
 _NOT_COUNTED: Final = Permit(-1)
-"""Of a call that says nothing to this process's own circuit."""
+"""The permit of a call that this process's own circuit does not count."""
 
 
 class StoreContact:
-    """How a process stands with the store; all its breakers read the one.
+    """Whether a process reaches the store; all its breakers read the same object.
 
     Attributes:
         offset_ms: From this process's clock to the store's.
@@ -49,42 +51,27 @@ class StoreContact:
         self.is_alone = False
 
 
-class CallPermit(NamedTuple):
-    """One call may be made.
-
-    Attributes:
-        shared: Permit of the fleet's circuit.
-        own: Permit of this process's own circuit.
-    """
-
-    shared: Permit
-    own: Permit
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether it is a trial call of a half-open circuit."""
-        return bool(self.shared.probe or self.own.probe)
-
-
 class Breaker:
-    """See above. Belongs to one thread.
+    """The fleet's circuit and this process's own, as one guard. Belongs to one thread.
 
     Args:
-        dependency: Whose.
-        draws: Jitter and ramp.
-        standing: The process's, with the store.
+        dependency: The dependency that is protected.
+        draws: Source of the jitter.
+        contact: Whether this process reaches the store.
 
     Attributes:
-        shared: The fleet's.
+        shared: The fleet's circuit.
     """
 
+    by: Final = Protection.CIRCUIT
+
     def __init__(
-        self, dependency: Dependency, draws: random.Random, standing: StoreContact
+        self, dependency: Dependency, draws: random.Random, contact: StoreContact
     ) -> None:
         self._policy, self._draws = dependency.evidence, draws
-        self._standing = standing
+        self._contact = contact
         self.shared = SharedCircuit(dependency.name, dependency.circuit)
-        self._guard = LocalCircuit(dependency)
+        self._own = LocalCircuit(dependency)
         self._usual = CallPermit(Permit(0), Permit(0))
         self._usual_for = (0, 0)
         self._retry_after_ms: int | None = None
@@ -92,17 +79,27 @@ class Breaker:
     @property
     def own_state(self) -> CircuitState:
         """The circuit by the evidence of this process alone."""
-        return self._guard.state
+        return self._own.state
 
     @property
     def is_calm(self) -> bool:
         """Whether both circuits are closed, and nothing is odd about them."""
-        is_closed = isinstance(self._guard.state, Closed)
+        is_closed = isinstance(self._own.state, Closed)
         return is_closed and self.shared.generation_if_calm >= 0
 
-    def admit(self, now_ms: int) -> CallPermit | CircuitRefusal:
+    def admit(self, request: CallRequest) -> int | None:
+        """Set the permit of a call; a refused call has one that is not counted."""
+        answer = self.ask(request.now_ms)
+        if isinstance(answer, CircuitRefusal):
+            generation = self.shared.state.generation
+            request.permit = CallPermit(Permit(generation), _NOT_COUNTED)
+            return answer.retry_in_ms
+        request.permit = answer
+        return None
+
+    def ask(self, now_ms: int) -> CallPermit | CircuitRefusal:
         """Decide about one call; instants are by this process's monotonic clock."""
-        own_state, shared_gen = self._guard.state, self.shared.generation_if_calm
+        own_state, shared_gen = self._own.state, self.shared.generation_if_calm
         if shared_gen >= 0 and isinstance(own_state, Closed):
             if (shared_gen, own_state.generation) != self._usual_for:
                 self._usual = CallPermit(
@@ -110,8 +107,8 @@ class Breaker:
                 )
                 self._usual_for = (shared_gen, own_state.generation)
             return self._usual
-        if not self._standing.is_alone:
-            store_ms = now_ms + self._standing.offset_ms
+        if not self._contact.is_alone:
+            store_ms = now_ms + self._contact.offset_ms
             shared = self.shared.admit(store_ms)
             if isinstance(shared, CircuitRefusal):
                 return shared
@@ -119,70 +116,78 @@ class Breaker:
                 return CallPermit(shared, _NOT_COUNTED)
         else:
             shared = Permit(self.shared.state.generation)
-        own = self._guard.admit(now_ms)
+        own = self._own.admit(now_ms)
         if isinstance(own, CircuitRefusal):
             return CircuitRefusal(min(own.retry_in_ms, ASK_AGAIN_MS))
         return CallPermit(shared, own)
 
-    def uncounted(self) -> CallPermit:
-        """Leave for a call that is refused in the dark only."""
-        return CallPermit(Permit(self.shared.state.generation), _NOT_COUNTED)
-
     def of_child(self, shared: Permit) -> CallPermit:
-        """What a child process was given, as far as this one's own circuit goes."""
-        return CallPermit(shared, Permit(self._guard.state.generation))
+        """The permit of a call that a child process makes."""
+        return CallPermit(shared, Permit(self._own.state.generation))
 
-    def give_back(self, leave: CallPermit, now_ms: int) -> None:
-        """A call that was let through and is not made."""
-        self.shared.give_back(leave.shared, now_ms + self._standing.offset_ms)
-        if leave.own.probe:
+    def give_back(self, request: CallRequest) -> None:
+        """Return the permit of a call that another guard refused."""
+        if request.permit.own is not _NOT_COUNTED:
+            self.put_back(request.permit, request.now_ms)
+
+    def begin(self, request: CallRequest) -> None:
+        """Do nothing: a call counts when it has ended."""
+
+    def put_back(self, permit: CallPermit, now_ms: int) -> None:
+        """Return a permit whose call is not made."""
+        self.shared.give_back(permit.shared, now_ms + self._contact.offset_ms)
+        if permit.own.probe:
             end = CallEnd(CallOutcome.IGNORED, 0)
-            self._guard.record(leave.own, end, now_ms=now_ms, u=0.0)
+            self._own.record(permit.own, end, now_ms=now_ms, u=0.0)
 
     def judged(self, end: CallEnd) -> CallEnd:
-        """As of `LocalCircuit.judged`."""
-        return self._guard.judged(end)
+        """Find the outcome of a call; see `LocalCircuit.judged`."""
+        return self._own.judged(end)
 
-    def ended(self, leave: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
-        """Note how a call ended; whether this process alone opened or closed it."""
-        if leave.shared.probe:
-            outcome = self._guard.of_probe(end)
-            self.shared.record(leave.shared, outcome, end.retry_after_ms)
+    def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
+        """Note how a call ended.
+
+        Returns:
+            Whether this process's own circuit opened or closed.
+        """
+        if permit.shared.probe:
+            outcome = self._own.of_probe(end)
+            self.shared.record(permit.shared, outcome, end.retry_after_ms)
             return False
-        if leave.shared.generation != self.shared.state.generation:
+        if permit.shared.generation != self.shared.state.generation:
             return False
         self.shared.ended(end.outcome)
         if end.retry_after_ms is not None:
             self._retry_after_ms = end.retry_after_ms
-        return self._guard.record(leave.own, end, now_ms=now_ms, u=self._draws.random())
+        return self._own.record(permit.own, end, now_ms=now_ms, u=self._draws.random())
 
     def testimony(self, now_ms: int) -> CallTally:
-        """What this process counted."""
-        return self._guard.testimony(now_ms)
+        """The calls that this process counted."""
+        return self._own.testimony(now_ms)
 
     def is_suspicious(self, now_ms: int) -> bool:
-        """Whether the others should be heard: this process alone would open it."""
+        """Whether this process alone would open the circuit."""
         if not isinstance(self.shared.state, Closed):
             return False
-        if isinstance(self._guard.state, Open):
+        if isinstance(self._own.state, Open):
             return True
-        return suspect(self._policy, self._guard.testimony(now_ms)) is not None
+        return suspect(self._policy, self._own.testimony(now_ms)) is not None
 
-    def hear(self, others: list[CallTally], *, now_ms: int) -> None:
-        """Weigh what the other processes say; may ask for the fleet's opening."""
+    def weigh(self, others: list[CallTally], *, now_ms: int) -> None:
+        """Weigh the other processes' counts; this may propose to open the fleet's."""
         if not isinstance(self.shared.state, Closed):
             return
-        own = self._guard.testimony(now_ms)
+        own = self._own.testimony(now_ms)
         evidence = [Evidence(tally, now_ms) for tally in others]
         if scope(self._policy, own, evidence, now_ms=now_ms) is Scope.FLEET:
             self.shared.suspect(self._retry_after_ms)
             self._retry_after_ms = None
 
     def suspect(self, now_ms: int) -> None:
-        """Open this process's own, for a reason that is no call's end."""
-        self._guard.suspect(now_ms=now_ms, u=self._draws.random())
+        """Open this process's own circuit for another reason than the end of a call."""
+        self._own.suspect(now_ms=now_ms, u=self._draws.random())
 
     def follow(self) -> None:
-        """The fleet's circuit changed: what this process thought of it is over."""
-        self._guard.reset()
-        self.shared.peak_per_ms = self._guard.peak_per_ms
+        """Forget this process's evidence: the fleet's circuit changed."""
+        self._own.reset()
+        self.shared.peak_per_ms = self._own.peak_per_ms

@@ -1,7 +1,9 @@
-"""Calls in the name of somebody: begun, refused, ended; for jobs, requests, blocks.
+"""Calls to dependencies, made on behalf of a job or a request.
 
-Whoever runs a handler says in whose name it calls (`CALLER`), so that a block around a
-call (`shifter.api.dependency`) finds its priority and whether it is an extra execution.
+Services and workers share this path: `Caller.begin` asks the dependency's protection
+(`shifter.fleet.protection`) for a permit, `Caller.end` reports how the call ended. The
+code that runs a handler sets `CALLER`, so that a block around a call
+(`shifter.api.dependency`) finds the priority and whether it is an extra execution.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.breaker import CallPermit
+from shifter.fleet.guard import CallPermit
 from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.duration import duration_ms
@@ -32,17 +34,16 @@ from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.failures import is_failure
 from shifter.policy.protection.local_circuit import CallEnd
-from shifter.ports import Clock
 
 
 class CallVerdict(NamedTuple):
-    """What the end of a call says about the dependency.
+    """What the end of a call implies about the dependency.
 
     Attributes:
-        outcome: What it says; of a call that was cut, nothing yet.
-        after_ms: How long the dependency asked to be left alone, if it did.
-        was_cut: Whether the caller stopped waiting: what it says depends on how long
-            the call had run
+        outcome: The outcome; ``IGNORED`` for a call that was cut.
+        after_ms: How long the dependency asked not to be called, if it did.
+        was_cut: Whether the caller stopped waiting. Then the outcome depends on how
+            long the call had run
             (`shifter.policy.protection.local_circuit.LocalCircuit.judged`).
     """
 
@@ -68,16 +69,17 @@ class ActiveCall:
     """A call under way; it ends once.
 
     Attributes:
-        shield: Of its dependency.
-        leave: What it was made with.
-        began_ms: When, by this process's monotonic clock.
-        given_ms: The timeout it has, >= 0; ``None`` if that is not known.
+        protection: The protection of the dependency that is called.
+        permit: The permit that the call was made with.
+        began_ms: When it began, by this process's monotonic clock.
+        given_ms: The call's timeout, >= 0; ``None`` if that is not known.
         has_ended: Whether its end was noted.
-        is_childs: Whether a child process makes it, and counts it unless it is killed.
+        is_childs: Whether a child process makes the call. The child counts it, unless
+            the child is killed.
     """
 
-    shield: DependencyProtection
-    leave: CallPermit
+    protection: DependencyProtection
+    permit: CallPermit
     began_ms: int
     given_ms: int | None = None
     has_ended: bool = False
@@ -96,10 +98,10 @@ class TimeLimit(NamedTuple):
     until_ms: int
 
     def given_ms(self, now_ms: int) -> int | None:
-        """What a call has of it; ``None`` for one begun in the second half.
+        """Return the timeout of a call that begins now.
 
-        The handler used up the time of such a call: a cut does not speak against the
-        dependency for that reason alone.
+        ``None`` for a call that begins in the second half: the handler used up most of
+        the time itself, so a cut alone does not implicate the dependency.
 
         >>> TimeLimit(1_000, 3_000).given_ms(1_500), TimeLimit(0, 100).given_ms(60)
         (1500, None)
@@ -109,98 +111,32 @@ class TimeLimit(NamedTuple):
         return left_ms if is_most else None
 
 
-class Calls:
-    """Calls to the dependencies of one board. Safe to share between threads.
-
-    Args:
-        board: What is known of them.
-        clock: Monotonic.
-    """
-
-    def __init__(self, board: FleetReplica, clock: Clock) -> None:
-        self.board, self._clock = board, clock
-
-    def begin(
-        self,
-        shield: DependencyProtection,
-        priority: Priority,
-        *,
-        is_extra: bool,
-        limit: TimeLimit | None = None,
-    ) -> ActiveCall | Rejected:
-        """Ask for leave; whatever it takes is taken.
-
-        Args:
-            shield: Of the dependency.
-            priority: Of the job or the request.
-            is_extra: Whether it is a retry or a replay.
-            limit: The timeout of the handler; ``None`` if that is not known.
-        """
-        now_ms = self._now_ms()
-        with self.board.lock:
-            answer = shield.admit(priority, is_extra=is_extra, now_ms=now_ms)
-        if isinstance(answer, Rejected):
-            return answer
-        given_ms = None if limit is None else limit.given_ms(now_ms)
-        return ActiveCall(shield, answer, now_ms, given_ms)
-
-    def adopt(
-        self, shield: DependencyProtection, permit: Permit, limit: TimeLimit | None
-    ) -> ActiveCall:
-        """A call that a child process makes; as of `Caller.adopt`."""
-        now_ms = self._now_ms()
-        with self.board.lock:
-            leave = shield.breaker.of_child(permit)
-        given_ms = None if limit is None else limit.given_ms(now_ms)
-        return ActiveCall(shield, leave, now_ms, given_ms, is_childs=True)
-
-    def end(self, begun: ActiveCall, said: CallVerdict) -> None:
-        """Note what a call came to; of no effect on one that has ended."""
-        shield, now_ms = begun.shield, self._now_ms()
-        took_ms = now_ms - begun.began_ms
-        end = CallEnd(
-            said.outcome, took_ms, said.after_ms, said.was_cut, begun.given_ms
-        )
-        with self.board.lock:
-            if begun.has_ended:
-                return
-            begun.has_ended = True
-            noted = shield.child_ended if begun.is_childs else shield.ended
-            has_changed = noted(begun.leave, end, now_ms=now_ms)
-            is_urgent = has_changed or shield.circuit.is_urgent
-        if is_urgent:
-            self.board.urge(shield if has_changed else None)
-
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic() * 1_000)
-
-
 class CallWatch(Protocol):
     """Follows the calls of a caller."""
 
     def began(self, begun: ActiveCall) -> None:
-        """A call begins."""
+        """Note that a call began."""
 
-    def ended(self, begun: ActiveCall, said: CallVerdict) -> None:
-        """A call ended."""
+    def ended(self, begun: ActiveCall, verdict: CallVerdict) -> None:
+        """Note that a call ended."""
 
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """In whose name calls are made. Safe to share between threads.
+    """Makes calls on behalf of one job or request. Safe to share between threads.
 
     Attributes:
-        calls: To the dependencies of this process.
-        priority: Of the job or the request.
+        replica: The dependencies of this process.
+        priority: The priority of the job or the request.
         is_extra: Whether it is a retry or a replay.
-        holds: The dependency whose leave it has already, if there is one.
+        holds: The dependency whose permit it holds already; calls to it pass.
         refused: Called with each refusal.
         limit: The timeout of the handler; ``None`` if that is not known.
-        watch: Follows its calls, if anything does.
+        watch: Follows the calls, if anything does.
         under_way: Calls that have not ended.
     """
 
-    calls: Calls
+    replica: FleetReplica
     priority: Priority = Priority.NORMAL
     is_extra: bool = False
     holds: str | None = None
@@ -210,60 +146,108 @@ class Caller:
     under_way: dict[ActiveCall, None] = field(default_factory=dict)
 
     def begin(self, name: str) -> ActiveCall | Rejected | None:
-        """Ask for leave; ``None`` where none is needed."""
-        shield = self.calls.board.shields.get(name)
-        if shield is None or name == self.holds:
+        """Ask for a permit to call a dependency.
+
+        Returns:
+            The call, which must be ended or released; the refusal; or ``None`` if no
+            permit is needed.
+        """
+        replica = self.replica
+        protection = replica.protections.get(name)
+        if protection is None or name == self.holds:
             return None
-        answer = self.calls.begin(
-            shield, self.priority, is_extra=self.is_extra, limit=self.limit
-        )
+        now_ms = replica.now_ms()
+        with replica.lock:
+            answer = protection.admit(
+                self.priority, is_extra=self.is_extra, now_ms=now_ms
+            )
         if isinstance(answer, Rejected):
-            self.refused(shield.dependency, answer.by)
+            self.refused(protection.dependency, answer.by)
             return answer
-        self.under_way[answer] = None
+        call = self._active(protection, answer, now_ms)
         if self.watch is not None:
-            self.watch.began(answer)
-        return answer
+            self.watch.began(call)
+        return call
 
     def adopt(self, name: str, permit: Permit) -> ActiveCall | None:
-        """A call that a child process of this one makes in this name.
+        """Follow a call that a child process makes on behalf of this caller.
 
         Args:
-            name: Of the dependency.
-            permit: What the child has of the fleet's circuit.
+            name: The dependency's.
+            permit: The child's permit of the fleet's circuit.
         """
-        shield = self.calls.board.shields.get(name)
-        if shield is None:
+        replica = self.replica
+        protection = replica.protections.get(name)
+        if protection is None:
             return None
-        begun = self.calls.adopt(shield, permit, self.limit)
-        self.under_way[begun] = None
-        return begun
+        now_ms = replica.now_ms()
+        with replica.lock:
+            own_permit = protection.breaker.of_child(permit)
+        call = self._active(protection, own_permit, now_ms)
+        call.is_childs = True
+        return call
 
-    def end(self, begun: ActiveCall, said: CallVerdict) -> None:
-        """Note what a call came to."""
-        self.under_way.pop(begun, None)
-        self.calls.end(begun, said)
+    def release(self, call: ActiveCall) -> None:
+        """Return the permit of a call that is not made."""
+        self.under_way.pop(call, None)
+        now_ms = self.replica.now_ms()
+        with self.replica.lock:
+            call.protection.release(call.permit, now_ms=now_ms)
+
+    def end(self, call: ActiveCall, verdict: CallVerdict) -> None:
+        """Note how a call ended; the first end counts."""
+        self.under_way.pop(call, None)
+        self._end(call, verdict)
         if self.watch is not None:
-            self.watch.ended(begun, said)
+            self.watch.ended(call, verdict)
 
-    def leave(self) -> None:
-        """The handler was given up: its calls are cut.
+    def cut(self) -> None:
+        """End all calls under way: the handler was given up.
 
         A thread cannot be stopped, so a call that it makes may outlast its handler.
         """
         while self.under_way:
-            with contextlib.suppress(KeyError):  # a thread was faster
-                self.calls.end(self.under_way.popitem()[0], CUT)
+            with contextlib.suppress(KeyError):  # another thread ended it meanwhile
+                self._end(self.under_way.popitem()[0], CUT)
+
+    def _active(
+        self, protection: DependencyProtection, permit: CallPermit, now_ms: int
+    ) -> ActiveCall:
+        given_ms = None if self.limit is None else self.limit.given_ms(now_ms)
+        call = ActiveCall(protection, permit, now_ms, given_ms)
+        self.under_way[call] = None
+        return call
+
+    def _end(self, call: ActiveCall, verdict: CallVerdict) -> None:
+        replica, protection = self.replica, call.protection
+        now_ms = replica.now_ms()
+        end = CallEnd(
+            verdict.outcome,
+            now_ms - call.began_ms,
+            verdict.after_ms,
+            verdict.was_cut,
+            call.given_ms,
+        )
+        with replica.lock:
+            if call.has_ended:
+                return
+            call.has_ended = True
+            noted = protection.child_ended if call.is_childs else protection.ended
+            has_changed = noted(call.permit, end, now_ms=now_ms)
+            is_urgent = has_changed or protection.circuit.is_urgent
+        # Outside of the lock: observers run user code.
+        if is_urgent:
+            replica.urge(protection if has_changed else None)
 
 
 class CallerFacts(NamedTuple):
-    """What a `Caller` is made of where a handler runs in a process of its own.
+    """The attributes of a `Caller` whose handler runs in a child process.
 
     Attributes:
-        priority: As of `Caller`, like the others.
-        is_extra: See there.
-        holds: See there.
-        watch: See there.
+        priority: The priority of the job.
+        is_extra: Whether it is a retry or a replay.
+        holds: The dependency whose permit it holds already.
+        watch: Reports the calls to the parent process.
     """
 
     priority: Priority
@@ -276,18 +260,20 @@ CALLER: Final[ContextVar[Caller | None]] = ContextVar("shifter_caller", default=
 ROLE: Final[ContextVar[CallerFacts | None]] = ContextVar("shifter_role", default=None)
 
 
-def said_by(error: BaseException | None, dependency: Dependency | None) -> CallVerdict:
-    """What the end of a call says about its dependency.
+def verdict_of(
+    error: BaseException | None, dependency: Dependency | None
+) -> CallVerdict:
+    """Return what the end of a call implies about its dependency.
 
     Args:
-        error: What the call raised; ``None`` if it returned.
-        dependency: What was called; ``None`` if that is not known.
+        error: The exception that the call raised; ``None`` if it returned.
+        dependency: The dependency that was called; ``None`` if that is not known.
     """
     if error is None:
         return SUCCESS
     if isinstance(error, BaseExceptionGroup):
-        found = [said_by(one, dependency) for one in error.exceptions]
-        return max(found, key=lambda said: _WEIGHT[said.outcome])
+        found = [verdict_of(one, dependency) for one in error.exceptions]
+        return max(found, key=lambda verdict: _WEIGHT[verdict.outcome])
     if isinstance(error, Throttled):
         after_ms = None
         with contextlib.suppress(ConfigError):
@@ -302,10 +288,10 @@ def said_by(error: BaseException | None, dependency: Dependency | None) -> CallV
 
 
 def _fails(dependency: Dependency, error: Exception) -> bool:
-    """As the dependency says; a retry that is asked for is judged by its cause."""
+    """Whether the error counts as a failure; a `Retry` is judged by its cause."""
     cause = error.__cause__ if isinstance(error, Retry) else None
-    told = error if cause is None else cause
+    judged = error if cause is None else cause
     try:
-        return is_failure(told, dependency.failures, dependency.ignore)
-    except Exception:  # noqa: BLE001  # the user's function: it decides nothing then
+        return is_failure(judged, dependency.failures, dependency.ignore)
+    except Exception:  # noqa: BLE001  # the user's function failed: count the error
         return True

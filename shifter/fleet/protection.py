@@ -1,8 +1,9 @@
 """Everything that stands between one process's calls and one dependency.
 
-A call is let through by the circuit, the concurrency limit, the retry budget (extra
-executions only) and the rate, in that order; whoever refuses says how long to wait.
-Probes of a half-open circuit pass all others: they are few, and somebody has to ask.
+The protections are a list of guards (`shifter.fleet.guard.Guard`), asked in this order:
+circuit, concurrency limit, retry budget (extra executions only), rate. The first one
+that refuses decides how long to wait. The trial calls of a half-open circuit bypass the
+other guards: there are few of them, and without them the circuit could never close.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
-from shifter.fleet.breaker import Breaker, CallPermit, StoreContact
+from shifter.fleet.breaker import Breaker, StoreContact
 from shifter.fleet.budget_lease import RateLease, RetryLease
-from shifter.fleet.limit_gate import LimitGate
+from shifter.fleet.guard import CallPermit, CallRequest, Guard
+from shifter.fleet.guards import BudgetGuard, LimitGuard, RateGuard
 from shifter.fleet.report import PROTECTIONS, DependencyReport
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
@@ -21,11 +23,13 @@ from shifter.policy.protection.circuit import CircuitRefusal, CircuitState
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.local_circuit import CallEnd
-from shifter.policy.protection.throttle import after_call, full, may_retry
 
 _LONGEST_MS: Final = 1_000
-_AGAIN_MS: Final = 250
-_STATED_FOR_MS: Final = 2_000
+"""Longest wait of a refused call, so that it notices a circuit that has closed."""
+
+_REPORT_KEPT_MS: Final = 2_000
+"""How long the report of an idle dependency is sent again unchanged."""
+
 _REASONS: Final = {
     Protection.CIRCUIT: Reason.CIRCUIT_OPEN,
     Protection.LIMIT: Reason.LIMIT_REACHED,
@@ -38,8 +42,8 @@ class Rejected(NamedTuple):
     """No call now.
 
     Attributes:
-        by: What refused it.
-        wait_ms: When it makes sense to ask again, > 0, jittered.
+        by: The protection that refused the call.
+        wait_ms: Milliseconds after which to ask again, > 0, jittered.
     """
 
     by: Protection
@@ -47,160 +51,150 @@ class Rejected(NamedTuple):
 
     @property
     def reason(self) -> Reason:
-        """The code of it."""
+        """The reason code of the refusal."""
         return _REASONS[self.by]
 
 
 class DependencyProtection:
-    """See above. Belongs to one thread.
+    """The protections of one dependency in one process. Belongs to one thread.
 
     Args:
-        dependency: What is protected.
-        draws: Jitter and ramp.
-        standing: The process's, with the store.
+        dependency: The dependency that is protected.
+        draws: Source of jitter.
+        contact: Whether this process reaches the store.
 
     Attributes:
-        dependency: As given.
-        breaker: Its circuit, the fleet's and this process's own.
-        circuit: The fleet's alone.
-        retries: What this process may spend of the budget.
-        calls: The same of the rate; ``None`` without one.
-        limit: Calls under way; ``None`` without a limit.
-        refused: Calls refused so far, by protection; ``dark`` ones would have been.
-        would_refuse: The same in the dark.
+        dependency: The dependency that is protected.
+        breaker: The circuits: the fleet's and this process's own.
+        circuit: The fleet's circuit.
+        retries: What this process may spend of the retry budget.
+        calls: What this process may spend of the rate; ``None`` without one.
+        limit: The calls under way; ``None`` without a limit.
+        refused: Calls refused so far, by protection.
+        would_refuse: The same of protections that are ``dark``: they only count.
     """
 
     def __init__(
-        self, dependency: Dependency, draws: random.Random, standing: StoreContact
+        self, dependency: Dependency, draws: random.Random, contact: StoreContact
     ) -> None:
         self.dependency, self._draws = dependency, draws
         self._dark = frozenset(dependency.dark)
-        self.breaker = Breaker(dependency, draws, standing)
+        self.breaker = Breaker(dependency, draws, contact)
         self.circuit = self.breaker.shared
         self.retries = RetryLease(dependency.name, dependency.budget)
         rate = dependency.rate
         self.calls = None if rate is None else RateLease(dependency.name, rate)
         limit = dependency.limit
-        self.limit = None if limit is None else LimitGate(limit)
-        throttle = dependency.throttle
-        self._tokens_milli = 0 if throttle is None else full(throttle)
-        self._letters: dict[str, FailureBurst] = {}
+        self.limit = None if limit is None else LimitGuard(limit)
+        budget = BudgetGuard(self.retries, dependency.throttle)
+        rate_guard = None if self.calls is None else RateGuard(self.calls)
+        in_order: tuple[Guard | None, ...] = (
+            self.breaker,
+            self.limit,
+            budget,
+            rate_guard,
+        )
+        self._guards = [guard for guard in in_order if guard is not None]
+        self._bursts: dict[str, FailureBurst] = {}
         self.refused = dict.fromkeys(PROTECTIONS, 0)
         self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
-        self._stated, self._stated_until_ms = DependencyReport(), 0
+        self._report, self._report_until_ms = DependencyReport(), 0
 
     def admit(
         self, priority: Priority, *, is_extra: bool, now_ms: int
     ) -> CallPermit | Rejected:
-        """Decide about one call; whatever it takes is taken.
+        """Decide about one call, and reserve what it needs.
 
         Args:
-            priority: Of the job.
-            is_extra: Whether it is a retry, a replay or a hedge.
-            now_ms: By this process's monotonic clock.
+            priority: The priority of the job or the request.
+            is_extra: Whether the call is a retry, a replay or a hedge.
+            now_ms: The time, by this process's monotonic clock.
+
+        Returns:
+            The permit, to be handed to `ended` or `release`; or the refusal.
         """
-        self._stated_until_ms = 0
-        leave = self.breaker.admit(now_ms)
-        if isinstance(leave, CircuitRefusal):
-            if self._refuses(Protection.CIRCUIT):
-                return self._held(Protection.CIRCUIT, leave.retry_in_ms)
-            leave = self.breaker.uncounted()
-        if not (leave.shared.probe or leave.own.probe):
-            by = self._refusal(priority, is_extra=is_extra, now_ms=now_ms)
-            if by is not None:
-                return self._held(by, _AGAIN_MS)
-            if not is_extra:
-                self.retries.first(now_ms)
-        if self.limit is not None:
-            self.limit.begin()
-        return leave
+        self._report_until_ms = 0
+        request = CallRequest(priority, is_extra=is_extra, now_ms=now_ms)
+        guards = self._guards
+        for place, guard in enumerate(guards):
+            wait_ms = guard.admit(request)
+            if wait_ms is not None and self._refuses(guard.by):
+                for earlier in guards[:place]:
+                    earlier.give_back(request)
+                return self._rejected(guard.by, wait_ms)
+            if request.permit.is_probe:
+                break
+        for guard in guards:
+            guard.begin(request)
+        return request.permit
 
-    def _refusal(
-        self, priority: Priority, *, is_extra: bool, now_ms: int
-    ) -> Protection | None:
-        """What else keeps the call back."""
-        limit, calls = self.limit, self.calls
-        is_full = limit is not None and not limit.has_room(priority)
-        if is_full and self._refuses(Protection.LIMIT):
-            return Protection.LIMIT
-        has_paid = is_extra and self._may_retry(priority, now_ms)
-        if is_extra and not has_paid and self._refuses(Protection.BUDGET):
-            return Protection.BUDGET
-        is_fast = calls is not None and not calls.spend(now_ms)
-        if is_fast and self._refuses(Protection.RATE):
-            if has_paid:
-                self.retries.give_back(priority)
-            return Protection.RATE
-        return None
-
-    def ended(self, leave: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
-        """Note how a call ended; returns whether this process alone opened or closed.
+    def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
+        """Note how a call ended.
 
         Args:
-            leave: What it was made with.
-            end: How it ended.
-            now_ms: By this process's monotonic clock.
+            permit: The call's permit.
+            end: How the call ended.
+            now_ms: The time, by this process's monotonic clock.
+
+        Returns:
+            Whether this process's own circuit opened or closed.
         """
-        self._stated_until_ms = 0
+        self._report_until_ms = 0
         end = self.breaker.judged(end)
-        is_ignored = end.outcome is CallOutcome.IGNORED
-        if self.limit is not None:
-            self.limit.end(
-                took_ms=None if is_ignored else end.took_ms,
-                was_dropped=end.outcome is CallOutcome.THROTTLED
-                or (end.was_cut and not is_ignored),
-                now_ms=now_ms,
-            )
-        throttle = self.dependency.throttle
-        if throttle is not None and not is_ignored:
-            ok = end.outcome is CallOutcome.SUCCESS
-            self._tokens_milli = after_call(throttle, self._tokens_milli, ok=ok)
-        return self.breaker.ended(leave, end, now_ms=now_ms)
+        has_changed = False
+        for guard in self._guards:
+            has_changed |= guard.ended(permit, end, now_ms=now_ms)
+        return has_changed
 
-    def child_ended(self, leave: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
-        """The same for a call of a child process, which counted it unless it was cut.
+    def child_ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
+        """Note how a call of a child process ended.
 
-        Then the child is killed, and what it counted is lost.
+        The child counts the call itself, unless it was cut: then the child is killed,
+        and its count is lost.
         """
-        self._stated_until_ms = 0
+        self._report_until_ms = 0
         end = self.breaker.judged(end)
-        return end.was_cut and self.breaker.ended(leave, end, now_ms=now_ms)
+        return end.was_cut and self.breaker.ended(permit, end, now_ms=now_ms)
 
-    def release(self, leave: CallPermit, *, now_ms: int) -> None:
-        """A call that was let through and is not made."""
+    def release(self, permit: CallPermit, *, now_ms: int) -> None:
+        """Return the permit of a call that is not made."""
         if self.limit is not None:
-            self.limit.end(took_ms=None, was_dropped=False, now_ms=now_ms)
-        self.breaker.give_back(leave, now_ms)
+            end = CallEnd(CallOutcome.IGNORED, 0)
+            self.limit.ended(permit, end, now_ms=now_ms)
+        self.breaker.put_back(permit, now_ms)
 
-    def died(self, lane: str, fingerprint: str | None, *, now_ms: int) -> bool:
-        """Note how a job ended; whether its kind of death speaks against us all.
+    def job_ended(self, lane: str, fingerprint: str | None, *, now_ms: int) -> bool:
+        """Note how a job ended.
 
         Args:
-            lane: Its lane.
-            fingerprint: Of its error; ``None`` for a job that ended well.
-            now_ms: By this process's monotonic clock.
+            lane: The job's lane.
+            fingerprint: The fingerprint of its error; ``None`` if the job succeeded.
+            now_ms: The time, by this process's monotonic clock.
+
+        Returns:
+            ``True`` if this failure fingerprint implicates the dependency.
         """
-        letters = self._letters.get(lane)
-        if letters is None:
-            letters = self._letters[lane] = FailureBurst(self.dependency.letters)
+        burst = self._bursts.get(lane)
+        if burst is None:
+            burst = self._bursts[lane] = FailureBurst(self.dependency.letters)
         if fingerprint is not None:
-            letters.record(now_ms, fingerprint)
-            if letters.suspected(now_ms) == fingerprint:
-                self._stated_until_ms = 0
+            burst.record(now_ms, fingerprint)
+            if burst.suspected(now_ms) == fingerprint:
+                self._report_until_ms = 0
                 self.breaker.suspect(now_ms)
                 return Protection.CIRCUIT not in self._dark
             return False
-        letters.record(now_ms)
+        burst.record(now_ms)
         return False
 
     def shut_for_ms(self, now_ms: int) -> int | None:
         """How long the circuit lets nothing through; ``None`` if it is not open."""
         if Protection.CIRCUIT in self._dark:
             return None
-        answer = self.breaker.admit(now_ms)
+        answer = self.breaker.ask(now_ms)
         if isinstance(answer, CircuitRefusal):
             return answer.retry_in_ms
-        self.breaker.give_back(answer, now_ms)
+        self.breaker.put_back(answer, now_ms)
         return None
 
     def has_room(self, priority: Priority) -> bool:
@@ -214,10 +208,10 @@ class DependencyProtection:
         """The circuit by the evidence of this process alone."""
         return self.breaker.own_state
 
-    def statement(self, now_ms: int) -> DependencyReport:
-        """What the others, and operators, are told now."""
+    def report(self, now_ms: int) -> DependencyReport:
+        """The report to the other processes and to operators."""
         limit = self.limit
-        self._stated = DependencyReport(
+        self._report = DependencyReport(
             *self.breaker.testimony(now_ms),
             held_back=_counts(self.refused),
             would_hold_back=_counts(self.would_refuse),
@@ -225,33 +219,27 @@ class DependencyProtection:
             inflight=0 if limit is None else limit.inflight,
             budget=self.retries.words(now_ms),
         )
-        if not (self._stated.failures or self._stated.slow):
-            self._stated_until_ms = now_ms + _STATED_FOR_MS
-        return self._stated
+        if not (self._report.failures or self._report.slow):
+            self._report_until_ms = now_ms + _REPORT_KEPT_MS
+        return self._report
 
-    def quiet_statement(self, now_ms: int) -> DependencyReport | None:
-        """The last one, of two seconds ago at most, where nothing happened since.
+    def unchanged_report(self, now_ms: int) -> DependencyReport | None:
+        """The last report, if nothing has happened since; ``None`` if a new one is due.
 
-        ``None`` where it has to be made anew, or something may be proposed or asked:
-        of a thousand dependencies most say the same as before.
+        Of a thousand dependencies most are idle, and a report takes longer to build
+        than the interval between two syncs allows for all of them.
         """
-        if now_ms >= self._stated_until_ms or self.circuit.has_news:
+        if now_ms >= self._report_until_ms or self.circuit.has_news:
             return None
-        return self._stated
-
-    def _may_retry(self, priority: Priority, now_ms: int) -> bool:
-        throttle = self.dependency.throttle
-        if throttle is not None and not may_retry(throttle, self._tokens_milli):
-            return False
-        return self.retries.spend(priority, now_ms)
+        return self._report
 
     def _refuses(self, by: Protection) -> bool:
         is_dark = by in self._dark
         (self.would_refuse if is_dark else self.refused)[by] += 1
         return not is_dark
 
-    def _held(self, by: Protection, wait_ms: int) -> Rejected:
-        """Not all at once: the wait is stretched by up to a half, never for long."""
+    def _rejected(self, by: Protection, wait_ms: int) -> Rejected:
+        """Stretch the wait by up to a half: refused calls must not return together."""
         bound_ms = min(wait_ms, _LONGEST_MS)
         return Rejected(by, bound_ms + int(self._draws.random() * bound_ms / 2) + 1)
 

@@ -79,7 +79,7 @@ class FleetReplica:
         seed: Of jitter; ``None`` from the system.
 
     Attributes:
-        shields: By name of the dependency.
+        protections: By name of the dependency.
         load: How busy this process is; 1 is all there is room for.
         shed: What its admission refused, and would have in the dark.
         synced_at: Monotonic seconds of the last view; ``None`` without one.
@@ -96,17 +96,17 @@ class FleetReplica:
         clock: Clock,
         *,
         process: str,
-        ears: FleetObserver | None = None,
+        observer: FleetObserver | None = None,
         quality: QualityPolicy | None = None,
         seed: int | None = None,
     ) -> None:
-        self._clock, self._process, self._ears = clock, process, ears
+        self._clock, self._process, self._observer = clock, process, observer
         self.load: Callable[[], float] = lambda: 0.0
         self.shed: Callable[[], ProcessReport] = ProcessReport
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self._standing = StoreContact()
-        self.shields = {
-            d.name: DependencyProtection(d, self._random, self._standing)
+        self._contact = StoreContact()
+        self.protections = {
+            d.name: DependencyProtection(d, self._random, self._contact)
             for d in dependencies
         }
         self._lock = threading.Lock()
@@ -128,7 +128,7 @@ class FleetReplica:
 
     @property
     def lock(self) -> threading.Lock:
-        """Held around whatever touches a shield."""
+        """Held around whatever touches a protection."""
         return self._lock
 
     @property
@@ -156,9 +156,9 @@ class FleetReplica:
         self.is_urgent = False
         said: Statements = {}
         by = _Asked()
-        for name, shield in self.shields.items():
-            quiet = shield.quiet_statement(now_ms)
-            said[name] = self._heard(shield, now_ms, by) if quiet is None else quiet
+        for name, protection in self.protections.items():
+            quiet = protection.unchanged_report(now_ms)
+            said[name] = self._heard(protection, now_ms, by) if quiet is None else quiet
         proposals = [proposal for _, proposal in by.proposals]
         if (quality := self._quality.propose()) is not None:
             proposals.append(quality)
@@ -178,21 +178,23 @@ class FleetReplica:
         return SentReport(report, by)
 
     def _heard(
-        self, shield: DependencyProtection, now_ms: int, by: _Asked
+        self, protection: DependencyProtection, now_ms: int, by: _Asked
     ) -> DependencyReport:
         """What one dependency says; what it asks for is put with the rest."""
         # One at a time: whoever decides waits for one of them at most.
         with self._lock:
-            statement = shield.statement(now_ms)
+            statement = protection.report(now_ms)
             if statement.failures or statement.slow:
-                suspicious = shield.breaker.is_suspicious(now_ms)
+                suspicious = protection.breaker.is_suspicious(now_ms)
                 by.is_alarmed = by.is_alarmed or suspicious
-            if (proposal := self._propose(shield)) is not None:
-                by.proposals.append((shield, proposal))
-            if (saved := shield.retries.wish(now_ms)) is not None:
-                by.budgets.append((shield, saved))
-            if shield.calls is not None and (called := shield.calls.wish(now_ms)):
-                by.rates.append((shield, called))
+            if (proposal := self._propose(protection)) is not None:
+                by.proposals.append((protection, proposal))
+            if (saved := protection.retries.wish(now_ms)) is not None:
+                by.budgets.append((protection, saved))
+            if protection.calls is not None and (
+                called := protection.calls.wish(now_ms)
+            ):
+                by.rates.append((protection, called))
         return statement
 
     def learn(self, told: SentReport, view: FleetView) -> None:
@@ -200,10 +202,10 @@ class FleetReplica:
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
         self._set_clock(view.now_ms, now_ms)
-        movable: Iterable[DependencyProtection] = self.shields.values()
+        movable: Iterable[DependencyProtection] = self.protections.values()
         if view.cells is None:
-            movable = [shield for shield, _ in told.by.proposals]
-        before = [(shield, shield.circuit.state) for shield in movable]
+            movable = [protection for protection, _ in told.by.proposals]
+        before = [(protection, protection.circuit.state) for protection in movable]
         with self._lock:
             self._answer(told, view, now_ms)
         strange = view.strange
@@ -216,15 +218,15 @@ class FleetReplica:
         self.highest_load = max(view.loads, default=0.0)
         for change in self._changes(before):
             self._tell(change)
-        if strange and self._ears is not None:
-            self._ears.found_strange(strange)
+        if strange and self._observer is not None:
+            self._observer.found_strange(strange)
 
     def failed(self, told: SentReport) -> None:
         """The store did not answer: what was asked is asked again."""
         self.failures += 1
         with self._lock:
-            for shield, _ in told.by.proposals:
-                shield.circuit.answered(accepted=False)
+            for protection, _ in told.by.proposals:
+                protection.circuit.answered(accepted=False)
         self._settle(peers=None)
 
     def urge(self, changed: DependencyProtection | None) -> None:
@@ -241,10 +243,10 @@ class FleetReplica:
             state = changed.own_state
             self._tell(Change(changed.dependency, state, is_fleet=False))
 
-    def _propose(self, shield: DependencyProtection) -> Proposal | None:
-        if self._offset_ms is None or not shield.circuit.has_news:
+    def _propose(self, protection: DependencyProtection) -> Proposal | None:
+        if self._offset_ms is None or not protection.circuit.has_news:
             return None
-        return shield.circuit.propose(self._store_ms(), self._random.random())
+        return protection.circuit.propose(self._store_ms(), self._random.random())
 
     def _words(self, said: Statements) -> ProcessReport:
         words = msgspec.structs.replace(self.shed(), dependencies=said)
@@ -257,43 +259,43 @@ class FleetReplica:
         by_ms = 0 if before is None else self._offset_ms - before
         if abs(by_ms) < _JUMP_MS:
             return
-        for shield in self.shields.values():
+        for protection in self.protections.values():
             with self._lock:
-                shield.circuit.clock_jumped(store_ms, by_ms)
+                protection.circuit.clock_jumped(store_ms, by_ms)
 
     def _answer(self, told: SentReport, view: FleetView, now_ms: int) -> None:
         by = told.by
         # The last proposals are those of the quality and of tenants, who ask nothing.
-        for (shield, _), accepted in zip(by.proposals, view.accepted, strict=False):
-            shield.circuit.answered(accepted=accepted)
-        for (shield, _), granted in zip(by.budgets, view.granted, strict=True):
-            shield.retries.granted(granted, now_ms)
-        for (shield, _), grant in zip(by.rates, view.rates, strict=True):
-            if shield.calls is not None:
-                shield.calls.granted(grant, now_ms)
+        for (protection, _), accepted in zip(by.proposals, view.accepted, strict=False):
+            protection.circuit.answered(accepted=accepted)
+        for (protection, _), granted in zip(by.budgets, view.granted, strict=True):
+            protection.retries.granted(granted, now_ms)
+        for (protection, _), grant in zip(by.rates, view.rates, strict=True):
+            if protection.calls is not None:
+                protection.calls.granted(grant, now_ms)
 
     def _settle(self, *, peers: int | None) -> None:
         age_s = self.age_s
         is_alone = peers is None and (age_s is None or age_s > TRUST_S)
-        self._standing.offset_ms = self._offset_ms or 0
-        self._standing.is_alone = is_alone
+        self._contact.offset_ms = self._offset_ms or 0
+        self._contact.is_alone = is_alone
         if peers == self._peers:
             return
         self._peers = peers
-        for shield in self.shields.values():
+        for protection in self.protections.values():
             with self._lock:
-                for till in (shield.retries, shield.calls):
-                    if till is not None and peers is None:
-                        till.left_alone()
-                    elif till is not None and peers is not None:
-                        till.answered(peers)
+                for lease in (protection.retries, protection.calls):
+                    if lease is not None and peers is None:
+                        lease.left_alone()
+                    elif lease is not None and peers is not None:
+                        lease.answered(peers)
 
     def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> int:
         strange = self._quality.learn(cells)
         for tenant in self.tenants:
             tenant.learn(cells, now_ms)
-        for name, shield in self.shields.items():
-            circuit = shield.circuit
+        for name, protection in self.protections.items():
+            circuit = protection.circuit
             text = cells.get(by_hand_cell(name))
             setting = None if text is None else read_setting(text)
             with self._lock:
@@ -306,28 +308,32 @@ class FleetReplica:
         if not view.evidence:
             return 0
         said, strange = tallies_of(view.evidence, but=self._process)
-        for name, shield in self.shields.items():
+        for name, protection in self.protections.items():
             with self._lock:
-                shield.breaker.hear(said.get(name, []), now_ms=now_ms)
-            self.is_urgent = self.is_urgent or shield.circuit.is_urgent
+                protection.breaker.weigh(said.get(name, []), now_ms=now_ms)
+            self.is_urgent = self.is_urgent or protection.circuit.is_urgent
         return strange
 
     def _changes(
         self, before: Iterable[tuple[DependencyProtection, CircuitState]]
     ) -> list[Change]:
         changes = []
-        for shield, was in before:
-            state = shield.circuit.state
+        for protection, was in before:
+            state = protection.circuit.state
             if state.generation != was.generation:
                 with self._lock:
-                    shield.breaker.follow()
-                changes.append(Change(shield.dependency, state, is_fleet=True))
+                    protection.breaker.follow()
+                changes.append(Change(protection.dependency, state, is_fleet=True))
         return changes
 
     def _tell(self, change: Change) -> None:
-        if self._ears is not None:
-            self._ears.circuit_changed(change)
+        if self._observer is not None:
+            self._observer.circuit_changed(change)
         call_back(change)
 
+    def now_ms(self) -> int:
+        """The time, by this process's monotonic clock."""
+        return int(self._clock.monotonic() * 1_000)
+
     def _store_ms(self) -> int:
-        return int(self._clock.monotonic() * 1_000) + (self._offset_ms or 0)
+        return self.now_ms() + (self._offset_ms or 0)

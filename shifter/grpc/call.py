@@ -110,4 +110,4 @@ def _cut_with(context: Any) -> None:
     """
     caller = CALLER.get()
     if caller is not None and hasattr(context, "add_callback"):
-        context.add_callback(caller.leave)
+        context.add_callback(caller.cut)

@@ -122,7 +122,7 @@ class PlainCall:
         """Let the thread go on, and end at its next answer; its calls are cut."""
         self._is_over = True
         if self._caller is not None:
-            self._caller.leave()
+            self._caller.cut()
         self._sent.release()
 
     async def _end_of(self, thread: Future[Any]) -> None:

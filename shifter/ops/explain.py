@@ -136,7 +136,7 @@ async def _admission(
             await watch.look(store)
         finally:
             await store.close()
-        if watch.board.synced_at is None:
+        if watch.replica.synced_at is None:
             warn("the state store does not answer: the fleet is not known")
         views = Views(lanes, watch.needs)
     return Admission(

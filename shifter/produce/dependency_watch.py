@@ -19,11 +19,10 @@ from shifter.fleet.calls import (
     ROLE,
     ActiveCall,
     Caller,
-    Calls,
     TimeLimit,
-    said_by,
+    verdict_of,
 )
-from shifter.fleet.limit_gate import LimitGate
+from shifter.fleet.guards import LimitGuard
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.report import URGENT_FIRST, ProcessReport
@@ -47,33 +46,32 @@ class _View(NamedTuple):
     """What a job calls, if anything, and its limit where that keeps calls back."""
 
     spec: JobSpec
-    shield: DependencyProtection | None
-    gate: LimitGate | None
+    protection: DependencyProtection | None
+    gate: LimitGuard | None
 
 
 class DependencyWatch:
     """See above. Safe to share between threads.
 
     Args:
-        board: What is known.
+        replica: What is known.
         open_store: Opens where the fleet agrees; called on the thread.
         uses: What a job calls, if anything.
         clock: Monotonic.
 
     Attributes:
-        board: As given.
-        calls: To the dependencies.
+        replica: As given.
     """
 
     def __init__(
         self,
-        board: FleetReplica,
+        replica: FleetReplica,
         open_store: Callable[[], FleetStore],
         uses: Callable[[JobSpec], Dependency | None],
         clock: Clock,
     ) -> None:
-        self.board, self._open, self._uses = board, open_store, uses
-        self._clock, self.calls = clock, Calls(board, clock)
+        self.replica, self._open, self._uses = replica, open_store, uses
+        self._clock = clock
         self._views: dict[str, _View] = {}
         self._thread = LoopThread(self._watch, name="shifter-fleet")
 
@@ -84,8 +82,8 @@ class DependencyWatch:
             admission: The process's; the fleet is told how busy it is, and what it
                 shed.
         """
-        self.board.load = admission.load
-        self.board.shed = lambda: _shed(admission)
+        self.replica.load = admission.load
+        self.replica.shed = lambda: _shed(admission)
         self._thread.start()
 
     def stop(self) -> None:
@@ -94,7 +92,7 @@ class DependencyWatch:
 
     async def look(self, store: FleetStore) -> None:
         """Look once, instead of starting; a store that does not answer says nothing."""
-        await FleetSync(self.board, store, self._clock).once()
+        await FleetSync(self.replica, store, self._clock).once()
 
     @property
     def caller(self) -> Caller:
@@ -109,16 +107,21 @@ class DependencyWatch:
         is_extra: bool,  # noqa: FBT001  # a callback
     ) -> DependencyNeeds:
         """What the decision should know; takes nothing, and mostly no lock either."""
-        quality, (_, shield, gate) = self.board.quality, self._view(spec)
-        if shield is None:
+        quality, (_, protection, gate) = self.replica.quality, self._view(spec)
+        if protection is None:
             return WELL if quality is _FULL else DependencyNeeds(quality=quality)
         has_room = gate is None or gate.has_room(priority)
-        if has_room and quality is _FULL and not is_extra and shield.breaker.is_calm:
+        if (
+            has_room
+            and quality is _FULL
+            and not is_extra
+            and protection.breaker.is_calm
+        ):
             return WELL
-        now_ms = self._now_ms()
-        with self.board.lock:
-            shut_ms = shield.shut_for_ms(now_ms)
-            has_budget = not (is_extra and shield.retries.is_exhausted(now_ms))
+        now_ms = self.replica.now_ms()
+        with self.replica.lock:
+            shut_ms = protection.shut_for_ms(now_ms)
+            has_budget = not (is_extra and protection.retries.is_exhausted(now_ms))
         reopen_s = None if shut_ms is None else shut_ms / 1_000
         return DependencyNeeds(
             shut_ms is not None, has_room, has_budget, quality, reopen_s
@@ -134,29 +137,29 @@ class DependencyWatch:
             priority: Of its calls.
             is_fallback: Whether the fallback runs: it spares the job's dependency.
         """
-        if not self.board.shields:
+        if not self.replica.protections:
             return contextlib.nullcontext()
-        now_ms, caller = self._now_ms(), self._caller(priority)
+        now_ms, caller = self.replica.now_ms(), self._caller(priority)
         caller.limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
-        shield = None if is_fallback else self._view(spec).shield
-        if shield is None:
+        protection = None if is_fallback else self._view(spec).protection
+        if protection is None:
             return _InNameOf(caller)
-        begun = caller.begin(shield.dependency.name)
-        caller.holds = shield.dependency.name
+        begun = caller.begin(protection.dependency.name)
+        caller.holds = protection.dependency.name
         return _InNameOf(caller, begun if isinstance(begun, ActiveCall) else None)
 
     def serving(self, priority: Priority) -> AbstractContextManager[None]:
         """A block that serves a request which is no job."""
-        if not self.board.shields:
+        if not self.replica.protections:
             return contextlib.nullcontext()
         return _InNameOf(self._caller(priority))
 
     def _caller(self, priority: Priority) -> Caller:
         role = ROLE.get()
         if role is None:
-            return Caller(self.calls, priority, is_extra=ambient().is_retry)
+            return Caller(self.replica, priority, is_extra=ambient().is_retry)
         return Caller(
-            self.calls,
+            self.replica,
             role.priority,
             is_extra=role.is_extra,
             holds=role.holds,
@@ -170,9 +173,9 @@ class DependencyWatch:
             return known
         dependency, view = self._uses(spec), _View(spec, None, None)
         if dependency is not None:
-            shield = self.board.shields[dependency.name]
+            protection = self.replica.protections[dependency.name]
             is_dark = Protection.LIMIT in dependency.dark
-            view = _View(spec, shield, None if is_dark else shield.limit)
+            view = _View(spec, protection, None if is_dark else protection.limit)
         self._views[spec.name] = view
         return view
 
@@ -188,15 +191,12 @@ class DependencyWatch:
         if store is None:
             return
         async with asyncio.TaskGroup() as group:
-            sync = FleetSync(self.board, store, self._clock)
+            sync = FleetSync(self.replica, store, self._clock)
             syncing = group.create_task(sync.run())
             await stopped.wait()
             syncing.cancel()
         with contextlib.suppress(StoreError):
             await store.close()
-
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic() * 1_000)
 
 
 class _InNameOf(AbstractContextManager[None]):
@@ -228,10 +228,10 @@ class _InNameOf(AbstractContextManager[None]):
         # No token: a stream may be closed in another context than it was begun in.
         CALLER.set(self._before)
         if self._own is not None:
-            said = said_by(ended, self._own.shield.dependency)
+            said = verdict_of(ended, self._own.protection.dependency)
             self._caller.end(self._own, said)
         if ended is not None:
-            self._caller.leave()
+            self._caller.cut()
 
 
 def _shed(admission: Admission) -> ProcessReport:

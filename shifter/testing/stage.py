@@ -129,7 +129,7 @@ class Stage:
                 _dependencies(jobs.values()),
                 self.clocks.back,
                 process=_NAME,
-                ears=tally,
+                observer=tally,
                 seed=seed,
             ),
             hours=hours,

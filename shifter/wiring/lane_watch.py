@@ -86,7 +86,7 @@ def dependency_watch(
         dependencies,
         clock,
         process=process,
-        ears=LoggingObserver(Log(process=process)),
+        observer=LoggingObserver(Log(process=process)),
         quality=quality,
     )
     return DependencyWatch(board, lambda: wiring.open_fleet(settings()), uses, clock)

@@ -115,7 +115,7 @@ def open_worker(
             fleet.dependencies,
             clock,
             process=worker_id,
-            ears=observer,
+            observer=observer,
             quality=fleet.quality,
         ),
     )

@@ -17,7 +17,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.calls import SUCCESS, Caller, said_by
+from shifter.fleet.calls import SUCCESS, Caller, verdict_of
 from shifter.jobs.context import Context
 from shifter.model.duration import duration_ms
 from shifter.model.time import EpochMs
@@ -210,7 +210,7 @@ class Attempt:
         if self.stopped is None:
             self.stopped, self.stopped_at = why, self._clock.monotonic()
             if self.caller is not None:
-                self.caller.leave()
+                self.caller.cut()
             self.stop_again()
 
     def stop_again(self) -> None:
@@ -251,7 +251,7 @@ class Attempt:
         """
         if self.said is SUCCESS:
             job = self.item.job
-            self.said = said_by(error, None if job is None else job.dependency)
+            self.said = verdict_of(error, None if job is None else job.dependency)
         if isinstance(error, Retry | Throttled | Discard | DeadLetter):
             return self._signal_outcome(error)
         is_cancelled = isinstance(error, asyncio.CancelledError)

@@ -8,13 +8,13 @@ lowered. Jobs without a dependency cost one look.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from shifter.fleet.calls import (
     CALLER,
     SUCCESS,
     ActiveCall,
     Caller,
-    Calls,
     CallVerdict,
     TimeLimit,
 )
@@ -25,7 +25,6 @@ from shifter.model.quality import Quality
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.quality import is_spared
-from shifter.ports import Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
 from shifter.work.job_observer import JobObserver
@@ -59,25 +58,28 @@ class RoomQueue:
         return item
 
 
+class _Admitted(NamedTuple):
+    """The call of an item that was admitted and has not ended."""
+
+    caller: Caller
+    call: ActiveCall
+
+
 class DependencyGate:
-    """The dependencies of one worker. Belongs to its event loop.
+    """Admits the jobs of one worker to its dependencies. Belongs to its event loop.
 
     Args:
-        board: What is known of them.
-        clock: Monotonic.
+        replica: The fleet's state, with the protections of the dependencies.
         observer: Counts every refusal.
 
     Attributes:
-        lines: Items that wait for room, by name of the dependency.
+        queues: Items that wait for room, by name of the dependency.
     """
 
-    def __init__(
-        self, board: FleetReplica, clock: Clock, observer: JobObserver
-    ) -> None:
-        self._board, self._clock, self._observer = board, clock, observer
-        self._calls = Calls(board, clock)
-        self._begun: dict[Item, ActiveCall] = {}
-        self.lines: dict[str, RoomQueue] = {}
+    def __init__(self, replica: FleetReplica, observer: JobObserver) -> None:
+        self._replica, self._observer = replica, observer
+        self._admitted: dict[Item, _Admitted] = {}
+        self.queues: dict[str, RoomQueue] = {}
 
     def admit(self, item: Item) -> Rejected | None:
         """Let an item that is about to start pass, or return what rejects it."""
@@ -85,109 +87,125 @@ class DependencyGate:
         if job is None or item.refusal is not None:
             return None
         has_fallback = job.cheaper is not None and not is_repair(item)
-        item.quality = self._board.quality
+        item.quality = self._replica.quality
         item.is_degraded = has_fallback and is_spared(item.quality, _rank(item))
-        shield = self._shield(item)
-        if shield is None or item.is_degraded:
+        protection = self._protection(item)
+        if protection is None or item.is_degraded:
             return None
-        held = self._calls.begin(shield, item.lane.priority, is_extra=item.is_extra)
-        if isinstance(held, ActiveCall):
-            self._begun[item] = held
-            if (line := self.lines.get(shield.dependency.name)) is not None:
-                line.leave(item)
+        held = self._begin(item, protection.dependency.name)
+        if held is None:
             return None
-        self._observer.held_back(shield.dependency, held.by)
         if held.by is Protection.CIRCUIT and has_fallback:
             item.is_degraded = True
             if item.quality is Quality.FULL:
                 item.quality = Quality.REDUCED
             return None
         if held.by is Protection.LIMIT:
-            self.lines.setdefault(shield.dependency.name, RoomQueue()).join(item)
+            queue = self.queues.setdefault(protection.dependency.name, RoomQueue())
+            queue.join(item)
         return held
 
-    def speak_for(self, attempt: Attempt) -> None:
+    def _begin(self, item: Item, name: str) -> Rejected | None:
+        caller = self._caller(item)
+        answer = caller.begin(name)
+        if isinstance(answer, Rejected):
+            return answer
+        if answer is not None:
+            self._admitted[item] = _Admitted(caller, answer)
+        if (queue := self.queues.get(name)) is not None:
+            queue.leave(item)
+        return None
+
+    def call_for(self, attempt: Attempt) -> None:
         """Attribute calls of this task, from now on, to an attempt."""
-        if not self._board.shields:
+        if not self._replica.protections:
             return
         item, limit = attempt.item, _limit(attempt)
-        begun = self._begun.get(item)
-        caller = Caller(
-            self._calls,
-            item.lane.priority,
-            is_extra=item.is_extra,
-            holds=None if begun is None else begun.shield.dependency.name,
-            refused=self._observer.held_back,
-            limit=limit,
-        )
-        if begun is not None:
-            # The item passed before it was claimed.
-            begun.began_ms = int(attempt.started_at * 1_000)
+        admitted = self._admitted.get(item)
+        if admitted is None:
+            caller = self._caller(item)
+        else:
+            caller, call = admitted
+            # The call was admitted before the job was claimed, which takes time.
+            call.began_ms = int(attempt.started_at * 1_000)
             if limit is not None:
-                begun.given_ms = limit.given_ms(begun.began_ms)
-            caller.under_way[begun] = None
+                call.given_ms = limit.given_ms(call.began_ms)
+            caller.holds = call.protection.dependency.name
+        caller.limit = limit
         attempt.caller = caller
         CALLER.set(caller)
 
     def release(self, item: Item) -> None:
-        """Take back that an item passed, since it is not run."""
-        begun = self._begun.pop(item, None)
-        if begun is not None:
-            with self._board.lock:
-                begun.shield.release(begun.leave, now_ms=self._now_ms())
+        """Return the permit of an item that passed and is not run."""
+        admitted = self._admitted.pop(item, None)
+        if admitted is not None:
+            admitted.caller.release(admitted.call)
 
     def ended(self, attempt: Attempt) -> None:
         """Record the evidence of an attempt about its dependencies."""
         item, caller = attempt.item, attempt.caller
-        begun, is_success = self._begun.pop(item, None), attempt.said is SUCCESS
-        if begun is not None and caller is not None:
-            caller.end(begun, _said(attempt))
+        admitted, is_success = self._admitted.pop(item, None), attempt.said is SUCCESS
+        if admitted is not None and caller is not None:
+            caller.end(admitted.call, _verdict(attempt))
             if is_success:
-                with self._board.lock:
-                    begun.shield.died(item.lane.name, None, now_ms=self._now_ms())
+                self._job_ended(admitted.call.protection, item, None)
         if caller is not None and not is_success:
-            caller.leave()
+            caller.cut()
         # A refused call does not count: the next one is still the first attempt.
         item.was_run = item.was_run or not (is_success or attempt.was_refused)
 
     def spares(self, item: Item, fingerprint: str) -> bool:
         """Whether a dead letter implicates the dependency rather than its job."""
-        shield = self._shield(item)
-        if shield is None:
+        protection = self._protection(item)
+        if protection is None:
             return False
-        with self._board.lock:
-            is_spared = shield.died(item.lane.name, fingerprint, now_ms=self._now_ms())
-        if is_spared:
-            self._board.urge(shield)
-        return is_spared
+        is_implicated = self._job_ended(protection, item, fingerprint)
+        if is_implicated:
+            self._replica.urge(protection)
+        return is_implicated
 
     def next_up(self, item: Item) -> Iterator[Item]:
         """Items that waited for the limit and may pass now that an item has left."""
-        shield = self._shield(item)
-        if shield is None or shield.limit is None:
+        protection = self._protection(item)
+        if protection is None or protection.limit is None:
             return
-        line = self.lines.get(shield.dependency.name)
-        room = int(shield.limit.state.limit) - shield.limit.inflight
-        while line and room > 0:
-            yield line.take()
+        queue = self.queues.get(protection.dependency.name)
+        room = int(protection.limit.state.limit) - protection.limit.inflight
+        while queue and room > 0:
+            yield queue.take()
             room -= 1
 
-    def _shield(self, item: Item) -> DependencyProtection | None:
+    def _caller(self, item: Item) -> Caller:
+        return Caller(
+            self._replica,
+            item.lane.priority,
+            is_extra=item.is_extra,
+            refused=self._observer.held_back,
+        )
+
+    def _protection(self, item: Item) -> DependencyProtection | None:
         dependency = None if item.job is None else item.job.dependency
-        return None if dependency is None else self._board.shields.get(dependency.name)
+        if dependency is None:
+            return None
+        return self._replica.protections.get(dependency.name)
 
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic() * 1_000)
+    def _job_ended(
+        self, protection: DependencyProtection, item: Item, fingerprint: str | None
+    ) -> bool:
+        with self._replica.lock:
+            return protection.job_ended(
+                item.lane.name, fingerprint, now_ms=self._replica.now_ms()
+            )
 
 
-def board_of(parts: DrainParts, process: str, seed: int | None) -> FleetReplica:
+def lone_replica(parts: DrainParts, process: str, seed: int | None) -> FleetReplica:
     """The replica of a process that shares no state: it holds its own evidence only."""
     used = (job.dependency for job in parts.jobs.values())
     return FleetReplica(
         {dependency.name: dependency for dependency in used if dependency}.values(),
         parts.clock,
         process=process,
-        ears=parts.observer,
+        observer=parts.observer,
         seed=seed,
     )
 
@@ -209,7 +227,7 @@ def _limit(attempt: Attempt) -> TimeLimit | None:
     return TimeLimit(int(attempt.started_at * 1_000), int(attempt.expires_at * 1_000))
 
 
-def _said(attempt: Attempt) -> CallVerdict:
+def _verdict(attempt: Attempt) -> CallVerdict:
     """A payload that cannot be read, and a refusal, are no evidence."""
     if attempt.item.refusal is not None or attempt.was_refused:
         return CallVerdict(CallOutcome.IGNORED)

@@ -31,7 +31,7 @@ from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.completer import Completer
 from shifter.work.delay_queue import DelayQueue
-from shifter.work.dependency_gate import DependencyGate, board_of
+from shifter.work.dependency_gate import DependencyGate, lone_replica
 from shifter.work.executor import Executor
 from shifter.work.fetcher import Fetcher
 from shifter.work.item import NOT_IN_LINE, Item, ItemReader
@@ -85,7 +85,7 @@ class Drain:
         self._stopping, self._is_hurried = asyncio.Event(), False
         self.failure: StoreError | None = None
         self.board = (
-            board_of(parts, owner, seed) if parts.board is None else parts.board
+            lone_replica(parts, owner, seed) if parts.board is None else parts.board
         )
         self._state = self._share(owner, concurrency, lease_ms)
         self.claiming, self.limits = self._state.claiming, self._state.limits
@@ -102,7 +102,7 @@ class Drain:
             concurrency=concurrency,
             ended=self._attempt_ended,
             processes=parts.processes,
-            begins=self._state.dependency_gate.speak_for,
+            begins=self._state.dependency_gate.call_for,
             stuck=self._attempt_stuck,
         )
         self._fetcher = Fetcher(
@@ -135,7 +135,7 @@ class Drain:
             lane_gate=gate_of(
                 parts, buffer, self.board, concurrency, opened=self._wake.set
             ),
-            dependency_gate=DependencyGate(self.board, self._clock, observer),
+            dependency_gate=DependencyGate(self.board, observer),
             claiming=Claiming(
                 parts.claims, self._clock, observer, owner=owner, lease_ms=lease_ms
             ),

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter.fleet.calls import ROLE, CallerFacts, said_by
+from shifter.fleet.calls import ROLE, CallerFacts, verdict_of
 from shifter.jobs import request_scope
 from shifter.jobs.context import Context
 from shifter.jobs.trace import follow
@@ -300,7 +300,7 @@ def _answer(
             runner.run(completed(value), context=contextvars.copy_context())
     except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
         reply = reply_to(error)
-        reply.said = said_by(error, None if job is None else job.dependency)
+        reply.said = verdict_of(error, None if job is None else job.dependency)
         return reply
     return IsolatedReply()
 

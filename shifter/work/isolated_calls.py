@@ -2,7 +2,7 @@
 
 A child is killed when its handler is stopped, and its counts are lost with it. So it
 reports each call at its begin and end, and the worker cuts those that were active
-(`shifter.fleet.calls.Caller.leave`).
+(`shifter.fleet.calls.Caller.cut`).
 """
 
 from __future__ import annotations
@@ -91,6 +91,6 @@ class ChildCalls:
 
 
 def _report(number: int, begun: ActiveCall, outcome: CallOutcome | None) -> CallReport:
-    shared = begun.leave.shared
-    name = begun.shield.dependency.name
+    shared = begun.permit.shared
+    name = begun.protection.dependency.name
     return CallReport(number, name, shared.generation, shared.probe, outcome)

@@ -323,10 +323,10 @@ class LaneGate:
     def _observe(self) -> None:
         board, clock = self._parts.board, self._parts.clock
         refused = limits = 0
-        for shield in board.shields.values():
-            refused += sum(shield.refused.values())
-            if shield.limit is not None:
-                limits += int(shield.limit.state.limit)
+        for protection in board.protections.values():
+            refused += sum(protection.refused.values())
+            if protection.limit is not None:
+                limits += int(protection.limit.state.limit)
         is_strained = refused > self._refused or limits < self._limits
         is_busy = self.is_busy() or self.sign.is_set or self.sees_load()
         before = self._state

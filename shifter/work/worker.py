@@ -164,7 +164,7 @@ def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:
     """The sync with the fleet's state of dependencies."""
     board = drain.board
     board.load = drain.load
-    every_s = EVERY_S if board.shields or drain.lane_gate.hears_often else _SELDOM_S
+    every_s = EVERY_S if board.protections or drain.lane_gate.hears_often else _SELDOM_S
     return FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s)
 
 

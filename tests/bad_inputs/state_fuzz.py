@@ -449,12 +449,12 @@ class Readers:
             raise Found("the live worker is hidden")
 
     async def _sync(self) -> None:
-        shield = self.board.shields["bank"]
+        shield = self.board.protections["bank"]
         now_ms = int(self._clock.monotonic() * 1_000)
         with self.board.lock:
             shield.retries.first(now_ms)
             shield.retries.spend(Priority.NORMAL, now_ms)
-            shield.breaker.admit(now_ms)
+            shield.breaker.ask(now_ms)
             if shield.calls is not None:
                 shield.calls.spend(now_ms)
         told = self.board.report()

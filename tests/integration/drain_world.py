@@ -80,7 +80,7 @@ class World:
                 self.app.dependencies.values(),
                 self.clock,
                 process=owner,
-                ears=observer,
+                observer=observer,
                 seed=1,
             ),
         )

@@ -227,7 +227,7 @@ async def test_who_waits_for_room_stands_in_line_once(monkeypatch):
         nonlocal asked, longest
         held = admit(guards, item)
         asked += held is not None
-        longest = max([longest, *map(len, guards.lines.values())])
+        longest = max([longest, *map(len, guards.queues.values())])
         return held
 
     monkeypatch.setattr(DependencyGate, "admit", counted)

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.circuit import SharedCircuit
-from shifter.fleet.protection import CallPermit
+from shifter.fleet.guard import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import OverrideCell, circuit_text
 from shifter.model.priority import Priority
@@ -69,7 +69,7 @@ class World:
 
     def begin(self, number):
         board = self.boards[number]
-        answer = board.shields["mailer"].admit(
+        answer = board.protections["mailer"].admit(
             Priority.NORMAL, is_extra=False, now_ms=self.now_ms()
         )
         if isinstance(answer, CallPermit):
@@ -81,7 +81,7 @@ class World:
             board, leave, ok, _ = self.calls.pop(0)
             outcome = CallOutcome.SUCCESS if ok else CallOutcome.FAILURE
             end = CallEnd(outcome, 1)
-            board.shields["mailer"].ended(leave, end, now_ms=self.now_ms())
+            board.protections["mailer"].ended(leave, end, now_ms=self.now_ms())
 
     def happen(self, what, number):
         if what in ("sync", "lose answer"):
@@ -110,7 +110,7 @@ class World:
         return int(self.clock.monotonic() * 1_000)
 
     def states(self):
-        return [board.shields["mailer"].circuit.state for board in self.boards]
+        return [board.protections["mailer"].circuit.state for board in self.boards]
 
     def check(self):
         """C11, as far as one moment shows it."""
@@ -246,7 +246,7 @@ def test_a_clock_that_jumps_ends_no_ramp(by_ms):
 def test_who_asks_is_told_how_long_it_is_really_shut():
     """However soon a worker looks again, a client outside is not sent in vain."""
     world = World()
-    shield = world.boards[0].shields["mailer"]
+    shield = world.boards[0].protections["mailer"]
     shield.circuit.by_hand = OverrideCell("open", "ann", "they asked", 300_000)
 
     assert shield.shut_for_ms(0) == 300_000

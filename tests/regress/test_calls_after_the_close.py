@@ -19,7 +19,7 @@ from shifter import Shifter, wiring
 from shifter.adapters.sqlite.log import _Blocked
 from shifter.config import Secret, Settings
 from shifter.errors import ConfigError
-from shifter.fleet.calls import ActiveCall, said_by
+from shifter.fleet.calls import ActiveCall, verdict_of
 from shifter.ports import Record, Refused
 from shifter.wiring.lane_watch import lane_watch
 
@@ -37,13 +37,13 @@ async def test_calls_that_end_after_the_close_raise_nothing(settings):
         async with bank:
             pass
         watch = app._guard
-        while watch.board.urgent is None:
+        while watch.replica.urgent is None:
             await asyncio.sleep(0.01)
-    shield = watch.board.shields["bank"]
+    shield = watch.replica.protections["bank"]
     ended = 0
 
     while isinstance(begun := watch.caller.begin("bank"), ActiveCall):
-        watch.caller.end(begun, said_by(TimeoutError("late"), shield.dependency))
+        watch.caller.end(begun, verdict_of(TimeoutError("late"), shield.dependency))
         ended += 1
 
     assert ended > 0

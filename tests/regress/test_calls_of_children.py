@@ -14,7 +14,7 @@ from itertools import count
 
 import msgspec
 
-from shifter.fleet.calls import Caller, Calls, TimeLimit, said_by
+from shifter.fleet.calls import Caller, TimeLimit, verdict_of
 from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -43,7 +43,7 @@ class Pair:
         self.line = ChildChannel(theirs)
         names = (f"p{n}" for n in count())
         self.worker, self.child = (
-            Calls(FleetReplica([BANK], self.clock, process=name), self.clock)
+            FleetReplica([BANK], self.clock, process=name)
             for name, _ in zip(names, range(2), strict=False)
         )
 
@@ -59,7 +59,7 @@ class Pair:
             calls.take(report)
 
     def own_state(self):
-        return self.worker.board.shields["bank"].own_state
+        return self.worker.protections["bank"].own_state
 
 
 def test_calls_that_a_child_was_killed_in_open_the_circuit_of_its_worker():
@@ -69,7 +69,7 @@ def test_calls_that_a_child_was_killed_in_open_the_circuit_of_its_worker():
         childs.begin("bank")
         pair.reported(calls)
         pair.clock.advance(1.0)
-        caller.leave()
+        caller.cut()
 
     assert isinstance(pair.own_state(), Open)
 
@@ -80,14 +80,14 @@ def test_calls_that_a_child_ended_are_counted_by_the_child_alone():
         caller, calls, childs = pair.attempt()
         begun = childs.begin("bank")
         pair.clock.advance(1.0)
-        childs.end(begun, said_by(error, BANK))
+        childs.end(begun, verdict_of(error, BANK))
         pair.reported(calls)
-        caller.leave()
+        caller.cut()
 
     now_ms = int(pair.clock.monotonic() * 1_000)
     assert pair.own_state() == Closed()
-    assert pair.worker.board.shields["bank"].breaker.testimony(now_ms).calls == 0
-    assert isinstance(pair.child.board.shields["bank"].own_state, Open)
+    assert pair.worker.protections["bank"].breaker.testimony(now_ms).calls == 0
+    assert isinstance(pair.child.protections["bank"].own_state, Open)
 
 
 def test_what_is_usual_in_a_child_is_known_to_its_worker():
@@ -97,26 +97,26 @@ def test_what_is_usual_in_a_child_is_known_to_its_worker():
         begun = childs.begin("bank")
         pair.reported(calls)
         pair.clock.advance(1.0)
-        childs.end(begun, said_by(None, BANK))
+        childs.end(begun, verdict_of(None, BANK))
         pair.reported(calls)
     for _ in range(5):
         caller, calls, childs = pair.attempt()
         childs.begin("bank")
         pair.reported(calls)
         pair.clock.advance(0.5)
-        caller.leave()
+        caller.cut()
 
     assert pair.own_state() == Closed()
 
 
 def test_a_probe_that_a_child_was_killed_in_has_failed():
     pair = Pair()
-    shared = pair.worker.board.shields["bank"].circuit
+    shared = pair.worker.protections["bank"].circuit
     shared.state = HalfOpen(2, 1, probes=((1, 60_000),), started=1)
     caller, calls, _ = pair.attempt()
     calls.take(CallReport(1, "bank", generation=2, probe=1))
     pair.clock.advance(1.0)
-    caller.leave()
+    caller.cut()
 
     assert shared.is_urgent
     assert [probed.outcome.value for probed in shared._probed] == ["failure"]

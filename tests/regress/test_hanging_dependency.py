@@ -180,7 +180,7 @@ async def test_submit_that_its_caller_s_deadline_cuts_opens_the_circuit(hung):
 
 
 def own_state(app):
-    return app._guard.board.shields["bank"].own_state
+    return app._guard.replica.protections["bank"].own_state
 
 
 # In a worker: one call at a time.
@@ -258,11 +258,11 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
 
 def seen(board: FleetReplica) -> int:
     now_ms = int(board._clock.monotonic() * 1_000)
-    return board.shields["bank"].breaker.testimony(now_ms).calls
+    return board.protections["bank"].breaker.testimony(now_ms).calls
 
 
 def is_open(drain: Drain) -> bool:
-    return isinstance(drain.board.shields["bank"].own_state, Open)
+    return isinstance(drain.board.protections["bank"].own_state, Open)
 
 
 async def test_handlers_of_a_test_app_that_hang_open_the_circuit():
@@ -431,7 +431,7 @@ def test_a_call_in_hand_is_counted_once_by_its_end_and_its_handler_s():
 
     with world.app.served_by(world.publisher, world.claims):
         asyncio.run(submitted())
-        board = world.app._guard.board
+        board = world.app._guard.replica
         counted = seen(board)
         left.set()
         assert ended.wait(10)

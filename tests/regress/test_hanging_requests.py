@@ -89,7 +89,7 @@ class Service:
 
     @property
     def state(self):
-        return self.app._guard.board.shields["bank"].own_state
+        return self.app._guard.replica.protections["bank"].own_state
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])

@@ -41,7 +41,7 @@ class Recovering(World):
         await asyncio.sleep(0.005)
 
     def close_circuit(self, board):
-        circuit = board.shields["bank"].circuit
+        circuit = board.protections["bank"].circuit
         for state in (Open(1, 1, 0), Closed(2)):
             circuit.learn(circuit_text(state), int(self.clock.monotonic() * 1_000))
 
@@ -68,7 +68,7 @@ async def test_blocks_are_all_let_in_soon():
                 await world.call()
 
     with world.app.served_by(world.publisher, world.claims):
-        board = world.app._caller().calls.board
+        board = world.app._caller().replica
         world.close_circuit(board)
         assert await world.offer(block) >= 0.9
 
@@ -85,7 +85,7 @@ async def test_submits_are_all_let_in_soon():
 
     await world.open()
     with world.app.served_by(world.publisher, world.claims):
-        world.close_circuit(world.app._caller().calls.board)
+        world.close_circuit(world.app._caller().replica)
         assert await world.offer(submit) >= 0.9
 
     assert sum(isinstance(answer, Ran) for answer in answers) == len(world.made)
@@ -94,9 +94,9 @@ async def test_submits_are_all_let_in_soon():
 async def test_a_decision_that_only_looks_takes_nothing_of_the_ramp():
     world = Recovering()
     with world.app.served_by(world.publisher, world.claims):
-        board = world.app._caller().calls.board
+        board = world.app._caller().replica
         world.close_circuit(board)
-        shield, now_ms = board.shields["bank"], int(world.clock.monotonic() * 1_000)
+        shield, now_ms = board.protections["bank"], int(world.clock.monotonic() * 1_000)
         looks = [shield.shut_for_ms(now_ms) for _ in range(10)]
 
     assert looks == [None] * 10

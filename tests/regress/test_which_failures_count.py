@@ -24,7 +24,7 @@ from shifter.errors import (
     JobCancelledError,
     RejectedError,
 )
-from shifter.fleet.calls import CUT, FAILURE, IGNORED, said_by
+from shifter.fleet.calls import CUT, FAILURE, IGNORED, verdict_of
 from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome
@@ -98,15 +98,15 @@ CASES = [
 def test_what_was_raised_counts_as_the_dependency_says(options, error, counts):
     bank = Dependency("bank", **options)
 
-    assert said_by(error, bank) == (FAILURE if counts else IGNORED)
+    assert verdict_of(error, bank) == (FAILURE if counts else IGNORED)
 
 
 def test_a_cancelled_call_says_nothing_and_an_expired_one_is_judged_by_its_time():
     bank = Dependency("bank", failures=BaseException)
 
-    assert said_by(JobCancelledError("1"), bank) == IGNORED
-    assert said_by(DeadlineExceededError("1", 0.1), bank) == CUT
-    assert said_by(asyncio.CancelledError(), bank) == CUT
+    assert verdict_of(JobCancelledError("1"), bank) == IGNORED
+    assert verdict_of(DeadlineExceededError("1", 0.1), bank) == CUT
+    assert verdict_of(asyncio.CancelledError(), bank) == CUT
 
 
 @pytest.mark.parametrize("field", ["failures", "ignore"])
@@ -126,14 +126,14 @@ async def blocks(world, bank, error):
         with contextlib.suppress(type(error)):
             async with bank:
                 raise error
-    return world.app._guard.board
+    return world.app._guard.replica
 
 
 async def sync_blocks(world, bank, error):
     for _ in range(IN_A_ROW):
         with contextlib.suppress(type(error)), bank:
             raise error
-    return world.app._guard.board
+    return world.app._guard.replica
 
 
 async def submits(world, bank, error):
@@ -145,7 +145,7 @@ async def submits(world, bank, error):
     for _ in range(IN_A_ROW):
         with contextlib.suppress(type(error)):
             await pay.submit()
-    return world.app._guard.board
+    return world.app._guard.replica
 
 
 async def jobs(world, bank, error):
@@ -212,7 +212,7 @@ async def test_the_circuit_opens_for_what_counts_wherever_it_is_raised(
     bank = world.app.dependency("bank", evidence=EVIDENCE, **options)
     with world.app.served_by(world.publisher, world.claims):
         board = await place(world, bank, error)
-        state = board.shields["bank"].own_state
+        state = board.protections["bank"].own_state
 
     assert isinstance(state, Open if opens else Closed)
 

@@ -58,7 +58,7 @@ async def drained_by_one_worker(trial, offer):
     assert worker.returncode == 0, trial.said()
 
 
-def said_by(trial, event):
+def verdict_of(trial, event):
     """Facts of each line of the workers with this event."""
     lines = trial.said(most=10**9).splitlines()
     found = (json.loads(line) for line in lines if line.startswith("{"))
@@ -74,7 +74,7 @@ async def test_what_retention_took_unread_is_reported_and_the_rest_runs(trial, k
     kept = {one.number for one in later.told[10:]}
     await trial.until(lambda: kept <= trial.effects().keys(), timeout_s=60)
 
-    [lost] = said_by(trial, "log.records_lost")
+    [lost] = verdict_of(trial, "log.records_lost")
     assert lost["level"] == "error"
     assert (lost["topic"], lost["partition"]) == (trial.lane, 0)
     assert (lost["first"], lost["end"]) == (5, 15)

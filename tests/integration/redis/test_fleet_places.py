@@ -13,7 +13,7 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.redis.keys import fleet_keys
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreError
-from shifter.fleet.breaker import CallPermit
+from shifter.fleet.guard import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.model.priority import Priority
 from shifter.policy.protection.circuit import CircuitPolicy, Open
@@ -109,7 +109,7 @@ class Member:
 
     @property
     def shield(self):
-        return self.board.shields["bank"]
+        return self.board.protections["bank"]
 
     @property
     def state(self):

@@ -83,7 +83,7 @@ class Stages:
         self.ready: list[Item] = []
         self.gave_up: list[Exception] = []
         observer = JobObserver(self.metrics, self.clock, worker="w1")
-        replica = FleetReplica([], self.clock, process="w1", ears=observer, seed=1)
+        replica = FleetReplica([], self.clock, process="w1", observer=observer, seed=1)
         limits = WaitingLimits(LANES, records=100, budget_bytes=1 << 20)
         buffer = Buffer(LANES, limits)
         feeds = dict.fromkeys(Priority, self.feed)
@@ -106,7 +106,7 @@ class Stages:
             buffer=buffer,
             delayed=DelayQueue(self.clock, self.ready.append, limits),
             lane_gate=LaneGate(gate, lambda: None),
-            dependency_gate=DependencyGate(replica, self.clock, observer),
+            dependency_gate=DependencyGate(replica, observer),
             claiming=Claiming(
                 self.store, self.clock, observer, owner="w1", lease_ms=1_000
             ),
