@@ -62,7 +62,7 @@ class Claims(NamedTuple):
         )
         text = _TABLE_HEAD.sub("", text + "\n")
         lines = [
-            re.sub(r"^\s*- ", "", line)
+            re.sub(r"^\s*(?:- |\d+\. )", "", line)
             for line in text.splitlines()
             if line.strip() and not line.startswith(("#", "|---", "<!--"))
         ]
