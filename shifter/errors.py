@@ -30,6 +30,19 @@ class ConfigError(ShifterError):
         super().__init__(f"{field} is {value!r}; {want}")
 
 
+class UnknownSourceError(ConfigError):
+    """There is no dead-letter topic of this name.
+
+    Attributes:
+        value: The queue or topic that was asked for.
+        namespace: Namespace of the queues.
+    """
+
+    def __init__(self, field: str, value: object, want: str, *, namespace: str) -> None:
+        self.namespace = namespace
+        super().__init__(field, value, want)
+
+
 class PayloadError(ShifterError):
     """The arguments of a call do not fit the job's signature; nothing was sent.
 

@@ -207,9 +207,9 @@ class Shifter(HasLanes, HasStates):
         Raises:
             ConfigError: There is no such topic; names the nearest.
         """
-        from shifter.wiring.dead_letters import opened_by_name  # noqa: PLC0415  # on first use
+        from shifter.wiring.dead_letters import opened_dead_letters  # noqa: PLC0415  # on first use
 
-        async with opened_by_name(self.settings, source) as letters:
+        async with opened_dead_letters(self.settings, source) as letters:
             yield letters
 
     @contextlib.contextmanager

@@ -16,11 +16,11 @@ from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts
-from shifter.cli.dlt_letters import NO_CHOICE, Choice, letter_at, reading, working
+from shifter.cli.dlt_letters import NO_CHOICE, Choice, letter_at
 from shifter.cli.output import note, write_json
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.progress import scan_progress
-from shifter.cli.session import InSession, need_state
+from shifter.cli.session import InSession, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter.journal import Run
 from shifter.deadletter.reader import Selection
@@ -28,7 +28,7 @@ from shifter.deadletter.replay_identity import read_job
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.errors import DecodeError
 from shifter.ports import Delivery
-from shifter.wiring.dead_letters import opened_dead_letters
+from shifter.wiring.dead_letters import opened_dead_letters, opened_letter_reader
 
 
 def export(
@@ -150,7 +150,7 @@ async def _export(
     settings: Settings, source: str, selection: Selection, stream: TextIO, kind: str
 ) -> int:
     count = 0
-    async with reading(settings, source) as reader:
+    async with opened_letter_reader(need_log(settings), source) as reader:
         stream.write(heading(kind))
         with scan_progress("reading", SystemClock()) as bar:
             async for letter in reader.letters(selection, bar):
@@ -163,7 +163,7 @@ async def _import(
     settings: Settings, source: str, stream: Iterable[str], said: tuple[str, str]
 ) -> Run:
     file, reason = said
-    async with working(settings, source) as letters:
+    async with opened_dead_letters(need_log(settings), source) as letters:
         return await letters.bring_in(
             read_lines(stream), reason=reason, by=who(), file=file
         )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
 
-from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import instant_text
 from shifter.cli.output import escape, note, write_line
@@ -20,7 +18,6 @@ from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import need_log
 from shifter.config import Settings
-from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.dialect import read_story
 from shifter.deadletter.filter.fields import Letter, shown_json
 from shifter.deadletter.filter.language import compile_filter, named_fingerprints
@@ -29,7 +26,6 @@ from shifter.deadletter.reader import (
     LetterReader,
     OnProgress,
     Selection,
-    find_topic,
 )
 from shifter.deadletter.replay_identity import read_job, replays_of
 from shifter.deadletter.triage import MAX_GROUPS, Triage, brief
@@ -37,10 +33,10 @@ from shifter.errors import ConfigError, DecodeError
 from shifter.model.duration import duration_ms
 from shifter.model.hint import nearest
 from shifter.model.job_id import canonical_id
-from shifter.ports import Clock, Delivery, LogAdmin
+from shifter.ports import Clock, Delivery
 from shifter.telemetry.encode import encode_line
 from shifter.wire.dead_letter import read_dead_letter
-from shifter.wiring.dead_letters import letter_reader, opened_dead_letters
+from shifter.wiring.dead_letters import opened_letter_reader
 
 _OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})-([0-9]{1,18})\Z")
 
@@ -92,34 +88,9 @@ class Choice:
 NO_CHOICE: Final = Choice()
 
 
-@contextlib.asynccontextmanager
-async def reading(settings: Settings, source: str) -> AsyncGenerator[LetterReader]:
-    """The dead letters of a queue or topic, for looking.
-
-    Raises:
-        ProblemError: There is no such topic.
-    """
-    async with wiring.opened_admin(need_log(settings)) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        yield letter_reader(settings, admin, topic)
-
-
-@contextlib.asynccontextmanager
-async def working(settings: Settings, source: str) -> AsyncGenerator[DeadLetters]:
-    """The dead letters of a queue or topic, for runs.
-
-    Raises:
-        ProblemError: There is no such topic.
-    """
-    async with wiring.opened_admin(need_log(settings)) as admin:
-        topic = await topic_of(admin, settings.namespace, source)
-        async with opened_dead_letters(settings, topic, admin) as letters:
-            yield letters
-
-
 async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
     """The letters that are meant, by failure, with a bar."""
-    async with reading(settings, source) as reader:
+    async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await reader.triage(selection, bar)
 
@@ -139,31 +110,9 @@ def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
 
 async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
     """The letter that is named, with a bar."""
-    async with reading(settings, source) as reader:
+    async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await find(reader, which, bar)
-
-
-async def topic_of(admin: LogAdmin, namespace: str, name: str) -> str:
-    """The topic that a queue of the namespace, or a topic's own name, stands for.
-
-    Raises:
-        ProblemError: There is none.
-    """
-    topic = await find_topic(admin, namespace, name)
-    if topic is not None:
-        return topic
-    topics = await admin.topics()
-    known = [topic for topic in topics if "dlt" in topic or "dead" in topic]
-    raise ProblemError(
-        Problem(
-            "unknown_topic",
-            f"there is no dead-letter topic for {name!r}",
-            f"neither a queue of {namespace!r} nor a topic has this name",
-            nearest(name, known, "topics that look like one"),
-            Exit.FAILURE,
-        )
-    )
 
 
 async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:

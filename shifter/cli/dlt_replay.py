@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts, write_groups
@@ -17,26 +16,27 @@ from shifter.cli.dlt_letters import (
     NO_CHOICE,
     Choice,
     note_unknown,
-    reading,
-    topic_of,
     triage_of,
-    working,
 )
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.config import Settings
-from shifter.deadletter.dead_letters import DeadLetters, find_run
+from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Journal, Run, RunHistory
+from shifter.deadletter.journal import Run, RunHistory
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
 from shifter.model.duration import duration_ms
-from shifter.wiring.dead_letters import opened_dead_letters
+from shifter.wiring.dead_letters import (
+    opened_dead_letters,
+    opened_letter_reader,
+    opened_run,
+)
 
 
 def replay(  # noqa: PLR0913  # one parameter an option
@@ -219,7 +219,7 @@ async def _forecast(
     policy: ReplayPolicy,
     limit: int | None,
 ) -> tuple[Forecast, Triage]:
-    async with reading(settings, source) as reader:
+    async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await reader.forecast(
                 selection, policy, limit=limit, on_progress=bar
@@ -233,7 +233,7 @@ async def _replay(
     reason: str,
     wanted: dict[str, Any],
 ) -> Run:
-    async with working(settings, source) as letters:
+    async with opened_dead_letters(need_log(settings), source) as letters:
         with _interruptible(), scan_progress("replaying", SystemClock()) as bar:
             return await letters.replay(
                 selection, reason=reason, by=who(), on_progress=bar, **wanted
@@ -247,7 +247,7 @@ async def _discard(
     reason: str,
     rest: tuple[str | None, int | None],
 ) -> Run:
-    async with working(settings, source) as letters:
+    async with opened_dead_letters(need_log(settings), source) as letters:
         with _interruptible(), scan_progress("discarding", SystemClock()) as bar:
             return await letters.discard(
                 selection,
@@ -266,17 +266,8 @@ async def _resume(
     pace: PacePolicy,
     stop: StopPolicy,
 ) -> Run:
-    async with wiring.opened_admin(need_log(settings)) as admin:
-        book = await Journal(admin, settings.namespace).load()
-        topic = find_run(book, name).begun.source
-        if (
-            source is not None
-            and await topic_of(admin, settings.namespace, source) != topic
-        ):
-            want = f"it works on {topic!r}: leave {source!r} out"
-            raise ConfigError("--resume", name, want)
-        async with opened_dead_letters(settings, topic, admin) as letters:
-            return await _go_on(letters, name, pace, stop, book)
+    async with opened_run(need_log(settings), name, source) as (letters, history):
+        return await _go_on(letters, name, pace, stop, history)
 
 
 async def _go_on(

@@ -21,6 +21,7 @@ from shifter.errors import (
     ShifterError,
     StoreRefusedError,
     StoreUnavailableError,
+    UnknownSourceError,
 )
 
 
@@ -149,6 +150,16 @@ def _other(error: ShifterError) -> Problem:
     return Problem("failure", "the command failed", str(error), fix, Exit.FAILURE)
 
 
+def _unknown_source(error: UnknownSourceError) -> Problem:
+    return Problem(
+        "unknown_topic",
+        f"there is no dead-letter topic for {error.value!r}",
+        f"neither a queue of {error.namespace!r} nor a topic has this name",
+        error.want,
+        Exit.FAILURE,
+    )
+
+
 def _config(error: ConfigError) -> Problem:
     if error.value is None and error.field in _EXAMPLES:
         return missing(error.field)
@@ -186,6 +197,7 @@ def _refused(error: StoreRefusedError) -> Problem:
 
 # The first that fits explains, so the root of all comes last.
 _EXPLAINERS: Final[tuple[tuple[type[BaseException], Callable[[Any], Problem]], ...]] = (
+    (UnknownSourceError, _unknown_source),
     (ConfigError, _config),
     (StoreUnavailableError, _unavailable),
     (StoreRefusedError, _refused),

@@ -18,7 +18,7 @@ from shifter.deadletter.plan import (
     decide,
 )
 from shifter.deadletter.triage import Triage
-from shifter.errors import ConfigError
+from shifter.errors import ConfigError, UnknownSourceError
 from shifter.model.hint import nearest
 from shifter.model.lane import dead_letter_topic, parse_lane
 from shifter.ports import Clock, LogAdmin, Span
@@ -194,8 +194,18 @@ def declared_lanes(namespace: str, topics: Iterable[str]) -> frozenset[str]:
     )
 
 
-async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
-    """The topic that a queue of the namespace, or a topic's own name, stands for."""
+async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str:
+    """The topic that a queue of the namespace, or a topic's own name, stands for.
+
+    Args:
+        admin: Admin of the log.
+        namespace: Namespace of the queues.
+        name: A queue, or the full name of a topic; a queue comes first.
+
+    Raises:
+        UnknownSourceError: Neither exists; the error names the nearest topic.
+        StoreError: The log does not answer.
+    """
     topics = await admin.topics()
     if "." not in name:
         topic = dead_letter_topic(namespace, name)
@@ -203,7 +213,11 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str | None:
         lanes = [lane for lane in map(parse_lane, topics) if lane is not None]
         if topic in topics or (namespace, name) in {lane[:2] for lane in lanes}:
             return topic
-    return name if name in topics else None
+    if name in topics:
+        return name
+    known = [topic for topic in topics if "dlt" in topic or "dead" in topic]
+    want = nearest(name, known, "topics that look like one")
+    raise UnknownSourceError("dead letters", name, want, namespace=namespace)
 
 
 async def count_open(admin: LogAdmin, book: RunHistory, topic: str) -> int:

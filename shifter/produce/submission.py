@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import uuid
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -36,6 +35,7 @@ from shifter.produce.admission import Admission
 from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.publisher import Publisher
+from shifter.wire.envelope import repair_id
 from shifter.wire.payload import PayloadCodec
 
 UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
@@ -220,8 +220,8 @@ class Submission:
         Its id follows from the job's, as a worker's does.
         """
         spec, codec = self._plan.spec, self._job.codec
-        repair_id = str(uuid.uuid5(uuid.UUID(self._job_id), "repair"))
-        options = CallOptions(Priority.LOW, key=self._plan.key, job_id=repair_id)
+        job_id = repair_id(self._job_id)
+        options = CallOptions(Priority.LOW, key=self._plan.key, job_id=job_id)
         plan = plan_call(self._job.app.namespace, spec, options)
         plan = plan._replace(deadline_ms=None)
         plan = at_an_opening(plan, self.clock, self._job.app.hours)

@@ -11,20 +11,23 @@ Read back, all of it is untrusted: anybody may write to a dead-letter topic.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from shifter.model.reason import Reason
 from shifter.wire.envelope import (
     CONTENT_TYPE_HEADER,
     ENVELOPE_HEADER,
     MAX_INSTANT_MS,
+    EnvelopeV1,
 )
 from shifter.wire.failure import (
     MAX_LINE_CHARS,
     MAX_MESSAGE_CHARS,
     MAX_TYPE_CHARS,
     ErrorFacts,
+    damage_fingerprint,
     describe_error,
     fingerprint,
 )
@@ -116,6 +119,82 @@ TEXT_LIMITS: Final = {
 """Characters of each text; the other fields are whole numbers."""
 
 OPTIONAL_FIELDS: Final = frozenset({"job_id", "job_type", "first_failed_ms"})
+
+
+class Origin(NamedTuple):
+    """The place of the record that a dead letter is made of.
+
+    Attributes:
+        topic: Its topic.
+        partition: Its partition.
+        offset: Its offset.
+        appended_ms: When it was appended, epoch milliseconds.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    appended_ms: int
+
+
+def dead_letter_info(  # noqa: PLR0913  # one keyword a header
+    envelope: EnvelopeV1 | None,
+    origin: Origin,
+    error: ErrorFacts,
+    *,
+    queue: str,
+    reason: Reason,
+    attempts: int,
+    first_failed_ms: int | None,
+    last_failed_ms: int,
+    worker: str = "",
+) -> DeadLetterInfo:
+    """What the dead letter of a record states, whoever gives the record up.
+
+    Args:
+        envelope: The record's envelope; ``None`` if it cannot be read.
+        origin: Where the record was read.
+        error: The failure behind it.
+        queue: Queue of the record's lane.
+        reason: Why the record is given up.
+        attempts: Attempts that were made, >= 0.
+        first_failed_ms: When an attempt failed first; ``None`` where none did.
+        last_failed_ms: When the record was given up.
+        worker: Worker that gave it up; empty where it was none.
+    """
+    return DeadLetterInfo(
+        job_id=None if envelope is None else envelope.id,
+        job_type=None if envelope is None else envelope.type,
+        queue=queue,
+        reason=reason.value,
+        origin_topic=origin.topic,
+        origin_partition=origin.partition,
+        origin_offset=origin.offset,
+        origin_timestamp_ms=origin.appended_ms,
+        attempts=attempts,
+        first_failed_ms=first_failed_ms,
+        last_failed_ms=last_failed_ms,
+        error_type=error.type,
+        error_message=error.message,
+        error_stack=error.stack,
+        fingerprint=error.fingerprint,
+        worker=worker,
+    )
+
+
+def damage_facts(reason: Reason, detail: str) -> ErrorFacts:
+    """The failure of a record that no handler has run, as an error's facts.
+
+    Args:
+        reason: Why the record is given up.
+        detail: The reason in words.
+    """
+    return ErrorFacts(
+        type=reason.value,
+        message=detail,
+        stack="",
+        fingerprint=damage_fingerprint(reason.value, detail),
+    )
 
 
 def header_name(field: str) -> str:

@@ -243,3 +243,17 @@ def _undecodable(raw: bytes, error: Exception) -> DecodeError | UnsupportedVersi
 
 def _bad(detail: str) -> DecodeError:
     return DecodeError(_UNDECODABLE, printable(detail, _MAX_DETAIL))
+
+
+def repair_id(job_id: str) -> str:
+    """The id of the job that runs again what was answered cheaper.
+
+    It follows from the job's own id, so that a cheaper answer given twice is repaired
+    once.
+
+    >>> repair_id("0192f3c4-aaaa-7000-8000-000000000000")
+    'e21be728-4a46-570b-be89-e24e0ff8601b'
+    """
+    import uuid  # noqa: PLC0415  # `import shifter` must not pay for it
+
+    return str(uuid.uuid5(uuid.UUID(job_id), "repair"))

@@ -1,4 +1,7 @@
-"""Opens the dead letters of a topic: from settings to what looks at them and runs."""
+"""Opens the dead letters of a queue or topic: from settings to readers and runs.
+
+The name is resolved here and nowhere else, so every way in fails with the same error.
+"""
 
 from __future__ import annotations
 
@@ -8,71 +11,91 @@ from collections.abc import AsyncGenerator
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.deadletter.dead_letters import DeadLetters
+from shifter.deadletter.dead_letters import DeadLetters, find_run
 from shifter.deadletter.gate import CircuitGate
-from shifter.deadletter.journal import Journal
+from shifter.deadletter.journal import Journal, RunHistory
 from shifter.deadletter.reader import LetterReader, find_topic
 from shifter.deadletter.replay import ReplayParts
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
 from shifter.ports import LogAdmin
 
 
 @contextlib.asynccontextmanager
-async def opened_by_name(
+async def opened_letter_reader(
     settings: Settings, source: str
-) -> AsyncGenerator[DeadLetters]:
-    """The dead letters of a queue of the namespace, or of a topic.
+) -> AsyncGenerator[LetterReader]:
+    """The dead letters of a queue of the namespace, or of a topic, for reading.
 
     Raises:
-        ConfigError: There is no such topic; names the nearest.
+        UnknownSourceError: There is no such topic; the error names the nearest.
+        StoreError: The log does not answer.
     """
-    admin = wiring.open_admin(settings)
-    try:
-        topic = await find_topic(admin, settings.namespace, source)
-        if topic is None:
-            want = nearest(source, await admin.topics(), "topics")
-            raise ConfigError("dead letters", source, want)
-        async with opened_dead_letters(settings, topic, admin) as letters:
-            yield letters
-    finally:
-        await admin.close()
-
-
-def letter_reader(settings: Settings, admin: LogAdmin, source: str) -> LetterReader:
-    """The dead letters of a topic, for reading; the admin stays the caller's."""
-    namespace = settings.namespace
-    journal = Journal(admin, namespace)
-    return LetterReader(admin, journal, SystemClock(), namespace, source)
+    async with wiring.opened_admin(settings) as admin:
+        namespace = settings.namespace
+        topic = await find_topic(admin, namespace, source)
+        journal = Journal(admin, namespace)
+        yield LetterReader(admin, journal, SystemClock(), namespace, topic)
 
 
 @contextlib.asynccontextmanager
 async def opened_dead_letters(
-    settings: Settings, source: str, admin: LogAdmin | None = None
+    settings: Settings, source: str
 ) -> AsyncGenerator[DeadLetters]:
-    """The dead letters of a topic, with all that runs need.
+    """The dead letters of a queue of the namespace, or of a topic, for runs.
+
+    Raises:
+        UnknownSourceError: There is no such topic; the error names the nearest.
+        ConfigError: No log or no state store is configured.
+        StoreError: The log does not answer.
+    """
+    async with wiring.opened_admin(settings) as admin:
+        topic = await find_topic(admin, settings.namespace, source)
+        async with _opened(settings, admin, topic) as letters:
+            yield letters
+
+
+@contextlib.asynccontextmanager
+async def opened_run(
+    settings: Settings, name: str, source: str | None = None
+) -> AsyncGenerator[tuple[DeadLetters, RunHistory]]:
+    """The dead letters that a run works on, and the history that was read for it.
 
     Args:
         settings: Name the log and the state store.
-        source: The topic.
-        admin: Of the same log, where one is open; it stays the caller's.
+        name: Name of the run.
+        source: Queue or topic that the run must work on; ``None`` for any.
 
     Raises:
-        ConfigError: No log or no state store is configured.
+        UnknownSourceError: There is no such topic; the error names the nearest.
+        ConfigError: There is no such run, or it works on another topic.
+        StoreError: The log does not answer.
     """
-    async with contextlib.AsyncExitStack() as held:
-        log = wiring.open_atomic_log(settings, f"replays.{source}")
-        held.push_async_callback(log.close)
-        if admin is None:
-            admin = wiring.open_admin(settings)
-            held.push_async_callback(admin.close)
+    async with wiring.opened_admin(settings) as admin:
+        history = await Journal(admin, settings.namespace).load()
+        topic = find_run(history, name).begun.source
+        if source is not None:
+            found = await find_topic(admin, settings.namespace, source)
+            if found != topic:
+                want = f"it works on {topic!r}: leave {source!r} out"
+                raise ConfigError("--resume", name, want)
+        async with _opened(settings, admin, topic) as letters:
+            yield letters, history
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    settings: Settings, admin: LogAdmin, topic: str
+) -> AsyncGenerator[DeadLetters]:
+    async with contextlib.AsyncExitStack() as stack:
+        log = wiring.open_atomic_log(settings, f"replays.{topic}")
+        stack.push_async_callback(log.close)
         claims = wiring.open_claims(settings)
-        held.push_async_callback(claims.close)
+        stack.push_async_callback(claims.close)
         presence = wiring.open_presence(settings)
-        held.push_async_callback(presence.close)
+        stack.push_async_callback(presence.close)
         fleet = wiring.open_fleet(settings)
-        held.push_async_callback(fleet.close)
-        clock, me = SystemClock(), wiring.new_worker_id()
+        stack.push_async_callback(fleet.close)
+        clock, process = SystemClock(), wiring.new_worker_id()
         parts = ReplayParts(
             log=log,
             admin=admin,
@@ -81,6 +104,6 @@ async def opened_dead_letters(
             clock=clock,
             journal=Journal(admin, settings.namespace),
             namespace=settings.namespace,
-            gate=CircuitGate(fleet, presence, clock, me),
+            gate=CircuitGate(fleet, presence, clock, process),
         )
-        yield DeadLetters(parts, source)
+        yield DeadLetters(parts, topic)

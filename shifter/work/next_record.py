@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Final
 
 import msgspec
@@ -13,10 +12,13 @@ from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import (
     DEAD_LETTER_ROOM_BYTES,
     LEAST_ROOM_BYTES,
-    DeadLetterInfo,
+    Origin,
+    damage_facts,
     dead_letter_headers,
+    dead_letter_info,
 )
-from shifter.wire.failure import ErrorFacts, damage_fingerprint
+from shifter.wire.envelope import repair_id
+from shifter.wire.failure import ErrorFacts
 from shifter.wire.headers import successor
 from shifter.work.item import Item, ItemRefusal, Unreadable
 
@@ -89,7 +91,7 @@ def repair(item: Item) -> Record:
     lane = item.lane._replace(priority=Priority.LOW)
     headers = successor(
         item.read,
-        id=str(uuid.uuid5(uuid.UUID(item.envelope.id), "repair")),
+        id=repair_id(item.envelope.id),
         priority=Priority.LOW,
         queue=lane.queue,
         attempt=1,
@@ -127,24 +129,19 @@ def dead_letter(
             from `CUT_VALUE` on without the value too, which its origin still has.
     """
     delivery, lane = entry.delivery, entry.lane
-    facts = _facts(why) if error is None else error
     item = entry if isinstance(entry, Item) else None
-    info = DeadLetterInfo(
-        job_id=None if item is None else item.envelope.id,
-        job_type=None if item is None else item.envelope.type,
+    origin = Origin(
+        delivery.topic, delivery.partition, delivery.offset, delivery.appended_ms
+    )
+    info = dead_letter_info(
+        None if item is None else item.envelope,
+        origin,
+        damage_facts(why.reason, why.detail) if error is None else error,
         queue=lane.queue,
-        reason=why.reason.value,
-        origin_topic=delivery.topic,
-        origin_partition=delivery.partition,
-        origin_offset=delivery.offset,
-        origin_timestamp_ms=delivery.appended_ms,
+        reason=why.reason,
         attempts=0 if item is None else item.attempt,
         first_failed_ms=_first_failed(item, now),
         last_failed_ms=now,
-        error_type=facts.type,
-        error_message=facts.message,
-        error_stack=facts.stack,
-        fingerprint=facts.fingerprint,
         worker=worker,
     )
     is_bare, value = cut >= CUT_VALUE, _value(delivery)
@@ -158,12 +155,6 @@ def dead_letter(
     )
     topic = dead_letter_topic(lane.namespace, lane.queue)
     return Record(topic, b"" if is_bare else value, headers, delivery.key)
-
-
-def _facts(why: ItemRefusal) -> ErrorFacts:
-    reason = why.reason.value
-    kind = damage_fingerprint(reason, why.detail)
-    return ErrorFacts(type=reason, message=why.detail, stack="", fingerprint=kind)
 
 
 def _first_failed(item: Item | None, now: int) -> int:

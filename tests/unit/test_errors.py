@@ -12,6 +12,12 @@ RENDERED = [
         "delay is '10'; use a duration",
     ),
     (
+        errors.UnknownSourceError(
+            "dead letters", "mial", "did you mean mail?", namespace="shop"
+        ),
+        "dead letters is 'mial'; did you mean mail?",
+    ),
+    (
         errors.PayloadError("mail", "expected int at $.order_id"),
         "payload of job 'mail': expected int at $.order_id",
     ),

@@ -18,9 +18,13 @@ from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
 from shifter.model.reason import Reason
 from shifter.policy.delivery.delay import TIERS_S, next_hop, ready_at
 from shifter.ports import Delivery, Record, Rushed
-from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
+from shifter.wire.dead_letter import (
+    Origin,
+    damage_facts,
+    dead_letter_headers,
+    dead_letter_info,
+)
 from shifter.wire.envelope import MAX_DUE_AHEAD_MS, SKEW_MS, EnvelopeV1
-from shifter.wire.failure import damage_fingerprint
 from shifter.wire.headers import read_headers
 from shifter.wire.hours import hastened_ms
 
@@ -184,23 +188,18 @@ class HopPlanner:
             return
         trip.goal = Destination.DEAD_LETTER
         envelope = _envelope(delivery)
-        info = DeadLetterInfo(
-            job_id=None if envelope is None else envelope.id,
-            job_type=None if envelope is None else envelope.type,
+        origin = Origin(
+            delivery.topic, delivery.partition, delivery.offset, delivery.appended_ms
+        )
+        info = dead_letter_info(
+            envelope,
+            origin,
+            damage_facts(reason, detail),
             queue=lane.queue,
-            reason=reason.value,
-            origin_topic=delivery.topic,
-            origin_partition=delivery.partition,
-            origin_offset=delivery.offset,
-            origin_timestamp_ms=delivery.appended_ms,
+            reason=reason,
             attempts=0 if envelope is None else envelope.attempt - 1,
             first_failed_ms=None if envelope is None else envelope.first_failed_ms,
             last_failed_ms=now_ms,
-            error_type=reason.value,
-            error_message=detail,
-            error_stack="",
-            fingerprint=damage_fingerprint(reason.value, detail),
-            worker="",
         )
         trip.record = Record(
             dead_letter_topic(self._namespace, lane.queue),
