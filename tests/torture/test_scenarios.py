@@ -24,8 +24,7 @@ SEED = int(os.environ.get("SHIFTER_TORTURE_SEED", "1"))
 ROOT = Path(__file__).parents[2]
 ORDINARY = {
     ("F01", "sqlite"): 60.0,
-    ("F49", "sqlite"): 10.0,
-    ("F50", "sqlite"): 10.0,
+    ("F50", "sqlite"): 8.0,
 }
 """What an ordinary run plays, for so long; the rest is for `make torture-all`."""
 LONGER = {("F10", "kafka"): 60.0, ("F49", "kafka"): 60.0, ("F50", "kafka"): 60.0}

@@ -18,7 +18,7 @@ from tests.torture.harness.violation import Violation
 
 ASIDE: Final = "aside"
 CROWD: Final = "crowd"
-CROWDED: Final = 500
+CROWDED: Final = 200
 """So many jobs of the full queue wait where a job of the idle one is judged."""
 JUDGED_LEAST: Final = 20
 FETCH_S: Final = 1.5
@@ -53,7 +53,7 @@ def asides(ev: Evidence) -> list[Aside]:
     offered = sorted(a.t for a in ev.accepted.values() if a.kind == CROWD)
     runs = [found for found in ev.runs.values() if found[0].start.kind == CROWD]
     began = sorted(found[0].start.t for found in runs)
-    since, until = ev.span
+    since, until = _played(ev)
     longest_s = max(
         (run.finish.t - run.start.t for found in runs for run in found if run.finish),
         default=CROWD_S,
@@ -79,6 +79,17 @@ def asides(ev: Evidence) -> list[Aside]:
         wait_s, usual_s = max(0.0, start - ready), longest_s + FETCH_S
         judged.append(Aside(job, wait_s, usual_s, usual_s + slack_s))
     return judged
+
+
+def _played(ev: Evidence) -> tuple[float, float]:
+    """From the beginning of the faults to the heal, also where the last came early."""
+    begun, healed = ev.span
+    for phase in ev.by["phase"]:
+        if phase.kind == "faults":
+            begun = min(begun, phase.t)
+        elif phase.kind == "healed":
+            healed = max(healed, phase.t)
+    return begun, healed
 
 
 def c25_aside(ev: Evidence) -> Iterator[Violation]:
@@ -128,7 +139,7 @@ def slot_shares(ev: Evidence) -> dict[str, float]:
 
 def _contended(ev: Evidence) -> tuple[float, float]:
     """From when on all queues that share slots have had jobs waiting, to the heal."""
-    since, until = ev.span
+    since, until = _played(ev)
     for queue in ev.scenario.shares:
         offered = sorted(a.t for a in ev.accepted.values() if a.kind == queue)
         began = sorted(
