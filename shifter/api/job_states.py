@@ -29,9 +29,9 @@ class HasStates:
         """The state of a job.
 
         A job is ``waiting`` from its acceptance on. Where log and state are in one
-        file, that is read from the log. Elsewhere the setting ``waiting_states=on`` has
-        services record it in the state store, within some tenths of a second; this
-        process finds its own at once. Without it, a job is known when it is started.
+        file, that is read from the log. Elsewhere services record it in the state
+        store, within some tenths of a second; this process finds its own at once. With
+        the setting ``waiting_states=off`` a job is known when it is started.
 
         Args:
             job_id: The job's id, in any spelling of a UUID.

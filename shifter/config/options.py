@@ -191,7 +191,7 @@ OPTIONS: Final = (
     _word("without_commits", ("earliest", "latest", "refuse")),
     _place("spool", "auto"),
     _integer("spool_max_bytes", 1_000_000, 100_000_000_000, "1073741824"),
-    _word("waiting_states", ("auto", "on", "off")),
+    _word("waiting_states", ("on", "off")),
     _word("log_level", ("info", "debug", "warning", "error")),
     _word("log_format", ("auto", "json", "console")),
 )

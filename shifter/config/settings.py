@@ -57,9 +57,8 @@ class Settings:
         spool: Where a service keeps jobs while Kafka is away: a file's whole path,
             ``auto`` for one of this user and namespace, or ``off``.
         spool_max_bytes: How large that file may become.
-        waiting_states: ``on``, ``off``, or ``auto`` for on where log and state are in
-            one file: whether a service records in the state store that the jobs it
-            accepted wait.
+        waiting_states: ``on`` or ``off``: whether a service records in the state store
+            that the jobs it accepted wait, where the log does not tell.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         origins: Field name to where its value came from.
@@ -89,7 +88,7 @@ class Settings:
     without_commits: str = "earliest"
     spool: str = "auto"
     spool_max_bytes: int = 1 << 30
-    waiting_states: str = "auto"
+    waiting_states: str = "on"
     log_level: str = "info"
     log_format: str = "auto"
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

@@ -38,7 +38,6 @@ async def nothing(*_):
 
 
 def app_on(log, state, **settings):
-    settings.setdefault("waiting_states", "on" if state.startswith("redis") else "auto")
     found = Settings(
         namespace="shop",
         log_url=Secret.of_url(log),
@@ -328,7 +327,7 @@ async def test_status_resource_is_no_404_where_states_are_not_recorded(
     file_url, redis_url
 ):
     """Nobody can know there which ids were accepted."""
-    app, _ = app_on(file_url, redis_url, waiting_states="auto")
+    app, _ = app_on(file_url, redis_url, waiting_states="off")
     found = await job_status(app, str(uuid4()), result=None)
     app.close()
 
