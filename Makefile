@@ -65,7 +65,7 @@ reference: .venv ## write the pages of docs/ that are made of code
 	$(BIN)/python -m docs_build
 
 docs: .venv-docs/.made ## build the site in build/site; a dead link or an undocumented name fails
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@set -o pipefail; NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict 2>&1 | { grep -vE "^INFO|^$$" || true; }
 
 unit: .venv ## tests that need no server
 	$(BIN)/pytest -q -m $(SERVER_FREE) $(ARGS)

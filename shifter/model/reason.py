@@ -20,6 +20,7 @@ class Reason(StrEnum):
         LOG_AWAY: The log does not answer.
         CLOCK_REFUSED: The broker refuses the date of the record.
         CLOSED: The app, or its log, is closed.
+        DUPLICATE: A job with the same idempotency key has taken effect already.
         NOT_INLINE: The job may not run in the process that submits it.
         NOT_DUE: The job's delay is not over.
         WINDOW_CLOSED: No window of the job, or of its lane, is open.

@@ -112,8 +112,8 @@ class AtomicLog(Protocol):
         are discarded.
 
         Raises:
-            StoreRefusedError, StoreUnavailableError: The log refused, or did not
-            answer.
+            StoreRefusedError: The log refused.
+            StoreUnavailableError: The log did not answer.
         """
 
     async def append(
@@ -289,8 +289,7 @@ class TopicChange(NamedTuple):
     Attributes:
         topic: Its name.
         action: ``create``, ``add_partitions``, ``set``, ``warn`` (needs an operator),
-        or
-            ``note`` (a setting of the brokers, beside the topics).
+            or ``note`` (a setting of the brokers, beside the topics).
         detail: What changes, from what to what.
     """
 

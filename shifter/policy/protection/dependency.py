@@ -20,7 +20,14 @@ from shifter.policy.protection.throttle import ThrottlePolicy
 
 
 class Protection(StrEnum):
-    """What keeps calls from a dependency."""
+    """What keeps calls from a dependency.
+
+    Attributes:
+        CIRCUIT: The circuit, while it is open.
+        LIMIT: The limit of concurrent calls.
+        BUDGET: The retry budget.
+        RATE: The calls a second.
+    """
 
     CIRCUIT = "circuit"
     LIMIT = "limit"
