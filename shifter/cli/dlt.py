@@ -169,8 +169,8 @@ async def _runs(settings: Settings, name: str | None) -> list[Run]:
     from shifter.deadletter.dead_letters import find_run  # noqa: PLC0415
 
     async with wiring.opened_admin(need_log(settings)) as admin:
-        book = await Journal(admin, settings.namespace).load()
-    return list(book.runs.values()) if name is None else [find_run(book, name)]
+        history = await Journal(admin, settings.namespace).load()
+    return list(history.runs.values()) if name is None else [find_run(history, name)]
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -94,8 +94,8 @@ def import_(
             count = sum(1 for _ in read_lines(stream))
             consent(f"{count} dead letters go to {source}", yes=yes)
             stream.seek(0)
-            said = (str(file.absolute()), reason)
-            run = asyncio.run(_import(settings, source, stream, said))
+            origin = (str(file.absolute()), reason)
+            run = asyncio.run(_import(settings, source, stream, origin))
     if json:
         write_json(run_facts(run))
     else:
@@ -160,9 +160,9 @@ async def _export(
 
 
 async def _import(
-    settings: Settings, source: str, stream: Iterable[str], said: tuple[str, str]
+    settings: Settings, source: str, stream: Iterable[str], origin: tuple[str, str]
 ) -> Run:
-    file, reason = said
+    file, reason = origin
     async with opened_dead_letters(need_log(settings), source) as letters:
         return await letters.bring_in(
             read_lines(stream), reason=reason, by=who(), file=file

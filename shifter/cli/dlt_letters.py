@@ -201,7 +201,7 @@ def write_whole(letter: dict[str, Any]) -> None:
             shown = instant_text(value) if name.endswith("_ms") else value
             write_line(f"{name.removesuffix('_ms')}: {escape(shown)}")
     write_line("road:")
-    for step in _road(letter, story):
+    for step in _route(letter, story):
         write_line(f"  {escape(step)}")
     if stack:
         write_line("stack:")
@@ -217,7 +217,7 @@ def write_whole(letter: dict[str, Any]) -> None:
     write_line(text)
 
 
-def _road(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
+def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
     """Where it has been, in order."""
     steps = []
     if letter["replay_of"] is not None:

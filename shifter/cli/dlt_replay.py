@@ -100,17 +100,19 @@ def replay(  # noqa: PLR0913  # one parameter an option
     policy = _policy(target, deadline, max_replays, reset_attempts=reset_attempts)
     _check_limit(limit)
     if dry_run or not yes:
-        told, kinds = asyncio.run(_forecast(settings, source, selection, policy, limit))
+        forecast, kinds = asyncio.run(
+            _forecast(settings, source, selection, policy, limit)
+        )
         if json and dry_run:
             groups = msgspec.to_builtins(kinds.groups())
-            write_json({**msgspec.to_builtins(told), "groups": groups})
+            write_json({**msgspec.to_builtins(forecast), "groups": groups})
         else:
-            write_forecast(told, kinds, source)
-        if not told.selected:
+            write_forecast(forecast, kinds, source)
+        if not forecast.selected:
             note_unknown(settings, source, selection)
-        if dry_run or not told.moved:
+        if dry_run or not forecast.moved:
             return Exit.OK
-        consent(f"{told.moved} dead letters of {source} go back", yes=yes)
+        consent(f"{forecast.moved} dead letters of {source} go back", yes=yes)
     wanted = {
         "name": name,
         "limit": limit,
@@ -179,16 +181,18 @@ def discard(  # noqa: PLR0913  # one parameter an option
     return _report(run, as_json=json)
 
 
-def write_forecast(told: Forecast, kinds: Triage, source: str) -> None:
+def write_forecast(forecast: Forecast, kinds: Triage, source: str) -> None:
     """What would be done, as two tables."""
     rows: list[tuple[object, ...]] = [
-        ("send", topic, count) for topic, count in sorted(told.sent.items())
+        ("send", topic, count) for topic, count in sorted(forecast.sent.items())
     ]
-    if told.parked:
-        rows.append(("park", "replayed too often", told.parked))
-    rows += [("skip", reason, count) for reason, count in sorted(told.skipped.items())]
+    if forecast.parked:
+        rows.append(("park", "replayed too often", forecast.parked))
+    rows += [
+        ("skip", reason, count) for reason, count in sorted(forecast.skipped.items())
+    ]
     write_table(("action", "where or why", "count"), rows, empty=f"nothing in {source}")
-    if told.moved:
+    if forecast.moved:
         write_line()
         write_groups(kinds, kinds.groups(), empty="")
 
@@ -275,7 +279,7 @@ async def _go_on(
     name: str,
     pace: PacePolicy,
     stop: StopPolicy,
-    book: RunHistory,
+    history: RunHistory,
 ) -> Run:
     def waits(seconds: float) -> None:
         note(f"another process held the topic: looking again in {seconds:.1f} s")
@@ -288,7 +292,7 @@ async def _go_on(
             stop=stop,
             on_progress=bar,
             on_wait=waits,
-            book=book,
+            history=history,
         )
 
 

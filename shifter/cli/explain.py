@@ -49,28 +49,28 @@ def explain(  # noqa: PLR0913  # one parameter an option
     app = session.app(target)
     found = app.find_job(job)
     call = found.options(priority=priority, deadline=deadline, delay=delay, key=key)
-    told = asyncio.run(explain_job(app, found, call, warn))
-    hours = [] if told.windows is None else window_lines(told.windows)
+    explanation = asyncio.run(explain_job(app, found, call, warn))
+    hours = [] if explanation.windows is None else window_lines(explanation.windows)
     if json:
         write_json(
             {
                 "job": job,
-                "lane": told.lane,
-                "is_dark": told.is_dark,
-                **_facts(told.decision, told.rules),
+                "lane": explanation.lane,
+                "is_dark": explanation.is_dark,
+                **_facts(explanation.decision, explanation.rules),
                 "hours": hours,
             }
         )
         return
     rows = [
         (row.rule, row.found, row.says, "yes" if row.is_decisive else "")
-        for row in told.rules
+        for row in explanation.rules
     ]
     write_table(_HEADINGS, rows, empty="")
-    write_line(_sentence(told.decision))
+    write_line(_sentence(explanation.decision))
     for line in hours:
         write_line(line)
-    if told.is_dark:
+    if explanation.is_dark:
         note("in the dark: this is only counted, and whatever can run here is run")
 
 

@@ -123,7 +123,7 @@ class DeadLetters(LetterReader):
         stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
         on_progress: OnProgress = no_progress,
         on_wait: Callable[[float], None] = lambda _: None,
-        book: RunHistory | None = None,
+        history: RunHistory | None = None,
     ) -> Run:
         """Go on with a run that was stopped or killed; one that is done stays so.
 
@@ -134,18 +134,18 @@ class DeadLetters(LetterReader):
             stop: When it stops by itself.
             on_progress: Told after each batch.
             on_wait: Told while another process holds the topic.
-            book: What was read of the journal before; all of it is read otherwise.
+            history: What was read of the journal before; all of it is read otherwise.
 
         Raises:
             ConfigError: There is no such run on this topic, where the nearest is named;
                 or the topic was made again since it began.
             HeldElsewhereError, StoreError: As `replay`.
         """
-        book = await self._parts.journal.load() if book is None else book
-        find_run(book, name)
-        async with self._hold(name, on_wait) as hold:
-            book = await self._book(name, by, book)
-            run = find_run(book, name)
+        history = await self._parts.journal.load() if history is None else history
+        find_run(history, name)
+        async with self._lease(name, on_wait) as lease:
+            history = await self._load_history(name, by, history)
+            run = find_run(history, name)
             if run.begun.source != self.source:
                 want = f"it works on {run.begun.source!r}"
                 raise ConfigError("--resume", name, want)
@@ -154,10 +154,10 @@ class DeadLetters(LetterReader):
                 raise ConfigError("--resume", name, want)
             if run.state == "done":
                 return run
-            if not await is_of_now(self._parts.admin, book, run):
+            if not await is_of_now(self._parts.admin, history, run):
                 want = f"{self.source} was made again since: begin a new run"
                 raise ConfigError("--resume", name, want)
-            replayer = Replayer(self._parts, run, book, hold, pace=pace, stop=stop)
+            replayer = Replayer(self._parts, run, history, lease, pace=pace, stop=stop)
             return await replayer.carry_out(on_progress)
 
     async def edit(
@@ -198,7 +198,7 @@ class DeadLetters(LetterReader):
         )
         ended = RunEnded(run=begun.run, at_ms=now_ms, is_done=True)
         entries: list[Entry] = [begun, step, ended]
-        async with self._hold(begun.run):
+        async with self._lease(begun.run):
             await write(parts, [record, *map(parts.journal.record, entries)])
         return RunHistory(entries).runs[begun.run]
 
@@ -222,25 +222,25 @@ class DeadLetters(LetterReader):
         nothing = Selection(parts={})
         begun = await self._begun(nothing, IMPORT, reason=reason, by=by, name=None)
         begun = msgspec.structs.replace(begun, file=file)
-        async with self._hold(begun.run):
+        async with self._lease(begun.run):
             return await bring_in(self._parts, begun, records)
 
     @contextlib.asynccontextmanager
-    async def _hold(
+    async def _lease(
         self, run: str, on_wait: Callable[[float], None] = lambda _: None
     ) -> AsyncGenerator[TopicLease]:
         """Be the one who works on the topic; what a killed one has left is settled."""
         parts, owner = self._parts, f"run {run}"
         async with holding(
             parts.claims, parts.clock, self.source, owner=owner, on_wait=on_wait
-        ) as hold:
+        ) as lease:
             await parts.log.open()
-            yield hold
+            yield lease
 
-    async def _book(
+    async def _load_history(
         self, run: str, by: str, known: RunHistory | None = None
     ) -> RunHistory:
-        """The journal up to this moment; the hold is held."""
+        """The journal up to this moment; the lease is held."""
         parts = self._parts
         taken = RunTaken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
         await write(parts, [parts.journal.record(taken)])
@@ -254,15 +254,15 @@ class DeadLetters(LetterReader):
         on_progress: OnProgress,
     ) -> Run:
         parts = self._parts
-        async with self._hold(begun.run) as hold:
-            book = await self._book(begun.run, begun.by)
-            if begun.run in book.runs:
+        async with self._lease(begun.run) as lease:
+            history = await self._load_history(begun.run, begun.by)
+            if begun.run in history.runs:
                 want = "a run has this name: resume it, or choose another one"
                 raise ConfigError("--name", begun.run, want)
             await write(parts, [parts.journal.record(begun)])
-            book.note(begun)
-            run = book.runs[begun.run]
-            replayer = Replayer(parts, run, book, hold, pace=pace, stop=stop)
+            history.note(begun)
+            run = history.runs[begun.run]
+            replayer = Replayer(parts, run, history, lease, pace=pace, stop=stop)
             return await replayer.carry_out(on_progress)
 
     async def _begun(
@@ -309,15 +309,15 @@ def _retyped(headers: Headers, content_type: str) -> Headers:
     return [*rest, (CONTENT_TYPE_HEADER, content_type.encode())]
 
 
-def find_run(book: RunHistory, name: str) -> Run:
+def find_run(history: RunHistory, name: str) -> Run:
     """The run of that name.
 
     Raises:
         ConfigError: There is none; names the nearest.
     """
-    run = book.runs.get(name)
+    run = history.runs.get(name)
     if run is None:
-        raise ConfigError("--resume", name, nearest(name, list(book.runs), "runs"))
+        raise ConfigError("--resume", name, nearest(name, list(history.runs), "runs"))
     return run
 
 

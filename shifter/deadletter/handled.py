@@ -31,30 +31,30 @@ async def topic_id(admin: LogAdmin, topic: str) -> str:
     return (await admin.topic_ids([topic])).get(topic, "")
 
 
-async def handled_now(admin: LogAdmin, book: RunHistory, topic: str) -> Handled:
+async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handled:
     """Letters that some run has handled, of the topic that has this name now."""
     found = await topic_id(admin, topic)
-    named = book.handled(topic, found)
+    named = history.handled(topic, found)
     unnamed = [
-        run for run in book.unnamed(topic, found) if await _fits(admin, run.begun)
+        run for run in history.unnamed(topic, found) if await _fits(admin, run.begun)
     ]
     if not unnamed:
         return named
     merged = {part: OffsetSet(ranges) for part, ranges in named.items()}
     for run in unnamed:
-        for part, ranges in book.handled_by(run).items():
+        for part, ranges in history.handled_by(run).items():
             for first, end in ranges:
                 merged.setdefault(part, OffsetSet()).add(first, end)
     return merged
 
 
-async def is_of_now(admin: LogAdmin, book: RunHistory, run: Run) -> bool:
+async def is_of_now(admin: LogAdmin, history: RunHistory, run: Run) -> bool:
     """Whether a run worked on the topic that has its source's name now."""
     begun = run.begun
     found = await topic_id(admin, begun.source)
     if begun.topic_id:
         return begun.topic_id == found
-    return run in book.unnamed(begun.source, found) and await _fits(admin, begun)
+    return run in history.unnamed(begun.source, found) and await _fits(admin, begun)
 
 
 def is_open(handled: Handled, delivery: Delivery) -> bool:

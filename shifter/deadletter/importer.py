@@ -42,11 +42,11 @@ async def bring_in(
         StoreError: The log did not take all of them; the journal says how many.
         DecodeError: Of ``records``, likewise.
     """
-    book, clock = RunHistory(), parts.clock
+    history, clock = RunHistory(), parts.clock
 
     async def add(entry: Entry, batch: Iterable[Record] = ()) -> None:
         await write(parts, [*batch, parts.journal.record(entry)])
-        book.note(entry)
+        history.note(entry)
 
     await add(begun)
     rest = iter(records)
@@ -63,7 +63,7 @@ async def bring_in(
             await add(end)
         raise
     await add(RunEnded(run=begun.run, at_ms=clock.epoch_ms(), is_done=True))
-    return book.runs[begun.run]
+    return history.runs[begun.run]
 
 
 def _some(records: Iterator[Record]) -> Iterator[Record]:

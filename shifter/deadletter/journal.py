@@ -250,36 +250,36 @@ class Journal:
         self._admin, self._namespace = admin, namespace
         self.topic = journal_topic(namespace)
 
-    async def load(self, book: RunHistory | None = None) -> RunHistory:
+    async def load(self, history: RunHistory | None = None) -> RunHistory:
         """All that was written so far; entries of another version are passed over.
 
         Args:
-            book: What was read before; only what came since is read, and added to it.
-                If the journal was deleted since, it says what the journal says now.
+            history: What was read before; only later entries are read and added. If the
+                journal was deleted since, only its new entries remain.
         """
-        book = RunHistory() if book is None else book
+        history = RunHistory() if history is None else history
         if self.topic not in await self._admin.topics():
-            book.clear()
-            return book
+            history.clear()
+            return history
         journal_id = (await self._admin.topic_ids([self.topic])).get(self.topic, "")
-        if book.journal_id != journal_id:
-            book.clear()
-            book.journal_id = journal_id
+        if history.journal_id != journal_id:
+            history.clear()
+            history.journal_id = journal_id
         spans = {
-            part: Span(max(span.first, book.read_upto.get(part, 0)), span.end)
+            part: Span(max(span.first, history.read_upto.get(part, 0)), span.end)
             for part, span in (await self._admin.spans(self.topic)).items()
         }
         async for batch in self._admin.scan(self.topic, spans):
             for delivery in batch:
-                book.read_upto[delivery.partition] = delivery.offset + 1
+                history.read_upto[delivery.partition] = delivery.offset + 1
                 try:
-                    book.note(_DECODE(delivery.value or b""))
+                    history.note(_DECODE(delivery.value or b""))
                 except (msgspec.MsgspecError, UnicodeDecodeError):
                     continue
-        return book
+        return history
 
     async def load_upto(
-        self, taken: RunTaken, clock: Clock, book: RunHistory | None = None
+        self, taken: RunTaken, clock: Clock, history: RunHistory | None = None
     ) -> RunHistory:
         """All that was written up to an entry that is written.
 
@@ -289,19 +289,19 @@ class Journal:
         Args:
             taken: The entry.
             clock: Waits.
-            book: As for `load`.
+            history: As for `load`.
 
         Raises:
             StoreUnavailableError: It stayed hidden for too long.
         """
-        book = RunHistory() if book is None else book
+        history = RunHistory() if history is None else history
         until = clock.monotonic() + _HIDDEN_S
-        while taken not in (await self.load(book)).taken:
+        while taken not in (await self.load(history)).taken:
             if clock.monotonic() > until:
                 detail = f"{self.topic} ends in a transaction that does not end"
                 raise StoreUnavailableError("log", "read", detail)
             await clock.sleep(_LOOK_S)
-        return book
+        return history
 
     async def prepare(self) -> None:
         """Make the topic where it is not there.

@@ -109,33 +109,33 @@ Fate: TypeAlias = Send | Park | Skip
 
 
 def decide(
-    letter: Letter, policy: ReplayPolicy, road: ReplayRoutes, *, now_ms: int
+    letter: Letter, policy: ReplayPolicy, routes: ReplayRoutes, *, now_ms: int
 ) -> Fate:
     """The fate of a selected letter.
 
     Args:
         letter: Untrusted, its origin too: only declared topics are written to.
         policy: Of the run.
-        road: Of the run.
+        routes: Of the run.
         now_ms: Deadlines are told by it.
     """
     delivery = letter.delivery
     read = read_job(delivery.headers)
     name = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
-    new_id = replay_id(road.run, name if read is None else read.envelope.id)
+    new_id = replay_id(routes.run, name if read is None else read.envelope.id)
     count = replays_of(delivery.headers) if read is None else read.envelope.replays
     if count >= policy.max_replays:
         headers = [*delivery.headers, (REPLAY_ID_HEADER, new_id.encode())]
         value = delivery.value or b""
-        return Park(Record(road.parking, value, headers, delivery.key), new_id)
+        return Park(Record(routes.parking, value, headers, delivery.key), new_id)
     origin, attempts = read_origin(delivery.headers, delivery.appended_ms)
-    target = _target(origin, policy.targets, road)
+    target = _target(origin, policy.targets, routes)
     if delivery.value is None:
         target = SkipReason.NO_PAYLOAD
     if isinstance(target, SkipReason):
         return Skip(target)
     lane = _lane(target)
-    if lane is None or lane.namespace != road.namespace:
+    if lane is None or lane.namespace != routes.namespace:
         return _back_to_others(delivery, target, new_id, count + 1)
     if read is None:
         return Skip(SkipReason.NOT_A_JOB)
@@ -149,7 +149,7 @@ _lane = functools.lru_cache(maxsize=256)(parse_lane)
 
 
 def _target(
-    origin: str | None, targets: Mapping[str, str], road: ReplayRoutes
+    origin: str | None, targets: Mapping[str, str], routes: ReplayRoutes
 ) -> str | SkipReason:
     if origin is not None and origin in targets:
         return targets[origin]
@@ -157,7 +157,7 @@ def _target(
         return targets[ANY_ORIGIN]
     if origin is None:
         return SkipReason.NO_ORIGIN
-    return origin if origin in road.lanes else SkipReason.UNDECLARED_ORIGIN
+    return origin if origin in routes.lanes else SkipReason.UNDECLARED_ORIGIN
 
 
 def _changes(

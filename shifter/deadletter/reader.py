@@ -120,8 +120,8 @@ class LetterReader:
         total = sum(span.end - span.first for span in spans.values())
         handled: Handled = {}
         if not selection.again:
-            book = await self._journal.load()
-            handled = await handled_now(self._admin, book, self.source)
+            history = await self._journal.load()
+            handled = await handled_now(self._admin, history, self.source)
         seen = 0
         async for batch in self._admin.scan(self.source, spans):
             for delivery in batch:
@@ -153,23 +153,27 @@ class LetterReader:
         topics = await self._admin.topics()
         self.check_targets(policy, topics)
         lanes = declared_lanes(self.namespace, topics)
-        road = ReplayRoutes(
+        routes = ReplayRoutes(
             run="", namespace=self.namespace, source=self.source, lanes=lanes
         )
-        told, kinds = Forecast(), Triage()
+        forecast, kinds = Forecast(), Triage()
         async for letter in self.letters(selection, on_progress):
-            fate = decide(letter, policy, road, now_ms=letter.now_ms)
-            if limit is not None and told.moved >= limit and not isinstance(fate, Skip):
+            fate = decide(letter, policy, routes, now_ms=letter.now_ms)
+            if (
+                limit is not None
+                and forecast.moved >= limit
+                and not isinstance(fate, Skip)
+            ):
                 fate = Skip(SkipReason.LIMIT)
-            told.note(fate)
+            forecast.note(fate)
             if not isinstance(fate, Skip):
                 kinds.add(letter.delivery)
-        return told, kinds
+        return forecast, kinds
 
     async def runs(self) -> list[Run]:
         """The runs on this topic, oldest first."""
-        book = await self._journal.load()
-        return [run for run in book.runs.values() if run.begun.source == self.source]
+        history = await self._journal.load()
+        return [run for run in history.runs.values() if run.begun.source == self.source]
 
     def check_targets(self, policy: ReplayPolicy, topics: Sequence[str]) -> None:
         """Return if a run may send to the targets that it is given.
@@ -220,14 +224,14 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str:
     raise UnknownSourceError("dead letters", name, want, namespace=namespace)
 
 
-async def count_open(admin: LogAdmin, book: RunHistory, topic: str) -> int:
+async def count_open(admin: LogAdmin, history: RunHistory, topic: str) -> int:
     """Dead letters of a topic that nobody has handled.
 
     By the log's positions and the journal's word. Not every position holds a record:
     transactions take some, and compaction leaves some. Where few are open, and they lie
     close together, they are read and counted; else each counts as a letter.
     """
-    handled, spans = await handled_now(admin, book, topic), await admin.spans(topic)
+    handled, spans = await handled_now(admin, history, topic), await admin.spans(topic)
     rest = {
         part: Span(min(span.end, handled[part].first_gap(span.first)), span.end)
         if part in handled

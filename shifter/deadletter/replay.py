@@ -100,8 +100,8 @@ class Replayer:
     Args:
         parts: What it works with; the log is open.
         run: As the journal has it.
-        book: Of the journal.
-        hold: On the run's source.
+        history: Of the journal.
+        lease: On the run's source.
         pace: How fast.
         stop: When it stops by itself.
     """
@@ -110,13 +110,13 @@ class Replayer:
         self,
         parts: ReplayParts,
         run: Run,
-        book: RunHistory,
-        hold: TopicLease,
+        history: RunHistory,
+        lease: TopicLease,
         *,
         pace: PacePolicy,
         stop: StopPolicy,
     ) -> None:
-        self._parts, self._run, self._book, self._hold = parts, run, book, hold
+        self._parts, self._run, self._history, self._lease = parts, run, history, lease
         self._pace = pace
         self._on_progress: OnProgress = no_progress
         self._watch = Watch(parts.claims, stop)
@@ -126,7 +126,7 @@ class Replayer:
         self._begun = run.begun
         self._handled: Handled = {}
         self._test = compile_filter(run.begun.filter)
-        self._road = ReplayRoutes(
+        self._routes = ReplayRoutes(
             run=run.begun.run, namespace="", source="", lanes=frozenset()
         )
         self._passed = self._sent_now = self._chosen_now = 0
@@ -144,10 +144,10 @@ class Replayer:
         """
         begun, parts = self._begun, self._parts
         self._on_progress = on_progress
-        self._handled = await handled_now(parts.admin, self._book, begun.source)
+        self._handled = await handled_now(parts.admin, self._history, begun.source)
         topics = await parts.admin.topics()
         lanes = declared_lanes(parts.namespace, topics)
-        self._road = ReplayRoutes(
+        self._routes = ReplayRoutes(
             run=begun.run, namespace=parts.namespace, source=begun.source, lanes=lanes
         )
         spans = {p: Span(*span) for p, span in begun.spans.items()}
@@ -174,7 +174,7 @@ class Replayer:
         # What stops a run may stop this too; it is resumed all the same.
         with contextlib.nullcontext() if is_done else contextlib.suppress(StoreError):
             await write(self._parts, [self._parts.journal.record(entry)])
-        self._book.note(entry)
+        self._history.note(entry)
         return self._run
 
     async def _all_batches(self, rest: dict[int, Span]) -> None:
@@ -235,7 +235,7 @@ class Replayer:
             return None
         if begun.action == DISCARD:
             return Chosen(delivery, None)
-        fate = decide(letter, begun.policy, self._road, now_ms=self._now())
+        fate = decide(letter, begun.policy, self._routes, now_ms=self._now())
         return Chosen(delivery, fate)
 
     async def _work(self, batch: ReplayBatch) -> None:
@@ -264,12 +264,12 @@ class Replayer:
             ]
             records = [record for _, record in sending]
             records.append(self._parts.journal.record(step))
-            told = await self._parts.log.append(records, timeout_s=APPEND_S)
-            if not told:
-                self._book.note(step)
+            refusals = await self._parts.log.append(records, timeout_s=APPEND_S)
+            if not refusals:
+                self._history.note(step)
                 await self._note_waiting([each for each, _ in sending])
                 return refused
-            for place, why in told.items():
+            for place, why in refusals.items():
                 if why.reason in _ALL_REFUSED or place == len(sending):
                     raise _Stopped(f"the log takes nothing more: {why.detail}")
                 refused.add(id(sending[place][0]))
@@ -296,8 +296,8 @@ class Replayer:
     async def _check(self) -> None:
         """Return if nothing stops the run."""
         clock = self._parts.clock
-        if not self._hold.is_trusted:
-            raise _Stopped("the hold on the topic was lost")
+        if not self._lease.is_trusted:
+            raise _Stopped("the lease on the topic was lost")
         # The first replays tell most: a short run is over within a second.
         is_early = self._watch.seen < _EARLY
         every_s = _LOOK_EARLY_S if is_early else _LOOK_EVERY_S

@@ -65,8 +65,8 @@ def replay_id(run: str, record: str) -> str:
     >>> uuid.UUID(replay_id("a", "b")).version, uuid.UUID(replay_id("a", "b")).variant
     (5, 'specified in RFC 4122')
     """
-    told = f"{run}\n{record}".encode()
-    digits = hashlib.blake2b(told, digest_size=16, person=b"shifter-replay").hexdigest()
+    text = f"{run}\n{record}".encode()
+    digits = hashlib.blake2b(text, digest_size=16, person=b"shifter-replay").hexdigest()
     # Like RFC 9562's name-based UUIDs, with a hash that is not broken; by hand, since
     # the library takes three times as long.
     variant = _VARIANT[digits[16]]

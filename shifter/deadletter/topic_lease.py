@@ -59,12 +59,12 @@ async def holding(
         StoreUnavailableError: The claim store does not answer.
     """
     name = replay_id("hold", source)
-    fence, hold = await _take(claims, clock, source, owner, on_wait)
+    fence, lease = await _take(claims, clock, source, owner, on_wait)
     try:
         async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(_keep(claims, clock, hold, (name, fence)))
+            keeper = group.create_task(_keep(claims, clock, lease, (name, fence)))
             try:
-                yield hold
+                yield lease
             finally:
                 keeper.cancel()
                 update = ClaimUpdate(name, fence, JobState.WAITING, 1, 1, _KEEP_MS)
@@ -101,7 +101,7 @@ async def _take(
 
 
 async def _keep(
-    claims: ClaimStore, clock: Clock, hold: TopicLease, held: tuple[str, int]
+    claims: ClaimStore, clock: Clock, lease: TopicLease, held: tuple[str, int]
 ) -> None:
     while True:
         await clock.sleep(LEASE_MS / 1_000 / _RENEWALS)
@@ -111,9 +111,9 @@ async def _keep(
         except StoreError:
             continue
         if not answer.held:
-            hold.trusted_until = 0.0
+            lease.trusted_until = 0.0
             return
-        hold.trusted_until = asked_at + _trusted_s()
+        lease.trusted_until = asked_at + _trusted_s()
 
 
 def _trusted_s() -> float:

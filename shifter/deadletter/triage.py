@@ -121,16 +121,16 @@ class Triage:
 
     def add(self, delivery: Delivery) -> None:
         """Count one letter."""
-        name, at_ms, told = _look(delivery)
+        name, at_ms, newest = _look(delivery)
         found = self._found.get(name)
         if found is None:
             if len(self._found) >= MAX_GROUPS:
                 name = OTHERS
-            found = self._found.setdefault(name, _Found(at_ms, told))
+            found = self._found.setdefault(name, _Found(at_ms, newest))
         found.count += 1
         found.course.add(at_ms)
         if at_ms >= found.last_ms:
-            found.last_ms, found.newest = at_ms, told
+            found.last_ms, found.newest = at_ms, newest
         elif at_ms < found.first_ms:
             found.first_ms = at_ms
 
@@ -165,26 +165,26 @@ def _look(delivery: Delivery) -> tuple[str, int, NewestLetter]:
         error, message, reason = map(found.get, _SHOWN)
         if error is not None and message is not None and reason is not None:
             job_id = found.get(_JOB_ID) or b""
-            told = NewestLetter(error, message, reason, job_id)
-            if sum(map(len, told)) > _MOST_BYTES:
-                told = NewestLetter(*[text[:_MOST_BYTES] for text in told])
-            return name[:64].decode(), int(at_ms), told
+            newest = NewestLetter(error, message, reason, job_id)
+            if sum(map(len, newest)) > _MOST_BYTES:
+                newest = NewestLetter(*[text[:_MOST_BYTES] for text in newest])
+            return name[:64].decode(), int(at_ms), newest
     story = read_story(delivery.headers, delivery.appended_ms)
     error_type = "" if story.dialect == FOREIGN else story.error_type
     texts = (error_type, story.error_message, story.reason, story.job_id or "")
-    told = NewestLetter(*[text.encode() for text in texts])
-    return story.fingerprint, story.last_failed_ms, told
+    newest = NewestLetter(*[text.encode() for text in texts])
+    return story.fingerprint, story.last_failed_ms, newest
 
 
 def _group(name: str, found: _Found) -> FailureGroup:
-    told = found.newest
+    newest = found.newest
     return FailureGroup(
         fingerprint=name,
         count=found.count,
-        error=read_text("error_type", told.error),
-        message=read_text("error_message", told.message),
-        reason=read_text("reason", told.reason),
+        error=read_text("error_type", newest.error),
+        message=read_text("error_message", newest.message),
+        reason=read_text("reason", newest.reason),
         first_seen_ms=found.first_ms,
         last_seen_ms=found.last_ms,
-        sample_job_id=read_text("job_id", told.job_id) or None,
+        sample_job_id=read_text("job_id", newest.job_id) or None,
     )

@@ -107,7 +107,7 @@ class StatusSources(NamedTuple):
         presence: Reads live workers; ``None`` without a state store.
         fleet: Reads circuits and budgets; ``None`` without a state store.
         clock: Wall clock.
-        book: Grows with the replay journal, of which each overview reads what is new.
+        history: Runs of the replay journal; each overview reads only new entries.
         warn: Called with each part that could not be read, and why.
     """
 
@@ -116,7 +116,7 @@ class StatusSources(NamedTuple):
     presence: PresenceStore | None
     fleet: FleetStore | None
     clock: Clock
-    book: RunHistory
+    history: RunHistory
     warn: Callable[[str], None]
 
 
@@ -190,16 +190,16 @@ async def _dead_letters(
 ) -> list[DeadLetterRow]:
     journal = Journal(sources.admin, sources.namespace)
     try:
-        await journal.load(sources.book)
+        await journal.load(sources.history)
     except StoreRefusedError as error:
         sources.warn(f"letters that were handled are counted too: {error}")
     rows = []
     for queue, topic in _dead_letter_topics(sources.namespace, topics):
-        count = await count_open(sources.admin, sources.book, topic)
+        count = await count_open(sources.admin, sources.history, topic)
         rows.append(DeadLetterRow(queue, count))
         parking = parking_topic(topic)
         if parking in topics:
-            parked = await count_open(sources.admin, sources.book, parking)
+            parked = await count_open(sources.admin, sources.history, parking)
             rows += [DeadLetterRow(parking, parked)] if parked else []
     return rows
 

@@ -13,7 +13,7 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
 from shifter.adapters.memory.presence import MemoryPresenceStore
 from shifter.adapters.system import SystemClock
-from shifter.deadletter import topic_lease as hold_module
+from shifter.deadletter import topic_lease as lease_module
 from shifter.deadletter.dead_letters import EDITED_OF, DeadLetters
 from shifter.deadletter.gate import StopPolicy
 from shifter.deadletter.journal import Entry, Journal, RunEnded
@@ -114,7 +114,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch) -> World:
     monkeypatch.setattr("shifter.deadletter.replay._BATCH", 200)
-    monkeypatch.setattr(hold_module, "LEASE_MS", 1_500)
+    monkeypatch.setattr(lease_module, "LEASE_MS", 1_500)
     return World()
 
 
@@ -198,7 +198,7 @@ async def test_a_limit_holds_over_a_stop_and_a_resume(world):
 
 
 async def test_only_one_run_at_a_time_works_on_a_topic(world, monkeypatch):
-    monkeypatch.setattr(hold_module, "LEASE_MS", 300)
+    monkeypatch.setattr(lease_module, "LEASE_MS", 300)
     world.fill(10)
     async with holding(world.claims, world.clock, SOURCE, owner="other"):
         with pytest.raises(HeldElsewhereError):
@@ -208,9 +208,9 @@ async def test_only_one_run_at_a_time_works_on_a_topic(world, monkeypatch):
 
 
 async def test_a_run_waits_for_the_lease_of_a_killed_one(world, monkeypatch):
-    monkeypatch.setattr(hold_module, "LEASE_MS", 700)
+    monkeypatch.setattr(lease_module, "LEASE_MS", 700)
     world.fill(10)
-    name = hold_module.replay_id("hold", SOURCE)
+    name = lease_module.replay_id("hold", SOURCE)
     await world.claims.claim(
         [ClaimRequest(name, name, 1, 1)], owner="killed", lease_ms=700
     )
@@ -221,7 +221,7 @@ async def test_a_run_waits_for_the_lease_of_a_killed_one(world, monkeypatch):
 
 
 async def test_a_run_that_lost_its_hold_sends_nothing_more(world, monkeypatch):
-    monkeypatch.setattr(hold_module, "LEASE_MS", 700)
+    monkeypatch.setattr(lease_module, "LEASE_MS", 700)
     world.fill(4_000)
 
     async def held_by_nobody(held, *, lease_ms):
@@ -232,7 +232,7 @@ async def test_a_run_that_lost_its_hold_sends_nothing_more(world, monkeypatch):
 
     run = await world.desk().replay(**WHO, pace=slow)
 
-    assert (run.state, run.why) == ("stopped", "the hold on the topic was lost")
+    assert (run.state, run.why) == ("stopped", "the lease on the topic was lost")
     assert 0 < world.replayed().total() == run.counts["sent"] < 2_000
 
 
