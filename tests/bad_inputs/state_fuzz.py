@@ -37,10 +37,10 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.redis.keys import ClaimKeys, fleet_keys, presence_keys
 from shifter.adapters.redis.presence import RedisPresenceStore
 from shifter.adapters.sqlite.claims import SqliteClaimStore
-from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.fleet import SqliteFleetStore
 from shifter.adapters.sqlite.presence import SqlitePresenceStore
+from shifter.adapters.sqlite.schema import bounded, key_prefix
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings

@@ -8,10 +8,9 @@ import sqlite3
 from hypothesis import given, settings, strategies as st
 
 from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.sqlite.claim_rows import ClaimRows
+from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep
 from shifter.adapters.sqlite.claims import SqliteClaimStore
-from shifter.adapters.sqlite.claims_schema import CLAIMS_DDL, bounded, key_prefix
-from shifter.adapters.sqlite.sweep import ClaimSweep
+from shifter.adapters.sqlite.schema import CLAIMS_DDL, bounded, key_prefix
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
 from shifter.model.state import JobState
 from shifter.policy.delivery.claim_state import (

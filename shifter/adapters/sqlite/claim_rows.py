@@ -1,4 +1,4 @@
-"""Claims as one transaction sees and changes them.
+"""Claims as one transaction reads, changes and sweeps them.
 
 A batch is read with one statement, decided in Python by
 `shifter.policy.delivery.claim`, and written with one statement: 500 claims of
@@ -162,3 +162,40 @@ class ClaimRows:
             return b""
         self._decoded[value] = found
         return found
+
+
+class ClaimSweep:
+    """Removes claims that have expired, a slice of the primary key at a time.
+
+    Every claim pays for a few rows of the sweep, and every report of a live worker for
+    one slice, so that a file also shrinks while nothing is claimed. Every namespace of
+    the file is swept. A sweep starts anew in each process; two at once share the work.
+    """
+
+    def __init__(self) -> None:
+        self._after = b""
+
+    def step(self, connection: sqlite3.Connection, now: StoreMs, *, rows: int) -> int:
+        """Look at the next ``rows`` rows, >= 1; returns how many had faded.
+
+        The step after the last row begins again with the first.
+        """
+        last = connection.execute(
+            "SELECT key FROM claim WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?",
+            (self._after, rows - 1),
+        ).fetchone()
+        if last is None:
+            swept = connection.execute(
+                "DELETE FROM claim WHERE key > ? "
+                "AND (until_ms <= ? OR typeof(until_ms) <> 'integer')",
+                (self._after, now),
+            )
+            self._after = b""
+        else:
+            swept = connection.execute(
+                "DELETE FROM claim WHERE key > ? AND key <= ? "
+                "AND (until_ms <= ? OR typeof(until_ms) <> 'integer')",
+                (self._after, *last, now),
+            )
+            (self._after,) = last
+        return swept.rowcount

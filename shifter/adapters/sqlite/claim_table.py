@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Final
 
-from shifter.adapters.sqlite.claim_rows import ClaimRows, write_waiting
-from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
-from shifter.adapters.sqlite.sweep import ClaimSweep
+from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep, write_waiting
+from shifter.adapters.sqlite.schema import bounded, key_prefix
 from shifter.model.claim import (
     Cancelled,
     ClaimAnswer,

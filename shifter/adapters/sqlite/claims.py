@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shifter.adapters.sqlite.claim_table import ClaimTable
-from shifter.adapters.sqlite.claims_schema import bounded
+from shifter.adapters.sqlite.schema import bounded
 from shifter.adapters.sqlite.transactions import Transactions
 from shifter.adapters.sqlite.waiting_job import find_waiting
 from shifter.model.claim import (

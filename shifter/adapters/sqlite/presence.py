@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from shifter.adapters.sqlite.claims_schema import bounded, key_prefix
-from shifter.adapters.sqlite.sweep import ClaimSweep
+from shifter.adapters.sqlite.claim_rows import ClaimSweep
+from shifter.adapters.sqlite.schema import bounded, key_prefix
 from shifter.adapters.sqlite.transactions import Transactions
 from shifter.model.fleet import MAX_PRESENCE_MS, MAX_WORKERS
 from shifter.model.time import StoreMs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shifter.adapters.sqlite.claims import SqliteClaimStore
-from shifter.adapters.sqlite.claims_schema import key_prefix
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.presence import SqlitePresenceStore
+from shifter.adapters.sqlite.schema import key_prefix
 from shifter.errors import ConfigError
 from shifter.model.claim import Busy, ClaimRequest, Granted
 from shifter.model.state import JobState
