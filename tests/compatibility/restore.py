@@ -64,9 +64,8 @@ def restore_records(properties: dict[str, str]) -> None:
     the journal and the commits name them.
     """
     stored = printed("servers")
-    described = AdminClient(properties).describe_topics(
-        TopicCollection(list(stored["ids"]))
-    )
+    admin = AdminClient(properties)
+    described = admin.describe_topics(TopicCollection(list(stored["ids"])))
     ids = {
         stored["ids"][name].encode(): str(found.result().topic_id).encode()
         for name, found in described.items()
