@@ -1,17 +1,17 @@
 """Jobs that fire by the clock, once for the whole fleet.
 
-Every worker process fires every one of them: a process that was chosen to do it alone
-could die a moment before. All write the same job: its id is made of namespace, job and
-instant, and its idempotency key of the instant, so that the claim store lets one of
-them take effect, for the job's dedup window. An instant at which no worker lives is
-not made up for.
+Every worker process fires every cron job: a single process elected for it could die
+a moment before. All processes write the same job, whose id is made of namespace,
+job and instant, and whose idempotency key is made of the instant. So the claim store
+lets one of them take effect, for the job's dedup window. An instant at which no worker
+runs is skipped.
 
-Clocks differ and are set. The clock that counts is the state store's, which all
-processes share; a process goes by its own until the store has answered. An instant is
-due when it lies between two looks at that clock, so a clock that was set back only
-starts a new interval: what was fired while it was ahead has the same id when its time
-really comes. Without the store's clock the record says when it is due, so that a worker
-whose clock is right does not start what a clock that is ahead has fired.
+Clocks differ, and people set them. All processes use the state store's clock; a process
+uses its own until the store has answered. An instant is due when it lies between two
+readings of that clock, so a clock that was set back only starts a new interval: a job
+that was fired while the clock was ahead has the same id when its time comes. Without
+the store's clock the record carries its due time, so that a worker with a right clock
+does not start a job that a clock ahead of time has fired.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAMES: Final = uuid.UUID("6f3d6f0e-6d2f-5a3c-9d4f-3c1a0f7f5b11")
 _TRIES: Final = 30
 _AGAIN_S: Final = 1.0
 _LOOK_S: Final = 30.0
-"""Longest sleep: a wall clock that was set is noticed."""
+"""Longest sleep, so that a wall clock that somebody sets is noticed."""
 
 
 def firing_id(namespace: str, job: str, at_ms: EpochMs) -> str:
@@ -42,7 +42,7 @@ def firing_id(namespace: str, job: str, at_ms: EpochMs) -> str:
 
 
 class _Look(NamedTuple):
-    """What a clock showed, and whose it is."""
+    """A reading of a clock, and whether it is the state store's clock."""
 
     at_ms: EpochMs
     is_stores: bool
@@ -52,10 +52,10 @@ class CronSchedule:
     """Fires the jobs of an app that have a cron expression.
 
     Args:
-        namespace: Of the app.
+        namespace: Namespace of the app.
         jobs: Registered jobs, by name.
-        publisher: Writes them.
-        clock: Wall time of this process; waits.
+        publisher: Writes the jobs.
+        clock: Wall time of this process; paces the waiting.
         store_ms: Wall clock of the state store, epoch milliseconds; ``None`` as long as
             the store has not answered.
     """
@@ -74,7 +74,7 @@ class CronSchedule:
         self._looked = self._look()
 
     async def run(self) -> None:
-        """Fire until cancelled; returns at once where nothing fires."""
+        """Fire until cancelled; return at once if no job has a cron expression."""
         self._looked = self._look()
         while self._jobs:
             next_ms = min(self._after(name, self._looked.at_ms) for name in self._jobs)
@@ -83,13 +83,13 @@ class CronSchedule:
             await self.fire()
 
     async def fire(self) -> None:
-        """Fire what became due since the last look."""
+        """Fire the jobs that became due since the last reading of the clock."""
         before, self._looked = self._looked, self._look()
         if before.is_stores != self._looked.is_stores:
             # Two clocks have no interval between them.
             return
         for name in self._jobs:
-            # Of several instants, after a machine slept, the first fires.
+            # After a machine slept, several instants may be due: only the first fires.
             at_ms = self._after(name, before.at_ms)
             if at_ms <= self._looked.at_ms:
                 await self._write(name, at_ms)

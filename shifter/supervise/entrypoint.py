@@ -1,6 +1,6 @@
-"""Starts worker processes: what a child imports, opens and runs.
+"""Entry points of worker processes: what a child imports, opens and runs.
 
-Functions here are module-level and take plain arguments, since a spawned process finds
+The functions are module-level and take plain arguments, since a spawned process finds
 them by name. Settings reach a child through the environment it inherits.
 """
 
@@ -62,31 +62,34 @@ async def supervise(
     """Keep ``options.processes`` workers alive until a signal, or until ``until``.
 
     Args:
-        options: What they serve.
-        drain_timeout_s: How long running jobs may go on after a stop.
-        until: Ends it too, if there is one.
-        version: What scrapes are told.
+        options: What the workers serve.
+        drain_timeout_s: How long running jobs may continue after a stop.
+        until: Stops the workers when it is done; ``None`` for signals alone.
+        version: Version that the metrics show.
+
+    Returns:
+        The exit code of the command.
 
     Raises:
         OSError: The address for probes cannot be bound.
     """
-    # A process that drains because of an attempt that does not end is given its time.
+    # A process that drains because one attempt does not end has the drain timeout too.
     overdue_s = STOP_GRACE_S + drain_timeout_s + _KILL_GRACE_S
     policy = HealthPolicy(overdue_s=overdue_s)
-    vitals = ProcessHealth(options.processes, SystemClock(), policy)
+    health = ProcessHealth(options.processes, SystemClock(), policy)
     supervisor = Supervisor(
         Entry(worker_process, (options,)),
         processes=options.processes,
         kill_after_s=drain_timeout_s + _KILL_GRACE_S,
-        vitals=vitals,
+        health=health,
         watchdog_s=options.watchdog_s,
     )
     if options.health is None:
         return await _supervised(supervisor, until)
-    # prometheus-client is for those who scrape; a worker need not import it.
+    # Only a deployment that scrapes metrics needs prometheus-client.
     from shifter.supervise.probes import ProbeServer  # noqa: PLC0415
 
-    endpoint = ProbeServer(vitals, version=version)
+    endpoint = ProbeServer(health, version=version)
     host, port = options.health
     async with endpoint.serving(host, port) as bound:
         Log().info(Event.HEALTH_SERVED, host=host, port=bound)
@@ -97,7 +100,7 @@ async def _supervised(supervisor: Supervisor, until: Awaitable[None] | None) -> 
     try:
         return await supervisor.run(until)
     finally:
-        # All is done: another signal to the group must not change the exit code.
+        # The work is done: another signal to the group must not change the exit code.
         ignore_signals(signal.SIGTERM, signal.SIGINT)
 
 
@@ -106,13 +109,13 @@ async def drained(
 ) -> None:
     """Return when nothing waits, is delayed or runs on these lanes.
 
-    A job on its way between lane and delay tier may be missed by one look, so several
-    in a row must find nothing.
+    One look may miss a job that moves between its lane and a delay tier, so several
+    looks in a row must find nothing.
 
     Args:
-        admin: Of the log.
+        admin: Admin of the log.
         topics: The lanes.
-        depths: Filled with each look, for a progress bar.
+        depths: Replaced by the result of each look, for a progress bar.
     """
     empty = 0
     while empty < _DRAINED_CHECKS:
@@ -123,14 +126,14 @@ async def drained(
 
 
 def worker_process(options: WorkOptions, line: socket.socket | None = None) -> None:
-    """A child's whole life.
+    """Run a worker until it is stopped; the body of a child process.
 
     Args:
-        options: What it serves.
-        line: Where it tells its supervisor how it fares, if it has one.
+        options: What the worker serves.
+        line: Socket for heartbeats to the supervisor; ``None`` without a supervisor.
     """
     lead_session()
-    # Whoever ends it with SIGABRT wants to know where it stood.
+    # The watchdog ends a stalled process with SIGABRT, to see where it stands.
     faulthandler.enable()
     try:
         app = load_app(options.target)
@@ -141,17 +144,17 @@ def worker_process(options: WorkOptions, line: socket.socket | None = None) -> N
         sys.stderr.write(f"worker cannot start: {error}\n")
         sys.exit(_exit_code(error))
     except BaseExceptionGroup as group:
-        # A store that says no in the middle is no fault of ours: no traceback, and
+        # A store that refuses or fails later on is no bug: no traceback is printed, and
         # the supervisor starts another worker.
-        said, unknown = group.split(ShifterError)
-        if said is None or unknown is not None:
+        known, unknown = group.split(ShifterError)
+        if known is None or unknown is not None:
             raise
-        Log().error(Event.WORKER_FAILED, detail=str(_first(said)))
+        Log().error(Event.WORKER_FAILED, detail=str(_first(known)))
         sys.exit(_FAILED_EXIT)
 
 
 def _exit_code(error: ShifterError) -> int:
-    """Who finds a store away is started again; what a person must mend is final."""
+    """The supervisor restarts after an unavailable store; other errors are final."""
     if isinstance(error, StoreUnavailableError):
         return _AWAY_EXIT
     return _REFUSED_EXIT if isinstance(error, StoreRefusedError) else _CONFIG_EXIT
@@ -164,7 +167,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _leave() -> None:
-    """End the process although a handler's thread may never return."""
+    """End the process, although the thread of a handler may never return."""
     if any(
         not t.daemon and t is not threading.main_thread() for t in threading.enumerate()
     ):
@@ -206,7 +209,7 @@ def _timetable(app: Shifter, parts: WorkerParts) -> CronSchedule | None:
 
 
 def _leave_with_parent() -> None:
-    """Drain when the supervisor is gone, as if it had asked for it."""
+    """Drain when the supervisor has ended, as after SIGTERM."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -230,12 +233,12 @@ def _spawn_isolated(target: str) -> tuple[BaseProcess, Connection]:
 
 
 def isolated_process(target: str, connection: Connection) -> None:
-    """The whole life of a child that runs ``isolate="process"`` jobs."""
+    """Run ``isolate="process"`` jobs until the worker ends; the body of a child."""
     lead_group()
     ignore_signals(signal.SIGINT, signal.SIGTERM)
     default_signals_in_child()
-    # Daemonic, its worker's exit ends it; to itself it is not, so that it may have
-    # children: they are in its group, and end with it.
+    # The worker started it as a daemon, so that its exit ends this process. A daemon
+    # may not have children, so the flag is cleared here; they end with its group.
     multiprocessing.current_process().daemon = False
     app = load_app(target)
     configure_logging(app.settings.log_level, app.settings.log_format)

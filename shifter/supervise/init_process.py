@@ -1,7 +1,7 @@
-"""The first process of a container: passes signals on, and reaps what is left behind.
+"""The first process of a container: forwards signals and reaps orphans.
 
 The kernel drops a signal to process 1 that has no handler for it, and hands every
-orphan to process 1. So the command runs in a child, where signals act as everywhere.
+orphan to process 1. So the command runs in a child, where signals act as usual.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PASSED_ON: Final = frozenset(
 
 
 def become_init() -> int | None:
-    """Fork where this is process 1.
+    """Fork if this is process 1.
 
     Returns:
         ``None`` in the process that is to run the command; in process 1 the exit code
@@ -51,7 +51,7 @@ def become_init() -> int | None:
 
 
 def _reap(child: int) -> int | None:
-    """Reap all that ended; the exit code of ``child`` if it is among them."""
+    """Reap every child that has ended; return the exit code if ``child`` is one."""
     found: int | None = None
     with contextlib.suppress(ChildProcessError):
         while True:

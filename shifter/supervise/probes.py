@@ -1,13 +1,12 @@
 """``/livez``, ``/readyz`` and ``/metrics`` for all processes of a supervisor.
 
-Three fixed pages over HTTP/1.1, one answer a connection; anything else is 404. Meant
-for a kubelet and a Prometheus on the same network: no authentication, nothing of a job
-is shown, and by default it is bound to the loopback.
+The server has three fixed pages over HTTP/1.1 and answers once a connection; any other
+path is 404. It is meant for a kubelet and a Prometheus on the same network: it asks for
+no authentication, shows nothing of a job, and is bound to the loopback by default.
 
-A connection has five seconds in all, for its head, its answer and its end, and there
-are 64 of them at most: a new one takes the place of the oldest. Probes send their head
-at once and are answered in milliseconds, so that clients that dawdle, however many,
-keep no probe out and hold no more sockets than that.
+A connection may last five seconds in all, and 64 may be open: a new one replaces the
+oldest. A probe sends its head at once and is answered in milliseconds, so slow clients,
+however many, keep no probe out and hold no more sockets than that.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _TOO_LARGE: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class Page(NamedTuple):
-    """An answer."""
+    """An HTTP answer."""
 
     status: HTTPStatus
     content_type: str
@@ -44,13 +43,13 @@ class ProbeServer:
     """Answers probes and scrapes.
 
     Args:
-        vitals: What is known of the processes.
-        version: Shown by ``shifter_build_info``.
+        health: Health of the processes.
+        version: Version that ``shifter_build_info`` shows.
     """
 
-    def __init__(self, vitals: ProcessHealth, *, version: str) -> None:
-        self._vitals = vitals
-        self._exposition = Exposition(vitals.metrics, version=version)
+    def __init__(self, health: ProcessHealth, *, version: str) -> None:
+        self._health = health
+        self._exposition = Exposition(health.metrics, version=version)
         self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
         self._pages: dict[str, Callable[[], Page]] = {
             "/livez": lambda: self._probe(lambda c: c.is_live),
@@ -82,8 +81,8 @@ class ProbeServer:
         return find()
 
     def _probe(self, holds: Callable[..., bool]) -> Page:
-        """All of them for ``ok``: one that does not get on is to be seen."""
-        conditions = self._vitals.conditions()
+        """Answer ``ok`` only if a condition holds for every process."""
+        conditions = self._health.conditions()
         is_well = all(map(holds, conditions))
         body = {
             "ok": is_well,
@@ -104,7 +103,7 @@ class ProbeServer:
             oldest.transport.abort()
         self._open[writer] = None
         try:
-            # What a client breaks off, or is too slow for, costs no line.
+            # A client that breaks off or is too slow is not logged.
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(_PATIENCE_S):
                     await self._exchange(reader, writer)
@@ -125,8 +124,8 @@ class ProbeServer:
         writer.transport.set_write_buffer_limits(high=0)
         writer.write(answer)
         await writer.drain()
-        # Unread bytes would make the kernel throw the answer away. The client knows the
-        # length and closes; a half-close from here would raise where it has reset.
+        # Unread bytes would make the kernel discard the answer. The client knows the
+        # length and closes; a half-close from here would raise after a reset.
         async with asyncio.timeout(_LINGER_S):
             while await reader.read(_DISCARD_BYTES):
                 pass
@@ -141,7 +140,7 @@ class ProbeServer:
 
 
 def _written(page: Page, *, has_body: bool = True) -> bytes:
-    """An answer as it goes over the wire."""
+    """The bytes of an answer."""
     lines = (
         f"HTTP/1.1 {page.status.value} {page.status.phrase}",
         f"Content-Type: {page.content_type}",

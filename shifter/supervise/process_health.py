@@ -1,4 +1,4 @@
-"""What a supervisor knows of its processes: who lives, who is ready, what counts."""
+"""Health of the worker processes of one supervisor, by their heartbeats."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ProcessCondition(NamedTuple):
 
     Attributes:
         slot: Its place, from 0.
-        pid: ``None`` before its first word.
-        is_live: Whether it gets on.
+        pid: Its process id; ``None`` before its first heartbeat.
+        is_live: Whether it makes progress.
         is_ready: Whether it has joined and may claim.
         detail: What is wrong, or ``ok``.
     """
@@ -29,85 +29,93 @@ class ProcessCondition(NamedTuple):
     detail: str
 
 
-class _Known:
-    """One process."""
+class _Process:
+    """A process that runs, and its last heartbeat."""
 
     def __init__(self, line: socket.socket, now: float) -> None:
-        self.line, self.heard_at = line, now
-        self.said: Heartbeat | None = None
+        self.line, self.heartbeat_at = line, now
+        self.heartbeat: Heartbeat | None = None
 
 
 class ProcessHealth:
-    """Hears the processes of one supervisor. Owned by its event loop.
+    """Receives the heartbeats of processes; owned by the supervisor's event loop.
 
     Args:
-        processes: How many there should be, >= 1.
-        clock: For silences.
-        policy: What counts as alive.
+        processes: How many processes there should be, >= 1.
+        clock: Measures how long a process has sent no heartbeat.
+        policy: When a process counts as alive.
     """
 
     def __init__(
         self, processes: int, clock: Clock, policy: HealthPolicy | None = None
     ) -> None:
-        self._processes, self._clock = processes, clock
+        self._count, self._clock = processes, clock
         self._policy = HealthPolicy() if policy is None else policy
-        self._known: dict[int, _Known] = {}
+        self._running: dict[int, _Process] = {}
         self._totals = Totals()
 
     def began(self, slot: int, line: socket.socket) -> None:
-        """A process starts; its words will come by this line, which is ours now."""
-        self._known[slot] = _Known(line, self._clock.monotonic())
+        """Note that a process starts.
+
+        Args:
+            slot: Its place, from 0.
+            line: Socket that brings its heartbeats; closed when the process has ended.
+        """
+        self._running[slot] = _Process(line, self._clock.monotonic())
 
     def ended(self, slot: int) -> bool:
-        """It is gone; what it counted stays.
+        """Note that a process has ended; its counts stay in the metrics.
 
         Returns:
-            Whether it had joined, by its last report.
+            Whether it had joined its groups, by its last heartbeat.
         """
-        known = self._known[slot]
-        self._listen(slot, known)
-        known.line.close()
-        del self._known[slot]
+        process = self._running[slot]
+        self._receive(slot, process)
+        process.line.close()
+        del self._running[slot]
         self._totals.retire(str(slot))
-        return known.said is not None and known.said.is_ready
+        return process.heartbeat is not None and process.heartbeat.is_ready
 
     def conditions(self) -> list[ProcessCondition]:
-        """All processes, by slot; one that is away is neither live nor ready."""
-        return [self._condition(slot) for slot in range(self._processes)]
+        """All processes, by slot; one that does not run is neither live nor ready."""
+        return [self._condition(slot) for slot in range(self._count)]
 
     def metrics(self) -> Snapshot:
-        """The sum of what all have counted so far."""
-        for slot, known in self._known.items():
-            self._listen(slot, known)
+        """The sum of the counts of all processes, also of those that have ended."""
+        for slot, process in self._running.items():
+            self._receive(slot, process)
         return self._totals.snapshot()
 
-    def _listen(self, slot: int, known: _Known) -> None:
-        pulse = hear(known.line)
+    def _receive(self, slot: int, process: _Process) -> None:
+        pulse = hear(process.line)
         if pulse is not None:
-            known.said, known.heard_at = pulse, self._clock.monotonic()
+            process.heartbeat, process.heartbeat_at = pulse, self._clock.monotonic()
             self._totals.absorb(str(slot), pulse.snapshot)
 
     def _condition(self, slot: int) -> ProcessCondition:
-        known = self._known.get(slot)
-        if known is None:
+        process = self._running.get(slot)
+        if process is None:
             return ProcessCondition(slot, None, False, False, "starts again soon")
-        self._listen(slot, known)
-        silent_s, said = self._clock.monotonic() - known.heard_at, known.said
-        if said is None:
+        self._receive(slot, process)
+        silent_s, heartbeat = (
+            self._clock.monotonic() - process.heartbeat_at,
+            process.heartbeat,
+        )
+        if heartbeat is None:
             wrong = ailment(self._policy, None, silent_s=silent_s)
             return ProcessCondition(
                 slot, None, wrong is None, False, wrong or "starting"
             )
         progress = WorkProgress(
-            said.is_ready,
-            said.unpolled_s,
-            said.unsettled_s,
-            said.running,
-            said.overdue_s,
+            heartbeat.is_ready,
+            heartbeat.unpolled_s,
+            heartbeat.unsettled_s,
+            heartbeat.running,
+            heartbeat.overdue_s,
         )
         wrong = ailment(self._policy, progress, silent_s=silent_s)
-        is_live, is_joined = wrong is None, said.is_ready
+        is_live, is_joined = wrong is None, heartbeat.is_ready
         # A restart does not help while the store refuses, but the process is not ready.
-        is_ready = is_live and is_joined and not said.refusal
-        detail = wrong or said.refusal or ("ok" if is_joined else "joining")
-        return ProcessCondition(slot, said.pid, is_live, is_ready, detail)
+        is_ready = is_live and is_joined and not heartbeat.refusal
+        detail = wrong or heartbeat.refusal or ("ok" if is_joined else "joining")
+        return ProcessCondition(slot, heartbeat.pid, is_live, is_ready, detail)

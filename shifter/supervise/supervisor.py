@@ -1,14 +1,14 @@
 """Keeps N worker processes alive and ends them in order.
 
-Children are spawned, never forked: librdkafka and thread pools do not survive a fork.
-One that ends by itself is started again, later each time; one that had joined its
-groups starts over with the shortest wait. A child that loses its parent drains and
-leaves. One that does not get on any more is ended by the watchdog: with SIGABRT, so
-that it says where it stands, then with SIGKILL.
+Children are spawned, never forked: librdkafka and thread pools do not survive a fork. A
+child that ends by itself is started again, after a longer wait each time; the wait is
+shortest again after a child that had joined its groups. A child that loses its parent
+drains and ends. The watchdog ends a child that makes no progress: first with SIGABRT,
+which prints the stacks of its threads, then with SIGKILL.
 
-The first signal lets the children drain, a later one makes them hand back what they
-run and leave. Signals that come at nearly the same time are one: a terminal or a
-service manager sends to the whole process group, and a wrapper passes its own on.
+The first signal lets the children drain; a later one makes them hand back their running
+jobs and end. Signals within a moment of the first count as the same request: a terminal
+or a service manager sends to the whole process group, and a wrapper forwards its own.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _LOOK_S = 1.0
 _DUMP_S = 5.0
-"""How long a child has to write down where it stands."""
+"""How long a child has to print its stacks after SIGABRT."""
 _MOMENT_S = 0.4
-"""Signals within so many seconds of the first one are the same request."""
+"""Signals within this many seconds of the first count as the same request."""
 _ABORT_S = 5.0
-"""How long a child has to hand back what it runs."""
+"""How long a child has to hand back its running jobs."""
 ABORT = b"abort"
-"""What a child is sent that must leave at once; see `shifter.work.leaving`."""
+"""Message that makes a child end at once; `shifter.work.leaving` receives it."""
 # No permission, wrong configuration: starting again changes nothing.
 _FINAL_EXITS = frozenset({77, 78})
 
@@ -47,7 +47,7 @@ _FINAL_EXITS = frozenset({77, 78})
 class Entry(NamedTuple):
     """What a child runs: a module-level function and its plain arguments.
 
-    The function gets one more argument: the socket by which it tells how it fares
+    The function gets one more argument: the socket for its heartbeats
     (`shifter.work.heartbeat`).
     """
 
@@ -60,10 +60,10 @@ class Supervisor:
 
     Args:
         entry: What each child runs.
-        processes: How many, >= 1.
-        kill_after_s: How long after a stop a child that does not end is killed.
-        vitals: Hears how the children fare.
-        watchdog_s: How long a child may be ailing before it is ended; 0 for ever.
+        processes: Number of children, >= 1.
+        kill_after_s: Seconds after a stop until a child that still runs is aborted.
+        health: Receives the heartbeats of the children.
+        watchdog_s: Seconds that a child may make no progress; 0 for ever.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class Supervisor:
         *,
         processes: int,
         kill_after_s: float,
-        vitals: ProcessHealth,
+        health: ProcessHealth,
         watchdog_s: float,
     ) -> None:
         self._entry, self._processes = entry, processes
-        self._vitals, self._watchdog_s = vitals, watchdog_s
+        self._health, self._watchdog_s = health, watchdog_s
         self._kill_after_s = kill_after_s
         self._context = multiprocessing.get_context("spawn")
-        # One each: those that asyncio shares may be fewer than there are children.
+        # One thread a child: the pool that asyncio shares may have fewer.
         self._waiting = ThreadPoolExecutor(processes, "shifter-child")
         self._children: dict[int, SpawnProcess] = {}
         self._stopping = asyncio.Event()
@@ -89,7 +89,7 @@ class Supervisor:
         self._log = Log()
 
     def stop(self) -> None:
-        """Let all children drain; what takes too long is aborted."""
+        """Let all children drain; abort those that take too long."""
         if self._stopping.is_set():
             return
         loop = asyncio.get_running_loop()
@@ -101,7 +101,7 @@ class Supervisor:
         loop.call_later(self._kill_after_s, self.abort)
 
     def abort(self) -> None:
-        """Have all children hand back what they run, and kill those that do not."""
+        """Make all children hand back their running jobs; kill those that do not."""
         self.stop()
         for line in self._lines.values():
             with contextlib.suppress(OSError):
@@ -142,13 +142,13 @@ class Supervisor:
         self.stop()
 
     async def _watch(self) -> None:
-        """End children that do not get on, until cancelled."""
+        """End children that make no progress, until cancelled."""
         if not self._watchdog_s:
             return
         ailing: dict[int, int] = {}
         while True:
             await asyncio.sleep(_LOOK_S)
-            for condition in self._vitals.conditions():
+            for condition in self._health.conditions():
                 slot, child = condition.slot, self._children.get(condition.slot)
                 is_ill = child is not None and not condition.is_live
                 ailing[slot] = ailing.get(slot, 0) + 1 if is_ill else 0
@@ -198,12 +198,12 @@ class Supervisor:
         )
         child.start()
         theirs.close()
-        self._vitals.began(slot, ours)
+        self._health.began(slot, ours)
         self._children[slot], self._lines[slot] = child, ours
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._waiting, _until_gone, child)
         del self._children[slot], self._lines[slot]
-        return child.exitcode, self._vitals.ended(slot)
+        return child.exitcode, self._health.ended(slot)
 
     @contextlib.contextmanager
     def _handlers(self) -> Generator[None]:
@@ -218,9 +218,9 @@ class Supervisor:
 
 
 def _until_gone(child: SpawnProcess) -> None:
-    """Wait for a child's end; nothing that it started outlives it."""
+    """Wait until a child ends, and kill everything that it started."""
     if child.pid is not None:
-        # Not reaped yet: until then its process id names nothing else.
+        # The child is not reaped yet, so its process id still names its session.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         kill_session(child.pid)

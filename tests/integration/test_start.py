@@ -29,12 +29,12 @@ async def test_a_log_that_is_away_at_the_start_ends_no_supervisor(
 ):
     monkeypatch.setenv("SHIFTER_LOG", f"kafka://127.0.0.1:{free_port()}")
     monkeypatch.setenv("SHIFTER_STATE", f"sqlite:///{tmp_path}/state.db")
-    starts, vitals = tmp_path / "starts", ProcessHealth(1, SystemClock())
+    starts, health = tmp_path / "starts", ProcessHealth(1, SystemClock())
     supervisor = Supervisor(
         Entry(child, (str(starts),)),
         processes=1,
         kill_after_s=5,
-        vitals=vitals,
+        health=health,
         watchdog_s=0,
     )
 
