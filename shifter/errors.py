@@ -128,14 +128,6 @@ class JobCancelledError(ShifterError):
         super().__init__(f"job {job_id!r} was cancelled")
 
 
-class LeaseLostError(ShifterError):
-    """Another worker holds the job now: stop at once, settle nothing."""
-
-    def __init__(self, job_id: str, fence: int) -> None:
-        self.job_id, self.fence = job_id, fence
-        super().__init__(f"lease on job {job_id!r} lost: fence {fence} is behind")
-
-
 class FilterError(ShifterError):
     """A filter cannot be understood.
 

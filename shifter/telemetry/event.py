@@ -10,22 +10,16 @@ class Event(StrEnum):
 
     # the life of a worker
     WORKER_STARTED = "worker.started"
-    WORKER_READY = "worker.ready"
     WORKER_DRAINING = "worker.draining"
-    WORKER_STOPPED = "worker.stopped"
     WORKER_FAILED = "worker.failed"
-    PROCESS_STARTED = "process.started"
     PROCESS_ENDED = "process.ended"
-    PROCESS_RESTARTED = "process.restarted"
     HEALTH_SERVED = "health.served"
     PROCESS_STALLED = "process.stalled"
     BURST_PROGRESSED = "burst.progressed"
     # one job
-    ATTEMPT_FAILED = "attempt.failed"
     ATTEMPT_STUCK = "attempt.stuck"
     JOB_ENDED = "job.ended"
     JOB_RETRIED = "job.retried"
-    JOB_WAITED = "job.waited"
     JOB_DEAD_LETTERED = "job.dead_lettered"
     KEY_DOUBTED = "job.key_doubted"
     RESULT_LEFT_OUT = "job.result_left_out"
@@ -46,8 +40,6 @@ class Event(StrEnum):
     ADMISSION_COUNTED = "admission.counted"
     SIGNAL_FAILED = "admission.signal_failed"
     # the log
-    LOG_UNAVAILABLE = "log.unavailable"
-    LOG_RECOVERED = "log.recovered"
     LOG_CLIENT_SAID = "log.client_said"
     RECORDS_LOST = "log.records_lost"
     APPEND_REFUSED = "log.append_refused"

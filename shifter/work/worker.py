@@ -22,6 +22,7 @@ from shifter.ports import (
 from shifter.runtime.forking import default_signals_in_child
 from shifter.runtime.process_group import ignore_signals
 from shifter.runtime.threads import in_thread
+from shifter.telemetry import Event
 from shifter.work.drain import Drain
 from shifter.work.heartbeat import beating, watched
 from shifter.work.leaving import Leaving, held_claims
@@ -114,6 +115,11 @@ async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> bool:
         with _signals(drain.stop):
             try:
                 await asyncio.gather(*(feed.open() for feed in feeds.values()))
+                parts.drain.observer.worker(
+                    Event.WORKER_STARTED,
+                    concurrency=limits.concurrency,
+                    lanes=len(feeds),
+                )
                 await _run(drain, parts, limits)
             finally:
                 await _close(list(feeds.values()), parts, limits)

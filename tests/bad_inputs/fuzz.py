@@ -135,7 +135,7 @@ def _is_timed(envelope: EnvelopeV1, now_ms: int) -> bool:
 
 
 def _check_all(live: Live) -> None:
-    if live.code != 0 or "Traceback" in live.said or "process.restarted" in live.said:
+    if live.code != 0 or "Traceback" in live.said or "process.ended" in live.said:
         raise Found(f"the worker ended with {live.code}: {live.said[-2_000:]}")
     if left := live.waiting():
         raise Found(f"{left} records are left")

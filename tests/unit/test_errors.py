@@ -39,10 +39,6 @@ RENDERED = [
     ),
     (errors.JobCancelledError("id-1"), "job 'id-1' was cancelled"),
     (
-        errors.LeaseLostError("id-1", fence=33),
-        "lease on job 'id-1' lost: fence 33 is behind",
-    ),
-    (
         errors.StoreUnavailableError("redis h:6379", "claim", "timed out"),
         "redis h:6379 did not answer claim: timed out",
     ),

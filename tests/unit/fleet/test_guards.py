@@ -1,0 +1,185 @@
+"""The guards of one process: limit, budget and rate, on plain values."""
+
+from __future__ import annotations
+
+import pytest
+
+from shifter import Priority
+from shifter.fleet.budget_lease import RateLease, RetryLease
+from shifter.fleet.guard import CallPermit, CallRequest
+from shifter.fleet.guards import BudgetGuard, LimitGuard, RateGuard
+from shifter.model.fleet import RateGrant
+from shifter.policy.protection.circuit import Permit
+from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.limit import LimitMode
+from shifter.policy.protection.local_circuit import CallEnd
+from shifter.protection import BudgetPolicy, LimitPolicy, RatePolicy, ThrottlePolicy
+
+PERMIT = CallPermit(Permit(0), Permit(0))
+PROBE = CallPermit(Permit(0, probe=1), Permit(-1))
+NO_FLOOR = BudgetPolicy(ratio=0.5, floor_per_s=0)
+
+
+def request(priority=Priority.NORMAL, *, is_extra=False, now_ms=0, permit=PERMIT):
+    asked = CallRequest(priority, is_extra=is_extra, now_ms=now_ms)
+    asked.permit = permit
+    return asked
+
+
+def call_ended(outcome=CallOutcome.SUCCESS, took_ms=10, *, was_cut=False):
+    return CallEnd(outcome, took_ms, was_cut=was_cut)
+
+
+def begin(guard, asked):
+    answer = guard.admit(asked)
+    if answer is None:
+        guard.begin(asked)
+    return answer
+
+
+def fixed(initial):
+    return LimitGuard(LimitPolicy(mode=LimitMode.FIXED, initial=initial))
+
+
+def test_limit_refuses_a_call_beyond_its_size():
+    guard = fixed(2)
+
+    answers = [begin(guard, request(Priority.CRITICAL)) for _ in range(3)]
+
+    assert answers[:2] == [None, None]
+    assert answers[2] > 0
+    assert guard.inflight == 2
+
+
+def test_limit_keeps_room_for_urgent_calls():
+    guard = fixed(10)
+    while begin(guard, request(Priority.LOW)) is None:
+        pass
+
+    assert guard.inflight == 6
+    assert begin(guard, request(Priority.CRITICAL)) is None
+
+
+def test_limit_has_room_again_after_a_call_ended():
+    guard = fixed(1)
+    begin(guard, request(Priority.CRITICAL))
+
+    has_changed = guard.ended(PERMIT, call_ended(), now_ms=5)
+
+    assert not has_changed
+    assert guard.admit(request(Priority.CRITICAL)) is None
+
+
+def test_limit_reserves_nothing_for_a_call_that_another_guard_refuses():
+    guard = fixed(1)
+    asked = request(Priority.CRITICAL)
+
+    guard.admit(asked)
+    guard.give_back(asked)
+
+    assert guard.inflight == 0
+
+
+def test_shadow_limit_refuses_nothing():
+    guard = LimitGuard(LimitPolicy(mode=LimitMode.SHADOW, initial=1))
+
+    assert all(begin(guard, request()) is None for _ in range(5))
+    assert guard.inflight == 5
+
+
+@pytest.mark.parametrize(
+    ("end", "is_lower"),
+    [
+        (call_ended(CallOutcome.SUCCESS), False),
+        (call_ended(CallOutcome.THROTTLED), True),
+        (call_ended(CallOutcome.FAILURE, was_cut=True), True),
+        (call_ended(CallOutcome.IGNORED, was_cut=True), False),
+    ],
+)
+def test_adaptive_limit_is_lowered_by_calls_that_were_throttled_or_cut(end, is_lower):
+    guard = LimitGuard(LimitPolicy(initial=20, min_samples=1))
+    for _ in range(10):
+        begin(guard, request(Priority.CRITICAL))
+
+    for now_ms in range(0, 1_200, 120):
+        guard.ended(PERMIT, end, now_ms=now_ms)
+
+    assert (guard.state.limit < 20) is is_lower
+
+
+def test_budget_admits_a_first_call_and_earns_from_it_when_it_begins():
+    lease = RetryLease("bank", NO_FLOOR)
+    guard = BudgetGuard(lease, None)
+
+    assert guard.admit(request(is_extra=True)) is not None
+    for _ in range(2):
+        begin(guard, request(Priority.CRITICAL))
+
+    assert guard.admit(request(Priority.CRITICAL, is_extra=True)) is None
+    assert guard.admit(request(Priority.CRITICAL, is_extra=True)) is not None
+
+
+def test_budget_earns_nothing_from_a_probe():
+    guard = BudgetGuard(RetryLease("bank", NO_FLOOR), None)
+    for _ in range(10):
+        guard.begin(request(permit=PROBE))
+
+    assert guard.admit(request(Priority.CRITICAL, is_extra=True)) is not None
+
+
+def test_budget_that_did_not_charge_a_call_gives_nothing_back():
+    lease = RetryLease("bank", NO_FLOOR)
+    lease.answered(1)
+    lease.granted((1, 0, 0, 0), 0)
+    guard = BudgetGuard(lease, None)
+    paid, unpaid = (request(Priority.CRITICAL, is_extra=True) for _ in range(2))
+    assert guard.admit(paid) is None
+    assert guard.admit(unpaid) is not None
+
+    guard.give_back(unpaid)
+    assert guard.admit(request(Priority.CRITICAL, is_extra=True)) is not None
+    guard.give_back(paid)
+    guard.give_back(paid)
+
+    assert guard.admit(request(Priority.CRITICAL, is_extra=True)) is None
+    assert guard.admit(request(Priority.CRITICAL, is_extra=True)) is not None
+
+
+def test_throttle_refuses_retries_after_failures_until_calls_succeed():
+    lease = RetryLease("bank", BudgetPolicy(floor_per_s=100))
+    guard = BudgetGuard(lease, ThrottlePolicy(max_tokens=4, token_ratio=1.0))
+    for _ in range(2):
+        guard.ended(PERMIT, call_ended(CallOutcome.FAILURE), now_ms=0)
+    assert guard.admit(request(is_extra=True)) is not None
+
+    guard.ended(PERMIT, call_ended(CallOutcome.IGNORED), now_ms=0)
+    assert guard.admit(request(is_extra=True)) is not None
+    guard.ended(PERMIT, call_ended(CallOutcome.SUCCESS), now_ms=0)
+
+    assert guard.admit(request(is_extra=True)) is None
+
+
+def test_rate_admits_as_many_calls_as_were_granted_until_the_lease_ends():
+    lease = RateLease("bank", RatePolicy(per_s=10))
+    lease.answered(1)
+    lease.granted(RateGrant(2, 0), 0)
+    guard = RateGuard(lease)
+
+    answers = [guard.admit(request()) for _ in range(3)]
+
+    assert answers[:2] == [None, None]
+    assert answers[2] > 0
+    lease.granted(RateGrant(1, 0), 0)
+    assert guard.admit(request(now_ms=1_000)) is not None
+
+
+def test_rate_admits_another_call_for_one_that_was_given_back():
+    lease = RateLease("bank", RatePolicy(per_s=10))
+    lease.answered(1)
+    lease.granted(RateGrant(1, 0), 0)
+    guard, asked = RateGuard(lease), request()
+
+    guard.admit(asked)
+    guard.give_back(asked)
+
+    assert guard.admit(request()) is None
