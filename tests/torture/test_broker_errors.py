@@ -75,7 +75,7 @@ async def test_a_client_that_breaks_for_good_is_replaced_and_nobody_is_refused(
 ):
     async with trial.offering(per_s=per_s) as offer:
         await accepted_by_the_broker(trial, offer)
-        broken = trial.app.publisher._log._log._keeper.link
+        broken = trial.app.publisher._log._log._keeper.current
         async with during(BrokerErrors(cluster, OUT_OF_ORDER_SEQUENCE_NUMBER)):
             await trial.until(lambda: broken.is_dead, timeout_s=RECOVERY_S)
         await accepted_by_the_broker(trial, offer)

@@ -1,9 +1,9 @@
-"""Tells the group how far its partitions are.
+"""Commits how far the partitions of one member are settled.
 
 Commits go out at an interval, without waiting; only when a partition is given away is
-an answer awaited. A commit that fails is repeated with the next one, by when it says
-more: nothing is lost by that but time. A refusal to take the text beside a commit costs
-the text, not the commit: first what ended ahead, then also the topic's id.
+the answer awaited. A commit that fails is repeated with the next one, which covers more
+records. If the broker refuses the metadata as too long, the commit is sent with less:
+first without the records settled ahead of the position, then without the topic's id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shifter.policy.delivery.ack_map import binding, encode, mark
 
 _TOO_LONG: Final = "OFFSET_METADATA_TOO_LARGE"
 _SHORTEST: Final = 2
-"""How often a text is cut until nothing is left of it."""
+"""How often metadata is shortened until none is left."""
 
 
 class Committer:
@@ -27,8 +27,8 @@ class Committer:
 
     Args:
         group: The group's name.
-        assignment: Whose parts are committed.
-        failed: Called with the client's words when a commit fails.
+        assignment: The partitions that this member owns.
+        failed: Called with the client's error text when a commit fails.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class Committer:
         if not offsets:
             return
         try:
-            told = consumer.commit(offsets=offsets, asynchronous=False)
+            committed = consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as exc:
             self.reported(kafka_error(exc), offsets)
         else:
-            self.reported(None, told or [])
+            self.reported(None, committed or [])
 
     def reported(
         self, error: KafkaError | None, partitions: Iterable[TopicPartition]
     ) -> None:
-        """What became of a commit; also the client's ``on_commit``."""
+        """Take the result of a commit; also the client's ``on_commit``."""
         for at in partitions:
             failure = at.error or error
             if failure is None:
@@ -85,13 +85,13 @@ class Committer:
             if not part.is_dirty:
                 continue
             part.is_dirty = False
-            said = self._said(part)
-            if said != part.committed:
-                part.committed = said
-                offsets.append(TopicPartition(*part.place, *said))
+            latest = self._commit_of(part)
+            if latest != part.committed:
+                part.committed = latest
+                offsets.append(TopicPartition(*part.place, *latest))
         return offsets
 
-    def _said(self, part: OwnedPartition) -> tuple[int, str]:
+    def _commit_of(self, part: OwnedPartition) -> tuple[int, str]:
         position, text = part.acks.frontier, ""
         if part.cut == 0:
             bound = binding(self._group, *part.place)

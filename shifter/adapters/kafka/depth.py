@@ -245,9 +245,9 @@ class DepthGauge:
         for batch in self._read(spans):
             for message in batch:
                 at = (message.topic() or "", message.partition() or 0)
-                goal, _ = waiting(headers_of(message))
-                if goal is not None and not _is_ahead(message, committed[at]):
-                    count[goal.topic] += 1
+                target, _ = waiting(headers_of(message))
+                if target is not None and not _is_ahead(message, committed[at]):
+                    count[target.topic] += 1
             if self._clock.monotonic() > until:
                 return None
         return count

@@ -74,7 +74,7 @@ class KafkaLaneFeed:
         )
         self._writer, self._clock, self._observer = writer, clock, observer
         self._member: Member | None = None
-        self._landing: LoopBridge | None = None
+        self._bridge: LoopBridge | None = None
 
     async def open(self) -> None:
         """Join the group; returns when this member has its share, or within 20 s.
@@ -87,11 +87,11 @@ class KafkaLaneFeed:
             StoreRefusedError: A topic does not exist, or the cluster says no.
             StoreUnavailableError: Nobody answered.
         """
-        if self._landing is None:
-            self._landing = LoopBridge(self._observer)
-            self._member = Member(self._plan, self._landing, self._clock)
+        if self._bridge is None:
+            self._bridge = LoopBridge(self._observer)
+            self._member = Member(self._plan, self._bridge, self._clock)
             self._member.start()
-        await self._landing.until_opened()
+        await self._bridge.until_opened()
 
     async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
         """At most ``max_records`` deliveries; empty when none came within the wait.
@@ -104,15 +104,15 @@ class KafkaLaneFeed:
                 the right away is logged and asked again: it may give it back.
             StoreUnavailableError: The client broke for good.
         """
-        landing, member = self._landing, self._member
-        if landing is None or member is None:
+        bridge, member = self._bridge, self._member
+        if bridge is None or member is None:
             return []
-        landing.check()
-        if not landing.has_arrivals and not landing.is_over.is_set():
+        bridge.check()
+        if not bridge.has_arrivals and not bridge.is_over.is_set():
             member.requests.want(max_records)
-            await landing.until_arrival(wait_s)
-            landing.check()
-        return landing.take(max_records)
+            await bridge.until_arrival(wait_s)
+            bridge.check()
+        return bridge.take(max_records)
 
     def rest(self, topics: AbstractSet[str]) -> None:
         """Read nothing of these lanes from now on, and of all others again.
@@ -143,7 +143,7 @@ class KafkaLaneFeed:
 
     def losses(self) -> list[LostRange]:
         """Ranges found lost since the last call."""
-        return [] if self._landing is None else self._landing.losses()
+        return [] if self._bridge is None else self._bridge.losses()
 
     def idle(self) -> bool:
         """Whether every owned record has ended and the log was found to hold no more.
@@ -171,7 +171,7 @@ class KafkaLaneFeed:
     @property
     def counts(self) -> Mapping[str, int]:
         """How often each thing happened that an observer hears of."""
-        return {} if self._landing is None else self._landing.counts
+        return {} if self._bridge is None else self._bridge.counts
 
     @property
     def last_error(self) -> str | None:
@@ -184,10 +184,10 @@ class KafkaLaneFeed:
 
         Closing twice is harmless. When the time is up the thread is left to itself.
         """
-        if self._member is None or self._landing is None:
+        if self._member is None or self._bridge is None:
             return
         self._member.requests.leave()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._landing.is_over.wait()
-        self._landing.check_for_bugs()
+                await self._bridge.is_over.wait()
+        self._bridge.check_for_bugs()

@@ -33,7 +33,7 @@ class DelayTarget(NamedTuple):
     due_ms: int
 
 
-def hop(namespace: str, record: Record, now_ms: int) -> tuple[str, Headers]:
+def route(namespace: str, record: Record, now_ms: int) -> tuple[str, Headers]:
     """The topic a record is written to now, and its headers there.
 
     A record that is due within the shortest tier goes straight to its lane, where a

@@ -1,7 +1,7 @@
-"""Where a member's reports come ashore: its thread speaks, an event loop listens.
+"""Hands records and errors from the client's thread to the event loop.
 
-What arrived and was not taken yet stays here, so that no wait that ends, and no task
-that is cancelled, loses a record.
+Records that arrived and were not taken yet stay here, so that a wait that times out or
+is cancelled loses none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shifter.ports import Delivery, LostRange
 from shifter.telemetry import Event, Log
 
 Observer: TypeAlias = Callable[[str, Mapping[str, object]], None]
-"""Hears what happens to a feed, on the feed's own thread: a word, and facts."""
+"""Called on the feed's own thread for each event of it: its name, and facts."""
 
 _LOUD: Final = frozenset(
     {
@@ -31,16 +31,17 @@ _LOUD: Final = frozenset(
 
 
 class LoopBridge:
-    """Methods of the first half are called on the member's thread.
+    """Carries what one member reads to the event loop that made this object.
 
-    Made and used on one event loop.
+    The methods up to `ended` are called on the member's thread, all others on the
+    event loop.
 
     Args:
-        observer: Hears of rebalances, failed commits and the like.
+        observer: Called for rebalances, failed commits and the like.
 
     Attributes:
-        counts: How often each thing happened that the observer heard of.
-        is_over: Whether the thread has ended.
+        counts: How often the observer was called, by the event's name.
+        is_over: Set when the member's thread has ended.
     """
 
     def __init__(self, observer: Observer | None) -> None:
@@ -55,35 +56,35 @@ class LoopBridge:
         self._error: BaseException | None = None
 
     def opened(self) -> None:
-        """The member is ready."""
+        """Report that the member is ready."""
         self._post(self._open)
 
     def arrived(self, deliveries: list[Delivery]) -> None:
-        """Records were read."""
+        """Hand over records that were read."""
         self._post(self._arrive, deliveries)
 
     def lost(self, found: LostRange) -> None:
-        """Records were deleted before anybody read them."""
+        """Report records that the log deleted before they were read."""
         self._losses.append(found)
 
     def refused(self, error: StoreError) -> None:
-        """The cluster will not let us read, until somebody does something."""
+        """Report that the cluster refuses to let this member read."""
         self._post(self._fail, error)
 
     def said(self, what: str, **facts: object) -> None:
-        """Something happened that a person may want to know."""
+        """Report an event that an operator may need."""
         self.counts[what] += 1
         self._observer(what, facts)
 
     def ended(self, cause: BaseException | None) -> None:
-        """The thread is over."""
+        """Report that the thread ends; ``cause`` is the error that ended it."""
         self._post(self._end, cause)
 
     def _post(self, function: Callable[..., None], *args: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            # The loop is closed: nobody listens, and what was read will be read again.
+            # The loop is closed. What was read was not settled, so it is read again.
             return
 
     def _open(self) -> None:
@@ -114,12 +115,12 @@ class LoopBridge:
             self._waiter.set_result(None)
 
     async def until_opened(self) -> None:
-        """Wait until the member is ready, or cannot be."""
+        """Wait until the member is ready; raises if it failed to open."""
         await asyncio.shield(self._opened)
         self.check()
 
     def check(self) -> None:
-        """Raise what went wrong, if something did; once, unless the thread is over."""
+        """Raise a reported error once; once the thread has ended, each time."""
         error = self._error
         if error is not None:
             if not self.is_over.is_set():
@@ -127,7 +128,7 @@ class LoopBridge:
             raise error
 
     def check_for_bugs(self) -> None:
-        """Raise what nobody foresaw: not the cluster's doing, but ours."""
+        """Raise an error that is a bug: none of the errors a cluster may cause."""
         if self._error is not None and not isinstance(self._error, ShifterError):
             raise self._error
 
@@ -147,7 +148,7 @@ class LoopBridge:
             self._waiter = None
 
     def take(self, most: int) -> list[Delivery]:
-        """At most this many of what arrived, oldest first."""
+        """Remove and return at most ``most`` records that arrived, oldest first."""
         arrived = self._arrived
         if len(arrived) <= most:
             self._arrived = []
@@ -167,7 +168,7 @@ def _let_go(waiter: asyncio.Future[None]) -> None:
 
 
 def log_feed(what: str, facts: Mapping[str, object]) -> None:
-    """The observer of a feed that was given none: logs what somebody should see."""
+    """The default observer of a feed: logs events, the serious ones as warnings."""
     log = Log(said=what, **facts)
     if what in _LOUD:
         log.warning(Event.LOG_CLIENT_SAID)

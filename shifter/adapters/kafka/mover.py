@@ -40,7 +40,7 @@ _MOST_APPENDS: Final = 8
 _NAP_S: Final = 1.0
 _LAND_S: Final = 5.0
 _CLOSE_S: Final = 10.0
-# Trips that may be under way at once without holding up their partition.
+# Hops that may be under way at once without holding up their partition.
 _WINDOW: Final = 50_000
 _TRY_AGAIN: Final = PASSING | {Reason.CLOSED}
 _TUNING: Final = {"queued.min.messages": 2_000, "queued.max.messages.kbytes": 4_096}
@@ -51,7 +51,7 @@ class KafkaDelayMover:
 
     Args:
         config: The cluster.
-        namespace: Whose delay topics are moved.
+        namespace: Owner of the delay topics.
         writer: Writes the moved records.
         clock: A real one.
         limit: Records held in memory at once, about; > 0.
@@ -77,7 +77,7 @@ class KafkaDelayMover:
     ) -> None:
         self._writer, self._clock = writer, clock
         self._planner = HopPlanner(namespace)
-        self._shelf = DelayHeap(limit)
+        self._heap = DelayHeap(limit)
         self._feed = KafkaLaneFeed(
             config,
             self._planner.topics,
@@ -97,22 +97,22 @@ class KafkaDelayMover:
         self.counts: Counter[str] = Counter()
 
     def rush(self, wanted: Rushed | None) -> None:
-        """From now on also move what only waits for its hours, and is wanted now.
+        """From now on also move wanted records that only wait for a window.
 
-        Tiers are then read on past what is due soon, as far as the shelf has room.
+        Tiers are then read past what is due soon, as far as the heap has room.
         """
         self._planner.wanted = wanted
         if wanted is not None:
             now_ms = self._clock.epoch_ms()
-            self._shelf.replan(lambda trip: self._planner.hasten(trip, now_ms))
+            self._heap.replan(lambda hop: self._planner.hasten(hop, now_ms))
             self._changed.set()
 
     async def run(self) -> None:
-        """Move until cancelled; what is under way then lands first. Runs once.
+        """Move until cancelled; appends under way are then awaited. Call it once.
 
         Raises:
-            StoreRefusedError: A delay topic does not exist, or the cluster says no.
-            StoreUnavailableError: Nobody answered, or the client broke for good.
+            StoreRefusedError: A delay topic does not exist, or the cluster refuses.
+            StoreUnavailableError: No broker answered, or the client failed for good.
         """
         try:
             await self._feed.open()
@@ -129,18 +129,18 @@ class KafkaDelayMover:
             await self._feed.close(timeout_s=_CLOSE_S)
 
     async def _read(self) -> None:
-        """Keep the shelf filled with what becomes ready soon."""
-        feed, shelf, plan = self._feed, self._shelf, self._planner.plan
+        """Keep the heap filled with what becomes ready soon."""
+        feed, heap, plan = self._feed, self._heap, self._planner.plan
         while True:
             batch = await feed.fetch(_FETCH, wait_s=_FETCH_WAIT_S)
             now_ms = self._clock.epoch_ms()
             for delivery in batch:
-                shelf.read(plan(delivery, now_ms))
+                heap.read(plan(delivery, now_ms))
             if feed.epochs is not self._epochs:
                 self._epochs = feed.epochs
-                shelf.keep_only(self._epochs)
+                heap.keep_only(self._epochs)
             is_rushed = self._planner.wanted is not None
-            feed.hold(shelf.to_hold(now_ms, reads_on=is_rushed))
+            feed.hold(heap.to_hold(now_ms, reads_on=is_rushed))
             if batch:
                 self._changed.set()
             self._limited.write_left_out(self._clock.monotonic())
@@ -150,7 +150,7 @@ class KafkaDelayMover:
     async def _move_ready(self, group: asyncio.TaskGroup) -> None:
         while True:
             self._changed.clear()
-            ready = self._shelf.take_ready(self._clock.epoch_ms(), _BATCH)
+            ready = self._heap.take_ready(self._clock.epoch_ms(), _BATCH)
             if not ready:
                 await self._nap()
                 continue
@@ -162,8 +162,8 @@ class KafkaDelayMover:
             await asyncio.wait([task], timeout=_PATIENCE_S)
 
     async def _nap(self) -> None:
-        """Sleep until the next trip is ready, or there is another one."""
-        next_ms, wait_s = self._shelf.next_ms, _NAP_S
+        """Sleep until the next hop is ready, or there is another one."""
+        next_ms, wait_s = self._heap.next_ms, _NAP_S
         if next_ms is not None:
             left_ms = max(1, next_ms - self._clock.epoch_ms())
             wait_s = min(wait_s, left_ms / 1_000)
@@ -173,35 +173,35 @@ class KafkaDelayMover:
         except TimeoutError:
             return
 
-    async def _move(self, trips: Sequence[Hop]) -> None:
+    async def _move(self, hops: Sequence[Hop]) -> None:
         """Append what follows, settle what was acknowledged, reroute the rest."""
         now_ms, leaving, records = self._clock.epoch_ms(), [], []
-        for trip in self._still_owned(trips):
-            record = self._planner.step(trip, now_ms)
+        for hop in self._still_owned(hops):
+            record = self._planner.step(hop, now_ms)
             if record is None:
-                self._shelf.put(trip)
+                self._heap.put(hop)
             else:
-                leaving.append(trip)
+                leaving.append(hop)
                 records.append(record)
         answers = await self._writer.append(records, timeout_s=_APPEND_S)
         landed = []
-        for trip, answer in zip(leaving, answers, strict=True):
+        for hop, answer in zip(leaving, answers, strict=True):
             if isinstance(answer, Appended):
-                self.counts[trip.goal.value] += 1
-                landed.append(trip.delivery)
+                self.counts[hop.destination.value] += 1
+                landed.append(hop.delivery)
             else:
-                self._not_taken(trip, answer)
+                self._not_taken(hop, answer)
         await self._feed.settle(landed)
 
-    def _still_owned(self, trips: Sequence[Hop]) -> Sequence[Hop]:
-        deliveries = [trip.delivery for trip in trips]
+    def _still_owned(self, hops: Sequence[Hop]) -> Sequence[Hop]:
+        deliveries = [hop.delivery for hop in hops]
         owned = self._feed.begin(deliveries)
-        if len(owned) == len(trips):
-            return trips
+        if len(owned) == len(hops):
+            return hops
         kept = {id(delivery) for delivery in owned}
-        return [trip for trip in trips if id(trip.delivery) in kept]
+        return [hop for hop in hops if id(hop.delivery) in kept]
 
-    def _not_taken(self, trip: Hop, answer: Refused | Unknown) -> None:
+    def _not_taken(self, hop: Hop, answer: Refused | Unknown) -> None:
         """Try again where that may help, else go another way.
 
         Raises:
@@ -211,21 +211,21 @@ class KafkaDelayMover:
             raise StoreRefusedError("kafka", "append", answer.detail)
         now_ms = self._clock.epoch_ms()
         is_final = isinstance(answer, Refused) and answer.reason not in _TRY_AGAIN
-        if is_final and trip.goal is not Destination.LADDER:
-            self._planner.reroute(trip, answer.detail, now_ms)
+        if is_final and hop.destination is not Destination.LADDER:
+            self._planner.reroute(hop, answer.detail, now_ms)
             facts = {
-                "goal": trip.goal.value,
-                "topic": trip.record.topic,
+                "destination": hop.destination.value,
+                "topic": hop.record.topic,
                 "detail": answer.detail,
             }
-            now, by = self._clock.monotonic(), ("goal", "topic")
+            now, by = self._clock.monotonic(), ("destination", "topic")
             event = Event.APPEND_REFUSED
             self._limited.write(logging.WARNING, event, facts, by=by, now=now)
-            trip.ready_ms = now_ms
+            hop.ready_ms = now_ms
         else:
-            backoff_s = _BACKOFF_S[min(trip.tries, len(_BACKOFF_S) - 1)]
-            trip.ready_ms = now_ms + int(backoff_s * 1_000)
+            backoff_s = _BACKOFF_S[min(hop.tries, len(_BACKOFF_S) - 1)]
+            hop.ready_ms = now_ms + int(backoff_s * 1_000)
             self.counts["again"] += 1
-        trip.tries += 1
-        self._shelf.put(trip)
+        hop.tries += 1
+        self._heap.put(hop)
         self._changed.set()

@@ -1,15 +1,15 @@
-"""Appends that wait for the cluster's word.
+"""Appends that wait for the cluster's answer.
 
 Delivery reports arrive on the poll thread, one at a time; each does one cheap step
 there. What is finished goes to the inbox of its caller's event loop.
 
-A report of success without an offset is none: the broker took the batch for one that
-it has already, and it may be wrong. A partition that knows nothing of a producer yet
-takes whatever sequence number comes first; where a client's first batch is tried again
-(the leader had just changed, or was just made) while the second one got in, the first
-is "a duplicate" and is gone (seen on 4.3, with 4 of 200 records, once in 200 fresh
-topics). Nobody knows, says the answer; written again it is at most one job twice in the
-log, which takes effect once.
+A report of success without an offset is answered `Unknown`: the broker took the batch
+for a duplicate, and may be wrong. A partition without state of a producer accepts any
+sequence number first. If the client's first batch is sent again (the leader has just
+changed, or was just elected) after its second batch was accepted, the broker drops the
+first as a duplicate (seen on 4.3, with 4 of 200 records, once in 200 fresh topics). A
+caller that writes it again puts a job into the log twice at most, and the claim store
+lets it take effect once.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ DOUBTED: Final = KafkaError(KafkaError.DUPLICATE_SEQUENCE_NUMBER)
 
 
 class Reported(Protocol):
-    """What a delivery report is about."""
+    """The record of a delivery report."""
 
     def offset(self) -> int | None:
-        """Where it was written; ``None`` if the broker did not say."""
+        """Where it was written; ``None`` if the broker gave no offset."""
 
 
 class PendingRecord:
@@ -59,7 +59,7 @@ class PendingRecord:
         self._inbox.done.append(self)
 
     def finish(self) -> None:
-        """Tell the caller what the report said."""
+        """Set the caller's answer from the report."""
         self.bucket.discard(self)
         if not self._future.done():
             self._future.set_result(
@@ -69,7 +69,7 @@ class PendingRecord:
             )
 
     def give_up(self, detail: str | None) -> None:
-        """Tell the caller that nobody knows."""
+        """Set the caller's answer to `Unknown`."""
         if not self._future.done():
             self._future.set_result(self._last.unanswered(detail or TOO_LATE))
 
@@ -77,8 +77,8 @@ class PendingRecord:
 class PendingBatch:
     """Many records that one caller awaits.
 
-    Reports come from any thread that polls; the caller counts what it sent. Whoever
-    finds the two equal says so; where both do, saying it twice is harmless.
+    Reports come from any thread that polls; the caller counts the records it sent. The
+    side that finds both counts equal calls ``tell``; a second call is harmless.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class PendingBatch:
     def report(
         self, index: int, error: KafkaError | None, message: Reported | None
     ) -> None:
-        """The delivery report of record ``index``; called by who polls."""
+        """Take the delivery report of record ``index``; called on a polling thread."""
         if error is None:
             self._last.is_let_in = True
             if message is not None and message.offset() is None:
@@ -119,16 +119,16 @@ class PendingBatch:
         self._refused[index] = refused
 
     def is_awaited(self) -> bool:
-        """Whether sent records still have no report; `tell` will say when they have.
+        """Whether sent records still have no report; if so, ``tell`` is called later.
 
-        Called once, when all records were sent or refused.
+        Call it once, when all records were sent or refused.
         """
         # In this order, so that the last report finds `_sent` or is counted here.
         self._sent = len(self._is_reported) - len(self._refused)
         return self._is_reported.count(1) != self._sent
 
     def answers(self, detail: str) -> list[AppendAnswer]:
-        """What is known of each record; ``detail`` where that is nothing."""
+        """The answer of each record; `Unknown` with ``detail`` where no report came."""
         size = len(self._is_reported)
         if not self._errors and self._is_reported.count(1) == size:
             return [APPENDED] * size

@@ -1,10 +1,10 @@
-"""One producer with the thread that polls it, from birth to burial.
+"""The lifecycle of one producer, with the thread that polls it.
 
-Delivery reports are served by that thread alone. When the client breaks for good (a
-fatal error), everything it still held is answered *unknown* and the link is dead; its
-owner makes a new one. A producer that is merely forgotten loses its queue without a
-word, so a forgotten link lives until its queue is empty, and the interpreter's end
-waits for it for a while.
+That thread alone serves delivery reports. After a fatal error of the client, every
+record that it still holds is answered `Unknown`, the producer is dead, and its keeper
+makes a new one. librdkafka drops the queue of a producer that is garbage-collected:
+a forgotten producer is therefore kept until its queue is empty, and the end of the
+interpreter waits for it for a few seconds.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _POLL_S: Final = 0.1
 _PARKED_S: Final = 0.05
 _WARM_UP_S: Final = 1.0
 _WARM_AFTER_S: Final = 0.6
-_BURIAL_S: Final = 2.0
-_REBIRTH_S: Final = 1.0
+_PURGE_S: Final = 2.0
+_REMAKE_S: Final = 1.0
 _EXIT_S: Final = 5.0
 _CLOSED: Final = "the log is closed"
 _BROKE: Final = "the client broke and starts again shortly"
@@ -58,10 +58,10 @@ class LiveProducer:
             delivery callback, the same again, timestamp (0: now), headers. With
             keywords it takes half as long again.
         pid: The process it lives in; a fork's child must not use it.
-        inboxes: Whose callers wait for reports.
-        last: What the client last complained about.
-        is_dead: Nothing may be produced any more.
-        epitaph: Why it died, once it has.
+        inboxes: The inboxes of callers that wait for delivery reports.
+        last: The last error that the client reported.
+        is_dead: Whether the producer takes no more records.
+        failure: Why it is dead; ``None`` while it is alive.
     """
 
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
@@ -72,9 +72,9 @@ class LiveProducer:
         self.produce: Callable[..., None] = self.producer.produce
         self.pid = os.getpid()
         self.is_dead = False
-        self.epitaph: str | None = None
+        self.failure: str | None = None
         self._threads_waiting: set[threading.Event] = set()
-        self._clock, self._born_at = clock, clock.monotonic()
+        self._clock, self._made_at = clock, clock.monotonic()
         self.inboxes = Inboxes(clock)
         self._is_closing = False
         self._on_retired: Callable[[], object] | None = None
@@ -88,7 +88,7 @@ class LiveProducer:
 
     @contextlib.contextmanager
     def telling(self, event: threading.Event) -> Generator[None]:
-        """Set ``event`` too when this link dies."""
+        """Also set ``event`` when this producer dies, while the block runs."""
         self._threads_waiting.add(event)
         try:
             yield
@@ -96,24 +96,24 @@ class LiveProducer:
             self._threads_waiting.discard(event)
 
     def refusal(self, text: str) -> Refused:
-        """What is said of a record that this client did not take, and no other will.
+        """The answer for a record that this client did not take.
 
-        A client that was never let in is a person's to mend; a new one may take what a
-        broken one did not.
+        A client that the cluster never let in needs an operator, so that the answer is
+        final; after any other failure a new client may take the record.
         """
         reason = Reason.REFUSED_BY_LOG if self.last.is_kept_out else Reason.LOG_AWAY
         return Refused(reason, self.last.beside(text))
 
-    def obituary(self) -> Refused:
-        """The same once it is dead: it was closed, or it broke."""
+    def closed_answer(self) -> Refused:
+        """The answer for a record that comes once the producer is dead."""
         if self._fault is None:
-            return Refused(Reason.CLOSED, self.epitaph or _CLOSED)
-        return self.refusal(self.epitaph or _BROKE)
+            return Refused(Reason.CLOSED, self.failure or _CLOSED)
+        return self.refusal(self.failure or _BROKE)
 
     @property
     def is_warm(self) -> bool:
         """Whether the first records no longer wait for the client to set itself up."""
-        return self._clock.monotonic() >= self._born_at + _WARM_AFTER_S
+        return self._clock.monotonic() >= self._made_at + _WARM_AFTER_S
 
     @contextlib.contextmanager
     def sending(self) -> Generator[None]:
@@ -153,14 +153,14 @@ class LiveProducer:
             tick.wait(min(left_s, 0.01))
         unanswered = len(self.producer)
         self.is_dead = self._is_closing = True
-        self._thread.join(_BURIAL_S + _POLL_S)
+        self._thread.join(_PURGE_S + _POLL_S)
         return unanswered
 
     def retire(self, on_end: Callable[[], object]) -> None:
         """End by itself once all reports are in; does not block."""
         self._on_retired = on_end
 
-    def immortalise(self) -> None:
+    def keep_for_ever(self) -> None:
         """Keep the handle for ever: a fork's child cannot end the parent's threads."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.producer))
 
@@ -183,11 +183,11 @@ class LiveProducer:
             self.inboxes.wake()
             if self._on_retired is not None and not len(self.producer):
                 break
-        self._bury()
+        self._end()
         if self._on_retired is not None:
             self._on_retired()
 
-    def _bury(self) -> None:
+    def _end(self) -> None:
         detail = "the log was closed before the cluster answered"
         if self._fault is not None:
             error = kafka_error(self._fault)
@@ -197,12 +197,12 @@ class LiveProducer:
             if error is not None and error.name() == _KEPT_OUT:
                 self.last(error)
                 self.last.is_kept_out = not self.last.is_let_in
-        self.epitaph, self.is_dead = detail, True
+        self.failure, self.is_dead = detail, True
         self.inboxes.wake()
         self.inboxes.abandon(detail)
         for event in list(self._threads_waiting):
             event.set()
-        until = self._clock.monotonic() + _BURIAL_S
+        until = self._clock.monotonic() + _PURGE_S
         with contextlib.suppress(KafkaException, SystemError):
             self.producer.purge()
         while len(self.producer) and self._clock.monotonic() < until:
@@ -211,58 +211,64 @@ class LiveProducer:
 
 
 class ProducerKeeper:
-    """Makes the link when it is first needed, and again after a fork or its death.
+    """Makes the producer on first use, and a new one after a fork or a fatal error.
 
     Attributes:
-        link: The present one, for a quick look; `fresh` decides.
+        current: The producer in use; it may be dead, or belong to the parent process.
+            `fresh` checks that.
     """
 
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
-        self.link: LiveProducer | None = None
+        self.current: LiveProducer | None = None
         self._config, self._clock = config, clock
         self._lock = threading.Lock()
         self._is_closed = False
-        self._born_at = -_REBIRTH_S
+        self._made_at = -_REMAKE_S
         atexit.register(self.close_at_exit)
         renew_in_child(self._after_fork)
 
     def fresh(self) -> LiveProducer | Refused:
-        """A link that may be used in this process.
+        """A producer that may be used in this process.
 
         Raises:
             ConfigError: librdkafka refuses a property.
         """
         with self._lock:
-            link = self.link
+            current = self.current
             if self._is_closed:
                 return Refused(Reason.CLOSED, _CLOSED)
-            if link is not None and not link.is_dead and link.pid == os.getpid():
-                return link
+            if (
+                current is not None
+                and not current.is_dead
+                and current.pid == os.getpid()
+            ):
+                return current
             now = self._clock.monotonic()
-            if link is not None and now < self._born_at + _REBIRTH_S:
-                # A client that dies at birth would otherwise be born for each record.
-                return link.refusal(_BROKE)
-            self._born_at = now
-            self.link = LiveProducer(self._config, self._clock)
-            return self.link
+            if current is not None and now < self._made_at + _REMAKE_S:
+                # Otherwise a client that fails at its start would be made again for
+                # each record.
+                return current.refusal(_BROKE)
+            self._made_at = now
+            self.current = LiveProducer(self._config, self._clock)
+            return self.current
 
     def close(self, timeout_s: float) -> int:
-        """Make no more links and close the present one; returns what it gave up."""
+        """Close for good; returns how many records had no answer yet."""
         with self._lock:
             self._is_closed = True
-            link, self.link = self.link, None
+            current, self.current = self.current, None
         atexit.unregister(self.close_at_exit)
-        return 0 if link is None else link.close(timeout_s)
+        return 0 if current is None else current.close(timeout_s)
 
     def retire(self) -> None:
-        """Let a log that was forgotten deliver what it still has; does not block."""
-        if self.link is None:
+        """Let a forgotten log deliver the records it still holds; does not block."""
+        if self.current is None:
             atexit.unregister(self.close_at_exit)
         else:
-            self.link.retire(lambda: atexit.unregister(self.close_at_exit))
+            self.current.retire(lambda: atexit.unregister(self.close_at_exit))
 
     def close_at_exit(self) -> None:
-        """Flush a log that nobody closed, and say what may be lost."""
+        """Flush a log that was never closed, and warn of records without an answer."""
         lost = self.close(_EXIT_S)
         if lost:
             text = f"{lost} records had no answer from Kafka when their log went away"
@@ -270,6 +276,6 @@ class ProducerKeeper:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        if self.link is not None:
-            self.link.immortalise()
-            self.link = None
+        if self.current is not None:
+            self.current.keep_for_ever()
+            self.current = None

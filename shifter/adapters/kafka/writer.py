@@ -20,7 +20,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from shifter.adapters.kafka.errors import delivery_answer, kafka_error
-from shifter.adapters.kafka.ladder import hop
+from shifter.adapters.kafka.ladder import route
 from shifter.adapters.kafka.pending import TOO_LATE, PendingBatch, PendingRecord
 from shifter.adapters.kafka.producer import LiveProducer, ProducerKeeper
 from shifter.adapters.kafka.url import KafkaConfig
@@ -88,29 +88,29 @@ class KafkaLaneLog:
         Raises:
             ConfigError: The first connection found a property librdkafka refuses.
         """
-        # A fork's child finds no link: its keeper took it away.
-        link = self._keeper.link
-        if link is None or link.is_dead or len(records) > 1:
-            fresh = self._link(len(records))
+        # In the child of a fork the keeper has removed the producer of the parent.
+        producer = self._keeper.current
+        if producer is None or producer.is_dead or len(records) > 1:
+            fresh = self._live_producer(len(records))
             if isinstance(fresh, Refused):
                 return [fresh] * len(records)
-            link = fresh
+            producer = fresh
         loop = asyncio.get_running_loop()
-        inbox = link.inboxes.of(loop)
+        inbox = producer.inboxes.of(loop)
         future: asyncio.Future[AppendAnswer] = loop.create_future()
-        waiter = PendingRecord(inbox, future, link.last)
+        waiter = PendingRecord(inbox, future, producer.last)
         inbox.enroll(waiter, timeout_s)
         if len(records) == 1:
-            refused = self._send(link, records[0], waiter.report)
+            refused = self._send(producer, records[0], waiter.report)
             if refused is None:
                 return [await future]
             waiter.bucket.discard(waiter)
             return [refused]
         batch = PendingBatch(
-            len(records), partial(waiter.report, None, None), link.last
+            len(records), partial(waiter.report, None, None), producer.last
         )
         until = self._clock.monotonic() + timeout_s
-        for pause_s in self._send_all(link, records, batch, until):
+        for pause_s in self._send_all(producer, records, batch, until):
             await self._clock.sleep(pause_s)
         outcome = await future if batch.is_awaited() else None
         waiter.bucket.discard(waiter)
@@ -125,20 +125,20 @@ class KafkaLaneLog:
         Raises:
             ConfigError: As `append`.
         """
-        link = self._link(len(records))
-        if isinstance(link, Refused):
-            return [link] * len(records)
+        producer = self._live_producer(len(records))
+        if isinstance(producer, Refused):
+            return [producer] * len(records)
         until = self._clock.monotonic() + timeout_s
-        told = threading.Event()
-        batch = PendingBatch(len(records), told.set, link.last)
-        with link.telling(told):
-            for pause_s in self._send_all(link, records, batch, until):
+        answered = threading.Event()
+        batch = PendingBatch(len(records), answered.set, producer.last)
+        with producer.telling(answered):
+            for pause_s in self._send_all(producer, records, batch, until):
                 threading.Event().wait(pause_s)
             if batch.is_awaited():
-                told.wait(max(0.0, until - self._clock.monotonic()))
-        return batch.answers(link.epitaph or TOO_LATE)
+                answered.wait(max(0.0, until - self._clock.monotonic()))
+        return batch.answers(producer.failure or TOO_LATE)
 
-    def _link(self, count: int) -> LiveProducer | Refused:
+    def _live_producer(self, count: int) -> LiveProducer | Refused:
         if count >= _BULK:
             bulk = self._bulk_keeper.fresh()
             # A fresh producer takes half a second to its first record: the first batch
@@ -149,52 +149,54 @@ class KafkaLaneLog:
 
     def _send_all(
         self,
-        link: LiveProducer,
+        producer: LiveProducer,
         records: Sequence[Record],
         batch: PendingBatch,
         until: float,
     ) -> Generator[float]:
         """Send a batch, yielding how many seconds to pause where it must wait."""
         rest: Refused | None = None
-        with link.sending():
+        with producer.sending():
             for index, record in enumerate(records):
                 if index and index % _SERVE == 0:
-                    link.serve()
+                    producer.serve()
                     if index % _CHUNK == 0:
                         yield 0.0
-                if link.is_dead:
-                    rest = link.obituary()
+                if producer.is_dead:
+                    rest = producer.closed_answer()
                 if rest is not None:
                     # None may slip in behind one of the same key that was refused.
                     batch.refuse(index, rest)
                     continue
                 report = partial(batch.report, index)
-                refused = self._send(link, record, report)
+                refused = self._send(producer, record, report)
                 while refused is _FULL and self._clock.monotonic() < until:
                     yield _ROOM_S
-                    link.serve()
-                    refused = self._send(link, record, report)
+                    producer.serve()
+                    refused = self._send(producer, record, report)
                 if refused is not None:
                     batch.refuse(index, refused)
                     rest = refused if refused is _FULL else None
 
     def _send(
-        self, link: LiveProducer, record: Record, report: Callable[..., None]
+        self, producer: LiveProducer, record: Record, report: Callable[..., None]
     ) -> Refused | None:
         topic, headers = record.topic, record.headers
         if record.due_ms is not None:
-            topic, headers = hop(self._namespace, record, self._clock.epoch_ms())
+            topic, headers = route(self._namespace, record, self._clock.epoch_ms())
         try:
             if len(record.value) > self._close_to_limit:
                 size = record_bytes(record)
                 if size > self._limit_bytes:
                     detail = f"{size} bytes; at most {self._limit_bytes}"
                     return Refused(Reason.TOO_LARGE, detail)
-            link.produce(topic, record.value, record.key, -1, report, None, 0, headers)
+            producer.produce(
+                topic, record.value, record.key, -1, report, None, 0, headers
+            )
         except BufferError:
             return _FULL
         except (KafkaException, TypeError, ValueError) as exc:
-            return _refusal(link, exc)
+            return _refusal(producer, exc)
         return None
 
     def warm_up(self) -> None:
@@ -207,7 +209,7 @@ class KafkaLaneLog:
     def close(self, *, timeout_s: float) -> int:
         """Wait for all reports; returns how many records had none by then.
 
-        Blocks. Their callers are told that nobody knows. Closing twice is harmless.
+        Blocks. Those records are answered `Unknown`. Closing twice is harmless.
         """
         until = self._clock.monotonic() + timeout_s
         unanswered = self._bulk_keeper.close(timeout_s)
@@ -221,12 +223,12 @@ def record_bytes(record: Record) -> int:
     return len(record.value) + len(record.key or b"") + named
 
 
-def _refusal(link: LiveProducer, exc: Exception) -> Refused:
+def _refusal(producer: LiveProducer, exc: Exception) -> Refused:
     """The client did not take the record: it is certainly not in the log."""
     error = kafka_error(exc)
     if error is None:
         return Refused(Reason.REFUSED_BY_LOG, f"not a record: {exc}")
-    answer = delivery_answer(error, link.last)
+    answer = delivery_answer(error, producer.last)
     if isinstance(answer, Refused):
         return answer
     # Nothing is wrong with the record: the client has just broken, and is replaced.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from shifter.adapters.sqlite.body import unpack
@@ -154,12 +153,6 @@ def wal_is_fixed(version: tuple[int, ...]) -> bool:
     """
     least = dict(_SAFE_IN).get((version[0], version[1]))
     return version >= _SAFE_SINCE or (least is not None and version[2] >= least)
-
-
-def file_bytes(path: Path) -> int:
-    """Size of the file and of what belongs to it."""
-    parts = [Path(f"{path}{end}") for end in ("", "-wal", "-shm")]
-    return sum(part.stat().st_size for part in parts if part.exists())
 
 
 def _page(

@@ -9,7 +9,7 @@ from typing import Final
 
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.notify import ring
+from shifter.adapters.sqlite.notify import wake_members
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Record, Refused
 
@@ -82,7 +82,7 @@ class SqliteAtomicLog:
 
         try:
             async with asyncio.timeout(timeout_s):
-                ring(await self._log.database.write(write))
+                wake_members(await self._log.database.write(write))
         except _NoneWritten as none:
             return none.refused
         except TimeoutError:

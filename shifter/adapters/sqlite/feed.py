@@ -23,7 +23,12 @@ from shifter.adapters.sqlite.member import (
     note_waiting,
     waiting,
 )
-from shifter.adapters.sqlite.notify import WakeupSocket, is_dead, ring, take_down
+from shifter.adapters.sqlite.notify import (
+    WakeupSocket,
+    is_dead,
+    take_down,
+    wake_members,
+)
 from shifter.errors import StoreError, StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import (
@@ -160,7 +165,7 @@ class SqliteLaneFeed:
             return [Unknown("no answer from the file in time")] * len(pairs)
         except StoreError as error:
             return [failure(error)] * len(pairs)
-        ring(members)
+        wake_members(members)
         return answers
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
@@ -205,7 +210,7 @@ class SqliteLaneFeed:
                     await task
         try:
             async with asyncio.timeout(timeout_s):
-                ring(await self._write_ended(self._leave))
+                wake_members(await self._write_ended(self._leave))
             take_down([bell.path])
         finally:
             bell.close()

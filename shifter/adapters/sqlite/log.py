@@ -19,7 +19,7 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.lane_table import LaneTable, RecordRow, row_of
 from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.notify import ring
+from shifter.adapters.sqlite.notify import wake_members
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
@@ -280,7 +280,7 @@ class _Batch:
         if result is not None:
             told, members = result
             self._log.tell(line, told)
-            ring(members)
+            wake_members(members)
             return
         answer = failure(error)
         self._log.tell(line, [[answer] * len(wanted.records) for wanted in line])

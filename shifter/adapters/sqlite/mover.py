@@ -18,7 +18,7 @@ from shifter.adapters.sqlite.body import Body, unpack
 from shifter.adapters.sqlite.lane_table import DUE_SHIFT, row_of
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.notify import ring
+from shifter.adapters.sqlite.notify import wake_members
 from shifter.errors import StoreError
 from shifter.ports import Clock, Record, Rushed
 from shifter.wire.hours import hastened_ms
@@ -71,7 +71,7 @@ class SqliteDelayMover:
             found, last = await self._log.database.read(find)
             if found:
                 move = partial(self._move, numbers=found)
-                ring(await self._log.database.write(move))
+                wake_members(await self._log.database.write(move))
             if last is None:
                 return
             after = last

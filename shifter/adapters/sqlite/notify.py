@@ -1,9 +1,10 @@
-"""Telling a waiting member that there is work: one datagram, after the commit.
+"""Wakes waiting members when there is work: one datagram, after the commit.
 
-A member binds a socket of its own and writes down, in the first transaction that found
-nothing, that it wants to be rung. Who appends for one of its topics sends it a byte
-from then on: to write down each time that it waits no more would cost a sync. No
-member means no system call; a byte that is lost costs at most the next look.
+A member binds a socket of its own. The first transaction of it that finds no record
+stores the socket's path, and from then on every append to one of its topics sends it a
+byte; removing the path whenever it does not wait would cost a sync each time. Without
+members an append makes no system call. A datagram that is lost delays a member until
+it looks by itself.
 """
 
 from __future__ import annotations
@@ -33,21 +34,22 @@ class WakeupSocket:
             self.socket.bind(self.path)
             Path(self.path).chmod(0o600)
         except OSError:
-            # No place for a socket, or too long a path: its owner looks by itself.
+            # The socket cannot be made there, or its path is too long: the member then
+            # finds records by looking at intervals.
             self.path = ""
 
     def drain(self) -> None:
-        """Forget what was sent."""
+        """Discard the datagrams that arrived."""
         with contextlib.suppress(OSError):
             while self.socket.recv(64):
                 pass
 
     def close(self) -> None:
-        """Be silent; what is left at its path says that its owner has ended."""
+        """Close the socket; its path stays, and shows that the member has ended."""
         self.socket.close()
 
 
-def ring(paths: Iterable[str]) -> None:
+def wake_members(paths: Iterable[str]) -> None:
     """Wake members; never blocks, never fails."""
     paths = list(paths)
     if not paths:
@@ -60,9 +62,10 @@ def ring(paths: Iterable[str]) -> None:
 
 
 def is_dead(path: str) -> bool:
-    """Whether whoever had this bell has certainly ended.
+    """Whether the member with this socket has certainly ended.
 
-    A bell that is not there says nothing: its owner may see other folders than we do.
+    A path that does not exist proves nothing: the member may run in a container whose
+    temporary folder is another one.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
         caller.setblocking(False)
@@ -76,12 +79,13 @@ def is_dead(path: str) -> bool:
 
 
 def take_down(paths: Iterable[str]) -> None:
-    """Remove bells of members that are written down no more; never fails.
+    """Remove the sockets of members that the file no longer lists; never fails.
 
-    Only then: a member whose bell is gone is believed alive until its end. The paths
-    are out of the file, so they must look like bells.
+    A member that the file lists keeps its socket, since one without a socket counts as
+    alive until its lease ends. The paths were read from the file, which is not trusted:
+    anything that is not named like a socket of ours is left alone.
     """
-    for bell in map(Path, paths):
-        if str(bell.parent) == tempfile.gettempdir() and bell.name.startswith(_PREFIX):
+    for path in map(Path, paths):
+        if str(path.parent) == tempfile.gettempdir() and path.name.startswith(_PREFIX):
             with contextlib.suppress(OSError):
-                bell.unlink()
+                path.unlink()

@@ -346,7 +346,7 @@ class TestTrouble:
 
         await feed.close(timeout_s=10)
 
-        assert feed._landing.is_over.is_set()
+        assert feed._bridge.is_over.is_set()
         for thread in threading.enumerate():
             if bench.group in thread.name:
                 await asyncio.to_thread(thread.join, 5)

@@ -142,7 +142,7 @@ async def test_memory_is_bounded_and_a_long_delay_holds_up_no_short_one(ladder, 
 
         assert len(late_ms) == 50
         assert max(late_ms) < 5_000
-        assert len(mover._shelf) <= 2_000
+        assert len(mover._heap) <= 2_000
 
 
 class TestUndeliverable:

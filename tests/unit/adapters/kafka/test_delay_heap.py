@@ -7,105 +7,105 @@ from shifter.ports import Delivery
 NOW = 1_000_000
 
 
-def trip(ready_ms, *, epoch=1):
+def hop(ready_ms, *, epoch=1):
     delivery = Delivery("t", None, b"", [], 0, 0, 0, epoch)
     made = Hop(delivery, None, 0)
     made.ready_ms = ready_ms
     return made
 
 
-def filled(*trips, limit=100):
-    shelf = DelayHeap(limit)
-    for one in trips:
-        shelf.read(one)
-    return shelf
+def filled(*hops, limit=100):
+    heap = DelayHeap(limit)
+    for one in hops:
+        heap.read(one)
+    return heap
 
 
 def test_trips_come_in_order_of_their_time_and_not_before():
-    trips = [trip(NOW + ms) for ms in (5, 0, 9, -3, 0)]
-    shelf = filled(*trips)
+    hops = [hop(NOW + ms) for ms in (5, 0, 9, -3, 0)]
+    heap = filled(*hops)
 
-    ready = shelf.take_ready(NOW, 10)
+    ready = heap.take_ready(NOW, 10)
 
-    assert ready == [trips[3], trips[1], trips[4]]
-    assert shelf.next_ms == NOW + 5
-    assert len(shelf) == 2
+    assert ready == [hops[3], hops[1], hops[4]]
+    assert heap.next_ms == NOW + 5
+    assert len(heap) == 2
 
 
 def test_at_most_so_many_are_taken():
-    shelf = filled(*(trip(NOW) for _ in range(5)))
+    heap = filled(*(hop(NOW) for _ in range(5)))
 
-    assert len(shelf.take_ready(NOW, 3)) == 3
-    assert len(shelf) == 2
+    assert len(heap.take_ready(NOW, 3)) == 3
+    assert len(heap) == 2
 
 
-def test_an_empty_shelf_waits_for_nothing():
+def test_an_empty_heap_waits_for_nothing():
     assert DelayHeap().next_ms is None
     assert DelayHeap().take_ready(NOW, 1) == []
     assert DelayHeap().to_hold(NOW) == frozenset()
 
 
 def test_what_others_own_by_now_is_forgotten():
-    mine, gone = trip(NOW, epoch=2), trip(NOW, epoch=1)
-    shelf = filled(gone, mine)
+    mine, gone = hop(NOW, epoch=2), hop(NOW, epoch=1)
+    heap = filled(gone, mine)
 
-    shelf.keep_only(frozenset({2}))
+    heap.keep_only(frozenset({2}))
 
-    assert shelf.take_ready(NOW, 10) == [mine]
+    assert heap.take_ready(NOW, 10) == [mine]
 
 
 def test_a_partition_far_ahead_is_held_until_it_is_near():
-    shelf = filled(trip(NOW + 10_001, epoch=1), trip(NOW + 900, epoch=2))
-    assert shelf.to_hold(NOW) == {1}
+    heap = filled(hop(NOW + 10_001, epoch=1), hop(NOW + 900, epoch=2))
+    assert heap.to_hold(NOW) == {1}
 
-    assert shelf.to_hold(NOW + 5_000) == {1}
-    assert shelf.to_hold(NOW + 8_001) == frozenset()
+    assert heap.to_hold(NOW + 5_000) == {1}
+    assert heap.to_hold(NOW + 8_001) == frozenset()
 
 
 def test_the_same_answer_is_the_same_object():
-    shelf = filled(trip(NOW + 60_000))
+    heap = filled(hop(NOW + 60_000))
 
-    assert shelf.to_hold(NOW) is shelf.to_hold(NOW + 1)
+    assert heap.to_hold(NOW) is heap.to_hold(NOW + 1)
 
 
-def test_a_half_full_shelf_looks_less_far_ahead():
-    near = [trip(NOW, epoch=2) for _ in range(50)]
-    ahead = trip(NOW + 3_000, epoch=1)
+def test_a_half_full_heap_looks_less_far_ahead():
+    near = [hop(NOW, epoch=2) for _ in range(50)]
+    ahead = hop(NOW + 3_000, epoch=1)
 
     assert filled(ahead).to_hold(NOW) == frozenset()
     assert filled(ahead, *near).to_hold(NOW) == {1}
 
 
-def test_on_a_full_shelf_only_what_takes_more_than_its_share_is_held():
-    many = [trip(NOW, epoch=1) for _ in range(90)]
-    few = [trip(NOW, epoch=2) for _ in range(10)]
+def test_on_a_full_heap_only_what_takes_more_than_its_share_is_held():
+    many = [hop(NOW, epoch=1) for _ in range(90)]
+    few = [hop(NOW, epoch=2) for _ in range(10)]
 
     assert filled(*many, *few[:9]).to_hold(NOW) == frozenset()
     assert filled(*many, *few).to_hold(NOW) == {1}
 
 
 def test_a_share_is_free_again_when_its_trips_have_left():
-    shelf = filled(*(trip(NOW - n, epoch=1) for n in range(60)))
+    heap = filled(*(hop(NOW - n, epoch=1) for n in range(60)))
     for _ in range(40):
-        shelf.read(trip(NOW + 100, epoch=2))
-    assert shelf.to_hold(NOW) == {1}
+        heap.read(hop(NOW + 100, epoch=2))
+    assert heap.to_hold(NOW) == {1}
 
-    shelf.take_ready(NOW, 60)
+    heap.take_ready(NOW, 60)
 
-    assert shelf.to_hold(NOW) == frozenset()
+    assert heap.to_hold(NOW) == frozenset()
 
 
 def test_a_trip_that_was_put_back_says_nothing_of_how_far_its_partition_was_read():
-    shelf = filled(trip(NOW))
+    heap = filled(hop(NOW))
 
-    shelf.put(trip(NOW + 60_000))
+    heap.put(hop(NOW + 60_000))
 
-    assert shelf.to_hold(NOW) == frozenset()
+    assert heap.to_hold(NOW) == frozenset()
 
 
 def test_one_clock_that_is_wrong_holds_up_no_partition():
-    genuine = [trip(NOW + ms) for ms in range(20)]
+    genuine = [hop(NOW + ms) for ms in range(20)]
 
-    shelf = filled(*genuine, trip(NOW + 3_600_000))
+    heap = filled(*genuine, hop(NOW + 3_600_000))
 
-    assert shelf.to_hold(NOW) == frozenset()
+    assert heap.to_hold(NOW) == frozenset()

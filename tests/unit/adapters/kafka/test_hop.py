@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shifter.adapters.kafka.hop import Destination, HopPlanner
-from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER, hop
+from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER, route
 from shifter.model.priority import Priority
 from shifter.model.reason import Reason
 from shifter.ports import Delivery, Record
@@ -38,10 +38,10 @@ def planned(headers, now_ms=NOW, **more):
 
 class TestOnward:
     def test_it_leaves_when_its_time_in_the_tier_is_over(self):
-        trip = planned(ladder_headers(due_ms=NOW + 90_000))
+        hop = planned(ladder_headers(due_ms=NOW + 90_000))
 
-        assert (trip.goal, trip.ready_ms) == (Destination.ONWARD, NOW + 64_000)
-        assert trip.record == Record(
+        assert (hop.destination, hop.ready_ms) == (Destination.ONWARD, NOW + 64_000)
+        assert hop.record == Record(
             "shop.mail.low", b"v", [("a", b"1")], b"key", NOW + 90_000
         )
 
@@ -56,13 +56,13 @@ class TestOnward:
         due_ms, now_ms, planner = NOW + 90_500, NOW, HopPlanner("shop")
         record = Record("shop.mail.low", b"v", [("a", b"1")], None, due_ms)
         hops = []
-        while (there := hop("shop", record, now_ms))[0] != "shop.mail.low":
+        while (there := route("shop", record, now_ms))[0] != "shop.mail.low":
             hops.append(there[0])
             read = Delivery(there[0], None, b"v", there[1], now_ms, 0, 0, 1)
-            trip = planner.plan(read, now_ms)
-            now_ms, record = trip.ready_ms, trip.record
-            topic, headers = hop("shop", record, now_ms)
-            assert planner.step(trip, now_ms) == Record(topic, b"v", headers)
+            hop = planner.plan(read, now_ms)
+            now_ms, record = hop.ready_ms, hop.record
+            topic, headers = route("shop", record, now_ms)
+            assert planner.step(hop, now_ms) == Record(topic, b"v", headers)
 
         assert hops == [f"shop.delay.{s}s" for s in (64, 16, 4, 4, 1, 1)]
         assert now_ms == due_ms
@@ -70,14 +70,14 @@ class TestOnward:
 
     def test_what_is_ready_a_little_late_waits_for_the_rest_in_memory(self):
         planner = HopPlanner("shop")
-        trip = planner.plan(delivery(ladder_headers(due_ms=NOW + 65_000)), NOW)
-        assert planner.step(trip, NOW + 64_000).topic == "shop.delay.1s"
+        hop = planner.plan(delivery(ladder_headers(due_ms=NOW + 65_000)), NOW)
+        assert planner.step(hop, NOW + 64_000).topic == "shop.delay.1s"
 
-        assert planner.step(trip, NOW + 64_001) is None
+        assert planner.step(hop, NOW + 64_001) is None
 
-        assert trip.ready_ms == NOW + 65_000
-        assert planner.step(trip, NOW + 64_999) is None
-        assert planner.step(trip, NOW + 65_000).topic == "shop.mail.low"
+        assert hop.ready_ms == NOW + 65_000
+        assert planner.step(hop, NOW + 64_999) is None
+        assert planner.step(hop, NOW + 65_000).topic == "shop.mail.low"
 
     def test_a_clock_in_the_future_delays_by_no_more_than_the_tier(self):
         headers = ladder_headers(due_ms=NOW + DAY_MS)
@@ -90,11 +90,14 @@ class TestOnward:
             queue="mail", priority=Priority.HIGH, due_ms=NOW + 9_000
         )
 
-        trip = planned(headers, tier_s=4)
+        hop = planned(headers, tier_s=4)
 
-        assert (trip.goal, trip.record.topic) == (Destination.ONWARD, "shop.mail.high")
-        assert (trip.ready_ms, trip.due_ms) == (NOW + 4_000, NOW + 9_000)
-        assert trip.record.headers == headers
+        assert (hop.destination, hop.record.topic) == (
+            Destination.ONWARD,
+            "shop.mail.high",
+        )
+        assert (hop.ready_ms, hop.due_ms) == (NOW + 4_000, NOW + 9_000)
+        assert hop.record.headers == headers
 
     def test_a_record_without_a_value_keeps_being_a_record(self):
         assert planned(ladder_headers(), value=None).record.value == b""
@@ -122,32 +125,32 @@ class TestUndeliverable:
         ids=str,
     )
     def test_without_a_lane_of_ours_it_goes_round_on_the_longest_tier(self, headers):
-        trip = planned(headers)
+        hop = planned(headers)
 
-        assert trip.goal is Destination.LADDER
-        assert trip.record == Record("shop.delay.16384s", b"v", headers, b"key")
-        assert trip.ready_ms == NOW + 64_000
+        assert hop.destination is Destination.LADDER
+        assert hop.record == Record("shop.delay.16384s", b"v", headers, b"key")
+        assert hop.ready_ms == NOW + 64_000
 
     def test_an_absurd_due_time_makes_a_dead_letter(self):
         due_ms = NOW + 40 * DAY_MS
 
-        trip = planned([*envelope_headers(attempt=3), *ladder_headers(due_ms=due_ms)])
+        hop = planned([*envelope_headers(attempt=3), *ladder_headers(due_ms=due_ms)])
 
-        assert (trip.goal, trip.record.topic) == (
+        assert (hop.destination, hop.record.topic) == (
             Destination.DEAD_LETTER,
             "shop.mail.dlt",
         )
-        assert trip.ready_ms == NOW + 64_000
-        info = read_dead_letter(trip.record.headers)
+        assert hop.ready_ms == NOW + 64_000
+        info = read_dead_letter(hop.record.headers)
         assert info.reason == Reason.UNDECODABLE_ENVELOPE
         assert (info.job_id, info.attempts) == (JOB, 2)
         assert (info.origin_topic, info.origin_offset) == ("shop.delay.64s", 42)
         assert str(due_ms) in info.error_message
 
     def test_a_far_due_time_within_bounds_is_followed(self):
-        trip = planned(ladder_headers(due_ms=NOW + 30 * DAY_MS), tier_s=16_384)
+        hop = planned(ladder_headers(due_ms=NOW + 30 * DAY_MS), tier_s=16_384)
 
-        assert (trip.goal, trip.ready_ms) == (Destination.ONWARD, NOW + 16_384_000)
+        assert (hop.destination, hop.ready_ms) == (Destination.ONWARD, NOW + 16_384_000)
 
     def test_many_lane_names_do_not_fill_the_memory(self):
         planner = HopPlanner("shop")
@@ -161,35 +164,35 @@ class TestReroute:
     def rerouted(self, now_ms, **more):
         planner = HopPlanner("shop")
         headers = [*envelope_headers(), *ladder_headers(**more)]
-        trip = planner.plan(delivery(headers), NOW)
-        planner.reroute(trip, "no such topic", now_ms)
-        return planner, trip
+        hop = planner.plan(delivery(headers), NOW)
+        planner.reroute(hop, "no such topic", now_ms)
+        return planner, hop
 
     def test_a_lane_that_is_not_there_is_waited_for(self):
-        _, trip = self.rerouted(NOW + 5_000)
+        _, hop = self.rerouted(NOW + 5_000)
 
-        assert (trip.goal, trip.ready_ms) == (Destination.LADDER, NOW + 5_000)
-        assert trip.record.topic == "shop.delay.64s"
-        assert trip.record.headers == trip.delivery.headers
+        assert (hop.destination, hop.ready_ms) == (Destination.LADDER, NOW + 5_000)
+        assert hop.record.topic == "shop.delay.64s"
+        assert hop.record.headers == hop.delivery.headers
 
     def test_a_lane_that_stays_away_makes_a_dead_letter(self):
-        _, trip = self.rerouted(NOW + 600_000)
+        _, hop = self.rerouted(NOW + 600_000)
 
-        assert (trip.goal, trip.record.topic) == (
+        assert (hop.destination, hop.record.topic) == (
             Destination.DEAD_LETTER,
             "shop.mail.dlt",
         )
-        info = read_dead_letter(trip.record.headers)
+        info = read_dead_letter(hop.record.headers)
         assert (info.reason, info.error_message) == ("refused_by_log", "no such topic")
 
     def test_a_dead_letter_that_is_refused_goes_round_on_the_longest_tier(self):
-        planner, trip = self.rerouted(NOW + 600_000)
+        planner, hop = self.rerouted(NOW + 600_000)
 
-        planner.reroute(trip, "no such topic either", NOW + 600_001)
+        planner.reroute(hop, "no such topic either", NOW + 600_001)
 
-        assert (trip.goal, trip.record.topic) == (
+        assert (hop.destination, hop.record.topic) == (
             Destination.LADDER,
             "shop.delay.16384s",
         )
-        assert trip.record.headers == trip.delivery.headers
-        assert trip.ready_ms == NOW + 600_001
+        assert hop.record.headers == hop.delivery.headers
+        assert hop.ready_ms == NOW + 600_001

@@ -7,7 +7,7 @@ from shifter.adapters.kafka.ladder import (
     DUE_HEADER,
     LANE_HEADER,
     DelayTarget,
-    hop,
+    route,
     waiting,
 )
 from shifter.policy.delivery.delay import TIERS_S
@@ -33,13 +33,13 @@ def delayed(remaining_ms, headers=()):
     ],
 )
 def test_a_record_goes_to_the_largest_tier_that_fits(remaining_ms, topic):
-    assert hop("shop", delayed(remaining_ms), NOW)[0] == topic
+    assert route("shop", delayed(remaining_ms), NOW)[0] == topic
 
 
 def test_a_record_without_a_due_time_goes_to_its_lane_untouched():
     record = Record("shop.mail.low", b"{}", [("a", b"1")])
 
-    assert hop("shop", record, NOW) == (record.topic, record.headers)
+    assert route("shop", record, NOW) == (record.topic, record.headers)
 
 
 @given(
@@ -51,7 +51,7 @@ def test_a_record_without_a_due_time_goes_to_its_lane_untouched():
 def test_what_leaves_the_ladder_is_what_entered_it(remaining_ms, headers):
     record = delayed(remaining_ms, headers)
 
-    topic, written = hop("shop", record, NOW)
+    topic, written = route("shop", record, NOW)
 
     assert topic in {f"shop.delay.{tier_s}s" for tier_s in TIERS_S}
     assert record.headers == headers

@@ -160,7 +160,7 @@ async def test_a_broken_client_leaves_unknowns_and_is_replaced(log, made, fault)
     assert [type(answer) for answer in answers] == [Unknown] * 6
     [refused] = await log.append([RECORD], timeout_s=5)
     assert refused.reason == Reason.LOG_AWAY
-    log._keeper._born_at -= 10
+    log._keeper._made_at -= 10
     assert await log.append([RECORD], timeout_s=5) == [Appended()]
     assert len(made) == 2
 
@@ -254,7 +254,7 @@ async def test_big_batches_go_by_the_lingering_producer_once_it_is_warm(log, mad
     big = [RECORD] * 300
     await log.append(big, timeout_s=5)
     assert [len(producer.sent) for producer in made] == [0, 300]
-    log._bulk_keeper.link._born_at -= 10
+    log._bulk_keeper.current._made_at -= 10
 
     assert await log.append(big, timeout_s=5) == [Appended()] * 300
     assert await log.append([RECORD] * 3, timeout_s=5) == [Appended()] * 3
@@ -326,7 +326,7 @@ def test_a_forgotten_log_delivers_before_its_thread_ends(made):
     [producer] = made
     producer.is_answering = False
     log.append_sync([RECORD], timeout_s=0.01)
-    thread = log._keeper.link._thread
+    thread = log._keeper.current._thread
     began = time.monotonic()
 
     del log
