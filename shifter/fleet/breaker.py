@@ -95,6 +95,8 @@ class Breaker:
             request.permit = CallPermit(Permit(generation), _NOT_COUNTED)
             return answer.retry_in_ms
         request.permit = answer
+        # Almost every permit is the usual one.
+        request.is_probe = answer is not self._usual and answer.is_probe
         return None
 
     def ask(self, now_ms: int) -> CallPermit | CircuitRefusal:

@@ -40,16 +40,17 @@ class CallRequest:
         is_extra: Whether the call is a retry, a replay or a hedge.
         now_ms: The time, by this process's monotonic clock.
         permit: The circuit's permit; the circuit's guard sets it.
+        is_probe: Whether the permit is one of a trial call.
         has_paid: Whether the retry budget was charged.
     """
 
-    __slots__ = ("has_paid", "is_extra", "now_ms", "permit", "priority")
+    __slots__ = ("has_paid", "is_extra", "is_probe", "now_ms", "permit", "priority")
 
     permit: CallPermit
 
     def __init__(self, priority: Priority, *, is_extra: bool, now_ms: int) -> None:
         self.priority, self.is_extra, self.now_ms = priority, is_extra, now_ms
-        self.has_paid = False
+        self.has_paid = self.is_probe = False
 
 
 class Guard(Protocol):

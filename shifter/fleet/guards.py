@@ -72,7 +72,11 @@ class LimitGuard:
 
     def admit(self, request: CallRequest) -> int | None:
         """Look for room; a call is counted when it begins."""
-        return None if self.has_room(request.priority) else _AGAIN_MS
+        if self._is_shadow or may_start(
+            self.state.limit, self.inflight, request.priority
+        ):
+            return None
+        return _AGAIN_MS
 
     def give_back(self, request: CallRequest) -> None:
         """Do nothing: `admit` reserves nothing."""
@@ -144,7 +148,7 @@ class BudgetGuard:
 
     def begin(self, request: CallRequest) -> None:
         """Earn a share of a retry from a first execution; a probe earns nothing."""
-        if not (request.is_extra or request.permit.is_probe):
+        if not (request.is_extra or request.is_probe):
             self._lease.first(request.now_ms)
 
     def ended(self, _: CallPermit, end: CallEnd, *, now_ms: int) -> bool:  # noqa: ARG002  # as of `Guard`

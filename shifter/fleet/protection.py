@@ -37,6 +37,12 @@ _REASONS: Final = {
     Protection.RATE: Reason.RATE_LIMITED,
 }
 
+_COUNTING_BEGINS: Final = frozenset({Protection.LIMIT, Protection.BUDGET})
+"""Protections that note when a call begins."""
+
+_LEARNING: Final = frozenset({Protection.CIRCUIT, Protection.LIMIT})
+"""Protections that learn from how calls end; a budget does so with a throttle only."""
+
 
 class Rejected(NamedTuple):
     """No call now.
@@ -95,6 +101,15 @@ class DependencyProtection:
             rate_guard,
         )
         self._guards = [guard for guard in in_order if guard is not None]
+        # The path of every call: guards whose verb does nothing are left out.
+        self._beginning = [
+            guard for guard in self._guards if guard.by in _COUNTING_BEGINS
+        ]
+        self._ending = [
+            guard
+            for guard in self._guards
+            if guard.by in _LEARNING or (guard is budget and dependency.throttle)
+        ]
         self._bursts: dict[str, FailureBurst] = {}
         self.refused = dict.fromkeys(PROTECTIONS, 0)
         self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
@@ -116,15 +131,15 @@ class DependencyProtection:
         self._report_until_ms = 0
         request = CallRequest(priority, is_extra=is_extra, now_ms=now_ms)
         guards = self._guards
-        for place, guard in enumerate(guards):
+        for guard in guards:
             wait_ms = guard.admit(request)
             if wait_ms is not None and self._refuses(guard.by):
-                for earlier in guards[:place]:
+                for earlier in guards[: guards.index(guard)]:
                     earlier.give_back(request)
                 return self._rejected(guard.by, wait_ms)
-            if request.permit.is_probe:
+            if request.is_probe:
                 break
-        for guard in guards:
+        for guard in self._beginning:
             guard.begin(request)
         return request.permit
 
@@ -142,7 +157,7 @@ class DependencyProtection:
         self._report_until_ms = 0
         end = self.breaker.judged(end)
         has_changed = False
-        for guard in self._guards:
+        for guard in self._ending:
             has_changed |= guard.ended(permit, end, now_ms=now_ms)
         return has_changed
 

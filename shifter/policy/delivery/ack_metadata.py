@@ -32,9 +32,15 @@ _RUNS: Final = b"r"
 _BITS: Final = b"b"
 _CRC_BYTES: Final = 4
 _MOST_BYTES: Final = (MAX_CHARS - len(_MAGIC)) // 4 * 3 - _CRC_BYTES - 1
+"""Bytes of a text: base64 holds three in four characters; one byte is the kind."""
+
 _MOST_BITS: Final = _MOST_BYTES * 8
+
 _MOST_READ: Final = 4_096
+"""Longest text that is read: the broker's default of ``offset.metadata.max.bytes``."""
+
 _VARINT_BITS: Final = 56
+"""Bits of the largest varint that is read: distances of offsets are far below 2**56."""
 _ONES: Final = re.compile("1+")
 _TOPIC_ID: Final = re.compile(r"#([A-Za-z0-9+/_-]{1,64})\Z")
 

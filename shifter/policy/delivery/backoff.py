@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from shifter.errors import ConfigError
 
 _FIRST_RETRY = 2
+"""The first attempt that waits; attempts count from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""When a lane's dead letters say more about its dependency than about its jobs.
+"""Bursts of one failure: dead letters that implicate the dependency, not the jobs.
 
 One kind of failure that ends a large share of a lane's jobs is no property of the jobs:
 the dependency is *suspected*, and jobs are parked without spending attempts, instead of
-filling the dead-letter topic with what a fix would let succeed.
+filling the dead-letter topic with jobs that succeed after a fix.
 
 The kinds are bounded: those beyond the bound are counted together, and that sum never
 raises a suspicion. Source: uForwarder's dead-letter tokens (window of five minutes).
@@ -16,6 +16,8 @@ from shifter.policy.bounds import check_at_least, check_ratio
 from shifter.policy.sliding_window import SlidingWindow, WindowPolicy
 
 _KINDS_MOST = 32
+"""Fingerprints counted apart: the memory of a lane stays bounded, and a dependency
+that fails does so in few ways."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

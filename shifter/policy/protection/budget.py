@@ -29,16 +29,24 @@ from shifter.policy.bounds import check_at_least
 from shifter.policy.sliding_window import SlidingWindow, WindowPolicy
 
 RETRY_MILLI = 1_000
-"""A whole retry."""
+"""Thousandths in a retry: a script of the store computes with whole numbers."""
 
 _BUCKETS = 20
+"""Slices of ``ttl_ms``: withdrawals are remembered a twentieth of it longer."""
+
 _MOST_RATIO = 1_000
+"""Largest ratio that is accepted: a larger one bounds nothing."""
+
 _LEFT_MILLI = {
     Priority.CRITICAL: 0,
     Priority.HIGH: 100,
     Priority.NORMAL: 250,
     Priority.LOW: 500,
 }
+"""Thousandths of the budget that a priority leaves to those above it.
+
+``LOW`` stops at one half of the budget, so its retries end before others notice.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

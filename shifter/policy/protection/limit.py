@@ -1,6 +1,6 @@
-"""How many calls to a dependency one process makes at once.
+"""The number of calls that one process makes to a dependency at once.
 
-Once a window, from what the window showed, the limit takes one step or none:
+Once a window, the limit moves by one step or stays, depending on the window's sample:
 
 1. *Down* by a tenth when calls were dropped, or when the slow ones took longer than the
    stated objective. The objective is absolute, so the limit cannot climb while
@@ -11,8 +11,8 @@ Once a window, from what the window showed, the limit takes one step or none:
 3. *Up* by a step when the queue is short, the process used its limit, and neither
    objective nor veto speaks against it.
 
-Lower priorities may fill the limit only up to their ceiling, so the rest is there when
-something more urgent comes; with room for one call, everybody may have it.
+Lower priorities may fill the limit only up to their ceiling, so that the rest is free
+for more urgent calls. A limit of one call is open to every priority.
 
 Sources: failsafe-go's adaptive limiter (correlations, alpha, beta, at most five times
 what is in flight); Netflix concurrency-limits (Vegas, AIMD, used at least by half).
@@ -31,11 +31,32 @@ from shifter.model.priority import Priority
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _HISTORY = 50
+"""Windows that are correlated. Source: failsafe-go's correlation window."""
+
 _LEAST_HISTORY = 10
+"""Fewer windows give no correlation: with three of them, noise alone exceeds 0.5."""
+
 _BASELINE_AGE = 10
+"""Age of the baseline in windows, so its gain is 2 / (10 + 1).
+
+The formula is that of an exponential moving average of this length.
+"""
+
 _BACKOFF = 0.9
+"""Factor of a step down. Source: Netflix concurrency-limits, AIMD's backoff ratio."""
+
 _MOST_PER_INFLIGHT = 5
-_CEILING = (0.6, 0.85, 0.95, 1.0)  # by rank
+"""The limit is at most this many times the calls in flight.
+
+Source: failsafe-go's adaptive limiter. An unused limit would otherwise grow until it no
+longer protects anything.
+"""
+
+_CEILING = (0.6, 0.85, 0.95, 1.0)
+"""Share of the limit that ``LOW`` … ``CRITICAL`` may fill, by rank.
+
+Of 20 calls, ``LOW`` leaves eight to the others and ``HIGH`` leaves one to ``CRITICAL``.
+"""
 
 
 class LimitMode(StrEnum):
@@ -88,7 +109,7 @@ class LimitPolicy:
 
 
 class LimitSample(NamedTuple):
-    """What one window showed.
+    """The calls of one window.
 
     Attributes:
         calls: Ended calls.
@@ -107,10 +128,10 @@ class LimitSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """What has been learnt.
+    """The limit that was learnt.
 
     Attributes:
-        limit: Calls at once; fractions add up.
+        limit: Calls at once; fractions add up over windows.
         baseline_ms: Latency without a queue, smoothed; ``None`` at the start.
         history: The last windows, oldest first.
     """
@@ -121,7 +142,7 @@ class LimitState:
 
 
 def adjust(policy: LimitPolicy, state: LimitState, sample: LimitSample) -> LimitState:
-    """The state after a window. Pure."""
+    """Return the state after a window. Pure."""
     is_fixed = policy.mode is LimitMode.FIXED
     if is_fixed or sample.calls < policy.min_samples or not sample.p90_ms > 0:
         return state
@@ -129,7 +150,8 @@ def adjust(policy: LimitPolicy, state: LimitState, sample: LimitSample) -> Limit
     before_ms = sample.p90_ms if state.baseline_ms is None else state.baseline_ms
     wanted = _wanted(policy, state.limit, history, baseline_ms=before_ms)
     limit = min(max(float(policy.minimum), wanted), float(policy.maximum))
-    # Faster is news at once, slower has to last.
+    # A faster window lowers the baseline at once; a slower one has to last, since a
+    # queue of our own making is slow as well.
     drift_ms = (sample.p90_ms - before_ms) * 2 / (_BASELINE_AGE + 1)
     return LimitState(limit, min(sample.p90_ms, before_ms + drift_ms), history)
 
@@ -140,7 +162,7 @@ def may_start(limit: float, inflight: int, priority: Priority) -> bool:
     Args:
         limit: The limit now, >= 1.
         inflight: Calls of all priorities under way.
-        priority: Of the job that wants to call.
+        priority: The priority of the job that is to call.
     """
     return inflight < int(limit) * _CEILING[priority.rank]
 

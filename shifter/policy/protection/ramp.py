@@ -26,18 +26,41 @@ HOLD_MS: Final = 5_000
 """The old peak bounds the rate for so long at least."""
 
 _FIRST_PER_MS: Final = 0.005
+"""First rate if the peak before the outage is unknown: five calls a second."""
+
 _FIRST_SHARE: Final = 1 / 16
+"""First rate as a share of the peak: four doublings, half of the ramp, reach it."""
+
 _DOUBLINGS: Final = 8
+"""Doublings in the ramp's length: from the first rate to 256 times of it."""
+
 _MORE: Final = 1.1
+"""The rate may exceed the old peak by a tenth, so that a backlog is worked off."""
+
 _BURST_MS: Final = 50
+"""Calls that may come at once: those of this many milliseconds."""
+
 _CALM_MS: Final = 500
-"""Longer than a caller that was turned away stays away."""
+"""Time without a refusal that ends the ramp.
+
+A refused caller asks again within about 450 ms (300 ms, stretched by up to a half), so
+a shorter calm may only mean that every caller waits.
+"""
+
 _GAP_MS: Final = 50
-"""A longer pause between two calls is no calm: the process may have stood still."""
+"""A longer pause between two calls is no calm: the process may have been suspended."""
+
 _LEAST_FAILURES: Final = 2
+"""Failures that restart the ramp: a single one does not."""
+
 _SECOND_MS: Final = 1_000
+"""The first and the last second of each `HOLD_MS` are compared."""
+
 _FEWER: Final = 0.95
-"""Share of the calls turned away; callers come again at random, which makes less."""
+"""Ratio of refusals, last second to first, from which on the backlog does not shrink.
+
+Refused callers ask again at random times, so equal backlogs differ by a few percent.
+"""
 
 
 @dataclass(slots=True)

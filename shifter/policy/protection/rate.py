@@ -19,8 +19,16 @@ from shifter.model.fleet import RateWish
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _SECOND_US = 1_000_000
+
 _MOST_PER_S = 1_000_000
+"""Largest rate: intervals are whole microseconds."""
+
 _SLACK_US = 60 * _SECOND_US
+"""A stored instant further ahead than this was written by a clock that was wrong.
+
+It is then ignored; otherwise a clock that was an hour ahead would stop all calls for
+an hour.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,7 @@ def take(asked: RateWish, spread_us: int, *, now_us: int) -> TakenCalls:
     """
     interval_us = asked.interval_us
     if spread_us > now_us + asked.burst * interval_us + _SLACK_US:
-        spread_us = 0  # no rate says so: the clock jumped back, or somebody lied
+        spread_us = 0  # no rate leads so far ahead: the clock was wrong
     start_us = max(spread_us, now_us)
     room_us = now_us + asked.burst * interval_us - start_us
     calls = max(0, min(asked.want, room_us // interval_us))

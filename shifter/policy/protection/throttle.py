@@ -2,7 +2,7 @@
 
 Every failure worth a retry costs a token, every success earns a part of one back; there
 are no retries while half of the tokens or fewer are left. It needs no sharing, so it
-also guards a process that sees nobody else.
+also protects a process that does not reach the fleet.
 
 Source: gRPC proposal A6 (10 tokens, ratio 0.1, three decimals; push-back).
 """
@@ -15,7 +15,10 @@ from typing import TypeAlias
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _MILLI = 1_000
+"""Tokens are counted to three decimals. Source: gRPC proposal A6."""
+
 _MOST_MS = 2**31 - 1
+"""Largest push-back: the metadata holds a signed 32-bit integer (gRPC proposal A6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +43,14 @@ class ThrottlePolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """The dependency said when it wants the retry, milliseconds, >= 0."""
+    """The dependency asks for the retry after ``wait_ms`` milliseconds, >= 0."""
 
     wait_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class DoNotRetry:
-    """The dependency wants no retry."""
+    """The dependency forbids the retry."""
 
 
 PushBack: TypeAlias = RetryAfter | DoNotRetry
@@ -79,7 +82,7 @@ def may_retry(policy: ThrottlePolicy, tokens_milli: int) -> bool:
 
 
 def push_back(text: str | None) -> PushBack | None:
-    """What ``grpc-retry-pushback-ms`` says; ``None`` if it was not sent.
+    """Read ``grpc-retry-pushback-ms``; ``None`` if it was not sent.
 
     Negative, unreadable and too large values mean: do not retry.
 

@@ -17,13 +17,19 @@ from __future__ import annotations
 from typing import Final
 
 FLOOR_MS: Final = 10
-"""A call that was cut sooner says nothing: pauses of the process itself are as long."""
+"""A call that was cut sooner is ignored: pauses of the process itself are as long."""
+
 CEILING_MS: Final = 600_000
-"""A call that was cut later has failed, whatever was usual."""
+"""A call that was cut after ten minutes has failed, whatever is usual."""
 
 _MEAN_GAIN: Final = 1 / 8
+"""Gain of the mean. Source: RFC 6298, section 2 (alpha)."""
+
 _DEVIATION_GAIN: Final = 1 / 4
+"""Gain of the deviation. Source: RFC 6298, section 2 (beta)."""
+
 _DEVIATIONS: Final = 4
+"""Deviations above the mean that are still usual. Source: RFC 6298, section 2 (K)."""
 
 
 class UsualDuration:

@@ -20,8 +20,13 @@ Windows: TypeAlias = Sequence[WeeklyWindow]
 _TURNS: Final = 64
 """Two sets of hours that meet at all do so within a few weeks."""
 _JANUARY_MS: Final = EpochMs(1_767_571_200_000)
+"""2026-01-05, a Monday: winter time in the north, summer time in the south."""
+
 _JULY_MS: Final = EpochMs(1_783_296_000_000)
+"""2026-07-06, a Monday: the other half of the year."""
+
 _WEEK_MS: Final = 8 * 86_400_000
+"""A week and a day: a window that is open on the first day is seen to close."""
 
 
 class HoursOverride(NamedTuple):

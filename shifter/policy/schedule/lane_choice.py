@@ -41,7 +41,10 @@ from shifter.model.priority import Priority
 from shifter.policy.schedule.fair_queue import split
 
 _MAX_WEIGHT = 100
-_UNIT = 1 << 16  # what a slot costs at weight 1; divides evenly by the usual weights
+"""Largest weight: at 100 to 1, the lowest weight still gets one slot in a hundred."""
+
+_UNIT = 1 << 16
+"""Cost of a slot at weight 1; the usual weights, powers of two, divide it evenly."""
 _SHARED = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 
 Backlog: TypeAlias = Mapping[str, tuple[Priority, int, int]]

@@ -22,7 +22,7 @@ NO_FLOOR = BudgetPolicy(ratio=0.5, floor_per_s=0)
 
 def request(priority=Priority.NORMAL, *, is_extra=False, now_ms=0, permit=PERMIT):
     asked = CallRequest(priority, is_extra=is_extra, now_ms=now_ms)
-    asked.permit = permit
+    asked.permit, asked.is_probe = permit, permit.is_probe
     return asked
 
 
