@@ -31,7 +31,7 @@ WINDOWS: Final = ("hours of", "now", "windows", "opens in", "by hand")
 
 
 def window_cells(rows: Sequence[WindowRow]) -> list[tuple[object, ...]]:
-    """Hours as rows of text, in the order of the headings."""
+    """Execution windows as rows of text, in the order of the headings."""
     return [
         (
             row.scope,
@@ -45,7 +45,7 @@ def window_cells(rows: Sequence[WindowRow]) -> list[tuple[object, ...]]:
 
 
 def by_hand_text(by_hand: OverrideRow | None) -> str | None:
-    """Who set something, why, and how long it still holds."""
+    """The owner, the remaining time and the reason of an override."""
     if by_hand is None:
         return None
     return f"{by_hand.owner}, {age_text(by_hand.left_s)} more: {by_hand.reason}"
@@ -154,7 +154,7 @@ def worker_cells(overview: Overview) -> list[tuple[object, ...]]:
 
 
 def age_text(seconds: float | None) -> str | None:
-    """A span for eyes: the two units that matter.
+    """A duration as text, in its two largest units.
 
     >>> age_text(3.21), age_text(61.0), age_text(90_061.0), age_text(None)
     ('3.2s', '1m1s', '1d1h', None)
@@ -172,7 +172,7 @@ def age_text(seconds: float | None) -> str | None:
 
 
 def instant_text(epoch_ms: int) -> str:
-    """An instant for eyes, in UTC.
+    """An instant as text, in UTC.
 
     >>> instant_text(0), instant_text(10**18)
     ('1970-01-01T00:00:00Z', '1000000000000000000 ms')

@@ -1,4 +1,4 @@
-"""Asks before something is done that cannot be undone, and says who asked for it."""
+"""Asks for confirmation before a step that cannot be undone; names the operator."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from shifter.cli.problem import Exit, Problem, ProblemError, usage
 
 
 def consent(question: str, *, yes: bool) -> None:
-    """Return if somebody says yes.
+    """Return if the operator confirms.
 
     Args:
         question: What is going to be done.
-        yes: Whether it was said on the command line.
+        yes: Whether the command line confirms it already.
 
     Raises:
-        ProblemError: Nobody can be asked, or the answer was another one.
+        ProblemError: There is no terminal to ask on, or the answer was not yes.
     """
     if yes:
         return
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         fix = "look with --dry-run first, then add --yes"
-        raise usage("nobody said yes", "there is no terminal to ask on", fix)
+        raise usage(
+            "the command is not confirmed", "there is no terminal to ask on", fix
+        )
     note(f"{question}. Type yes to go on:")
     if sys.stdin.readline().strip() != "yes":
         why = "the answer was not yes"
@@ -35,7 +37,7 @@ def consent(question: str, *, yes: bool) -> None:
 
 
 def who() -> str:
-    """The person at this terminal, as far as the machine knows."""
+    """The operator: user and host name of this process."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""``shifter dlt list|show|runs``: what did not succeed, why, and what was done."""
+"""`shifter dlt list|show|runs`: dead letters by failure, one of them, and the runs."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _split(text: str) -> tuple[str, str]:
     topic, _, rest = text.partition("/")
     if parse_place(rest) is None:
         fix = "add the job's id or PARTITION/OFFSET: shifter dlt show mail 0/42"
-        raise usage("which dead letter is not said", f"only {text!r} is given", fix)
+        raise usage("no dead letter is named", f"only {text!r} is given", fix)
     return topic, rest
 
 

@@ -1,4 +1,4 @@
-"""``shifter dlt export|import|edit``: dead letters out, back in, and mended."""
+"""`shifter dlt export|import|edit`: files of dead letters, and new payloads."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def import_(
         run = asyncio.run(_import(settings, source, sys.stdin, (str(file), reason)))
     else:
         with _reading(file) as stream:
-            # All of it is looked at before any of it is written.
+            # The whole file is checked before anything is written.
             count = sum(1 for _ in read_lines(stream))
             consent(f"{count} dead letters go to {source}", yes=yes)
             stream.seek(0)
@@ -179,7 +179,11 @@ async def _edit(
 
 
 def _checked(app: Shifter, delivery: Delivery, text: str) -> tuple[bytes, str]:
-    """The new payload as its job reads it."""
+    """The new payload, as the job's codec writes it.
+
+    Raises:
+        ProblemError: The letter holds no job, or the payload does not fit it.
+    """
     read = read_job(delivery.headers)
     if read is None:
         raise ProblemError(
@@ -201,7 +205,7 @@ def _checked(app: Shifter, delivery: Delivery, text: str) -> tuple[bytes, str]:
 
 
 def _private(path: str, flags: int) -> int:
-    """The file is 0600 whatever the umask is: it holds payloads."""
+    """Open a file with mode 0600 under any umask, since it holds payloads."""
     return os.open(path, flags, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""Dead letters on the command line: which are meant, and how they are shown."""
+"""Dead letters on the command line: how they are selected, found and shown."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ class Choice:
     all: bool = False
 
     def selection(self, clock: Clock) -> Selection:
-        """The same as the library takes it.
+        """The selection, as the library takes it.
 
         Raises:
-            FilterError, ProblemError: Something of it cannot be understood.
+            FilterError, ConfigError: An option cannot be read.
         """
         compile_filter(self.filter)
         parts = dict(_offsets(text) for text in self.offsets)
@@ -89,14 +89,14 @@ NO_CHOICE: Final = Choice()
 
 
 async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
-    """The letters that are meant, by failure, with a bar."""
+    """The selected letters grouped by failure; shows progress."""
     async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await reader.triage(selection, bar)
 
 
 def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
-    """Of a filter that selected nothing: the nearest of a fingerprint nobody has."""
+    """Note each fingerprint of a filter that no dead letter has, and the nearest."""
     named = named_fingerprints(selection.filter)
     if not named:
         return
@@ -109,7 +109,7 @@ def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
 
 
 async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
-    """The letter that is named, with a bar."""
+    """The dead letter of a name; shows progress."""
     async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await find(reader, which, bar)
@@ -118,8 +118,13 @@ async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
 async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
     """The newest letter of a job's id or fingerprint, or that at PARTITION/OFFSET.
 
+    Args:
+        reader: Dead letters of one topic.
+        which: A job's id, a fingerprint, or PARTITION/OFFSET.
+        bar: Called with the progress.
+
     Raises:
-        ProblemError: It is neither, or there is none.
+        ProblemError: The name has another form, or no letter has it.
     """
     selection, wanted = Selection(again=True), _wanted(which)
     place = parse_place(which)
@@ -193,7 +198,7 @@ def readable(value: bytes) -> tuple[Any, str]:
 
 
 def write_whole(letter: dict[str, Any]) -> None:
-    """One dead letter for eyes: its story, its road, its headers, its payload."""
+    """Write one dead letter as text: facts, route, stack, headers, payload."""
     story = dict(letter["story"])
     stack = story.pop("error_stack", "")
     for name, value in story.items():
@@ -218,7 +223,7 @@ def write_whole(letter: dict[str, Any]) -> None:
 
 
 def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
-    """Where it has been, in order."""
+    """The places that a dead letter has been at, in order."""
     steps = []
     if letter["replay_of"] is not None:
         steps.append(f"replay {letter['replays']} of job {letter['replay_of']}")
@@ -241,7 +246,7 @@ def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
 
 
 def _wanted(which: str) -> Callable[[Letter], bool]:
-    """What tells the letter that is named: by its place, id, or fingerprint."""
+    """A test for the letter of a name: a place, a job's id, or a fingerprint."""
     if parse_place(which) is not None:
         return lambda _: True
     job_id = canonical_id(which)

@@ -1,4 +1,4 @@
-"""``shifter dlt replay|discard``: dead letters go back, or are done with."""
+"""`shifter dlt replay|discard`: send dead letters back, or mark them as handled."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def replay(  # noqa: PLR0913  # one parameter an option
         run = asyncio.run(_resume(settings, source, resume, pace, stop))
         return _report(run, as_json=json)
     if source is None:
-        raise usage("a source is missing", "only --resume does without", "add a queue")
+        raise usage(
+            "a source is missing", "only --resume works without one", "add a queue"
+        )
     selection = choice.selection(SystemClock())
     policy = _policy(target, deadline, max_replays, reset_attempts=reset_attempts)
     _check_limit(limit)
@@ -182,7 +184,7 @@ def discard(  # noqa: PLR0913  # one parameter an option
 
 
 def write_forecast(forecast: Forecast, kinds: Triage, source: str) -> None:
-    """What would be done, as two tables."""
+    """Write what a replay would do, as two tables."""
     rows: list[tuple[object, ...]] = [
         ("send", topic, count) for topic, count in sorted(forecast.sent.items())
     ]
@@ -207,7 +209,7 @@ def _report(run: Run, *, as_json: bool) -> int:
         write_table(("what", "count"), rows, empty=empty)
         note(f"run {run.begun.run}: {run.state}{run.why and f', {run.why}'}")
         if run.state != "done":
-            note(f"go on with: shifter dlt replay --resume {run.begun.run}")
+            note(f"resume with: shifter dlt replay --resume {run.begun.run}")
     left = sum(
         count
         for name, count in run.counts.items()
@@ -298,11 +300,11 @@ async def _go_on(
 
 @contextlib.contextmanager
 def _interruptible() -> Generator[None]:
-    """Of a run that is interrupted, say how to go on."""
+    """Note how to resume a run that is interrupted."""
     try:
         yield
     except asyncio.CancelledError:
-        note("interrupted: dlt runs names the run, dlt replay --resume RUN goes on")
+        note("interrupted: dlt runs names the run, dlt replay --resume RUN resumes it")
         raise
 
 

@@ -1,4 +1,4 @@
-"""``shifter explain``: what would happen to a job now, rule by rule."""
+"""`shifter explain`: formats what `shifter.ops.explain` finds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def explain(  # noqa: PLR0913  # one parameter an option
     for line in hours:
         write_line(line)
     if explanation.is_dark:
-        note("in the dark: this is only counted, and whatever can run here is run")
+        note("in the dark: the decision is only counted; what can run here runs")
 
 
 def window_lines(windows: JobWindows) -> list[str]:

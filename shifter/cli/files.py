@@ -67,7 +67,7 @@ def spool_flush(*, json: bool = False, session: InSession) -> int:
                     Exit.TRY_LATER,
                 )
             )
-        # Interrupted: what has no answer yet stays here, nobody need wait for it.
+        # After an interruption nothing is awaited: unanswered records stay here.
         close_s = 0.0
         try:
             _forward_all(spool, log)

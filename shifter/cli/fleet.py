@@ -66,7 +66,7 @@ def open_circuit(
 
     Args:
         dependency: Name of the dependency.
-        reason: Why, for those who look later.
+        reason: Why, shown with the override.
         for_: How long the override holds; then the fleet decides again.
         session: This command line.
     """
@@ -85,7 +85,7 @@ def close_circuit(
 
     Args:
         dependency: Name of the dependency.
-        reason: Why, for those who look later.
+        reason: Why, shown with the override.
         for_: How long the override holds; then the fleet decides again.
         session: This command line.
     """
@@ -147,7 +147,7 @@ def set_quality(
 
     Args:
         quality: FULL, REDUCED or MINIMAL.
-        reason: Why, for those who look later.
+        reason: Why, shown with the override.
         for_: How long the override holds; then load decides again.
         session: This command line.
     """
@@ -210,7 +210,7 @@ def open_windows(
         queue: Queue whose lanes to open; leave it out where --job is given.
         priority: Open only the queue's lane of this priority.
         job: Type of job to open, instead of a queue.
-        reason: Why, for those who look later.
+        reason: Why, shown with the override.
         for_: How long the override holds; then the windows count again.
         session: This command line.
     """
@@ -235,7 +235,7 @@ def close_windows(
         queue: Queue whose lanes to close; leave it out where --job is given.
         priority: Close only the queue's lane of this priority.
         job: Type of job to close, instead of a queue.
-        reason: Why, for those who look later.
+        reason: Why, shown with the override.
         for_: How long the override holds; then the windows count again.
         session: This command line.
     """

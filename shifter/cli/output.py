@@ -1,6 +1,6 @@
 """Everything that reaches a terminal or a pipe goes through here.
 
-Data to stdout, the rest to stderr. Text of others is escaped, so that a dead letter
+Data goes to stdout, the rest to stderr. Foreign text is escaped, so that a dead letter
 cannot move the cursor; nothing is ever cut where a program may be reading.
 """
 
@@ -83,7 +83,7 @@ def write_table(
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody watches this stream."""
+    """Whether this stream is a terminal."""
     return stream.isatty()
 
 

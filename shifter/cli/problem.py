@@ -1,7 +1,7 @@
-"""What went wrong, in three lines and one exit code.
+"""Errors of the command: three lines and one exit code.
 
-An error says what, why and how to fix it, and never with a traceback for a user's
-mistake. With ``--json`` the same facts stand on stdout as
+The lines are what failed, why, and how to fix it; a user's mistake never prints a
+traceback. With ``--json`` the same facts stand on stdout as
 ``{"error": {"kind", "what", "why", "fix", "exit_code"}}``.
 """
 
@@ -97,7 +97,7 @@ _EXAMPLES: Final = {
 
 
 def explain(error: BaseException) -> Problem | None:
-    """The problem behind an exception; ``None`` for a fault of ours."""
+    """The problem behind an exception; ``None`` for an internal error."""
     if isinstance(error, ProblemError):
         return error.problem
     for kind, explainer in _EXPLAINERS:
@@ -122,7 +122,7 @@ def _record(error: DecodeError) -> Problem:
 def _unknown_outcome(error: OutcomeUnknownError) -> Problem:
     return Problem(
         "unknown_outcome",
-        f"nobody knows whether job {error.job_id} was written",
+        f"it is not known whether job {error.job_id} was written",
         f"{error.detail} (waited {error.waited_s:.1f} s)",
         "submit it again with an --idempotency-key: it then takes effect once",
         Exit.TRY_LATER,

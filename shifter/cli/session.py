@@ -1,4 +1,4 @@
-"""What a verb is given: the settings, the app, the namespace of this command line."""
+"""The session of a command line: its settings, and the app that it names."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def submit(  # noqa: PLR0913  # one parameter an option
     """Submit one job and print its id once it is durable.
 
     The job is appended to its lane, never run here. A service's spool is not used:
-    nobody would be left on this machine to forward it.
+    no process would stay on this machine to forward it.
 
     Example: shifter submit shop.jobs:app send_receipt --json '{"order_id": 7}'
 
@@ -56,7 +56,7 @@ def submit(  # noqa: PLR0913  # one parameter an option
         format: text prints the id; json prints an object with id, lane and reason.
         session: This command line.
     """
-    # A spool is for services: nobody would be left here to forward it.
+    # A spool is for services: no process would stay here to forward it.
     os.environ["SHIFTER_SPOOL"] = "off"
     app = session.app(target)
     need_log(app.settings)
@@ -94,8 +94,8 @@ def _submit(
 
 
 async def _check_log(app: Shifter) -> None:
-    # A log that lets nobody in is a definite no at once; a publisher that is kept out
-    # waits for its whole time and then cannot say whether anything was written.
+    # The admin of a log that refuses this client fails at once; a publisher waits for
+    # its whole timeout and then cannot tell whether anything was written.
     async with wiring.opened_admin(need_log(app.settings)):
         pass
 

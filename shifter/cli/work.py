@@ -154,7 +154,7 @@ async def _check_topics(admin: LogAdmin, topics: list[str], target: str) -> None
 
 async def _check_rights(admin: LogAdmin, topics: list[str]) -> None:
     # Asking what waits needs the group and, where something does, its records: a
-    # missing right is said once and at once, not by each worker process.
+    # missing right is reported once and at once, not by each worker process.
     with contextlib.suppress(StoreUnavailableError):
         await admin.depths(topics)
 

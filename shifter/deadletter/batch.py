@@ -1,4 +1,4 @@
-"""Letters of a run that are handled together, and what the journal says of them."""
+"""Dead letters that a run handles together, and their step in the journal."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from shifter.ports import Delivery, Record
 
 
 class Chosen(NamedTuple):
-    """A letter of a batch, and what becomes of it; ``None``: it is discarded."""
+    """A dead letter of a batch and its fate; ``None`` if it is discarded."""
 
     delivery: Delivery
     fate: Fate | None
 
     @property
     def is_moved(self) -> bool:
-        """Whether it leaves the open letters."""
+        """Whether it is no longer open afterwards."""
         return not isinstance(self.fate, Skip)
 
 
 class SampledReplay(NamedTuple):
-    """A replay that is looked after.
+    """A replay whose outcome is watched.
 
     Attributes:
-        job_id: Its id.
+        job_id: Id of the job.
         attempt: Its first attempt.
-        job_type: Its name.
-        lane: Where it went.
+        job_type: Its type.
+        lane: Lane that it was sent to.
     """
 
     job_id: str
@@ -45,13 +45,13 @@ class SampledReplay(NamedTuple):
 
 
 class ReplayBatch:
-    """What was read and chosen.
+    """Dead letters that were read and selected.
 
     Attributes:
         chosen: In the order of reading.
-        upto: Where the next batch goes on, by part.
-        looked_at: How many letters were passed.
-        size_bytes: Payloads of those that are moved.
+        upto: Offset where the next batch begins, by partition.
+        looked_at: Number of letters that were read.
+        size_bytes: Payload bytes of those that are moved.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class ReplayBatch:
         self.looked_at = self.size_bytes = 0
 
     def look_at(self, delivery: Delivery, chosen: Chosen | None) -> None:
-        """Take in one more letter; ``None`` if it is not meant."""
+        """Add a letter that was read; ``None`` if it was not selected."""
         self.looked_at += 1
         self.upto[delivery.partition] = delivery.offset + 1
         if chosen is not None:
@@ -68,16 +68,16 @@ class ReplayBatch:
             self.size_bytes += len(delivery.value or b"") if chosen.is_moved else 0
 
     def moved(self, without: Collection[int] = ()) -> list[Chosen]:
-        """Those that leave the open letters, but for the ones the log refused."""
+        """Letters that are no longer open, without those that the log refused."""
         return [x for x in self.chosen if x.is_moved and id(x) not in without]
 
     def step(self, run: str, at_ms: int, refused: Collection[int] = ()) -> RunStep:
-        """What is noted of it.
+        """The journal's step of the batch.
 
         Args:
-            run: Its name.
-            at_ms: When.
-            refused: ``id`` of those that the log does not take.
+            run: Name of the run.
+            at_ms: Instant of the step.
+            refused: ``id`` of the chosen letters that the log refused.
         """
         counts = Counter(_name(x) for x in self.chosen if id(x) not in refused)
         if refused:
@@ -92,12 +92,12 @@ class ReplayBatch:
 
 
 def record_of(chosen: Chosen) -> Record | None:
-    """What is sent of a letter; ``None`` if it needs no record."""
+    """The record that is sent for a letter; ``None`` if none is."""
     return chosen.fate.record if isinstance(chosen.fate, Send | Park) else None
 
 
 def sample_of(chosen: Chosen) -> SampledReplay | None:
-    """How to look after a letter that was sent; ``None`` where nobody can."""
+    """How to watch a letter that was sent; ``None`` if it is no job on a lane."""
     if not isinstance(chosen.fate, Send):
         return None
     record, job_id = chosen.fate

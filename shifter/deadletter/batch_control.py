@@ -1,4 +1,4 @@
-"""Makes room for live jobs: replays go to a lane only as it takes them.
+"""Slows a run down for live jobs: a lane gets replays only as fast as it starts them.
 
 The jobs of a lane stand in one line, so how long a replay waits in it is how long a
 live job waits. The last letters of each batch are looked after: the next batch is sent
@@ -30,7 +30,7 @@ _PROBES: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchControlPolicy:
-    """How much a run may cost the jobs beside it.
+    """How long a run may delay the live jobs of its lanes.
 
     Attributes:
         target_s: How much longer its replays may wait in line than the least seen, > 0;
@@ -57,10 +57,10 @@ class BatchControlPolicy:
 class BatchSize:
     """How many letters a batch may hold, by how long those before it waited.
 
-    >>> room = Room(CourtesyPolicy(first=40, growth=5))
+    >>> batch = BatchSize(BatchControlPolicy(first=40, growth=5))
     >>> for waited_s in (0.010, 0.012, 0.090, 0.011):
-    ...     room.started(waited_s)
-    >>> room.size
+    ...     batch.started(waited_s)
+    >>> batch.size
     30
     """
 
@@ -69,7 +69,7 @@ class BatchSize:
         self._waits: deque[float] = deque(maxlen=_REMEMBERED)
 
     def started(self, waited_s: float) -> None:
-        """A batch's last letters started so long after they were sent."""
+        """Note how long after sending the last letters of a batch started."""
         self._waits.append(waited_s)
         policy = self._policy
         least_s = min(self._waits)
@@ -79,12 +79,12 @@ class BatchSize:
             self.size = min(policy.most, self.size + policy.growth)
 
     def stuck(self) -> None:
-        """They did not start within all patience."""
+        """Note that the last letters of a batch did not start in the time allowed."""
         self.size = self._policy.least
 
 
 class BatchControl:
-    """Of one run. Owned by one task at a time.
+    """The batch sizes of one run. Owned by one task at a time.
 
     Args:
         claims: Says whether a replay has started.
@@ -115,7 +115,7 @@ class BatchControl:
         return most if self._is_free else min(most, self._room.size)
 
     def sent(self, samples: list[SampledReplay]) -> None:
-        """A batch was sent, these among it; the last of each lane are looked after."""
+        """Note what a batch sent; the start of each lane's last letters is watched."""
         now, last = self._clock.monotonic(), dict[str, list[SampledReplay]]()
         for sample in reversed(samples):
             of_lane = last.setdefault(sample.lane, [])
@@ -154,7 +154,7 @@ class BatchControl:
         return status is not None and status.attempt > 0
 
     async def hear(self) -> None:
-        """Ask now and then who drains what."""
+        """Read from time to time which workers drain which lanes."""
         now = self._clock.monotonic()
         if self._told_at is not None and now < self._told_at + _PRESENCE_EVERY_S:
             return

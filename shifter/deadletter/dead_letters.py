@@ -1,4 +1,4 @@
-"""`DeadLetters`: all that can be done with the dead letters of one topic."""
+"""`DeadLetters`: reads the dead letters of one topic and carries out runs on them."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ from shifter.wire.envelope import CONTENT_TYPE_HEADER
 from shifter.wire.headers import JSON, Headers
 
 EDITED_OF: Final = "shifter-edited-of"
-"""Of an edited letter: the place of the one it stands for."""
+"""Header of an edited letter: the place of the original."""
 
 
 class DeadLetters(LetterReader):
     """The dead letters of one topic. Made by ``app.dead_letters(...)``.
 
     Args:
-        parts: What its runs work with.
+        parts: What the runs work with.
         source: The topic.
     """
 
@@ -77,11 +77,11 @@ class DeadLetters(LetterReader):
         stop: StopPolicy = StopPolicy(),  # noqa: B008  # frozen
         on_progress: OnProgress = no_progress,
     ) -> Run:
-        """Send letters back to where they came from, each of them once.
+        """Send dead letters back to their topics, each of them once.
 
         Raises:
             FilterError: The filter is wrong.
-            ConfigError: A target is not there, or the name is taken.
+            ConfigError: A target does not exist, or another run has the name.
             HeldElsewhereError: Another run works on this topic.
             StoreError: The log or a store failed: `resume` goes on.
         """
@@ -104,10 +104,10 @@ class DeadLetters(LetterReader):
         limit: int | None = None,
         on_progress: OnProgress = no_progress,
     ) -> Run:
-        """Note that letters need nothing more; they stay in the log until it ages.
+        """Mark dead letters as handled; the log keeps them until its retention ends.
 
         Raises:
-            FilterError, ConfigError, HeldElsewhereError, StoreError: As `replay`.
+            FilterError, ConfigError, HeldElsewhereError, StoreError: As for `replay`.
         """
         begun = await self._begun(selection, DISCARD, reason=reason, by=by, name=name)
         begun = msgspec.structs.replace(begun, limit=limit)
@@ -125,20 +125,20 @@ class DeadLetters(LetterReader):
         on_wait: Callable[[float], None] = lambda _: None,
         history: RunHistory | None = None,
     ) -> Run:
-        """Go on with a run that was stopped or killed; one that is done stays so.
+        """Resume a run that was stopped or killed; a run that is done stays done.
 
         Args:
-            name: Its name.
-            by: Who goes on with it.
-            pace: How fast.
+            name: Name of the run.
+            by: Person who resumes it.
+            pace: How fast it goes.
             stop: When it stops by itself.
-            on_progress: Told after each batch.
-            on_wait: Told while another process holds the topic.
-            history: What was read of the journal before; all of it is read otherwise.
+            on_progress: Called after each batch.
+            on_wait: Called with the seconds of each wait for another holder.
+            history: Journal as read before; ``None`` reads all of it.
 
         Raises:
-            ConfigError: There is no such run on this topic, where the nearest is named;
-                or the topic was made again since it began.
+            ConfigError: This topic has no such run, or was created again since the run
+                began, or runs of this kind cannot be resumed.
             HeldElsewhereError, StoreError: As `replay`.
         """
         history = await self._parts.journal.load() if history is None else history
@@ -150,12 +150,13 @@ class DeadLetters(LetterReader):
                 want = f"it works on {run.begun.source!r}"
                 raise ConfigError("--resume", name, want)
             if run.begun.action not in RESUMABLE:
-                want = f"nobody knows how far this {run.begun.action} came: look at it"
+                see = f"inspect it with: shifter dlt runs {name}"
+                want = f"an {run.begun.action} cannot be resumed; {see}"
                 raise ConfigError("--resume", name, want)
             if run.state == "done":
                 return run
             if not await is_of_now(self._parts.admin, history, run):
-                want = f"{self.source} was made again since: begin a new run"
+                want = f"{self.source} was created again since: begin a new run"
                 raise ConfigError("--resume", name, want)
             replayer = Replayer(self._parts, run, history, lease, pace=pace, stop=stop)
             return await replayer.carry_out(on_progress)
@@ -169,14 +170,14 @@ class DeadLetters(LetterReader):
         reason: str,
         by: str,
     ) -> Run:
-        """Put a letter with another payload beside the original, which is kept.
+        """Append a letter with another payload; the original is kept.
 
         Args:
-            delivery: The letter.
-            value: The new payload, checked by the caller.
-            content_type: How it is written.
-            reason: Why.
-            by: Who.
+            delivery: The dead letter.
+            value: The new payload, which the caller has checked.
+            content_type: Format of the payload.
+            reason: Why, for the journal.
+            by: Person who edits it.
         """
         place = (delivery.offset, delivery.offset + 1)
         selection = Selection(parts={delivery.partition: place})
@@ -205,19 +206,19 @@ class DeadLetters(LetterReader):
     async def bring_in(
         self, records: Iterable[Record], *, reason: str, by: str, file: str = ""
     ) -> Run:
-        """Append letters that were exported.
+        """Append dead letters that were exported.
 
         Args:
-            records: As `shifter.deadletter.transfer.read_lines` reads them.
-            reason: Why.
-            by: Who.
-            file: Where they come from, for the journal.
+            records: Records as `shifter.deadletter.transfer.read_lines` reads them.
+            reason: Why, for the journal.
+            by: Person who imports them.
+            file: File that they come from, for the journal.
 
         Raises:
             ConfigError: The topic holds no dead letters.
-            HeldElsewhereError: As `replay`.
-            StoreError, DecodeError: Not all of them are in the topic; the journal says
-                how many.
+            HeldElsewhereError: As for `replay`.
+            StoreError, DecodeError: Not all records were appended; the journal has the
+                number of those that were.
         """
         nothing = Selection(parts={})
         begun = await self._begun(nothing, IMPORT, reason=reason, by=by, name=None)
@@ -229,7 +230,7 @@ class DeadLetters(LetterReader):
     async def _lease(
         self, run: str, on_wait: Callable[[float], None] = lambda _: None
     ) -> AsyncGenerator[TopicLease]:
-        """Be the one who works on the topic; what a killed one has left is settled."""
+        """Hold the topic's lease; settle what a killed run has left in the log."""
         parts, owner = self._parts, f"run {run}"
         async with holding(
             parts.claims, parts.clock, self.source, owner=owner, on_wait=on_wait
@@ -240,7 +241,7 @@ class DeadLetters(LetterReader):
     async def _load_history(
         self, run: str, by: str, known: RunHistory | None = None
     ) -> RunHistory:
-        """The journal up to this moment; the lease is held."""
+        """The journal up to this moment; the caller holds the lease."""
         parts = self._parts
         taken = RunTaken(run=run, at_ms=parts.clock.epoch_ms(), by=by)
         await write(parts, [parts.journal.record(taken)])
@@ -278,7 +279,7 @@ class DeadLetters(LetterReader):
         self._check_source()
         await self._parts.journal.prepare()
         at_ms = self._parts.clock.epoch_ms()
-        # First the id: offsets of an id that has gone since count for no letter.
+        # The id is read first: offsets of a topic deleted since then do not count.
         source_id = await topic_id(self._parts.admin, self.source)
         spans = await self.spans(selection)
         return RunBegun(
@@ -297,7 +298,7 @@ class DeadLetters(LetterReader):
         )
 
     def _check_source(self) -> None:
-        """Return if this may be a topic of dead letters; what is alive is none."""
+        """Raise unless this may be a topic of dead letters: no lane and no journal."""
         is_journal = self.source == self._parts.journal.topic
         if is_journal or holds_jobs(self.namespace, self.source):
             want = "it holds no dead letters: name their topic, or a queue"
@@ -310,10 +311,10 @@ def _retyped(headers: Headers, content_type: str) -> Headers:
 
 
 def find_run(history: RunHistory, name: str) -> Run:
-    """The run of that name.
+    """The run of a name.
 
     Raises:
-        ConfigError: There is none; names the nearest.
+        ConfigError: There is none; the error names the nearest.
     """
     run = history.runs.get(name)
     if run is None:
@@ -322,7 +323,7 @@ def find_run(history: RunHistory, name: str) -> Run:
 
 
 def run_name(action: str, at_ms: int, source: str) -> str:
-    """A name that nobody has: what it does, and eight digits of when and where.
+    """A new name for a run: its action, and eight digits made of time and topic.
 
     >>> run_name("replay", 0, "shop.mail.dlt") == run_name("replay", 0, "shop.mail.dlt")
     True

@@ -1,4 +1,4 @@
-"""Whether replays may go on: others' word on it, and how the last ones fared."""
+"""Continues a run only while circuits are closed and sampled replays succeed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shifter.model.state import JobState
 from shifter.ports import ClaimStore, Clock, FleetStore, PresenceStore
 
 SAMPLE: Final = 10
-"""How many replays of a batch are looked after."""
+"""Number of replays of a batch whose outcome is watched."""
 
 _SAMPLES: Final = 200
 _A_LOOK: Final = 50
@@ -22,10 +22,10 @@ _GATE_EVERY_S: Final = 1.0
 
 
 class ReplayGate(Protocol):
-    """Whether more jobs may be sent now: the circuits of what they call say so.
+    """Decides by the circuits of their dependencies whether more jobs may be sent now.
 
-    Retry budgets are charged where a replay runs: the worker knows it for an extra
-    execution by its ``replay_of``.
+    Retry budgets are charged where a replay runs: its ``replay_of`` shows the worker
+    that it is an extra execution.
     """
 
     async def refusal(self, job_types: Collection[str]) -> str | None:
@@ -33,7 +33,7 @@ class ReplayGate(Protocol):
 
 
 class OpenGate:
-    """`ReplayGate` where nothing keeps circuits: always yes."""
+    """A `ReplayGate` without circuits: it never refuses."""
 
     async def refusal(self, job_types: Collection[str]) -> str | None:  # noqa: ARG002  # the port's
         """``None``."""
@@ -41,15 +41,15 @@ class OpenGate:
 
 
 class CircuitGate:
-    """`ReplayGate` by the circuits that a fleet shares.
+    """A `ReplayGate` by the circuits that a fleet shares.
 
-    Workers say what their jobs call. While the state store does not answer, nothing is
-    refused: a run does not go on for long without it.
+    Workers report which dependencies their jobs call. While the state store does not
+    answer, nothing is refused: without it a run soon fails anyway.
 
     Args:
-        fleet: Says which circuits are open.
-        presence: Says what jobs call.
-        clock: Monotonic.
+        fleet: Tells which circuits are open.
+        presence: Tells which dependencies jobs call.
+        clock: Monotonic clock.
         process: Name of this program.
     """
 
@@ -63,7 +63,7 @@ class CircuitGate:
         self._looked_at: float | None = None
 
     async def refusal(self, job_types: Collection[str]) -> str | None:
-        """The first of these that calls what nobody may call now."""
+        """The first of these jobs whose dependency has an open circuit."""
         now = self._clock.monotonic()
         if self._looked_at is None or now >= self._looked_at + _GATE_EVERY_S:
             self._looked_at = now
@@ -101,7 +101,7 @@ class StopPolicy:
 
 
 class Watch:
-    """How a sample of a run's replays fared, by the claim store's word.
+    """Outcomes of a sample of a run's replays, as the claim store has them.
 
     A replay that waits for another attempt has failed again; one that is done has not.
 
@@ -117,15 +117,15 @@ class Watch:
 
     @property
     def seen(self) -> int:
-        """How many have told how they fared."""
+        """Number of sampled replays whose outcome is known."""
         return self.failed + self.succeeded
 
     def take(self, replays: list[tuple[str, int]]) -> None:
-        """Look after these: pairs of a job's id and its first attempt."""
+        """Watch these jobs: pairs of a job's id and its first attempt."""
         self._open.extend(replays)
 
     async def look(self) -> None:
-        """Ask after the oldest ones; what nobody can say now is asked again."""
+        """Read the outcomes of the oldest; read again later those not known yet."""
         for _ in range(min(_A_LOOK, len(self._open))):
             job_id, attempt = self._open.popleft()
             try:

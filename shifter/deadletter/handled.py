@@ -1,11 +1,11 @@
-"""Which letters of a topic are handled, of the topic that has this name now.
+"""The offsets that runs have handled, of the topic that has a name now.
 
-A topic that is deleted and made again has other letters at the same offsets. So a run
-names the topic's id, and its offsets count for the topic of that id and no other.
+A topic that is deleted and created again has other dead letters at the same offsets. So
+a run records the topic's id, and its offsets count only for the topic of that id.
 
-A run of an earlier version names no id. Its offsets count unless the log contradicts
-them: a later run names another id, or letters that the run looked at are not there, or
-were appended more than an hour after it began.
+A run of an earlier version records no id. Its offsets count unless the log contradicts
+them: a later run records another id, or letters that the run looked at do not exist, or
+they were appended more than an hour after it began.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from shifter.deadletter.ranges import OffsetSet
 from shifter.ports import Delivery, LogAdmin, Span
 
 Handled: TypeAlias = Mapping[int, OffsetSet]
-"""Offsets by part."""
+"""Offsets by partition."""
 
 _CLOCKS_MS: Final = 3_600_000
-"""How far the clocks of a run and of the log may differ: Kafka's own default limit for
-a producer's (``log.message.timestamp.after.max.ms``)."""
+"""Greatest difference between the clocks of a run and of the log. Source: Kafka's
+default limit for a producer's clock, ``log.message.timestamp.after.max.ms``."""
 _NOTHING: Final = Span(0, 0)
 
 
 async def topic_id(admin: LogAdmin, topic: str) -> str:
-    """What tells a topic from another one of its name; empty if the log cannot say."""
+    """The id of a topic, new each time it is created; empty if the log has none."""
     return (await admin.topic_ids([topic])).get(topic, "")
 
 
 async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handled:
-    """Letters that some run has handled, of the topic that has this name now."""
+    """Offsets that runs have handled, of the topic that has this name now."""
     found = await topic_id(admin, topic)
     named = history.handled(topic, found)
     unnamed = [
@@ -49,7 +49,7 @@ async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handl
 
 
 async def is_of_now(admin: LogAdmin, history: RunHistory, run: Run) -> bool:
-    """Whether a run worked on the topic that has its source's name now."""
+    """Whether the topic that a run worked on still exists."""
     begun = run.begun
     found = await topic_id(admin, begun.source)
     if begun.topic_id:
@@ -58,13 +58,13 @@ async def is_of_now(admin: LogAdmin, history: RunHistory, run: Run) -> bool:
 
 
 def is_open(handled: Handled, delivery: Delivery) -> bool:
-    """Whether no run has handled a letter."""
+    """Whether no run has handled a dead letter."""
     found = handled.get(delivery.partition)
     return found is None or delivery.offset not in found
 
 
 async def _fits(admin: LogAdmin, begun: RunBegun) -> bool:
-    """Whether the letters that a run looked at can have been there when it began."""
+    """Whether the letters that a run looked at can have existed when it began."""
     until_ms = begun.at_ms + _CLOCKS_MS
     then = await admin.spans(begun.source, until_ms=until_ms)
     return all(

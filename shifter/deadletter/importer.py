@@ -1,8 +1,8 @@
-"""Letters that were exported come back in, and the journal says who brought them.
+"""Imports exported dead letters, and records the run in the journal.
 
 Each batch is written together with the step that counts it: a command that was killed
-leaves a run whose counts are true, and which is not gone on with, since only the file
-knows what is missing.
+leaves a run whose counts are true. Such a run cannot be resumed, since only the file
+shows what is missing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ async def bring_in(
     """Append records to the topic of a run, all of them or until a batch fails.
 
     Args:
-        parts: The log is open.
-        begun: The run; not in the journal yet.
-        records: Their topic is the run's, whatever they say.
+        parts: What the run works with; its log is open.
+        begun: The run, which is not in the journal yet.
+        records: Records to append to the run's source, whatever topic they name.
 
     Raises:
-        StoreError: The log did not take all of them; the journal says how many.
-        DecodeError: Of ``records``, likewise.
+        StoreError: The log did not take all records; the journal has their number.
+        DecodeError: ``records`` cannot be read to the end; the journal has the number
+            of those that were appended.
     """
     history, clock = RunHistory(), parts.clock
 
@@ -67,7 +68,7 @@ async def bring_in(
 
 
 def _some(records: Iterator[Record]) -> Iterator[Record]:
-    """The next of them: as many as one batch may have, by number and by bytes."""
+    """The records of the next batch, bounded by number and by bytes."""
     size = 0
     for record in islice(records, _BATCH):
         yield record

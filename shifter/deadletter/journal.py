@@ -1,8 +1,8 @@
-"""The journal: what runs were made, what they handled, who made them and why.
+"""The journal of runs: what each handled, who began it, and why.
 
-It is a topic of the log itself, ``<namespace>.replays``, written only at its end. A run
-that was killed goes on from what it says; a letter that a run handled is not shown or
-replayed again; and it is the audit record. Nothing in it is ever changed.
+The journal is a topic of the log itself, ``<namespace>.replays``, and only grows. A run
+that was killed resumes from its last step; a letter that a run handled is not shown or
+replayed again; and the journal is the audit record, so no entry is ever changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DISCARD: Final = "discard"
 EDIT: Final = "edit"
 IMPORT: Final = "import"
 RESUMABLE: Final = frozenset({REPLAY, DISCARD})
-"""What can be gone on with, since the journal says how far it came."""
+"""Actions that can be resumed, since the journal has how far they came."""
 
 _HIDDEN_S: Final = 40.0
 _LOOK_S: Final = 0.2
@@ -32,7 +32,7 @@ _JOURNAL_BYTES: Final = 1_000_000
 _PARKING_BYTES: Final = 1_200_000
 
 Ranges: TypeAlias = dict[int, list[tuple[int, int]]]
-"""Offsets by part; of each range the end is excluded."""
+"""Offsets by partition; the end of each range is excluded."""
 
 
 class RunBegun(
@@ -41,10 +41,10 @@ class RunBegun(
     """A run began.
 
     Attributes:
-        run: Its name.
-        at_ms: When; the filter's ages are told by this instant, also after a resume.
+        run: Name of the run.
+        at_ms: When it began; the filter measures ages at this instant, also on resume.
         action: ``replay``, ``discard``, ``edit`` or ``import``.
-        by: Who.
+        by: Person who began it.
         reason: Why, in their words.
         source: The dead-letter topic.
         spans: What it looks at: from, included, to, excluded, by part.
@@ -75,15 +75,15 @@ class RunBegun(
 class RunTaken(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="taken"
 ):
-    """Somebody begins to work for a run, or goes on with it.
+    """A process begins or resumes a run.
 
-    Who reads the journal as far as an entry of their own has read all that was written
-    before it, also where another run is just writing.
+    A process that has read the journal up to its own entry has read everything that was
+    written before it, also while another run is writing.
 
     Attributes:
         run: Its name.
         at_ms: When.
-        by: Who.
+        by: Person who began it.
     """
 
     run: str
@@ -97,8 +97,8 @@ class RunStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag=
     Attributes:
         run: Its name.
         at_ms: When this was written.
-        upto: Where it goes on, by part.
-        handled: Letters that are done with.
+        upto: Offset where the run continues, by partition.
+        handled: Offsets of letters that are handled.
         counts: By what became of them: ``sent``, ``parked``, ``discarded``, ``edited``,
             ``imported``, ``refused``, and ``skipped`` with its reason behind a colon.
     """
@@ -135,12 +135,12 @@ _DECODE: Final = msgspec.json.Decoder(Entry).decode
 
 
 class Run(msgspec.Struct, kw_only=True):
-    """A run as the journal tells it.
+    """A run, from all its entries.
 
     Attributes:
-        begun: Its beginning.
-        at_ms: Its last word.
-        upto: Where it goes on, by part.
+        begun: Its first entry.
+        at_ms: Instant of its last entry.
+        upto: Offset where the run continues, by partition.
         counts: As in `RunStep`, added up.
         state: ``running`` (or killed), ``stopped`` or ``done``.
         why: What stopped it.
@@ -155,17 +155,17 @@ class Run(msgspec.Struct, kw_only=True):
 
     @property
     def moved(self) -> int:
-        """Letters it took out of the topic's open ones."""
+        """Number of letters that are no longer open."""
         return sum(self.counts.get(name, 0) for name in ("sent", "parked", "discarded"))
 
 
 class RunHistory:
-    """All that a journal says.
+    """All runs of a journal.
 
     Attributes:
         runs: By name, oldest first.
-        read_upto: How far the journal was read, by part.
-        taken: Entries of those who began to work.
+        read_upto: How far the journal was read, by partition.
+        taken: Entries of processes that began or resumed a run.
         journal_id: Which topic of the journal's name was read; empty if none was, or
             the log cannot say.
     """
@@ -182,12 +182,12 @@ class RunHistory:
             self.note(entry)
 
     def clear(self) -> None:
-        """Forget all: the journal that was read is there no more."""
+        """Remove everything: the journal that was read no longer exists."""
         self.runs, self.read_upto, self.taken = {}, {}, set()
         self.journal_id, self._handled, self._handled_by = "", {}, {}
 
     def note(self, entry: Entry) -> None:
-        """Take in one more entry; of a run that never began, nothing."""
+        """Add an entry; one of a run that never began is ignored."""
         if isinstance(entry, RunBegun):
             new = Run(begun=entry, at_ms=entry.at_ms)
             self.runs.setdefault(entry.run, new)
@@ -211,15 +211,15 @@ class RunHistory:
         self._mark(run, entry)
 
     def handled(self, source: str, topic_id: str) -> dict[int, OffsetSet]:
-        """Letters that runs have handled which name this topic and id, by part."""
+        """Offsets handled by runs that record this topic and id, by partition."""
         return self._handled.setdefault((source, topic_id), {})
 
     def handled_by(self, run: Run) -> dict[int, OffsetSet]:
-        """Letters that a run has handled which names no id, by part."""
+        """Offsets handled by a run that records no id, by partition."""
         return self._handled_by.setdefault(run.begun.run, {})
 
     def unnamed(self, source: str, topic_id: str) -> list[Run]:
-        """Runs on a topic that name no id; none before a run that names another id."""
+        """Runs on a topic without an id; none before a run that records another id."""
         found: list[Run] = []
         for run in self.runs.values():
             if run.begun.source != source:
@@ -239,11 +239,11 @@ class RunHistory:
 
 
 class Journal:
-    """Reads the journal of a namespace; runs write it together with what they do.
+    """Reads the journal of a namespace; runs write to it along with their records.
 
     Args:
-        admin: Of the log.
-        namespace: Whose.
+        admin: Admin of the log.
+        namespace: Namespace of the runs.
     """
 
     def __init__(self, admin: LogAdmin, namespace: str) -> None:
@@ -251,7 +251,7 @@ class Journal:
         self.topic = journal_topic(namespace)
 
     async def load(self, history: RunHistory | None = None) -> RunHistory:
-        """All that was written so far; entries of another version are passed over.
+        """Everything that was written so far; entries of other versions are skipped.
 
         Args:
             history: What was read before; only later entries are read and added. If the
@@ -281,10 +281,10 @@ class Journal:
     async def load_upto(
         self, taken: RunTaken, clock: Clock, history: RunHistory | None = None
     ) -> RunHistory:
-        """All that was written up to an entry that is written.
+        """Everything that was written up to an entry that is written already.
 
-        What another run has under way in the journal hides what is behind it, for as
-        long as its transaction is open.
+        While another run's transaction is open in the journal, it hides the entries
+        behind it.
 
         Args:
             taken: The entry.
@@ -304,32 +304,32 @@ class Journal:
         return history
 
     async def prepare(self) -> None:
-        """Make the topic where it is not there.
+        """Create the topic if it does not exist.
 
         Raises:
-            StoreRefusedError: It may not be made.
+            StoreRefusedError: The log refuses to create it.
         """
         if self.topic not in await self._admin.topics():
             await self._admin.apply([journal_spec(self._namespace)])
 
     def record(self, entry: Entry) -> Record:
-        """An entry as it is written."""
+        """The record of an entry."""
         return Record(self.topic, _ENCODE(entry), [], entry.run.encode())
 
 
 def journal_spec(namespace: str) -> TopicSpec:
-    """One part, so that entries have one order; kept for a year."""
+    """One partition, so that entries have one order; kept for a year."""
     return TopicSpec(journal_topic(namespace), 1, _YEAR_MS, _JOURNAL_BYTES)
 
 
 def parking_spec(source: str, max_record_bytes: int = _PARKING_BYTES) -> TopicSpec:
-    """One part, since few letters go there; a person has a year to look at them."""
+    """One partition, since few letters are parked; kept for a year."""
     return TopicSpec(parking_topic(source), 1, _YEAR_MS, max_record_bytes)
 
 
 def letter_specs(
     namespace: str, sources: Iterable[str], max_record_bytes: int
 ) -> list[TopicSpec]:
-    """What runs on these dead-letter topics need beside them."""
+    """Topics that runs on these dead-letter topics need: parking and the journal."""
     parked = [parking_spec(source, max_record_bytes) for source in sources]
     return [*parked, journal_spec(namespace)]

@@ -7,20 +7,20 @@ from typing import Final
 
 _BATCH_S: Final = 0.025
 UNLIMITED_RAMP_PER_S: Final = 5_000.0
-"""What a run without a rate works up to before it is let go."""
+"""Rate at the end of the slow start of a run that has no rate of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacePolicy:
-    """How fast.
+    """How fast a run moves dead letters.
 
     Attributes:
         rate_per_s: Letters a second, > 0; ``None`` as fast as the log takes them.
-        slow_start_s: How long it takes to get there, >= 0.
-        yields: Whether it makes room for live jobs of the lanes that it sends to.
+        slow_start_s: Seconds until the run reaches that rate, >= 0.
+        yields: Whether the run slows down for live jobs of the lanes it sends to.
 
     Raises:
-        ValueError: Outside of these bounds.
+        ValueError: A value is out of bounds.
     """
 
     rate_per_s: float | None = None
@@ -35,7 +35,7 @@ class PacePolicy:
 
 
 def wait_s(policy: PacePolicy, count: int) -> float:
-    """How long after its start a run may have moved ``count`` letters, in seconds.
+    """Seconds after its start at which a run may have moved ``count`` letters.
 
     The rate grows evenly from nothing during the slow start, so by ``t`` it has moved
     ``rate * t² / (2 * slow_start)``, and half a slow start's worth at its end.
@@ -60,7 +60,7 @@ def wait_s(policy: PacePolicy, count: int) -> float:
 
 
 def batch_size(policy: PacePolicy, moved: int, *, most: int) -> int:
-    """How many letters go in one batch: at most a fortieth of a second's worth.
+    """Number of letters in one batch: at most a fortieth of a second's worth.
 
     Live jobs of the same lane wait behind a whole batch.
 

@@ -1,4 +1,4 @@
-"""What becomes of one dead letter: it goes back, is parked, or stays where it is.
+"""Decides for one dead letter: send it back, park it, or leave it where it is.
 
 Pure: the same letter, rules and instant give the same answer, so that a run that was
 killed decides the second time as it did the first.
@@ -30,13 +30,13 @@ from shifter.wire.envelope import MAX_REPLAYS
 from shifter.wire.headers import ReadHeaders, successor
 
 ANY_ORIGIN: Final = "*"
-"""In `ReplayPolicy.targets`: whatever has no target of its own."""
+"""Key of `ReplayPolicy.targets` for all origins without a target of their own."""
 
 _MAX_ATTEMPT: Final = 1_000
 
 
 class SkipReason(StrEnum):
-    """Why a letter that was selected stays where it is."""
+    """Why a selected dead letter stays where it is."""
 
     NO_ORIGIN = "no_origin"
     UNDECLARED_ORIGIN = "undeclared_origin"
@@ -47,7 +47,7 @@ class SkipReason(StrEnum):
 
 
 class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run replays; the journal keeps it, so its names are a contract.
+    """How a run replays. The journal keeps it, so the field names are a contract.
 
     Attributes:
         targets: Topic for each origin, `ANY_ORIGIN` for all others; an origin that is
@@ -65,7 +65,7 @@ class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRoutes:
-    """Where letters of one source may go.
+    """The topics that dead letters of one source may go to.
 
     Attributes:
         run: The run's name.
@@ -81,26 +81,26 @@ class ReplayRoutes:
 
     @property
     def parking(self) -> str:
-        """The topic of letters that were replayed too often."""
+        """The parking topic, for dead letters that were replayed too often."""
         return parking_topic(self.source)
 
 
 class Send(NamedTuple):
-    """It goes back, as this record."""
+    """The dead letter goes back as this record."""
 
     record: Record
     replay_id: str
 
 
 class Park(NamedTuple):
-    """It was replayed too often: it goes to the parking topic as it is."""
+    """The dead letter was replayed too often and goes to the parking topic as it is."""
 
     record: Record
     replay_id: str
 
 
 class Skip(NamedTuple):
-    """It stays."""
+    """The dead letter stays where it is."""
 
     reason: SkipReason
 
@@ -116,8 +116,8 @@ def decide(
     Args:
         letter: Untrusted, its origin too: only declared topics are written to.
         policy: Of the run.
-        routes: Of the run.
-        now_ms: Deadlines are told by it.
+        routes: Topics that the run may send to.
+        now_ms: Instant that deadlines are compared with.
     """
     delivery = letter.delivery
     read = read_job(delivery.headers)
@@ -199,7 +199,7 @@ def _back_to_others(delivery: Delivery, target: str, new_id: str, count: int) ->
 
 
 class Forecast(msgspec.Struct, kw_only=True):
-    """What a run would do: counts, by where letters go and why they stay.
+    """What a run would do, as counts: by target, and by the reason to stay.
 
     Attributes:
         selected: Letters that the filter selects and nobody has handled.
@@ -215,11 +215,11 @@ class Forecast(msgspec.Struct, kw_only=True):
 
     @property
     def moved(self) -> int:
-        """Letters that go somewhere."""
+        """Number of dead letters that are sent or parked."""
         return self.parked + sum(self.sent.values())
 
     def note(self, fate: Fate) -> None:
-        """Count one fate."""
+        """Count one decision."""
         self.selected += 1
         match fate:
             case Send(record, _):

@@ -1,6 +1,6 @@
-"""Sets of offsets as ranges: what was handled, in little room.
+"""Sets of offsets, stored as ranges, which take little memory.
 
-Pure; a range is ``(first, end)`` with ``end`` excluded.
+Pure. A range is ``(first, end)`` with ``end`` excluded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Range = tuple[int, int]
 
 
 class OffsetSet:
-    """Offsets of one part of a topic, kept as ranges that do not touch.
+    """Offsets of one partition, as ranges that do not touch.
 
     >>> found = OffsetSet([(5, 7), (1, 3)])
     >>> found.add(3, 5)
@@ -30,10 +30,10 @@ class OffsetSet:
             self.add(first, end)
 
     def add(self, first: int, end: int) -> None:
-        """Take in ``first`` up to ``end``, excluded; nothing if they are no range."""
+        """Add ``first`` up to ``end``, excluded; an empty range adds nothing."""
         if first >= end:
             return
-        # Whatever touches the new range becomes one with it.
+        # Ranges that touch the new one are merged with it.
         low = bisect.bisect_left(self._ends, first)
         high = bisect.bisect_right(self._firsts, end)
         if low < high:
@@ -43,7 +43,7 @@ class OffsetSet:
         self._ends[low:high] = [end]
 
     def first_gap(self, offset: int) -> int:
-        """The first at ``offset`` or behind it that is not in here.
+        """The first offset from ``offset`` on that is not in the set.
 
         >>> found = OffsetSet([(1, 4), (7, 9)])
         >>> found.first_gap(0), found.first_gap(2), found.first_gap(5)

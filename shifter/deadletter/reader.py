@@ -1,4 +1,4 @@
-"""Looking at the dead letters of one topic; nothing is changed by it."""
+"""Reads the dead letters of one topic, and changes nothing."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from shifter.model.lane import dead_letter_topic, parse_lane
 from shifter.ports import Clock, LogAdmin, Span
 
 _READ: Final = 1_000
-"""Positions that are read to count letters; more are taken for letters."""
+"""Up to this number, positions are read to count letters; beyond, all count."""
 
 
 class ScanProgress(NamedTuple):
-    """How far somebody is.
+    """How far a scan or a run is.
 
     Attributes:
-        looked_at: Letters passed.
-        total: All there are to look at.
-        counts: Of a run, as `shifter.deadletter.journal.RunStep.counts`.
-        held_s: For how long its last replays have stood in line, where it waits for
-            them to start.
+        looked_at: Number of letters read.
+        total: Number of letters to read.
+        counts: Counts of a run, as `shifter.deadletter.journal.RunStep.counts`.
+        held_s: Seconds that its last replays have waited on their lane, while the run
+            waits for them to start.
     """
 
     looked_at: int
@@ -48,18 +48,18 @@ OnProgress = Callable[[ScanProgress], None]
 
 
 def no_progress(progress: ScanProgress) -> None:
-    """Nobody wants to know."""
+    """Ignore the progress."""
 
 
 class Selection(NamedTuple):
-    """Which letters are meant.
+    """Selects dead letters of a topic.
 
     Attributes:
-        filter: In the language of `shifter.deadletter.filter.language`.
+        filter: Condition in the language of `shifter.deadletter.filter.language`.
         since_ms: Appended at or after this instant.
         until_ms: Appended before the first record at or after this instant.
-        parts: Offsets by part, instead of all; from, included, to, excluded.
-        again: Letters too that a run has handled.
+        parts: Offsets by partition, first included, end excluded; ``None`` for all.
+        again: Whether to include letters that a run has handled.
     """
 
     filter: str = ""
@@ -76,10 +76,10 @@ class LetterReader:
     """The dead letters of one topic, for reading.
 
     Args:
-        admin: Of the log.
-        journal: Of the namespace.
-        clock: Ages are told by it.
-        namespace: Of the fleet.
+        admin: Admin of the log.
+        journal: Journal of the namespace.
+        clock: Clock that ages are measured by.
+        namespace: Namespace of the fleet.
         source: The topic.
     """
 
@@ -95,7 +95,7 @@ class LetterReader:
         self.namespace, self.source = namespace, source
 
     async def spans(self, selection: Selection = ALL) -> dict[int, Span]:
-        """What a selection looks at, found by the log's index."""
+        """The offsets that a selection covers, by partition, from the log's index."""
         spans = await self._admin.spans(
             self.source, since_ms=selection.since_ms, until_ms=selection.until_ms
         )
@@ -110,7 +110,7 @@ class LetterReader:
     async def letters(
         self, selection: Selection = ALL, on_progress: OnProgress = no_progress
     ) -> AsyncGenerator[Letter]:
-        """The letters that are meant, each part in order.
+        """The selected letters, in order within each partition.
 
         Raises:
             FilterError: The filter is wrong.
@@ -135,7 +135,7 @@ class LetterReader:
     async def triage(
         self, selection: Selection = ALL, on_progress: OnProgress = no_progress
     ) -> Triage:
-        """The letters that are meant, by failure."""
+        """The selected letters, grouped by failure."""
         found = Triage()
         async for letter in self.letters(selection, on_progress):
             found.add(letter.delivery)
@@ -149,7 +149,7 @@ class LetterReader:
         limit: int | None = None,
         on_progress: OnProgress = no_progress,
     ) -> tuple[Forecast, Triage]:
-        """What a replay would do, and the failures it would replay; nothing is done."""
+        """Count what a replay would do, and the failures that it would replay."""
         topics = await self._admin.topics()
         self.check_targets(policy, topics)
         lanes = declared_lanes(self.namespace, topics)
@@ -179,18 +179,18 @@ class LetterReader:
         """Return if a run may send to the targets that it is given.
 
         Raises:
-            ConfigError: One is not there, or would bring letters back here.
+            ConfigError: A target does not exist, or leads back to this topic.
         """
         for target in policy.targets.values():
             if target not in topics:
                 raise ConfigError("--target", target, nearest(target, topics, "topics"))
             if target in (self.source, self._journal.topic):
-                want = "a letter that goes back to the dead letters is not replayed"
+                want = "a replay cannot go to the topic of its own dead letters"
                 raise ConfigError("--target", target, want)
 
 
 def declared_lanes(namespace: str, topics: Iterable[str]) -> frozenset[str]:
-    """The lanes of a namespace among topics: where a letter may go by its own word."""
+    """The lanes of a namespace among topics: a letter may name only these as origin."""
     return frozenset(
         topic
         for topic in topics
@@ -225,11 +225,11 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str:
 
 
 async def count_open(admin: LogAdmin, history: RunHistory, topic: str) -> int:
-    """Dead letters of a topic that nobody has handled.
+    """Number of dead letters of a topic that no run has handled.
 
-    By the log's positions and the journal's word. Not every position holds a record:
-    transactions take some, and compaction leaves some. Where few are open, and they lie
-    close together, they are read and counted; else each counts as a letter.
+    The count comes from the log's positions and the journal. Not every position holds a
+    record: transactions take some, and compaction leaves gaps. If few positions are
+    open, they are read and counted; otherwise each counts as a letter.
     """
     handled, spans = await handled_now(admin, history, topic), await admin.spans(topic)
     rest = {

@@ -1,9 +1,9 @@
-"""A run: letters go back, are parked or discarded; each of them once.
+"""Carries out a run: sends, parks or discards dead letters, each of them once.
 
-In batches: read, decide, and write all records of a batch together with the step that
-says so in the journal. The log takes both or neither, and only from the newest sender
-of the topic: a run that was killed goes on where the journal ends, and what its
-predecessor still had on the way is refused. A letter lies in its lane exactly once.
+A run works in batches: it reads, decides, and writes the records of a batch in one
+transaction with their step in the journal. The log takes both or neither, and only from
+the newest sender of the topic. So a run that was killed resumes where the journal ends,
+and records that its predecessor still had under way are refused.
 
 One run at a time works on a dead-letter topic.
 """
@@ -68,10 +68,10 @@ class ReplayParts:
     """What a run works with.
 
     Attributes:
-        log: Where records go; under the name of the topic that runs work on.
-        admin: Of the same log.
-        claims: For the hold, and to see how replays fare.
-        presence: Says which lanes are drained.
+        log: Log that records go to, opened under the name of the runs' topic.
+        admin: Admin of the same log.
+        claims: Keeps the topic's lease and the states of replayed jobs.
+        presence: Tells which lanes are drained.
         clock: A real one.
         journal: Of the namespace.
         namespace: Of the fleet.
@@ -91,17 +91,17 @@ class ReplayParts:
 
 
 class _Stopped(Exception):  # noqa: N818  # ends a run from within, never seen outside
-    """The run cannot go on now."""
+    """The run must stop now."""
 
 
 class Replayer:
     """Carries out one run, or the rest of it.
 
     Args:
-        parts: What it works with; the log is open.
-        run: As the journal has it.
-        history: Of the journal.
-        lease: On the run's source.
+        parts: What the run works with; its log is open.
+        run: The run, from the journal.
+        history: Everything that was read of the journal.
+        lease: Lease on the run's source.
         pace: How fast.
         stop: When it stops by itself.
     """
@@ -134,10 +134,13 @@ class Replayer:
         self._is_read_up = False
 
     async def carry_out(self, on_progress: OnProgress = no_progress) -> Run:
-        """Work until nothing is left, or something stops it; how the run stands then.
+        """Work until nothing is left or something stops the run.
 
         Args:
-            on_progress: Told after each batch.
+            on_progress: Called after each batch.
+
+        Returns:
+            The run as it is then.
 
         Raises:
             StoreError: The log failed; the run can be resumed.
@@ -178,7 +181,7 @@ class Replayer:
         return self._run
 
     async def _all_batches(self, rest: dict[int, Span]) -> None:
-        """One batch is sent while the next one is read."""
+        """Send one batch while the next one is read."""
         try:
             async with asyncio.TaskGroup() as group:
                 before: asyncio.Task[None] | None = None
@@ -239,7 +242,7 @@ class Replayer:
         return Chosen(delivery, fate)
 
     async def _work(self, batch: ReplayBatch) -> None:
-        """Send a batch, and wait until there is room for the next one."""
+        """Send a batch, and wait until the next one may follow."""
         moved = batch.moved()
         samples = _samples(moved)
         await self._may_go_on(len(moved), samples)
@@ -253,7 +256,7 @@ class Replayer:
             await self._make_room()
 
     async def _send(self, batch: ReplayBatch) -> Collection[int]:
-        """Write a batch and its step; which letters of it the log refuses."""
+        """Write a batch and its step; return the letters that the log refuses."""
         refused: set[int] = set()
         while True:
             step = batch.step(self._begun.run, self._now(), refused)
@@ -275,7 +278,7 @@ class Replayer:
                 refused.add(id(sending[place][0]))
 
     async def _note_waiting(self, sent: Sequence[Chosen]) -> None:
-        """Record that these wait; it decides nothing, so a failure is no matter."""
+        """Record that these jobs wait; nothing depends on it, so errors are ignored."""
         now = self._now()
         found = (waiting_of(each, now_ms=now) for each in sent)
         waiting = [jobs for jobs in found if jobs is not None]
@@ -294,11 +297,15 @@ class Replayer:
                 self._tell()
 
     async def _check(self) -> None:
-        """Return if nothing stops the run."""
+        """Return if the run may continue.
+
+        Raises:
+            _Stopped: It may not.
+        """
         clock = self._parts.clock
         if not self._lease.is_trusted:
             raise _Stopped("the lease on the topic was lost")
-        # The first replays tell most: a short run is over within a second.
+        # The first outcomes matter most: a short run is over within a second.
         is_early = self._watch.seen < _EARLY
         every_s = _LOOK_EARLY_S if is_early else _LOOK_EVERY_S
         if clock.monotonic() >= self._looked_at + every_s:
@@ -331,11 +338,11 @@ class Replayer:
 
 
 async def write(parts: ReplayParts, records: Sequence[Record]) -> None:
-    """Write all of these together.
+    """Write all records in one transaction.
 
     Raises:
-        StoreRefusedError: One is refused; none is written.
-        StoreUnavailableError: Nobody knows.
+        StoreRefusedError: The log refuses one; none is written.
+        StoreUnavailableError: It is not known whether they were written.
     """
     for refused in (await parts.log.append(records, timeout_s=APPEND_S)).values():
         raise StoreRefusedError("log", "append", refused.detail)
@@ -346,7 +353,7 @@ def _is_large(batch: ReplayBatch) -> bool:
 
 
 def _samples(moved: Sequence[Chosen]) -> list[SampledReplay]:
-    """Some of the jobs of a batch, its last ones among them; in order."""
+    """A sample of the jobs of a batch, in order, with the last ones."""
     step = max(1, len(moved) // SAMPLE)
     some = [*moved[:-SAMPLE:step][:SAMPLE], *moved[-SAMPLE:]]
     return [sample for each in some if (sample := sample_of(each)) is not None]

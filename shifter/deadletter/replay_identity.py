@@ -16,10 +16,10 @@ from shifter.wire.envelope import ENVELOPE_HEADER, MAX_REPLAYS
 from shifter.wire.headers import Headers, ReadHeaders, read_headers
 
 REPLAYS_HEADER: Final = "shifter-replays"
-"""How often a record of somebody else's was replayed."""
+"""Header: how often a record that is no job was replayed."""
 
 REPLAY_ID_HEADER: Final = "shifter-replay-id"
-"""Which replay brought a record of somebody else's."""
+"""Header: the replay that brought a record that is no job."""
 
 _MARK: Final = b'"replay'
 _STORY: Final = "shifter-"
@@ -29,7 +29,7 @@ _VARIANT: Final = {
 
 
 def replays_of(headers: Headers) -> int:
-    """How often a dead letter was replayed before, as far as it says; never raises."""
+    """How often a dead letter was replayed, by its own headers; never raises."""
     for name, value in headers:
         if value is None:
             continue
@@ -43,7 +43,7 @@ def replays_of(headers: Headers) -> int:
 
 def read_job(headers: Headers) -> ReadHeaders | None:
     """The job in a record; ``None`` if it is none, or cannot be read."""
-    # What a dead letter says of itself is no part of the job, and most of the headers.
+    # The headers of the dead letter are no part of the job, and most of the headers.
     own = [header for header in headers if not header[0].startswith(_STORY)]
     try:
         return read_headers(own)
@@ -83,9 +83,9 @@ def incarnation(
 
     Args:
         read: The job as it was.
-        job_id: Of the replay.
-        attempt: What it will be charged as, >= 1.
-        deadline_ms: When it stops making sense.
+        job_id: Id of the replay.
+        attempt: Attempt that the replay is charged as, >= 1.
+        deadline_ms: Deadline of the replay; ``None`` for none.
     """
     before = read.envelope
     key = before.idempotency_key
@@ -93,7 +93,7 @@ def incarnation(
         "id": job_id,
         "replay_of": before.id,
         "replays": min(before.replays + 1, MAX_REPLAYS),
-        # What the handler tells others must be what it told them before.
+        # The handler must send the same idempotency key as the job before.
         "idempotency_key": before.id if key is None else key,
         "attempt": attempt,
         "turn": 1,

@@ -15,7 +15,7 @@ from shifter.ports import ClaimStore, Clock
 
 LEASE_MS: Final = 5_000
 _KEEP_MS: Final = 60_000
-# Of a lease: what is not trusted at its end, and how often it is renewed.
+# The part at a lease's end that is not trusted, and how often a lease is renewed.
 _SPARE: Final = 0.1
 _RENEWALS: Final = 4
 
@@ -24,7 +24,7 @@ class TopicLease:
     """The right to work on a topic, for as long as it is renewed.
 
     Attributes:
-        trusted_until: Monotonic seconds; from then on somebody else may hold it.
+        trusted_until: Monotonic seconds from which another run may hold the lease.
     """
 
     def __init__(self, clock: Clock, trusted_until: float) -> None:
@@ -32,7 +32,7 @@ class TopicLease:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether nobody else can hold it."""
+        """Whether no other run can hold the lease."""
         return self._clock.monotonic() < self.trusted_until
 
 
@@ -52,7 +52,7 @@ async def holding(
         clock: For trust in it.
         source: The topic.
         owner: Who asks.
-        on_wait: Told how many seconds it waits for the lease of another.
+        on_wait: Called with the seconds of each wait for another holder's lease.
 
     Raises:
         HeldElsewhereError: Somebody else holds it and renews.

@@ -1,4 +1,4 @@
-"""Letters as lines of a file: out, and back in.
+"""Writes dead letters as lines of a file, and reads them back.
 
 A line holds the record exactly, in base64, and beside it what a person wants to read.
 Only the former is read back. A line may end on a terminal, so control characters are
@@ -36,7 +36,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class LetterLine(msgspec.Struct, kw_only=True):
-    """One letter in a file; the names are a contract.
+    """One dead letter in a file; the field names are a contract.
 
     Attributes:
         topic: Where it was.
@@ -81,7 +81,7 @@ COLUMNS: Final = LetterLine.__struct_fields__
 
 
 class _Kept(msgspec.Struct, kw_only=True):
-    """What is read of a line: the record, and its place for errors."""
+    """A record that was read, and its line for errors."""
 
     topic: str = ""
     partition: int = 0
@@ -96,7 +96,7 @@ _HEADERS: Final = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
 
 
 def line_of(letter: Letter) -> LetterLine:
-    """A letter as a line."""
+    """The line of a dead letter."""
     delivery, story = letter.delivery, letter.story
     return LetterLine(
         topic=delivery.topic,
@@ -120,12 +120,12 @@ def line_of(letter: Letter) -> LetterLine:
 
 
 def heading(kind: str) -> str:
-    """What stands above the lines."""
+    """The heading of a file, above its lines."""
     return ",".join(COLUMNS) + "\n" if kind == CSV else ""
 
 
 def write_line(line: LetterLine, kind: str) -> str:
-    """A line as text, with its end."""
+    """The text of a line, with its end."""
     if kind == JSON_LINES:
         return encode_line(line).decode() + "\n"
     cells = []
@@ -142,7 +142,7 @@ def write_line(line: LetterLine, kind: str) -> str:
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[Record]:
-    """Records of a file that was exported; of both kinds, told by its first line.
+    """Read the records of an exported file; its first line shows the format.
 
     Raises:
         DecodeError: A line is none; says which.

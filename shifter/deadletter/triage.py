@@ -1,4 +1,4 @@
-"""Dead letters by failure: how many of a kind, since when, and how they came in."""
+"""Groups dead letters by failure: number, first and last instant, course over time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST_FAILED: Final = header_name("last_failed_ms")
 _JOB_ID: Final = header_name("job_id")
 _SHOWN: Final = tuple(map(header_name, ("error_type", "error_message", "reason")))
 _MOST_BYTES: Final = 4 * MAX_MESSAGE_CHARS
-"""Of each text that a group keeps; a writer of ours keeps to it."""
+"""Bound of each text that a group keeps; shifter writes no longer ones."""
 
 
 class FailureGroup(msgspec.Struct):
@@ -52,7 +52,7 @@ class FailureGroup(msgspec.Struct):
 class CountsOverTime:
     """Counts over time, in few buckets: their width doubles when the span does.
 
-    >>> course = Course()
+    >>> course = CountsOverTime()
     >>> for at_ms in (0, 500, 1_000, 9_000):
     ...     course.add(at_ms)
     >>> course.counts(0, 10_000, 2)
@@ -65,7 +65,7 @@ class CountsOverTime:
         self._width_ms, self._counts = _FIRST_WIDTH_MS, dict[int, int]()
 
     def add(self, at_ms: int) -> None:
-        """Count one."""
+        """Count one dead letter."""
         counts, place = self._counts, at_ms // self._width_ms
         counts[place] = counts.get(place, 0) + 1
         while len(counts) > _BUCKETS:
@@ -76,7 +76,7 @@ class CountsOverTime:
             self._counts = counts = wider
 
     def counts(self, first_ms: int, last_ms: int, columns: int) -> list[int]:
-        """How many fall into each of so many equal parts of a span."""
+        """Counts in equal parts of a span, as many parts as are asked for."""
         found = [0] * columns
         width = max(1, last_ms - first_ms)
         for place, count in self._counts.items():
@@ -104,7 +104,7 @@ class NewestLetter(NamedTuple):
 
 
 class _Found:
-    """A group while it is counted; of its letters nothing is kept but a few texts."""
+    """A group while it is counted; it keeps only a few texts of its newest letter."""
 
     __slots__ = ("count", "course", "first_ms", "last_ms", "newest")
 
@@ -140,12 +140,12 @@ class Triage:
         return sorted(groups, key=lambda group: (-group.count, group.fingerprint))
 
     def course(self, fingerprint: str) -> CountsOverTime:
-        """How a group's letters came in."""
+        """The counts over time of one group."""
         return self._found[fingerprint].course
 
     @property
     def span_ms(self) -> tuple[int, int]:
-        """The oldest and the newest failure; zeros where there is none."""
+        """Instants of the oldest and the newest failure; zeros without any."""
         found = self._found.values()
         return (
             min((each.first_ms for each in found), default=0),

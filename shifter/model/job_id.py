@@ -47,7 +47,7 @@ def made_ms(job_id: str) -> int | None:
         job_id: In the canonical spelling. A UUID of version 7 begins with its time.
 
     >>> made_ms("0192f3c4-aaaa-7000-8000-000000000000")
-    1730771462826
+    1730666605226
     >>> made_ms("0192f3c4-aaaa-4000-8000-000000000000"), made_ms("")
     (None, None)
     """
@@ -62,7 +62,7 @@ def gap_name(job_id: str) -> str:
     It is kept in a claim store beside the jobs, and is no job's id.
 
     >>> gap_name("0192f3c4-aaaa-7000-8000-000000000000")
-    'gap-28846191'
+    'gap-28844443'
     >>> gap_name("0192f3c4-aaaa-4000-8000-000000000000")
     'gap'
     """

@@ -52,7 +52,7 @@ class Override(NamedTuple):
     Attributes:
         to: One of the target's values.
         owner: Who makes it.
-        reason: Why, for those who look later.
+        reason: Why, shown with the override.
         lasts_ms: How long it holds from now on; then the fleet decides again.
     """
 

@@ -73,7 +73,7 @@ class DeadLetterRow(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """Everything ``shifter status`` knows.
+    """The state of a namespace, as ``shifter status`` shows it.
 
     Attributes:
         as_of_ms: When it was read, epoch milliseconds.
@@ -84,7 +84,7 @@ class Overview(msgspec.Struct, frozen=True):
         quality: Of the fleet; ``None`` when the state store is away.
         workers: Live worker processes.
         admission: What services shed; ``None`` when the state store is away.
-        windows: Hours that somebody set by hand.
+        windows: Overrides of execution windows.
     """
 
     as_of_ms: int
@@ -152,7 +152,7 @@ async def open_sources(
 async def read_overview(sources: StatusSources) -> Overview:
     """Read everything once.
 
-    A state store that is away costs its columns, not the answer.
+    While the state store is away, its columns are empty and the rest is read.
 
     Raises:
         StoreError: The log does not answer.
@@ -192,7 +192,7 @@ async def _dead_letters(
     try:
         await journal.load(sources.history)
     except StoreRefusedError as error:
-        sources.warn(f"letters that were handled are counted too: {error}")
+        sources.warn(f"handled dead letters are counted too: {error}")
     rows = []
     for queue, topic in _dead_letter_topics(sources.namespace, topics):
         count = await count_open(sources.admin, sources.history, topic)

@@ -160,7 +160,7 @@ async def test_a_run_on_the_old_topic_is_not_resumed_on_the_new_one(world):
     await world.make_again(world.source)
     await world.fill(range(10, 17))
 
-    with pytest.raises(ConfigError, match="was made again since"):
+    with pytest.raises(ConfigError, match="was created again since"):
         await world.desk.resume("cut-short")
     assert await open_ones(world.desk) == list(range(10, 17))
 
@@ -302,7 +302,7 @@ async def test_a_run_without_an_id_that_is_contradicted_is_not_resumed(earlier):
     earlier.clock.ahead_ms = 2 * HOUR_MS
     earlier.fill(range(6))
 
-    with pytest.raises(ConfigError, match="was made again since"):
+    with pytest.raises(ConfigError, match="was created again since"):
         await earlier.desk.resume("old")
 
 

@@ -110,7 +110,7 @@ def world(monkeypatch, capsys) -> World:
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
     for room in (wiring, wiring.log):
         monkeypatch.setattr(room, "open_admin", lambda settings: world.admin)
-    monkeypatch.setattr(wiring, "open_claims", lambda settings: world.claims)
+    monkeypatch.setattr(wiring, "open_claims", lambda settings, **_: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
     for verb in ("status", "doctor", "work"):

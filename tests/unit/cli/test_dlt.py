@@ -84,7 +84,7 @@ def test_without_a_terminal_and_a_yes_nothing_is_done(dead, verb):
 
     assert ended.code == 2
     assert ended.err.splitlines()[-3:] == [
-        "error: nobody said yes",
+        "error: the command is not confirmed",
         "  why: there is no terminal to ask on",
         "  fix: look with --dry-run first, then add --yes",
     ]
@@ -140,7 +140,11 @@ def test_offsets_choose_letters_without_a_filter(dead):
         (["replay", "mail", "--max-replays", "0", "--yes"], "--max-replays", "1"),
         (["replay", "mail", "--target", "=x", "--yes"], "--target", "ORIGIN=TOPIC"),
         (["replay", "mail", "--target", "order", "--yes"], "--target", "orders"),
-        (["replay", "mail", "--target", DLT, "--yes"], "--target", "goes back"),
+        (
+            ["replay", "mail", "--target", DLT, "--yes"],
+            "--target",
+            "its own dead letters",
+        ),
         (["replay", "mail", "--slow-start", "5", "--yes"], "--slow-start", "5m"),
         (["replay", "mail", "--name", "A B", "--yes"], "--name", "lower-case"),
         (["replay", "--yes"], "source is missing", "queue"),
@@ -306,7 +310,7 @@ def test_an_import_that_breaks_off_says_how_far_it_came(dead, monkeypatch):
     assert (run["action"], run["state"]) == ("import", "stopped")
     assert "line 1501" in run["why"]
     assert run["counts"]["imported"] == len(dead.log.entries("orders-dlt")) == 1_000
-    assert "nobody knows how far this import came" in again.problem[2]
+    assert "an import cannot be resumed; inspect it with" in again.problem[2]
 
 
 @pytest.mark.parametrize("topic", [LANE, "shop.delay.5s", "shop.replays"])
