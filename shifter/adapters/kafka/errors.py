@@ -1,6 +1,6 @@
 """What a cluster's answers mean: the one place that reads librdkafka's error codes.
 
-No code says for sure whether a record is in the log, except a short list: any other
+No code proves whether a record is in the log, except a short list: any other
 delivery error means *unknown*, because librdkafka reports a message timeout both for
 records that never left and for records that arrived. Authentication and TLS trouble
 never reaches a record at all: it is only whispered to ``error_cb``, so the last whisper
@@ -86,7 +86,7 @@ _HELP: Final = MappingProxyType(
         "_UNKNOWN_TOPIC": "create it with `shifter topics apply`",
     }
 )
-# These name a cause; "all brokers down" follows them and says less.
+# These name a cause; "all brokers down" follows them and names none.
 _CAUSES: Final = frozenset({"SASL_AUTHENTICATION_FAILED", "_AUTHENTICATION", "_SSL"})
 _CAUSE_OUTLIVES: Final = 10
 _NO_SUCH: Final = re.compile(r'No such configuration property: "([^"]*)"')
@@ -134,7 +134,7 @@ class LastError:
         return f"{text}; last client error: {describe(self.error)}"
 
     def unanswered(self, text: str) -> Refused | Unknown:
-        """What is known of a record that the cluster said nothing about."""
+        """The answer for a record without a report: unknown, or why it was refused."""
         if self.is_kept_out:
             return Refused(Reason.REFUSED_BY_LOG, self.beside(text))
         return Unknown(self.beside(text))
@@ -142,9 +142,9 @@ class LastError:
 
 def describe(error: KafkaError) -> str:
     """Name, text and what to do about it, in one line without secrets."""
-    said = f"{error.name()}: {error.str()}"
+    text = f"{error.name()}: {error.str()}"
     help_text = _HELP.get(error.name())
-    return said if help_text is None else f"{said}; {help_text}"
+    return text if help_text is None else f"{text}; {help_text}"
 
 
 def kafka_error(exc: BaseException) -> KafkaError | None:
@@ -154,7 +154,7 @@ def kafka_error(exc: BaseException) -> KafkaError | None:
 
 
 def delivery_answer(error: KafkaError, last: LastError) -> Refused | Unknown:
-    """What a failed delivery report says about its record."""
+    """The answer for a record whose delivery report is an error."""
     reason = _CERTAIN.get(error.name())
     if reason is not None:
         return Refused(reason, describe(error))
@@ -185,8 +185,8 @@ def store_error(
 def unheard() -> Any:
     """A logger for a producer.
 
-    A fatal error is printed on stderr whatever ``log_level`` says, unless there is a
-    logger; who appends gets it as the answer.
+    librdkafka prints a fatal error on stderr at any ``log_level``, unless it has a
+    logger; the caller of an append gets the error as its answer.
     """
     return logging.Logger("shifter.kafka", 99)  # noqa: LOG001  # ours alone
 

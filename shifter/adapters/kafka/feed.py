@@ -84,7 +84,7 @@ class KafkaLaneFeed:
 
         Raises:
             ConfigError: librdkafka refuses a property.
-            StoreRefusedError: A topic does not exist, or the cluster says no.
+            StoreRefusedError: A topic does not exist, or the cluster refuses.
             StoreUnavailableError: Nobody answered.
         """
         if self._bridge is None:
@@ -100,7 +100,7 @@ class KafkaLaneFeed:
         `last_error` tells.
 
         Raises:
-            StoreRefusedError: The cluster says no. One that did let us read and takes
+            StoreRefusedError: The cluster refuses. One that did let us read and takes
                 the right away is logged and asked again: it may give it back.
             StoreUnavailableError: The client broke for good.
         """
@@ -148,7 +148,7 @@ class KafkaLaneFeed:
     def idle(self) -> bool:
         """Whether every owned record has ended and the log was found to hold no more.
 
-        The broker says so about half a second after the last record was read.
+        The broker reports that about half a second after the last record was read.
         """
         member = self._member
         return member is None or (
@@ -170,7 +170,7 @@ class KafkaLaneFeed:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often each thing happened that an observer hears of."""
+        """How often the observer was called, by the event's name."""
         return {} if self._bridge is None else self._bridge.counts
 
     @property

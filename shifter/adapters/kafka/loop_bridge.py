@@ -71,7 +71,7 @@ class LoopBridge:
         """Report that the cluster refuses to let this member read."""
         self._post(self._fail, error)
 
-    def said(self, what: str, **facts: object) -> None:
+    def observe(self, what: str, **facts: object) -> None:
         """Report an event that an operator may need."""
         self.counts[what] += 1
         self._observer(what, facts)

@@ -44,7 +44,7 @@ _SLICE_S: Final = 0.5
 # it may have been made a moment ago, and later, when the broker may have.
 _NEW_TOPIC_S: Final = 2.0
 _DOUBT_S: Final = 5.0
-# How often it is said again that a topic is gone.
+# How often a missing topic is reported again.
 _GONE_AGAIN_S: Final = 60.0
 _LOOK_S: Final = 0.5
 # How long the client may take to give up its partitions at the end, and how long it
@@ -62,7 +62,7 @@ _BROKEN: Final = frozenset(
 
 
 class MemberObserver(RebalanceObserver, Protocol):
-    """Who hears of it; called on the member's thread."""
+    """Takes what a member reads and reports; called on the member's thread."""
 
     def opened(self) -> None:
         """The member connected, found its topics and joined, or tries on."""
@@ -83,7 +83,7 @@ class MemberPlan(NamedTuple):
         group: Which group it joins.
         commit_interval_s: Seconds between commits, > 0.
         window: Records read since a partition's frontier, at most, >= 2.
-        ids: Tells topics that were made again; ``None`` if nobody does.
+        ids: Finds topics that were deleted and made again; ``None`` to skip that.
         without_commits: As in `shifter.adapters.kafka.start_offsets.StartPlan`.
     """
 
@@ -153,7 +153,7 @@ class Member:
                 self._leave(consumer)
         except KafkaException as exc:
             cause = store_error(exc, "fetch", self.last)
-        except BaseException as exc:  # noqa: BLE001  # reported to whoever fetches
+        except BaseException as exc:  # noqa: BLE001  # raised by the next fetch
             cause = exc
         self._outlet.ended(cause)
 
@@ -271,7 +271,7 @@ class Member:
                 part.is_paused = is_to_pause
                 (to_pause if is_to_pause else to_resume).append(part)
                 if part.is_full:
-                    self._outlet.said("partition_full", **_facts(part))
+                    self._outlet.observe("partition_full", **_facts(part))
         if to_pause:
             consumer.pause(_places(to_pause))
         if to_resume:
@@ -322,12 +322,12 @@ class Member:
         if not isinstance(found, StoreRefusedError):
             return
         if self._has_read:
-            self._outlet.said("refused", detail=str(found))
+            self._outlet.observe("refused", detail=str(found))
         else:
             self._outlet.refused(found)
 
     def _resolve_doubt(self, consumer: Consumer) -> None:
-        """A broker that just started knows no topics: ask again before believing it.
+        """Ask again, since a broker that has just started reports no topics.
 
         A topic that is really gone may be made again. Its partitions are read then; the
         other topics of this member are read meanwhile.
@@ -340,10 +340,10 @@ class Member:
             return
         if missing is not None:
             self._doubt_at = self._clock.monotonic() + _GONE_AGAIN_S
-            self._outlet.said("topic_gone", detail=str(missing))
+            self._outlet.observe("topic_gone", detail=str(missing))
 
     def _commit_failed(self, detail: str) -> None:
-        self._outlet.said("commit_failed", detail=detail)
+        self._outlet.observe("commit_failed", detail=detail)
 
     def _leave(self, consumer: Consumer) -> None:
         """Commit what was settled, then leave the group."""

@@ -33,8 +33,8 @@ _Answer = TypeVar("_Answer")
 
 _REVOKE_S: Final = 3.0
 _ASK_AGAIN_S: Final = 0.2
-# A new topic has no leader for a moment, and a new broker knows no topic: that is
-# nobody's concern.
+# A new topic has no leader for a moment, and a new broker has no topics yet: both pass
+# by themselves, and are not reported.
 _QUIET_S: Final = 5.0
 _LOOK_S: Final = 2.0
 _NOT_THERE: Final = frozenset(
@@ -43,16 +43,16 @@ _NOT_THERE: Final = frozenset(
 
 
 class RebalanceObserver(Protocol):
-    """Who hears of what happens; called on the member's thread."""
+    """Takes the events of a member; called on the member's thread."""
 
     def lost(self, found: LostRange) -> None:
-        """Records were deleted before anybody read them."""
+        """Take a range that the log deleted before it was read."""
 
     def refused(self, error: StoreError) -> None:
         """The cluster will not let us read, until somebody does something."""
 
-    def said(self, what: str, **facts: object) -> None:
-        """Something happened that a person may want to know."""
+    def observe(self, what: str, **facts: object) -> None:
+        """Take an event that an operator may need."""
 
 
 class Rebalancer:
@@ -82,7 +82,7 @@ class Rebalancer:
         self._plan, self._assignment, self._committer = plan, assignment, committer
         self._requests, self._outlet, self._clock = requests, outlet, clock
         self.is_joined = False
-        # Partitions that the client reads no more, and where it was if it said so.
+        # Partitions that the client stopped reading, and its position if it named one.
         self._stalled: dict[Place, int | None] = {}
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
@@ -112,7 +112,7 @@ class Rebalancer:
         if offsets:
             # A partition that was paused, went and came back is still paused.
             consumer.resume(offsets)
-        self._outlet.said("assigned", partitions=len(offsets))
+        self._outlet.observe("assigned", partitions=len(offsets))
 
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
@@ -143,7 +143,7 @@ class Rebalancer:
             )
             self._outlet.refused(StoreRefusedError("kafka", "start", detail))
             return
-        self._outlet.said(
+        self._outlet.observe(
             "no_commits",
             topic=topic,
             records=records,
@@ -168,14 +168,14 @@ class Rebalancer:
                     if isinstance(error, StoreRefusedError):
                         self._outlet.refused(error)
                         return None
-                    self._outlet.said("start_unknown", detail=str(error))
+                    self._outlet.observe("start_unknown", detail=str(error))
                 self._requests.wait(_ASK_AGAIN_S)
                 _look_again(consumer, exc)
         return None
 
     def _tell(self, place: Place, start: Start) -> None:
         if start.is_foreign:
-            self._outlet.said("made_again", topic=place[0], partition=place[1])
+            self._outlet.observe("made_again", topic=place[0], partition=place[1])
         for lost in start.lost:
             self._outlet.lost(LostRange(*place, *lost))
 
@@ -188,7 +188,7 @@ class Rebalancer:
         self._committer.send_and_wait(consumer, parts)
         self._assignment.drop(parts)
         started = sum(len(part.started) for part in parts)
-        self._outlet.said("revoked", partitions=len(parts), unfinished=started)
+        self._outlet.observe("revoked", partitions=len(parts), unfinished=started)
 
     def _await_started(self, parts: Sequence[OwnedPartition]) -> None:
         """Let what has begun end, so that the next owner does not run it again.
@@ -208,7 +208,7 @@ class Rebalancer:
         """Others own these already: whatever we would commit might undo their work."""
         parts = self._assignment.of(_places(partitions))
         self._assignment.drop(parts)
-        self._outlet.said("membership_lost", partitions=len(parts))
+        self._outlet.observe("membership_lost", partitions=len(parts))
 
     def restart(self, consumer: Consumer, event: Message) -> None:
         """Go on where the log still is, after the client found its place gone."""
@@ -267,7 +267,7 @@ class Rebalancer:
             if topic_id is None or topic_id == part.topic_id:
                 continue
             if part.topic_id is None:
-                # The cluster did not know its id when the partition came.
+                # The topic's id was not available when the partition was assigned.
                 part.topic_id, part.is_dirty = topic_id, True
                 continue
             low, _ = find_kept(consumer, part.place)
@@ -297,7 +297,7 @@ class Rebalancer:
         Args:
             part: Whose place is gone.
             kept: Offsets the log holds now.
-            missed: The first offset the client could not read, if it says.
+            missed: The first offset the client could not read; ``None`` if unnamed.
         """
         (low, _), position = kept, part.acks.position
         if position < low:
@@ -309,9 +309,9 @@ class Rebalancer:
 
 
 def _look_again(consumer: Consumer, exc: KafkaException) -> None:
-    """Let a client that knows no such partition ask its cluster for what there is.
+    """Make a client that has no such partition ask its cluster for its topics.
 
-    A broker that just came back knows no topics; the client remembers that answer, and
+    A broker that has just started reports no topics; the client caches that, and
     without a question of ours it repeats it until its next look of its own, for 5 min.
     """
     error = kafka_error(exc)

@@ -3,8 +3,8 @@
 The rules are `shifter.policy.delivery.claim`; the scripts mirror them.
 
 A claim whose answer was lost (a timeout, a cancelled call) may have been granted. Each
-call therefore has a name of its own, and the next call of this store says which names
-were never answered: nobody runs what those were granted, so it is granted again at once
+call therefore has a name of its own, and the next call of this store lists the names
+that were never answered: what those were granted does not run, so it is granted again
 instead of standing still for a lease.
 
 On a cluster the claim of a user's idempotency key and the pointer from the job's id lie
@@ -64,7 +64,7 @@ from shifter.policy.delivery.claim_state import (
 from shifter.ports import understood
 
 _GOES_ON: Final = "-rqw"
-"""What ``point.lua`` says of a job whose key is to be asked."""
+"""The answer of ``point.lua`` for a job whose claim lies at another key."""
 _UNANSWERED: Final = 64
 # Jobs with a key of the user's that run here now; far more than can.
 _POINTERS: Final = 100_000
@@ -206,16 +206,16 @@ class RedisClaimStore:
 
     async def _cancelled(self, job_id: str, keep_ms: int) -> JobStatus:
         own = self._key(job_id)
-        said, value = await self._cancel(own, keep_ms, "own")
-        identity = decode_identity(value) if said == b"p" else None
-        if said == b"p" and identity is None:
-            said = b"o"
+        answer, value = await self._cancel(own, keep_ms, "own")
+        identity = decode_identity(value) if answer == b"p" else None
+        if answer == b"p" and identity is None:
+            answer = b"o"
         elif identity is not None:
             key = self._key(identity)
             pointer = ("PEXPIRE", own, keep_ms)
-            said, value = await self._cancel(key, keep_ms, "job", job_id, pointer)
-        if said == b"o":
-            said, value = await self._cancel(own, keep_ms, "over")
+            answer, value = await self._cancel(key, keep_ms, "job", job_id, pointer)
+        if answer == b"o":
+            answer, value = await self._cancel(own, keep_ms, "over")
             identity = None
         claim = decode_claim(value)
         assert claim is not None, "cancel.lua answers with a claim"  # noqa: S101  # ours
@@ -357,14 +357,14 @@ class RedisClaimStore:
         job = job_field(job_id) if job_id else ""
         command = self._command["cancel"]([key], (keep_ms, how, job))
         reply, *_ = await self._runner.send_all("claim.cancel", [command, *also])
-        said, value, told = reply
-        self._scripts.read(told)
-        return said, value
+        answer, value, resets = reply
+        self._scripts.read(resets)
+        return answer, value
 
     async def _find(self, name: str) -> tuple[bytes, bytes]:
         command = self._command["status"]([self._key(name)], ())
-        kind, value, told = await self._runner.send("claim.status", command)
-        self._scripts.read(told)
+        kind, value, resets = await self._runner.send("claim.status", command)
+        self._scripts.read(resets)
         return kind, value
 
     def _remember(self, request: ClaimRequest) -> None:

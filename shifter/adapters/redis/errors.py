@@ -1,4 +1,4 @@
-"""What the client and the server say, as the two errors the product knows.
+"""Errors of the client and the server, as the two store errors of the ports.
 
 *Refused* is what a person must mend (a credential, a right, a full or read-only
 server) and every answer that is not known; what passes by itself is *unavailable*.
@@ -51,7 +51,7 @@ _PASSING: Final = (
     TimeoutError,
 )
 # Inside a script an old server buries the code in the text of a plain error, and the
-# client buries what each sentinel said in "no master found".
+# client hides the error of each sentinel in "no master found".
 _REFUSED_CODE: Final = re.compile(
     r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|WRONGTYPE)\b"
     r"|\b[Uu]nknown (Redis )?command\b"
@@ -72,7 +72,7 @@ CAUGHT: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
 def store_error(error: BaseException, *, store: str, op: str) -> StoreError | None:
-    """The error the product knows; ``None`` if this one should pass untouched.
+    """The store error for this one; ``None`` if this one should pass unchanged.
 
     Args:
         error: One of `CAUGHT`.

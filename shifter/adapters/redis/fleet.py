@@ -1,7 +1,7 @@
 """What a fleet decides together, in Redis: one script, six keys of one hash slot.
 
 Everything fades by itself. Changes of cells are published too, so that an opened
-circuit reaches everybody at once; whoever does not hear it learns it at its next sync.
+circuit reaches every process at once; one that misses it reads it at its next sync.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class RedisFleetStore:
     """`shifter.ports.FleetStore` in Redis.
 
     Args:
-        client: Shared with other stores; whoever closes first, closes it for all.
+        client: Shared with other stores; the first store that closes it, closes it for
+            all.
         namespace: The fleet's.
     """
 
@@ -43,7 +44,7 @@ class RedisFleetStore:
         self._random = random.Random()  # noqa: S311  # jitter, no secret
 
     async def sync(self, report: FleetReport) -> FleetView:
-        """Tell and be told."""
+        """Exchange a report of this process for the state of the fleet."""
         return (await self.sync_at(report, None))[1]
 
     async def sync_at(
@@ -75,7 +76,7 @@ class RedisFleetStore:
             return _view(answer)
 
     async def listen(self, changed: Callable[[], None]) -> None:
-        """Hear of changed cells; a cluster's client cannot, its syncs tell as well."""
+        """Call ``changed`` when cells change; on a cluster only a sync finds it out."""
         while isinstance(self._client, Redis):
             with contextlib.suppress(StoreError):
                 await self._hear(self._client, changed)
@@ -98,13 +99,13 @@ class RedisFleetStore:
 
 
 def _view(answer: list[Any]) -> tuple[int, FleetView]:
-    now_us, version, cells, accepted, said, loads, granted, rates, strange = answer
+    now_us, version, cells, accepted, evidence, loads, granted, rates, strange = answer
     return int(now_us), FleetView(
         int(now_us) // 1_000,
         int(version),
         None if cells is None else _texts(cells),
         [flag == 1 for flag in accepted],
-        _texts(said),
+        _texts(evidence),
         [float(load) for load in loads],
         [tuple(granted[i : i + 4]) for i in range(0, len(granted), 4)],
         [RateGrant(int(rates[i]), int(rates[i + 1])) for i in range(0, len(rates), 2)],

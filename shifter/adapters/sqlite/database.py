@@ -142,7 +142,7 @@ class Database:
         """The same, on the caller's thread.
 
         Raises:
-            StoreUnavailableError, StoreRefusedError: SQLite says no.
+            StoreUnavailableError, StoreRefusedError: SQLite refuses.
         """
         with self._reading:
             if self._is_closed:
@@ -316,7 +316,7 @@ class _Writer:
         return results
 
     def _checkpoint_if_due(self) -> None:
-        # Once everybody has been answered: nobody waits for it.
+        # After all answers are given, so that no caller waits for it.
         used = self._used_pages()
         # What is drained and filled again counts again.
         self._pages = min(self._pages, used)
@@ -334,7 +334,7 @@ class _Writer:
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         except sqlite3.Error:
-            return 0  # who writes or reads next is told
+            return 0  # the next write or read raises it
         return int(pages - free)
 
     def _checkpoint(self) -> None:
@@ -350,7 +350,7 @@ class _Writer:
         """While nothing else is to be done: give pages back."""
         if self._is_tidy or self._connection is None:
             return
-        with contextlib.suppress(sqlite3.Error):  # who writes or reads next is told
+        with contextlib.suppress(sqlite3.Error):  # the next write or read raises it
             while self._tasks.empty():
                 if not self._give_pages_back(self._connection):
                     self._is_tidy = True
@@ -359,7 +359,7 @@ class _Writer:
                 self._checkpoint()
 
     def _give_pages_back(self, connection: sqlite3.Connection) -> bool:
-        """A few, so that nobody waits long for the lock; whether there were any."""
+        """Take a few, so that no other process waits long; whether there were any."""
         with self._lock.held():
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -389,6 +389,6 @@ def _tell(
         else:
             future.set_exception(error)
 
-    # A loop that ended before its answer came: nobody waits.
+    # The event loop was closed before its answer came: no caller waits.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle)

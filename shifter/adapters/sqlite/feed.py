@@ -73,7 +73,7 @@ class SqliteLaneFeed:
         self._beating: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._is_empty, self._turn = True, 0
-        # Nothing was there, and whoever appends rings.
+        # The topics were empty, and every append sends a wake-up.
         self._is_noted = False
         self._next_due_ms: int | None = None
 
@@ -259,8 +259,8 @@ class SqliteLaneFeed:
         kept: Sequence[tuple[tuple[int, int], Record]],
     ) -> tuple[list[AppendAnswer], list[str]]:
         records = [record for _, record in kept]
-        # Also where the source was taken over meanwhile: who has it now asks the claim
-        # store, and that knows of this successor.
+        # Also where another member has taken the source over meanwhile: it asks the
+        # claim store, which has recorded this successor.
         answers = self._log.write(connection, records, is_new=False)
         ended: dict[int, list[int]] = {}
         for ((lease, job_id), record), answer in zip(kept, answers, strict=True):
@@ -305,12 +305,12 @@ class SqliteLaneFeed:
                     self._news.set()
 
     async def _dead(self) -> dict[int, str]:
-        """Members that were killed, and their bells: nobody need wait for their end."""
+        """Drop members that were killed, and their sockets, before their lease ends."""
         bells = await self._database.read(self._members.bells)
         return {number: path for number, path in bells if is_dead(path)}
 
     async def _rejoin(self) -> None:
-        """Become a new member; what an old one had is anybody's."""
+        """Become a new member; the leases of the old one are free again."""
         self._owned.clear()
         self._ended.clear()
         now, dead = self._clock.monotonic(), await self._dead()

@@ -1,4 +1,4 @@
-"""Leases: who has which records, for as long as its member lives.
+"""Leases: which member has which records, for as long as the member lives.
 
 A fetch moves a lane's cursor and writes one row, whatever its size; a settled record is
 deleted, so that what is there is unsettled, and no order of settling needs more rows.
@@ -84,7 +84,7 @@ class LeaseTable:
         most: int,
         now: int,
     ) -> list[LeasedRecord]:
-        """First what dead members left, oldest first, then what nobody had yet."""
+        """Lease first what dead members left, oldest first, then what is new."""
         lane, (cur, end), (member, alive) = at[2], span, who
         marks = ",".join("?" * len(alive))
         left_over = connection.execute(
@@ -139,7 +139,7 @@ class LeaseTable:
             )
         )
         if (is_cut or len(rows) == most) and len(rows) < wanted:
-            # The rest stays with nobody.
+            # The rest is left without a lease.
             rest, last = (rows[-1][0] - base + 1, last), rows[-1][0] - base + 1
             _write_lease(connection, lane, rest, _NOBODY, wanted - len(rows))
         elif len(rows) < wanted:
@@ -198,7 +198,7 @@ def _may_drain(
     member: int,
     mates: Sequence[int],
 ) -> bool:
-    """Part 0 is anybody's; the others change hands when the old owner is through."""
+    """Part 0 is open to all members; the other parts change owner once settled."""
     if part == 0:
         return True
     if not mates or mates[part % len(mates)] != member:

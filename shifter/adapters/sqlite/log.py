@@ -74,7 +74,7 @@ class _Awaited:
             self.future.set_result(self._answers)
 
     def give_up(self, detail: str | None) -> None:
-        """Tell the caller that nobody knows."""
+        """Answer the caller `Unknown`."""
         if not self.future.done():
             answer = _TOO_LATE if detail is None else Unknown(detail)
             self.future.set_result([answer] * len(self.records))
@@ -149,7 +149,7 @@ class SqliteLaneLog:
         return 0
 
     def _after_fork(self) -> None:
-        # Who stands in line is the parent's, and so is who held the lock.
+        # The appends in line, and the holder of the lock, belong to the parent process.
         self._guard, self._line = threading.Lock(), []
         self._inboxes = Inboxes(self._clock)
 
@@ -170,9 +170,11 @@ class SqliteLaneLog:
                 line = self.take_line()
                 self.tell(line, [[_CLOSED] * len(one.records) for one in line])
 
-    def tell(self, line: Sequence[_Wanted], told: Iterable[list[AppendAnswer]]) -> None:
-        """Give everybody their answers; each event loop is woken once."""
-        for wanted, answers in zip(line, told, strict=True):
+    def tell(
+        self, line: Sequence[_Wanted], answered: Iterable[list[AppendAnswer]]
+    ) -> None:
+        """Give every caller its answers; each event loop is woken once."""
+        for wanted, answers in zip(line, answered, strict=True):
             wanted.tell(answers)
         self._inboxes.wake()
 
@@ -262,24 +264,24 @@ class _Batch:
     def write(
         self, connection: sqlite3.Connection
     ) -> tuple[list[list[AppendAnswer]], list[str]]:
-        """Append for everybody in line; returns answers and whom to wake."""
+        """Append all that is in line; returns the answers and the members to wake."""
         if self._line is None:
             self._line = self._log.take_line()
         records = [record for wanted in self._line for record in wanted.records]
         answers = iter(self._log.write(connection, records))
-        told = [[next(answers) for _ in wanted.records] for wanted in self._line]
-        return told, waiting(connection, {record.topic for record in records})
+        answered = [[next(answers) for _ in wanted.records] for wanted in self._line]
+        return answered, waiting(connection, {record.topic for record in records})
 
     def answer(
         self,
         result: tuple[list[list[AppendAnswer]], list[str]] | None,
         error: BaseException | None,
     ) -> None:
-        """Tell everybody, after the commit."""
+        """Answer every caller, after the commit."""
         line = self._log.take_line() if self._line is None else self._line
         if result is not None:
-            told, members = result
-            self._log.tell(line, told)
+            answered, members = result
+            self._log.tell(line, answered)
             wake_members(members)
             return
         answer = failure(error)

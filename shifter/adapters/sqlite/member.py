@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from shifter.ports import Clock
 
 ALIVE_MS: Final = 10_000
-"""How long a member that says nothing counts as alive."""
+"""How long a member counts as alive without a sign of life."""
 
 
 class LiveMember(NamedTuple):

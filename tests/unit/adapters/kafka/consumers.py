@@ -133,5 +133,5 @@ class ListeningOutlet:
     def refused(self, error):
         self.refusals.append(error)
 
-    def said(self, what, **facts):
+    def observe(self, what, **facts):
         self.events.append((what, facts))
