@@ -1,12 +1,12 @@
-"""What one process may spend of what the fleet shares: retries, and calls a second.
+"""Leases of the fleet's retry budgets and rates, held by one process.
 
-Both are spent from leases, so that nobody waits for the store; what was missing, and
-what was spent, is asked for at the next sync. While the store is away each process
-goes by its own share.
+Retries and calls are spent from leases, so that no call waits for the store; the next
+sync reports what was spent and asks for what was missing. While the store is away each
+process uses its own share.
 
-Whether a store that did not answer heard what it was told is not known, so nothing is
-told twice: what is earned and spent alone is settled alone. Only what was spent beyond
-what was earned, the process's share of the floor, is made good when the store is back.
+A store that did not answer may still have received a report, so nothing is reported
+twice: what a process earns and spends alone is settled alone. Only what it spent beyond
+its earnings, its share of the floor, is repaid when the store is back.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RetryLease:
         self.share = 1
 
     def answered(self, peers: int) -> None:
-        """The store is there, and so many processes with it."""
+        """Note that the store answered, and how many processes share it."""
         self.share = max(1, peers)
         if self.is_alone:
             self.is_alone = False
@@ -57,7 +57,7 @@ class RetryLease:
             self._owed_milli = min(max(0, self._owed_milli), most_milli)
 
     def left_alone(self) -> None:
-        """The store did not answer."""
+        """Note that the store did not answer."""
         if not self.is_alone:
             self.is_alone, self._owed_milli = True, 0
         self._firsts = 0
@@ -81,24 +81,24 @@ class RetryLease:
         if not self._left[place] or now_ms >= self._until_ms[place]:
             return False
         self._left[place] -= 1
-        # Whoever is left alone later goes on from what was spent before.
+        # A process that loses the store goes on from what it spent before.
         self._alone.spent(now_ms)
         return True
 
     def words(self, now_ms: int) -> BudgetReport:
-        """What operators are told."""
+        """The budget as operators see it."""
         return BudgetReport(*self._terms, *self._alone.sums_milli(now_ms))
 
     def is_exhausted(self, now_ms: int) -> bool:
-        """Whether somebody was refused a retry of late; asks for none."""
+        """Whether a retry was refused within the last second."""
         return now_ms < self._empty_until_ms
 
     def give_back(self, priority: Priority) -> None:
-        """A retry that was taken, and not made."""
+        """Return a retry that was taken and not made."""
         self._left[_PLACE[priority]] += 1
 
     def wish(self, now_ms: int) -> BudgetWish | None:
-        """What is told and asked; ``None`` if nothing is worth it."""
+        """The report and the request of the next sync; ``None`` for neither."""
         is_late = now_ms - self._told_ms >= _TELL_EVERY_MS
         is_news = is_late and (self._firsts or self._owed_milli > 0)
         if self.is_alone or not (is_news or any(self._wanted)):
@@ -111,7 +111,7 @@ class RetryLease:
         return BudgetWish(*self._whose, earned_milli, wants)
 
     def _missing(self, now_ms: int) -> tuple[int, int, int, int]:
-        """What was wanted of late, and is not left of a lease."""
+        """Retries that were wanted since the last sync and are not left of a lease."""
         for place, until_ms in enumerate(self._until_ms):
             if now_ms >= until_ms:
                 self._left[place] = 0
@@ -122,7 +122,7 @@ class RetryLease:
         return critical, high, normal, low
 
     def granted(self, retries: tuple[int, ...], now_ms: int) -> None:
-        """What the store gave for the last wish."""
+        """Add what the store granted for the last request."""
         self._firsts -= self._told_firsts
         self._told_firsts = self._owed_milli = 0
         self._told_ms, self._wanted = now_ms, [0, 0, 0, 0]
@@ -151,11 +151,11 @@ class RateLease:
         self.share = 1
 
     def answered(self, peers: int) -> None:
-        """The store is there, and so many processes with it."""
+        """Note that the store answered, and how many processes share it."""
         self.is_alone, self.share = False, max(1, peers)
 
     def left_alone(self) -> None:
-        """The store did not answer."""
+        """Note that the store did not answer."""
         self.is_alone = True
 
     def spend(self, now_ms: int) -> bool:
@@ -174,11 +174,11 @@ class RateLease:
         return True
 
     def give_back(self) -> None:
-        """A call that was taken, and not made."""
+        """Return a call that was taken and not made."""
         self._left += 1
 
     def wish(self, now_ms: int) -> RateWish | None:
-        """What is asked; ``None`` if nothing is wanted."""
+        """The request of the next sync; ``None`` if no call is missing."""
         if now_ms >= self._until_ms:
             self._left = 0
         want = self._wanted - self._left
@@ -187,7 +187,7 @@ class RateLease:
         return self._policy.wish(self._name, want)
 
     def granted(self, grant: RateGrant, now_ms: int) -> None:
-        """What the store gave."""
+        """Add what the store granted."""
         self._wanted = 0
         self._left += grant.calls
         if grant.calls:

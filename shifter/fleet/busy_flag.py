@@ -1,7 +1,8 @@
-"""A sign that a process sets for all: there is load, leave the rest for later.
+"""A flag that one busy process sets for the fleet: opportunistic work has to wait.
 
-A cell with an end, set anew while the load lasts. Whoever reads it starts no work that
-waits for a quiet time; a process that died with it set is forgotten at its end.
+The flag is a cell with an end, renewed while the load lasts. While it is set, no
+process starts work that waits for a quiet time. The flag of a process that died ends by
+itself.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from shifter.ports import Clock
 
 CELL: Final = "load"
 HOLD_MS: Final = 1_500
-"""How long a sign holds; it is renewed when half of it is over."""
+"""How long the flag holds; it is renewed when half of the time is over.
+
+Half of it, 750 ms, is more than three syncs: one that fails does not end the flag.
+"""
 
 
 class BusyFlag:
-    """One process's side of it. Belongs to whoever syncs.
+    """One process's view of the flag. Belongs to the thread that syncs.
 
     Args:
         clock: Wall time.
-        is_busy: Whether this process has load; ``None`` for one that sets no sign.
+        is_busy: Whether this process has load; ``None`` if it never sets the flag.
 
     Attributes:
-        until_ms: When the sign ends, by this process's wall clock; 0 without one.
+        until_ms: When the flag ends, by this process's wall clock; 0 if it is not set.
     """
 
     def __init__(self, clock: Clock, is_busy: Callable[[], bool] | None = None) -> None:
@@ -36,11 +40,11 @@ class BusyFlag:
 
     @property
     def is_set(self) -> bool:
-        """Whether some process has load, as far as is known."""
+        """Whether some process has load, as of the last sync."""
         return self._clock.epoch_ms() < self.until_ms
 
     def propose(self) -> Iterable[Proposal]:
-        """Set it, or set it anew."""
+        """Set or renew the flag, if this process is busy."""
         now, ahead_ms = self._clock.epoch_ms(), self._ahead_ms
         if ahead_ms is None or self.until_ms - now > HOLD_MS // 2:
             return
@@ -48,10 +52,10 @@ class BusyFlag:
             yield Proposal(CELL, self._text, b"%d" % (now - ahead_ms + HOLD_MS))
 
     def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
-        """Take in what is set; ``now_ms`` is the store's clock."""
+        """Read the flag; ``now_ms`` is the store's clock."""
         self._ahead_ms = self._clock.epoch_ms() - now_ms
         self._text = cells.get(CELL, b"")
-        # A forged or broken end delays opportunistic work no longer than a sign does.
+        # A forged or broken end delays opportunistic work no longer than a flag does.
         found = read_whole(self._text.decode("latin-1"), MAX_INSTANT_MS)
         until_ms = 0 if found is None else min(found, now_ms + HOLD_MS)
         self.until_ms = until_ms + self._ahead_ms

@@ -1,8 +1,8 @@
-"""One dependency's circuit as the fleet agrees on it, seen from one process.
+"""The circuit of one dependency that the fleet shares, as one process sees it.
 
-Calls are decided by the state that is known here. What they come to is kept until the
-next sync, which applies it to that state and proposes the result; where somebody else
-was faster, it is applied again to what they made of it.
+Calls are decided by the state of the last sync. The results of probes are kept until
+the next sync, which applies them to that state and proposes the result. If another
+process was faster, they are applied again to the state that it wrote.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.ramp import Ramp
 
 ASK_AGAIN_MS = 300
-"""A probe that was asked for is leased by the next sync, or to somebody else."""
+"""Wait for a probe's lease: one sync (200 ms) and its round trip."""
 
 
 class Probed(NamedTuple):
@@ -46,7 +46,7 @@ class Probed(NamedTuple):
 
 
 class _Draft(NamedTuple):
-    """What was proposed and not answered yet."""
+    """A proposal that was not answered yet."""
 
     state: CircuitState
     text: bytes
@@ -55,17 +55,17 @@ class _Draft(NamedTuple):
 
 
 class SharedCircuit:
-    """See above. All instants are by the store's clock. Belongs to one thread.
+    """The fleet's circuit; instants are by the store's clock. Belongs to one thread.
 
     Args:
         name: The dependency's.
         policy: The circuit's.
 
     Attributes:
-        state: As known here.
-        by_hand: What somebody set it to, over the state; ended ones count for nothing.
-        peak_per_ms: This process's calls a millisecond before it opened; 0 if that
-            is not known.
+        state: The state of the last sync.
+        by_hand: The operator's override; one that has ended has no effect.
+        peak_per_ms: This process's calls a millisecond before the circuit opened; 0 if
+            that is not known.
     """
 
     def __init__(self, name: str, policy: CircuitPolicy) -> None:
@@ -144,7 +144,7 @@ class SharedCircuit:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether somebody waits for the next sync."""
+        """Whether the next sync should not wait."""
         return bool(self._probed) or self._suspected is not None
 
     @property
@@ -258,9 +258,10 @@ class SharedCircuit:
     def _bounded(
         self, state: CircuitState, now_ms: int, *, earlier_ms: int = 0
     ) -> CircuitState:
-        """No store keeps us from a dependency for longer than we would ourselves.
+        """Clamp instants read from the store to the local policy.
 
-        What ends does so by ``earlier_ms`` earlier than it says.
+        A store with a wrong clock must not block a dependency for longer than this
+        process would. Instants are moved back by ``earlier_ms`` first.
         """
         policy = self._policy
         if isinstance(state, Open):

@@ -1,4 +1,4 @@
-"""What a process learns of its fleet, and who wants to hear of it."""
+"""Changes that a process learns from its fleet, and their observers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _EVENTS: Final = {
 
 
 class Change(NamedTuple):
-    """A circuit changed, as this process learnt.
+    """A change of a circuit.
 
     Attributes:
-        dependency: Whose.
+        dependency: The dependency of the circuit.
         state: Its new state.
-        is_fleet: Whether the fleet's; else this process's own.
+        is_fleet: Whether it is the fleet's circuit; else it is this process's own.
     """
 
     dependency: Dependency
@@ -36,17 +36,17 @@ class Change(NamedTuple):
 
 
 class FleetObserver(Protocol):
-    """Whoever wants to hear what happens; called in the thread that learns of it."""
+    """Observes changes; called in the thread that learns of them."""
 
     def circuit_changed(self, change: Change) -> None:
         """A circuit changed."""
 
     def found_strange(self, count: int) -> None:
-        """So many values in the store were none of ours, and were passed over."""
+        """So many values in the store could not be read and were ignored."""
 
 
 class LoggingObserver:
-    """Writes it down; what a worker counts besides is its ledger's.
+    """Logs changes; a worker's `JobObserver` counts them as well.
 
     Args:
         log: Where lines go.
@@ -65,17 +65,17 @@ class LoggingObserver:
         )
 
     def found_strange(self, count: int) -> None:
-        """Values in the store were none of ours."""
+        """Values in the store could not be read."""
         self._log.warning(Event.FLEET_STRANGE, values=count)
 
 
 def call_back(change: Change) -> None:
-    """Tell whoever declared the dependency; what goes wrong there is only said."""
-    heard = change.dependency.on_change
-    if heard is None:
+    """Call the dependency's ``on_change``; an error of it is logged, not raised."""
+    callback = change.dependency.on_change
+    if callback is None:
         return
     name = change.dependency.name
     try:
-        heard(name, state_word(change.state))
+        callback(name, state_word(change.state))
     except Exception as error:  # noqa: BLE001  # a user's code: no reason to stop work
         Log().warning(Event.CALLBACK_FAILED, dependency=name, error=repr(error))

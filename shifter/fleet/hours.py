@@ -1,8 +1,8 @@
-"""Windows of jobs and lanes, and what operators set over them: read without waiting.
+"""Execution windows of jobs and lanes, and operators' overrides: read without waiting.
 
-A setting is of a queue, of one of its lanes, or of a type of job; the fleet shares it
-as it shares a circuit that somebody opened. A process that has not heard of one yet
-goes by the windows that its program declares.
+An override applies to a queue, to one of its lanes, or to a type of job. The fleet
+shares overrides as it shares a circuit that an operator opened. Until a process has
+learnt of an override, it uses the windows that its program declares.
 """
 
 from __future__ import annotations
@@ -25,23 +25,28 @@ _CELL: Final = "hand/window/"
 _ALWAYS: Final = LaneRule()
 
 MOST_CHARS: Final = 200
-"""Of a job's name."""
+"""Longest name of a job in a scope: a cell's name stays below the stores' bounds."""
 
 
 def queue_scope(queue: str, priority: Priority | None = None) -> str:
-    """What a setting of a queue, or of one of its lanes, belongs to."""
+    """The scope of an override of a queue, or of one of its lanes."""
     if priority is None:
         return f"queue/{queue}"
     return f"lane/{queue}/{priority.value.lower()}"
 
 
 def job_scope(name: str) -> str:
-    """What a setting of a type of job belongs to."""
+    """The scope of an override of a type of job."""
     return f"job/{name}"
 
 
 def hours_scope(queue: str | None, priority: Priority | None, job: str | None) -> str:
-    """What a setting belongs to that somebody wants to make.
+    """Check and return the scope of an override.
+
+    Args:
+        queue: The queue; ``None`` for a type of job.
+        priority: The lane of the queue; ``None`` for all of them.
+        job: The type of job; ``None`` for a queue.
 
     Raises:
         ConfigError: Neither a queue nor a type of job, or both; a name is wrong.
@@ -57,24 +62,24 @@ def hours_scope(queue: str | None, priority: Priority | None, job: str | None) -
 
 
 def window_cell(scope: str) -> str:
-    """The cell of what somebody set."""
+    """The name of the cell that holds the override of a scope."""
     return _CELL + scope
 
 
 def scope_of(cell: str) -> str | None:
-    """What a cell's setting belongs to; ``None`` for other cells."""
+    """The scope of an override's cell; ``None`` for other cells."""
     return cell.removeprefix(_CELL) if cell.startswith(_CELL) else None
 
 
 class Hours:
-    """See above. Safe to share between threads.
+    """The execution windows in force. Safe to share between threads.
 
     Args:
         clock: Wall time.
-        rules: Of lanes, by name; may grow while an app is declared.
+        rules: The rules of lanes, by name; they may grow while an app is declared.
 
     Attributes:
-        changed: Called when somebody set something, in the thread that learns of it.
+        changed: Called when an override changed, in the thread that learns of it.
     """
 
     def __init__(self, clock: Clock, rules: Mapping[str, LaneRule]) -> None:
@@ -120,7 +125,7 @@ class Hours:
 
     @property
     def is_limiting(self) -> bool:
-        """Whether lanes have hours, or somebody set some."""
+        """Whether a lane has windows, or an override exists."""
         return bool(self._by_hand or self.rules)
 
     def opening_ms(self, spec: JobSpec | None, lane: Lane, at: EpochMs) -> EpochMs:

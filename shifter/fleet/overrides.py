@@ -1,6 +1,6 @@
-"""What an operator sets by hand.
+"""Overrides of operators.
 
-An operator's program is no process of the fleet: it says nothing that lasts.
+An operator's program is no process of the fleet: it reports nothing of its own.
 """
 
 from __future__ import annotations
@@ -56,5 +56,5 @@ async def cells_of(store: FleetStore, process: str) -> tuple[Mapping[str, bytes]
 
 
 def question(process: str) -> FleetReport:
-    """What tells nothing and asks for everything."""
+    """A report without evidence that asks for all cells."""
     return FleetReport(process, 0.0, b"", is_alarmed=True, keep_ms=0, version=0)

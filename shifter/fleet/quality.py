@@ -1,7 +1,7 @@
-"""The quality that the fleet serves at, as one process knows it.
+"""The quality that the fleet serves at, as one process sees it.
 
-Every process watches the mean load of the fleet by the same rule; whoever first thinks
-that the quality should move proposes it, and what the cell says holds for all.
+Every process applies the same rule to the mean load of the fleet. The first process
+whose rule moves the quality proposes it, and the value of the cell holds for all.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from shifter.policy.protection.quality import QualityPolicy, QualityState, obser
 
 
 class FleetQuality:
-    """See above. Belongs to one thread; `in_force` may be asked from any.
+    """The fleet's quality. Belongs to one thread; any may call `in_force`.
 
     Args:
         policy: When load lowers it; ``None`` never.
 
     Attributes:
-        by_load: What load says, as the fleet agreed.
+        by_load: The quality by load, as the fleet agreed.
     """
 
     def __init__(self, policy: QualityPolicy | None) -> None:
@@ -40,7 +40,7 @@ class FleetQuality:
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether somebody has set it; the setting may have ended."""
+        """Whether an operator has set it; the override may have ended."""
         return self._by_hand is not None
 
     def in_force(self, store_ms: int) -> Quality:
@@ -51,20 +51,20 @@ class FleetQuality:
         return self.by_load
 
     def propose(self) -> Proposal | None:
-        """What load says now, if that is news."""
+        """Propose the quality by load, if it differs from the fleet's."""
         if self._policy is None or self._observed.quality is self.by_load:
             return None
         return Proposal(QUALITY, self._text, quality_text(self._observed.quality))
 
     def observe(self, loads: Sequence[float], now_ms: int) -> None:
-        """Weigh how busy everybody is."""
+        """Apply the rule to the loads of all processes."""
         if self._policy is None or not loads:
             return
         load = sum(loads) / len(loads)
         self._observed = observe(self._policy, self._observed, load=load, now_ms=now_ms)
 
     def learn(self, cells: Mapping[str, bytes]) -> int:
-        """Take in what the store holds; returns how many cells were not ours."""
+        """Read the cells; return how many could not be read."""
         text = cells.get(QUALITY_BY_HAND)
         setting = None if text is None else read_setting(text)
         is_one = setting is not None and setting.to in set(Quality)

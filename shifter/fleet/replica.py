@@ -1,4 +1,4 @@
-"""What one process knows of its fleet: read without waiting, told once a sync.
+"""The fleet's state as a local replica: read without waiting, renewed by each sync.
 
 While the store is away the last view holds for `TRUST_S`; then circuits go by local
 evidence. Budgets and rates go by a local share as soon as a sync failed.
@@ -68,13 +68,13 @@ class SentReport(NamedTuple):
 
 
 class FleetReplica:
-    """See above. Safe to share between threads.
+    """The replica of one process. Safe to share between threads.
 
     Args:
-        dependencies: What is protected.
+        dependencies: The dependencies that are protected.
         clock: Monotonic.
         process: This process's id.
-        ears: Hears of each change; then the dependency's own callback does.
+        observer: Called with each change, before the dependency's own callback.
         quality: When load lowers the quality; ``None`` never.
         seed: Of jitter; ``None`` from the system.
 
@@ -85,7 +85,7 @@ class FleetReplica:
         synced_at: Monotonic seconds of the last view; ``None`` without one.
         failures: Syncs that failed in a row.
         is_urgent: Whether the next sync should not wait.
-        urgent: Called when it becomes so, in the thread of whoever calls.
+        urgent: Called when it becomes urgent, in the thread that noticed it.
         tenants: What else is shared; those with cells of their own.
         highest_load: Of the fleet's processes, as of the last view.
     """
@@ -151,14 +151,16 @@ class FleetReplica:
         return None if self._offset_ms is None else EpochMs(self._store_ms())
 
     def report(self) -> SentReport:
-        """What is told at the next sync."""
+        """The report for the next sync."""
         now_ms = int(self._clock.monotonic() * 1_000)
         self.is_urgent = False
-        said: Statements = {}
+        reports: Statements = {}
         by = _Asked()
         for name, protection in self.protections.items():
             quiet = protection.unchanged_report(now_ms)
-            said[name] = self._heard(protection, now_ms, by) if quiet is None else quiet
+            reports[name] = (
+                self._reported(protection, now_ms, by) if quiet is None else quiet
+            )
         proposals = [proposal for _, proposal in by.proposals]
         if (quality := self._quality.propose()) is not None:
             proposals.append(quality)
@@ -167,7 +169,7 @@ class FleetReplica:
         report = FleetReport(
             self._process,
             min(max(0.0, self.load()), MAX_LOAD),
-            words_text(self._words(said)),
+            words_text(self._process_report(reports)),
             by.is_alarmed,
             KEEP_MS,
             self._version,
@@ -177,11 +179,11 @@ class FleetReplica:
         )
         return SentReport(report, by)
 
-    def _heard(
+    def _reported(
         self, protection: DependencyProtection, now_ms: int, by: _Asked
     ) -> DependencyReport:
-        """What one dependency says; what it asks for is put with the rest."""
-        # One at a time: whoever decides waits for one of them at most.
+        """The report of one dependency; its proposals and wishes go to ``by``."""
+        # One lock per dependency's report: a decision waits for one report at most.
         with self._lock:
             statement = protection.report(now_ms)
             if statement.failures or statement.slow:
@@ -197,17 +199,17 @@ class FleetReplica:
                 by.rates.append((protection, called))
         return statement
 
-    def learn(self, told: SentReport, view: FleetView) -> None:
-        """Take in the answer to a report."""
+    def learn(self, sent: SentReport, view: FleetView) -> None:
+        """Apply the answer to a report."""
         now = self._clock.monotonic()
         now_ms = int(now * 1_000)
         self._set_clock(view.now_ms, now_ms)
         movable: Iterable[DependencyProtection] = self.protections.values()
         if view.cells is None:
-            movable = [protection for protection, _ in told.by.proposals]
+            movable = [protection for protection, _ in sent.by.proposals]
         before = [(protection, protection.circuit.state) for protection in movable]
         with self._lock:
-            self._answer(told, view, now_ms)
+            self._answer(sent, view, now_ms)
         strange = view.strange
         if view.cells is not None:
             strange += self._learn_cells(view.cells, view.now_ms)
@@ -221,19 +223,19 @@ class FleetReplica:
         if strange and self._observer is not None:
             self._observer.found_strange(strange)
 
-    def failed(self, told: SentReport) -> None:
-        """The store did not answer: what was asked is asked again."""
+    def failed(self, sent: SentReport) -> None:
+        """Note that the store did not answer; the proposals are made again."""
         self.failures += 1
         with self._lock:
-            for protection, _ in told.by.proposals:
+            for protection, _ in sent.by.proposals:
                 protection.circuit.answered(accepted=False)
         self._settle(peers=None)
 
     def urge(self, changed: DependencyProtection | None) -> None:
-        """The others should hear of something at once.
+        """Sync at once, so that the other processes learn of a change.
 
         Args:
-            changed: Whose circuit this process opened or closed for itself, if any.
+            changed: The dependency whose own circuit opened or closed, if one did.
         """
         self.is_urgent = True
         # Read once: the sync may end, in another thread, between two reads.
@@ -248,8 +250,8 @@ class FleetReplica:
             return None
         return protection.circuit.propose(self._store_ms(), self._random.random())
 
-    def _words(self, said: Statements) -> ProcessReport:
-        words = msgspec.structs.replace(self.shed(), dependencies=said)
+    def _process_report(self, reports: Statements) -> ProcessReport:
+        words = msgspec.structs.replace(self.shed(), dependencies=reports)
         if words == ProcessReport() or self._offset_ms is None:
             return words
         return msgspec.structs.replace(words, said_ms=self._store_ms())
@@ -263,8 +265,8 @@ class FleetReplica:
             with self._lock:
                 protection.circuit.clock_jumped(store_ms, by_ms)
 
-    def _answer(self, told: SentReport, view: FleetView, now_ms: int) -> None:
-        by = told.by
+    def _answer(self, sent: SentReport, view: FleetView, now_ms: int) -> None:
+        by = sent.by
         # The last proposals are those of the quality and of tenants, who ask nothing.
         for (protection, _), accepted in zip(by.proposals, view.accepted, strict=False):
             protection.circuit.answered(accepted=accepted)
@@ -307,10 +309,10 @@ class FleetReplica:
     def _hear(self, view: FleetView, now_ms: int) -> int:
         if not view.evidence:
             return 0
-        said, strange = tallies_of(view.evidence, but=self._process)
+        reports, strange = tallies_of(view.evidence, but=self._process)
         for name, protection in self.protections.items():
             with self._lock:
-                protection.breaker.weigh(said.get(name, []), now_ms=now_ms)
+                protection.breaker.weigh(reports.get(name, []), now_ms=now_ms)
             self.is_urgent = self.is_urgent or protection.circuit.is_urgent
         return strange
 

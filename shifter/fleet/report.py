@@ -1,4 +1,4 @@
-"""What one process says of itself at each sync, as the store carries it."""
+"""The report of one process at each sync, as the store carries it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ URGENT_FIRST: Final = sorted(Priority, key=lambda priority: -priority.rank)
 
 
 class BudgetReport(NamedTuple):
-    """What one process says of a retry budget.
+    """One process's share of a retry budget.
 
     Attributes:
         ratio_milli: Thousandths of a retry that a first attempt earns.
         floor_per_s: Retries a second, of the whole fleet, whatever was earned.
         ttl_ms: How long what is earned lasts.
-        earned_milli: By this process, within the ttl.
-        spent_milli: Likewise, and a little longer.
+        earned_milli: Earned by this process within the ttl.
+        spent_milli: Spent by this process within the ttl and a little longer.
     """
 
     ratio_milli: Count
@@ -43,12 +43,12 @@ class DependencyReport(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Numbers of one process about one dependency.
 
     Attributes:
-        calls: As of `shifter.policy.protection.evidence.CallTally`.
-        failures: Likewise.
-        slow: Likewise.
-        in_a_row: Likewise.
+        calls: Calls that ended within the window of the evidence.
+        failures: Calls of these that failed.
+        slow: Calls of these that were slow.
+        in_a_row: Failures since the last success.
         held_back: Starts put off since the process began, by protection.
-        would_hold_back: The same in the dark.
+        would_hold_back: The same of protections that are dark.
         limit: Calls at once that its limit allows now; 0 without a limit.
         inflight: Calls under way; counted only with a limit.
         budget: See `BudgetReport`.
@@ -66,7 +66,7 @@ class DependencyReport(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def tally(self) -> CallTally:
-        """What counts as evidence."""
+        """The part that counts as evidence."""
         return CallTally(self.calls, self.failures, self.slow, self.in_a_row)
 
 
@@ -74,13 +74,14 @@ Statements: TypeAlias = dict[str, DependencyReport]
 
 
 class ProcessReport(msgspec.Struct, array_like=True, frozen=True):
-    """All that one process says.
+    """Everything that one process reports.
 
     Attributes:
-        dependencies: By name.
+        dependencies: The reports of dependencies, by name.
         shed: Jobs its admission refused since it began, by priority.
-        would_shed: The same in the dark.
-        said_ms: When, by the store's clock; ``None`` before the first sync.
+        would_shed: Jobs it would have refused, of an admission that is dark.
+        said_ms: The time of the report, by the store's clock; ``None`` before the
+            first sync.
     """
 
     dependencies: Statements = {}
@@ -91,18 +92,18 @@ class ProcessReport(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ProcessReport).decode
-_SAYS_NOTHING: Final = ProcessReport()
+_EMPTY: Final = ProcessReport()
 
 
 def words_text(words: ProcessReport) -> bytes:
-    """All of it, packed; empty if it says nothing."""
-    return b"" if words == _SAYS_NOTHING else _encode(words)
+    """Encode a report; the empty one is no bytes."""
+    return b"" if words == _EMPTY else _encode(words)
 
 
 def read_words(text: bytes) -> ProcessReport | None:
-    """What a process said; ``None`` if it cannot be read."""
+    """Decode a report; ``None`` if it cannot be read."""
     try:
-        return _decode(text) if text else _SAYS_NOTHING
+        return _decode(text) if text else _EMPTY
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 

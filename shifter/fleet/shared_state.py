@@ -1,6 +1,7 @@
-"""The cells that a fleet shares, as text: circuits, the quality, what people set.
+"""The cells that a fleet shares, as text: circuits, the quality, overrides.
 
-The store is not trusted: what cannot be read, or says what no state can, is no state.
+The store is not trusted: a text that cannot be read, or that no state encodes to, is
+ignored.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def circuit_cell(dependency: str) -> str:
 
 
 def by_hand_cell(dependency: str) -> str:
-    """The cell of what somebody set a circuit to."""
+    """The cell of a circuit's override."""
     return _BY_HAND + dependency
 
 
 def dependency_of(cell: str) -> str | None:
-    """Whose circuit a cell belongs to; ``None`` for other cells."""
+    """The dependency of a circuit's cell; ``None`` for other cells."""
     for prefix in (_CIRCUIT, _BY_HAND):
         if cell.startswith(prefix):
             return cell.removeprefix(prefix)
@@ -47,13 +48,13 @@ def dependency_of(cell: str) -> str | None:
 
 
 class OverrideCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What somebody set by hand.
+    """An operator's override.
 
     Attributes:
         to: ``open`` or ``closed``; of a quality its word.
-        owner: Who.
-        reason: Why.
-        until_ms: From here on nothing is set; by the store's clock.
+        owner: Who set it.
+        reason: Why it was set.
+        until_ms: When it ends, excluded, by the store's clock.
     """
 
     to: Literal["open", "closed", "FULL", "REDUCED", "MINIMAL"]
@@ -77,7 +78,7 @@ class _Quality(msgspec.Struct, frozen=True):
 
 
 def circuit_text(state: CircuitState) -> bytes:
-    """A circuit's state; equal states are equal bytes."""
+    """Encode a circuit's state; equal states are equal bytes."""
     if isinstance(state, Closed):
         cell = _Circuit("closed", state.generation)
     elif isinstance(state, Open):
@@ -96,7 +97,7 @@ def circuit_text(state: CircuitState) -> bytes:
 
 
 def read_circuit(text: bytes) -> CircuitState | None:
-    """The state; ``None`` if it is none."""
+    """Decode a circuit's state; ``None`` if it cannot be read."""
     cell = _read(text, _Circuit)
     if cell is None:
         return None
@@ -120,22 +121,22 @@ def state_word(state: CircuitState) -> str:
 
 
 def setting_text(setting: OverrideCell) -> bytes:
-    """What somebody set."""
+    """Encode an override."""
     return msgspec.json.encode(setting)
 
 
 def read_setting(text: bytes) -> OverrideCell | None:
-    """What somebody set; ``None`` if nothing that can be read."""
+    """Decode an override; ``None`` if it cannot be read."""
     return _read(text, OverrideCell)
 
 
 def quality_text(quality: Quality) -> bytes:
-    """The quality by load."""
+    """Encode the quality by load."""
     return msgspec.json.encode(_Quality(quality))
 
 
 def read_quality(text: bytes) -> Quality | None:
-    """The quality by load; ``None`` if it is none."""
+    """Decode the quality by load; ``None`` if it cannot be read."""
     cell = _read(text, _Quality)
     return None if cell is None else cell.quality
 

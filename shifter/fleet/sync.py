@@ -1,7 +1,8 @@
-"""Tells the fleet what this process saw, and learns what holds: every 200 ms.
+"""Synchronizes a process with its fleet: reports its evidence, reads the shared state.
 
-One round trip each time, in the background: no decision waits for it. After a failure
-the waits grow and are jittered, so that a store that comes back is not stormed.
+A sync is one round trip every 200 ms, in the background: no decision waits for it.
+After a failure the waits grow and are jittered, so that a store that recovers is not
+overloaded by all processes at once.
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ _LEAST_S: Final = 0.01
 
 
 class FleetSync:
-    """Keeps one board in step with the fleet.
+    """Keeps one replica in step with the fleet.
 
     Args:
-        board: What this process knows.
-        store: Where the fleet agrees.
-        clock: Waits.
+        replica: The fleet's state in this process.
+        store: The store that the fleet shares.
+        clock: Monotonic; its `sleep` is used for the waits.
         every_s: Seconds between two syncs, > 0.
         seed: Of the jitter; ``None`` from the system.
 
     Attributes:
-        tried: Set when the store has been asked once, whatever it said.
+        tried: Set after the first sync, whether it succeeded or not.
     """
 
     def __init__(
         self,
-        board: FleetReplica,
+        replica: FleetReplica,
         store: FleetStore,
         clock: Clock,
         *,
         every_s: float = EVERY_S,
         seed: int | None = None,
     ) -> None:
-        self._board, self._store, self._clock = board, store, clock
+        self._replica, self._store, self._clock = replica, store, clock
         self._every_s = every_s
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._news = asyncio.Event()
@@ -53,7 +54,7 @@ class FleetSync:
     async def run(self) -> None:
         """Sync until cancelled."""
         self._loop = asyncio.get_running_loop()
-        self._board.urgent = self.wake
+        self._replica.urgent = self.wake
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._store.listen(self._news.set))
@@ -62,18 +63,18 @@ class FleetSync:
                     await self._pause()
         finally:
             # Calls to dependencies may end later than this loop.
-            self._board.urgent = None
+            self._replica.urgent = None
 
     async def once(self) -> None:
         """One sync."""
         self._news.clear()
-        told = self._board.report()
+        sent = self._replica.report()
         try:
-            view = await self._store.sync(told.report)
+            view = await self._store.sync(sent.report)
             with understood("the state store", "fleet.sync"):
-                self._board.learn(told, view)
+                self._replica.learn(sent, view)
         except StoreError:
-            self._board.failed(told)
+            self._replica.failed(sent)
         self.tried.set()
 
     async def close(self) -> None:
@@ -81,15 +82,15 @@ class FleetSync:
         await self._store.close()
 
     def wake(self) -> None:
-        """There is something that the others should hear at once; from any thread."""
+        """Sync at once; may be called from any thread."""
         if self._loop is not None:
             # A thread that called this just before `run` ended finds a closed loop.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._news.set)
 
     async def _pause(self) -> None:
-        failures = self._board.failures
-        if self._board.is_urgent and not failures:
+        failures = self._replica.failures
+        if self._replica.is_urgent and not failures:
             await self._clock.sleep(_LEAST_S)
             return
         longest_s = min(_LONGEST_S, self._every_s * 2**failures)

@@ -37,12 +37,12 @@ from shifter.ports import FleetStore, understood
 
 
 class OverrideRow(msgspec.Struct, frozen=True):
-    """Something that somebody set.
+    """An operator's override.
 
     Attributes:
-        to: What it was set to.
-        owner: Who.
-        reason: Why.
+        to: The value that was set.
+        owner: Who set it.
+        reason: Why it was set.
         left_s: Seconds until it ends.
     """
 
@@ -60,10 +60,10 @@ class CircuitRow(msgspec.Struct, frozen=True):
         state: ``closed``, ``open`` or ``half_open``, as the fleet agreed.
         reopens_s: Seconds until an open circuit lets probes through.
         probes: Probes under way.
-        by_hand: What somebody set over it, while that lasts.
-        processes: How many spoke of it.
-        age_s: Since the oldest of what they said; 2 s at most, then it is forgotten.
-            ``None`` where nobody spoke of it.
+        by_hand: The operator's override, while it lasts.
+        processes: How many processes report the dependency.
+        age_s: Age of the oldest report; reports are forgotten after 2 s. ``None`` if
+            no process reports the dependency.
         calls: Calls that ended within the window, in all of them.
         failures: Those that failed.
         inflight: Calls under way, of dependencies with a limit.
@@ -92,8 +92,8 @@ class QualityRow(msgspec.Struct, frozen=True):
 
     Attributes:
         quality: In force.
-        by_load: What load says.
-        by_hand: What somebody set over it, while that lasts.
+        by_load: The quality by load alone.
+        by_hand: The operator's override, while it lasts.
         load: Mean of the processes; 1 is all there is room for. ``None`` without any.
         processes: How many there are.
     """
@@ -156,7 +156,7 @@ class WindowRow(msgspec.Struct, frozen=True):
         is_open: Whether jobs may start by it now.
         windows: As declared; empty for what is set by hand only.
         opens_s: Seconds until it opens by its windows; ``None`` while it is open.
-        by_hand: What somebody set, while that lasts.
+        by_hand: The operator's override, while it lasts.
     """
 
     scope: str
@@ -167,7 +167,7 @@ class WindowRow(msgspec.Struct, frozen=True):
 
 
 class Fleet(msgspec.Struct, frozen=True):
-    """All of it, at one moment; what processes said is at most 2 s old."""
+    """The state of the fleet at one moment; reports are at most 2 s old."""
 
     circuits: list[CircuitRow]
     budgets: list[BudgetRow]
@@ -176,22 +176,22 @@ class Fleet(msgspec.Struct, frozen=True):
     windows: list[WindowRow]
 
 
-class _Heard(NamedTuple):
-    """What processes said of one dependency, and how old the oldest of it is."""
+class _Reports(NamedTuple):
+    """The reports of one dependency, and the age of the oldest."""
 
-    said: list[DependencyReport]
+    reports: list[DependencyReport]
     age_s: float | None
 
 
 async def look(store: FleetStore, process: str) -> Fleet:
-    """What holds now.
+    """Read the state of the fleet.
 
     Args:
-        store: Where the fleet agrees.
+        store: The store that the fleet shares.
         process: Name of the operator's program.
 
     Raises:
-        StoreError: It does not answer.
+        StoreError: The store does not answer.
     """
     view = await store.sync(question(process))
     with understood("the state store", "fleet.sync"):
@@ -208,7 +208,7 @@ def _fleet(view: FleetView) -> Fleet:
     heard = {name: _heard(name, all_words, view.now_ms) for name in sorted(names)}
     return Fleet(
         [_circuit(name, cells, words, view.now_ms) for name, words in heard.items()],
-        [_budget(name, words) for name, words in heard.items() if words.said],
+        [_budget(name, words) for name, words in heard.items() if words.reports],
         _quality(cells, view.loads, view.now_ms),
         AdmissionRow(
             _by_priority([words.shed for words in all_words]),
@@ -218,16 +218,16 @@ def _fleet(view: FleetView) -> Fleet:
     )
 
 
-def _heard(name: str, all_words: Sequence[ProcessReport], now_ms: int) -> _Heard:
+def _heard(name: str, all_words: Sequence[ProcessReport], now_ms: int) -> _Reports:
     spoke = [words for words in all_words if name in words.dependencies]
     said_ms = [words.said_ms for words in spoke if words.said_ms is not None]
     age_s = max(0, now_ms - min(said_ms)) / 1_000 if said_ms else None
-    return _Heard([words.dependencies[name] for words in spoke], age_s)
+    return _Reports([words.dependencies[name] for words in spoke], age_s)
 
 
-def _budget(name: str, heard: _Heard) -> BudgetRow:
+def _budget(name: str, heard: _Reports) -> BudgetRow:
     by = PROTECTIONS.index(Protection.BUDGET)
-    budgets = [words.budget for words in heard.said]
+    budgets = [words.budget for words in heard.reports]
     # Processes of two releases may differ for a while; the larger terms are shown.
     ratio_milli, floor_per_s, ttl_ms = max(budget[:3] for budget in budgets)
     earned = sum(budget.earned_milli for budget in budgets) / 1_000
@@ -242,8 +242,8 @@ def _budget(name: str, heard: _Heard) -> BudgetRow:
         earned=earned,
         made=made,
         left=round(floor_per_s * ttl_ms / 1_000 + earned - made, 3),
-        refused=sum(words.held_back[by] for words in heard.said),
-        would_refuse=sum(words.would_hold_back[by] for words in heard.said),
+        refused=sum(words.held_back[by] for words in heard.reports),
+        would_refuse=sum(words.would_hold_back[by] for words in heard.reports),
     )
 
 
@@ -253,9 +253,9 @@ def _by_priority(rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
 
 
 def _circuit(
-    name: str, cells: Mapping[str, bytes], heard: _Heard, now_ms: int
+    name: str, cells: Mapping[str, bytes], heard: _Reports, now_ms: int
 ) -> CircuitRow:
-    said = heard.said
+    reports = heard.reports
     state = read_circuit(cells.get(circuit_cell(name), b""))
     opens_ms = state.until_ms if isinstance(state, Open) else None
     return CircuitRow(
@@ -264,14 +264,14 @@ def _circuit(
         reopens_s=None if opens_ms is None else max(0, opens_ms - now_ms) / 1_000,
         probes=len(state.probes) if isinstance(state, HalfOpen) else 0,
         by_hand=_by_hand(cells.get(by_hand_cell(name)), now_ms),
-        processes=len(said),
+        processes=len(reports),
         age_s=heard.age_s,
-        calls=sum(words.calls for words in said),
-        failures=sum(words.failures for words in said),
-        inflight=sum(words.inflight for words in said),
-        limit=sum(words.limit for words in said) or None,
-        held_back=_sums([words.held_back for words in said]),
-        would_hold_back=_sums([words.would_hold_back for words in said]),
+        calls=sum(words.calls for words in reports),
+        failures=sum(words.failures for words in reports),
+        inflight=sum(words.inflight for words in reports),
+        limit=sum(words.limit for words in reports) or None,
+        held_back=_sums([words.held_back for words in reports]),
+        would_hold_back=_sums([words.would_hold_back for words in reports]),
     )
 
 

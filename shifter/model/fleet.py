@@ -24,7 +24,7 @@ MAX_WORKERS = 1_000
 MAX_PRESENCE_MS = 600_000
 """A worker's report is forgotten after so long, whatever it asked for."""
 MAX_KEEP_MS = 60_000
-"""What a process said is forgotten after so long, whatever it asked for."""
+"""Longest time that a report is kept, whatever the process asked for."""
 
 
 class Proposal(NamedTuple):
@@ -87,16 +87,17 @@ class RateGrant(NamedTuple):
 
 
 class FleetReport(NamedTuple):
-    """What one process says and asks in one sync.
+    """The report and the requests of one process in one sync.
 
     Attributes:
         process: Its id, unique per start.
         load: How busy it is; 1 is all there is room for, 0 to `MAX_LOAD`.
-        evidence: What it counted; empty says nothing.
-        is_alarmed: Whether it suspects something: then everybody's evidence is told.
+        evidence: What it counted; empty if it counted nothing.
+        is_alarmed: Whether it suspects a dependency; then the answer has the evidence
+            of all processes.
         keep_ms: How long its evidence and load hold, 0-60000; with 0 it only asks, and
             is no process of the fleet.
-        version: Of the cells that it knows; 0 knows none.
+        version: The version of the cells that it has; 0 for none.
         proposals: Cells to be set.
         budgets: Of retries.
         rates: Of calls.
@@ -114,20 +115,20 @@ class FleetReport(NamedTuple):
 
 
 class FleetView(NamedTuple):
-    """What a process is told.
+    """The answer to a `FleetReport`.
 
     Attributes:
-        now_ms: By the store's clock.
-        version: Of the cells.
-        cells: All of them, by name; ``None`` where the process knows this version.
+        now_ms: The time, by the store's clock.
+        version: The version of the cells.
+        cells: All cells, by name; ``None`` if the process has this version.
         accepted: Whether each proposal was, in order.
-        evidence: What each live process counted, by its id; empty while nobody is
-            alarmed.
+        evidence: What each live process counted, by its id; empty while no process
+            is alarmed.
         loads: Of each live process, in no order.
         granted: Retries per budget wish and priority, in order.
         rates: Calls per rate wish, in order.
-        strange: Values that were met in the store and were none of ours; they are
-            gone, or will be with what replaces them.
+        strange: Values in the store that could not be read; they were removed, or are
+            replaced by the next write.
     """
 
     now_ms: int

@@ -1,4 +1,4 @@
-"""What this process knows, put before the decision.
+"""Admission of one process: collects the input of a decision, and counts slots.
 
 Nothing here waits: slots and the loop's lag are measured in the process, lanes and
 dependencies are views that others keep fresh.
@@ -60,7 +60,7 @@ class Views(NamedTuple):
     """What the decision sees of the world.
 
     Attributes:
-        lanes: Of the fleet; ``None`` where nobody looks.
+        lanes: The fleet's lanes; ``None`` if they are not watched.
         needs: What the dependencies say of a job at a priority; of their retry budget
             only where it is an extra execution.
         calling: Notes what a block that runs a job, or with ``is_fallback=True`` its
@@ -170,7 +170,7 @@ class Admission:
         """Take a load signal of the user's own into account.
 
         Args:
-            signal: Called once a window, quick; 1.0 is as much as is well.
+            signal: Called once a window; it must not block. 1.0 means at capacity.
         """
         self._signals.append(signal)
 
@@ -258,7 +258,7 @@ class Admission:
     def report(self) -> list[DecisionCount]:
         """What was decided so far, most urgent first; in the dark what would have been.
 
-        What a dark run says of ``LOW`` and ``shed`` is what enforcing would have cost.
+        The rows of ``LOW`` and ``shed`` of a dark run are the cost of enforcing.
         """
         return tallied(self._admitter.counts())
 
@@ -267,7 +267,7 @@ class Admission:
         return sentences(self.report(), is_dark=self.is_dark)
 
     def _heed(self, signal: Callable[[], float]) -> float:
-        """What a signal says; one that fails says nothing, and is told of once."""
+        """Read a signal; a failed one counts as 0, and the first failure is logged."""
         try:
             return float(signal())
         except Exception as error:  # noqa: BLE001  # the user's own

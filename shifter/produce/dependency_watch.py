@@ -1,4 +1,4 @@
-"""What a service knows of its dependencies, and what its own calls say of them.
+"""The dependencies of a service: their state, and the evidence of its own calls.
 
 Kept in step with the fleet on a thread with a loop of its own; decisions and calls only
 look, and note.
@@ -51,7 +51,7 @@ class _View(NamedTuple):
 
 
 class DependencyWatch:
-    """See above. Safe to share between threads.
+    """The dependencies of one service process. Safe to share between threads.
 
     Args:
         replica: What is known.
@@ -91,7 +91,7 @@ class DependencyWatch:
         self._thread.stop(_JOIN_S)
 
     async def look(self, store: FleetStore) -> None:
-        """Look once, instead of starting; a store that does not answer says nothing."""
+        """Sync once, instead of starting; a store that does not answer is ignored."""
         await FleetSync(self.replica, store, self._clock).once()
 
     @property
@@ -205,7 +205,7 @@ class _InNameOf(AbstractContextManager[None]):
     A class, since each request enters one and a generator takes three times as long.
 
     Args:
-        caller: Whose.
+        caller: On behalf of which the calls are made.
         own: The call that the whole block is, if it is one.
     """
 
@@ -228,8 +228,8 @@ class _InNameOf(AbstractContextManager[None]):
         # No token: a stream may be closed in another context than it was begun in.
         CALLER.set(self._before)
         if self._own is not None:
-            said = verdict_of(ended, self._own.protection.dependency)
-            self._caller.end(self._own, said)
+            verdict = verdict_of(ended, self._own.protection.dependency)
+            self._caller.end(self._own, verdict)
         if ended is not None:
             self._caller.cut()
 

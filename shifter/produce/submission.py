@@ -96,8 +96,8 @@ class Submission:
     """One call of ``submit``.
 
     Args:
-        job: Whose.
-        plan: Its options.
+        job: The job that is submitted.
+        plan: The options of the call.
         args: As the caller gave them.
         kwargs: As the caller gave them.
 
@@ -183,7 +183,7 @@ class Submission:
             return run_inline_sync(inline, self.clock, self._admission.threads)
 
     def _calling(self, inline: Inline) -> AbstractContextManager[None]:
-        """A fallback says nothing of what it spares."""
+        """A fallback is no evidence about the dependency that it spares."""
         plan, is_fallback = self._plan, inline.function is not self._job.function
         return self._admission.views.calling(
             plan.spec, plan.priority, is_fallback=is_fallback
@@ -201,7 +201,7 @@ class Submission:
         """The answer; a cheaper one is followed by the job itself, where it asks so."""
         if isinstance(answer, Degraded) and self._plan.spec.repair:
             publisher = self._job.app.publisher
-            # The answer is good, whatever the log says of its repair.
+            # The answer is valid even if the log does not accept its repair.
             with contextlib.suppress(OutcomeUnknownError):
                 answer.repair = await publisher.defer(*self._repair())
         return answer
@@ -277,7 +277,7 @@ class Submission:
 
 
 def as_of_now(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
-    """The plan with what only the moment knows.
+    """Complete the plan with what depends on the current time.
 
     The deadline is the smaller of its own and what is left to the request under way;
     a job whose hours have not begun when it would be due comes to its lane when they
