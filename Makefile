@@ -14,7 +14,7 @@ ORDINARY = "not compose and not torture and not alone"
 # What asks how fast something is waits until nothing else runs.
 ALONE = "alone and not torture"
 # What starts whole fleets waits more than it works: it runs beside the rest.
-FLEETS = $(addprefix tests/,acceptance documents foreign torture)
+FLEETS = $(addprefix tests/,acceptance documents foreign lifecycle secure torture)
 
 SERVER_FREE = "not kafka and not redis and not compose and not secure and not torture and not alone"
 
