@@ -127,7 +127,7 @@ class BoundJob(Generic[P, R_co]):
             OutcomeUnknownError: It was deferred, and the log did not answer in time.
             TimeoutError: It was run here, for longer than its timeout.
         """
-        submission = Submission(self._job, self._plan, args, kwargs)
+        submission = Submission(self._job.app, self._job, self._plan, args, kwargs)
         with submission.decided(can_run=True) as decision:
             if (inline := submission.inline(decision)) is None:
                 return await submission.elsewhere(decision)
@@ -145,7 +145,7 @@ class BoundJob(Generic[P, R_co]):
 
         A handler runs in the calling thread and is not stopped at its timeout.
         """
-        submission = Submission(self._job, self._plan, args, kwargs)
+        submission = Submission(self._job.app, self._job, self._plan, args, kwargs)
         can_run = not is_coroutine_function(self._job.function)
         with submission.decided(can_run=can_run) as decision:
             if (inline := submission.inline(decision)) is None:

@@ -19,10 +19,10 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.hours import Hours
+from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.request_scope import ambient, left_ms, nearer
 from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed, Submitted
 from shifter.model.duration import duration_ms
-from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -36,7 +36,6 @@ from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.publisher import Publisher
 from shifter.wire.envelope import repair_id
-from shifter.wire.payload import PayloadCodec
 
 UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
 """What a handler raises that is put on its lane, or ended; see `Submission.after`."""
@@ -45,7 +44,7 @@ ASKED_AGAIN: Final = Decision(Verdict.DEFER, Reason.RETRY_ASKED)
 
 
 class Home(Protocol):
-    """What a job needs of the app it belongs to."""
+    """What a submission needs of the app."""
 
     @property
     def namespace(self) -> str:
@@ -53,7 +52,7 @@ class Home(Protocol):
 
     @property
     def hours(self) -> Hours:
-        """Of its jobs and lanes."""
+        """The execution windows of jobs and lanes."""
 
     @property
     def publisher(self) -> Publisher:
@@ -61,41 +60,18 @@ class Home(Protocol):
 
     @property
     def dependencies(self) -> Mapping[str, Dependency]:
-        """Whatever its handlers may call, by name."""
+        """The dependencies that handlers may call, by name."""
 
     @property
     def admission(self) -> Admission:
-        """Decides what is done with a job."""
-
-
-class Submittable(Protocol):
-    """What a submission needs of its job."""
-
-    @property
-    def app(self) -> Home:
-        """The app it belongs to."""
-
-    @property
-    def spec(self) -> JobSpec:
-        """What was declared."""
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The handler."""
-
-    @property
-    def cheaper(self) -> Callable[..., Any] | None:
-        """The fallback."""
-
-    @property
-    def codec(self) -> PayloadCodec:
-        """Checks and writes the arguments."""
+        """The decision what is done with a job."""
 
 
 class Submission:
     """One call of ``submit``.
 
     Args:
+        app: The app that the job belongs to.
         job: The job that is submitted.
         plan: The options of the call.
         args: As the caller gave them.
@@ -107,17 +83,18 @@ class Submission:
 
     def __init__(
         self,
-        job: Submittable,
+        app: Home,
+        job: RegisteredJob,
         plan: CallPlan,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:
         # Before the decision: what does not fit is refused whatever the load.
         self._payload = job.codec.encode(args, kwargs)
-        self._job = job
-        self._admission = job.app.admission
+        self._app, self._job = app, job
+        self._admission = app.admission
         self.clock: Clock = self._admission.clock
-        self._plan = as_of_now(plan, self.clock, job.app.hours)
+        self._plan = as_of_now(plan, self.clock, app.hours)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
         self._thread: Future[Any] | None = None
         self._quality = Quality.FULL
@@ -200,7 +177,7 @@ class Submission:
     async def mended(self, answer: Submitted[Any]) -> Submitted[Any]:
         """The answer; a cheaper one is followed by the job itself, where it asks so."""
         if isinstance(answer, Degraded) and self._plan.spec.repair:
-            publisher = self._job.app.publisher
+            publisher = self._app.publisher
             # The answer is valid even if the log does not accept its repair.
             with contextlib.suppress(OutcomeUnknownError):
                 answer.repair = await publisher.defer(*self._repair())
@@ -209,7 +186,7 @@ class Submission:
     def mended_sync(self, answer: Submitted[Any]) -> Submitted[Any]:
         """The same without an event loop."""
         if isinstance(answer, Degraded) and self._plan.spec.repair:
-            publisher = self._job.app.publisher
+            publisher = self._app.publisher
             with contextlib.suppress(OutcomeUnknownError):
                 answer.repair = publisher.defer_sync(*self._repair())
         return answer
@@ -222,9 +199,9 @@ class Submission:
         spec, codec = self._plan.spec, self._job.codec
         job_id = repair_id(self._job_id)
         options = CallOptions(Priority.LOW, key=self._plan.key, job_id=job_id)
-        plan = plan_call(self._job.app.namespace, spec, options)
+        plan = plan_call(self._app.namespace, spec, options)
         plan = plan._replace(deadline_ms=None)
-        plan = at_an_opening(plan, self.clock, self._job.app.hours)
+        plan = at_an_opening(plan, self.clock, self._app.hours)
         return plan, self._payload, codec.content_type
 
     def after(
@@ -246,7 +223,7 @@ class Submission:
         """Defer it, or refuse it."""
         if decision.verdict is Verdict.SHED:
             return self._refusal(decision)
-        publisher = self._job.app.publisher
+        publisher = self._app.publisher
         content_type = self._job.codec.content_type
         answer = await publisher.defer(self._plan, self._payload, content_type)
         return self._deferred(answer, decision)
@@ -255,7 +232,7 @@ class Submission:
         """The same without an event loop."""
         if decision.verdict is Verdict.SHED:
             return self._refusal(decision)
-        publisher = self._job.app.publisher
+        publisher = self._app.publisher
         content_type = self._job.codec.content_type
         answer = publisher.defer_sync(self._plan, self._payload, content_type)
         return self._deferred(answer, decision)

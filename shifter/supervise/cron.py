@@ -22,12 +22,12 @@ from typing import Final, NamedTuple
 
 from shifter.errors import OutcomeUnknownError
 from shifter.jobs.cron import next_firing_ms
+from shifter.jobs.registered import RegisteredJob
 from shifter.model.answer import Deferred
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
 from shifter.produce.options import CallOptions, plan_call
 from shifter.produce.publisher import Publisher
-from shifter.work.item import Runnable
 
 _NAMES: Final = uuid.UUID("6f3d6f0e-6d2f-5a3c-9d4f-3c1a0f7f5b11")
 _TRIES: Final = 30
@@ -63,7 +63,7 @@ class CronSchedule:
     def __init__(
         self,
         namespace: str,
-        jobs: Mapping[str, Runnable],
+        jobs: Mapping[str, RegisteredJob],
         publisher: Publisher,
         clock: Clock,
         store_ms: Callable[[], EpochMs | None] = lambda: None,

@@ -24,7 +24,7 @@ from shifter.wiring.registry import log_adapter
 from shifter.wiring.state import open_claims, open_fleet, open_presence
 
 if TYPE_CHECKING:
-    from shifter.work.item import Runnable
+    from shifter.jobs.registered import RegisteredJob
     from shifter.work.options import WorkOptions
     from shifter.work.worker import WorkerLimits, WorkerParts
 
@@ -69,7 +69,7 @@ class FleetTerms(NamedTuple):
 
 def open_worker(
     settings: Settings,
-    jobs: Mapping[str, Runnable],
+    jobs: Mapping[str, RegisteredJob],
     lanes: Mapping[str, Lane],
     options: WorkOptions,
     spawn: Callable[[], tuple[BaseProcess, Connection]],

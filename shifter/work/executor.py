@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 from shifter.errors import DecodeError
 from shifter.jobs import request_scope
+from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.trace import follow
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
@@ -25,7 +26,7 @@ from shifter.runtime.handler import completed, is_coroutine_function
 from shifter.runtime.thread_call import ThreadCall
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.decoding import Decoding
-from shifter.work.item import Item, ItemRefusal, Runnable
+from shifter.work.item import Item, ItemRefusal
 
 SWEEP_S = 0.02
 _LOOP: Final = Isolation.LOOP
@@ -36,7 +37,7 @@ class ProcessRunner(Protocol):
     """Runs a job in a process of its own."""
 
     async def run(
-        self, job: Runnable, attempt: Attempt, *, begins: Callable[[], None]
+        self, job: RegisteredJob, attempt: Attempt, *, begins: Callable[[], None]
     ) -> None:
         """Run a job to its end and raise what it raised; a stop kills the process."""
 
@@ -76,7 +77,9 @@ class Executor:
         self._has_started = asyncio.Event()
         self._fault: asyncio.Future[Exception] = asyncio.Future()
 
-    def start(self, items: Sequence[tuple[Item, Runnable]], *, now_ms: EpochMs) -> None:
+    def start(
+        self, items: Sequence[tuple[Item, RegisteredJob]], *, now_ms: EpochMs
+    ) -> None:
         """Start attempts in slots that were taken with `take`.
 
         Args:
@@ -146,7 +149,7 @@ class Executor:
         if self._processes is not None:
             self._processes.close()
 
-    async def _run(self, attempt: Attempt, job: Runnable) -> None:
+    async def _run(self, attempt: Attempt, job: RegisteredJob) -> None:
         attempt.has_begun = True
         # A task of its own: what is set here ends with it.
         item = attempt.item
@@ -170,7 +173,7 @@ class Executor:
                 self._fault.set_result(fault)
 
     async def _call(
-        self, attempt: Attempt, job: Runnable, arguments: dict[str, Any]
+        self, attempt: Attempt, job: RegisteredJob, arguments: dict[str, Any]
     ) -> None:
         if attempt.item.is_degraded and job.cheaper is not None:
             await self._run_cheaper(attempt, job.cheaper, arguments)
@@ -186,7 +189,7 @@ class Executor:
             await self._run_in_process(attempt, job, self._processes)
 
     async def _run_in_process(
-        self, attempt: Attempt, job: Runnable, processes: ProcessRunner
+        self, attempt: Attempt, job: RegisteredJob, processes: ProcessRunner
     ) -> None:
         """Run a job in a process; its time begins once the process is ready."""
 
@@ -216,7 +219,7 @@ class Executor:
             await self._run_in_thread(attempt, function, arguments)
 
     async def _run_apart(
-        self, attempt: Attempt, job: Runnable, processes: ProcessRunner
+        self, attempt: Attempt, job: RegisteredJob, processes: ProcessRunner
     ) -> None:
         """Run a job that killed workers before in a process of its own."""
         try:
@@ -226,7 +229,7 @@ class Executor:
             attempt.item.refusal = ItemRefusal(Reason.WORKER_LOST, detail)
             raise
 
-    async def _arguments(self, attempt: Attempt, job: Runnable) -> dict[str, Any]:
+    async def _arguments(self, attempt: Attempt, job: RegisteredJob) -> dict[str, Any]:
         if attempt.stopped is not None:
             raise asyncio.CancelledError
         value, kind = attempt.item.delivery.value, attempt.item.read.content_type
@@ -244,7 +247,7 @@ class Executor:
             arguments[name] = attempt.context
         return arguments
 
-    def _wants(self, attempt: Attempt, job: Runnable, name: str) -> bool:
+    def _wants(self, attempt: Attempt, job: RegisteredJob, name: str) -> bool:
         """Whether the function that is run takes a context; a fallback need not."""
         if not attempt.item.is_degraded or job.cheaper is None:
             return True

@@ -26,6 +26,7 @@ import msgspec
 from shifter.fleet.calls import ROLE, CallerFacts, verdict_of
 from shifter.jobs import request_scope
 from shifter.jobs.context import Context
+from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.trace import follow
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
@@ -36,7 +37,6 @@ from shifter.runtime.process_group import kill_group
 from shifter.work.attempt import Attempt, ProcessDiedError
 from shifter.work.isolated_calls import CallReport, ChildCalls, ChildChannel
 from shifter.work.isolated_reply import IsolatedReply, raise_reply, reply_to
-from shifter.work.item import Runnable
 
 _POLL_S: Final = 0.1
 START_S: Final = 60.0
@@ -112,7 +112,7 @@ class IsolatedProcesses:
         self._closed = threading.Event()
 
     async def run(
-        self, job: Runnable, attempt: Attempt, *, begins: Callable[[], None]
+        self, job: RegisteredJob, attempt: Attempt, *, begins: Callable[[], None]
     ) -> None:
         """Run a job to its end; stopping the attempt kills its process.
 
@@ -132,7 +132,7 @@ class IsolatedProcesses:
             await self._run(job, attempt, begins)
 
     async def _run(
-        self, job: Runnable, attempt: Attempt, begins: Callable[[], None]
+        self, job: RegisteredJob, attempt: Attempt, begins: Callable[[], None]
     ) -> None:
         stop = threading.Event()
         starting = self._threads.submit(self._child, stop)
@@ -237,7 +237,7 @@ def _ended(child: _Child) -> ProcessDiedError:
 
 
 def serve_calls(
-    connection: Connection, jobs: Mapping[str, Runnable], clock: Clock
+    connection: Connection, jobs: Mapping[str, RegisteredJob], clock: Clock
 ) -> None:
     """The child's side: answer calls until the pipe closes.
 
@@ -287,7 +287,7 @@ def _read(
 
 
 def _answer(
-    called: _Called, jobs: Mapping[str, Runnable], runner: asyncio.Runner
+    called: _Called, jobs: Mapping[str, RegisteredJob], runner: asyncio.Runner
 ) -> IsolatedReply:
     call, job = called.call, jobs.get(called.call.job)
     try:
@@ -305,7 +305,7 @@ def _answer(
     return IsolatedReply()
 
 
-def _call(job: Runnable, attempt: Attempt) -> IsolatedCall:
+def _call(job: RegisteredJob, attempt: Attempt) -> IsolatedCall:
     context, item = attempt.context, attempt.item
     fields = ContextFacts.__struct_fields__
     return IsolatedCall(

@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Set as AbstractSet
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Mapping, Set as AbstractSet
+from typing import Final, NamedTuple
 
 from shifter.errors import DecodeError, UnsupportedVersionError
+from shifter.jobs.registered import RegisteredJob
 from shifter.model.claim import claim_identity
-from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Delivery, LaneFeed
 from shifter.wire.envelope import EnvelopeV1, by_our_clock, check_bounds
 from shifter.wire.headers import ReadHeaders, content_coding, read_headers
-from shifter.wire.payload import PayloadCodec
 
 NOT_IN_LINE: Final = -math.inf
 """Marks an item that was never queued; 0 would be a valid instant."""
-
-
-class Runnable(Protocol):
-    """What a worker needs of a registered job."""
-
-    @property
-    def spec(self) -> JobSpec:
-        """What was declared."""
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The handler."""
-
-    @property
-    def codec(self) -> PayloadCodec:
-        """Reads the payload."""
-
-    @property
-    def context_parameter(self) -> str | None:
-        """Name of the handler's ``Context`` parameter."""
-
-    @property
-    def cheaper(self) -> Callable[..., Any] | None:
-        """Its fallback, if it has one."""
-
-    @property
-    def dependency(self) -> Dependency | None:
-        """What the handler calls, if it was declared."""
 
 
 class ItemRefusal(NamedTuple):
@@ -142,7 +112,7 @@ class Item:
         feed: LaneFeed,
         lane: Lane,
         read: ReadHeaders,
-        job: Runnable | None,
+        job: RegisteredJob | None,
         refusal: ItemRefusal | None,
     ) -> None:
         envelope = read.envelope
@@ -208,7 +178,7 @@ class ItemReader:
     def __init__(
         self,
         lanes: Mapping[str, Lane],
-        jobs: Mapping[str, Runnable],
+        jobs: Mapping[str, RegisteredJob],
         quiet: AbstractSet[str] = frozenset(),
     ) -> None:
         self._lanes, self._jobs, self._quiet = lanes, jobs, quiet
@@ -236,12 +206,14 @@ class ItemReader:
         return item
 
 
-def _is_quiet(job: Runnable | None) -> bool:
+def _is_quiet(job: RegisteredJob | None) -> bool:
     """Whether a job at LOW waits for a quiet time; repairs of degraded answers do."""
     return job is not None and (job.spec.opportunistic or job.spec.repair)
 
 
-def _refusal(read: ReadHeaders, lane: Lane, job: Runnable | None) -> ItemRefusal | None:
+def _refusal(
+    read: ReadHeaders, lane: Lane, job: RegisteredJob | None
+) -> ItemRefusal | None:
     envelope = read.envelope
     if envelope.queue is not None and envelope.queue != lane.queue:
         detail = f"queue {envelope.queue!r} on lane {lane.name!r}"

@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
+from shifter.jobs.registered import RegisteredJob
 from shifter.model.lane import Lane
 from shifter.model.priority import Priority
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
 from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.work.attempt import Attempt
 from shifter.work.executor import ProcessRunner
-from shifter.work.item import Runnable
 from shifter.work.job_observer import JobObserver
 
 WAITING_BYTES: Final = 64 << 20
@@ -40,7 +40,7 @@ class DrainParts(NamedTuple):
 
     feeds: Mapping[Priority, LaneFeed]
     lanes: Mapping[str, Lane]
-    jobs: Mapping[str, Runnable]
+    jobs: Mapping[str, RegisteredJob]
     claims: ClaimStore
     clock: Clock
     processes: ProcessRunner | None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shifter.fleet.protection import Rejected
+from shifter.jobs.registered import RegisteredJob
 from shifter.model.claim import Cancelled
 from shifter.model.job import OnBudget
 from shifter.model.reason import Reason
@@ -24,7 +25,7 @@ from shifter.policy.protection.dependency import Protection
 from shifter.work.claiming import Claimed
 from shifter.work.completer import Completer
 from shifter.work.executor import Executor
-from shifter.work.item import Item, ItemRefusal, Runnable
+from shifter.work.item import Item, ItemRefusal
 from shifter.work.next_step import BUSY_AGAIN_MS, NextStep, succeeded
 from shifter.work.state import DrainState
 
@@ -99,7 +100,7 @@ class Starter:
         """Claim chosen items, and run or end each of them."""
         claimed = await self._state.claiming.ask(items)
         self.asking -= 1
-        now_ms, ready = self._state.clock.epoch_ms(), list[tuple[Item, Runnable]]()
+        now_ms, ready = self._state.clock.epoch_ms(), list[tuple[Item, RegisteredJob]]()
         for item in claimed.run:
             step = self._without_run(item, now_ms)
             if step is not None:
