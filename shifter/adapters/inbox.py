@@ -27,7 +27,7 @@ class Pending(Protocol):
         """Tell the caller; called on the loop's thread."""
 
     def give_up(self, detail: str | None) -> None:
-        """Tell the caller that nobody knows; ``None``: its time is over."""
+        """Answer the caller `Unknown`; ``None`` means that its time is over."""
 
 
 class Inbox:
@@ -59,7 +59,7 @@ class Inbox:
             try:
                 self.loop.call_soon_threadsafe(self._take)
             except RuntimeError:
-                # The loop ended before its appends did: nobody waits for them.
+                # The event loop was closed before its appends ended: no caller waits.
                 self.done.clear()
 
     def _take(self) -> None:

@@ -145,7 +145,7 @@ class Shifter(HasLanes, HasStates):
             name: What the wire calls it; the function's name unless given.
             aliases: Names that it had before; records under them run as this job.
             queue: The queue its lanes belong to; ``default``.
-            priority: ``NORMAL`` unless a call says otherwise.
+            priority: ``NORMAL`` unless a call chooses another.
             timeout: Longest one attempt may take; ``"1m"``.
             deadline: After this long, from submission, it is not started any more.
             attempts: Attempts allowed, including the first; 4.
@@ -186,7 +186,8 @@ class Shifter(HasLanes, HasStates):
         For ``uses=`` of jobs, or ``async with`` around a call: see `BoundDependency`.
 
         Raises:
-            ConfigError: The name is wrong, or taken; `Dependency` says the rest.
+            ConfigError: The name is wrong or taken, or an option is one that
+                `Dependency` refuses.
         """
         if name in self.dependencies:
             raise ConfigError("dependency", name, "another one of this app has it")
@@ -216,7 +217,7 @@ class Shifter(HasLanes, HasStates):
     def served_by(self, publisher: Publisher, claims: ClaimStore) -> Generator[None]:
         """Use these, and not what the settings name, while the block runs.
 
-        For tests; whoever closes the app inside the block closes neither of them.
+        For tests. Closing the app inside the block closes neither of them.
         """
         with self._lock:
             before = self._publisher, self._stand_in

@@ -92,7 +92,7 @@ class HasLanes:
 
     Attributes:
         jobs: Those that are registered, by name.
-        handlers: The same by name and by alias: what a record's type may say.
+        handlers: The same by name and by alias: the types that a record may have.
         hours: Of jobs and lanes, and what somebody set over them.
     """
 

@@ -190,7 +190,7 @@ def sqlite_path(field: str, url: str) -> Path:
     """The file that a ``sqlite:///`` URL names.
 
     Raises:
-        ConfigError: It names none, or one relative to who knows where.
+        ConfigError: It names no file, or a relative path.
     """
     endpoint = parse_endpoint(field, url, ("sqlite",))
     path = unquote(endpoint.path)
@@ -275,7 +275,7 @@ def _query(field: str, url: str, text: str) -> dict[str, str]:
             raise _malformed(field, url)
         if name in query:
             raise ConfigError(field, mask_url(url), f"{name!r} is given twice")
-        # unquote, not unquote_plus: passwords hold '+', and nobody escapes it.
+        # unquote, not unquote_plus: passwords hold '+', and users do not escape it.
         query[name] = unquote(value)
     return query
 

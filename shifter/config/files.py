@@ -23,7 +23,7 @@ class ConfigFile(NamedTuple):
     Attributes:
         name: What to call it in errors and origins.
         table: The settings it holds.
-        is_open: Whether everybody on this machine may read it.
+        is_open: Whether every user of this machine may read it.
     """
 
     name: str

@@ -13,7 +13,7 @@ from shifter.policy.delivery.delay import MAX_DELAY_MS
 
 DAY_MS: Final = 86_400_000
 # A record must outlive the longest delay a job may ask for (30 days), and then a week
-# in which nobody drains it: a long holiday, or an outage nobody noticed at once.
+# without a worker that drains it: a holiday, or an outage that was noticed late.
 RETENTION_MS: Final = MAX_DELAY_MS + 7 * DAY_MS
 
 _MOST_WEIGHT: Final = 100
@@ -21,7 +21,7 @@ _UNITS: Final = ((DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
 
 
 class Option(NamedTuple):
-    """One setting as users know it.
+    """One setting, as users write it.
 
     Attributes:
         name: Public name, without a unit of time; ``SHIFTER_<NAME>`` in upper case.

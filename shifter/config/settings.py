@@ -120,7 +120,7 @@ class Settings:
     def kafka_client(self) -> dict[str, str]:
         """What every Kafka client needs: servers, security and extra properties.
 
-        The values are plain: hand them to the client, show them to nobody.
+        The values are plain: hand them to the client, and never log or show them.
 
         Raises:
             ConfigError: The log is not a Kafka log.

@@ -43,7 +43,7 @@ class GrpcCall:
     Args:
         admission: Decides.
         plan: The call as the decision sees it.
-        told: The metadata of its caller.
+        caller: The metadata that the caller sent.
         arrived_at: Monotonic seconds.
     """
 
@@ -51,11 +51,11 @@ class GrpcCall:
         self,
         admission: Admission,
         plan: CallPlan,
-        told: CallerMetadata,
+        caller: CallerMetadata,
         arrived_at: float,
     ) -> None:
-        self._admission, self._told, self._arrived_at = admission, told, arrived_at
-        self._plan = plan._replace(is_retry=told.is_retry)
+        self._admission, self._caller, self._arrived_at = admission, caller, arrived_at
+        self._plan = plan._replace(is_retry=caller.is_retry)
         self._decision: Decision | None = None
         self._ending = contextlib.ExitStack()
 
@@ -76,10 +76,10 @@ class GrpcCall:
             deadline_ms = self._admission.clock.epoch_ms() + left_ms
         request_scope.begin(
             deadline_ms,
-            draw=self._told.draw,
+            draw=self._caller.draw,
             arrived_at=self._arrived_at,
             priority=self._plan.priority,
-            is_retry=self._told.is_retry,
+            is_retry=self._caller.is_retry,
         )
         decision = self._admission.decide(self._plan, can_run=True, can_wait=False)
         if decision.verdict is Verdict.RUN:

@@ -52,8 +52,8 @@ class _Caller:
             timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
         own: list[Any] = list(details.metadata or ())
         named = {name for name, _ in own}
-        said = write_metadata(around.priority, around.draw, is_retry=around.is_retry)
-        own += [(name, value) for name, value in said if name not in named]
+        ours = write_metadata(around.priority, around.draw, is_retry=around.is_retry)
+        own += [(name, value) for name, value in ours if name not in named]
         is_aio = isinstance(details, grpc.aio.ClientCallDetails)
         metadata = grpc.aio.Metadata(*own) if is_aio else tuple(own)
         return details._replace(timeout=timeout_s, metadata=metadata)

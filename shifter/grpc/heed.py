@@ -25,8 +25,8 @@ def heed(error: grpc.aio.AioRpcError) -> BaseException:
     Source: gRPC proposal A6, ``grpc-retry-pushback-ms``.
     """
     trailing: Any = error.trailing_metadata() or ()
-    said = push_back(next((v for name, v in trailing if name == PUSHBACK), None))
-    match said:
+    asked = push_back(next((v for name, v in trailing if name == PUSHBACK), None))
+    match asked:
         case None:
             return error
         case RetryAfter(wait_ms):
@@ -35,4 +35,4 @@ def heed(error: grpc.aio.AioRpcError) -> BaseException:
         case DoNotRetry():
             return DeadLetter(f"the server wants no retry: {error.code().name}")
         case _:
-            assert_never(said)
+            assert_never(asked)

@@ -51,14 +51,14 @@ def write_metadata(
     priority: Priority | None, draw: float | None, *, is_retry: bool = False
 ) -> list[tuple[str, str]]:
     """The metadata for a call."""
-    said = []
+    pairs = []
     if priority is not None:
-        said.append((PRIORITY, priority.value))
+        pairs.append((PRIORITY, priority.value))
     if draw is not None:
-        said.append((HEIGHT, str(int(draw * LEVELS_PER_PRIORITY))))
+        pairs.append((HEIGHT, str(int(draw * LEVELS_PER_PRIORITY))))
     if is_retry:
-        said.append((PREVIOUS, "1"))
-    return said
+        pairs.append((PREVIOUS, "1"))
+    return pairs
 
 
 def pushback(retry_after_s: float | None) -> tuple[str, str]:

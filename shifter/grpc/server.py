@@ -99,19 +99,19 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
         handler, guards = await found, _Guards(self, details, arrived_at)
         return guards.around(handler, guards.answer_aio, guards.answers_aio)
 
-    def call(self, method: str, told: CallerMetadata, arrived_at: float) -> GrpcCall:
+    def call(self, method: str, caller: CallerMetadata, arrived_at: float) -> GrpcCall:
         """A call that has arrived; for the guards."""
         own = None if self._classify is None else self._classify(method)
         priority, was_cut = granted_priority(
             Priority.NORMAL if own is None else own,
-            told.priority,
+            caller.priority,
             highest=self._highest,
         )
         if was_cut:
             self.ignored[PRIORITY] += 1
         if self._highest is None:
-            told = told._replace(draw=None)
-        return GrpcCall(self._app.admission, self._plans[priority], told, arrived_at)
+            caller = caller._replace(draw=None)
+        return GrpcCall(self._app.admission, self._plans[priority], caller, arrived_at)
 
     def passes(self, method: str) -> bool:
         """Whether a method is never refused."""
@@ -189,8 +189,8 @@ class _Guards:
 
     def _call(self) -> GrpcCall:
         ignored, details = self._interceptor.ignored, self._details
-        told = read_metadata(details.invocation_metadata, ignored)
-        return self._interceptor.call(details.method, told, self._arrived_at)
+        caller = read_metadata(details.invocation_metadata, ignored)
+        return self._interceptor.call(details.method, caller, self._arrived_at)
 
 
 def _abort(refusal: GrpcRefusal, context: Any) -> NoReturn:

@@ -128,8 +128,8 @@ class PlainCall:
     async def _end_of(self, thread: Future[Any]) -> None:
         """Wait for a thread, also where the task is cancelled meanwhile."""
         ended, cancelled = asyncio.Event(), None
-        tell = self._loop.call_soon_threadsafe
-        thread.add_done_callback(lambda _: tell(ended.set))
+        call_on_loop = self._loop.call_soon_threadsafe
+        thread.add_done_callback(lambda _: call_on_loop(ended.set))
         while not ended.is_set():
             try:
                 await ended.wait()

@@ -177,7 +177,7 @@ class TestApp:
         job: str | None = None,
         for_: Duration = "1h",
     ) -> None:
-        """Let jobs start whatever their windows say, as ``shifter window open-now``.
+        """Let jobs start outside their windows, as ``shifter window open-now``.
 
         Args:
             queue: Queue of the jobs.
@@ -203,7 +203,7 @@ class TestApp:
         self._app.hours.set_by_hand({})
 
     def fleet_load(self, load: float) -> None:
-        """Let some other process of the fleet say that it has so much load.
+        """Let some other process of the fleet report so much load.
 
         Args:
             load: From 0.8 on there is no quiet time.

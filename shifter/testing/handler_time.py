@@ -68,7 +68,7 @@ class _Timer(asyncio.TimerHandle):
         context: Context | None,
         due: asyncio.Future[None],
     ) -> None:
-        # A future would take the context of whoever moves the clock.
+        # A future would take the context of the task that moves the clock.
         context = copy_context() if context is None else context
         super().__init__(when, callback, args, due.get_loop(), context)
         self._due = due
@@ -81,7 +81,7 @@ class _Timer(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         """Never fire."""
-        # Not the parent's own: it reports to a loop that does not know this timer.
+        # Not the parent's own, which reports to a loop without this timer.
         asyncio.Handle.cancel(self)
         self._due.cancel()
 

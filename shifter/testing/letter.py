@@ -26,7 +26,7 @@ class Letter:
         error_message: Its message.
         arguments: The payload as the handler would get it; ``None`` if unreadable.
         value: The record's bytes.
-        info: Everything its headers say.
+        info: The content of its headers.
     """
 
     reason: str

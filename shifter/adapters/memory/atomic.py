@@ -37,7 +37,8 @@ class MemoryAtomicLog:
         """Write all of these, or none of them.
 
         Raises:
-            StoreUnavailableError: Another sender has the name, or a test says so.
+            StoreUnavailableError: Another sender has the name, or a test plays an
+                outage.
         """
         if not self._log.has_name(self._name, self._epoch):
             detail = f"another process sends as {self._name!r} now"

@@ -129,7 +129,7 @@ class MemoryLog:
         return epoch
 
     def has_name(self, name: str, epoch: int) -> bool:
-        """Whether nobody took a name over since."""
+        """Whether no other sender has taken the name over since."""
         return self._senders.get(name) == epoch
 
     def _objection(self, record: Record, limit_bytes: int) -> Refused | Unknown | None:
@@ -186,7 +186,7 @@ class MemoryLog:
         self.wake()
 
     async def run(self) -> None:
-        """What is due is moved by whoever looks: nothing runs."""
+        """Move what is due; each look calls this, since no task runs."""
 
     def next_due_ms(self) -> int | None:
         """When the next delayed record enters its lane; ``None`` if none waits."""

@@ -22,12 +22,12 @@ class MemoryFleetStore:
         self.table = FleetTable() if table is None else table
 
     async def sync(self, report: FleetReport) -> FleetView:
-        """Tell and be told."""
+        """Exchange a report of this process for the state of the fleet."""
         now_ms = self._clock.epoch_ms()
         return self.table.sync(report, now_ms=now_ms, now_us=now_ms * 1_000)
 
     async def listen(self, changed: Callable[[], None]) -> None:
-        """Nothing is told between syncs."""
+        """Return at once: changes are seen at the next sync."""
 
     async def close(self) -> None:
         """Nothing to free."""

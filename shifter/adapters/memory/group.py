@@ -46,7 +46,7 @@ class GroupProgress:
     """How far one group is in one partition.
 
     Attributes:
-        owner: The member that reads it; ``None`` while nobody does.
+        owner: The member that reads it; ``None`` without one.
         epoch: Grows with every change of owner.
         cursor: The next offset to hand to the owner.
         frontier: Everything below is settled.

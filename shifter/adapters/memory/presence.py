@@ -14,12 +14,12 @@ class MemoryPresenceStore:
         self._reports: dict[str, tuple[int, WorkerReport]] = {}
 
     async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
-        """Say that a worker lives."""
+        """Report that a worker is alive."""
         until_ms = self._clock.epoch_ms() + min(keep_ms, MAX_PRESENCE_MS)
         self._reports[report.worker_id] = (until_ms, report)
 
     async def withdraw(self, worker_id: str) -> None:
-        """Say that a worker left."""
+        """Remove the report of a worker that left."""
         self._reports.pop(worker_id, None)
 
     async def workers(self) -> list[WorkerReport]:

@@ -1,4 +1,4 @@
-"""What a server says of itself that decides whether claims are safe on it."""
+"""The properties of a server that decide whether claims are safe on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RedisHealth(NamedTuple):
 
     Attributes:
         address: Where it is, without credentials.
-        version: As it says, or ``?``.
+        version: As the server reports it, or ``?``.
         role: ``master`` or ``slave``.
         eviction: Its ``maxmemory-policy``.
         max_memory_bytes: 0 without a limit.

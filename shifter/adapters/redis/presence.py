@@ -1,7 +1,7 @@
 """Which workers are alive, in Redis: one hash of reports, one set of when they fade.
 
 A report is about 300 bytes of JSON. Reports fade by the store's clock; what has faded
-is removed by the next report of anybody, and both keys fade when nobody reports.
+is removed by the next report of any worker, and both keys expire without reports.
 """
 
 from __future__ import annotations

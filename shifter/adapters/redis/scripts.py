@@ -1,6 +1,6 @@
 """Runs the Lua scripts of this folder: loads them once, again when the server forgot.
 
-A server forgets scripts when it restarts, fails over or is told to. Then many calls
+A server forgets scripts at a restart, a fail-over or SCRIPT FLUSH. Then many calls
 find out at the same time; one of them loads all scripts, the others wait for it and
 ask again. A call that finds its script gone even then brings it along. Nothing was
 executed by a call that found no script, so asking again is safe; no other call is ever
@@ -32,7 +32,7 @@ _LOADING_TRIES: Final = 2
 
 
 class Script(NamedTuple):
-    """A script as the server knows it."""
+    """A script and the digest by which the server finds it."""
 
     source: str
     sha: str
@@ -57,7 +57,8 @@ class ScriptRunner:
     """Sends commands of one store to one client.
 
     Args:
-        client: Shared by several runners; whoever closes first, closes it for all.
+        client: Shared by several runners; the first that closes it, closes it for
+            all.
         scripts: All that will be called.
     """
 
@@ -73,7 +74,7 @@ class ScriptRunner:
         """One command's answer.
 
         Raises:
-            StoreUnavailableError, StoreRefusedError: As `translated` says.
+            StoreUnavailableError, StoreRefusedError: From `translated`.
         """
         with translated(self.store, op):
             async with asyncio.timeout(self._limit_s):

@@ -64,7 +64,8 @@ class SqliteAtomicLog:
         """Write all of these, or none of them.
 
         Raises:
-            StoreUnavailableError: Nobody knows, or another sender has the name.
+            StoreUnavailableError: The outcome is unknown, or another sender has the
+                name.
             StoreRefusedError: The file cannot be written.
         """
 

@@ -1,9 +1,9 @@
 """The claim store in SQLite: one transaction for a batch.
 
 A claim whose answer was lost (a cancelled call, a timeout) may have been granted. Each
-call therefore has a name of its own, and the next call of this store says which names
-were never answered: nobody runs what those were granted, so it is granted again at
-once instead of standing still for a lease.
+call therefore has a name of its own, and the next call of this store lists the names
+that were never answered: what those were granted does not run, so it is granted again
+at once instead of standing still for a lease.
 """
 
 from __future__ import annotations

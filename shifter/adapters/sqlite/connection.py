@@ -1,4 +1,4 @@
-"""Connections: how a file is made, and what every connection to it is told."""
+"""Connections: how a file is made, and the settings of every connection to it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application == 0 and not tables:
-        # New, or its making was cut short: nobody's yet.
+        # The file is new, or its making was cut short.
         return
     if pages and application != APPLICATION_ID:
         want = "a database of another program; choose another path"

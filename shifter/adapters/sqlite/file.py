@@ -20,7 +20,7 @@ from typing import Final
 from shifter.errors import ConfigError, StoreUnavailableError
 
 APPLICATION_ID: Final = 0x53484654
-"""``SHFT``: what the header of every file of ours says."""
+"""``SHFT``: the application id in the header of every file of ours."""
 
 _NETWORK: Final = (
     "9p",
@@ -48,7 +48,7 @@ def check_file(path: Path, *, mounts: str | None = None) -> None:
 
     Args:
         path: Absolute.
-        mounts: What ``/proc/self/mountinfo`` says, where it is not asked itself.
+        mounts: Text in place of ``/proc/self/mountinfo``, for tests.
 
     Raises:
         ConfigError: A link, a directory, a pipe, another user's file, a
@@ -74,7 +74,7 @@ def check_owner(path: Path, found: os.stat_result) -> None:
 
     Args:
         path: For the error.
-        found: What the system says of it.
+        found: Its status, from the system.
 
     Raises:
         ConfigError: It is another user's, or it is world-writable.
@@ -88,7 +88,7 @@ def check_owner(path: Path, found: os.stat_result) -> None:
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """Type of the file system ``path`` is on; empty where nobody says."""
+    """Type of the file system ``path`` is on; empty if unknown."""
     if mounts is None:
         try:
             mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")

@@ -70,12 +70,12 @@ class SqliteFleetStore:
         self._lock.release()
 
     async def sync(self, report: FleetReport) -> FleetView:
-        """Tell and be told."""
+        """Exchange a report of this process for the state of the fleet."""
         with understood(f"sqlite {self._path}", "fleet.sync"):
             return await in_thread(self._sync, report)
 
     async def listen(self, changed: Callable[[], None]) -> None:
-        """A file tells nobody."""
+        """Return at once: a file notifies no process; changes are seen at a sync."""
 
     async def close(self) -> None:
         """Close the file for ever, after the sync under way; again is harmless."""

@@ -114,10 +114,10 @@ def _whole(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: It cannot.
     """
-    (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if told != "ok":
-        # Where it only tells of damage, the code is ours to set.
-        raise _Malformed(told)
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        # The check reports damage as text, without an error code of SQLite.
+        raise _Malformed(verdict)
 
 
 def _check_table(database: Database, table: str, now: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Brings records to their lanes that only wait for their hours, once they are wanted.
 
-What is due is promoted by whoever fetches; here is what is not due yet, and of which an
-operator says that its time is now. Any number of these share the work: a record is
+Every fetch promotes what is due. This moves what is not due yet and waits for a window
+that an operator has opened by hand. Any number of movers share the work: a record is
 moved by who deletes it.
 """
 

@@ -1,6 +1,6 @@
 """Which workers are alive, in SQLite: one row for each, with when its report fades.
 
-What has faded is removed by the next report of anybody. A report also takes along a
+What has expired is removed by the next report of a worker. A report also takes along a
 slice of the sweep of claims: it is the one write of a worker that has nothing to do.
 """
 

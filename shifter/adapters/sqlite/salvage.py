@@ -42,7 +42,7 @@ class Rebuilt(NamedTuple):
 
     Attributes:
         kept: Where it is now.
-        unreadable: Records that counters knew of and nobody can read.
+        unreadable: Records that the counters include and that cannot be read.
     """
 
     kept: Path
@@ -56,7 +56,7 @@ def rebuild(path: Path, lock: FileLock, now_ms: int) -> Rebuilt:
 
     Args:
         path: The file.
-        lock: Of the file; held meanwhile, so that nobody writes.
+        lock: Of the file; held meanwhile, so that no process writes.
         now_ms: For the name of what is kept.
 
     Raises:
@@ -201,7 +201,7 @@ def _found(sound: sqlite3.Connection) -> int:
 
 
 def _set_strays_aside(sound: sqlite3.Connection, now_ms: int) -> None:
-    """Records whose topic or lane could not be read: nobody would come to them."""
+    """Set aside records whose topic or lane is unreadable: no fetch would find them."""
     sound.execute("DELETE FROM lane WHERE topic NOT IN (SELECT id FROM topic)")
     for table, place, home in (
         ("job", f"id >> {SHIFT}", "lane"),
@@ -217,7 +217,7 @@ def _set_strays_aside(sound: sqlite3.Connection, now_ms: int) -> None:
 
 
 def _count_again(sound: sqlite3.Connection) -> None:
-    """Counters that nobody else would put right; a lane's is, when it is drained."""
+    """Correct counters that are not corrected by draining, as those of a lane are."""
     sound.execute("UPDATE spool_count SET waiting = (SELECT count(*) FROM spool)")
     sound.execute(
         "UPDATE topic SET delayed = "
