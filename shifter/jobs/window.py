@@ -11,7 +11,7 @@ from typing import Final
 from shifter.errors import ConfigError
 from shifter.model.hint import nearest
 from shifter.model.window import DAY_MIN, DAY_NAMES, WeeklyWindow
-from shifter.policy.schedule.calendar import overlap
+from shifter.policy.schedule.hours import overlap
 
 _TEXT: Final = re.compile(r"([0-2][0-9]):([0-5][0-9])-([0-2][0-9]):([0-5][0-9])\Z")
 _WANT: Final = "use HH:MM-HH:MM, such as 22:00-06:00, or 00:00-24:00 for whole days"

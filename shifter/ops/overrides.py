@@ -24,7 +24,7 @@ from shifter.fleet.view import Fleet, WindowRow, look
 from shifter.model.lane import check_name, parse_lane
 from shifter.model.priority import Priority
 from shifter.model.quality import Quality
-from shifter.policy.schedule.calendar import next_opening_ms
+from shifter.policy.schedule.hours import next_opening_ms
 from shifter.ports import Clock, FleetStore
 
 _OPEN_OR_CLOSED: Final = ("open", "closed")

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from shifter.errors import ConfigError
 from shifter.jobs.window import Window, read_windows
 from shifter.model.time import EpochMs
-from shifter.policy.schedule.calendar import is_open, next_opening_ms
+from shifter.policy.schedule.hours import is_open, next_opening_ms
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

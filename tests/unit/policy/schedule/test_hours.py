@@ -9,10 +9,10 @@ from hypothesis import given, strategies as st
 
 from shifter import Window
 from shifter.model.time import EpochMs
-from shifter.policy.schedule.calendar import is_open
 from shifter.policy.schedule.hours import (
     HoursOverride,
     ever_meet,
+    is_open,
     joint_opening_ms,
     opening_ms,
 )
