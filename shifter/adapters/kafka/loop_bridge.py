@@ -1,4 +1,7 @@
-"""Hands records and errors from the client's thread to the event loop.
+"""Both directions between a member's thread and the event loop.
+
+`LoopBridge` hands records and errors to the event loop, `Requests` what the loop asks
+to the thread.
 
 Records that arrived and were not taken yet stay here, so that a wait that times out or
 is cancelled loses none.
@@ -7,8 +10,9 @@ is cancelled loses none.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from typing import Any, Final, TypeAlias
 
 from shifter.errors import ShifterError, StoreError
@@ -160,6 +164,59 @@ class LoopBridge:
         """Ranges found lost since the last call."""
         losses = self._losses
         return [losses.popleft() for _ in range(len(losses))]
+
+
+class Requests:
+    """What the event loop asks of the member's thread, and how it wakes the thread.
+
+    The event loop writes it, the thread reads it. Every field is one value or one
+    deque, so that no lock is needed.
+
+    Attributes:
+        wanted: How many records a fetch waits for; 0 without one.
+        held: Epochs of partitions not to be read for now.
+        rested: Topics not to be read for now.
+        settled: Batches that ended, oldest first.
+        is_leaving: Whether the thread is to end.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = 0
+        self.held: frozenset[int] = frozenset()
+        self.rested: AbstractSet[str] = frozenset()
+        self.settled: deque[Sequence[Delivery]] = deque()
+        self.is_leaving = False
+        self._wake = threading.Event()
+
+    def want(self, count: int) -> None:
+        """Ask for the next records, at most ``count``."""
+        self.wanted = count
+        self._wake.set()
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Report that these are settled."""
+        self.settled.append(deliveries)
+        self._wake.set()
+
+    def hold(self, epochs: frozenset[int]) -> None:
+        """Ask that the partitions of these epochs, and only these, are not read."""
+        self.held = epochs
+        self._wake.set()
+
+    def rest(self, topics: AbstractSet[str]) -> None:
+        """Ask that these topics, and only these, are not read."""
+        self.rested = topics
+        self._wake.set()
+
+    def leave(self) -> None:
+        """Ask the thread to end."""
+        self.is_leaving = True
+        self._wake.set()
+
+    def wait(self, seconds: float) -> None:
+        """Block until there is a request; only the member's thread calls it."""
+        self._wake.wait(seconds)
+        self._wake.clear()
 
 
 def _let_go(waiter: asyncio.Future[None]) -> None:

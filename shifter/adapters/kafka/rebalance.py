@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from shifter.adapters.kafka.assignment import Assignment, OwnedPartition
 from shifter.adapters.kafka.commit import Committer
 from shifter.adapters.kafka.errors import kafka_error, store_error
-from shifter.adapters.kafka.requests import Requests
+from shifter.adapters.kafka.loop_bridge import Requests
 from shifter.adapters.kafka.start_offsets import (
     REFUSE,
     Place,

@@ -35,7 +35,7 @@ ANSWERS = {
     *(Reason.LOG_AWAY, Reason.NOT_INLINE, Reason.NOT_DUE, Reason.WINDOW_CLOSED),
     *(Reason.CIRCUIT_OPEN, Reason.LIMIT_REACHED, Reason.RATE_LIMITED),
     *(Reason.OVERLOADED, Reason.QUALITY_REDUCED, Reason.RETRY_ASKED),
-    Reason.CLOCK_REFUSED,
+    *(Reason.CLOCK_REFUSED, Reason.DUPLICATE),
 }
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from shifter.adapters.kafka.requests import Requests
+from shifter.adapters.kafka.loop_bridge import Requests
 
 
 def failure(name):
