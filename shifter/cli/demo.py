@@ -16,10 +16,9 @@ from shifter.cli.output import is_terminal, note, write_json, write_line, write_
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.progress import ProgressDisplay, Reading
 from shifter.cli.session import InSession
-from shifter.demo import summary
 from shifter.demo.controls import parse_script
 from shifter.demo.frame import Frame
-from shifter.demo.outcome import Outcome
+from shifter.demo.outcome import COLUMNS, Outcome, cells, verdict
 from shifter.demo.plot import draw
 from shifter.demo.run import Plan, Show, play
 from shifter.demo.stage import Servers, StageError
@@ -136,9 +135,9 @@ def _print(outcome: Outcome, plot: Path, *, as_json: bool) -> None:
     if as_json:
         write_json({**outcome.as_json(), "plot": str(plot)})
         return
-    write_table(summary.COLUMNS, summary.cells(outcome), empty="")
+    write_table(COLUMNS, cells(outcome), empty="")
     write_line()
-    write_line(summary.verdict(outcome))
+    write_line(verdict(outcome))
     note(f"written: {plot} and demo.json beside it")
 
 

@@ -1,4 +1,4 @@
-"""What one may do to a run: by a key, or by a script at given seconds."""
+"""Actions on a run, by a key or by a script at given seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hears single keys of a terminal, and leaves it as it was."""
+"""Reads single keys of a terminal, and restores its settings."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def pressed_keys(press: Callable[[str], None]) -> Generator[None]:
         yield
     finally:
         loop.remove_reader(source)
-        # Not "when drained": a terminal that is held would hold the end, too.
+        # TCSADRAIN would wait for the output of a terminal that is stopped.
         termios.tcsetattr(source, termios.TCSANOW, before)

@@ -1,4 +1,4 @@
-"""Holds a command, and all it starts, to the life of whoever started this program.
+"""Ends a command, and all that it starts, when the parent of this program ends.
 
     python leash.py FOLDER COMMAND ...
 

@@ -1,14 +1,24 @@
-"""What a run came to: the numbers, and whether every accepted job is accounted for."""
+"""The outcome of a run: its numbers, and whether each accepted job is accounted for."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from shifter.demo.tally import Row, Tally
 from shifter.demo.wire import Look
 from shifter.model.priority import Priority
+
+COLUMNS: Final = (
+    "priority",
+    "offered",
+    "executed",
+    "dead",
+    "waiting",
+    "wait p50",
+    "wait p99",
+)
 
 
 class Outcome(NamedTuple):
@@ -25,7 +35,7 @@ class Outcome(NamedTuple):
         lost: Accepted jobs that neither ended nor wait.
         duplicates: Jobs whose work was carried out twice.
         repeats: Requests for work already done, answered without doing it again.
-        unknown: Calls of ``defer`` whose outcome nobody knows.
+        unknown: Calls of ``defer`` whose outcome is not known.
     """
 
     speed: float
@@ -131,3 +141,41 @@ def settle(
         repeats=look.repeats,
         unknown=len(tally.unknown),
     )
+
+
+def cells(outcome: Outcome) -> list[Sequence[object]]:
+    """The rows of the table, with the sums at the end."""
+    rows = [_cells(row) for row in outcome.rows]
+    offered = sum(row.offered for row in outcome.rows)
+    executed = sum(row.executed for row in outcome.rows)
+    dead = sum(row.dead for row in outcome.rows)
+    return [*rows, ("all", offered, executed, dead, outcome.waiting, "", "")]
+
+
+def verdict(outcome: Outcome) -> str:
+    """One line that states whether every job is accounted for."""
+    numbers = (
+        f"accepted {len(outcome.tally.accepted)}, lost {outcome.lost}, "
+        f"duplicates {outcome.duplicates}"
+    )
+    if outcome.is_complete:
+        return f"{numbers}: every accepted job ended, once"
+    if outcome.waiting and not outcome.lost:
+        return f"{numbers}: {outcome.waiting} jobs still waited, safe in the log"
+    return f"{numbers}: this must not be"
+
+
+def _cells(row: Row) -> Sequence[object]:
+    return (
+        row.priority.value,
+        row.offered,
+        row.executed,
+        row.dead,
+        row.waiting,
+        _seconds(row.wait_p50_s),
+        _seconds(row.wait_p99_s),
+    )
+
+
+def _seconds(value_s: float | None) -> str | None:
+    return None if value_s is None else f"{value_s:.2f} s"

@@ -1,4 +1,4 @@
-"""The service's side: offers every request of the recording at its moment."""
+"""The service's side: submits every request of the recording at its moment."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class Player:
             await self._is_over(began_at + length_s, ending)
 
     async def poison(self) -> None:
-        """Offer one job of each priority that nobody can carry out."""
+        """Submit one poison job of each priority, which no handler can carry out."""
         now = self._clock.monotonic()
         for priority in Priority:
             bad = Arrival(0.0, CONVERSATION, priority, _POISON_TOKENS, 1)
             await self._offer(bad, now)
 
     async def _is_over(self, until: float, ending: asyncio.Event) -> bool:
-        """Wait until then; whether the play was ended meanwhile."""
+        """Wait until an instant; return whether the play was ended meanwhile."""
         left_s = until - self._clock.monotonic()
         if left_s > 0:
             with contextlib.suppress(TimeoutError):

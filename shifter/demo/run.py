@@ -58,7 +58,7 @@ class Show(Protocol):
     async def run(
         self, frame: Callable[[], Frame], press: Callable[[str], None]
     ) -> None:
-        """Show frames until cancelled, and hand over the actions somebody asks for."""
+        """Show frames until cancelled, and pass on the actions of pressed keys."""
 
 
 async def play(plan: Plan, show: Show) -> Outcome:
@@ -139,7 +139,7 @@ class _Run:
         return await self._account(jobs.app, played_s, drained_s)
 
     async def _until_ready(self) -> None:
-        """Both workers said that they live, or somebody does not want to wait."""
+        """Wait until both workers have reported, or until the run is cut short."""
         until = self._clock.monotonic() + _READY_S
         while len(self._watcher.seen.workers) < PROCESSES:
             if self._ending.ending.is_set():
@@ -162,7 +162,7 @@ class _Run:
         return max(0.0, self._clock.monotonic() - self._tally.began_at)
 
     async def _drain(self) -> float:
-        """Until nothing is left, or it takes too long; returns how long."""
+        """Wait until nothing is left or it takes too long; return the seconds."""
         self._scene.phase = Phase.DRAINING
         began_at = self._clock.monotonic()
         until = began_at + _DRAIN_S

@@ -52,7 +52,7 @@ class Servers(NamedTuple):
     state: str | None = None
 
     def namespace(self) -> str:
-        """One of this run alone where others may have played before."""
+        """A namespace of this run alone, since servers may hold earlier runs."""
         is_own = self.log is None and self.state is None
         return NAMESPACE if is_own else f"{NAMESPACE}-{secrets.token_hex(3)}"
 

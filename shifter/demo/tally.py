@@ -1,4 +1,4 @@
-"""Counts what a run did: for each priority, in sum and second by second."""
+"""Counts the jobs of a run for each priority, in sum and second by second."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Tally:
             self._waits[one.priority].append(one.wait_s)
 
     def note(self, text: str, now: float) -> None:
-        """Something happened that a reader wants to see."""
+        """Note an event for the plot."""
         self.events.append((now - self.began_at if self.began_at else 0.0, text))
 
     def unfinished(self) -> list[str]:

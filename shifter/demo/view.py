@@ -42,7 +42,7 @@ _HELP: Final = (
 
 
 class LiveView:
-    """Draws frames on a terminal and hears its keys.
+    """Draws frames on a terminal and reads its keys.
 
     Args:
         console: The terminal.

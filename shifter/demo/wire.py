@@ -1,4 +1,4 @@
-"""What the demo's processes say to its backend: one line of JSON each way."""
+"""Protocol between the demo's processes and its backend: a line of JSON each way."""
 
 from __future__ import annotations
 

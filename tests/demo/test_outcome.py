@@ -8,9 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from shifter.demo.outcome import Cut, settle
+from shifter.demo.outcome import COLUMNS, Cut, cells, settle, verdict
 from shifter.demo.plot import draw
-from shifter.demo.summary import COLUMNS, cells, verdict
 from shifter.demo.tally import Tally
 from shifter.demo.wire import Look, Served
 from shifter.model.priority import Priority
