@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shifter.config import Secret, Settings, load_settings
+from shifter.config.endpoint import sqlite_path
 from shifter.config.files import state_folder
 from shifter.config.options import OPTIONS, RETENTION_MS, duration_text
 from shifter.config.secret import mask_url
@@ -385,3 +386,9 @@ def test_one_bad_value_among_good_ones_is_the_one_that_is_named(values, name):
         load_settings("shop", flags=flags, environ={}, cwd=Path("/nonexistent"))
 
     assert caught.value.field.partition(" ")[0] in (f"--{name.replace('_', '-')}", name)
+
+
+def test_four_slashes_name_the_same_file_as_three():
+    three, four = "sqlite:///var/lib/shop.db", "sqlite:////var/lib/shop.db"
+
+    assert sqlite_path("log", four) == sqlite_path("log", three)
