@@ -10,7 +10,7 @@ from shifter import Priority
 from shifter.fleet.breaker import StoreContact
 from shifter.fleet.guard import CallPermit
 from shifter.fleet.protection import DependencyProtection, Rejected
-from shifter.fleet.shared_state import OverrideCell
+from shifter.fleet.shared_state import OverrideCell, circuit_text
 from shifter.model.reason import Reason
 from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency, Protection
@@ -80,6 +80,18 @@ def test_first_guard_that_refuses_is_the_answer(left_out, by):
     assert answer.by == by
     assert answer.wait_ms > 0
     assert refused(guarded) == {by}
+
+
+def test_call_that_the_budget_refuses_gives_back_its_share_of_the_ramp():
+    circuit = CircuitPolicy(ramp_ms=1_000)
+    guarded = protection(circuit=circuit, budget=ALL["budget"])
+    for state in (Open(1, 1, 0), Closed(2)):
+        guarded.circuit.learn(circuit_text(state), 0)
+
+    refusals = [admit(guarded, is_extra=True, now_ms=500) for _ in range(100)]
+
+    assert {answer.by for answer in refusals} == {Protection.BUDGET}
+    assert isinstance(admit(guarded, now_ms=500), CallPermit)
 
 
 def test_retry_that_the_rate_refuses_is_not_charged():
