@@ -24,14 +24,18 @@ from shifter.model.priority import Priority
 from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 from shifter.model.state import JobState, JobStatus
+from shifter.policy.protection.circuit import CircuitPolicy
+from shifter.policy.protection.evidence import EvidencePolicy
 
 __all__ = [
+    "CircuitPolicy",
     "ConfigError",
     "Context",
     "DeadLetter",
     "Deferred",
     "Degraded",
     "Discard",
+    "EvidencePolicy",
     "Job",
     "JobState",
     "JobStatus",
