@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from shifter.adapters.kafka.member_name import MemberName, claim_name
 from shifter.adapters.kafka.url import KafkaConfig
+from shifter.config.load import load_settings
 from tests.acceptance.fleet import ROOT, Fleet
 
 TARGET = "tests.regress.stopping_jobs:app"
@@ -107,15 +108,20 @@ def test_a_killed_process_frees_its_name_at_once(namespace, claim, more):
         process.communicate()
 
 
+def config_of(url):
+    settings = load_settings("shop", environ={}, flags={"log": url})
+    return KafkaConfig.from_client(settings.kafka_client())
+
+
 def test_a_setting_of_ones_own_wins():
-    config = KafkaConfig.from_url("kafka://h/?group_instance_id=mine").named("ours")
+    config = config_of("kafka://h/?group_instance_id=mine").named("ours")
 
     assert config.consumer_config("g")["group.instance.id"] == "mine"
 
 
 def test_members_of_the_newer_protocol_have_no_name():
     """A named one that leaves in order would keep its partitions for a session."""
-    config = KafkaConfig.from_url("kafka://h/?group_protocol=consumer").named("ours")
+    config = config_of("kafka://h/?group_protocol=consumer").named("ours")
 
     assert "group.instance.id" not in config.consumer_config("g")
 
@@ -177,7 +183,7 @@ def test_a_named_member_that_unsubscribes_is_gone_at_once(kafka):
     topic, servers = f"t{uuid.uuid4().hex[:8]}", kafka.url.removeprefix("kafka://")
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result()
-    config = KafkaConfig.from_url(kafka.url)
+    config = config_of(kafka.url)
     owned: list[set[int]] = [set(), set()]
 
     def member(index: int) -> Consumer:
