@@ -179,6 +179,11 @@ async def test_submit_that_its_caller_s_deadline_cuts_opens_the_circuit(hung):
     assert hung.calls == MOST_CALLS
 
 
+def takes_probes(app):
+    replica = app._guard.replica
+    return replica.protections["bank"].shut_for_ms(replica.now_ms()) is None
+
+
 def own_state(app):
     return app._guard.replica.protections["bank"].own_state
 
@@ -329,7 +334,7 @@ async def test_a_probe_whose_caller_leaves_early_frees_its_permit(hung):
 
     with world.app.served_by(world.publisher, world.claims):
         await refusals(lambda: cut_by_timeout(block))
-        await asyncio.sleep(0.03)
+        await world.until(lambda: takes_probes(world.app))
         task = asyncio.create_task(block())
         await asyncio.sleep(0)
         task.cancel()

@@ -364,7 +364,7 @@ async def test_made_up_types_are_few_series(caplog):
 
 
 def test_the_example_of_the_page_on_deploys_is_true():
-    page = (Path(__file__).parents[2] / "docs" / "deploys.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/how-to/deploys.md").read_text("utf-8")
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
 
     exec(compile("from __future__ import annotations\n" + example, "page", "exec"), {})

@@ -36,7 +36,7 @@ async def trial(cluster, namespace, tmp_path):
     """A service; nobody drains."""
     trial = Trial(
         f"kafka://{cluster.bootstrap}",
-        "memory://",
+        f"sqlite:///{tmp_path}/state.db",
         namespace,
         tmp_path,
         ACCEPT_TIMEOUT=f"{ACCEPT_S:g}s",
