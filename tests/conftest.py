@@ -86,6 +86,20 @@ def _unconfigured_structlog() -> Iterator[None]:
         structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_one_test() -> Iterator[None]:
+    """A command that a test ran in this process wrote its flags into the environment."""
+    before = _settings()
+    yield
+    for name in _settings().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _settings() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k.startswith("SHIFTER_")}
+
+
 @pytest.fixture
 def namespace() -> str:
     """A namespace that no other test has."""

@@ -171,6 +171,7 @@ def test_job_show_finds_a_job_that_waits(file_url, monkeypatch, capsys):
     with app:
         answer = mail.defer_sync("a")
     monkeypatch.setenv("SHIFTER_LOG", file_url)
+    monkeypatch.setenv("SHIFTER_STATE", file_url)
     monkeypatch.setenv("SHIFTER_NAMESPACE", "shop")
 
     assert main(["job", "show", answer.job_id, "--json"]) == 0
