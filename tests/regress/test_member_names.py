@@ -72,8 +72,12 @@ HOLDER = """
 import os, sys, time
 from shifter.adapters.kafka.member_name import claim_name
 name = claim_name(sys.argv[1])
-if sys.argv[2:] and os.fork() == 0:
-    time.sleep(60)
+if sys.argv[2:]:
+    began, begins = os.pipe()
+    if os.fork() == 0:
+        os.write(begins, b"1")  # what a child renews is renewed before `fork` returns
+        time.sleep(60)
+    os.read(began, 1)
 print(name.text, flush=True)
 time.sleep(60)
 """
