@@ -102,6 +102,7 @@ async def test_a_decision_that_only_looks_takes_nothing_of_the_ramp():
     assert looks == [None] * 10
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("is_block", [True, False], ids=["block", "uses"])
 async def test_jobs_of_workers_are_all_let_in_soon(is_block):
     world = Recovering()
