@@ -196,8 +196,8 @@ def _claim_edges() -> Iterator[Edge]:
     yield _claim_edge(running, event, kept, "written" if took else "refused")
     for state in (None, waiting, running):
         _, kept = claims.decide_cancel(state, job_id="", keep_ms=60_000, now=now)
-        event = "somebody cancels the job"
-        answer = "the worker is told at its next renewal" if state is running else ""
+        event = "a cancel is requested"
+        answer = "the next renewal tells the worker" if state is running else ""
         yield _claim_edge(state, event, kept, answer)
 
 

@@ -16,7 +16,7 @@ class Verb(NamedTuple):
     """One verb.
 
     Attributes:
-        name: Its last word on the command line.
+        name: The last of the words that call it, such as ``open``.
         path: ``module:function`` under `shifter.cli`.
         summary: First line of the function's docstring.
         codes: Exit codes besides those that every command may end with.

@@ -38,7 +38,7 @@ class Degraded(Generic[R]):
         job_id: The id the job would have had.
         reason: Why it was not the handler itself.
         repair: What became of the job itself, which a job with ``repair=True`` puts on
-            its LOW lane; ``None`` where nothing was put there, or nobody knows.
+            its LOW lane; ``None`` where nothing was put there, or it is not known.
     """
 
     __match_args__ = ("value", "quality")
@@ -87,7 +87,7 @@ class Shed:
 
     Attributes:
         retry_after_s: Seconds after which asking again is worth while, >= 0;
-            ``None`` when asking again is vain.
+            ``None`` when a retry will not help.
         job_id: The id the job would have had.
         reason: Why it was refused.
         detail: One line for a log, without secrets.

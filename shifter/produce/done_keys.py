@@ -4,8 +4,8 @@ A repeat of an idempotency key that is done would be written, fetched, claimed a
 settled without an effect. It is answered at once instead. Only a job with such a key
 asks. The question goes over a thread of its own, so that one connection serves callers
 of every event loop and of none. It is answered within a quarter of a second or counts
-as unanswered, and then nobody asks for some seconds: the job is written as any other,
-and the claim decides.
+as unanswered, and the store is not asked for some seconds: the job is written as any
+other, and the claim decides.
 """
 
 from __future__ import annotations

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from shifter.produce.options import CallOptions, plan_call
 from shifter.wire.headers import read_headers
 from shifter.work.item import Item
+from tests.integration.drain_world import World
 
 
 async def run_alone(drain, world, job, **arguments):
@@ -24,3 +27,16 @@ async def run_alone(drain, world, job, **arguments):
     await feed.settle([delivery])
     await feed.close(timeout_s=1)
     return ended[0][0]
+
+
+async def run_in_process(processes, app, name: str, **arguments):
+    """One attempt of a job of ``app`` in a process of its own, under its timeout."""
+    world = World()
+    world.app.jobs.update(app.jobs)
+    await world.open()
+    drain = world.drain(processes=processes)
+    async with asyncio.TaskGroup() as group:
+        sweep = group.create_task(drain._executor.sweep())
+        attempt = await run_alone(drain, world, app.jobs[name], **arguments)
+        sweep.cancel()
+    return attempt

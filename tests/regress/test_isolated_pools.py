@@ -16,9 +16,8 @@ import pytest
 
 from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.work.isolated import IsolatedProcesses
-from tests.integration.drain_world import World
 from tests.regress.handler_jobs import app as process_app
-from tests.regress.run_alone import run_alone
+from tests.regress.run_alone import run_in_process
 
 
 @pytest.fixture
@@ -40,15 +39,7 @@ def processes():
 
 
 async def run(processes, name: str, **arguments):
-    world = World()
-    world.app.jobs.update(process_app.jobs)
-    await world.open()
-    drain = world.drain(processes=processes)
-    async with asyncio.TaskGroup() as group:
-        sweep = group.create_task(drain._executor.sweep())
-        attempt = await run_alone(drain, world, process_app.jobs[name], **arguments)
-        sweep.cancel()
-    return attempt
+    return await run_in_process(processes, process_app, name, **arguments)
 
 
 @pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver", "executor", "process"])

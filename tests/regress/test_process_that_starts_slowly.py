@@ -7,15 +7,12 @@ attempt begins when its process is ready, and a process that is never ready is e
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.work import isolated
 from shifter.work.isolated import IsolatedProcesses
-from tests.integration.drain_world import World
-from tests.regress.run_alone import run_alone
+from tests.regress.run_alone import run_in_process
 from tests.regress.slow_import_jobs import app
 
 
@@ -37,15 +34,7 @@ def processes():
 
 
 async def run(processes):
-    world = World()
-    world.app.jobs.update(app.jobs)
-    await world.open()
-    drain = world.drain(processes=processes)
-    async with asyncio.TaskGroup() as group:
-        sweep = group.create_task(drain._executor.sweep())
-        attempt = await run_alone(drain, world, app.jobs["runs_apart"])
-        sweep.cancel()
-    return attempt
+    return await run_in_process(processes, app, "runs_apart")
 
 
 async def test_a_job_runs_although_its_process_started_later_than_its_timeout(

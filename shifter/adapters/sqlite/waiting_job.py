@@ -30,7 +30,7 @@ _LATE_MS: Final = 15_000
 _CLOCK_BACK_MS: Final = 2_000
 """How far a clock may have gone back between the making of an id and the append."""
 _MOST_PLACES: Final = 50_000
-"""Of a lane and a span of time, so that ids that nobody has cost 0.1 s at most.
+"""Rows read of a lane and a span of time: an id that no job has costs 0.1 s at most.
 
 A record is appended in the same transactions as those whose ids are a little older: in
 0.5 s few files take so many.

@@ -60,7 +60,7 @@ def opening_ms(
 
     Args:
         windows: Those of the job and of its lane; all of them must be open.
-        by_hand: What somebody set; what is over does not count.
+        by_hand: Overrides of operators; those that have ended do not count.
         now: Wall clock.
 
     Pure.

@@ -3,7 +3,7 @@ local GRACE = 3600000 -- ms; how long a running claim outlives its lease
 local resets = 0 -- values of another type or version that were found
 
 -- The claim at a key, or nil and the identity that a pointer names. To one who claims,
--- the record of a job that nobody claimed is as none: it is not parsed.
+-- the record of a job that was never claimed is not parsed: it counts as no claim.
 local function read(key, is_claiming)
   local v = redis.pcall('GET', key)
   if not v then return nil end
