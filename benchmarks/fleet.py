@@ -18,7 +18,7 @@ from benchmarks.retry_storm import amplification, storm
 from shifter.adapters.system import SystemClock
 from shifter.fleet.guard import CallPermit
 from shifter.fleet.replica import FleetReplica
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit import CircuitPolicy
 from shifter.policy.protection.dependency import Dependency

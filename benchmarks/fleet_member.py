@@ -22,7 +22,7 @@ from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.local_circuit import CallEnd

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from docs_build.diagram import Edge, svg, table
-from shifter.model.claim import ClaimUpdate
-from shifter.model.state import JobState
+from shifter.model.claim import ClaimUpdate, JobState
 from shifter.model.time import EpochMs, StoreMs
 from shifter.policy.delivery import claim as claims, retry
 from shifter.policy.delivery.claim_state import Claim

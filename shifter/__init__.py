@@ -19,11 +19,10 @@ from shifter.errors import (
 )
 from shifter.jobs.context import Context
 from shifter.jobs.window import Window
-from shifter.model.answer import Deferred, Degraded, Ran, Shed
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Deferred, Degraded, Quality, Ran, Shed
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
-from shifter.model.state import JobState, JobStatus
 from shifter.policy.protection.circuit import CircuitPolicy
 from shifter.policy.protection.evidence import EvidencePolicy
 

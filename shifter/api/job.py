@@ -25,9 +25,9 @@ from shifter.errors import (
 from shifter.jobs.call import Call
 from shifter.jobs.context import Context
 from shifter.model.answer import Answer, Submitted
-from shifter.model.duration import Duration
 from shifter.model.job import JobSpec
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
+from shifter.model.time import Duration
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.produce.submission import (

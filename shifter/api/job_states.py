@@ -8,8 +8,8 @@ from typing import Final
 from uuid import UUID
 
 from shifter.config import Settings
-from shifter.model.job_id import check_job_id, gap_name
-from shifter.model.state import JobState, JobStatus
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import check_job_id, gap_name
 from shifter.ports import ClaimStore
 
 _CANCEL_KEEP_MS: Final = 86_400_000

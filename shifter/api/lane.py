@@ -10,11 +10,9 @@ from shifter.api.job import Job
 from shifter.errors import ConfigError
 from shifter.fleet.hours import Hours
 from shifter.jobs.window import Window, read_windows
-from shifter.model.hint import nearest
-from shifter.model.job import JobSpec
-from shifter.model.lane import Lane, check_name
-from shifter.model.priority import Priority
-from shifter.model.window import LaneRule
+from shifter.model.advice import nearest
+from shifter.model.job import JobSpec, LaneRule
+from shifter.model.lane import Lane, Priority, check_name
 from shifter.policy.schedule.hours import ever_meet
 
 _OPTIONS: Final = ("priority", "window", "opportunistic")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shifter.api.app import Shifter
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 
 _WANT = "use MODULE:APP, such as 'shop.jobs:app'"
 

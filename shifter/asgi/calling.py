@@ -14,8 +14,8 @@ from shifter.api.app import Shifter
 from shifter.asgi.request import HEIGHT_HEADER, PREVIOUS_HEADER, TIMEOUT_HEADER
 from shifter.errors import DeadlineExceededError
 from shifter.jobs.request_scope import ambient, late_by_s, left_ms
-from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
-from shifter.wire.timeout import write_timeout
+from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
+from shifter.model.time import write_timeout
 
 _URGENCIES: Final = {
     Priority.CRITICAL: "u=0",

@@ -30,7 +30,7 @@ from shifter.asgi.response import Send, problem, refusal
 from shifter.asgi.status import job_status
 from shifter.jobs.request_scope import within
 from shifter.model.job import JobSpec
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.admission.input import Verdict
 from shifter.policy.admission.prioritizer import granted_priority, stable_draw
 from shifter.produce.options import CallOptions, CallPlan, plan_call

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from shifter.asgi.place import path_below
-from shifter.model.duration import MAX_DURATION_MS
-from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
-from shifter.wire.timeout import read_timeout
+from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
+from shifter.model.time import MAX_DURATION_MS, read_timeout
 
 TIMEOUT_HEADER: Final = "shifter-timeout"
 HEIGHT_HEADER: Final = "shifter-height"

@@ -9,8 +9,8 @@ from typing import Final
 from shifter.api.app import Shifter
 from shifter.asgi.response import Response, problem
 from shifter.errors import StoreError
-from shifter.model.job_id import canonical_id, made_ms
-from shifter.model.state import JobState, JobStatus
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import canonical_id, made_ms
 
 _LOOK_TWICE_S: Final = 0.4
 _NEW_MS: Final = 10_000

@@ -30,9 +30,9 @@ from shifter.deadletter.reader import (
 from shifter.deadletter.replay_identity import read_job, replays_of
 from shifter.deadletter.triage import MAX_GROUPS, Triage, brief
 from shifter.errors import ConfigError, DecodeError
-from shifter.model.duration import duration_ms
-from shifter.model.hint import nearest
-from shifter.model.job_id import canonical_id
+from shifter.model.advice import nearest
+from shifter.model.job import canonical_id
+from shifter.model.time import duration_ms
 from shifter.ports import Clock, Delivery
 from shifter.telemetry.encode import encode_line
 from shifter.wire.dead_letter import read_dead_letter

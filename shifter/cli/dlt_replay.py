@@ -31,7 +31,7 @@ from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
 from shifter.deadletter.reader import Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
-from shifter.model.duration import duration_ms
+from shifter.model.time import duration_ms
 from shifter.wiring.dead_letters import (
     opened_dead_letters,
     opened_letter_reader,

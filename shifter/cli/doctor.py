@@ -9,8 +9,8 @@ from shifter.cli.output import write_json, write_line, write_table
 from shifter.cli.problem import Exit, explain
 from shifter.cli.session import InSession
 from shifter.errors import ShifterError
-from shifter.model.duration import duration_ms
-from shifter.model.finding import OK, Finding
+from shifter.model.advice import OK, Finding
+from shifter.model.time import duration_ms
 from shifter.ops.doctor import examine, examine_topics, failed_checks
 
 _COLUMNS = ("check", "status", "found")

@@ -20,7 +20,7 @@ from shifter.cli.output import report
 from shifter.cli.problem import Exit, Problem, explain, usage
 from shifter.cli.session import Session
 from shifter.cli.verbs import GROUPS, VERBS, Verb, exit_codes
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 
 _GLOBAL: Final = Parameter(group="Global options")
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from shifter.cli.columns import age_text
 from shifter.cli.output import note, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ops.explain import JobWindows, explain_job
 from shifter.policy.admission.decision import RuleFinding
 from shifter.policy.admission.input import Decision

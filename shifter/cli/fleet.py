@@ -21,8 +21,8 @@ from shifter.cli.consent import who
 from shifter.cli.output import note, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession, Session, need_state
 from shifter.fleet.view import Fleet, WindowRow
-from shifter.model.duration import duration_ms
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
+from shifter.model.time import duration_ms
 from shifter.ops.overrides import (
     Override,
     OverrideTarget,

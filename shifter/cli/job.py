@@ -8,8 +8,8 @@ from typing import Any
 from shifter.cli.output import write_json, write_table
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_state
-from shifter.model.job_id import canonical_id
-from shifter.model.state import JobState, JobStatus
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import canonical_id
 from shifter.ops.jobs import cancel_job, job_status
 
 

@@ -15,7 +15,7 @@ from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.session import InSession, need_log
 from shifter.errors import DecodeError
 from shifter.model.answer import Shed
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 
 _EXAMPLE: Final = """--json '{"order_id": 7}'"""

@@ -20,8 +20,8 @@ from shifter.cli.version import DISTRIBUTION, version_of
 from shifter.config import Settings
 from shifter.config.options import OPTIONS
 from shifter.errors import ConfigError, StoreUnavailableError
-from shifter.model.duration import duration_ms
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
+from shifter.model.time import duration_ms
 from shifter.ops.waiting import until_up
 from shifter.ports import Clock, LaneDepth, LogAdmin
 from shifter.supervise.entrypoint import drained, supervise

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from shifter.config.secret import MASK, Secret, mask_url
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 
 LOG_SCHEMES: Final = ("kafka", "sqlite", "memory")
 STATE_SCHEMES: Final = (

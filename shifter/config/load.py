@@ -22,7 +22,7 @@ from shifter.config.options import OPTIONS, Option, read_kafka_value, read_text
 from shifter.config.secret import MASK, Secret
 from shifter.config.settings import DEFAULT_ORIGIN, Settings
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 
 _PREFIX: Final = "SHIFTER_"
 _KAFKA: Final = "SHIFTER_KAFKA__"

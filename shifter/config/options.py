@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from shifter.config.secret import Secret
 from shifter.errors import ConfigError
-from shifter.model.duration import duration_ms
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
+from shifter.model.time import duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 
 DAY_MS: Final = 86_400_000

@@ -40,7 +40,7 @@ from shifter.deadletter.replay import Replayer, ReplayParts, write
 from shifter.deadletter.replay_identity import replay_id
 from shifter.deadletter.topic_lease import TopicLease, holding
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 from shifter.model.lane import check_name, holds_jobs, parking_topic
 from shifter.ports import Delivery, Record
 from shifter.wire.envelope import CONTENT_TYPE_HEADER

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from shifter.errors import StoreError
 from shifter.fleet.view import look
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.ports import ClaimStore, Clock, FleetStore, PresenceStore
 
 SAMPLE: Final = 10

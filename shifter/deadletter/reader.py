@@ -19,7 +19,7 @@ from shifter.deadletter.plan import (
 )
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError, UnknownSourceError
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 from shifter.model.lane import dead_letter_topic, parse_lane
 from shifter.ports import Clock, LogAdmin, Span
 

@@ -9,8 +9,7 @@ from typing import Final
 
 from shifter.deadletter.replay_identity import replay_id
 from shifter.errors import HeldElsewhereError, StoreError
-from shifter.model.claim import Busy, ClaimRequest, ClaimUpdate, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.ports import ClaimStore, Clock
 
 LEASE_MS: Final = 5_000

@@ -21,7 +21,7 @@ from shifter.config import Settings
 from shifter.demo.wire import Answer, Request, Told, ask
 from shifter.errors import Throttled
 from shifter.jobs.context import Context
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 NAMESPACE = "demo"
 QUEUE = "inference"

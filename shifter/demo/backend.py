@@ -24,7 +24,7 @@ import msgspec
 from shifter.adapters.system import SystemClock
 from shifter.demo.trace import service_s
 from shifter.demo.wire import MAX_LINE_BYTES, Answer, Look, Request, Served, Told
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Clock
 
 # While broken: how long a request hangs before its connection breaks off.

@@ -12,7 +12,7 @@ from shifter.demo.player import Player
 from shifter.demo.watch import Watcher
 from shifter.demo.wire import Told, ask
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 from shifter.ports import Clock
 
 KEYS: Final = {"b": "break", "h": "heal", "p": "poison", "k": "kill", "q": "quit"}

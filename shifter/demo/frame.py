@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from shifter.demo.tally import Tally
 from shifter.demo.watch import Watcher
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Clock
 
 _LAST_EVENTS: Final = 50

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from shifter.demo.tally import Row, Tally
 from shifter.demo.wire import Look
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 COLUMNS: Final = (
     "priority",

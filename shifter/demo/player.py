@@ -13,7 +13,7 @@ from shifter.demo.tally import Tally
 from shifter.demo.trace import CONVERSATION, Arrival
 from shifter.errors import OutcomeUnknownError
 from shifter.model.answer import Shed
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Clock
 
 # No backend can read fewer than no tokens: it refuses such a request each time.

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from shifter.demo.outcome import Outcome
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 _WIDTH: Final = 960
 _PANEL_WIDTH: Final = 400

@@ -21,7 +21,7 @@ from shifter.demo.tally import Tally
 from shifter.demo.trace import LENGTH_S, read_trace
 from shifter.demo.watch import Watcher, open_watcher
 from shifter.errors import StoreError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Clock
 
 _TURN_S: Final = 0.05

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from shifter.demo.wire import Served
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 
 class Row(NamedTuple):

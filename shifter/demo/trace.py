@@ -11,7 +11,7 @@ import gzip
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 LENGTH_S: Final = 600.0
 """Seconds of the recording."""

@@ -20,7 +20,7 @@ from rich.text import Text
 from shifter.demo.frame import Frame, Phase, PriorityFrame
 from shifter.demo.keys import pressed_keys
 from shifter.demo.stage import PROCESSES
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ops.sparkline import condense, meter, sparkline
 from shifter.ports import Clock
 

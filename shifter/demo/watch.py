@@ -20,8 +20,7 @@ from shifter.demo.app import QUEUE
 from shifter.demo.tally import Tally
 from shifter.demo.wire import Look, Told, ask
 from shifter.errors import StoreError
-from shifter.model.lane import Lane, dead_letter_topic
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority, dead_letter_topic
 from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore
 from shifter.wire.dead_letter import read_dead_letter
 

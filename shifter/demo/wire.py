@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 MAX_LINE_BYTES: Final = 1_048_576
 

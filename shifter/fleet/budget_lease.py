@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from shifter.fleet.report import BudgetReport
 from shifter.model.fleet import BudgetWish, RateGrant, RateWish
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.budget import RETRY_MILLI, Budget, BudgetPolicy
 from shifter.policy.protection.rate import RatePolicy, take
 from shifter.policy.protection.shared_budget import URGENT_FIRST, wish

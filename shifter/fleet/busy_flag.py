@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from shifter.model.fleet import Proposal
-from shifter.model.number import MAX_INSTANT_MS, read_whole
+from shifter.model.fleet import MAX_INSTANT_MS, Proposal, read_whole
 from shifter.ports import Clock
 
 CELL: Final = "load"

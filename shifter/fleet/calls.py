@@ -27,8 +27,8 @@ from shifter.errors import (
 from shifter.fleet.guard import CallPermit
 from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
-from shifter.model.duration import duration_ms
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
+from shifter.model.time import duration_ms
 from shifter.policy.protection.circuit import Permit
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.policy.protection.evidence import CallOutcome

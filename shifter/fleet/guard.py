@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.circuit import Permit
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.local_circuit import CallEnd

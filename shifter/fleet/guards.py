@@ -9,7 +9,7 @@ from typing import Final
 
 from shifter.fleet.budget_lease import RateLease, RetryLease
 from shifter.fleet.guard import CallPermit, CallRequest
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.limit import (

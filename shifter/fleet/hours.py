@@ -13,11 +13,9 @@ from typing import Final
 from shifter.errors import ConfigError
 from shifter.fleet.shared_state import read_setting
 from shifter.model.fleet import Proposal
-from shifter.model.job import JobSpec
-from shifter.model.lane import Lane, check_name
-from shifter.model.priority import Priority
+from shifter.model.job import JobSpec, LaneRule
+from shifter.model.lane import Lane, Priority, check_name
 from shifter.model.time import EpochMs
-from shifter.model.window import LaneRule
 from shifter.policy.schedule.hours import HoursOverride, Windows, opening_ms
 from shifter.ports import Clock
 

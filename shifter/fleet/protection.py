@@ -16,7 +16,7 @@ from shifter.fleet.budget_lease import RateLease, RetryLease
 from shifter.fleet.guard import CallPermit, CallRequest, Guard
 from shifter.fleet.guards import BudgetGuard, LimitGuard, RateGuard
 from shifter.fleet.report import PROTECTIONS, DependencyReport
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.policy.delivery.failure_burst import FailureBurst
 from shifter.policy.protection.circuit import CircuitRefusal, CircuitState

@@ -16,8 +16,8 @@ from shifter.fleet.shared_state import (
     read_quality,
     read_setting,
 )
+from shifter.model.answer import Quality
 from shifter.model.fleet import Proposal
-from shifter.model.quality import Quality
 from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
 
 

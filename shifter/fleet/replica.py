@@ -25,9 +25,15 @@ from shifter.fleet.report import (
     words_text,
 )
 from shifter.fleet.shared_state import by_hand_cell, circuit_cell, read_setting
-from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
-from shifter.model.number import MAX_LOAD
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.fleet import (
+    MAX_LOAD,
+    BudgetWish,
+    FleetReport,
+    FleetView,
+    Proposal,
+    RateWish,
+)
 from shifter.model.time import EpochMs
 from shifter.policy.protection.circuit import CircuitState
 from shifter.policy.protection.dependency import Dependency

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.evidence import CallTally
 from shifter.wire.number import Count, InstantMs

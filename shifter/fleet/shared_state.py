@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from shifter.model.answer import Quality
 from shifter.model.fleet import MAX_CELL_BYTES
-from shifter.model.quality import Quality
 from shifter.policy.protection.circuit import (
     CircuitState,
     Closed,

@@ -11,8 +11,8 @@ import grpc
 from shifter.fleet.calls import CALLER
 from shifter.grpc.metadata import CallerMetadata, pushback
 from shifter.jobs import request_scope
-from shifter.model.duration import MAX_DURATION_MS
 from shifter.model.reason import Reason
+from shifter.model.time import MAX_DURATION_MS
 from shifter.policy.admission.input import Decision, Verdict
 from shifter.produce.admission import Admission
 from shifter.produce.options import CallPlan

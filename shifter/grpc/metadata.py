@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
+from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 
 PRIORITY: Final = "shifter-priority"
 HEIGHT: Final = "shifter-height"

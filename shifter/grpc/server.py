@@ -29,7 +29,7 @@ from shifter.grpc.call import GrpcCall, GrpcRefusal
 from shifter.grpc.metadata import PRIORITY, CallerMetadata, read_metadata
 from shifter.grpc.threads import PlainCall, is_plain
 from shifter.model.job import JobSpec
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.admission.prioritizer import granted_priority
 from shifter.produce.options import CallOptions, plan_call
 

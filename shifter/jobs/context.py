@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from shifter.errors import DeadlineExceededError, JobCancelledError
 from shifter.jobs.job_log import JobLog
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
 from shifter.model.time import EpochMs
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from typing import Any, Final, TypedDict, TypeVar
 from shifter.errors import ConfigError
 from shifter.jobs.cron import read_cron
 from shifter.jobs.window import Window, read_windows
-from shifter.model.duration import Duration, duration_ms
-from shifter.model.hint import nearest
+from shifter.model.advice import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
-from shifter.model.lane import check_name
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, check_name
+from shifter.model.time import Duration, duration_ms
 from shifter.policy.protection.circuit import check_lease
 from shifter.policy.protection.dependency import Dependency
 from shifter.runtime.handler import check_handler, is_coroutine_function

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from typing import Final, NamedTuple
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.expiry import remaining_ms
 

@@ -9,8 +9,8 @@ from datetime import UTC, tzinfo
 from typing import Final
 
 from shifter.errors import ConfigError
-from shifter.model.hint import nearest
-from shifter.model.window import DAY_MIN, DAY_NAMES, WeeklyWindow
+from shifter.model.advice import nearest
+from shifter.model.job import DAY_MIN, DAY_NAMES, WeeklyWindow
 from shifter.policy.schedule.hours import overlap
 
 _TEXT: Final = re.compile(r"([0-2][0-9]):([0-5][0-9])-([0-2][0-9]):([0-5][0-9])\Z")

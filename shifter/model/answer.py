@@ -1,13 +1,27 @@
-"""What a service gets back when it hands over a job."""
+"""What a service gets back when it hands over a job, and how good that answer is."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
-from shifter.model.quality import Quality
 from shifter.model.reason import Reason
 
 R = TypeVar("R")
+
+
+class Quality(StrEnum):
+    """Of an answer, and of the fleet; the value is the published word.
+
+    Attributes:
+        FULL: What the job itself computes.
+        REDUCED: The fallback answers in place of jobs at ``NORMAL`` and ``LOW``.
+        MINIMAL: The fallback answers in place of all jobs below ``CRITICAL``.
+    """
+
+    FULL = "FULL"
+    REDUCED = "REDUCED"
+    MINIMAL = "MINIMAL"
 
 
 class Ran(Generic[R]):

@@ -1,18 +1,63 @@
-"""The right to run one attempt of a job: what is asked, what is answered.
+"""A job's state, and the right to run one attempt of it: questions and answers.
 
 A claim is kept per *identity*: the job id, or the job type and the user's idempotency
-key. ``turn`` grows with every hand-over of a job to the log (retries and waits that
-are not charged alike), so that a record delivered twice is recognised; ``attempt`` is
-what the job is charged. ``fence`` grows with every grant, also across a store that
-lost its memory.
+key. ``turn`` grows each time a job is handed over to the log, also when it is not
+charged an attempt, so that a record that is delivered twice is recognised; ``attempt``
+is what the job is charged. ``fence`` grows with every grant, also after the store lost
+its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from shifter.model.state import JobState
+
+class JobState(StrEnum):
+    """Where a job stands: two states that go on, and five terminal ones.
+
+    Attributes:
+        RUNNING: A worker holds the job's claim.
+        WAITING: The job waits for its first or its next attempt.
+        DONE: Its handler returned.
+        DEAD: It became a dead letter.
+        EXPIRED: Its deadline passed.
+        CANCELLED: It was cancelled.
+        DISCARDED: Its handler raised `Discard`.
+    """
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    DONE = "done"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    DISCARDED = "discarded"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether no further attempt will be made."""
+        return self not in (JobState.RUNNING, JobState.WAITING)
+
+
+class JobStatus(NamedTuple):
+    """What ``app.status`` answers.
+
+    Attributes:
+        job_id: The job's id.
+        state: Its state now.
+        attempt: The attempt running or awaited, 1-based; 0 while none was started.
+        owner: The worker that runs it, while ``running``.
+        updated_ms: When the store last changed it, epoch milliseconds of the store;
+            0 where that is not recorded.
+    """
+
+    job_id: str
+    state: JobState
+    attempt: int
+    owner: str | None
+    updated_ms: int
 
 
 class ClaimRequest(NamedTuple):

@@ -1,22 +1,59 @@
-"""Names of lanes and topics: the one place that builds or reads them.
+"""Priorities and lanes, and the names of all topics, which only this module builds.
 
-``<namespace>.<queue>.<priority>`` is a lane, ``<namespace>.<queue>.dlt`` a dead-letter
-topic and, with ``.parking`` behind it, that of letters that were replayed too often;
-``<namespace>.delay.<seconds>s`` is a delay tier, ``<namespace>.replays`` the journal of
-what was done with dead letters. Neither part may contain a dot, so the mapping is
-injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and ``_`` into one.
+A lane is one queue at one priority. ``<namespace>.<queue>.<priority>`` is its topic,
+``<namespace>.<queue>.dlt`` a dead-letter topic and, with ``.parking`` behind it, the
+topic of dead letters that were replayed too often; ``<namespace>.delay.<seconds>s`` is
+a delay tier, ``<namespace>.replays`` the journal of what was done with dead letters. No
+part may contain a dot, so the mapping is injective; ``_`` is refused too, since Kafka's
+metrics fold ``.`` and ``_`` into one.
+
+Each of the four priorities has a hundred levels, so that shedding is smooth: level 0 is
+shed first, level 399 last. Source: Google SRE book, ch. 21 (criticality); failsafe-go's
+prioritizer (levels).
 """
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+
+LEVELS_PER_PRIORITY = 100
+MAX_LEVEL = 399
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
 _RESERVED_QUEUES = frozenset({"delay"})
+
+
+class Priority(StrEnum):
+    """Set by the producer, travels with the job; the value is the wire's word.
+
+    Attributes:
+        CRITICAL: Served before all others, and never below the shedding threshold.
+        HIGH: A person waits for it.
+        NORMAL: The default.
+        LOW: May wait until there is room.
+    """
+
+    CRITICAL = "CRITICAL"
+    HIGH = "HIGH"
+    NORMAL = "NORMAL"
+    LOW = "LOW"
+
+    # Kept in the member: each decision asks for them, and hashing a member is slow.
+    rank: int
+    """0 for ``LOW`` … 3 for ``CRITICAL``."""
+    base_level: int
+    """The lowest level of this priority: 0, 100, 200 or 300."""
+
+
+for _rank, _priority in enumerate(reversed(Priority)):
+    _priority.rank = _rank
+    _priority.base_level = _rank * LEVELS_PER_PRIORITY
+
+
 _PRIORITIES = {priority.value.lower(): priority for priority in Priority}
 
 

@@ -16,9 +16,8 @@ from shifter import wiring
 from shifter.api.app import Shifter
 from shifter.config import Settings
 from shifter.errors import ConfigError, ShifterError, StoreError
-from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
-from shifter.model.finding import FAIL, OK, WARN, Finding
-from shifter.model.state import JobState
+from shifter.model.advice import FAIL, OK, WARN, Finding
+from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.ops.waiting import answered
 from shifter.ports import Clock, LogAdmin
 from shifter.wiring.doctor import (

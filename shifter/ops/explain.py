@@ -17,8 +17,7 @@ from shifter.api.job import BoundJob, Job
 from shifter.errors import StoreError
 from shifter.fleet.overrides import cells_of
 from shifter.fleet.replica import FleetReplica
-from shifter.model.lane import parse_lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, parse_lane
 from shifter.policy.admission.decision import RuleFinding
 from shifter.policy.admission.input import Decision
 from shifter.policy.protection.dependency import Dependency

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shifter.api.app import Shifter
 from shifter.config import Settings
-from shifter.model.state import JobStatus
+from shifter.model.claim import JobStatus
 
 
 async def job_status(settings: Settings, job_id: str) -> JobStatus | None:

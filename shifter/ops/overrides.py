@@ -21,9 +21,8 @@ from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
 from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_cell
 from shifter.fleet.view import Fleet, WindowRow, look
-from shifter.model.lane import check_name, parse_lane
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority, check_name, parse_lane
 from shifter.policy.schedule.hours import next_opening_ms
 from shifter.ports import Clock, FleetStore
 

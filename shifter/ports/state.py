@@ -11,10 +11,10 @@ from shifter.model.claim import (
     ClaimAnswer,
     ClaimRequest,
     ClaimUpdate,
+    JobStatus,
     Renewal,
     WaitingJobs,
 )
-from shifter.model.state import JobStatus
 from shifter.wire.number import Count, InstantMs, Rate
 
 

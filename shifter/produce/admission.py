@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from shifter.jobs.request_scope import ambient
+from shifter.model.answer import Quality
 from shifter.model.job import JobSpec
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.policy.admission.admitter import AdmissionPolicy, Admitter
 from shifter.policy.admission.decision import RuleFinding, explain

@@ -28,9 +28,9 @@ from shifter.fleet.replica import FleetReplica
 from shifter.fleet.report import URGENT_FIRST, ProcessReport
 from shifter.fleet.sync import FleetSync
 from shifter.jobs.request_scope import ambient
+from shifter.model.answer import Quality
 from shifter.model.job import JobSpec
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.lane import Priority
 from shifter.policy.admission.input import WELL, DependencyNeeds, Verdict
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock, FleetStore

@@ -12,7 +12,7 @@ from shifter.errors import DeadlineExceededError
 from shifter.jobs.context import Context
 from shifter.jobs.request_scope import ambient, nearer, within
 from shifter.jobs.trace import current_traceparent
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.expiry import attempt_limit_ms
 from shifter.ports import Clock

@@ -11,11 +11,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.duration import Duration, duration_ms
-from shifter.model.job import Isolation, JobSpec
-from shifter.model.job_id import check_job_id
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.job import Isolation, JobSpec, check_job_id
+from shifter.model.lane import Lane, Priority
+from shifter.model.time import Duration, duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 
 _MAX_KEY = 255

@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from shifter.errors import StoreError, StoreUnavailableError
-from shifter.model.lane import parse_lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import PASSING, Reason
 from shifter.policy.admission.shares import may_spool
 from shifter.ports import (

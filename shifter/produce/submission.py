@@ -21,13 +21,18 @@ from shifter.errors import (
 from shifter.fleet.hours import Hours
 from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.request_scope import ambient, left_ms, nearer
-from shifter.model.answer import Answer, Deferred, Degraded, Ran, Shed, Submitted
-from shifter.model.duration import duration_ms
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import (
+    Answer,
+    Deferred,
+    Degraded,
+    Quality,
+    Ran,
+    Shed,
+    Submitted,
+)
+from shifter.model.lane import Lane, Priority
 from shifter.model.reason import PASSING, Reason
-from shifter.model.time import EpochMs
+from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.admission.input import Decision, Verdict
 from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock

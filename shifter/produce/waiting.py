@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from shifter.errors import ShifterError
 from shifter.model.claim import WaitingJobs, merged
-from shifter.model.job_id import gap_name
+from shifter.model.job import gap_name
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import ClaimStore
 from shifter.produce.loop_thread import LoopThread

@@ -13,9 +13,8 @@ from shifter.api.app import Shifter
 from shifter.api.job import Job
 from shifter.errors import ConfigError
 from shifter.fleet.hours import hours_scope
-from shifter.model.duration import Duration, duration_ms
-from shifter.model.lane import dead_letter_topic
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, dead_letter_topic
+from shifter.model.time import Duration, duration_ms
 from shifter.policy.schedule.hours import HoursOverride
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Driver, Worker

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shifter.errors import ShifterError
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.ports import Clock
 from shifter.telemetry import Metrics
 from shifter.work.item import Item

@@ -13,8 +13,7 @@ from shifter.config import Settings
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.claim import WaitingJobs
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher

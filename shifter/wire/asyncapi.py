@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.wire.envelope import (
     CONTENT_TYPE_HEADER,
     ENVELOPE_HEADER,

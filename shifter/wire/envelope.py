@@ -18,10 +18,10 @@ import msgspec
 from msgspec import Meta
 
 from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.model.duration import MAX_DURATION_MS
-from shifter.model.job_id import canonical_id
-from shifter.model.priority import MAX_LEVEL, Priority
+from shifter.model.job import canonical_id
+from shifter.model.lane import MAX_LEVEL, Priority
 from shifter.model.reason import Reason
+from shifter.model.time import MAX_DURATION_MS
 from shifter.wire.depth import check_depth
 from shifter.wire.text import HEX_SHAPE, printable
 

@@ -1,4 +1,4 @@
-"""Numbers that msgspec checks, within the bounds of `shifter.model.number`."""
+"""Numbers that msgspec checks, within the bounds of `shifter.model.fleet`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
-from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS, MAX_RATE
+from shifter.model.fleet import MAX_COUNT, MAX_INSTANT_MS, MAX_RATE
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 InstantMs: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]

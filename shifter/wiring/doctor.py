@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shifter.config import Settings
-from shifter.model.finding import Finding
+from shifter.model.advice import Finding
 from shifter.ports import Clock
 from shifter.wiring.registry import log_adapter, state_adapter
 

@@ -11,8 +11,7 @@ from shifter.config import Settings
 from shifter.fleet.events import LoggingObserver
 from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import Clock

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from shifter.config import Secret, Settings
 from shifter.errors import ConfigError
-from shifter.model.finding import Finding
-from shifter.model.priority import Priority
+from shifter.model.advice import Finding
+from shifter.model.lane import Priority
 from shifter.ports import (
     AtomicLog,
     ClaimStore,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shifter.config import Settings
-from shifter.model.lane import Lane, dead_letter_topic, delay_topic
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority, dead_letter_topic, delay_topic
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import TopicSpec
 from shifter.wiring.log import is_embedded

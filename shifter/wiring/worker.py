@@ -14,8 +14,7 @@ import uuid_utils
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import ConfigError
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy

@@ -19,8 +19,7 @@ from shifter.errors import (
 )
 from shifter.fleet.calls import SUCCESS, Caller, verdict_of
 from shifter.jobs.context import Context
-from shifter.model.duration import duration_ms
-from shifter.model.time import EpochMs
+from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.delivery.expiry import attempt_limit_ms
 from shifter.policy.delivery.retry import (
     DeadLettered,

@@ -23,9 +23,9 @@ from shifter.model.claim import (
     Finished,
     Granted,
     HandedOver,
+    JobState,
 )
 from shifter.model.job import ClaimsMode
-from shifter.model.state import JobState
 from shifter.ports import ClaimStore, Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from shifter.errors import StoreError, StoreRefusedError
-from shifter.model.claim import WaitingJobs
+from shifter.model.claim import JobState, WaitingJobs
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import Appended, ClaimStore, LaneFeed, Refused, Unknown
 from shifter.work.item import Item

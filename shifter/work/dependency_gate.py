@@ -20,8 +20,8 @@ from shifter.fleet.calls import (
 )
 from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.quality import is_spared

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shifter.errors import StoreError
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.policy.delivery.retry import Outcome, ThrottledOutcome
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Delivery, LaneFeed, sleep_or_wake
 from shifter.work.completer import Completer

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import AppendAnswer, Clock, Delivery, LaneFeed, LostRange, Record
 from shifter.telemetry.metric import Bars, Snapshot
 from shifter.work.drain import Drain

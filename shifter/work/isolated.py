@@ -28,8 +28,8 @@ from shifter.jobs import request_scope
 from shifter.jobs.context import Context
 from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.trace import follow
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.model.time import EpochMs
 from shifter.ports import Clock
 from shifter.runtime.handler import completed

@@ -21,7 +21,7 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.calls import CallVerdict
-from shifter.model.duration import duration_ms
+from shifter.model.time import duration_ms
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.wire.text import printable
 from shifter.work.attempt import RemoteError

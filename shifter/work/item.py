@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.jobs.registered import RegisteredJob
+from shifter.model.answer import Quality
 from shifter.model.claim import claim_identity
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.lane import Lane, Priority
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.ports import Delivery, LaneFeed

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from shifter.errors import StoreError
 from shifter.fleet.events import Change, LoggingObserver
 from shifter.fleet.shared_state import state_word
+from shifter.model.claim import JobState
 from shifter.model.lane import Lane
-from shifter.model.state import JobState
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock, LostRange
 from shifter.telemetry import Event, Log, Metrics

@@ -14,8 +14,7 @@ from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.model.time import EpochMs
 from shifter.policy.schedule.hours import HoursOverride
 from shifter.policy.schedule.lane_choice import (

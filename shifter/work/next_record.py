@@ -6,8 +6,7 @@ from typing import Final
 
 import msgspec
 
-from shifter.model.lane import dead_letter_topic
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, dead_letter_topic
 from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import (
     DEAD_LETTER_ROOM_BYTES,

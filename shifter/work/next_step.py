@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shifter.model.claim import ClaimUpdate
+from shifter.model.claim import ClaimUpdate, JobState
 from shifter.model.job import JobSpec, OnBlock
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS

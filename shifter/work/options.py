@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 
 class WorkOptions(NamedTuple):

@@ -8,8 +8,7 @@ from typing import Final, NamedTuple
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.jobs.registered import RegisteredJob
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
 from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.work.attempt import Attempt

@@ -16,8 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.work.item import Item
 
 _NS: Final = 1_000_000_000

@@ -14,10 +14,9 @@ from typing import Final
 
 from shifter.fleet.protection import Rejected
 from shifter.jobs.registered import RegisteredJob
-from shifter.model.claim import Cancelled
+from shifter.model.claim import Cancelled, JobState
 from shifter.model.job import OnBudget
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.expiry import is_expired
 from shifter.policy.delivery.retry import Expired, lost

@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set as AbstractSet
 from typing import Final
 
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.work.item import Item
 
 _OVERHEAD_BYTES: Final = 2_000

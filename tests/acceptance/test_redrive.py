@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shifter.deadletter import PacePolicy, ReplayPolicy, Selection
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

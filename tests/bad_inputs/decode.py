@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from shifter.errors import DecodeError
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.model.reason import Reason
 from shifter.ports import Delivery
 from shifter.wire.headers import Headers

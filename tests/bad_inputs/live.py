@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shifter.config.load import load_settings
-from shifter.model.lane import Lane, dead_letter_topic
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority, dead_letter_topic
 from shifter.ports import Delivery
 from shifter.wire.dead_letter import DeadLetterInfo, read_dead_letter
 from shifter.wire.headers import Headers

@@ -49,12 +49,16 @@ from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.view import look
-from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, claim_identity
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
-from shifter.model.state import JobState
+from shifter.model.claim import (
+    ClaimRequest,
+    ClaimUpdate,
+    Granted,
+    JobState,
+    claim_identity,
+)
+from shifter.model.job import LaneRule
+from shifter.model.lane import Lane, Priority
 from shifter.model.time import EpochMs
-from shifter.model.window import LaneRule
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.protection.rate import RatePolicy

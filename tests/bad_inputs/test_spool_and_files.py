@@ -29,7 +29,7 @@ from shifter.adapters.sqlite.spool import SqliteSpool
 from shifter.adapters.system import SystemClock
 from shifter.cli import main
 from shifter.errors import StoreUnavailableError
-from shifter.model.finding import OK, WARN
+from shifter.model.advice import OK, WARN
 from shifter.model.reason import Reason
 from shifter.ops.doctor import check_versions
 from shifter.ports import Appended, Record, Refused, SpoolEntry

@@ -11,7 +11,7 @@ import pytest
 
 from shifter.demo.backend import Backend, listening
 from shifter.demo.wire import Answer, Look, Request, Told, ask
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.testing.clock import FakeClock
 
 

@@ -12,7 +12,7 @@ from shifter.demo.outcome import COLUMNS, Cut, cells, settle, verdict
 from shifter.demo.plot import draw
 from shifter.demo.tally import Tally
 from shifter.demo.wire import Look, Served
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 PRIORITIES = st.sampled_from(list(Priority))
 NAMES = st.text("abcdefgh", min_size=1, max_size=2)

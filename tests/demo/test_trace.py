@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from shifter.demo.stage import SLOTS
 from shifter.demo.trace import LENGTH_S, Arrival, read_trace, service_s
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 
 def slots_needed(arrivals: list[Arrival], first_s: float, last_s: float) -> float:

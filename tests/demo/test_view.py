@@ -10,7 +10,7 @@ from rich.console import Console
 
 from shifter.demo.frame import Frame, Phase, PriorityFrame
 from shifter.demo.view import picture
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ops.sparkline import condense, meter, sparkline
 
 MANY = tuple(range(60))

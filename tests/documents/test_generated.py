@@ -11,7 +11,7 @@ import pytest
 from docs_build import states
 from docs_build.__main__ import pages
 from docs_build.diagram import Edge, svg
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from tests.documents.blocks import ROOT, blocks
 
 MADE = pages()

@@ -18,9 +18,8 @@ from shifter.adapters.memory.log import (
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.fleet.replica import FleetReplica
-from shifter.model.lane import Lane, dead_letter_topic
-from shifter.model.priority import Priority
-from shifter.model.state import JobState, JobStatus
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.lane import Lane, Priority, dead_letter_topic
 from shifter.ports import Delivery
 from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics

@@ -14,11 +14,11 @@ from shifter.asgi import AdmissionMiddleware, calling
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError
 from shifter.jobs.request_scope import ambient, within
+from shifter.model.time import read_timeout, write_timeout
 from shifter.policy.admission.input import DependencyNeeds
 from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.produce.admission import Views
 from shifter.testing import TestApp
-from shifter.wire.timeout import read_timeout, write_timeout
 
 NAMES = (f"web-{n}" for n in itertools.count())
 

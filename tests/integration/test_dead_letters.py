@@ -28,9 +28,8 @@ from shifter.errors import (
     HeldElsewhereError,
     StoreUnavailableError,
 )
-from shifter.model.claim import ClaimRequest
+from shifter.model.claim import ClaimRequest, JobState, JobStatus
 from shifter.model.reason import Reason
-from shifter.model.state import JobState, JobStatus
 from shifter.ports import Record, Refused, WorkerReport
 from shifter.wire.headers import read_headers
 from tests.unit.deadletter.letters import SOURCE, headers, job_id

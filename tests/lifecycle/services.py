@@ -19,7 +19,7 @@ from shifter.errors import StoreError
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Record
 from shifter.produce.loop_thread import LoopThread
 from shifter.runtime.threads import in_thread

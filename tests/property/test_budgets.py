@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, settings, strategies as st
 
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.policy.protection.budget import Budget, BudgetPolicy
 from shifter.policy.protection.limit import (
     LimitPolicy,

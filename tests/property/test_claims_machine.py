@@ -24,8 +24,8 @@ from shifter.model.claim import (
     Finished,
     Granted,
     HandedOver,
+    JobState,
 )
-from shifter.model.state import JobState
 from shifter.policy.delivery.claim import (
     ClaimAsk,
     decide_cancel,

@@ -11,8 +11,7 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.schema import CLAIMS_DDL, bounded, key_prefix
-from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.policy.delivery.claim_state import (
     Claim,
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shifter.errors import ConfigError
-from shifter.model.duration import MAX_DURATION_MS, duration_ms
+from shifter.model.time import MAX_DURATION_MS, duration_ms
 
 UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 

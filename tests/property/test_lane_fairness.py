@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.schedule.lane_choice import (
     LaneChoicePolicy,
     LaneChoiceState,

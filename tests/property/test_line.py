@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.work.buffer import Buffer
 from shifter.work.deadline_queue import FREE_MS, DeadlineQueue
 from shifter.work.item import NOT_IN_LINE

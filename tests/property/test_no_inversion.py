@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.admission.admitter import AdmissionPolicy, Admitter
 from shifter.policy.admission.input import AdmissionInput, Decision, Load, Verdict
 from shifter.policy.admission.lane_outlook import LaneFacts

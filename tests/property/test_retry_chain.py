@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
+from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy, bound_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS

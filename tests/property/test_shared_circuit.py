@@ -13,7 +13,7 @@ from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.guard import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import OverrideCell, circuit_text
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.circuit import (
     CircuitPolicy,
     Closed,

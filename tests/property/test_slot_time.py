@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
 from shifter.work.buffer import Buffer
 from shifter.work.item import NOT_IN_LINE

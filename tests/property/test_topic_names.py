@@ -10,12 +10,12 @@ from hypothesis import given, strategies as st
 from shifter.errors import ConfigError
 from shifter.model.lane import (
     Lane,
+    Priority,
     check_name,
     dead_letter_topic,
     delay_topic,
     parse_lane,
 )
-from shifter.model.priority import Priority
 from shifter.policy.delivery.delay import TIERS_S
 
 names = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z") | st.sampled_from(

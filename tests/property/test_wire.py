@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 from shifter.errors import DecodeError, PayloadError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.wire.dead_letter import (
     DEAD_LETTER_ROOM_BYTES,
     TEXT_LIMITS,

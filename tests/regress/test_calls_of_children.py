@@ -16,8 +16,8 @@ import msgspec
 
 from shifter.fleet.calls import Caller, TimeLimit, verdict_of
 from shifter.fleet.replica import FleetReplica
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import CircuitPolicy, EvidencePolicy

@@ -19,7 +19,7 @@ from shifter.adapters.memory.log import MemoryLaneFeed
 from shifter.adapters.memory.spool import MemorySpool
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreRefusedError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Record, Refused
 from shifter.produce.spooling import SpoolingLog

@@ -19,7 +19,7 @@ import pytest
 
 from shifter import Priority
 from shifter.errors import ConfigError, DecodeError
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.ports import Record
 from shifter.wire.depth import MAX_CONTAINERS, check_depth, check_msgpack_depth
 from shifter.work.decoding import TURN_BYTES, Decoding

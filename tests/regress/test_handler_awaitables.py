@@ -17,8 +17,8 @@ import pytest
 
 from shifter import Context, Degraded, Ran, Shifter
 from shifter.errors import ConfigError
-from shifter.model.quality import Quality
-from shifter.model.state import JobState
+from shifter.model.answer import Quality
+from shifter.model.claim import JobState
 from shifter.policy.admission.input import DependencyNeeds
 from shifter.produce.admission import Views
 from shifter.testing import TestApp

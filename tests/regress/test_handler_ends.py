@@ -20,8 +20,8 @@ from shifter.errors import (
     JobCancelledError,
     RejectedError,
 )
-from shifter.model.quality import Quality
-from shifter.model.state import JobState
+from shifter.model.answer import Quality
+from shifter.model.claim import JobState
 from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.testing import TestApp
 from shifter.work.attempt import RemoteError

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shifter import Shed
+from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.runtime.thread_call import ThreadCall
 from shifter.testing import TestApp
 from shifter.testing.report import StuckError

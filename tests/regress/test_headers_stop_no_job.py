@@ -19,9 +19,8 @@ from shifter import Context, Retry
 from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.plan import ReplayPolicy, ReplayRoutes, Send, decide
 from shifter.jobs import trace
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
+from shifter.model.lane import Lane, Priority
 from shifter.ports import Delivery, Record
 from shifter.wire.headers import Headers, read_headers
 from tests.acceptance.conftest import fleet  # noqa: F401  # a fixture

@@ -21,7 +21,7 @@ from shifter.config.secret import Secret
 from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.filter.language import compile_filter
 from shifter.errors import DecodeError, FilterError
-from shifter.model.job_id import canonical_id
+from shifter.model.job import canonical_id
 from shifter.testing import TestApp
 from shifter.wire.dead_letter import dead_letter_headers
 from shifter.wire.envelope import decode_envelope

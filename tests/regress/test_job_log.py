@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from shifter import Context
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.telemetry.setup import configure
 from tests.integration.drain_world import World, submit
 

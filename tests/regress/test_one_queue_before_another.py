@@ -23,8 +23,7 @@ from shifter.adapters.sqlite.admin import SqliteLogAdmin
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.policy.schedule.lane_choice import (
     LaneChoicePolicy,
     LaneChoiceState,

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
+from shifter.model.claim import JobState
 from shifter.model.job import JobSpec
-from shifter.model.state import JobState
 from shifter.ports import Appended, Record
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers

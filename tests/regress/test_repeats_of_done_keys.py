@@ -19,8 +19,7 @@ from shifter import Reason, Shifter
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.errors import StoreUnavailableError
-from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.produce.done_keys import StoredKeys
 from shifter.testing import TestApp
 

@@ -33,10 +33,16 @@ from shifter.fleet.shared_state import setting_text
 from shifter.fleet.sync import FleetSync
 from shifter.fleet.view import look
 from shifter.model.claim import Busy, ClaimRequest, Granted
-from shifter.model.fleet import MAX_PROCESSES, FleetReport, FleetView, Proposal
-from shifter.model.lane import Lane
-from shifter.model.number import MAX_COUNT, read_load, read_whole
-from shifter.model.priority import Priority
+from shifter.model.fleet import (
+    MAX_COUNT,
+    MAX_PROCESSES,
+    FleetReport,
+    FleetView,
+    Proposal,
+    read_load,
+    read_whole,
+)
+from shifter.model.lane import Lane, Priority
 from shifter.policy.delivery.claim_state import (
     MAX_LEASE_MS,
 )

@@ -21,7 +21,7 @@ import pytest
 from shifter import Context, Deferred, Shifter
 from shifter.config import Settings
 from shifter.errors import ConfigError
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.ports import Record
 from shifter.testing import TestApp
 from tests.acceptance.conftest import EMBEDDED, SERVERS

@@ -24,9 +24,8 @@ from shifter.asgi.status import job_status
 from shifter.cli import main
 from shifter.config import Secret, Settings
 from shifter.errors import StoreUnavailableError
-from shifter.model.claim import ClaimRequest, ClaimUpdate, WaitingJobs
-from shifter.model.job_id import gap_name
-from shifter.model.state import JobState
+from shifter.model.claim import ClaimRequest, ClaimUpdate, JobState, WaitingJobs
+from shifter.model.job import gap_name
 from shifter.produce.waiting import WaitingWriter
 from shifter.testing import TestApp
 

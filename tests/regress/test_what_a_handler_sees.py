@@ -20,7 +20,7 @@ import pytest
 from shifter import Context, Degraded, Ran, Shifter
 from shifter.config.load import load_settings
 from shifter.jobs import request_scope
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
 from shifter.work.isolated import ContextFacts
 from tests.acceptance.fleet import Fleet
 from tests.regress import seen_jobs

@@ -18,7 +18,7 @@ from shifter.config.files import state_folder
 from shifter.config.options import OPTIONS, RETENTION_MS, duration_text
 from shifter.config.secret import mask_url
 from shifter.errors import ConfigError
-from shifter.model.duration import duration_ms
+from shifter.model.time import duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 
 CANARY = "c4n4ry-h7nt3r2"

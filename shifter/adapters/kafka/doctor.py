@@ -7,7 +7,7 @@ from typing import Final
 
 from shifter.config import Settings
 from shifter.config.endpoint import check_kafka, servers
-from shifter.model.finding import (
+from shifter.model.advice import (
     FAIL,
     OK,
     WARN,

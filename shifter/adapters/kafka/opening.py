@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import StoreError
-from shifter.model.finding import Finding
-from shifter.model.priority import Priority
+from shifter.model.advice import Finding
+from shifter.model.lane import Priority
 from shifter.ports import AtomicLog, DelayMover, LaneFeed, LaneLog, LogAdmin
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from shifter.model.claim import (
     ClaimAnswer,
     ClaimRequest,
     ClaimUpdate,
+    JobState,
+    JobStatus,
     Renewal,
     WaitingJobs,
 )
-from shifter.model.state import JobState, JobStatus
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim import (
     ClaimAsk,

@@ -48,10 +48,11 @@ from shifter.model.claim import (
     ClaimUpdate,
     Finished,
     Granted,
+    JobState,
+    JobStatus,
     Renewal,
     WaitingJobs,
 )
-from shifter.model.state import JobState, JobStatus
 from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
     NO_EFFECT,

@@ -6,7 +6,7 @@ from typing import Final
 
 from shifter.adapters.redis.health import lets_anybody_in, read_health
 from shifter.adapters.redis.url import parse_redis_url
-from shifter.model.finding import (
+from shifter.model.advice import (
     FAIL,
     OK,
     WARN,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from shifter.config import Settings
 from shifter.errors import ConfigError
-from shifter.model.finding import Finding
+from shifter.model.advice import Finding
 from shifter.ports import ClaimStore, Clock, FleetStore, LaneLog, PresenceStore
 
 if TYPE_CHECKING:

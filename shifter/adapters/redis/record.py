@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from shifter.adapters.redis.keys import from_field, to_field
-from shifter.model.number import read_whole
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
+from shifter.model.fleet import read_whole
 from shifter.policy.delivery.claim_state import (
     Claim,
     is_sound,

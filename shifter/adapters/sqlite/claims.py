@@ -22,10 +22,10 @@ from shifter.model.claim import (
     ClaimAnswer,
     ClaimRequest,
     ClaimUpdate,
+    JobStatus,
     Renewal,
     WaitingJobs,
 )
-from shifter.model.state import JobStatus
 from shifter.policy.delivery.claim import (
     ClaimAsk,
 )

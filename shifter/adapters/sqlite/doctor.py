@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from shifter.adapters.sqlite.admin import wal_is_fixed
-from shifter.model.finding import OK, WARN, Finding
+from shifter.model.advice import OK, WARN, Finding
 
 
 def check_library() -> Finding:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.config.endpoint import sqlite_path
-from shifter.model.finding import OK, Finding
-from shifter.model.priority import Priority
+from shifter.model.advice import OK, Finding
+from shifter.model.lane import Priority
 from shifter.ports import (
     AtomicLog,
     ClaimStore,

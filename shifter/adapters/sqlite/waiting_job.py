@@ -18,9 +18,9 @@ from typing import Final
 from shifter.adapters.sqlite.body import unpack
 from shifter.adapters.sqlite.lane_table import SHIFT
 from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.model.job_id import made_ms
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import made_ms
 from shifter.model.lane import parse_lane
-from shifter.model.state import JobState, JobStatus
 from shifter.wire.headers import read_headers
 
 _SOON_MS: Final = 500

@@ -41,8 +41,8 @@ from shifter.deadletter.filter.fields import (
 )
 from shifter.deadletter.filter.lexer import Token, TokenKind, instant_ms, tokens
 from shifter.errors import FilterError
-from shifter.model.hint import nearest
-from shifter.model.job_id import canonical_id
+from shifter.model.advice import nearest
+from shifter.model.job import canonical_id
 
 MAX_DEPTH: Final = 32
 MAX_COMPARISONS: Final = 100

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.policy.admission import explain as show
 from shifter.policy.admission.input import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
 from shifter.model.reason import Reason
 from shifter.policy.admission.lane_outlook import LaneFacts
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.priority import LEVELS_PER_PRIORITY, Priority
+from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 
 _DRAWS: Final = 1 << 32
 """Values of CRC-32, which spreads users evenly enough over a hundred levels."""

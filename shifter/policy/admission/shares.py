@@ -10,7 +10,7 @@ import math
 from types import MappingProxyType
 from typing import Final
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 
 SLOT_SHARES: Final = (0.75, 0.9, 1.0, 1.0)
 """Share of all slots that ``LOW`` … ``CRITICAL`` may fill, by rank.

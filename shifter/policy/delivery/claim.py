@@ -28,9 +28,9 @@ from shifter.model.claim import (
     Finished,
     Granted,
     HandedOver,
+    JobState,
     Renewal,
 )
-from shifter.model.state import JobState
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from shifter.model.claim import Cancelled, ClaimAnswer, Finished
-from shifter.model.duration import MAX_DURATION_MS
-from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS
-from shifter.model.state import JobState, JobStatus
-from shifter.model.time import StoreMs
+from shifter.model.claim import Cancelled, ClaimAnswer, Finished, JobState, JobStatus
+from shifter.model.fleet import MAX_COUNT, MAX_INSTANT_MS
+from shifter.model.time import MAX_DURATION_MS, StoreMs
 
 RUNNING_GRACE_MS: Final = 3_600_000
 """How long a running claim outlives its lease: losses are counted for so long."""

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
 from shifter.errors import ConfigError
+from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy, full_jitter
 from shifter.policy.delivery.delay import MAX_DELAY_MS

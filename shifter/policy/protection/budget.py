@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.bounds import check_at_least
 from shifter.policy.sliding_window import SlidingWindow, WindowPolicy
 

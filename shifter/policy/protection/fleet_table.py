@@ -12,9 +12,12 @@ from typing import TypeVar
 
 from shifter.model.fleet import (
     MAX_CELL_BYTES,
+    MAX_COUNT,
     MAX_EVIDENCE_BYTES,
     MAX_EVIDENCE_TOLD,
+    MAX_INSTANT_MS,
     MAX_KEEP_MS,
+    MAX_LOAD,
     MAX_NAME_BYTES,
     MAX_NAMES,
     MAX_PROCESSES,
@@ -24,7 +27,6 @@ from shifter.model.fleet import (
     RateGrant,
     RateWish,
 )
-from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS, MAX_LOAD
 from shifter.policy.protection.rate import take
 from shifter.policy.protection.shared_budget import BudgetRow, is_sound, serve
 

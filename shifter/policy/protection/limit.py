@@ -27,7 +27,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _HISTORY = 50

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.policy.bounds import check_at_least, check_ratio
 
 _STEPS = tuple(Quality)

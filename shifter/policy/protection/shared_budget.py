@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from shifter.model.fleet import BudgetWish
-from shifter.model.number import MAX_COUNT
-from shifter.model.priority import Priority
+from shifter.model.fleet import MAX_COUNT, BudgetWish
+from shifter.model.lane import Priority
 from shifter.policy.protection.budget import RETRY_MILLI, BudgetPolicy, withheld_milli
 
 BudgetRow: TypeAlias = dict[int, tuple[int, int]]

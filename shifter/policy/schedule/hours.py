@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple, TypeAlias
 
+from shifter.model.job import DAY_MIN, WeeklyWindow
 from shifter.model.time import EpochMs
-from shifter.model.window import DAY_MIN, WeeklyWindow
 
 Windows: TypeAlias = Sequence[WeeklyWindow]
 

@@ -37,7 +37,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.schedule.fair_queue import split
 
 _MAX_WEIGHT = 100

@@ -9,9 +9,9 @@ from shifter.model.claim import (
     ClaimRequest,
     ClaimUpdate,
     Granted,
+    JobState,
     Renewal,
 )
-from shifter.model.state import JobState
 from shifter.ports import ClaimStore
 
 LEASE_MS: Final = 30_000

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shifter.model.claim import Busy, Cancelled, Granted, HandedOver
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, Cancelled, Granted, HandedOver, JobState
 from shifter.testing.conformance.claim_bench import (
     ENDS,
     HELD_BUT_CANCELLED,

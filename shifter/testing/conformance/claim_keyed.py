@@ -9,8 +9,8 @@ from shifter.model.claim import (
     Finished,
     Granted,
     HandedOver,
+    JobState,
 )
-from shifter.model.state import JobState
 from shifter.testing.conformance.claim_bench import (
     HELD,
     HELD_BUT_CANCELLED,

@@ -12,8 +12,9 @@ from shifter.model.claim import (
     Finished,
     Granted,
     HandedOver,
+    JobState,
+    JobStatus,
 )
-from shifter.model.state import JobState, JobStatus
 from shifter.testing.conformance.claim_bench import (
     ENDS,
     HELD,

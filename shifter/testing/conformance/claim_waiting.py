@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shifter.model.claim import Busy, Cancelled, Granted, WaitingJobs
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, Cancelled, Granted, JobState, WaitingJobs
 from shifter.testing.conformance.claim_bench import (
     KEEP_MS,
     ClaimBench,

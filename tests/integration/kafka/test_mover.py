@@ -10,8 +10,7 @@ import pytest
 from shifter.adapters.kafka.mover import KafkaDelayMover
 from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreRefusedError
-from shifter.model.lane import dead_letter_topic, delay_topic
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, dead_letter_topic, delay_topic
 from shifter.ports import Appended, Record
 from shifter.wire.dead_letter import read_dead_letter
 from shifter.wire.envelope import EnvelopeV1

@@ -10,8 +10,7 @@ from redis.exceptions import ResponseError
 
 from shifter.adapters.redis.client import open_redis
 from shifter.errors import StoreRefusedError, StoreUnavailableError
-from shifter.model.claim import Busy, ClaimRequest, ClaimUpdate, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.testing.conformance.claim_bench import ask, end, granted, state_of
 from stack.process import free_port
 

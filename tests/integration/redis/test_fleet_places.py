@@ -15,7 +15,7 @@ from shifter.adapters.system import SystemClock
 from shifter.errors import StoreError
 from shifter.fleet.guard import CallPermit
 from shifter.fleet.replica import FleetReplica
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.circuit import CircuitPolicy, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy

@@ -16,8 +16,7 @@ from pathlib import Path
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.system import SystemClock
-from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.policy.delivery.claim import (
     ClaimAsk,
 )

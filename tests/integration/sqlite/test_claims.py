@@ -13,8 +13,7 @@ import pytest
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.system import SystemClock
-from shifter.model.claim import Busy, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, Granted, JobState
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.claim_bench import ask, end, state_of
 

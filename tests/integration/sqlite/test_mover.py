@@ -13,7 +13,7 @@ from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.mover import SqliteDelayMover
 from shifter.adapters.system import SystemClock
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Appended, Record
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import headers_by_id

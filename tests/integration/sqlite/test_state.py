@@ -9,8 +9,7 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.presence import SqlitePresenceStore
 from shifter.adapters.sqlite.schema import key_prefix
 from shifter.errors import ConfigError
-from shifter.model.claim import Busy, ClaimRequest, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, ClaimRequest, Granted, JobState
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.claim_bench import KEEP_MS, ask, end, granted, state_of
 from shifter.testing.conformance.presence import report_of

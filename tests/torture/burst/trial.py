@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from examples.inference.history import Decided, inversions
 from shifter.config.load import load_settings
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.wiring import open_claims
 from tests.acceptance.fleet import ROOT, Fleet
 from tests.torture.burst.jobs import SLOTS

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from shifter import Context, DeadLetter, Priority, Shifter, Throttled
 from shifter.jobs.request_scope import ambient
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.protection import EvidencePolicy
 from shifter.work.completer import Completer

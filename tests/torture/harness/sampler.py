@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from tests.torture.faults.process import open_files, threads
 from tests.torture.harness.crew import Crew
 from tests.torture.harness.event import History

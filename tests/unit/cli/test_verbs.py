@@ -12,9 +12,8 @@ import pytest
 
 from shifter.cli import work as work_module
 from shifter.errors import StoreUnavailableError
-from shifter.model.claim import ClaimRequest, ClaimUpdate
+from shifter.model.claim import ClaimRequest, ClaimUpdate, JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.ports import Record, Refused, Unknown, WorkerReport
 from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
 from shifter.wire.headers import read_headers

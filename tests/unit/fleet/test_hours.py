@@ -13,9 +13,8 @@ from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import OverrideCell
 from shifter.fleet.view import look
 from shifter.jobs.window import Window
-from shifter.model.job import JobSpec
+from shifter.model.job import JobSpec, LaneRule
 from shifter.model.lane import Lane
-from shifter.model.window import LaneRule
 from shifter.testing.clock import FakeClock
 
 LANE = Lane("shop", "mail", Priority.LOW)

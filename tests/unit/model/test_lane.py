@@ -5,12 +5,12 @@ import pytest
 from shifter.errors import ConfigError
 from shifter.model.lane import (
     Lane,
+    Priority,
     check_name,
     dead_letter_topic,
     delay_topic,
     parse_lane,
 )
-from shifter.model.priority import Priority
 
 
 def test_topics_are_named_as_designed():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from shifter.model.answer import Deferred, Shed
-from shifter.model.claim import claim_identity
+from shifter.model.claim import JobState, claim_identity
 from shifter.model.job import JobSpec
-from shifter.model.priority import LEVELS_PER_PRIORITY, MAX_LEVEL, Priority
+from shifter.model.lane import LEVELS_PER_PRIORITY, MAX_LEVEL, Priority
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 
 
 def test_priorities_are_ranked_with_a_hundred_levels_each():

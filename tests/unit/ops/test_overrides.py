@@ -8,7 +8,7 @@ from shifter import wiring
 from shifter.adapters.memory.fleet import MemoryFleetStore
 from shifter.config import Settings
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ops.overrides import (
     Override,
     circuit_target,

@@ -8,7 +8,7 @@ import pytest
 
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
 from shifter.adapters.memory.presence import MemoryPresenceStore
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.admission.lane_outlook import next_rate
 from shifter.ports import Record, TopicSpec, WorkerReport
 from shifter.produce.lane_watch import LaneSources, LaneWatch

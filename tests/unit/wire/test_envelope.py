@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.wire.envelope import (
     MAX_ENVELOPE_BYTES,

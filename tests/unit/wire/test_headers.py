@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.wire.envelope import EnvelopeV1, encode_envelope
 from shifter.wire.headers import (

@@ -12,8 +12,7 @@ import pytest
 
 from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER
 from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.model.lane import parse_lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import Reason
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.wire import asyncapi

@@ -10,8 +10,7 @@ from shifter.adapters.memory.claims import MemoryClaimStore
 from shifter.config import Settings
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.ports import Appended, Delivery
 from shifter.telemetry import Metrics
 from shifter.testing.clock import FakeClock

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 
 from shifter.errors import StoreUnavailableError
-from shifter.model.claim import Cancelled, Finished
-from shifter.model.state import JobState
+from shifter.model.claim import Cancelled, Finished, JobState
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.next_step import ended_update
 from tests.unit.work.items import Stages

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 
 from shifter.errors import StoreUnavailableError
+from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.policy.delivery.retry import DeadLettered, Failed
 from shifter.ports import Refused, Unknown
 from tests.unit.work.items import Stages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.ports import Delivery
 from shifter.work.fetcher import Fetcher
 from shifter.work.item import ItemReader

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,

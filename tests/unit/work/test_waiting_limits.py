@@ -8,8 +8,7 @@ import uuid
 
 import pytest
 
-from shifter.model.lane import Lane
-from shifter.model.priority import Priority
+from shifter.model.lane import Lane, Priority
 from shifter.ports import Delivery
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers

@@ -1,5 +1,5 @@
 -- Numbers that the store holds, read once and strictly; put before every script.
--- Mirrors shifter.model.number. Test: tests/regress/test_store_lies.py, which reads the
+-- Mirrors shifter.model.fleet. Test: tests/regress/test_store_lies.py, which reads the
 -- same texts in both.
 local MAX_COUNT, MAX_INSTANT, MAX_LOAD = 9007199254740990, 253402300799999, 1000000
 

@@ -4,7 +4,7 @@ import pytest
 
 from shifter.adapters.kafka.hop import Destination, HopPlanner
 from shifter.adapters.kafka.ladder import DUE_HEADER, LANE_HEADER, route
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import read_dead_letter

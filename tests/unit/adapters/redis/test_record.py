@@ -14,9 +14,9 @@ from shifter.adapters.redis.record import (
     decode_identity,
     encode_claim,
 )
-from shifter.model.duration import MAX_DURATION_MS
-from shifter.model.number import MAX_COUNT, MAX_INSTANT_MS, MAX_LOAD
-from shifter.model.state import JobState
+from shifter.model.claim import JobState
+from shifter.model.fleet import MAX_COUNT, MAX_INSTANT_MS, MAX_LOAD
+from shifter.model.time import MAX_DURATION_MS
 from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
     MAX_LEASE_MS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.model.priority import Priority
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
+from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.policy.admission.decision import decide, explain
 from shifter.policy.admission.input import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.admission.lane_outlook import (
     LaneFacts,
     OutlookPolicy,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shifter.model.claim import Busy, Cancelled, Granted
-from shifter.model.state import JobState
+from shifter.model.claim import Busy, Cancelled, Granted, JobState
 from shifter.policy.delivery.claim import (
     ClaimAsk,
     decide_claim,

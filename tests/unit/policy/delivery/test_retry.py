@@ -5,8 +5,8 @@ from typing import cast
 import pytest
 
 from shifter.errors import ConfigError
+from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.model.state import JobState
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy
 from shifter.policy.delivery.delay import MAX_DELAY_MS

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.protection.budget import Budget, BudgetPolicy, Lease
 from shifter.policy.protection.throttle import (
     DoNotRetry,

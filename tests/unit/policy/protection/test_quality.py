@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.model.quality import Quality
+from shifter.model.answer import Quality
 from shifter.policy.delivery.failure_burst import FailureBurst, FailureBurstPolicy
 from shifter.policy.protection.quality import (
     QualityOverride,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.model.priority import Priority
+from shifter.model.lane import Priority
 from shifter.policy.schedule.lane_choice import (
     LaneChoicePolicy,
     LaneChoiceState,

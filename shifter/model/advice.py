@@ -1,13 +1,18 @@
-"""One finding of a health check, with its fix."""
+"""Advice for a person: findings of a health check, and hints for misspelt names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 OK: Final = "ok"
 WARN: Final = "warn"
 FAIL: Final = "fail"
+_LISTED: Final = 20
+"""Names that a hint lists."""
+
+_LOOPBACK: Final = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\]|::1)(?::[0-9]+)?\Z")
 
 
 class Finding(NamedTuple):
@@ -47,9 +52,26 @@ def version_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-_LOOPBACK: Final = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\]|::1)(?::[0-9]+)?\Z")
-
-
 def is_loopback(address: str) -> bool:
     """Whether a host, or a host and port, is this machine."""
     return _LOOPBACK.match(address) is not None
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> str:
+    """A hint for a name that is not known: the nearest one, or some of them all.
+
+    >>> nearest("leese", ["lease", "log"], "settings")
+    "did you mean 'lease'?"
+    >>> nearest("port", ["lease", "log"], "settings")
+    'settings: lease, log'
+    >>> nearest("port", map(str, range(1_000)), "numbers")[-20:]
+    '14, 115 and 980 more'
+    """
+    import difflib  # noqa: PLC0415  # only a wrong name needs it
+
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{what}: {', '.join(names[:_LISTED]) or 'none'}{more}"

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.model.duration import MAX_DURATION_MS, duration_ms
+from shifter.model.time import MAX_DURATION_MS, duration_ms
 
 
 @pytest.mark.parametrize(
