@@ -31,14 +31,9 @@ from shifter import (
     Shed,
     Shifter,
 )
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import (
-    MemoryLaneFeed,
-    MemoryLaneLog,
-    MemoryLog,
-    MemoryLogAdmin,
-)
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLaneLog, MemoryLogAdmin
+from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.config import Settings
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane

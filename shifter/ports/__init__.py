@@ -32,6 +32,7 @@ from shifter.ports.log import (
     TopicChange,
     TopicSpec,
     Unknown,
+    widening,
 )
 from shifter.ports.reading import understood
 from shifter.ports.spool import (
@@ -76,4 +77,5 @@ __all__ = [
     "WorkerReport",
     "sleep_or_wake",
     "understood",
+    "widening",
 ]

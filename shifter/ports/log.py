@@ -298,6 +298,32 @@ class TopicChange(NamedTuple):
     detail: str
 
 
+def widening(
+    have: TopicSpec | None, want: TopicSpec, *, created: str
+) -> list[TopicChange]:
+    """The changes that widen a topic; too many partitions are a warning.
+
+    Args:
+        have: The topic as it is; ``None`` where there is none.
+        want: The topic as it should be.
+        created: The detail of a topic that is made.
+    """
+    if have is None:
+        return [TopicChange(want.name, "create", created)]
+    changes = []
+    if have.partitions != want.partitions:
+        action = "add_partitions" if have.partitions < want.partitions else "warn"
+        detail = f"partitions: {have.partitions} to {want.partitions}"
+        changes.append(TopicChange(want.name, action, detail))
+    for name in ("retention_ms", "max_record_bytes"):
+        before, after = getattr(have, name), getattr(want, name)
+        if before < after:
+            changes.append(
+                TopicChange(want.name, "set", f"{name}: {before} to {after}")
+            )
+    return changes
+
+
 class Span(NamedTuple):
     """Positions of one part of a topic.
 

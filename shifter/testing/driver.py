@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from shifter.adapters.memory.log import MemoryLog
+from shifter.adapters.memory.broker import MemoryLog
 from shifter.adapters.system import SystemClock
 from shifter.testing.clock import FakeClock
 from shifter.testing.gate import Gate, HorizonClock

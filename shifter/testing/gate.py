@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence, Set as AbstractSet
 
-from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLog
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneFeed
 from shifter.model.time import EpochMs, Monotonic
 from shifter.ports import AppendAnswer, Clock, Delivery, LostRange, Record
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneLog, MemoryLogAdmin
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.api.job import Job
 from shifter.config import Settings
 from shifter.fleet.hours import Hours

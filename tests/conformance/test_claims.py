@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.sqlite.claims import SqliteClaimStore

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.redis.keys import fleet_keys

@@ -9,11 +9,11 @@ import pytest
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from shifter.adapters.memory.atomic import MemoryAtomicLog
+from shifter.adapters.memory.broker import MemoryLog
 from shifter.adapters.memory.log import (
+    MemoryAtomicLog,
     MemoryLaneFeed,
     MemoryLaneLog,
-    MemoryLog,
     MemoryLogAdmin,
 )
 from shifter.adapters.sqlite.admin import SqliteLogAdmin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.state import MemoryPresenceStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.presence import RedisPresenceStore
 from shifter.adapters.sqlite.database import Database

@@ -64,7 +64,7 @@ REFERENCE = {
     for name in re.findall(r"^::: ([\w.]+)$", path.read_text("utf-8"), re.MULTILINE)
 }
 # What stands in the place of an adapter of the reader's own.
-IN_PLACE = {"shifter.adapters.memory.presence"}
+IN_PLACE = {"shifter.adapters.memory.state"}
 
 
 @pytest.mark.parametrize("name", sorted(IMPORTED - IN_PLACE))

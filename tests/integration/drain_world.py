@@ -8,13 +8,9 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from shifter import Deferred, Shifter
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import (
-    MemoryLaneFeed,
-    MemoryLaneLog,
-    MemoryLog,
-    MemoryLogAdmin,
-)
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLaneLog, MemoryLogAdmin
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.fleet.replica import FleetReplica

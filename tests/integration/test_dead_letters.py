@@ -8,10 +8,9 @@ from collections import Counter
 import msgspec
 import pytest
 
-from shifter.adapters.memory.atomic import MemoryAtomicLog
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryAtomicLog, MemoryLogAdmin
+from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.adapters.system import SystemClock
 from shifter.deadletter import topic_lease as lease_module
 from shifter.deadletter.dead_letters import EDITED_OF, DeadLetters

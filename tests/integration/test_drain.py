@@ -17,7 +17,7 @@ from shifter import (
     Retry,
     Throttled,
 )
-from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.ports import Record
 from shifter.wire.dead_letter import VALUE_DROPPED, read_dead_letter
 from tests.integration.drain_world import World, submit

@@ -14,8 +14,9 @@ import grpc.aio
 import pytest
 
 from shifter import DeadLetter, Priority, Retry, Shifter, Throttled
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneLog
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError

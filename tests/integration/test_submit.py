@@ -24,8 +24,9 @@ from shifter import (
     Shifter,
     Throttled,
 )
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneLog
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.config.secret import Secret

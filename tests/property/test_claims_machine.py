@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.keys import ClaimKeys

@@ -7,7 +7,7 @@ import sqlite3
 
 from hypothesis import given, settings, strategies as st
 
-from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.schema import CLAIMS_DDL, bounded, key_prefix

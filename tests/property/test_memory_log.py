@@ -7,12 +7,8 @@ import asyncio
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shifter.adapters.memory.log import (
-    MemoryLaneFeed,
-    MemoryLaneLog,
-    MemoryLog,
-    MemoryLogAdmin,
-)
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLaneLog, MemoryLogAdmin
 from shifter.ports import Appended, Record
 from shifter.testing.clock import FakeClock
 

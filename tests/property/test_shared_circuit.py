@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.guard import CallPermit

@@ -18,7 +18,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
 from shifter import Shifter
-from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.asgi import AdmissionMiddleware
 from shifter.asgi.idempotency import NO_USER, OTHER_BODY, UNCHECKED
 from shifter.config import Settings

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shifter import Shifter
-from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.config import Settings
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.sync import FleetSync

@@ -16,10 +16,9 @@ import pytest
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.atomic import KafkaAtomicLog
-from shifter.adapters.memory.atomic import MemoryAtomicLog
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryAtomicLog, MemoryLogAdmin
+from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.adapters.system import SystemClock
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy

@@ -17,8 +17,9 @@ import grpc
 import pytest
 
 from shifter import Priority, Shifter
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneLog
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import DeadlineExceededError

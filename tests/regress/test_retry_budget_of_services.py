@@ -20,8 +20,9 @@ import httpx
 import pytest
 
 from shifter import Priority, Shifter
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneLog
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.system import SystemClock
 from shifter.asgi import AdmissionMiddleware, calling as http_calling
 from shifter.config import Settings

@@ -1,4 +1,4 @@
-"""The log's ports in memory: the reference for tests and the simulator.
+"""The log's ports and a spool in memory: the reference for tests and the simulator.
 
 All waiting goes through the log's clock, so that a fake clock drives it in virtual
 time: a fetch wakes when something was appended, when the next delayed record is due,
@@ -8,13 +8,16 @@ or when its wait is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence, Set as AbstractSet
+import threading
+from collections.abc import AsyncIterator, Generator, Sequence, Set as AbstractSet
+from contextlib import contextmanager
 
 from shifter.adapters.memory.broker import MemoryLog
-from shifter.errors import StoreRefusedError
+from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import (
     AppendAnswer,
+    Clock,
     Delivery,
     LaneDepth,
     LostRange,
@@ -22,12 +25,14 @@ from shifter.ports import (
     Refused,
     Span,
     Spans,
+    SpoolDepth,
+    SpoolEntry,
     TopicChange,
     TopicSpec,
+    Unknown,
     sleep_or_wake,
+    widening,
 )
-
-__all__ = ["MemoryLaneFeed", "MemoryLaneLog", "MemoryLog", "MemoryLogAdmin"]
 
 _SCAN_BATCH = 500
 
@@ -141,8 +146,8 @@ class MemoryLaneFeed:
         self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
     ) -> list[AppendAnswer]:
         """Append each delivery's successor; the delivery itself is not settled."""
-        writer = MemoryLaneLog(self._log)
-        return await writer.append([r for _, r in pairs], timeout_s=timeout_s)
+        records = [record for _, record in pairs]
+        return MemoryLaneLog(self._log).append_sync(records, timeout_s=timeout_s)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """End deliveries for the whole group; what was taken away is left alone."""
@@ -203,7 +208,11 @@ class MemoryLogAdmin:
     async def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """What `apply` would change."""
         have = self._log.specs()
-        return [c for spec in specs for c in _changes(have.get(spec.name), spec)]
+        changes: list[TopicChange] = []
+        for spec in specs:
+            made = f"{spec.partitions} partitions"
+            changes += widening(have.get(spec.name), spec, created=made)
+        return changes
 
     async def apply(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """Create and widen topics; returns what was done."""
@@ -258,24 +267,132 @@ def _since(entries: Sequence[Delivery], at_ms: int | None, none: int, end: int) 
 
 
 def _is_in(entry: Delivery, spans: Spans) -> bool:
-    span = spans.get(entry.partition)
-    return span is not None and span.first <= entry.offset < span.end
+    first, end = spans.get(entry.partition, Span(0, 0))
+    return first <= entry.offset < end
 
 
-def _changes(have: TopicSpec | None, want: TopicSpec) -> list[TopicChange]:
-    if have is None:
-        detail = f"{want.partitions} partitions"
-        return [TopicChange(want.name, "create", detail)]
-    changes = []
-    if have.partitions != want.partitions:
-        detail = f"partitions: {have.partitions} to {want.partitions}"
-        grows = have.partitions < want.partitions
-        action = "add_partitions" if grows else "warn"
-        changes.append(TopicChange(want.name, action, detail))
-    if have.retention_ms < want.retention_ms:
-        detail = f"retention.ms: {have.retention_ms} to {want.retention_ms}"
-        changes.append(TopicChange(want.name, "set", detail))
-    if have.max_record_bytes < want.max_record_bytes:
-        sizes = f"{have.max_record_bytes} to {want.max_record_bytes}"
-        changes.append(TopicChange(want.name, "set", f"max.message.bytes: {sizes}"))
-    return changes
+class MemoryAtomicLog:
+    """`shifter.ports.AtomicLog` in memory.
+
+    Args:
+        log: The shared log.
+        name: Of the sender.
+        max_record_bytes: Largest record.
+    """
+
+    def __init__(
+        self, log: MemoryLog, name: str, *, max_record_bytes: int = 1_000_000
+    ) -> None:
+        self._log, self._name, self._limit_bytes = log, name, max_record_bytes
+        self._epoch = 0
+
+    async def open(self) -> None:
+        """Take the name over."""
+        self._epoch = self._log.take_over(self._name)
+
+    async def append(
+        self,
+        records: Sequence[Record],
+        *,
+        timeout_s: float,  # noqa: ARG002  # the port's; memory needs no time
+    ) -> dict[int, Refused]:
+        """Write all of these, or none of them.
+
+        Raises:
+            StoreUnavailableError: Another sender has the name, or a test plays an
+                outage.
+        """
+        if not self._log.has_name(self._name, self._epoch):
+            detail = f"another process sends as {self._name!r} now"
+            raise StoreUnavailableError("memory", "append", detail)
+        refused: dict[int, Refused] = {}
+        for place, found in self._log.append_all(records, self._limit_bytes).items():
+            if isinstance(found, Unknown):
+                raise StoreUnavailableError("memory", "append", found.detail)
+            refused[place] = found
+        return refused
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+class MemorySpool:
+    """`shifter.ports.Spool` that forgets everything with its process.
+
+    Args:
+        clock: Dates the records.
+        most: Records it takes, > 0.
+    """
+
+    def __init__(self, clock: Clock, *, most: int = 1_000) -> None:
+        self._clock, self._most = clock, most
+        self._lock, self._forwarder = threading.Lock(), threading.Lock()
+        self._waiting: dict[int, tuple[int, Record]] = {}
+        self.refused: dict[int, tuple[Record, str]] = {}
+
+    def put(
+        self,
+        entries: Sequence[SpoolEntry],
+        *,
+        timeout_s: float,  # noqa: ARG002  # the port's; memory needs no time
+    ) -> list[int]:
+        """Keep records; returns their numbers."""
+        numbers = []
+        with self._lock:
+            for number, record in entries:
+                while number in self._waiting:
+                    number += 1  # noqa: PLW2901  # the next that is free
+                self._waiting[number] = (self._clock.epoch_ms(), record)
+                numbers.append(number)
+        return numbers
+
+    def take(self, most: int, *, before: int | None = None) -> list[SpoolEntry]:
+        """The oldest records that wait, below a number, in order."""
+        with self._lock:
+            known = sorted(self._waiting)
+            numbers = [n for n in known if before is None or n < before][:most]
+            return [SpoolEntry(number, self._waiting[number][1]) for number in numbers]
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forget records."""
+        with self._lock:
+            for number in numbers:
+                self._waiting.pop(number, None)
+
+    def set_aside(self, number: int, detail: str) -> None:
+        """Keep a record apart."""
+        with self._lock:
+            _, record = self._waiting.pop(number)
+            self.refused[number] = (record, detail)
+
+    def put_back(self) -> int:
+        """Let what was refused wait again."""
+        with self._lock:
+            count, now = len(self.refused), self._clock.epoch_ms()
+            for number, (record, _) in self.refused.items():
+                self._waiting[number] = (now, record)
+            self.refused.clear()
+            return count
+
+    def depth(self) -> SpoolDepth:
+        """What is there now."""
+        with self._lock:
+            first = min(self._waiting, default=None)
+            oldest_ms = None if first is None else self._waiting[first][0]
+            used = len(self._waiting) / self._most
+            return SpoolDepth(
+                len(self._waiting), len(self.refused), oldest_ms, first, used
+            )
+
+    @contextmanager
+    def forwarding(self) -> Generator[bool]:
+        """Be the one who forwards."""
+        is_ours = self._forwarder.acquire(blocking=False)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self._forwarder.release()
+
+    def close(self) -> None:
+        """Do nothing."""

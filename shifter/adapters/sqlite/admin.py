@@ -10,7 +10,15 @@ from typing import Final
 from shifter.adapters.sqlite.body import unpack
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.lane_table import LaneTable, place_of
-from shifter.ports import Delivery, LaneDepth, Span, Spans, TopicChange, TopicSpec
+from shifter.ports import (
+    Delivery,
+    LaneDepth,
+    Span,
+    Spans,
+    TopicChange,
+    TopicSpec,
+    widening,
+)
 
 _PAGE: Final = 500
 _PAGE_BYTES: Final = 4_000_000
@@ -267,29 +275,10 @@ def _plan(
     changes: list[TopicChange] = []
     for spec in specs:
         row = connection.execute(
-            "SELECT partitions, retention_ms, max_record_bytes FROM topic "
+            "SELECT name, partitions, retention_ms, max_record_bytes FROM topic "
             "WHERE name = ?",
             (spec.name,),
         ).fetchone()
-        if row is None:
-            changes.append(TopicChange(spec.name, "create", "in this file"))
-            continue
-        changes += _differences(spec, *row)
-    return changes
-
-
-def _differences(
-    spec: TopicSpec, partitions: int, retention_ms: int, max_bytes: int
-) -> list[TopicChange]:
-    changes = []
-    if partitions != spec.partitions:
-        action = "add_partitions" if partitions < spec.partitions else "warn"
-        detail = f"partitions: {partitions} to {spec.partitions}"
-        changes.append(TopicChange(spec.name, action, detail))
-    for name, have, least in (
-        ("retention_ms", retention_ms, spec.retention_ms),
-        ("max_record_bytes", max_bytes, spec.max_record_bytes),
-    ):
-        if have < least:
-            changes.append(TopicChange(spec.name, "set", f"{name}: {have} to {least}"))
+        have = None if row is None else TopicSpec(*row)
+        changes += widening(have, spec, created="in this file")
     return changes

@@ -12,11 +12,13 @@ import pytest
 import structlog
 
 from shifter import wiring
-from shifter.adapters.memory.atomic import MemoryAtomicLog
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.fleet import MemoryFleetStore
-from shifter.adapters.memory.log import MemoryLaneLog, MemoryLog, MemoryLogAdmin
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryAtomicLog, MemoryLaneLog, MemoryLogAdmin
+from shifter.adapters.memory.state import (
+    MemoryClaimStore,
+    MemoryFleetStore,
+    MemoryPresenceStore,
+)
 from shifter.cli import main
 from shifter.testing.clock import FakeClock
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from shifter.adapters.memory.claims import MemoryClaimStore
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.deadletter.batch import SampledReplay
 from shifter.deadletter.batch_control import BatchControl, BatchControlPolicy, BatchSize
 from shifter.errors import StoreUnavailableError

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.adapters.memory.fleet import MemoryFleetStore
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.state import MemoryFleetStore, MemoryPresenceStore
 from shifter.deadletter.gate import CircuitGate
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.overrides import set_by_hand

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shifter import Priority
-from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.fleet.busy_flag import CELL, HOLD_MS, BusyFlag
 from shifter.fleet.hours import Hours, job_scope, queue_scope, window_cell
 from shifter.fleet.overrides import set_by_hand

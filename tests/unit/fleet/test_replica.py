@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shifter import Priority, Quality
-from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.fleet.calls import FAILURE, Caller
 from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.protection import Rejected

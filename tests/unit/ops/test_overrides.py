@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shifter import wiring
-from shifter.adapters.memory.fleet import MemoryFleetStore
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.config import Settings
 from shifter.errors import ConfigError
 from shifter.model.lane import Priority

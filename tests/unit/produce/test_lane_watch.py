@@ -6,8 +6,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
-from shifter.adapters.memory.presence import MemoryPresenceStore
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLogAdmin
+from shifter.adapters.memory.state import MemoryPresenceStore
 from shifter.model.lane import Priority
 from shifter.policy.admission.lane_outlook import next_rate
 from shifter.ports import Record, TopicSpec, WorkerReport

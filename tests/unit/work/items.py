@@ -6,7 +6,7 @@ import itertools
 import uuid
 
 from shifter import Shifter
-from shifter.adapters.memory.claims import MemoryClaimStore
+from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.config import Settings
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica

@@ -1,4 +1,4 @@
--- Says that a worker lives. Mirrors shifter.adapters.memory.presence.
+-- Says that a worker lives. Mirrors shifter.adapters.memory.state.
 -- Test: shifter/testing/conformance/presence.py.
 -- ARGV[1] worker id; [2] report; [3] keep, ms. Returns nothing.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. int(now + MAX_KEEP), '+inf')

@@ -6,12 +6,8 @@ import asyncio
 
 import pytest
 
-from shifter.adapters.memory.log import (
-    MemoryLaneFeed,
-    MemoryLaneLog,
-    MemoryLog,
-    MemoryLogAdmin,
-)
+from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLaneLog, MemoryLogAdmin
 from shifter.errors import StoreRefusedError
 from shifter.ports import Appended, LostRange, Record, Refused, Unknown
 from shifter.testing.clock import FakeClock

@@ -1,9 +1,14 @@
-"""The claim store in memory: the rules of `policy.delivery.claim` and nothing else."""
+"""The state of a fleet in memory: claims, live workers and shared decisions.
+
+Every rule stands in `policy.delivery.claim` and `policy.protection.fleet_table`. These
+stores add the clock, the keeping and the expiry, so that tests compare the stores in
+Redis and SQLite with them.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shifter.model.claim import (
@@ -16,6 +21,7 @@ from shifter.model.claim import (
     Renewal,
     WaitingJobs,
 )
+from shifter.model.fleet import MAX_PRESENCE_MS, FleetReport, FleetView
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim import (
     ClaimAsk,
@@ -35,7 +41,8 @@ from shifter.policy.delivery.claim_state import (
     status_of,
     waiting_claim,
 )
-from shifter.ports import Clock
+from shifter.policy.protection.fleet_table import FleetTable
+from shifter.ports import Clock, WorkerReport
 
 
 class _Pointer(NamedTuple):
@@ -96,12 +103,9 @@ class MemoryClaimStore:
 
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call."""
-        now = self._now()
-        identity, alias = self._follow(job_id), job_id
-        claim = self._claim_of(identity)
-        if identity == job_id:
-            alias = ""
-        elif claim is not None and claim.job_id != job_id:
+        now, identity = self._now(), self._follow(job_id)
+        claim, alias = self._claim_of(identity), "" if identity == job_id else job_id
+        if alias and claim is not None and claim.job_id != job_id:
             # Another job holds the key: this one is cancelled under its own id.
             identity, alias, claim = job_id, "", None
         after, kept = decide_cancel(claim, job_id=alias, keep_ms=keep_ms, now=now)
@@ -160,13 +164,12 @@ class MemoryClaimStore:
         self, request: ClaimRequest, owner: str, lease_ms: int, now: StoreMs
     ) -> ClaimAnswer:
         identity, job_id, turn, attempt = request
-        alias, keep_ms = (
-            "" if identity == job_id else job_id,
-            lease_ms + RUNNING_GRACE_MS,
-        )
-        own = answer_own(self._point(alias, identity, keep_ms, now)) if alias else None
-        if own is not None:
-            return own
+        alias, keep_ms = "", lease_ms + RUNNING_GRACE_MS
+        if identity != job_id:
+            alias = job_id
+            own = answer_own(self._point(alias, identity, keep_ms, now))
+            if own is not None:
+                return own
         ask = self._ask(ClaimAsk(turn, attempt, owner, lease_ms, job_id=alias))
         answer, kept = decide_claim(self._claim_of(identity), ask, now=now)
         self._keep(identity, kept, now)
@@ -231,3 +234,53 @@ class MemoryClaimStore:
             if entry is not None and entry.until_ms <= now:
                 del self._entries[key]
         return now
+
+
+class MemoryPresenceStore:
+    """`shifter.ports.PresenceStore` in this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._reports: dict[str, tuple[int, WorkerReport]] = {}
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Report that a worker is alive."""
+        until_ms = self._clock.epoch_ms() + min(keep_ms, MAX_PRESENCE_MS)
+        self._reports[report.worker_id] = (until_ms, report)
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Remove the report of a worker that left."""
+        self._reports.pop(worker_id, None)
+
+    async def workers(self) -> list[WorkerReport]:
+        """All that live, by worker id."""
+        now = self._clock.epoch_ms()
+        self._reports = {k: v for k, v in self._reports.items() if v[0] > now}
+        return [report for _, (_, report) in sorted(self._reports.items())]
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+class MemoryFleetStore:
+    """`shifter.ports.FleetStore` in this process.
+
+    Args:
+        clock: The store's.
+        table: Shared with the other processes of the fleet, if there are any.
+    """
+
+    def __init__(self, clock: Clock, table: FleetTable | None = None) -> None:
+        self._clock = clock
+        self.table = FleetTable() if table is None else table
+
+    async def sync(self, report: FleetReport) -> FleetView:
+        """Exchange a report of this process for the state of the fleet."""
+        now_ms = self._clock.epoch_ms()
+        return self.table.sync(report, now_ms=now_ms, now_us=now_ms * 1_000)
+
+    async def listen(self, changed: Callable[[], None]) -> None:
+        """Return at once: changes are seen at the next sync."""
+
+    async def close(self) -> None:
+        """Nothing to free."""
