@@ -20,10 +20,9 @@ import msgspec
 from shifter.deadletter.filter.fields import Letter
 from shifter.errors import DecodeError
 from shifter.ports import Record
-from shifter.telemetry.encode import encode_line
 from shifter.wire.depth import MAX_DEPTH, check_depth
 from shifter.wire.headers import Headers
-from shifter.wire.text import printable
+from shifter.wire.text import encode_line, printable
 
 JSON_LINES: Final = "jsonl"
 CSV: Final = "csv"

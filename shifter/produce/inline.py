@@ -97,7 +97,7 @@ async def run_inline(
         TimeoutError: The job's own timeout passed, with the same effect.
     """
     # asyncio comes with it, and `import shifter` does without.
-    from shifter.runtime.thread_call import ThreadCall  # noqa: PLC0415
+    from shifter.runtime.threads import ThreadCall  # noqa: PLC0415
 
     with within(deadline_ms=inline.deadline_ms):
         if is_coroutine_function(inline.function):

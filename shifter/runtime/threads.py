@@ -1,9 +1,16 @@
-"""A thread pool of this package, for its blocking calls.
+"""Calls in threads: in a pool of this package, and calls that can be asked to stop.
 
 `asyncio.to_thread` uses the loop's default threads, six on two cores. Handlers use them
 too, and so does each DNS lookup of asyncio: a DNS server that does not answer occupies
 all of them for half a minute. Calls to the log and the state store, and the end of a
 process, must not wait for them.
+
+Python cannot end a thread from outside. It can raise an exception in one: the thread
+sees it at its next bytecode, so not before a call into C (a socket, a lock, a sleep)
+has returned. The exception is `asyncio.CancelledError`, as in a coroutine: ``finally``
+blocks run, and ``except Exception`` does not catch it.
+
+Source: CPython, Python/C API, PyThreadState_SetAsyncExc.
 """
 
 from __future__ import annotations
@@ -11,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
 from shifter.runtime.forking import renew_in_child
+from shifter.runtime.handler import adopt, completed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,3 +73,88 @@ async def in_thread(
     """
     call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_THREADS.pool, call)
+
+
+class ThreadCall:
+    """One call of a handler in a thread of a pool, begun at once.
+
+    Args:
+        threads: The pool.
+        function: What is called.
+        arguments: By name.
+
+    Attributes:
+        future: Done once the thread has really left the handler.
+    """
+
+    def __init__(
+        self,
+        threads: Executor,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self._function, self._arguments = function, arguments
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+        self._is_stopped = False
+        self.future: Future[Any] = threads.submit(self._run)
+
+    def stop(self) -> None:
+        """Raise `asyncio.CancelledError` in the handler; again is harmless."""
+        if self.future.cancel():
+            return
+        with self._lock:
+            self._is_stopped = True
+            if self._thread is not None:
+                _raise_in(self._thread, asyncio.CancelledError)
+
+    async def returned(self) -> Any:
+        """What the call returned, which may be an awaitable: see `completed`.
+
+        Cancelling the caller leaves the thread alone; `stop` does not.
+        """
+        value = await asyncio.wrap_future(self.future)
+        adopt(self._context)
+        return value
+
+    async def value(self) -> Any:
+        """What the call came to; what it returned is awaited in this loop."""
+        return await completed(await self.returned())
+
+    def _run(self) -> Any:
+        try:
+            try:
+                self._enter()
+                return self._context.run(self._function, **self._arguments)
+            finally:
+                self._leave()
+        except (StopIteration, GeneratorExit) as error:
+            # Both mean something to a coroutine that waits: the first is refused by
+            # its future, so that it waits for ever, and the second closes it.
+            name = type(error).__name__
+            raise RuntimeError(f"the handler raised {name}") from error
+        finally:
+            # Again, since the exception may have come in the middle of the first one.
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._is_stopped:
+                raise asyncio.CancelledError
+            self._thread = threading.get_ident()
+
+    def _leave(self) -> None:
+        """From here on nothing is raised in this thread: it serves another call."""
+        with self._lock:
+            if self._is_stopped and self._thread is not None:
+                _raise_in(self._thread, None)
+            self._thread = None
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an exception in a thread; ``None`` takes back one not raised yet."""
+    import ctypes  # noqa: PLC0415  # only where a handler is stopped
+
+    found = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), found)

@@ -34,8 +34,7 @@ from shifter.runtime.process_group import (
     lead_session,
 )
 from shifter.supervise.cron import CronSchedule
-from shifter.supervise.process_health import ProcessHealth
-from shifter.supervise.supervisor import Entry, Supervisor
+from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging
 from shifter.work.attempt import STOP_GRACE_S
 from shifter.work.isolated import serve_calls

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shifter.supervise.process_health import ProcessHealth
+from shifter.supervise.supervisor import ProcessHealth
 from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
 
 _JSON: Final = "application/json"

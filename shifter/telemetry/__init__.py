@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import sys
 
-from shifter.telemetry.event import Event
-from shifter.telemetry.log import Log
-from shifter.telemetry.metric import Metrics, Snapshot
-from shifter.telemetry.totals import Totals
+from shifter.telemetry.log import Event, Log
+from shifter.telemetry.metric import Metrics, Snapshot, Totals
 
 __all__ = ["Event", "Log", "Metrics", "Snapshot", "Totals", "configure_logging"]
 

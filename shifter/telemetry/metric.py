@@ -1,4 +1,4 @@
-"""The metrics of a process, and their names.
+"""The metrics of a process, their names, and their sums over processes.
 
 prometheus-client's own counters take a lock and its ``Histogram.observe`` costs about
 1.5 µs; at 35,000 jobs/s that would be a tenth of a worker. These are plain integers,
@@ -8,8 +8,8 @@ written by one thread and batch by batch; a scrape converts them to Prometheus' 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 MAX_SERIES: Final = 1_000
@@ -62,105 +62,6 @@ class Spec(NamedTuple):
     bounds: tuple[float, ...] = ()
 
 
-SPECS: Final[dict[str, Spec]] = {
-    spec.name: spec
-    for spec in (
-        Spec(
-            "shifter_jobs_total",
-            "counter",
-            ("queue", "priority", "outcome"),
-            "Jobs that ended.",
-        ),
-        Spec(
-            "shifter_attempts_total",
-            "counter",
-            ("queue", "priority"),
-            "Attempts that started.",
-        ),
-        Spec(
-            "shifter_job_wait_seconds",
-            "histogram",
-            ("queue", "priority"),
-            "From submission to the start of the first attempt: the time-shift.",
-            _WAIT_S,
-        ),
-        Spec(
-            "shifter_job_duration_seconds",
-            "histogram",
-            ("queue", "priority"),
-            "How long attempts ran.",
-            _RUN_S,
-        ),
-        Spec(
-            "shifter_dead_letters_total",
-            "counter",
-            ("queue", "reason"),
-            "Records written to a dead-letter topic.",
-        ),
-        Spec(
-            "shifter_misfits_total",
-            "counter",
-            ("queue", "job", "reason"),
-            "Waits for a worker that knows a job's type and fields; 50 types by name.",
-        ),
-        Spec(
-            "shifter_headers_dropped_total",
-            "counter",
-            ("queue",),
-            "Headers of users that were too many, too large or unprintable.",
-        ),
-        Spec(
-            "shifter_records_lost_total",
-            "counter",
-            ("topic",),
-            "Records the log deleted before anybody read them.",
-        ),
-        Spec(
-            "shifter_claim_store_errors_total",
-            "counter",
-            (),
-            "Calls to the claim store that failed.",
-        ),
-        Spec(
-            "shifter_circuit_changes_total",
-            "counter",
-            ("dependency", "scope", "state"),
-            "Changes of circuits that this process learnt of.",
-        ),
-        Spec(
-            "shifter_circuit_state",
-            "gauge",
-            ("dependency", "scope", "state"),
-            "Processes that see a circuit in this state; none until it changed once.",
-        ),
-        Spec(
-            "shifter_fleet_strange_total",
-            "counter",
-            (),
-            "Values in the state store that were none of ours, and were passed over.",
-        ),
-        Spec(
-            "shifter_held_back_total",
-            "counter",
-            ("dependency", "by"),
-            "Starts that a dependency's circuit, limit, budget or rate put off.",
-        ),
-        Spec(
-            "shifter_inflight",
-            "gauge",
-            ("queue", "priority"),
-            "Attempts running now.",
-        ),
-        Spec(
-            "shifter_waiting_bytes",
-            "gauge",
-            (),
-            "Payloads of fetched jobs that have not started, and 2 kB for each.",
-        ),
-    )
-}
-
-
 class Counter:
     """Only grows. Owned by one thread."""
 
@@ -186,10 +87,6 @@ class Gauge:
     def __init__(self) -> None:
         self.value = 0
 
-    def inc(self, count: int = 1) -> None:
-        """Add ``count``, which may be negative."""
-        self.value += count
-
     def set(self, value: int) -> None:
         """Replace the value."""
         self.value = value
@@ -212,17 +109,12 @@ class Histogram:
         self._bounds, self._total = bounds, 0.0
         self._counts = [0] * (len(bounds) + 1)
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
-
     def observe_many(self, values: Sequence[float]) -> None:
         """Count many values, for a third of the price of one by one."""
         # Sorting runs in C, after which each bucket is one search, not each value.
         ordered, done = sorted(values), 0
         for place, bound in enumerate(self._bounds):
-            # A value equal to a bound belongs below it, as in `observe`.
+            # A value equal to a bound belongs below it, as Prometheus defines ``le``.
             end = bisect_right(ordered, bound, done)
             self._counts[place] += end - done
             done = end
@@ -285,57 +177,158 @@ class Metrics:
     """The metrics of one process. Write from one thread; read from any.
 
     Attributes:
-        jobs: Ended jobs by queue, priority, outcome (``done``, ``dead``, ``expired``,
-            ``cancelled``, ``discarded``).
-        attempts: Started attempts by queue, priority.
-        job_wait: Seconds from submission to the first start, by queue, priority.
-        job_duration: Seconds attempts ran, by queue, priority.
-        dead_letters: By queue, reason.
-        misfits: By queue, job type (50 of them, then ``other``), reason.
-        headers_dropped: By queue.
-        records_lost: By topic.
-        claim_store_errors: Without labels.
-        circuit_changes: By dependency, scope (``fleet`` or ``process``), state.
-        circuit_state: Processes by dependency, scope, state.
-        fleet_strange: Without labels.
-        held_back: By dependency, by (``circuit``, ``limit``, ``budget``, ``rate``).
-        inflight: Running attempts by queue, priority.
+        circuit_changes: The scope is ``fleet`` or ``process``.
+        held_back: ``by`` is ``circuit``, ``limit``, ``budget`` or ``rate``.
+        jobs: The outcome is ``done``, ``dead``, ``expired``, ``cancelled`` or
+            ``discarded``.
+        misfits: Job types beyond the first 50 are counted as ``other``.
     """
 
     def __init__(self) -> None:
         self._families: list[Family[Any]] = []
-        self.jobs = self._counter("shifter_jobs_total")
-        self.attempts = self._counter("shifter_attempts_total")
-        self.job_wait = self._histogram("shifter_job_wait_seconds")
-        self.job_duration = self._histogram("shifter_job_duration_seconds")
-        self.dead_letters = self._counter("shifter_dead_letters_total")
-        self.misfits = self._counter("shifter_misfits_total")
-        self.headers_dropped = self._counter("shifter_headers_dropped_total")
-        self.records_lost = self._counter("shifter_records_lost_total")
-        self.claim_store_errors = self._counter("shifter_claim_store_errors_total")
-        self.circuit_changes = self._counter("shifter_circuit_changes_total")
-        self.held_back = self._counter("shifter_held_back_total")
-        self.fleet_strange = self._counter("shifter_fleet_strange_total")
-        self.circuit_state = self._gauge("shifter_circuit_state")
-        self.inflight = self._gauge("shifter_inflight")
-        self.waiting_bytes = self._gauge("shifter_waiting_bytes")
+        lane = ("queue", "priority")
+        self.jobs = self._counter(
+            "shifter_jobs_total", (*lane, "outcome"), "Jobs that ended."
+        )
+        self.attempts = self._counter(
+            "shifter_attempts_total", lane, "Attempts that started."
+        )
+        self.job_wait = self._histogram(
+            "shifter_job_wait_seconds",
+            lane,
+            "From submission to the start of the first attempt: the time-shift.",
+            _WAIT_S,
+        )
+        self.job_duration = self._histogram(
+            "shifter_job_duration_seconds", lane, "How long attempts ran.", _RUN_S
+        )
+        self.dead_letters = self._counter(
+            "shifter_dead_letters_total",
+            ("queue", "reason"),
+            "Records written to a dead-letter topic.",
+        )
+        self.misfits = self._counter(
+            "shifter_misfits_total",
+            ("queue", "job", "reason"),
+            "Waits for a worker that knows a job's type and fields; 50 types by name.",
+        )
+        self.headers_dropped = self._counter(
+            "shifter_headers_dropped_total",
+            ("queue",),
+            "Headers of users that were too many, too large or unprintable.",
+        )
+        self.records_lost = self._counter(
+            "shifter_records_lost_total",
+            ("topic",),
+            "Records the log deleted before anybody read them.",
+        )
+        self.claim_store_errors = self._counter(
+            "shifter_claim_store_errors_total",
+            (),
+            "Calls to the claim store that failed.",
+        )
+        self.circuit_changes = self._counter(
+            "shifter_circuit_changes_total",
+            ("dependency", "scope", "state"),
+            "Changes of circuits that this process learnt of.",
+        )
+        self.circuit_state = self._gauge(
+            "shifter_circuit_state",
+            ("dependency", "scope", "state"),
+            "Processes that see a circuit in this state; none until it changed once.",
+        )
+        self.fleet_strange = self._counter(
+            "shifter_fleet_strange_total",
+            (),
+            "Values in the state store that were none of ours, and were passed over.",
+        )
+        self.held_back = self._counter(
+            "shifter_held_back_total",
+            ("dependency", "by"),
+            "Starts that a dependency's circuit, limit, budget or rate put off.",
+        )
+        self.inflight = self._gauge("shifter_inflight", lane, "Attempts running now.")
+        self.waiting_bytes = self._gauge(
+            "shifter_waiting_bytes",
+            (),
+            "Payloads of fetched jobs that have not started, and 2 kB for each.",
+        )
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """What the metrics are, by name."""
+        return {family.spec.name: family.spec for family in self._families}
 
     def snapshot(self) -> Snapshot:
         """All readings now, as plain data."""
         return {family.spec.name: family.read() for family in self._families}
 
-    def _counter(self, name: str) -> Family[Counter]:
-        family = Family(SPECS[name], Counter)
+    def _counter(
+        self, name: str, labels: tuple[str, ...], text: str
+    ) -> Family[Counter]:
+        return self._add(Spec(name, "counter", labels, text), Counter)
+
+    def _gauge(self, name: str, labels: tuple[str, ...], text: str) -> Family[Gauge]:
+        return self._add(Spec(name, "gauge", labels, text), Gauge)
+
+    def _histogram(
+        self, name: str, labels: tuple[str, ...], text: str, bounds: tuple[float, ...]
+    ) -> Family[Histogram]:
+        spec = Spec(name, "histogram", labels, text, bounds)
+        return self._add(spec, lambda: Histogram(bounds))
+
+    def _add(self, spec: Spec, make: Callable[[], C]) -> Family[C]:
+        family = Family(spec, make)
         self._families.append(family)
         return family
 
-    def _gauge(self, name: str) -> Family[Gauge]:
-        family = Family(SPECS[name], Gauge)
-        self._families.append(family)
-        return family
 
-    def _histogram(self, name: str) -> Family[Histogram]:
-        spec = SPECS[name]
-        family = Family(spec, lambda: Histogram(spec.bounds))
-        self._families.append(family)
-        return family
+SPECS: Final = Metrics().specs
+"""What each metric is, by its published name."""
+
+
+class Totals:
+    """Sums of readings by source. Owned by one thread."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Snapshot] = {}
+        self._past: Snapshot = {}
+
+    def absorb(self, source: str, snapshot: Snapshot) -> None:
+        """Replace what is known of a process."""
+        self._live[source] = snapshot
+
+    def retire(self, source: str) -> None:
+        """Note that a process has ended; its counts stay, its gauges go."""
+        counts = {
+            name: series
+            for name, series in self._live.pop(source, {}).items()
+            if SPECS[name].kind != "gauge"
+        }
+        self._past = add_up((self._past, counts))
+
+    def snapshot(self) -> Snapshot:
+        """The sum of all processes, living and ended."""
+        return add_up((self._past, *self._live.values()))
+
+
+def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sum of readings, series by series."""
+    total: Snapshot = {}
+    for snapshot in snapshots:
+        for name, series in snapshot.items():
+            found = total.setdefault(name, {})
+            for values, reading in series.items():
+                found[values] = _plus(found.get(values), reading)
+    return total
+
+
+def _plus(left: Reading | None, right: Reading) -> Reading:
+    if left is None:
+        return right
+    if isinstance(left, Bars) and isinstance(right, Bars):
+        counts = tuple(a + b for a, b in zip(left.counts, right.counts, strict=True))
+        return Bars(counts, left.total + right.total)
+    if isinstance(left, Bars) or isinstance(right, Bars):
+        raise TypeError("a histogram and a number cannot be added")
+    return left + right

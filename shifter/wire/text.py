@@ -1,4 +1,4 @@
-"""Text from outside, made safe to print.
+"""Text and values from outside, made safe to print.
 
 Error messages, header values and topic names end on terminals, in logs and in dead
 letters. A terminal obeys what is in them: colours, cursor moves, bidirectional
@@ -7,7 +7,10 @@ overrides. What cannot be printed is shown as a Python escape instead.
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
+
+import msgspec
 
 HEX_SHAPE: Final = bytes(
     ord("0") if chr(byte) in "0123456789abcdef" else byte if byte == ord("-") else 1
@@ -20,6 +23,7 @@ third of the time of a regular expression.
 """
 
 _CUT: Final = "…"
+_SUSPECT: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def printable(text: str, limit: int) -> str:
@@ -48,3 +52,41 @@ def printable(text: str, limit: int) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def encode_line(value: object) -> bytes:
+    r"""Compact JSON on one line that no terminal can misread; never raises.
+
+    JSON escapes ASCII's control characters by itself; this escapes also what it leaves
+    raw: DEL, the C1 controls, bidirectional overrides and other invisible characters.
+
+    >>> encode_line({"name": "a\u202eb\x1b[2J", "n": 1, "ä": None}).decode()
+    '{"name":"a\\u202eb\\u001b[2J","n":1,"ä":null}'
+    """
+    try:
+        encoded = msgspec.json.encode(value, enc_hook=repr)
+    except (TypeError, ValueError, RecursionError):
+        # Lone surrogates, keys that are no text, cycles: spelled out, not refused.
+        return _spelled_out(value)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _SUSPECT.sub(_escaped, encoded.decode()).encode()
+
+
+def _spelled_out(value: object) -> bytes:
+    import json  # noqa: PLC0415  # only for what msgspec cannot encode
+
+    try:
+        return json.dumps(value, default=repr, skipkeys=True).encode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(repr(value)[:1_000]).encode()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    found = match[0]
+    return found if found.isprintable() else _as_escape(found)
+
+
+def _as_escape(character: str) -> str:
+    units: Any = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))

@@ -23,7 +23,7 @@ from shifter.model.time import EpochMs
 from shifter.policy.delivery.retry import Outcome, is_suspect
 from shifter.ports import Clock
 from shifter.runtime.handler import completed, is_coroutine_function
-from shifter.runtime.thread_call import ThreadCall
+from shifter.runtime.threads import ThreadCall
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.decoding import Decoding
 from shifter.work.item import Item, ItemRefusal

@@ -2,7 +2,7 @@
 
 A job that succeeds is counted and, at debug level, logged. Every other end writes one
 line with the fields that identify the job. Where one cause repeats, some lines are
-written and the rest is counted (`shifter.telemetry.limited`).
+written and the rest is counted (`shifter.telemetry.log`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shifter.model.lane import Lane
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock, LostRange
 from shifter.telemetry import Event, Log, Metrics
-from shifter.telemetry.limited import LimitedLog
+from shifter.telemetry.log import LimitedLog
 from shifter.telemetry.metric import Counter as Count, Histogram
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item, ItemRefusal

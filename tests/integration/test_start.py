@@ -8,8 +8,7 @@ from pathlib import Path
 
 from shifter.adapters.system import SystemClock
 from shifter.supervise.entrypoint import worker_process
-from shifter.supervise.process_health import ProcessHealth
-from shifter.supervise.supervisor import Entry, Supervisor
+from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
 from shifter.work.options import WorkOptions
 from stack.process import free_port
 from tests.acceptance.fleet import TARGET

@@ -24,7 +24,7 @@ from shifter.ports import Record
 from shifter.produce.loop_thread import LoopThread
 from shifter.runtime.threads import in_thread
 from shifter.supervise.probes import ProbeServer
-from shifter.supervise.process_health import ProcessHealth
+from shifter.supervise.supervisor import ProcessHealth
 from shifter.testing import TestApp
 from shifter.wiring.lane_watch import lane_watch
 from shifter.wiring.registry import log_adapter

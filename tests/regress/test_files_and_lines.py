@@ -21,7 +21,7 @@ from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.errors import ConfigError, DecodeError
 from shifter.ports import Delivery, Record
 from shifter.telemetry import Event, Log
-from shifter.telemetry.limited import LINES, MAX_KINDS, WINDOW_S, LimitedLog
+from shifter.telemetry.log import LINES, MAX_KINDS, WINDOW_S, LimitedLog
 from tests.integration.drain_world import World
 
 SLOW = {

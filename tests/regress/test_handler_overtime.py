@@ -20,7 +20,7 @@ import pytest
 from shifter import Shed
 from shifter.model.claim import JobState
 from shifter.model.reason import Reason
-from shifter.runtime.thread_call import ThreadCall
+from shifter.runtime.threads import ThreadCall
 from shifter.testing import TestApp
 from shifter.testing.report import StuckError
 from shifter.work import attempt as attempts

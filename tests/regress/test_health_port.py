@@ -21,7 +21,7 @@ import pytest
 from shifter.adapters.system import SystemClock
 from shifter.supervise import probes
 from shifter.supervise.probes import Page, ProbeServer
-from shifter.supervise.process_health import ProcessHealth
+from shifter.supervise.supervisor import ProcessHealth
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -228,6 +228,6 @@ def log_feed(what: str, facts: Mapping[str, object]) -> None:
     """The default observer of a feed: logs events, the serious ones as warnings."""
     log = Log(said=what, **facts)
     if what in _LOUD:
-        log.warning(Event.LOG_CLIENT_SAID)
+        log.warning(Event.LOG_CLIENT_REPORTED)
     else:
-        log.debug(Event.LOG_CLIENT_SAID)
+        log.debug(Event.LOG_CLIENT_REPORTED)

@@ -25,7 +25,7 @@ from shifter.errors import StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import Appended, Clock, LaneLog, Refused, Rushed, Unknown
 from shifter.telemetry import Event, Log
-from shifter.telemetry.limited import LimitedLog
+from shifter.telemetry.log import LimitedLog
 
 _FETCH: Final = 1_000
 _FETCH_WAIT_S: Final = 0.5
