@@ -18,7 +18,7 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.jobs.context import Context
-from shifter.jobs.window import Window
+from shifter.jobs.schedule import Window
 from shifter.model.answer import Deferred, Degraded, Quality, Ran, Shed
 from shifter.model.claim import JobState, JobStatus
 from shifter.model.lane import Priority

@@ -45,7 +45,7 @@ from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
-from shifter.wiring.lane_watch import every_lane
+from shifter.wiring.stores import every_lane
 from shifter.work.drain import Drain, DrainParts
 from shifter.work.job_observer import JobObserver
 from shifter.work.presence import report_presence

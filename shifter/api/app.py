@@ -284,7 +284,7 @@ class Shifter(HasLanes, HasStates):
         return publisher is not None and publisher.is_unrecorded(job_id)
 
     def _open_admission(self) -> Admission:
-        from shifter.wiring.lane_watch import lane_watch  # noqa: PLC0415  # on first use
+        from shifter.wiring.service import lane_watch  # noqa: PLC0415  # on first use
 
         publisher = self.publisher
         with self._lock:
@@ -306,7 +306,7 @@ class Shifter(HasLanes, HasStates):
 
     def _views(self, clock: Clock) -> Views:
         """What the decision sees; a stand-in's app decides by itself."""
-        from shifter.wiring.lane_watch import dependency_watch  # noqa: PLC0415  # on first use
+        from shifter.wiring.service import dependency_watch  # noqa: PLC0415  # on first use
 
         guard = dependency_watch(
             lambda: self.settings,

@@ -22,8 +22,8 @@ from shifter.errors import (
     OutcomeUnknownError,
     PayloadError,
 )
-from shifter.jobs.call import Call
 from shifter.jobs.context import Context
+from shifter.jobs.registered import Call
 from shifter.model.answer import Answer, Submitted
 from shifter.model.job import JobSpec
 from shifter.model.lane import Priority

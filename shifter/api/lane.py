@@ -9,7 +9,7 @@ from shifter.adapters.system import SystemClock
 from shifter.api.job import Job
 from shifter.errors import ConfigError
 from shifter.fleet.hours import Hours
-from shifter.jobs.window import Window, read_windows
+from shifter.jobs.schedule import Window, read_windows
 from shifter.model.advice import nearest
 from shifter.model.job import JobSpec, LaneRule
 from shifter.model.lane import Lane, Priority, check_name

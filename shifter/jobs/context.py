@@ -1,11 +1,17 @@
-"""What a handler may ask about the attempt it runs."""
+"""`Context`: what a handler may ask about the attempt it runs, and the job's logger.
+
+A log line is not worth a failed attempt. A field that has the name of one of the job's
+own is written under another name, and what cannot be written is written as its text.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from shifter.errors import DeadlineExceededError, JobCancelledError
-from shifter.jobs.job_log import JobLog
 from shifter.model.answer import Quality
 from shifter.model.time import EpochMs
 
@@ -91,10 +97,119 @@ class Context:
     def log(self) -> Any:
         """A structlog logger that knows the job's id, type and attempt.
 
-        A call never fails the job: see `shifter.jobs.job_log.JobLog`.
+        A call never fails the job: see `shifter.jobs.context.JobLog`.
         """
         if self._log is None:
             self._log = JobLog.of_job(
                 job_id=self.job_id, job=self.job_type, attempt=self.attempt
             )
         return self._log
+
+
+_RESERVED: Final = frozenset(
+    {"event", "level", "timestamp", "job_id", "job", "attempt"}
+)
+_BINDING: Final = frozenset({"bind", "unbind", "try_unbind", "new"})
+_MAX_CHARS: Final = 2_000
+
+
+class JobLog:
+    """Has every method of the structlog logger that it wraps.
+
+    A field named ``event``, ``level``, ``timestamp``, ``job_id``, ``job`` or
+    ``attempt`` gets an underscore behind its name.
+
+    Args:
+        logger: Bound to the job.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    @classmethod
+    def of_job(cls, **fields: object) -> JobLog:
+        """A log whose lines have these fields."""
+        import structlog  # noqa: PLC0415  # costs 0.14 s, only where it is used
+
+        return cls(structlog.get_logger("shifter.job").bind(**fields))
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._logger, name)
+        if not callable(found):
+            return found
+        if name in _BINDING:
+            return lambda *args, **fields: JobLog(found(*args, **_renamed(fields)))
+        if inspect.iscoroutinefunction(found):
+            return lambda *args, **fields: _write_async(found, args, fields)
+        return lambda *args, **fields: _write(found, args, fields)
+
+
+def _passing() -> tuple[type[BaseException], ...]:
+    """What ends the handler from outside, and may come in the middle of a log call."""
+    import asyncio  # noqa: PLC0415  # `import shifter` does without
+
+    return asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit
+
+
+def _write(
+    method: Callable[..., Any], args: tuple[Any, ...], fields: dict[str, Any]
+) -> Any:
+    try:
+        return method(*args, **_renamed(fields, args))
+    except _passing():
+        raise
+    except BaseException as error:  # noqa: BLE001  # of a processor, or of a value
+        with contextlib.suppress(Exception):
+            return method(*_texts(args), **_as_texts(fields, args, error))
+    return None
+
+
+async def _write_async(
+    method: Callable[..., Any], args: tuple[Any, ...], fields: dict[str, Any]
+) -> Any:
+    try:
+        return await method(*args, **_renamed(fields, args))
+    except _passing():
+        raise
+    except BaseException as error:  # noqa: BLE001
+        with contextlib.suppress(Exception):
+            return await method(*_texts(args), **_as_texts(fields, args, error))
+    return None
+
+
+def _renamed(fields: Mapping[str, Any], args: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """The fields without names of the job's own; a lone ``event`` is the event."""
+    if _RESERVED.isdisjoint(fields):
+        return dict(fields)
+    renamed = {}
+    for name, value in fields.items():
+        new = name
+        while new in _RESERVED or (new != name and new in fields):
+            if name == "event" and not args:
+                break
+            new += "_"
+        renamed[new] = value
+    return renamed
+
+
+def _texts(args: tuple[Any, ...]) -> list[Any]:
+    """The event without what is put into it, behind a level where there is one."""
+    level = [args[0]] if args and isinstance(args[0], int) else []
+    return [*level, *(_text(event) for event in args[len(level) : len(level) + 1])]
+
+
+def _as_texts(
+    fields: Mapping[str, Any], args: tuple[Any, ...], error: BaseException
+) -> dict[str, str]:
+    texts = {name: _text(value) for name, value in _renamed(fields, args).items()}
+    return {**texts, "log_error": type(error).__name__}
+
+
+def _text(value: object) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+        return text[:_MAX_CHARS]
+    except _passing():
+        raise
+    except BaseException as error:  # noqa: BLE001  # user code
+        return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"

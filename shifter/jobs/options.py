@@ -10,8 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict, TypeVar
 
 from shifter.errors import ConfigError
-from shifter.jobs.cron import read_cron
-from shifter.jobs.window import Window, read_windows
+from shifter.jobs.schedule import Window, read_cron, read_windows
 from shifter.model.advice import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
 from shifter.model.lane import Priority, check_name

@@ -1,7 +1,7 @@
 """Checks a deployment: versions, log, topics and state store, each finding with a fix.
 
 What only a vendor's client can tell is checked by its adapter, by way of
-`shifter.wiring.doctor`. A check that is not permitted to look (a missing right, an old
+`shifter.wiring.stores`. A check that is not permitted to look (a missing right, an old
 server) is a warning, never a failure of the command.
 """
 
@@ -20,7 +20,7 @@ from shifter.model.advice import FAIL, OK, WARN, Finding
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.ops.waiting import answered
 from shifter.ports import Clock, LogAdmin
-from shifter.wiring.doctor import (
+from shifter.wiring.stores import (
     check_clients,
     check_log_transport,
     check_state_server,

@@ -26,7 +26,7 @@ from shifter.produce.admission import Admission, Views
 from shifter.produce.dependency_watch import DependencyWatch
 from shifter.produce.options import CallPlan
 from shifter.produce.submission import as_of_now
-from shifter.wiring.lane_watch import look_once
+from shifter.wiring.service import look_once
 
 
 class WindowOverride(NamedTuple):

@@ -1,7 +1,8 @@
 """Admission of one process: collects the input of a decision, and counts slots.
 
-Nothing here waits: slots and the loop's lag are measured in the process, lanes and
-dependencies are views that others keep fresh.
+Nothing here waits. Slots and the lag of the event loop, which is the queue that every
+coroutine stands in, are measured in the process. Lanes and dependencies are views that
+a background thread keeps fresh.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shifter.jobs.request_scope import ambient
 from shifter.model.answer import Quality
@@ -37,11 +39,13 @@ from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.policy.admission.prioritizer import level_of
 from shifter.policy.protection.budget import Budget
 from shifter.ports import Clock
-from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
 from shifter.produce.tally import DecisionCount, sentences, tallied
 from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Event, Log
+
+if TYPE_CHECKING:
+    import asyncio
 
 _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
 
@@ -326,3 +330,55 @@ def _opens_s(plan: CallPlan, clock: Clock) -> float:
     if at_ms is None:
         return (plan.delay_ms or 0) / 1_000
     return max(0, at_ms - clock.epoch_ms()) / 1_000
+
+
+_EVERY_S: Final = 0.05
+_KEPT: Final = 0.7
+_IDLE_S: Final = 2.0
+
+
+class LoopLag:
+    """Measures how late the event loop is that asks, by that loop's own clock.
+
+    A short timer measures how late it was called. A blocked loop calls nothing, so the
+    time since the call that is overdue counts as well: a decision taken right after a
+    long block sees it. The timer sleeps while nothing asks.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._expected_at = self._asked_at = 0.0
+        self._lag_s = 0.0
+
+    def read_ms(self) -> float:
+        """Milliseconds, >= 0; 0 in a thread without a loop."""
+        # A process whose asyncio was never imported runs no loop.
+        library = sys.modules.get("asyncio")
+        if library is None:
+            return 0.0
+        try:
+            loop: asyncio.AbstractEventLoop = library.get_running_loop()
+        except RuntimeError:
+            return 0.0
+        now = self._asked_at = loop.time()
+        if loop is not self._loop:
+            self._loop, self._lag_s = loop, 0.0
+            self._wait(loop)
+        late_s = now - self._expected_at
+        if late_s < self._lag_s:  # noqa: PLR1730  # half the price, in each decision
+            late_s = self._lag_s
+        return late_s * 1_000
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._expected_at = loop.time() + _EVERY_S
+        loop.call_later(_EVERY_S, self._called, loop)
+
+    def _called(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        now = loop.time()
+        self._lag_s = max(now - self._expected_at, self._lag_s * _KEPT)
+        if now - self._asked_at > _IDLE_S:
+            self._loop = None
+        else:
+            self._wait(loop)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from shifter.errors import DeadlineExceededError
 from shifter.jobs.context import Context
-from shifter.jobs.request_scope import ambient, nearer, within
-from shifter.jobs.trace import current_traceparent
+from shifter.jobs.request_scope import ambient, current_traceparent, nearer, within
 from shifter.model.answer import Quality
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.expiry import attempt_limit_ms

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid_utils import uuid7
 
 from shifter.errors import ConfigError, OutcomeUnknownError
-from shifter.jobs.trace import current_traceparent
+from shifter.jobs.request_scope import current_traceparent
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.reason import PASSING, Reason

@@ -31,8 +31,7 @@ from shifter.ports import (
     SpoolEntry,
     Unknown,
 )
-from shifter.produce.forward import Forwarder
-from shifter.produce.key_gate import KeyGate
+from shifter.produce.forward import Forwarder, KeyGate
 from shifter.runtime.forking import renew_in_child
 
 _APPENDED: Final = Appended()

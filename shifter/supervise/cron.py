@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from shifter.errors import OutcomeUnknownError
-from shifter.jobs.cron import next_firing_ms
 from shifter.jobs.registered import RegisteredJob
+from shifter.jobs.schedule import next_firing_ms
 from shifter.model.answer import Deferred
 from shifter.model.time import EpochMs
 from shifter.ports import Clock

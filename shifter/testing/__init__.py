@@ -6,7 +6,7 @@ adapter of a port must pass are in `shifter.testing.conformance`.
 
 from __future__ import annotations
 
-from shifter.jobs.call import Call
+from shifter.jobs.registered import Call
 from shifter.testing.app import OpenApp, TestApp
 from shifter.testing.clock import FakeClock
 from shifter.testing.letter import Letter

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from shifter.api.job import Job
-from shifter.jobs.call import Call
 from shifter.jobs.context import Context
+from shifter.jobs.registered import Call
 from shifter.model.job import Isolation, JobSpec
 from shifter.policy.protection.dependency import Dependency
 from shifter.runtime.handler import check_value, completed, is_coroutine_function

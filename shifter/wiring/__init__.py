@@ -7,28 +7,26 @@ uses.
 
 from __future__ import annotations
 
-from shifter.wiring.log import (
-    check_file,
-    is_embedded,
-    log_path,
-    open_admin,
-    open_atomic_log,
-    open_log,
-    opened_admin,
-)
 from shifter.wiring.service import (
     import_adapters,
     open_publisher,
     open_spool,
     spool_path,
 )
-from shifter.wiring.state import (
+from shifter.wiring.stores import (
+    check_file,
+    is_embedded,
+    log_path,
+    open_admin,
+    open_atomic_log,
     open_claims,
     open_fleet,
+    open_log,
     open_presence,
+    opened_admin,
     records_waiting,
+    topic_specs,
 )
-from shifter.wiring.topics import topic_specs
 from shifter.wiring.worker import (
     FleetTerms,
     lanes_served,

@@ -1,7 +1,9 @@
-"""The service's side: what publishes, and the spool before it."""
+"""The service's side: a publisher, its spool, and the views it decides by."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +11,31 @@ from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.config.files import state_folder
 from shifter.errors import ConfigError, StoreError
-from shifter.ports import LaneLog
+from shifter.fleet.events import LoggingObserver
+from shifter.fleet.replica import FleetReplica
+from shifter.model.job import JobSpec
+from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.quality import QualityPolicy
+from shifter.ports import Clock, LaneLog
+from shifter.produce.dependency_watch import DependencyWatch
 from shifter.produce.done_keys import StoredKeys
+from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.produce.publisher import Publisher
 from shifter.produce.waiting import WaitingWriter
-from shifter.wiring.log import is_embedded, open_log
+from shifter.telemetry import Log
 from shifter.wiring.registry import log_adapter, state_adapter
-from shifter.wiring.state import finds_waiting, open_claims, records_waiting
+from shifter.wiring.stores import (
+    every_lane,
+    finds_waiting,
+    is_embedded,
+    open_admin,
+    open_claims,
+    open_fleet,
+    open_log,
+    open_presence,
+    records_waiting,
+)
+from shifter.wiring.worker import new_worker_id
 
 if TYPE_CHECKING:
     from shifter.adapters.sqlite.spool import SqliteSpool
@@ -109,3 +129,80 @@ def _waiting_writer(settings: Settings, log: LaneLog) -> WaitingWriter | None:
     # Not in its thread: see `import_adapters`.
     state_adapter(settings).import_parts()
     return WaitingWriter(lambda: open_claims(settings, log))
+
+
+def lane_watch(
+    settings: Settings, queues: Callable[[], Iterable[str]]
+) -> LaneWatch | None:
+    """Looks at the lanes of queues, once started.
+
+    Args:
+        settings: Name the log and the state store.
+        queues: Asked before each look; there may be more of them by then.
+
+    Returns:
+        ``None`` without a log or a state store.
+    """
+    if settings.log_url is None or settings.state_url is None:
+        return None
+    import_adapters(settings)
+    return LaneWatch(
+        lambda: _sources(settings),
+        lambda: every_lane(settings.namespace, queues()),
+        SystemClock(),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _sources(settings: Settings) -> AsyncGenerator[LaneSources]:
+    # Where the second cannot be opened, the first is closed: a watch tries both again
+    # each second, and an admin of Kafka has threads.
+    async with contextlib.AsyncExitStack() as held:
+        admin = open_admin(settings)
+        held.push_async_callback(admin.close)
+        presence = open_presence(settings)
+        held.push_async_callback(presence.close)
+        yield LaneSources(admin, presence)
+
+
+def dependency_watch(
+    settings: Callable[[], Settings],
+    dependencies: Iterable[Dependency],
+    uses: Callable[[JobSpec], Dependency | None],
+    clock: Clock,
+    *,
+    quality: QualityPolicy | None,
+) -> DependencyWatch:
+    """Keeps a process in step with the fleet, once started.
+
+    Args:
+        settings: Name the state store; read on the watch's own thread.
+        dependencies: All that were declared.
+        uses: What a job calls, if anything.
+        clock: Monotonic.
+        quality: When load lowers the quality; ``None`` never.
+    """
+    process = new_worker_id()
+    board = FleetReplica(
+        dependencies,
+        clock,
+        process=process,
+        observer=LoggingObserver(Log(process=process)),
+        quality=quality,
+    )
+    return DependencyWatch(board, lambda: open_fleet(settings()), uses, clock)
+
+
+async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | None:
+    """The lanes of queues as they are now; arguments as of `lane_watch`.
+
+    Raises:
+        StoreError: The log or the state store does not answer.
+    """
+    known = list(queues)
+    watch = lane_watch(settings, lambda: known)
+    if watch is None:
+        return None
+    async with _sources(settings) as sources:
+        await watch.look(sources)
+    return watch

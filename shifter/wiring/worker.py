@@ -18,9 +18,8 @@ from shifter.model.lane import Lane, Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
-from shifter.wiring.log import open_log
 from shifter.wiring.registry import log_adapter
-from shifter.wiring.state import open_claims, open_fleet, open_presence
+from shifter.wiring.stores import open_claims, open_fleet, open_log, open_presence
 
 if TYPE_CHECKING:
     from shifter.jobs.registered import RegisteredJob

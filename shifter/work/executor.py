@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, Protocol
 from shifter.errors import DecodeError
 from shifter.jobs import request_scope
 from shifter.jobs.registered import RegisteredJob
-from shifter.jobs.trace import follow
+from shifter.jobs.request_scope import follow
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs

@@ -27,7 +27,7 @@ from shifter.fleet.calls import ROLE, CallerFacts, verdict_of
 from shifter.jobs import request_scope
 from shifter.jobs.context import Context
 from shifter.jobs.registered import RegisteredJob
-from shifter.jobs.trace import follow
+from shifter.jobs.request_scope import follow
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
 from shifter.model.time import EpochMs

@@ -8,7 +8,7 @@ import pytest
 
 from shifter import ConfigError, Shifter
 from shifter.config import Settings
-from shifter.jobs.cron import next_firing_ms
+from shifter.jobs.schedule import next_firing_ms
 from shifter.model.time import EpochMs
 from shifter.supervise.cron import CronSchedule, firing_id
 from shifter.testing import TestApp

@@ -26,8 +26,8 @@ from shifter.runtime.threads import in_thread
 from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
 from shifter.testing import TestApp
-from shifter.wiring.lane_watch import lane_watch
 from shifter.wiring.registry import log_adapter
+from shifter.wiring.service import lane_watch
 from shifter.work.decoding import Decoding
 
 _NAMES = itertools.count()

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shifter import Context, Shifter
-from shifter.jobs.request_scope import ambient
-from shifter.jobs.trace import current_traceparent
+from shifter.jobs.request_scope import ambient, current_traceparent
 
 
 def report(place: str, ctx: Context) -> None:

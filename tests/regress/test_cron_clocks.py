@@ -19,7 +19,7 @@ from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.config import Settings
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.sync import FleetSync
-from shifter.jobs.cron import next_firing_ms
+from shifter.jobs.schedule import next_firing_ms
 from shifter.model.time import EpochMs
 from shifter.supervise.cron import CronSchedule
 from shifter.testing import FakeClock, TestApp

@@ -18,7 +18,7 @@ import pytest
 from shifter import Context, Retry
 from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.plan import ReplayPolicy, ReplayRoutes, Send, decide
-from shifter.jobs import trace
+from shifter.jobs import request_scope
 from shifter.model.claim import JobState
 from shifter.model.lane import Lane, Priority
 from shifter.ports import Delivery, Record
@@ -173,9 +173,9 @@ def test_a_tracer_that_fails_stops_no_submission(monkeypatch, is_valid):
         def get_current_span():
             return type("Span", (), {"get_span_context": lambda _: Context()})()
 
-    monkeypatch.setitem(trace.sys.modules, "opentelemetry.trace", Tracing)
+    monkeypatch.setitem(request_scope.sys.modules, "opentelemetry.trace", Tracing)
 
-    assert trace.current_traceparent() is None
+    assert request_scope.current_traceparent() is None
 
 
 def test_odd_headers_take_the_whole_road(fleet):  # noqa: F811

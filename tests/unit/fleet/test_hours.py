@@ -12,7 +12,7 @@ from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import OverrideCell
 from shifter.fleet.view import look
-from shifter.jobs.window import Window
+from shifter.jobs.schedule import Window
 from shifter.model.job import JobSpec, LaneRule
 from shifter.model.lane import Lane
 from shifter.testing.clock import FakeClock

@@ -13,8 +13,7 @@ from shifter.adapters.system import SystemClock
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import Appended, Record, Refused, SpoolEntry, Unknown
-from shifter.produce.forward import forward
-from shifter.produce.key_gate import KeyGate
+from shifter.produce.forward import KeyGate, forward
 from shifter.produce.spooling import SpoolingLog
 from shifter.testing.clock import FakeClock
 
@@ -313,7 +312,7 @@ def test_of_one_key_the_next_waits_for_the_answer_to_the_one_before(log, spool):
 
 
 def test_more_keys_than_are_kept_hold_all_keys(monkeypatch):
-    monkeypatch.setattr("shifter.produce.key_gate._MOST_KEYS", 2)
+    monkeypatch.setattr("shifter.produce.forward._MOST_KEYS", 2)
     gate = KeyGate()
 
     gate.hold((record(n, key=f"k{n}"), n) for n in (1, 2, 3))

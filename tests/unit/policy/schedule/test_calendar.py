@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shifter.errors import ConfigError
-from shifter.jobs.window import Window, read_windows
+from shifter.jobs.schedule import Window, read_windows
 from shifter.model.time import EpochMs
 from shifter.policy.schedule.hours import is_open, next_opening_ms
 

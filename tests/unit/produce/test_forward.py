@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shifter.ports import Record
-from shifter.produce import key_gate
-from shifter.produce.key_gate import KeyGate
+from shifter.produce import forward
+from shifter.produce.forward import KeyGate
 
 
 def record(key=b"ann", topic="shop.mail.normal"):
@@ -55,7 +55,7 @@ def test_empty_spool_opens_the_gate():
 
 
 def test_more_keys_than_are_kept_hold_every_key(monkeypatch):
-    monkeypatch.setattr(key_gate, "_MOST_KEYS", 2)
+    monkeypatch.setattr(forward, "_MOST_KEYS", 2)
     gate = KeyGate()
 
     gate.hold((record(key=b"%d" % n), n) for n in range(1, 4))
