@@ -16,7 +16,7 @@ from shifter.api.load import load_app
 from shifter.cli.output import note
 from shifter.cli.problem import Exit, Problem, ProblemError, missing
 from shifter.config import Settings, load_settings
-from shifter.config.secret import mask_url
+from shifter.config.endpoint import mask_url
 from shifter.errors import ConfigError
 
 _VARIABLES: Final = {

@@ -18,7 +18,7 @@ from shifter.cli.progress import BurstProgress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.cli.version import DISTRIBUTION, version_of
 from shifter.config import Settings
-from shifter.config.options import OPTIONS
+from shifter.config.settings import OPTIONS
 from shifter.errors import ConfigError, StoreUnavailableError
 from shifter.model.lane import Priority
 from shifter.model.time import duration_ms

@@ -1,10 +1,11 @@
-"""Where the log and the state live: the two URLs, taken apart and checked.
+"""The URLs of the log and the state store: taken apart, checked and masked.
 
 ``kafka://[user:password@]host[:port],…/?sasl_mechanism=…`` carries librdkafka
 properties in its query, dots written as underscores; ``redis://`` (``rediss`` for TLS),
 ``redis+sentinel://``, ``redis+cluster://`` and ``unix://`` are Redis, ``sqlite:///path``
 is a file on this machine for either, ``memory://`` is for tests. Everything is checked
-before any connection is tried, and no error shows a credential.
+before any connection is tried, and no error shows a credential: text that may hold one
+is a `Secret`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from shifter.config.secret import MASK, Secret, mask_url
 from shifter.errors import ConfigError
 from shifter.model.advice import nearest
 
+MASK: Final = "***"
 LOG_SCHEMES: Final = ("kafka", "sqlite", "memory")
 STATE_SCHEMES: Final = (
     "redis",
@@ -32,15 +33,39 @@ STATE_SCHEMES: Final = (
     "memory",
 )
 
-_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})\Z")
-_IPV6: Final = re.compile(r"\[[0-9A-Fa-f:.]{2,45}\]\Z")
+_HARMLESS: Final = frozenset(
+    {
+        "client.id",
+        "client.rack",
+        "db",
+        "sasl.mechanism",
+        "sasl.mechanisms",
+        "sasl.username",
+        "security.protocol",
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+    }
+)
+# Strict on purpose: a URL that does not look like one is masked as a whole, since a
+# password with an unescaped '/', '#' or '@' would else show its tail as a host name.
+_URL: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+]*)://"
+    r"(?:(?P<user>[^:@/?#\s]*)(?::(?P<password>[^@/?#\s]*))?@)?"
+    r"(?P<hosts>[^@/?#\s]*)(?P<path>/[^@?#\s]*)?(?:\?(?P<query>[^@#\s]*))?\Z"
+)
+# A port has digits only; anything else behind a colon may be a password.
+_HOST: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252})"
+    r"(?::(?P<port>[0-9]{1,5}))?\Z"
+)
 _PROPERTY: Final = re.compile(r"[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\Z")
 _MAX_PORT: Final = 65_535
 _MAX_URL: Final = 8_192
 
-# Prefixes of what makes librdkafka load a library, run a command or fetch an address:
-# a setting must not become code (CVE-2025-27817 and CVE-2023-25194 are the Java
-# client's cousins of this).
+# Prefixes of the properties that make librdkafka load a library, run a command or fetch
+# an address: a setting must not become code. The Java client had the same weakness in
+# CVE-2023-25194 and CVE-2025-27817.
 _CODE: Final = (
     "plugin.library.paths",
     "sasl.kerberos.kinit.cmd",
@@ -49,7 +74,8 @@ _CODE: Final = (
     "ssl.engine.",
     "ssl.providers",
 )
-# What the product's promises rest on; another value would break them silently.
+# Properties that the delivery guarantees rest on: another value would break them
+# without an error. "test.mock." would replace the brokers by librdkafka's mock cluster.
 _OWN: Final = (
     "acks",
     "allow.auto.create.topics",
@@ -76,6 +102,94 @@ _OWN: Final = (
 _PROTOCOLS: Final = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 
 
+class Secret:
+    """A text whose ``str`` and ``repr`` show a mask. Immutable, picklable.
+
+    It is no ``str`` on purpose: joining, logging or encoding one by accident gives the
+    mask, and only `reveal`, which is easy to search for, gives the text.
+
+    Args:
+        text: The text that is kept.
+        mask: The text that is shown instead.
+    """
+
+    __slots__ = ("_mask", "_text")
+
+    def __init__(self, text: str, *, mask: str = MASK) -> None:
+        self._text, self._mask = text, mask
+
+    @classmethod
+    def of_url(cls, url: str) -> Self:
+        """A URL that shows its scheme and hosts, and masks its credentials."""
+        return cls(url, mask=mask_url(url))
+
+    @classmethod
+    def of_property(cls, name: str, text: str) -> Self:
+        """A client property, masked unless its name is known to be harmless."""
+        return cls(text, mask=text if _is_harmless(name) else MASK)
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __str__(self) -> str:
+        return self._mask
+
+    def __repr__(self) -> str:
+        return f"Secret({self._mask!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+
+def mask_url(url: str) -> str:
+    """The URL without anything that may be a credential.
+
+    Query values are masked unless their name is known to be harmless.
+
+    >>> mask_url("redis://app:hunter2@cache:6379/0")
+    'redis://app:***@cache:6379/0'
+    >>> mask_url("kafka://b1,b2/?security_protocol=SASL_SSL&sasl_password=hunter2")
+    'kafka://b1,b2/?security_protocol=SASL_SSL&sasl_password=***'
+    >>> mask_url("redis://app:hunter/2@cache"), mask_url("hunter2")
+    ('redis://***', '***')
+    >>> mask_url("redis://:hunter2cache"), mask_url("redis://hunter2@cache")
+    ('redis://***', 'redis://***@cache')
+    """
+    match = _URL.match(url)
+    if match is None or not _are_hosts(match["hosts"]):
+        scheme = re.match(r"[a-z][a-z0-9+]{0,20}://", url)
+        return f"{scheme[0]}{MASK}" if scheme else MASK
+    user, password, query = match["user"], match["password"], match["query"]
+    login = ""
+    if user is not None:
+        # A name without a password is often a password without its colon.
+        login = f"{MASK}@" if password is None else f"{user}:{MASK}@"
+    shown = f"{match['scheme']}://{login}{match['hosts']}{match['path'] or ''}"
+    if query:
+        shown += "?" + "&".join(_mask_pair(pair) for pair in query.split("&"))
+    return shown
+
+
+def _are_hosts(text: str) -> bool:
+    """Whether the text is a list of hosts: without its '@', a password stands there."""
+    return not text or all(_HOST.match(host) for host in text.split(","))
+
+
+def _mask_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    if not equals:
+        return MASK
+    return pair if _is_harmless(name) else f"{name}={MASK}"
+
+
+def _is_harmless(name: str) -> bool:
+    return name.replace("_", ".") in _HARMLESS
+
+
 class ParsedUrl(NamedTuple):
     """One URL, taken apart; credentials are plain here, so do not log it.
 
@@ -100,12 +214,12 @@ def parse_endpoint(field: str, url: str, schemes: Collection[str]) -> ParsedUrl:
     """Take a URL apart.
 
     Args:
-        field: Name for the error.
+        field: Name of the setting, for the error.
         url: As the user wrote it.
         schemes: Those allowed here.
 
     Raises:
-        ConfigError: Not such a URL; its value is masked.
+        ConfigError: The text is no URL of these schemes; the error masks it.
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in schemes:
@@ -167,8 +281,8 @@ def check_kafka(
     return found
 
 
-def check_state(field: str, url: str) -> ParsedUrl:
-    """Take the state store's URL apart.
+def check_state(field: str, url: str) -> None:
+    """Check the state store's URL.
 
     Raises:
         ConfigError: It is none, or its parts do not fit its scheme.
@@ -183,7 +297,6 @@ def check_state(field: str, url: str) -> ParsedUrl:
         if not re.fullmatch(r"(?:/[0-9]{0,4})?", endpoint.path):
             want = "the path is the number of a database, as in redis://host:6379/0"
             raise ConfigError(field, mask_url(url), want)
-    return endpoint
 
 
 def sqlite_path(field: str, url: str) -> Path:
@@ -253,18 +366,8 @@ def _hosts(field: str, url: str, scheme: str, text: str) -> tuple[str, ...]:
 
 
 def _is_host(text: str) -> bool:
-    name, colon, port = text, "", ""
-    if not _IPV6.match(text):
-        name, colon, port = text.rpartition(":")
-        if not colon:
-            name = port
-    if colon and not _is_port(port):
-        return False
-    return bool(_HOST.match(name) or _IPV6.match(name))
-
-
-def _is_port(text: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,5}", text)) and 1 <= int(text) <= _MAX_PORT
+    match = _HOST.match(text)
+    return match is not None and 1 <= int(match["port"] or 1) <= _MAX_PORT
 
 
 def _query(field: str, url: str, text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.config.files import state_folder
+from shifter.config.load import state_folder
 from shifter.errors import ConfigError, StoreError
 from shifter.fleet.events import LoggingObserver
 from shifter.fleet.replica import FleetReplica

@@ -14,7 +14,7 @@ import pytest
 from shifter import Shifter
 from shifter.config import Settings, load_settings
 from shifter.config.endpoint import property_name
-from shifter.config.options import OPTIONS
+from shifter.config.settings import OPTIONS
 from shifter.errors import ConfigError
 
 CANARY = "c4n4ry-h7nt3r2"

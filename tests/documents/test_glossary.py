@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from shifter.config.options import OPTIONS
+from shifter.config.settings import OPTIONS
 from shifter.jobs.options import JobOptions
 from shifter.model.reason import Reason
 from shifter.telemetry import Event

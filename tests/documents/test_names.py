@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from shifter.config.options import OPTIONS
+from shifter.config.settings import OPTIONS
 from tests.documents.blocks import ROOT
 
 PAGES = sorted(

@@ -8,7 +8,7 @@ import pytest
 
 from shifter.cli.problem import Exit
 from shifter.config import Settings
-from shifter.config.options import OPTIONS
+from shifter.config.settings import OPTIONS
 from tests.documents.blocks import ROOT
 
 

@@ -29,7 +29,7 @@ from shifter.adapters.memory.log import MemoryLaneLog
 from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.config.secret import Secret
+from shifter.config.endpoint import Secret
 from shifter.jobs.request_scope import ambient, within
 from shifter.policy.admission.admitter import AdmissionPolicy
 from shifter.policy.admission.input import DependencyNeeds

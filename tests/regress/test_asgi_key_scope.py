@@ -22,7 +22,7 @@ from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.asgi import AdmissionMiddleware
 from shifter.asgi.idempotency import NO_USER, OTHER_BODY, UNCHECKED
 from shifter.config import Settings
-from shifter.config.secret import Secret
+from shifter.config.endpoint import Secret
 from shifter.errors import StoreUnavailableError
 from shifter.testing import TestApp
 

@@ -17,7 +17,7 @@ import uuid_utils
 from shifter import ConfigError, JobState, Shifter
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
-from shifter.config.secret import Secret
+from shifter.config.endpoint import Secret
 from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.filter.language import compile_filter
 from shifter.errors import DecodeError, FilterError

@@ -13,7 +13,7 @@ import pytest
 from shifter.adapters.redis.url import parse_redis_url
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings, load_settings
-from shifter.config.secret import Secret, mask_url
+from shifter.config.endpoint import Secret, mask_url
 from shifter.errors import ConfigError
 from shifter.ops.doctor import check_log, check_state
 from stack.redis import RedisServer
