@@ -333,6 +333,22 @@ def property_name(field: str, name: str) -> str:
     return found
 
 
+def check_server(field: str, server: str, *, shown: str) -> None:
+    """Check the address of one server.
+
+    Args:
+        field: Name for the error.
+        server: A host, perhaps with a port.
+        shown: What the error shows as the wrong value.
+
+    Raises:
+        ConfigError: Not an address.
+    """
+    if not _is_host(server):
+        want = "each server is host, host:port or [ipv6]:port, separated by commas"
+        raise ConfigError(field, shown, want)
+
+
 def servers(url: Secret) -> str:
     """``bootstrap.servers`` of a checked Kafka URL."""
     return ",".join(parse_endpoint("log", url.reveal(), ("kafka",)).hosts)
@@ -359,9 +375,7 @@ def _hosts(field: str, url: str, scheme: str, text: str) -> tuple[str, ...]:
         return ()
     hosts = tuple(text.split(","))
     for host in hosts:
-        if not _is_host(host):
-            want = "each server is host, host:port or [ipv6]:port, separated by commas"
-            raise ConfigError(field, mask_url(url), want)
+        check_server(field, host, shown=mask_url(url))
     return hosts
 
 

@@ -25,7 +25,7 @@ PLANTED = {
     "Only adapters know vendors": ("ports/log.py", "import redis"),
     "Adapters do not know each other": (
         "adapters/memory/log.py",
-        "import shifter.adapters.kafka.url",
+        "import shifter.adapters.kafka.config",
     ),
 }
 

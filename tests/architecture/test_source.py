@@ -160,7 +160,7 @@ def test_an_import_by_name_is_found(source):
         "from shifter import app",
         "from shifter import Shifter, policy",
         "from shifter import *",
-        "def f():\n    from shifter.adapters.kafka import url",
+        "def f():\n    from shifter.adapters.kafka import config",
     ],
 )
 def test_a_worker_that_looks_beside_the_door_is_found(source):

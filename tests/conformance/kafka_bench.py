@@ -10,9 +10,9 @@ import uuid
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.atomic import KafkaAtomicLog
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.feed import KafkaLaneFeed
 from shifter.adapters.kafka.mover import KafkaDelayMover
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.system import SystemClock
 from shifter.model.lane import delay_topic

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.errors import ConfigError
 from tests.documents.blocks import ROOT
 

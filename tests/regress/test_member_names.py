@@ -23,8 +23,8 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from shifter.adapters.kafka.member_name import MemberName, claim_name
-from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.config import KafkaConfig
+from shifter.adapters.kafka.opening import MemberName, claim_name
 from shifter.config.load import load_settings
 from tests.acceptance.fleet import ROOT, Fleet
 
@@ -70,7 +70,7 @@ def test_another_namespace_has_names_of_its_own(claim):
 
 HOLDER = """
 import os, sys, time
-from shifter.adapters.kafka.member_name import claim_name
+from shifter.adapters.kafka.opening import claim_name
 name = claim_name(sys.argv[1])
 if sys.argv[2:]:
     began, begins = os.pipe()

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.feed import KafkaLaneFeed
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.sqlite.admin import SqliteLogAdmin
 from shifter.adapters.sqlite.database import Database

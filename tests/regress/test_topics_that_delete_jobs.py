@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
 )
 
 from shifter.adapters.kafka.admin import KafkaLogAdmin
-from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.ports import TopicSpec
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]

@@ -1,4 +1,4 @@
-"""Looking after the log on Kafka: what waits, what is kept, what the topics are like.
+"""Administration of the log on Kafka: what waits, what is kept, which topics exist.
 
 librdkafka's calls block, so each runs on a thread of its own while the loop goes on;
 one at a time, since they share a client and a reader.
@@ -11,14 +11,14 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, TypeVar
 
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.depth import DepthGauge
-from shifter.adapters.kafka.errors import LastError, make_client
-from shifter.adapters.kafka.probe import probe
+from shifter.adapters.kafka.errors import LastError, make_client, store_error
 from shifter.adapters.kafka.reader import TopicReader, delivery
 from shifter.adapters.kafka.topics import TopicKeeper
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.system import SystemClock
 from shifter.ports import (
     Clock,
@@ -33,6 +33,7 @@ from shifter.runtime.threads import in_thread
 
 _Answer = TypeVar("_Answer")
 _PROBE_S: Final = 5.0
+_SLICE_S: Final = 0.5
 
 
 class KafkaLogAdmin:
@@ -64,7 +65,7 @@ class KafkaLogAdmin:
         # Left to the collector it may die on a thread of its own, with the interpreter.
         self._held = contextlib.ExitStack()
         client = self._held.enter_context(
-            make_client(AdminClient, {**config.admin_config(), "error_cb": last})
+            make_client(AdminClient, config.admin_config(), last)
         )
         self._keeper = TopicKeeper(client, last, self._clock)
         self._gauge = DepthGauge(
@@ -184,3 +185,40 @@ class KafkaLogAdmin:
     def _free(self) -> None:
         self._gauge.close()
         self._held.close()
+
+
+def probe(config: KafkaConfig, *, timeout_s: float, clock: Clock) -> str:
+    """One line that describes the cluster, by a client made for this one question.
+
+    Wrong credentials and certificates make a call time out without a reason; the reason
+    comes to ``error_cb``. So the call is made in short slices, and ends as soon as
+    ``error_cb`` names a cause. Blocks for at most about the timeout.
+
+    Args:
+        config: The cluster.
+        timeout_s: Seconds, > 0.
+        clock: For the timeout.
+
+    Raises:
+        ConfigError: librdkafka refuses a property.
+        StoreRefusedError: The cluster does not let us in.
+        StoreUnavailableError: No broker answered in time.
+    """
+    last, until = LastError(), clock.monotonic() + timeout_s
+    with contextlib.closing(
+        make_client(Producer, config.admin_config(), last)
+    ) as client:
+        while True:
+            left_s = until - clock.monotonic()
+            try:
+                found = client.list_topics(timeout=max(0.05, min(left_s, _SLICE_S)))
+            except KafkaException as exc:
+                client.poll(0)
+                if last.is_cause or clock.monotonic() >= until:
+                    raise store_error(exc, "connect", last) from exc
+            else:
+                brokers = len(found.brokers)
+                count = f"{brokers} broker{'' if brokers == 1 else 's'}"
+                return (
+                    f"kafka at {config.bootstrap}: {count}, cluster {found.cluster_id}"
+                )

@@ -1,23 +1,41 @@
-"""The partitions a member of a group owns, and how far it is in each.
+"""The partitions a member of a group owns, how far it is in each, and its commits.
 
 Every assignment of a partition has its own *epoch*, a number never used again, which
 each delivery carries: what was read under an earlier epoch can neither begin nor
 settle anything, whatever became of the partition meanwhile.
 
-One thread owns all of this; another may call `Assignment.begin` and read `epochs`.
+Commits go out at an interval, without waiting; only when a partition is given away is
+the answer awaited. A commit that fails is repeated with the next one, which covers more
+records. If the broker refuses the metadata as too long, the commit is sent with less:
+first without the records settled ahead of the position, then without the topic's id.
+
+The member's thread owns all of this; another may call `Assignment.begin` and read
+`Assignment.epochs`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-from confluent_kafka import Message
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
-from shifter.adapters.kafka.headers import headers_of
+from shifter.adapters.kafka.errors import describe, kafka_error
+from shifter.adapters.kafka.reader import headers_of
 from shifter.adapters.kafka.start_offsets import Place, Start
-from shifter.policy.delivery.ack_map import AckMap
+from shifter.policy.delivery.ack_map import AckMap, binding, encode, mark
 from shifter.ports import Delivery
+
+_TOO_LONG: Final = "OFFSET_METADATA_TOO_LARGE"
+_SHORTEST: Final = 2
+"""How often metadata is shortened until none is left."""
 
 
 class OwnedPartition:
@@ -226,3 +244,80 @@ class Assignment:
             part.at_end and not part.acks.open_count
             for part in list(self.parts.values())
         )
+
+
+class Committer:
+    """Commits of one member. Owned by the member's thread.
+
+    Args:
+        group: The group's name.
+        assignment: The partitions that this member owns.
+        failed: Called with the client's error text when a commit fails.
+    """
+
+    def __init__(
+        self, group: str, assignment: Assignment, failed: Callable[[str], None]
+    ) -> None:
+        self._group, self._assignment, self._failed = group, assignment, failed
+
+    def send(self, consumer: Consumer, parts: Iterable[OwnedPartition]) -> None:
+        """Commit what changed, without waiting."""
+        offsets = self._offsets(parts)
+        if offsets:
+            try:
+                consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as exc:
+                self.reported(kafka_error(exc), offsets)
+
+    def send_and_wait(
+        self, consumer: Consumer, parts: Iterable[OwnedPartition]
+    ) -> None:
+        """Commit what changed and wait for the answer; never raises for a failure."""
+        parts = list(parts)
+        self._try(consumer, parts)
+        for _ in range(_SHORTEST):
+            self._try(consumer, [part for part in parts if part.cut and part.is_dirty])
+
+    def _try(self, consumer: Consumer, parts: Iterable[OwnedPartition]) -> None:
+        offsets = self._offsets(parts)
+        if not offsets:
+            return
+        try:
+            committed = consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as exc:
+            self.reported(kafka_error(exc), offsets)
+        else:
+            self.reported(None, committed or [])
+
+    def reported(
+        self, error: KafkaError | None, partitions: Iterable[TopicPartition]
+    ) -> None:
+        """Take the result of a commit; also the client's ``on_commit``."""
+        for at in partitions:
+            failure = at.error or error
+            if failure is None:
+                continue
+            self._failed(describe(failure))
+            for part in self._assignment.of([(at.topic, at.partition)]):
+                part.committed, part.is_dirty = None, True
+                if failure.name() == _TOO_LONG:
+                    part.cut = min(part.cut + 1, _SHORTEST)
+
+    def _offsets(self, parts: Iterable[OwnedPartition]) -> list[TopicPartition]:
+        offsets = []
+        for part in parts:
+            if not part.is_dirty:
+                continue
+            part.is_dirty = False
+            latest = self._commit_of(part)
+            if latest != part.committed:
+                part.committed = latest
+                offsets.append(TopicPartition(*part.place, *latest))
+        return offsets
+
+    def _commit_of(self, part: OwnedPartition) -> tuple[int, str]:
+        position, text = part.acks.frontier, ""
+        if part.cut == 0:
+            bound = binding(self._group, *part.place)
+            text = encode(part.acks.ahead(), binding=bound, position=position)
+        return position, text + mark(part.topic_id if part.cut < _SHORTEST else None)

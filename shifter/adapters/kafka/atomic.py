@@ -18,23 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
+from shifter.adapters.kafka.config import KafkaConfig, Property
 from shifter.adapters.kafka.errors import (
     LastError,
-    delivery_answer,
     kafka_error,
     make_client,
     store_error,
     unheard,
 )
-from shifter.adapters.kafka.pending import DOUBTED, Reported
-from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.txn_reaper import TransactionReaper
-from shifter.adapters.kafka.url import KafkaConfig
-from shifter.adapters.kafka.writer import FRAMING_BYTES, record_bytes
+from shifter.adapters.kafka.writer import FRAMING_BYTES, PendingBatch, too_large
 from shifter.errors import StoreError, StoreUnavailableError
-from shifter.model.reason import Reason
 from shifter.ports import Clock, Record, Refused
 
 _Answer = TypeVar("_Answer")
@@ -144,7 +140,7 @@ class KafkaAtomicLog:
         self._close()
         self._will.write()
         producer = make_client(
-            Producer, {**self._config, "error_cb": self._last, "logger": unheard()}
+            Producer, {**self._config, "logger": unheard()}, self._last
         )
         try:
             # Without a connection the client takes half a second to its first answer.
@@ -165,11 +161,11 @@ class KafkaAtomicLog:
         while True:
             if self._producer is None:
                 raise self._unknown("the log is not open")
-            failed: dict[int, KafkaError] = {}
+            batch = PendingBatch(len(records), _no_waiter, self._last)
             try:
-                self._send(self._producer, records, failed, until)
+                self._send(self._producer, records, batch, until)
             except KafkaException as exc:
-                refused = self._recover(exc, failed)
+                refused = self._recover(exc, batch)
             else:
                 return {}
             if refused:
@@ -181,31 +177,29 @@ class KafkaAtomicLog:
         self,
         producer: Producer,
         records: Sequence[Record],
-        failed: dict[int, KafkaError],
+        batch: PendingBatch,
         until: float,
     ) -> None:
         producer.begin_transaction()
         for place, record in enumerate(records):
-            report = partial(_note, failed, place)
+            report = partial(batch.report, place)
             try:
                 while not _is_taken(producer.produce, record, report):
                     producer.poll(_ROOM_S)
             except KafkaException as exc:
                 if (error := kafka_error(exc)) is not None:
-                    failed[place] = error
+                    report(error, None)
                 raise
         # Every record is reported within the client's own time limit; `flush` would
         # call back with an exception pending when the client breaks.
         while len(producer):
             producer.poll(_REPORTS_S)
-        for error in failed.values():
+        for error in batch.errors.values():
             raise KafkaException(error)
         left_s = until - self._clock.monotonic()
         self._patiently(producer.commit_transaction, left_s)
 
-    def _recover(
-        self, exc: KafkaException, failed: dict[int, KafkaError]
-    ) -> dict[int, Refused]:
+    def _recover(self, exc: KafkaException, batch: PendingBatch) -> dict[int, Refused]:
         """Take a transaction back; what of it is refused for good.
 
         Raises:
@@ -220,14 +214,8 @@ class KafkaAtomicLog:
             self._patiently(producer.abort_transaction, _OPEN_S)
         except KafkaException as again:
             raise self._over(again) from again
-        answers = {
-            place: delivery_answer(why, self._last) for place, why in failed.items()
-        }
-        return {
-            place: answer
-            for place, answer in answers.items()
-            if isinstance(answer, Refused)
-        }
+        answers = enumerate(batch.answers(""))
+        return {place: found for place, found in answers if isinstance(found, Refused)}
 
     def _over(self, exc: KafkaException) -> StoreError:
         """Nothing more is sent before the next `open`; why."""
@@ -252,16 +240,8 @@ class KafkaAtomicLog:
                 return
 
     def _oversized(self, records: Sequence[Record]) -> dict[int, Refused]:
-        found = {}
-        for place, record in enumerate(records):
-            # Headers are small, and where they are not, the client's own limit holds.
-            if len(record.value) <= self._limit_bytes - FRAMING_BYTES:
-                continue
-            size = record_bytes(record)
-            if size > self._limit_bytes:
-                detail = f"{size} bytes; at most {self._limit_bytes}"
-                found[place] = Refused(Reason.TOO_LARGE, detail)
-        return found
+        measured = (too_large(record, self._limit_bytes) for record in records)
+        return {at: found for at, found in enumerate(measured) if found is not None}
 
     def _close(self) -> None:
         producer, self._producer = self._producer, None
@@ -281,28 +261,12 @@ def _is_taken(
     try:
         # With keywords it takes half as long again.
         produce(
-            record.topic,
-            record.value,
-            record.key,
-            -1,
-            report,
-            None,
-            0,
-            record.headers,
+            record.topic, record.value, record.key, -1, report, None, 0, record.headers
         )
     except BufferError:
         return False
     return True
 
 
-def _note(
-    failed: dict[int, KafkaError],
-    place: int,
-    error: KafkaError | None,
-    message: Reported | None,
-) -> None:
-    """The delivery report of a record; one without an offset is no success."""
-    if error is not None:
-        failed[place] = error
-    elif message is not None and message.offset() is None:
-        failed[place] = DOUBTED
+def _no_waiter() -> None:
+    """No caller waits for the reports: they are polled for until all are in."""

@@ -19,19 +19,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __al
     OffsetSpec,
 )
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.errors import (
     LastError,
     kafka_error,
     make_client,
     store_error,
 )
-from shifter.adapters.kafka.headers import headers_of
 from shifter.adapters.kafka.ladder import waiting
-from shifter.adapters.kafka.reader import Partition, TopicReader
+from shifter.adapters.kafka.reader import Partition, TopicReader, headers_of
 from shifter.adapters.kafka.start_offsets import Commit, is_foreign
 from shifter.adapters.kafka.topic_ids import describe_ids
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.model.lane import delay_topic, parse_lane
 from shifter.policy.delivery.ack_map import Range, binding, decode
 from shifter.policy.delivery.delay import TIERS_S
@@ -349,9 +348,7 @@ class CommitReader:
         for group in of_group:
             if group not in self._consumers:
                 config = self._config.consumer_config(group)
-                self._consumers[group] = make_client(
-                    Consumer, {**config, "error_cb": self._last}
-                )
+                self._consumers[group] = make_client(Consumer, config, self._last)
         with ThreadPoolExecutor(max(1, len(of_group))) as pool:
             answers = pool.map(self._ask, of_group, of_group.values())
             return dict(zip(of_group, answers, strict=True))

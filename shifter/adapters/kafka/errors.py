@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from shifter.adapters.kafka.properties import Property, unknown_property
+from shifter.adapters.kafka.config import Property, unknown_property
 from shifter.config import Secret
 from shifter.errors import (
     ConfigError,
@@ -192,15 +192,22 @@ def unheard() -> Any:
 
 
 def make_client(
-    kind: Callable[[dict[str, Any]], _Client], config: dict[str, Property]
+    kind: Callable[[dict[str, Any]], _Client],
+    config: dict[str, Property],
+    last: LastError | None = None,
 ) -> _Client:
     """Construct a client.
+
+    Args:
+        kind: The client's class.
+        config: Its properties.
+        last: Its ``error_cb``, if it has one.
 
     Raises:
         ConfigError: librdkafka refuses a property or its value.
     """
     try:
-        return kind(config)
+        return kind(config if last is None else {**config, "error_cb": last})
     except KafkaException as exc:
         error = kafka_error(exc)
         text = error.str() if error is not None else str(exc)

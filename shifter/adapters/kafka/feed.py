@@ -12,13 +12,12 @@ import contextlib
 from collections.abc import Mapping, Sequence, Set as AbstractSet
 from types import MappingProxyType
 
+from shifter.adapters.kafka.config import KafkaConfig, Property
 from shifter.adapters.kafka.errors import describe
 from shifter.adapters.kafka.loop_bridge import LoopBridge, Observer
 from shifter.adapters.kafka.member import Member, MemberPlan
-from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.policy.delivery.ack_map import WINDOW
 from shifter.ports import AppendAnswer, Clock, Delivery, LaneLog, LostRange, Record
 

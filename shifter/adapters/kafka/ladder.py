@@ -1,24 +1,45 @@
-"""How a delayed record finds its way: which topic it goes to, and what it carries.
+"""The delay ladder: how a delayed record gets onto it, from tier to tier, and off it.
 
-On the delay ladder a record is away from its lane, so it carries two headers of the
-log's own: the lane it belongs to and when it is due. They are dropped when it reaches
-the lane. A reader of delay topics takes them for untrusted input.
+On the ladder a record is away from its lane, so it carries two headers of the log's
+own: the lane it belongs to and when it is due. `route` adds them; they are dropped when
+the record reaches its lane.
+
+Nothing in a delay topic is trusted, and nothing in it may be lost or stand in the way
+of the rest. If the cluster refuses a record's lane, the record is put back on the
+ladder for a while. A record that can never be moved becomes a dead letter of its queue.
+If its queue is unknown, or the dead letter is refused as well, the record circles on
+the longest tier, where an operator finds it.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final, NamedTuple
 
-from shifter.model.lane import delay_topic
-from shifter.policy.delivery.delay import next_hop
-from shifter.ports import Record
-from shifter.wire.headers import Headers
+from shifter.errors import WireError
+from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
+from shifter.model.reason import Reason
+from shifter.policy.delivery.delay import TIERS_S, next_hop, ready_at
+from shifter.ports import Delivery, Record, Rushed
+from shifter.wire.dead_letter import (
+    Origin,
+    damage_facts,
+    dead_letter_headers,
+    dead_letter_info,
+)
+from shifter.wire.envelope import MAX_DUE_AHEAD_MS, SKEW_MS, EnvelopeV1
+from shifter.wire.headers import Headers, read_headers
+from shifter.wire.hours import hastened_ms
 
 LANE_HEADER: Final = "shifter-lane"
 DUE_HEADER: Final = "shifter-due"
 
 _MAX_DIGITS: Final = 15
 _MAX_TOPIC: Final = 249
+_MOST_LANES: Final = 1_000
+_PUT_BACK_TIER_S: Final = 64
+_PATIENCE_MS: Final = 600_000
+"""How long after its due time a record waits for its missing lane to exist again."""
 
 
 class DelayTarget(NamedTuple):
@@ -75,3 +96,210 @@ def waiting(headers: Headers) -> tuple[DelayTarget | None, Headers]:
     if not (is_due and lane.isascii() and 0 < len(lane) <= _MAX_TOPIC):
         return None, rest
     return DelayTarget(lane.decode("ascii"), int(due)), rest
+
+
+class Destination(Enum):
+    """What a hop leads to."""
+
+    ONWARD = "onward"
+    LADDER = "ladder"
+    DEAD_LETTER = "dead_letter"
+
+
+class Hop:
+    """A delivery from a delay topic, and the record that is to follow it.
+
+    Attributes:
+        delivery: The record as it was read.
+        record: The record to be appended: to its lane, or to a further tier.
+        destination: What appending it leads to.
+        ready_ms: Not appended before this instant, epoch milliseconds.
+        due_ms: Not on its lane before this instant; 0 if the record does not name one.
+        lane: The lane it belongs to; ``None`` if the record does not name one.
+        tries: Appends without an answer so far.
+    """
+
+    __slots__ = (
+        "delivery",
+        "destination",
+        "due_ms",
+        "lane",
+        "ready_ms",
+        "record",
+        "tries",
+    )
+
+    def __init__(self, delivery: Delivery, lane: Lane | None, due_ms: int) -> None:
+        self.delivery, self.lane, self.due_ms = delivery, lane, due_ms
+        self.destination, self.ready_ms, self.tries = Destination.ONWARD, due_ms, 0
+        self.record: Record
+
+
+class HopPlanner:
+    """Reads deliveries of delay topics, and reroutes those that were refused.
+
+    Args:
+        namespace: Owner of the delay topics; records are moved to its lanes only.
+
+    Attributes:
+        wanted: Which records move now although their execution window is closed;
+            none if ``None``.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._tiers = {delay_topic(namespace, tier_s): tier_s for tier_s in TIERS_S}
+        self._lanes: dict[str, Lane | None] = {}
+        self.wanted: Rushed | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        """The delay topics, shortest tier first."""
+        return list(self._tiers)
+
+    def plan(self, delivery: Delivery, now_ms: int) -> Hop:
+        """The hop of a delivery; it starts when its time in this tier is over.
+
+        The last piece of a delay, shorter than the shortest tier, is waited for in
+        memory.
+        """
+        target, headers = waiting(delivery.headers)
+        if target is None:
+            target, headers = _told_by_envelope(self._namespace, delivery)
+        lane = None if target is None else self._lane(target.topic)
+        due_ms = 0 if target is None else target.due_ms
+        hop = Hop(delivery, lane, due_ms)
+        # A clock in the future must not hold up those behind it.
+        appended_ms, tier_s = (
+            min(delivery.appended_ms, now_ms),
+            self._tiers[delivery.topic],
+        )
+        if target is None or lane is None:
+            self._give_up(hop, Reason.UNDECODABLE_ENVELOPE, "no lane to go to", now_ms)
+            hop.ready_ms = appended_ms + tier_s * 1_000
+        elif due_ms > now_ms + MAX_DUE_AHEAD_MS + SKEW_MS:
+            detail = f"due at {due_ms} ms, too far in the future"
+            self._give_up(hop, Reason.UNDECODABLE_ENVELOPE, detail, now_ms)
+            hop.ready_ms = appended_ms + tier_s * 1_000
+        else:
+            hop.record = Record(
+                target.topic, delivery.value or b"", headers, delivery.key, due_ms
+            )
+            ready_ms = ready_at(appended_ms, tier_s, due_ms)
+            if next_hop(due_ms - ready_ms) is not None:
+                hop.ready_ms = ready_ms
+            self.hasten(hop, now_ms)
+        return hop
+
+    def hasten(self, hop: Hop, now_ms: int) -> None:
+        """Let a hop be on its lane by its own due time, if it is wanted now."""
+        record, wanted = hop.record, self.wanted
+        if (
+            wanted is None
+            or hop.destination is not Destination.ONWARD
+            or hop.due_ms <= now_ms
+        ):
+            return
+        due_ms = hastened_ms(
+            record.topic, record.headers, hop.due_ms, wanted=wanted, now=now_ms
+        )
+        if due_ms < hop.due_ms:
+            hop.due_ms, hop.ready_ms = due_ms, now_ms
+            hop.record = Record(
+                record.topic, record.value, record.headers, record.key, due_ms
+            )
+
+    def step(self, hop: Hop, now_ms: int) -> Record | None:
+        """What to append now; ``None`` if the rest is waited for in memory.
+
+        The way is chosen here and not by the writer, so that no moment that passes
+        between the two brings a record to its lane too early.
+        """
+        record = hop.record
+        if hop.destination is not Destination.ONWARD:
+            return record
+        topic, headers = route(self._namespace, record, now_ms)
+        if topic == record.topic and now_ms < hop.due_ms:
+            hop.ready_ms = hop.due_ms
+            return None
+        return Record(topic, record.value, headers, record.key)
+
+    def reroute(self, hop: Hop, detail: str, now_ms: int) -> None:
+        """Choose another way for a hop whose record was refused."""
+        hop.ready_ms = now_ms
+        if hop.destination is Destination.ONWARD and now_ms < hop.due_ms + _PATIENCE_MS:
+            self._put_back(hop, _PUT_BACK_TIER_S)
+        elif hop.destination is Destination.ONWARD:
+            self._give_up(hop, Reason.REFUSED_BY_LOG, detail, now_ms)
+        else:
+            self._put_back(hop, TIERS_S[-1])
+
+    def _lane(self, topic: str) -> Lane | None:
+        """The lane of our namespace with this name."""
+        if topic in self._lanes:
+            return self._lanes[topic]
+        if len(self._lanes) >= _MOST_LANES:
+            self._lanes.clear()
+        lane = parse_lane(topic)
+        if lane is not None and lane.namespace != self._namespace:
+            lane = None
+        self._lanes[topic] = lane
+        return lane
+
+    def _put_back(self, hop: Hop, tier_s: int) -> None:
+        """Let it wait once more, as it is."""
+        delivery, hop.destination = hop.delivery, Destination.LADDER
+        topic = delay_topic(self._namespace, tier_s)
+        hop.record = Record(
+            topic, delivery.value or b"", delivery.headers, delivery.key
+        )
+
+    def _give_up(self, hop: Hop, reason: Reason, detail: str, now_ms: int) -> None:
+        delivery, lane = hop.delivery, hop.lane
+        if lane is None:
+            self._put_back(hop, TIERS_S[-1])
+            return
+        hop.destination = Destination.DEAD_LETTER
+        envelope = _envelope(delivery)
+        origin = Origin(
+            delivery.topic, delivery.partition, delivery.offset, delivery.appended_ms
+        )
+        info = dead_letter_info(
+            envelope,
+            origin,
+            damage_facts(reason, detail),
+            queue=lane.queue,
+            reason=reason,
+            attempts=0 if envelope is None else envelope.attempt - 1,
+            first_failed_ms=None if envelope is None else envelope.first_failed_ms,
+            last_failed_ms=now_ms,
+        )
+        hop.record = Record(
+            dead_letter_topic(self._namespace, lane.queue),
+            delivery.value or b"",
+            dead_letter_headers(info, delivery.headers),
+            delivery.key,
+        )
+
+
+def _envelope(delivery: Delivery) -> EnvelopeV1 | None:
+    try:
+        return read_headers(delivery.headers).envelope
+    except WireError:
+        return None
+
+
+def _told_by_envelope(
+    namespace: str, delivery: Delivery
+) -> tuple[DelayTarget | None, list[tuple[str, bytes | None]]]:
+    """The same for a record that another program put on the ladder."""
+    envelope = _envelope(delivery)
+    if (
+        envelope is None
+        or envelope.queue is None
+        or envelope.priority is None
+        or envelope.due_ms is None
+    ):
+        return None, delivery.headers
+    lane = Lane(namespace, envelope.queue, envelope.priority)
+    return DelayTarget(lane.name, envelope.due_ms), delivery.headers

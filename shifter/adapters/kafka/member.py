@@ -23,11 +23,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from shifter.adapters.kafka.assignment import Assignment, OwnedPartition
-from shifter.adapters.kafka.commit import Committer
+from shifter.adapters.kafka.assignment import Assignment, Committer, OwnedPartition
+from shifter.adapters.kafka.config import Property
 from shifter.adapters.kafka.errors import LastError, describe, make_client, store_error
 from shifter.adapters.kafka.loop_bridge import Requests
-from shifter.adapters.kafka.properties import Property
 from shifter.adapters.kafka.rebalance import RebalanceObserver, Rebalancer
 from shifter.adapters.kafka.start_offsets import EARLIEST, StartPlan
 from shifter.adapters.kafka.topic_ids import TopicIds

@@ -1,32 +1,44 @@
 """Moves delayed records along the ladder of delay topics, and at last to their lanes.
 
 Every record waits exactly its tier's time in one topic, so each partition is first in,
-first out and only its next few seconds are held in memory. What is due goes out in one
-append; only when that is acknowledged is the source settled, so a crash at any point
-moves a record twice at worst, which the claim store makes harmless. Nothing is moved
-to its lane before it is due.
+first out and only its next few seconds are held in memory; the rest stays in the log. A
+partition is held back as soon as its newest record lies far enough ahead, and, when the
+heap is full, as soon as it takes more than its share: a long tier can never stand in
+the way of a short one.
+
+What is due goes out in one append. The source is settled only when the append is
+acknowledged, so a crash at any point moves a record twice at worst, which the claim
+store makes harmless. Nothing is moved to its lane before it is due.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from shifter.adapters.kafka.delay_heap import LIMIT, DelayHeap
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.feed import KafkaLaneFeed
-from shifter.adapters.kafka.hop import Destination, Hop, HopPlanner
+from shifter.adapters.kafka.ladder import Destination, Hop, HopPlanner
 from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreRefusedError
 from shifter.model.reason import PASSING, Reason
 from shifter.ports import Appended, Clock, LaneLog, Refused, Rushed, Unknown
 from shifter.telemetry import Event, Log
 from shifter.telemetry.log import LimitedLog
 
+LIMIT: Final = 50_000
+"""Hops on the heap above which each partition keeps to its share."""
+
+# How many records must agree that a partition was read far enough: the time of a single
+# record may come from a clock that is wrong.
+_WITNESSES: Final = 16
+_NEAR_MS: Final = 2_000
+_FAR_MS: Final = 10_000
 _FETCH: Final = 1_000
 _FETCH_WAIT_S: Final = 0.5
 _BATCH: Final = 2_000
@@ -44,6 +56,96 @@ _CLOSE_S: Final = 10.0
 _WINDOW: Final = 50_000
 _TRY_AGAIN: Final = PASSING | {Reason.CLOSED}
 _TUNING: Final = {"queued.min.messages": 2_000, "queued.max.messages.kbytes": 4_096}
+
+
+class DelayHeap:
+    """Hops, ordered by the time when they may start. Owned by one task at a time.
+
+    Args:
+        limit: Number of hops above which each partition keeps to its share, > 0.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._heap: list[tuple[int, int, Hop]] = []
+        self._serial = 0
+        self._count: Counter[int] = Counter()
+        self._newest_ms: dict[int, deque[int]] = {}
+        self._held: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def next_ms(self) -> int | None:
+        """When the next hop may start, epoch milliseconds; ``None`` without one."""
+        return self._heap[0][0] if self._heap else None
+
+    def read(self, hop: Hop) -> None:
+        """Keep a hop that was just read from its partition."""
+        epoch = hop.delivery.epoch
+        newest = self._newest_ms.get(epoch)
+        if newest is None:
+            newest = self._newest_ms[epoch] = deque(maxlen=_WITNESSES)
+        newest.append(hop.ready_ms)
+        self.put(hop)
+
+    def put(self, hop: Hop) -> None:
+        """Keep a hop until it is ready."""
+        self._count[hop.delivery.epoch] += 1
+        self._serial += 1
+        heapq.heappush(self._heap, (hop.ready_ms, self._serial, hop))
+
+    def take_ready(self, now_ms: int, most: int) -> list[Hop]:
+        """Remove and return at most ``most`` hops that are ready, in order of time."""
+        heap = self._heap
+        ready: list[Hop] = []
+        while heap and heap[0][0] <= now_ms and len(ready) < most:
+            hop = heapq.heappop(heap)[2]
+            self._count[hop.delivery.epoch] -= 1
+            ready.append(hop)
+        return ready
+
+    def keep_only(self, epochs: frozenset[int]) -> None:
+        """Drop hops of partitions that this member no longer owns."""
+        self._heap = [one for one in self._heap if one[2].delivery.epoch in epochs]
+        heapq.heapify(self._heap)
+        self._count = Counter(one[2].delivery.epoch for one in self._heap)
+        newest_ms = self._newest_ms.items()
+        self._newest_ms = {epoch: ms for epoch, ms in newest_ms if epoch in epochs}
+
+    def replan(self, hastened: Callable[[Hop], None]) -> None:
+        """Call ``hastened`` for each, which may lower `Hop.ready_ms`; sort anew."""
+        for _, _, hop in self._heap:
+            hastened(hop)
+        self._heap = [(hop.ready_ms, number, hop) for _, number, hop in self._heap]
+        heapq.heapify(self._heap)
+
+    def to_hold(self, now_ms: int, *, reads_on: bool = False) -> frozenset[int]:
+        """Epochs of the partitions that should not be read further for now.
+
+        The same object as long as nothing changes.
+
+        Args:
+            now_ms: Epoch milliseconds.
+            reads_on: Whether partitions are read past the next seconds too.
+        """
+        is_full = len(self._heap) >= self._limit
+        share = self._limit // max(1, len(self._newest_ms))
+        far_ms = _FAR_MS if len(self._heap) < self._limit // 2 else _NEAR_MS
+        held = frozenset(
+            epoch
+            for epoch, newest_ms in self._newest_ms.items()
+            if (
+                not reads_on
+                and min(newest_ms) - now_ms
+                > (_NEAR_MS if epoch in self._held else far_ms)
+            )
+            or (is_full and self._count[epoch] > share)
+        )
+        if held != self._held:
+            self._held = held
+        return self._held
 
 
 class KafkaDelayMover:

@@ -23,6 +23,7 @@ import confluent_kafka.admin  # noqa: F401
 from confluent_kafka import KafkaException, Producer
 
 from shifter.adapters.inbox import Inboxes
+from shifter.adapters.kafka.config import Property
 from shifter.adapters.kafka.errors import (
     LastError,
     describe,
@@ -30,7 +31,6 @@ from shifter.adapters.kafka.errors import (
     make_client,
     unheard,
 )
-from shifter.adapters.kafka.properties import Property
 from shifter.model.reason import Reason
 from shifter.ports import Clock, Refused
 from shifter.runtime.forking import renew_in_child
@@ -67,7 +67,7 @@ class LiveProducer:
     def __init__(self, config: dict[str, Property], clock: Clock) -> None:
         self.last = LastError()
         self.producer = make_client(
-            Producer, {**config, "error_cb": self.last, "logger": unheard()}
+            Producer, {**config, "logger": unheard()}, self.last
         )
         self.produce: Callable[..., None] = self.producer.produce
         self.pid = os.getpid()

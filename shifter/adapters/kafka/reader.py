@@ -7,6 +7,7 @@ ends under any rate of appends. Everything here blocks; callers bring a thread.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from operator import methodcaller
 from typing import Final
 
 from confluent_kafka import (
@@ -17,15 +18,15 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.errors import (
     LastError,
     make_client,
     store_error,
 )
-from shifter.adapters.kafka.headers import headers_of
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Clock, Delivery, Span
+from shifter.wire.headers import Headers
 
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
@@ -40,6 +41,17 @@ _METADATA_S: Final = 10.0
 # Compaction is not ours, but a reader must end on any topic: a partition's last offsets
 # may hold no record, and only this event says so.
 _END: Final = "_PARTITION_EOF"
+
+UNREADABLE: Final = "\ufffd"
+"""The one name of a record's headers that cannot be read.
+
+No reader of envelopes accepts it, so that the record becomes a dead letter that shows
+why. Its own headers stay in the record it was made of.
+"""
+
+# Not `message.headers()`: once a call is hot the interpreter no longer looks whether an
+# exception was left behind, and whatever is called next fails of it.
+_read: Final = methodcaller("headers")
 
 
 class TopicReader:
@@ -67,8 +79,8 @@ class TopicReader:
                 "queued.min.messages": prefetch,
                 # A change of partitions waits for the fetch that is under way.
                 "fetch.wait.max.ms": 10,
-                "error_cb": self._last,
             },
+            self._last,
         )
 
     def read(self, spans: Mapping[Partition, Span]) -> Generator[list[Message]]:
@@ -146,6 +158,20 @@ class TopicReader:
     def close(self) -> None:
         """Free the consumer."""
         self._consumer.close()
+
+
+def headers_of(message: Message) -> Headers:
+    """A record's headers: names and values as written; none is an empty list.
+
+    Kafka lets any bytes be a header's name. The client makes text of a name, and where
+    the bytes are no UTF-8 it returns headers *and* leaves an exception behind (seen
+    with 2.16). One such record would end every worker that reads it, one after the
+    other. Never raises.
+    """
+    try:
+        return _read(message) or []
+    except (SystemError, UnicodeDecodeError):
+        return [(UNREADABLE, None)]
 
 
 def delivery(message: Message) -> Delivery:

@@ -12,8 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from shifter.adapters.kafka.assignment import Assignment, OwnedPartition
-from shifter.adapters.kafka.commit import Committer
+from shifter.adapters.kafka.assignment import Assignment, Committer, OwnedPartition
 from shifter.adapters.kafka.errors import kafka_error, store_error
 from shifter.adapters.kafka.loop_bridge import Requests
 from shifter.adapters.kafka.start_offsets import (

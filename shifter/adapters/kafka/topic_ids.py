@@ -16,8 +16,8 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.errors import kafka_error, make_client
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.ports import Clock
 
 # A topic that was made again is read from its start within 5 s: this, an answer, and

@@ -20,7 +20,7 @@ import msgspec
 from confluent_kafka import KafkaException, Producer
 
 if TYPE_CHECKING:
-    from shifter.adapters.kafka.properties import Property
+    from shifter.adapters.kafka.config import Property
 
 _REVOKED: Final = b"revoked"
 _CONNECT_S: Final = 10.0

@@ -9,8 +9,8 @@ import uuid
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.feed import KafkaLaneFeed
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.adapters.kafka.writer import KafkaLaneLog
 from shifter.adapters.system import SystemClock
 from shifter.model.lane import delay_topic

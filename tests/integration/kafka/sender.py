@@ -11,7 +11,7 @@ import sys
 import threading
 
 from shifter.adapters.kafka.atomic import KafkaAtomicLog
-from shifter.adapters.kafka.url import KafkaConfig
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.system import SystemClock
 from shifter.ports import Record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from shifter.adapters.kafka.headers import UNREADABLE, headers_of
+from shifter.adapters.kafka.reader import UNREADABLE, headers_of
 from tests.bad_inputs.writers import KafkaWriter
 
 pytestmark = pytest.mark.mockbroker

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.mover import KafkaDelayMover
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.errors import StoreRefusedError
 from shifter.model.lane import Priority, dead_letter_topic, delay_topic
 from shifter.ports import Appended, Record

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import TopicPartition
 
-from shifter.adapters.kafka.assignment import Assignment
-from shifter.adapters.kafka.commit import Committer
+from shifter.adapters.kafka.assignment import Assignment, Committer
 from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.start_offsets import StartPlan
 from shifter.errors import StoreRefusedError

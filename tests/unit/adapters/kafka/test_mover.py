@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from shifter.adapters.kafka.delay_heap import DelayHeap
-from shifter.adapters.kafka.hop import Hop
+from shifter.adapters.kafka.ladder import Hop
+from shifter.adapters.kafka.mover import DelayHeap
 from shifter.ports import Delivery
 
 NOW = 1_000_000

@@ -4,8 +4,8 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.errors import make_client
-from shifter.adapters.kafka.url import KafkaConfig
 from shifter.config import Secret, Settings
 from shifter.errors import ConfigError
 
