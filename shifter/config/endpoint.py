@@ -334,15 +334,10 @@ def property_name(field: str, name: str) -> str:
 
 
 def check_server(field: str, server: str, *, shown: str) -> None:
-    """Check the address of one server.
-
-    Args:
-        field: Name for the error.
-        server: A host, perhaps with a port.
-        shown: What the error shows as the wrong value.
+    """Check the address of one server; an error shows ``shown`` in its place.
 
     Raises:
-        ConfigError: Not an address.
+        ConfigError: Neither a host nor a host with a port.
     """
     if not _is_host(server):
         want = "each server is host, host:port or [ipv6]:port, separated by commas"
