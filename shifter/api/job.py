@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -29,16 +30,14 @@ from shifter.model.job import JobSpec
 from shifter.model.lane import Priority
 from shifter.model.time import Duration
 from shifter.policy.protection.dependency import Dependency
-from shifter.produce.options import CallOptions, CallPlan, plan_call
-from shifter.produce.submission import (
-    ASKED_AGAIN,
-    UNFINISHED,
-    Home,
-    Submission,
-    as_of_now,
-)
+from shifter.produce.options import CallOptions, CallPlan, as_of_now, plan_call
+from shifter.produce.publisher import Publisher
+from shifter.produce.submission import Submission
 from shifter.runtime.handler import check_handler, is_coroutine_function
 from shifter.wire.payload import PayloadCodec
+
+if TYPE_CHECKING:
+    from shifter.api.app import Shifter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,37 +126,29 @@ class BoundJob(Generic[P, R_co]):
             OutcomeUnknownError: It was deferred, and the log did not answer in time.
             TimeoutError: It was run here, for longer than its timeout.
         """
-        submission = Submission(self._job.app, self._job, self._plan, args, kwargs)
-        with submission.decided(can_run=True) as decision:
-            if (inline := submission.inline(decision)) is None:
-                return await submission.elsewhere(decision)
-            try:
-                value = await submission.run(inline)
-                answer: Submitted[Any] | None = submission.answer(decision, value)
-            except UNFINISHED as error:
-                answer = submission.after(error)
-        if answer is None:
-            return await submission.elsewhere(ASKED_AGAIN)
-        return await submission.mended(answer)
+        submission = self._submission(args, kwargs)
+        with submission.decided(can_run=True) as call:
+            if call is not None:
+                await submission.run(call)
+        if (record := submission.record()) is not None:
+            with submission.recording():
+                submission.recorded(await self._job.app.publisher.defer(*record))
+        return submission.answer
 
     def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R_co]:
         """`submit` for services without asyncio; an ``async`` handler is not run here.
 
         A handler runs in the calling thread and is not stopped at its timeout.
         """
-        submission = Submission(self._job.app, self._job, self._plan, args, kwargs)
+        submission = self._submission(args, kwargs)
         can_run = not is_coroutine_function(self._job.function)
-        with submission.decided(can_run=can_run) as decision:
-            if (inline := submission.inline(decision)) is None:
-                return submission.elsewhere_sync(decision)
-            try:
-                value = submission.run_sync(inline)
-                answer: Submitted[Any] | None = submission.answer(decision, value)
-            except UNFINISHED as error:
-                answer = submission.after(error)
-        if answer is None:
-            return submission.elsewhere_sync(ASKED_AGAIN)
-        return submission.mended_sync(answer)
+        with submission.decided(can_run=can_run) as call:
+            if call is not None:
+                submission.run_sync(call)
+        if (record := submission.record()) is not None:
+            with submission.recording():
+                submission.recorded(self._job.app.publisher.defer_sync(*record))
+        return submission.answer
 
     async def defer(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
         """Write the job to its lane.
@@ -171,16 +162,14 @@ class BoundJob(Generic[P, R_co]):
         """
         codec = self._job.codec
         payload = codec.encode(args, kwargs)
-        publisher = self._job.app.publisher
-        plan = as_of_now(self._plan, publisher.clock, self._job.app.hours)
+        publisher, plan = self._begun()
         return await publisher.defer(plan, payload, codec.content_type)
 
     def defer_sync(self, *args: P.args, **kwargs: P.kwargs) -> Answer:
         """`defer` for services without asyncio; blocks up to the accept timeout."""
         codec = self._job.codec
         payload = codec.encode(args, kwargs)
-        publisher = self._job.app.publisher
-        plan = as_of_now(self._plan, publisher.clock, self._job.app.hours)
+        publisher, plan = self._begun()
         return publisher.defer_sync(plan, payload, codec.content_type)
 
     async def defer_many(
@@ -202,9 +191,23 @@ class BoundJob(Generic[P, R_co]):
             else codec.encode((), call)
             for call in calls
         )
-        publisher = self._job.app.publisher
-        plan = as_of_now(self._plan, publisher.clock, self._job.app.hours)
+        publisher, plan = self._begun()
         return await publisher.defer_many(plan, payloads, codec.content_type)
+
+    def _submission(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Submission:
+        job = self._job
+        # Before the decision: what does not fit is refused whatever the load.
+        payload = job.codec.encode(args, kwargs)
+        app = job.app
+        return Submission(app.admission, app.hours, job, self._plan, payload)
+
+    def _begun(self) -> tuple[Publisher, CallPlan]:
+        """What writes the call, and the plan as of now."""
+        app = self._job.app
+        publisher = app.publisher
+        return publisher, as_of_now(self._plan, publisher.clock, app.hours)
 
 
 class Job(BoundJob[P, R_co]):
@@ -223,7 +226,7 @@ class Job(BoundJob[P, R_co]):
 
     def __init__(
         self,
-        app: Home,
+        app: Shifter,
         spec: JobSpec,
         function: Callable[..., Any],
         dependency: Dependency | None = None,

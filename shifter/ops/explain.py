@@ -24,8 +24,7 @@ from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission, Views
 from shifter.produce.dependency_watch import DependencyWatch
-from shifter.produce.options import CallPlan
-from shifter.produce.submission import as_of_now
+from shifter.produce.options import CallPlan, as_of_now
 from shifter.wiring.service import look_once
 
 

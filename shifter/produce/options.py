@@ -11,10 +11,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from shifter.errors import ConfigError
+from shifter.fleet.hours import Hours
+from shifter.jobs.request_scope import ambient, left_ms, nearer
 from shifter.model.job import Isolation, JobSpec, check_job_id
 from shifter.model.lane import Lane, Priority
-from shifter.model.time import Duration, duration_ms
+from shifter.model.time import Duration, EpochMs, duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
+from shifter.ports import Clock
 
 _MAX_KEY = 255
 
@@ -72,6 +75,11 @@ class CallPlan(NamedTuple):
     opens_ms: int | None = None
     is_retry: bool | None = None
 
+    @property
+    def namespace(self) -> str:
+        """First part of the lane's name."""
+        return self.lane.split(".", 1)[0]
+
 
 def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
     """Check the options of a call against its job.
@@ -101,6 +109,32 @@ def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
         and spec.isolation is not Isolation.PROCESS
         and named == (None, None, None),
     )
+
+
+def as_of_now(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
+    """Complete the plan with what depends on the current time.
+
+    The deadline is the smaller of its own and what is left to the request under way. If
+    the hours of the job have not begun when the job is due, it is put on its lane when
+    they begin.
+    """
+    if ambient().deadline_ms is not None:
+        left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
+        plan = plan._replace(deadline_ms=left)
+    return at_an_opening(plan, clock, hours)
+
+
+def at_an_opening(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
+    """The plan, with the instant at which the hours of its job begin."""
+    spec = plan.spec
+    if not spec.windows and not hours.is_limiting:
+        return plan
+    now = clock.epoch_ms()
+    own_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
+    due_ms = now if own_ms is None else EpochMs(max(now, own_ms))
+    lane = Lane(plan.namespace, spec.queue, plan.priority)
+    opening_ms = hours.opening_ms(spec, lane, due_ms)
+    return plan if opening_ms == due_ms else plan._replace(opens_ms=opening_ms)
 
 
 def _priority(value: object) -> Priority:

@@ -1,13 +1,20 @@
-"""One submission on its way: decided, then run here, deferred or refused."""
+"""One call of ``submit``: decided, then run here, deferred, degraded or refused.
+
+`Submission` takes every decision and never waits for the log. Its two callers,
+`shifter.api.job.BoundJob.submit` and ``submit_sync``, only carry out what it asks for:
+a call of the handler, then at most one record. So the same job ends alike with an event
+loop and without one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 from uuid_utils import uuid7
 
@@ -19,8 +26,9 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.hours import Hours
+from shifter.jobs.context import Context
 from shifter.jobs.registered import RegisteredJob
-from shifter.jobs.request_scope import ambient, left_ms, nearer
+from shifter.jobs.request_scope import ambient, current_traceparent, nearer, within
 from shifter.model.answer import (
     Answer,
     Deferred,
@@ -30,255 +38,273 @@ from shifter.model.answer import (
     Shed,
     Submitted,
 )
-from shifter.model.lane import Lane, Priority
+from shifter.model.lane import Priority
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs, duration_ms
-from shifter.policy.admission.input import Decision, Verdict
-from shifter.policy.protection.dependency import Dependency
-from shifter.ports import Clock
+from shifter.policy.admission.input import DEFER, DEGRADE, RUN, SHED, Decision
+from shifter.policy.delivery.expiry import attempt_limit_ms
 from shifter.produce.admission import Admission
-from shifter.produce.inline import Inline, prepare, run_inline, run_inline_sync
-from shifter.produce.options import CallOptions, CallPlan, plan_call
-from shifter.produce.publisher import Publisher
+from shifter.produce.options import (
+    CallOptions,
+    CallPlan,
+    as_of_now,
+    at_an_opening,
+    plan_call,
+)
+from shifter.runtime.handler import check_value, completed, is_coroutine_function
 from shifter.wire.envelope import repair_id
 
-UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
-"""What a handler raises that is put on its lane, or ended; see `Submission.after`."""
-ASKED_AGAIN: Final = Decision(Verdict.DEFER, Reason.RETRY_ASKED)
-"""What follows a handler that asks for another attempt."""
+_UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
+"""Errors of a handler that do not end a submission; see `Submission.decided`."""
+
+_ASKED_AGAIN: Final = Decision(DEFER, Reason.RETRY_ASKED)
 
 
-class Home(Protocol):
-    """What a submission needs of the app."""
+class LocalCall(NamedTuple):
+    """One call of a handler or a fallback in this process.
 
-    @property
-    def namespace(self) -> str:
-        """First part of every lane's name."""
+    Attributes:
+        function: The handler, or the fallback.
+        arguments: Arguments by name, the context included.
+        deadline_ms: Deadline of the job or of the request, epoch milliseconds.
+        limit_ms: When the time of the call is up, epoch milliseconds.
+    """
 
-    @property
-    def hours(self) -> Hours:
-        """The execution windows of jobs and lanes."""
-
-    @property
-    def publisher(self) -> Publisher:
-        """Writes jobs to the log."""
-
-    @property
-    def dependencies(self) -> Mapping[str, Dependency]:
-        """The dependencies that handlers may call, by name."""
-
-    @property
-    def admission(self) -> Admission:
-        """The decision what is done with a job."""
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    deadline_ms: int | None
+    limit_ms: EpochMs
 
 
 class Submission:
-    """One call of ``submit``.
+    """One call of ``submit``: `decided`, then `record` and `recorded`.
 
     Args:
-        app: The app that the job belongs to.
+        admission: Decides, and counts the slots of this process.
+        hours: The execution windows of jobs and lanes.
         job: The job that is submitted.
         plan: The options of the call.
-        args: As the caller gave them.
-        kwargs: As the caller gave them.
+        payload: The arguments, written by the codec of the job.
 
-    Raises:
-        PayloadError: They do not fit the handler's signature.
+    Attributes:
+        answer: What the caller is given; set when there is nothing left to do.
     """
+
+    answer: Submitted[Any]
 
     def __init__(
         self,
-        app: Home,
+        admission: Admission,
+        hours: Hours,
         job: RegisteredJob,
         plan: CallPlan,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        payload: bytes,
     ) -> None:
-        # Before the decision: what does not fit is refused whatever the load.
-        self._payload = job.codec.encode(args, kwargs)
-        self._app, self._job = app, job
-        self._admission = app.admission
-        self.clock: Clock = self._admission.clock
-        self._plan = as_of_now(plan, self.clock, app.hours)
+        self._admission, self._hours, self._job = admission, hours, job
+        self._payload, self._clock = payload, admission.clock
+        self._plan = as_of_now(plan, self._clock, hours)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
+        self._decision = _ASKED_AGAIN
         self._thread: Future[Any] | None = None
         self._quality = Quality.FULL
 
     @contextlib.contextmanager
-    def decided(self, *, can_run: bool) -> Generator[Decision]:
-        """The decision, with the slot it needs while the block runs."""
+    def decided(self, *, can_run: bool) -> Generator[LocalCall | None]:
+        """Decide, and hold the slot of the decision while the block runs.
+
+        The block gets the call that it has to make, if any, and makes it by `run` or
+        `run_sync`. An error that asks for another attempt, or that ends the job, ends
+        the block without an error.
+
+        Args:
+            can_run: Whether the handler can be called from here.
+        """
         has_fallback = self._job.cheaper is not None
-        admission = self._admission
-        decision = admission.decide(
+        decision = self._decision = self._admission.decide(
             self._plan, can_run=can_run, has_fallback=has_fallback
         )
         try:
-            yield decision
+            yield self._decided_call()
+        except _UNFINISHED as error:
+            self._unfinished(error)
         finally:
             if (thread := self._thread) is None:
-                admission.let_go(decision)
+                self._admission.let_go(decision)
             else:
                 # A thread that goes on after its limit keeps its slot until it ends.
-                thread.add_done_callback(lambda _: admission.let_go(decision))
+                thread.add_done_callback(lambda _: self._admission.let_go(decision))
 
-    def _keep_slot(self, thread: Future[Any]) -> None:
-        self._thread = thread
+    async def run(self, call: LocalCall) -> None:
+        """Call the function: a coroutine in this loop, anything else in a thread.
 
-    def inline(self, decision: Decision) -> Inline | None:
-        """What is called here; ``None`` if nothing is."""
-        function: Callable[..., Any] | None = None
-        if decision.verdict is Verdict.RUN:
-            function = self._job.function
-        elif decision.verdict is Verdict.DEGRADE:
-            function = self._job.cheaper
-        if function is None:
+        Raises:
+            DeadlineExceededError: The deadline passed. The call was cancelled, in a
+                thread at its next bytecode, which is not waited for.
+            TimeoutError: The job's own timeout passed, with the same effect.
+        """
+        # asyncio comes with it, and `import shifter` does without.
+        from shifter.runtime.threads import ThreadCall  # noqa: PLC0415
+
+        with self._noted(call), within(deadline_ms=call.deadline_ms):
+            if is_coroutine_function(call.function):
+                value = completed(call.function(**call.arguments))
+                self._returned(await self._within_limit(call, value))
+                return
+            # There are as many threads as slots: no call waits for one unseen.
+            threads = self._admission.threads
+            running = ThreadCall(threads, call.function, call.arguments)
+            self._thread = running.future
+            try:
+                self._returned(await self._within_limit(call, running.value()))
+            finally:
+                running.stop()
+
+    def run_sync(self, call: LocalCall) -> None:
+        """Call the function in the calling thread, where nothing can stop it.
+
+        Raises:
+            DeadlineExceededError: The function returned an awaitable, and the deadline
+                passed while that was awaited.
+            TimeoutError: The job's own timeout passed then.
+        """
+        import asyncio  # noqa: PLC0415  # `import shifter` does without
+
+        with self._noted(call), within(deadline_ms=call.deadline_ms):
+            value = call.function(**call.arguments)
+            if inspect.isawaitable(value):
+                ending = self._within_limit(call, completed(value))
+                # This thread may have a loop that runs already.
+                run = contextvars.copy_context().run
+                threads = self._admission.threads
+                value = threads.submit(run, asyncio.run, ending).result()
+            check_value(value)
+            self._returned(value)
+
+    def record(self) -> tuple[CallPlan, bytes, str] | None:
+        """What the log has to be given after the block, as `Publisher.defer` takes it.
+
+        That is the job itself: deferred, or, where a cheaper answer asks for a repair,
+        on its LOW lane, where it waits for as long as it takes. The id of a repair
+        follows from the job's, as it does in a worker.
+        """
+        spec, content_type = self._plan.spec, self._job.codec.content_type
+        if self._decision.verdict is DEFER:
+            return self._plan, self._payload, content_type
+        if not (isinstance(self.answer, Degraded) and spec.repair):
             return None
-        codec = self._job.codec
-        name = codec.context_parameter
+        job_id = repair_id(self._job_id)
+        options = CallOptions(Priority.LOW, key=self._plan.key, job_id=job_id)
+        plan = plan_call(self._plan.namespace, spec, options)
+        plan = plan._replace(deadline_ms=None)
+        plan = at_an_opening(plan, self._clock, self._hours)
+        return plan, self._payload, content_type
+
+    def recording(self) -> AbstractContextManager[None]:
+        """A block that writes the record and calls `recorded`."""
+        if self._decision.verdict is DEFER:
+            return contextlib.nullcontext()
+        # A cheaper answer is valid even if the log does not accept its repair.
+        return contextlib.suppress(OutcomeUnknownError)
+
+    def recorded(self, answer: Answer) -> None:
+        """Take the answer of the log."""
+        if self._decision.verdict is not DEFER:
+            if isinstance(self.answer, Degraded):
+                self.answer.repair = answer
+            return
+        self.answer = answer
+        if isinstance(answer, Deferred):
+            answer.eta_s = self._decision.eta_s
+            if answer.reason is Reason.ACCEPTED:
+                answer.reason = self._decision.reason
+        elif answer.reason in PASSING:
+            self._admission.refused(self._plan)
+
+    def _decided_call(self) -> LocalCall | None:
+        decision, function = self._decision, self._job.cheaper
+        if decision.verdict is SHED:
+            self._shed(decision.reason, decision.retry_after_s, "")
+        elif decision.verdict is RUN:
+            function = self._job.function
+        if function is None or decision.verdict in (SHED, DEFER):
+            return None
+        plan, codec = self._plan, self._job.codec
+        is_cheaper, name = decision.verdict is DEGRADE, codec.context_parameter
         if name is not None and name not in inspect.signature(function).parameters:
             name = None
-        is_cheaper = decision.verdict is Verdict.DEGRADE
         if name is not None or is_cheaper:
-            self._quality = self._admission.quality(self._plan)
+            self._quality = self._admission.quality(plan)
         if is_cheaper and self._quality is Quality.FULL:
             self._quality = Quality.REDUCED
-        return prepare(
-            function,
-            # What a worker would read: the same call, wherever it runs.
-            codec.decode(self._payload, codec.content_type),
-            self._plan,
-            self.clock,
-            job_id=self._job_id,
-            context_parameter=name,
-            quality=self._quality,
-        )
+        # What a worker would read: the same call, wherever it runs.
+        arguments = codec.decode(self._payload, codec.content_type)
+        now, own_ms = self._clock.epoch_ms(), plan.deadline_ms
+        own_ms = None if own_ms is None else now + own_ms
+        deadline_ms = nearer(ambient().deadline_ms, own_ms)
+        left_ms = attempt_limit_ms(plan.spec.timeout_ms, deadline_ms, now)
+        limit_ms = EpochMs(now + left_ms)
+        if name is not None:
+            context = Context(
+                job_id=self._job_id,
+                job_type=plan.spec.name,
+                attempt=1,
+                fence=0,
+                limit_ms=limit_ms,
+                clock=self._clock,
+                traceparent=current_traceparent(),
+                quality=self._quality,
+            )
+            arguments = {**arguments, name: context}
+        return LocalCall(function, arguments, deadline_ms, limit_ms)
 
-    async def run(self, inline: Inline) -> Any:
-        """Call it; raises what it raises, and as of `run_inline`."""
-        with self._calling(inline):
-            threads = self._admission.threads
-            return await run_inline(inline, self.clock, threads, self._keep_slot)
-
-    def run_sync(self, inline: Inline) -> Any:
-        """The same for a plain function, in the calling thread."""
-        with self._calling(inline):
-            return run_inline_sync(inline, self.clock, self._admission.threads)
-
-    def _calling(self, inline: Inline) -> AbstractContextManager[None]:
+    def _noted(self, call: LocalCall) -> AbstractContextManager[None]:
         """A fallback is no evidence about the dependency that it spares."""
-        plan, is_fallback = self._plan, inline.function is not self._job.function
+        plan, is_fallback = self._plan, call.function is not self._job.function
         return self._admission.views.calling(
             plan.spec, plan.priority, is_fallback=is_fallback
         )
 
-    def answer(self, decision: Decision, value: Any) -> Ran[Any] | Degraded[Any]:
-        """What was called here returned."""
-        if decision.verdict is Verdict.RUN:
-            return Ran(value, job_id=self._job_id)
-        return Degraded(
-            value, self._quality, job_id=self._job_id, reason=decision.reason
-        )
+    async def _within_limit(
+        self, call: LocalCall, ending: Coroutine[Any, Any, Any]
+    ) -> Any:
+        import asyncio  # noqa: PLC0415  # `import shifter` does without
 
-    async def mended(self, answer: Submitted[Any]) -> Submitted[Any]:
-        """The answer; a cheaper one is followed by the job itself, where it asks so."""
-        if isinstance(answer, Degraded) and self._plan.spec.repair:
-            publisher = self._app.publisher
-            # The answer is valid even if the log does not accept its repair.
-            with contextlib.suppress(OutcomeUnknownError):
-                answer.repair = await publisher.defer(*self._repair())
-        return answer
+        limit = asyncio.timeout((call.limit_ms - self._clock.epoch_ms()) / 1_000)
+        try:
+            async with limit:
+                return await ending
+        except TimeoutError:
+            if limit.expired() and call.limit_ms == call.deadline_ms:
+                late_ms = max(0, self._clock.epoch_ms() - call.limit_ms)
+                raise DeadlineExceededError(self._job_id, late_ms / 1_000) from None
+            raise
 
-    def mended_sync(self, answer: Submitted[Any]) -> Submitted[Any]:
-        """The same without an event loop."""
-        if isinstance(answer, Degraded) and self._plan.spec.repair:
-            publisher = self._app.publisher
-            with contextlib.suppress(OutcomeUnknownError):
-                answer.repair = publisher.defer_sync(*self._repair())
-        return answer
+    def _returned(self, value: Any) -> None:
+        if self._decision.verdict is RUN:
+            self.answer = Ran(value, job_id=self._job_id)
+        else:
+            reason = self._decision.reason
+            self.answer = Degraded(
+                value, self._quality, job_id=self._job_id, reason=reason
+            )
 
-    def _repair(self) -> tuple[CallPlan, bytes, str]:
-        """The job itself, on its LOW lane: it waits for as long as it takes.
-
-        Its id follows from the job's, as a worker's does.
-        """
-        spec, codec = self._plan.spec, self._job.codec
-        job_id = repair_id(self._job_id)
-        options = CallOptions(Priority.LOW, key=self._plan.key, job_id=job_id)
-        plan = plan_call(self._app.namespace, spec, options)
-        plan = plan._replace(deadline_ms=None)
-        plan = at_an_opening(plan, self.clock, self._app.hours)
-        return plan, self._payload, codec.content_type
-
-    def after(
+    def _unfinished(
         self, error: Retry | Throttled | RejectedError | DeadlineExceededError
-    ) -> Shed | None:
-        """What follows a handler that did not finish: the end; ``None``: its lane."""
+    ) -> None:
+        """Put the job on its lane, or end it where its deadline has passed."""
         if isinstance(error, DeadlineExceededError):
             if self._plan.deadline_ms is None:
                 raise error
-            return self._shed(Reason.EXPIRED, None, str(error))
+            self._shed(Reason.EXPIRED, None, str(error))
+            return
         wanted = error.retry_in_s if isinstance(error, RejectedError) else error.after
         after_ms = self._plan.spec.backoff_base_ms
         if wanted is not None:
             after_ms = duration_ms("after", wanted)
         self._plan = self._plan._replace(delay_ms=after_ms, due_ms=None)
-        return None
+        self._decision = _ASKED_AGAIN
 
-    async def elsewhere(self, decision: Decision) -> Answer:
-        """Defer it, or refuse it."""
-        if decision.verdict is Verdict.SHED:
-            return self._refusal(decision)
-        publisher = self._app.publisher
-        content_type = self._job.codec.content_type
-        answer = await publisher.defer(self._plan, self._payload, content_type)
-        return self._deferred(answer, decision)
-
-    def elsewhere_sync(self, decision: Decision) -> Answer:
-        """The same without an event loop."""
-        if decision.verdict is Verdict.SHED:
-            return self._refusal(decision)
-        publisher = self._app.publisher
-        content_type = self._job.codec.content_type
-        answer = publisher.defer_sync(self._plan, self._payload, content_type)
-        return self._deferred(answer, decision)
-
-    def _deferred(self, answer: Answer, decision: Decision) -> Answer:
-        if isinstance(answer, Deferred):
-            answer.eta_s = decision.eta_s
-            if answer.reason is Reason.ACCEPTED:
-                answer.reason = decision.reason
-        elif answer.reason in PASSING:
-            self._admission.refused(self._plan)
-        return answer
-
-    def _refusal(self, decision: Decision) -> Shed:
-        return self._shed(decision.reason, decision.retry_after_s, "")
-
-    def _shed(self, reason: Reason, retry_after_s: float | None, detail: str) -> Shed:
-        return Shed(retry_after_s, job_id=self._job_id, reason=reason, detail=detail)
-
-
-def as_of_now(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
-    """Complete the plan with what depends on the current time.
-
-    The deadline is the smaller of its own and what is left to the request under way;
-    a job whose hours have not begun when it would be due comes to its lane when they
-    do.
-    """
-    if ambient().deadline_ms is not None:
-        left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
-        plan = plan._replace(deadline_ms=left)
-    return at_an_opening(plan, clock, hours)
-
-
-def at_an_opening(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
-    """The plan, on its lane when its hours begin."""
-    spec = plan.spec
-    if not spec.windows and not hours.is_limiting:
-        return plan
-    now = clock.epoch_ms()
-    own_ms = plan.due_ms if plan.delay_ms is None else now + plan.delay_ms
-    due_ms = now if own_ms is None else EpochMs(max(now, own_ms))
-    lane = Lane(plan.lane.split(".", 1)[0], spec.queue, plan.priority)
-    opening_ms = hours.opening_ms(spec, lane, due_ms)
-    return plan if opening_ms == due_ms else plan._replace(opens_ms=opening_ms)
+    def _shed(self, reason: Reason, retry_after_s: float | None, detail: str) -> None:
+        self.answer = Shed(
+            retry_after_s, job_id=self._job_id, reason=reason, detail=detail
+        )
