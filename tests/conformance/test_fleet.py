@@ -18,7 +18,7 @@ from shifter.model.fleet import FleetReport, Proposal, RateWish
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.fleet_table import FleetTable
 from shifter.policy.protection.shared_budget import wish
-from shifter.testing.conformance.fleet import FleetStoreConformance, said
+from shifter.testing.conformance.fleet import FleetStoreConformance, fleet_report
 
 
 class MemoryBench:
@@ -90,25 +90,25 @@ class TestSqliteFleet(FleetStoreConformance):
 
     async def test_a_damaged_file_is_made_anew(self, fleet_bench):
         store = fleet_bench.open()
-        await store.sync(said(proposals=[Proposal("c", b"", b"1")]))
+        await store.sync(fleet_report(proposals=[Proposal("c", b"", b"1")]))
         await store.close()
         fleet_bench.path.write_bytes(b"no database at all" * 500)
         store = fleet_bench.open()
 
-        view = await store.sync(said(proposals=[Proposal("c", b"", b"2")]))
+        view = await store.sync(fleet_report(proposals=[Proposal("c", b"", b"2")]))
 
         assert view.cells == {"c": b"2"}
         assert store.unreadable == 1
 
     async def test_a_table_that_is_none_is_written_anew(self, fleet_bench):
         store = fleet_bench.open()
-        await store.sync(said())
+        await store.sync(fleet_report())
         connection = sqlite3.connect(fleet_bench.path)
         with connection:
             connection.execute("UPDATE fleet SET packed = x'ff00'")
         connection.close()
 
-        view = await store.sync(said(proposals=[Proposal("c", b"", b"2")]))
+        view = await store.sync(fleet_report(proposals=[Proposal("c", b"", b"2")]))
 
         assert view.cells == {"c": b"2"}
 
@@ -127,7 +127,7 @@ class TestRedisFleet(FleetStoreConformance):
         store = fleet_bench.open()
         budget = wish("mailer", BudgetPolicy(), earned_milli=1_800, wants=(1, 0, 0, 0))
         rate, cell = RateWish("mailer", 1_000, 1, 1), Proposal("c", b"", b"1")
-        report = said(evidence=b"e", budgets=[budget], rates=[rate])
+        report = fleet_report(evidence=b"e", budgets=[budget], rates=[rate])
         await store.sync(report._replace(proposals=[cell]))
 
         for key in fleet_keys(fleet_bench.namespace):
@@ -137,7 +137,7 @@ class TestRedisFleet(FleetStoreConformance):
         store, keys = fleet_bench.open(), fleet_keys(fleet_bench.namespace)
         for key in keys:
             await fleet_bench.client.set(key, b"foreign")
-        view = await store.sync(said(proposals=[Proposal("c", b"", b"1")]))
+        view = await store.sync(fleet_report(proposals=[Proposal("c", b"", b"1")]))
 
         assert view.cells == {"c": b"1"}
 
@@ -162,13 +162,13 @@ class TestRedisFleet(FleetStoreConformance):
             await fleet_bench.client.hset(key, field, garbage)
         budget = wish("mailer", BudgetPolicy(), earned_milli=0, wants=(1, 0, 0, 0))
         rate = RateWish("mailer", 1_000, 1, 1)
-        view = await store.sync(said(budgets=[budget], rates=[rate]))
+        view = await store.sync(fleet_report(budgets=[budget], rates=[rate]))
 
         assert list(view.loads) == [0.5]
         assert list(view.granted) == [(1, 0, 0, 0)]
         assert view.rates[0].calls == 1
         assert view.strange >= 4
-        assert (await store.sync(said(budgets=[budget]))).strange == 0
+        assert (await store.sync(fleet_report(budgets=[budget]))).strange == 0
 
     async def test_numbers_of_a_far_future_hold_nobody_up(self, fleet_bench):
         """Somebody lies, or the server's clock went back by a year."""
@@ -183,7 +183,7 @@ class TestRedisFleet(FleetStoreConformance):
         await client.hset(rates, "mailer", far_ms * 1_000)
         budget = wish("mailer", BudgetPolicy(), earned_milli=0, wants=(1, 0, 0, 0))
         view = await store.sync(
-            said(budgets=[budget], rates=[RateWish("mailer", 1_000, 1, 1)])
+            fleet_report(budgets=[budget], rates=[RateWish("mailer", 1_000, 1, 1)])
         )
 
         assert (list(view.loads), view.evidence) == ([0.5], {})
@@ -216,7 +216,7 @@ class TestRedisFleet(FleetStoreConformance):
             while not heard.is_set():
                 n += 1
                 change = Proposal(f"c{n}", b"", b"1")
-                await store.sync(said(proposals=[change]))
+                await store.sync(fleet_report(proposals=[change]))
                 await asyncio.sleep(0.02)
         listening.cancel()
 

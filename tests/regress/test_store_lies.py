@@ -48,7 +48,7 @@ from shifter.policy.delivery.claim_state import (
 )
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.shared_budget import wish
-from shifter.testing.conformance.fleet import said
+from shifter.testing.conformance.fleet import fleet_report
 from shifter.testing.conformance.presence import report_of
 from tests.acceptance.fleet import Fleet
 from tests.bad_inputs.catalogue import GOOD, OURS, with_id
@@ -192,10 +192,10 @@ async def test_an_end_of_400_digits_neither_closes_a_lane_nor_spoils_a_row(
     hours, lane = Hours(clock, {}), Lane(namespace, "any", Priority.NORMAL)
     for until in ("9" * 400, "1e300", "-1", '"soon"', str(2**63)):
         text = f'{{"to":"closed","owner":"o","reason":"r","until_ms":{until}}}'
-        await store.sync(said(proposals=[]))
+        await store.sync(fleet_report(proposals=[]))
         await client.hset(fleet_keys(namespace)[1], "hand/window/queue/any", text)
         await client.hset(fleet_keys(namespace)[1], "hand/quality", text)
-        view = await store.sync(said())
+        view = await store.sync(fleet_report())
         hours.learn(view.cells, view.now_ms)
 
         assert not hours.is_lane_closed(lane, clock.epoch_ms())
@@ -224,7 +224,7 @@ async def test_more_voices_than_a_fleet_has_are_dropped_and_counted(client, name
     far_ms = int(time.time() * 1_000) + FAR_MS
     await client.hset(voices, mapping={f"v{i}": f"{far_ms} 0.5" for i in range(9_000)})
 
-    view = await store.sync(said("alive", is_alarmed=True))
+    view = await store.sync(fleet_report("alive", is_alarmed=True))
 
     assert list(view.loads) == [0.5]
     assert view.strange == 1
@@ -238,7 +238,7 @@ async def test_a_thousand_alarmed_voices_are_all_heard(client, namespace):
     await client.hset(voices, mapping={f"v{i}": f"{far_ms} 0.5" for i in range(999)})
     await client.hset(evidence, mapping={f"v{i}": f"{i}" for i in range(999)})
 
-    view = await store.sync(said("alive", is_alarmed=True))
+    view = await store.sync(fleet_report("alive", is_alarmed=True))
 
     assert view.evidence["v998"] == b"998"
     assert len(view.evidence) == len(view.loads) == 1_000
@@ -249,15 +249,15 @@ async def test_cells_that_no_fleet_can_have_are_dropped_and_read_anew(
     client, namespace
 ):
     store, cells = RedisFleetStore(client, namespace), fleet_keys(namespace)[1]
-    first = await store.sync(said(proposals=[Proposal("quality", b"", b"1")]))
+    first = await store.sync(fleet_report(proposals=[Proposal("quality", b"", b"1")]))
     await client.hset(cells, "large", b"x" * 100_000)
     await client.hset(cells, "n" * 5_000, b"x")
-    view = await store.sync(said())
+    view = await store.sync(fleet_report())
     assert view.cells == {"quality": b"1"}
     assert view.strange == 2
 
     await client.hset(cells, mapping={f"c{i}": b"x" for i in range(5_000)})
-    view = await store.sync(said(version=first.version))
+    view = await store.sync(fleet_report(version=first.version))
 
     assert view.cells == {}
     assert view.version != first.version
@@ -285,7 +285,7 @@ async def test_a_budget_row_that_no_fleet_wrote_grants_nothing_more(
     await client.hset(fleet_keys(namespace)[4], "mailer", row)
     asked = wish("mailer", policy, earned_milli=0, wants=(1_000_000, 0, 0, 0))
 
-    view = await store.sync(said(budgets=[asked]))
+    view = await store.sync(fleet_report(budgets=[asked]))
 
     assert sum(view.granted[0]) == policy.floor_milli // 1_000
     assert view.strange == 1

@@ -1,8 +1,11 @@
-"""What the suites for claim stores need of a store, and how they ask it."""
+"""The bench of the claim suites, the base class of the suites, and shared requests."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final, Protocol
+
+import pytest
 
 from shifter.model.claim import (
     ClaimAnswer,
@@ -10,6 +13,7 @@ from shifter.model.claim import (
     ClaimUpdate,
     Granted,
     JobState,
+    JobStatus,
     Renewal,
 )
 from shifter.ports import ClaimStore
@@ -36,19 +40,35 @@ WITHOUT_EFFECT: Final = (
 
 
 class ClaimBench(Protocol):
-    """What a suite needs of the store under test."""
+    """Access of a suite to the store under test."""
 
     def open(self) -> ClaimStore:
         """Another worker's handle to the same claims; the bench closes it."""
 
     async def advance(self, ms: int) -> None:
-        """Let the store's clock go on, > 0."""
+        """Move the store's clock forward, > 0."""
 
     async def set_back(self, ms: int) -> None:
         """Set the store's clock back, > 0."""
 
     async def forget(self) -> None:
-        """Lose everything, as a store does that restarts empty."""
+        """Lose all claims, as a store does that restarts empty."""
+
+
+class ClaimSuite:
+    """Base of the claim suites; needs the fixture ``claim_bench``."""
+
+    bench: ClaimBench
+
+    @pytest.fixture(autouse=True)
+    def _take_bench(self, claim_bench: ClaimBench) -> None:
+        self.bench = claim_bench
+
+    # Opened at its first use, so that the handle belongs to the event loop of the test.
+    @cached_property
+    def store(self) -> ClaimStore:
+        """The handle of a test that needs one only."""
+        return self.bench.open()
 
 
 async def ask(  # noqa: PLR0913  # the fields of a request, most of them usual
@@ -61,7 +81,7 @@ async def ask(  # noqa: PLR0913  # the fields of a request, most of them usual
     owner: str = "w1",
     lease_ms: int = LEASE_MS,
 ) -> ClaimAnswer:
-    """The answer to one request."""
+    """Send one request and return its answer."""
     job_id = identity if job_id is None else job_id
     request = ClaimRequest(identity, job_id, turn, attempt)
     (answer,) = await store.claim([request], owner=owner, lease_ms=lease_ms)
@@ -71,7 +91,7 @@ async def ask(  # noqa: PLR0913  # the fields of a request, most of them usual
 async def granted(
     store: ClaimStore, identity: str = "j1", *, turn: int = 1, job_id: str | None = None
 ) -> Granted:
-    """The grant of one request; anything else fails the test."""
+    """Send one request that must be granted; any other answer fails the test."""
     answer = await ask(store, identity, turn=turn, job_id=job_id)
     assert isinstance(answer, Granted), answer
     return answer
@@ -86,13 +106,24 @@ async def end(
     turn: int = 1,
     keep_ms: int = KEEP_MS,
 ) -> bool:
-    """Whether the end of one turn was written."""
+    """End one turn; returns whether the end was written."""
     update = ClaimUpdate(identity, fence, state, turn, turn, keep_ms)
     (written,) = await store.finish([update])
     return written
 
 
+async def cancel(store: ClaimStore, job_id: str = "j1") -> JobStatus:
+    """Cancel a job; returns its state after the call."""
+    return await store.cancel(job_id, keep_ms=KEEP_MS)
+
+
+async def renew(store: ClaimStore, fence: int, identity: str = "j1") -> Renewal:
+    """Renew one lease."""
+    (renewal,) = await store.renew([(identity, fence)], lease_ms=LEASE_MS)
+    return renewal
+
+
 async def state_of(store: ClaimStore, job_id: str = "j1") -> JobState | None:
-    """The state of a job."""
+    """The state of a job; ``None`` for an unknown one."""
     status = await store.status(job_id)
     return None if status is None else status.state

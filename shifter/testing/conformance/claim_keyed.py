@@ -15,108 +15,82 @@ from shifter.testing.conformance.claim_bench import (
     HELD,
     HELD_BUT_CANCELLED,
     HOUR_MS,
-    KEEP_MS,
     LEASE_MS,
     WITHOUT_EFFECT,
-    ClaimBench,
+    ClaimSuite,
     ask,
+    cancel,
     end,
     granted,
+    renew,
     state_of,
 )
 
 
-class KeyedClaimConformance:
+class KeyedClaimConformance(ClaimSuite):
     """Claims under a user's idempotency key: the identity is not the job's id."""
 
-    async def test_status_and_cancel_by_job_id_find_the_claim(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
+    async def test_status_and_cancel_by_job_id_find_the_claim(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
 
-        assert await state_of(store, "j1") is JobState.RUNNING
-        assert (await store.cancel("j1", keep_ms=KEEP_MS)).state is JobState.RUNNING
-        renewed = await store.renew([("mail:k", grant.fence)], lease_ms=LEASE_MS)
-        assert renewed == [HELD_BUT_CANCELLED]
+        assert await state_of(self.store, "j1") is JobState.RUNNING
+        assert (await cancel(self.store)).state is JobState.RUNNING
+        assert await renew(self.store, grant.fence, "mail:k") == HELD_BUT_CANCELLED
 
-    async def test_a_keyed_job_cancelled_before_it_ran_never_runs(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        await store.cancel("j1", keep_ms=KEEP_MS)
+    async def test_a_keyed_job_cancelled_before_it_ran_never_runs(self) -> None:
+        await cancel(self.store)
 
-        assert await ask(store, "mail:k", job_id="j1") == Cancelled()
-        assert isinstance(await ask(store, "mail:k", job_id="j2"), Granted)
+        assert await ask(self.store, "mail:k", job_id="j1") == Cancelled()
+        assert isinstance(await ask(self.store, "mail:k", job_id="j2"), Granted)
 
-    async def test_a_keyed_job_cancelled_between_two_turns_runs_no_more(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
-        waiting = JobState.WAITING
-        await end(store, grant.fence, waiting, identity="mail:k", turn=2)
+    async def test_a_keyed_job_cancelled_between_two_turns_runs_no_more(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
+        await end(self.store, grant.fence, JobState.WAITING, identity="mail:k", turn=2)
 
-        assert (await store.cancel("j1", keep_ms=KEEP_MS)).state is JobState.CANCELLED
-        assert await ask(store, "mail:k", job_id="j1", turn=2) == Cancelled()
+        assert (await cancel(self.store)).state is JobState.CANCELLED
+        assert await ask(self.store, "mail:k", job_id="j1", turn=2) == Cancelled()
 
-    async def test_the_same_keyed_job_goes_on_like_a_plain_one(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
-        waiting = JobState.WAITING
-        await end(store, grant.fence, waiting, identity="mail:k", turn=2)
+    async def test_the_same_keyed_job_goes_on_like_a_plain_one(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
+        await end(self.store, grant.fence, JobState.WAITING, identity="mail:k", turn=2)
 
-        assert await ask(store, "mail:k", job_id="j1") == HandedOver(2)
-        again = await granted(store, "mail:k", job_id="j1", turn=2)
+        assert await ask(self.store, "mail:k", job_id="j1") == HandedOver(2)
+        again = await granted(self.store, "mail:k", job_id="j1", turn=2)
         assert again.fence > grant.fence
 
-    async def test_another_job_waits_while_the_first_runs_or_waits(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
+    async def test_another_job_waits_while_the_first_runs_or_waits(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
 
-        running = await ask(store, "mail:k", job_id="j2", turn=9)
-        waiting_state = JobState.WAITING
-        await end(store, grant.fence, waiting_state, identity="mail:k", turn=2)
-        waiting = await ask(store, "mail:k", job_id="j2", turn=9)
+        running = await ask(self.store, "mail:k", job_id="j2", turn=9)
+        await end(self.store, grant.fence, JobState.WAITING, identity="mail:k", turn=2)
+        waiting = await ask(self.store, "mail:k", job_id="j2", turn=9)
 
         assert isinstance(running, Busy)
         assert LEASE_MS - 5_000 < running.retry_in_ms <= LEASE_MS
         assert isinstance(waiting, Busy)
         assert 0 < waiting.retry_in_ms <= 1_000
 
-    async def test_another_job_does_not_take_over_from_a_vanished_worker(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        await granted(store, "mail:k", job_id="j1")
-        await claim_bench.advance(2 * LEASE_MS)
+    async def test_another_job_does_not_take_over_from_a_vanished_worker(self) -> None:
+        await granted(self.store, "mail:k", job_id="j1")
+        await self.bench.advance(2 * LEASE_MS)
 
-        other = await ask(store, "mail:k", job_id="j2")
-        first = await ask(store, "mail:k", job_id="j1")
+        other = await ask(self.store, "mail:k", job_id="j2")
+        first = await ask(self.store, "mail:k", job_id="j1")
 
         assert isinstance(other, Busy)
         assert 0 < other.retry_in_ms <= 1_000
         assert isinstance(first, Granted)
         assert first.losses == 1
 
-    async def test_another_job_is_done_where_the_first_is_done(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
-        await end(store, grant.fence, identity="mail:k")
+    async def test_another_job_is_done_where_the_first_is_done(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
+        await end(self.store, grant.fence, identity="mail:k")
 
-        assert await ask(store, "mail:k", job_id="j2") == Finished(JobState.DONE)
-        assert await state_of(store, "j2") is JobState.DONE
+        assert await ask(self.store, "mail:k", job_id="j2") == Finished(JobState.DONE)
+        assert await state_of(self.store, "j2") is JobState.DONE
 
-    async def test_a_key_whose_job_had_no_effect_admits_the_next_job(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store, other = claim_bench.open(), claim_bench.open()
+    async def test_a_key_whose_job_had_no_effect_admits_the_next_job(self) -> None:
+        store, other = self.bench.open(), self.bench.open()
         for state in WITHOUT_EFFECT:
             key, first, second = f"mail:{state}", f"1{state}", f"2{state}"
             grant = await granted(store, key, job_id=first)
@@ -131,11 +105,11 @@ class KeyedClaimConformance:
             assert await state_of(store, first) is state
             assert await state_of(store, second) is JobState.RUNNING
 
-    async def test_a_job_without_an_effect_stays_ended_when_the_next_took_its_key(
-        self, claim_bench: ClaimBench
+    async def test_a_job_without_effect_stays_ended_when_its_key_is_taken(
+        self,
     ) -> None:
-        """Also when its record is delivered again, or its end is written again."""
-        store, other = claim_bench.open(), claim_bench.open()
+        """A second delivery of its record or a second end does not change that."""
+        store, other = self.bench.open(), self.bench.open()
         for state in WITHOUT_EFFECT:
             key, first, second = f"mail:{state}", f"1{state}", f"2{state}"
             grant = await granted(store, key, job_id=first)
@@ -147,106 +121,81 @@ class KeyedClaimConformance:
             ended = Cancelled() if state is JobState.CANCELLED else Finished(state)
             assert again == late == ended
             assert await end(store, grant.fence, state, identity=key) is False
-            assert (await store.cancel(first, keep_ms=KEEP_MS)).state is state
+            assert (await cancel(store, first)).state is state
             assert await end(other, second_grant.fence, identity=key) is True
             assert await state_of(store, second) is JobState.DONE
             assert await state_of(store, first) is state
 
-    async def test_one_job_after_another_may_fail_until_one_is_done(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
+    async def test_one_job_after_another_may_fail_until_one_is_done(self) -> None:
         for number, state in enumerate((*WITHOUT_EFFECT, JobState.DONE)):
-            grant = await granted(store, "mail:k", job_id=f"j{number}")
-            await end(store, grant.fence, state, identity="mail:k")
+            grant = await granted(self.store, "mail:k", job_id=f"j{number}")
+            await end(self.store, grant.fence, state, identity="mail:k")
 
-        assert await ask(store, "mail:k", job_id="j9") == Finished(JobState.DONE)
-        states = [await state_of(store, f"j{n}") for n in range(5)]
+        assert await ask(self.store, "mail:k", job_id="j9") == Finished(JobState.DONE)
+        states = [await state_of(self.store, f"j{n}") for n in range(5)]
         assert states == [*WITHOUT_EFFECT, JobState.DONE]
 
-    async def test_a_keyed_job_that_is_cancelled_between_turns_makes_room(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store, other = claim_bench.open(), claim_bench.open()
+    async def test_a_keyed_job_cancelled_between_turns_frees_its_key(self) -> None:
+        store, other = self.bench.open(), self.bench.open()
         grant = await granted(store, "mail:k", job_id="j1")
-        waiting = JobState.WAITING
-        await end(store, grant.fence, waiting, identity="mail:k", turn=2)
-        await other.cancel("j1", keep_ms=KEEP_MS)
+        await end(store, grant.fence, JobState.WAITING, identity="mail:k", turn=2)
+        await cancel(other)
 
         assert isinstance(await ask(store, "mail:k", job_id="j2"), Granted)
         assert await ask(store, "mail:k", job_id="j1", turn=2) == Cancelled()
         assert await state_of(store, "j1") is JobState.CANCELLED
 
-    async def test_a_keyed_job_that_is_cancelled_while_it_runs_makes_room(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        """It would have gone on later, and ends with this turn."""
-        store, other = claim_bench.open(), claim_bench.open()
+    async def test_a_keyed_job_cancelled_while_it_runs_frees_its_key(self) -> None:
+        """The job would go on with a later turn; the cancel ends it with this one."""
+        store, other = self.bench.open(), self.bench.open()
         grant = await granted(store, "mail:k", job_id="j1")
-        await other.cancel("j1", keep_ms=KEEP_MS)
-        waiting = JobState.WAITING
-        await end(store, grant.fence, waiting, identity="mail:k", turn=2)
+        await cancel(other)
+        await end(store, grant.fence, JobState.WAITING, identity="mail:k", turn=2)
 
         assert isinstance(await ask(store, "mail:k", job_id="j2"), Granted)
         assert await ask(store, "mail:k", job_id="j1", turn=2) == Cancelled()
         assert await state_of(store, "j1") is JobState.CANCELLED
 
-    async def test_a_job_that_waits_for_another_of_its_key_is_waiting(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        await granted(store, "mail:k", job_id="j1")
-        await ask(store, "mail:k", job_id="j2")
+    async def test_a_job_that_waits_for_another_of_its_key_is_waiting(self) -> None:
+        await granted(self.store, "mail:k", job_id="j1")
+        await ask(self.store, "mail:k", job_id="j2")
 
-        assert await state_of(store, "j2") is JobState.WAITING
+        assert await state_of(self.store, "j2") is JobState.WAITING
 
-    async def test_cancelling_the_other_job_leaves_the_first_alone(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
-        await ask(store, "mail:k", job_id="j2")
+    async def test_cancelling_the_other_job_leaves_the_first_alone(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
+        await ask(self.store, "mail:k", job_id="j2")
 
-        status = await store.cancel("j2", keep_ms=KEEP_MS)
+        status = await cancel(self.store, "j2")
 
         assert status[:2] == ("j2", JobState.CANCELLED)
-        assert await ask(store, "mail:k", job_id="j2") == Cancelled()
-        assert await state_of(store, "j1") is JobState.RUNNING
-        renewed = await store.renew([("mail:k", grant.fence)], lease_ms=LEASE_MS)
-        assert renewed == [HELD]
+        assert await ask(self.store, "mail:k", job_id="j2") == Cancelled()
+        assert await state_of(self.store, "j1") is JobState.RUNNING
+        assert await renew(self.store, grant.fence, "mail:k") == HELD
 
-    async def test_a_job_id_leads_to_its_claim_for_as_long_as_that_lives(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "mail:k", job_id="j1")
+    async def test_a_job_id_leads_to_its_claim_for_as_long_as_that_lives(self) -> None:
+        grant = await granted(self.store, "mail:k", job_id="j1")
         for _ in range(3):
-            await claim_bench.advance(HOUR_MS)
-            await store.renew([("mail:k", grant.fence)], lease_ms=LEASE_MS)
-        assert await state_of(store, "j1") is JobState.RUNNING
+            await self.bench.advance(HOUR_MS)
+            await renew(self.store, grant.fence, "mail:k")
+        assert await state_of(self.store, "j1") is JobState.RUNNING
 
-        await end(store, grant.fence, identity="mail:k", keep_ms=24 * HOUR_MS)
+        await end(self.store, grant.fence, identity="mail:k", keep_ms=24 * HOUR_MS)
 
-        await claim_bench.advance(23 * HOUR_MS)
-        assert await state_of(store, "j1") is JobState.DONE
-        await claim_bench.advance(HOUR_MS)
-        assert await state_of(store, "j1") is None
+        await self.bench.advance(23 * HOUR_MS)
+        assert await state_of(self.store, "j1") is JobState.DONE
+        await self.bench.advance(HOUR_MS)
+        assert await state_of(self.store, "j1") is None
 
-    async def test_a_job_id_of_a_keyed_job_cannot_overwrite_a_claim(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        grant = await granted(store, "j1")
+    async def test_a_job_id_of_a_keyed_job_cannot_overwrite_a_claim(self) -> None:
+        grant = await granted(self.store, "j1")
 
-        await ask(store, "mail:k", job_id="j1")
+        await ask(self.store, "mail:k", job_id="j1")
 
-        assert await end(store, grant.fence, identity="j1") is True
+        assert await end(self.store, grant.fence, identity="j1") is True
 
-    async def test_plain_and_keyed_jobs_share_a_batch(
-        self, claim_bench: ClaimBench
-    ) -> None:
-        store = claim_bench.open()
-        await store.cancel("j1", keep_ms=KEEP_MS)
+    async def test_plain_and_keyed_jobs_share_a_batch(self) -> None:
+        await cancel(self.store)
         requests = [
             ClaimRequest("a", "a", 1, 1),
             ClaimRequest("mail:1", "j1", 1, 1),
@@ -255,11 +204,11 @@ class KeyedClaimConformance:
             ClaimRequest("mail:3", "j3", 1, 1),
         ]
 
-        answers = await store.claim(requests, owner="w1", lease_ms=LEASE_MS)
+        answers = await self.store.claim(requests, owner="w1", lease_ms=LEASE_MS)
 
         kinds = [type(answer) for answer in answers]
         assert kinds == [Granted, Cancelled, Granted, Granted, Granted]
         ids = ("a", "j1", "j2", "b", "j3")
-        states = [await state_of(store, job_id) for job_id in ids]
+        states = [await state_of(self.store, job_id) for job_id in ids]
         running = JobState.RUNNING
         assert states == [running, JobState.CANCELLED, running, running, running]

@@ -1,4 +1,4 @@
-"""What the draining side of a log must do."""
+"""The suite of the draining side of a log."""
 
 from __future__ import annotations
 
@@ -8,219 +8,175 @@ from collections.abc import Sequence
 from shifter.ports import Appended, LaneFeed, Record, Refused
 from shifter.testing.conformance.log_bench import (
     PATIENCE_S,
-    LogBench,
-    append_all,
-    collect,
-    eventually,
+    LogSuite,
     numbers,
     records_of,
     spread_records,
 )
 
 
-class LaneFeedConformance:
-    """Tests of `shifter.ports.LaneFeed`; wants the fixture ``log_bench``."""
+class LaneFeedConformance(LogSuite):
+    """Tests of `shifter.ports.LaneFeed`; needs the fixture ``log_bench``."""
 
-    async def test_fetch_hands_out_at_most_max(self, log_bench: LogBench) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, range(10)))
-        feed = log_bench.feed(lane)
-        await feed.open()
-        found = await collect(feed, 1, clock=log_bench.clock)
+    async def test_fetch_hands_out_at_most_max(self) -> None:
+        lane = await self.lane_of(range(10))
+        feed = await self.opened(lane)
+        found = await self.collect(feed, 1)
 
         found += await feed.fetch(4, wait_s=PATIENCE_S)
 
         assert 1 < len(found) <= 5
-        found += await collect(feed, 10 - len(found), clock=log_bench.clock)
+        found += await self.collect(feed, 10 - len(found))
         assert numbers(found) == list(range(10))
 
-    async def test_fetch_of_an_empty_lane_ends_after_its_wait(
-        self, log_bench: LogBench
-    ) -> None:
-        feed = log_bench.feed(await log_bench.lane())
-        await feed.open()
-        began = log_bench.clock.monotonic()
+    async def test_fetch_of_an_empty_lane_ends_after_its_wait(self) -> None:
+        feed = await self.opened(await self.bench.lane())
+        began = self.clock.monotonic()
 
         assert await feed.fetch(10, wait_s=0.3) == []
 
-        assert 0.25 < log_bench.clock.monotonic() - began < PATIENCE_S / 2
+        assert 0.25 < self.clock.monotonic() - began < PATIENCE_S / 2
         assert await feed.fetch(10, wait_s=0) == []
 
-    async def test_fetch_ends_when_a_record_comes(self, log_bench: LogBench) -> None:
-        lane = await log_bench.lane()
-        feed = log_bench.feed(lane)
-        await feed.open()
-        began = log_bench.clock.monotonic()
+    async def test_fetch_ends_when_a_record_comes(self) -> None:
+        lane = await self.bench.lane()
+        feed = await self.opened(lane)
+        began = self.clock.monotonic()
 
         async with asyncio.TaskGroup() as group:
             fetching = group.create_task(feed.fetch(10, wait_s=PATIENCE_S))
-            await append_all(log_bench, records_of(lane, [1]))
+            await self.append(records_of(lane, [1]))
 
         assert numbers(fetching.result()) == [1]
-        assert log_bench.clock.monotonic() - began < PATIENCE_S / 2
+        assert self.clock.monotonic() - began < PATIENCE_S / 2
 
-    async def test_settled_records_never_come_back(self, log_bench: LogBench) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, range(10)))
-        first = log_bench.feed(lane)
-        await first.open()
-        await first.settle(await collect(first, 10, clock=log_bench.clock))
+    async def test_settled_records_never_come_back(self) -> None:
+        lane = await self.lane_of(range(10))
+        first = await self.opened(lane)
+        await first.settle(await self.collect(first, 10))
         await first.close(timeout_s=PATIENCE_S)
 
-        second = log_bench.feed(lane)
-        await second.open()
-        await append_all(log_bench, records_of(lane, [99]))
+        second = await self.opened(lane)
+        await self.append(records_of(lane, [99]))
 
-        assert numbers(await collect(second, 1, clock=log_bench.clock)) == [99]
+        assert numbers(await self.collect(second, 1)) == [99]
         assert await second.fetch(10, wait_s=0.3) == []
 
-    async def test_unsettled_records_come_back_after_close(
-        self, log_bench: LogBench
-    ) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, range(10)))
-        first = log_bench.feed(lane)
-        await first.open()
-        assert len(await collect(first, 10, clock=log_bench.clock)) == 10
+    async def test_unsettled_records_come_back_after_close(self) -> None:
+        lane = await self.lane_of(range(10))
+        first = await self.opened(lane)
+        assert len(await self.collect(first, 10)) == 10
         await first.close(timeout_s=PATIENCE_S)
 
-        second = log_bench.feed(lane)
-        await second.open()
+        second = await self.opened(lane)
 
-        found = await collect(second, 10, clock=log_bench.clock)
+        found = await self.collect(second, 10)
         assert numbers(found) == list(range(10))
 
-    async def test_settling_out_of_order_is_remembered(
-        self, log_bench: LogBench
-    ) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, range(20)))
-        first = log_bench.feed(lane)
-        await first.open()
-        found = await collect(first, 20, clock=log_bench.clock)
+    async def test_settling_out_of_order_is_remembered(self) -> None:
+        lane = await self.lane_of(range(20))
+        first = await self.opened(lane)
+        found = await self.collect(first, 20)
         await first.settle(found[19:4:-2])
         await first.settle(found[1:4:2])
         await first.close(timeout_s=PATIENCE_S)
 
-        second = log_bench.feed(lane)
-        await second.open()
+        second = await self.opened(lane)
 
-        again = await collect(second, 10, clock=log_bench.clock)
+        again = await self.collect(second, 10)
         assert numbers(again) == list(range(0, 20, 2))
         assert await second.fetch(10, wait_s=0.3) == []
 
-    async def test_a_successor_is_durable_before_its_source_is_settled(
-        self, log_bench: LogBench
-    ) -> None:
-        lane, other = await log_bench.lane(), await log_bench.lane()
-        await append_all(log_bench, records_of(lane, [1]))
-        feed = log_bench.feed(lane)
-        await feed.open()
-        [source] = await collect(feed, 1, clock=log_bench.clock)
+    async def test_a_successor_is_durable_before_its_source_is_settled(self) -> None:
+        lane, other = await self.lane_of([1]), await self.bench.lane()
+        feed = await self.opened(lane)
+        [source] = await self.collect(feed, 1)
 
         [successor] = records_of(other, [2])
         answers = await feed.hand_over([(source, successor)], timeout_s=PATIENCE_S)
 
         assert answers == [Appended()]
-        assert await log_bench.admin().count(other) == 1
+        assert await self.bench.admin().count(other) == 1
         await feed.close(timeout_s=PATIENCE_S)
-        again = log_bench.feed(lane)
-        await again.open()
-        if log_bench.is_transactional:
+        again = await self.opened(lane)
+        if self.bench.is_transactional:
             assert await again.fetch(1, wait_s=0.5) == []
         else:
-            assert numbers(await collect(again, 1, clock=log_bench.clock)) == [1]
+            assert numbers(await self.collect(again, 1)) == [1]
 
-    async def test_a_refused_successor_says_so(self, log_bench: LogBench) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, [1]))
-        feed = log_bench.feed(lane)
-        await feed.open()
-        [source] = await collect(feed, 1, clock=log_bench.clock)
-        too_large = Record(lane, bytes(log_bench.max_record_bytes + 1), [])
+    async def test_a_refused_successor_leaves_its_source_open(self) -> None:
+        lane = await self.lane_of([1])
+        feed = await self.opened(lane)
+        [source] = await self.collect(feed, 1)
+        too_large = Record(lane, bytes(self.bench.max_record_bytes + 1), [])
 
         [answer] = await feed.hand_over([(source, too_large)], timeout_s=PATIENCE_S)
 
         assert isinstance(answer, Refused)
         assert feed.begin([source]) == [source]
 
-    async def test_a_delayed_record_is_never_early_and_soon_there(
-        self, log_bench: LogBench
-    ) -> None:
-        if not log_bench.has_delay:
+    async def test_a_delayed_record_is_never_early_and_arrives_soon(self) -> None:
+        if not self.bench.has_delay:
             return
-        lane, clock = await log_bench.lane(), log_bench.clock
-        feed = log_bench.feed(lane)
-        await feed.open()
+        lane, clock = await self.bench.lane(), self.clock
+        feed = await self.opened(lane)
         due_ms = clock.epoch_ms() + 1_800
         late = Record(lane, b"2", [("a", b"1")], None, due_ms)
-        await append_all(log_bench, [late, *records_of(lane, [1])])
+        await self.append([late, *records_of(lane, [1])])
 
-        first = await collect(feed, 1, clock=clock)
-        second = await collect(feed, 1, clock=clock)
+        first = await self.collect(feed, 1)
+        second = await self.collect(feed, 1)
         late_ms = clock.epoch_ms() - due_ms
 
         assert numbers(first + second) == [1, 2]
         assert second[0].headers == [("a", b"1")]
-        assert -log_bench.early_ms <= late_ms < 5_000
+        assert -self.bench.early_ms <= late_ms < 5_000
 
-    async def test_a_record_due_in_the_past_is_there_at_once(
-        self, log_bench: LogBench
-    ) -> None:
-        lane = await log_bench.lane()
-        feed = log_bench.feed(lane)
-        await feed.open()
+    async def test_a_record_due_in_the_past_arrives_at_once(self) -> None:
+        lane = await self.bench.lane()
+        feed = await self.opened(lane)
 
-        await append_all(log_bench, [Record(lane, b"1", [], None, 1)])
+        await self.append([Record(lane, b"1", [], None, 1)])
 
-        assert numbers(await collect(feed, 1, clock=log_bench.clock)) == [1]
+        assert numbers(await self.collect(feed, 1)) == [1]
 
-    async def test_begin_returns_nothing_of_a_closed_feed(
-        self, log_bench: LogBench
-    ) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, range(3)))
-        feed = log_bench.feed(lane)
-        await feed.open()
-        found = await collect(feed, 3, clock=log_bench.clock)
+    async def test_begin_returns_nothing_of_a_closed_feed(self) -> None:
+        lane = await self.lane_of(range(3))
+        feed = await self.opened(lane)
+        found = await self.collect(feed, 3)
         assert feed.begin(found) == found
 
         await feed.close(timeout_s=PATIENCE_S)
 
         assert feed.begin(found) == []
 
-    async def test_what_another_feed_took_over_does_not_begin(
-        self, log_bench: LogBench
-    ) -> None:
-        if not log_bench.rebalances:
+    async def test_deliveries_that_another_feed_took_over_do_not_begin(self) -> None:
+        if not self.bench.rebalances:
             return
-        lane = await log_bench.lane(partitions=4)
-        await append_all(log_bench, spread_records(lane, range(200)))
-        old, new = log_bench.feed(lane), log_bench.feed(lane)
-        await old.open()
-        held = await collect(old, 200, clock=log_bench.clock)
+        lane = await self.bench.lane(partitions=4)
+        await self.append(spread_records(lane, range(200)))
+        old = await self.opened(lane)
+        held = await self.collect(old, 200)
         assert sorted(numbers(held)) == list(range(200))
 
-        await new.open()
-        moved = await collect(new, 1, clock=log_bench.clock)
+        new = await self.opened(lane)
+        moved = await self.collect(new, 1)
 
         async def is_shared_out() -> bool:
             moved.extend(await new.fetch(200, wait_s=0.1))
             return len(old.begin(held)) + len(moved) >= 200
 
         assert moved
-        assert await eventually(is_shared_out, clock=log_bench.clock)
+        assert await self.eventually(is_shared_out)
         kept = old.begin(held)
         assert sorted(numbers(kept) + numbers(moved)) == list(range(200))
 
-    async def test_two_feeds_split_the_work(self, log_bench: LogBench) -> None:
-        lane, clock = await log_bench.lane(partitions=4), log_bench.clock
-        feeds = [log_bench.feed(lane), log_bench.feed(lane)]
-        for feed in feeds:
-            await feed.open()
-        await _balance(log_bench, lane, feeds)
+    async def test_two_feeds_split_the_work(self) -> None:
+        lane = await self.bench.lane(partitions=4)
+        feeds = [await self.opened(lane), await self.opened(lane)]
+        await self._balance(lane, feeds)
 
-        await append_all(log_bench, spread_records(lane, range(1_000, 1_400)))
+        await self.append(spread_records(lane, range(1_000, 1_400)))
         shares: list[list[int]] = [[], []]
 
         async def is_empty() -> bool:
@@ -228,20 +184,16 @@ class LaneFeedConformance:
                 share.extend(numbers(await feed.fetch(400, wait_s=0.3)))
             return len(shares[0]) + len(shares[1]) >= 400
 
-        assert await eventually(is_empty, clock=clock)
+        assert await self.eventually(is_empty)
         assert all(shares)
         assert sorted(shares[0] + shares[1]) == list(range(1_000, 1_400))
         assert [await feed.fetch(1, wait_s=0.3) for feed in feeds] == [[], []]
 
-    async def test_a_feed_is_idle_once_all_is_settled(
-        self, log_bench: LogBench
-    ) -> None:
-        lane, clock = await log_bench.lane(), log_bench.clock
-        await append_all(log_bench, records_of(lane, range(3)))
-        feed = log_bench.feed(lane)
-        await feed.open()
+    async def test_a_feed_is_idle_once_all_records_are_settled(self) -> None:
+        lane = await self.lane_of(range(3))
+        feed = await self.opened(lane)
 
-        found = await collect(feed, 3, clock=clock)
+        found = await self.collect(feed, 3)
         await feed.settle(found[:2])
         assert not feed.idle()
 
@@ -250,57 +202,51 @@ class LaneFeedConformance:
             return feed.idle()
 
         await feed.settle(found[2:])
-        assert await eventually(is_idle, clock=clock)
+        assert await self.eventually(is_idle)
 
-    async def test_nothing_is_lost_where_nothing_was_deleted(
-        self, log_bench: LogBench
-    ) -> None:
-        lane = await log_bench.lane()
-        await append_all(log_bench, records_of(lane, range(3)))
-        feed = log_bench.feed(lane)
-        await feed.open()
-        await collect(feed, 3, clock=log_bench.clock)
+    async def test_no_loss_is_reported_where_no_record_was_deleted(self) -> None:
+        lane = await self.lane_of(range(3))
+        feed = await self.opened(lane)
+        await self.collect(feed, 3)
 
         assert feed.losses() == []
 
-    async def test_a_lane_at_rest_keeps_its_records_and_the_others_go_on(
-        self, log_bench: LogBench
+    async def test_a_lane_at_rest_is_not_fetched_while_others_are(
+        self,
     ) -> None:
-        resting, lane = await log_bench.lane(), await log_bench.lane()
-        feed = log_bench.feed(resting, lane)
-        await feed.open()
+        resting, lane = await self.bench.lane(), await self.bench.lane()
+        feed = await self.opened(resting, lane)
         feed.rest(frozenset({resting}))
-        await append_all(log_bench, records_of(resting, [1]))
-        await append_all(log_bench, records_of(lane, [2]))
+        await self.append(records_of(resting, [1]))
+        await self.append(records_of(lane, [2]))
 
-        meanwhile = await collect(feed, 1, clock=log_bench.clock)
+        meanwhile = await self.collect(feed, 1)
         none = await feed.fetch(10, wait_s=0.5)
         feed.rest(frozenset())
-        later = await collect(feed, 1, clock=log_bench.clock)
+        later = await self.collect(feed, 1)
 
         assert (numbers(meanwhile), none) == ([2], [])
         assert numbers(later) == [1]
 
+    async def _balance(self, lane: str, feeds: Sequence[LaneFeed]) -> None:
+        """Feed and settle until each feed has its share twice; then empty the lane.
 
-async def _balance(log_bench: LogBench, lane: str, feeds: Sequence[LaneFeed]) -> None:
-    """Feed and settle until each feed has its share twice, then leave the lane empty.
+        A rebalance that is under way delivers records again. Two rounds without one
+        show that it is over.
+        """
+        shared_rounds = 0
 
-    A rebalance that is under way hands records out again; two rounds without one show
-    that it is over.
-    """
-    shared_rounds = 0
+        async def is_shared() -> bool:
+            nonlocal shared_rounds
+            await self.append(spread_records(lane, range(80)))
+            shares = [await _drain(feed) for feed in feeds]
+            is_even = all(shares) and sum(shares) == 80
+            shared_rounds = shared_rounds + 1 if is_even else 0
+            return shared_rounds == 2
 
-    async def is_shared() -> bool:
-        nonlocal shared_rounds
-        await append_all(log_bench, spread_records(lane, range(80)))
-        shares = [await _drain(feed) for feed in feeds]
-        is_even = all(shares) and sum(shares) == 80
-        shared_rounds = shared_rounds + 1 if is_even else 0
-        return shared_rounds == 2
-
-    assert await eventually(is_shared, clock=log_bench.clock)
-    while any([await _drain(feed) for feed in feeds]):
-        pass
+        assert await self.eventually(is_shared)
+        while any([await _drain(feed) for feed in feeds]):
+            pass
 
 
 async def _drain(feed: LaneFeed) -> int:

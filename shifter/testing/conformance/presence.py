@@ -6,7 +6,10 @@ Derive from `PresenceStoreConformance` and give it the fixture ``presence_bench`
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final, Protocol
+
+import pytest
 
 from shifter.ports import PresenceStore, WorkerReport
 
@@ -14,17 +17,17 @@ KEEP_MS: Final = 10_000
 
 
 class PresenceBench(Protocol):
-    """What the suite needs of the store under test."""
+    """Access of the suite to the store under test."""
 
     def open(self) -> PresenceStore:
         """Another process's handle to the same reports; the bench closes it."""
 
     async def advance(self, ms: int) -> None:
-        """Let the store's clock go on, > 0."""
+        """Move the store's clock forward, > 0."""
 
 
 def report_of(worker_id: str, *, reported_ms: int = 2) -> WorkerReport:
-    """A report with something in every field."""
+    """A report with a value in every field."""
     return WorkerReport(
         worker_id=worker_id,
         host="h1",
@@ -38,73 +41,71 @@ def report_of(worker_id: str, *, reported_ms: int = 2) -> WorkerReport:
 
 
 class PresenceStoreConformance:
-    """Reports appear, are replaced, and fade."""
+    """Reports appear, are replaced, and expire; needs ``presence_bench``."""
 
-    async def test_nobody_lives_at_first(self, presence_bench: PresenceBench) -> None:
-        assert await presence_bench.open().workers() == []
+    bench: PresenceBench
 
-    async def test_reports_come_back_whole_and_by_worker_id(
-        self, presence_bench: PresenceBench
-    ) -> None:
-        store, other = presence_bench.open(), presence_bench.open()
+    @pytest.fixture(autouse=True)
+    def _take_bench(self, presence_bench: PresenceBench) -> None:
+        self.bench = presence_bench
+
+    @cached_property
+    def store(self) -> PresenceStore:
+        """The handle of a test that needs one only."""
+        return self.bench.open()
+
+    async def _ids(self) -> list[str]:
+        return [report.worker_id for report in await self.store.workers()]
+
+    async def test_a_new_store_has_no_workers(self) -> None:
+        assert await self.bench.open().workers() == []
+
+    async def test_reports_come_back_whole_and_by_worker_id(self) -> None:
+        store, other = self.bench.open(), self.bench.open()
         names = ["w2", "w1", "é ;{}", "x" * 300]
         for name in names:
             await store.report(report_of(name), keep_ms=KEEP_MS)
 
         assert await other.workers() == [report_of(name) for name in sorted(names)]
 
-    async def test_a_newer_report_replaces_the_older(
-        self, presence_bench: PresenceBench
-    ) -> None:
-        store = presence_bench.open()
-        await store.report(report_of("w1", reported_ms=2), keep_ms=KEEP_MS)
-        await store.report(report_of("w1", reported_ms=9), keep_ms=KEEP_MS)
+    async def test_a_newer_report_replaces_the_older(self) -> None:
+        await self.store.report(report_of("w1", reported_ms=2), keep_ms=KEEP_MS)
+        await self.store.report(report_of("w1", reported_ms=9), keep_ms=KEEP_MS)
 
-        assert await store.workers() == [report_of("w1", reported_ms=9)]
+        assert await self.store.workers() == [report_of("w1", reported_ms=9)]
 
-    async def test_a_report_fades_unless_it_is_renewed(
-        self, presence_bench: PresenceBench
-    ) -> None:
-        store = presence_bench.open()
-        await store.report(report_of("silent"), keep_ms=KEEP_MS)
-        await store.report(report_of("alive"), keep_ms=KEEP_MS)
-        await presence_bench.advance(KEEP_MS - 5_000)
-        await store.report(report_of("alive"), keep_ms=KEEP_MS)
-        assert len(await store.workers()) == 2
+    async def test_a_report_expires_unless_it_is_renewed(self) -> None:
+        await self.store.report(report_of("silent"), keep_ms=KEEP_MS)
+        await self.store.report(report_of("alive"), keep_ms=KEEP_MS)
+        await self.bench.advance(KEEP_MS - 5_000)
+        await self.store.report(report_of("alive"), keep_ms=KEEP_MS)
+        assert len(await self.store.workers()) == 2
 
-        await presence_bench.advance(5_000)
+        await self.bench.advance(5_000)
 
-        assert [report.worker_id for report in await store.workers()] == ["alive"]
-        await presence_bench.advance(KEEP_MS)
-        assert await store.workers() == []
+        assert await self._ids() == ["alive"]
+        await self.bench.advance(KEEP_MS)
+        assert await self.store.workers() == []
 
-    async def test_a_long_report_outlives_a_later_short_one(
-        self, presence_bench: PresenceBench
-    ) -> None:
-        store = presence_bench.open()
-        await store.report(report_of("long"), keep_ms=10 * KEEP_MS)
-        await store.report(report_of("short"), keep_ms=KEEP_MS)
+    async def test_a_long_report_outlives_a_later_short_one(self) -> None:
+        await self.store.report(report_of("long"), keep_ms=10 * KEEP_MS)
+        await self.store.report(report_of("short"), keep_ms=KEEP_MS)
 
-        await presence_bench.advance(2 * KEEP_MS)
+        await self.bench.advance(2 * KEEP_MS)
 
-        assert [report.worker_id for report in await store.workers()] == ["long"]
+        assert await self._ids() == ["long"]
 
-    async def test_who_leaves_is_gone_at_once_and_leaving_twice_is_harmless(
-        self, presence_bench: PresenceBench
-    ) -> None:
-        store = presence_bench.open()
-        await store.report(report_of("w1"), keep_ms=KEEP_MS)
-        await store.report(report_of("w2"), keep_ms=KEEP_MS)
+    async def test_a_worker_may_withdraw_twice_and_is_gone_at_once(self) -> None:
+        await self.store.report(report_of("w1"), keep_ms=KEEP_MS)
+        await self.store.report(report_of("w2"), keep_ms=KEEP_MS)
 
-        await store.withdraw("w1")
-        await store.withdraw("w1")
+        await self.store.withdraw("w1")
+        await self.store.withdraw("w1")
 
-        assert [report.worker_id for report in await store.workers()] == ["w2"]
+        assert await self._ids() == ["w2"]
 
-    async def test_a_report_outlives_the_handle_that_made_it_and_closing_is_repeatable(
-        self, presence_bench: PresenceBench
-    ) -> None:
-        store, other = presence_bench.open(), presence_bench.open()
+    async def test_a_report_outlives_its_handle_which_may_be_closed_twice(self) -> None:
+        store, other = self.bench.open(), self.bench.open()
         await store.report(report_of("w1"), keep_ms=KEEP_MS)
 
         await store.close()
