@@ -1,7 +1,7 @@
-"""What every adapter of a port must do, as tests that take any adapter.
+"""Suites that every adapter of a port must pass.
 
-Each suite is a class of async tests; derive from it in your own test module and give
-it the fixture named in its docstring:
+A suite is a class of async tests for pytest. Derive from it in a test module of your
+own and give it the fixture that its docstring names:
 
     class TestMyClaims(ClaimStoreConformance):
         @pytest.fixture

@@ -1,6 +1,6 @@
 -- Records that accepted jobs wait, where nothing is recorded. Mirrors
 -- shifter.policy.delivery.claim_state.waiting_claim; a keyed job gets its pointer.
--- Test: shifter/testing/conformance/claim_waiting.py.
+-- Test: shifter/testing/conformance/claims.py.
 -- KEYS[1..n]  beginnings of the keys of job ids, each with one hash tag. What follows in
 --   each key is in the arguments, so that a batch is few arguments.
 -- ARGV[1] keep, ms; [2] "1p<identity>" for jobs of one identity, else empty;
