@@ -233,7 +233,7 @@ class Job(BoundJob[P, R_co]):
     ) -> None:
         self.app, self.spec, self.function = app, spec, function
         self.dependency = dependency
-        self.codec = PayloadCodec.of(
+        self.codec = PayloadCodec(
             function,
             name=spec.name,
             context_type=Context,

@@ -35,7 +35,7 @@ from shifter.model.job import canonical_id
 from shifter.model.time import duration_ms
 from shifter.ports import Clock, Delivery
 from shifter.wire.dead_letter import read_dead_letter
-from shifter.wire.text import encode_line
+from shifter.wire.untrusted import encode_line
 from shifter.wiring.dead_letters import opened_letter_reader
 
 _OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})-([0-9]{1,18})\Z")

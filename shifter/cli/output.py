@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from shifter.cli.problem import Problem
-from shifter.wire.text import encode_line, printable
+from shifter.wire.untrusted import encode_line, printable
 
 _LIMIT = 2_000
 _GAP = "  "

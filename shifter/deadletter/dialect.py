@@ -28,7 +28,7 @@ from shifter.wire.failure import (
     fingerprint as fingerprint_of,
 )
 from shifter.wire.headers import Headers
-from shifter.wire.text import printable
+from shifter.wire.untrusted import printable
 
 SHIFTER: Final = "shifter"
 FOREIGN: Final = "foreign"

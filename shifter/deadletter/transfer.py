@@ -20,9 +20,8 @@ import msgspec
 from shifter.deadletter.filter.fields import Letter
 from shifter.errors import DecodeError
 from shifter.ports import Record
-from shifter.wire.depth import MAX_DEPTH, check_depth
 from shifter.wire.headers import Headers
-from shifter.wire.text import encode_line, printable
+from shifter.wire.untrusted import MAX_DEPTH, check_depth, encode_line, printable
 
 JSON_LINES: Final = "jsonl"
 CSV: Final = "csv"

@@ -10,7 +10,7 @@ import msgspec
 from shifter.model.lane import Priority
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.evidence import CallTally
-from shifter.wire.number import Count, InstantMs
+from shifter.wire.untrusted import Count, InstantMs
 
 Counts: TypeAlias = tuple[Count, Count, Count, Count]
 

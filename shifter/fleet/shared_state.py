@@ -19,7 +19,7 @@ from shifter.policy.protection.circuit import (
     Open,
     Probe,
 )
-from shifter.wire.number import Count, InstantMs
+from shifter.wire.untrusted import Count, InstantMs
 
 QUALITY: Final = "quality"
 QUALITY_BY_HAND: Final = "hand/quality"

@@ -10,9 +10,6 @@ from shifter.ports.clock import (
     Clock,
     sleep_or_wake,
 )
-from shifter.ports.fleet import (
-    FleetStore,
-)
 from shifter.ports.log import (
     AppendAnswer,
     Appended,
@@ -34,17 +31,16 @@ from shifter.ports.log import (
     Unknown,
     widening,
 )
-from shifter.ports.reading import understood
-from shifter.ports.spool import (
+from shifter.ports.stores import (
     NUMBER_SHIFT,
+    ClaimStore,
+    FleetStore,
+    PresenceStore,
     Spool,
     SpoolDepth,
     SpoolEntry,
-)
-from shifter.ports.state import (
-    ClaimStore,
-    PresenceStore,
     WorkerReport,
+    understood,
 )
 
 __all__ = [

@@ -1,7 +1,11 @@
 """The log: records, lanes, delay and settlement.
 
-Callers treat partitions and offsets as opaque, except to read dead letters: `scan` and
-`spans` work with ranges of offsets (`Span`).
+A log is Kafka, an SQLite file or memory. These protocols do not hide partitions and
+offsets: `Delivery`, `LostRange` and `Span` have them. Workers do not compute with them;
+a worker returns a delivery to the feed that it came from, and the feed settles it.
+Dead letters are read by offset: `LogAdmin.spans` and `LogAdmin.scan` work with ranges
+of offsets, and the journal of runs records the offsets that a run has handled. A log
+without partitions numbers its only one 0.
 """
 
 from __future__ import annotations
@@ -143,8 +147,8 @@ class Delivery(msgspec.Struct, gc=False):
         value: The payload; ``None`` for a record without a value.
         headers: As written; untrusted.
         appended_ms: When the log took it (its own clock where it has one).
-        partition: Part of the topic it came from (0 where a log has no parts).
-        offset: Its position there; for people and for dead letters.
+        partition: Partition of the topic; 0 where a log has no partitions.
+        offset: Its offset there.
         epoch: The assignment it belongs to; used by the adapter only.
     """
 
@@ -163,9 +167,9 @@ class LostRange(NamedTuple):
 
     Attributes:
         topic: Its name.
-        partition: The part of the topic.
-        first: First lost position, included.
-        end: One past the last lost position.
+        partition: The partition.
+        first: First lost offset, included.
+        end: One past the last lost offset.
     """
 
     topic: str
@@ -325,11 +329,11 @@ def widening(
 
 
 class Span(NamedTuple):
-    """Positions of one part of a topic.
+    """A range of offsets of one partition.
 
     Attributes:
-        first: The first position, included.
-        end: The last position, excluded.
+        first: The first offset, included.
+        end: One past the last offset.
     """
 
     first: int
@@ -337,7 +341,7 @@ class Span(NamedTuple):
 
 
 Spans: TypeAlias = Mapping[int, Span]
-"""What to read of a topic, by the number of the part."""
+"""What to read of a topic, by partition."""
 
 
 class LogAdmin(Protocol):
@@ -368,7 +372,7 @@ class LogAdmin(Protocol):
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:
-        """The positions a topic holds now; empty for a topic not there.
+        """The offsets that a topic holds now, by partition; empty if it does not exist.
 
         Args:
             topic: Its name.
@@ -380,11 +384,11 @@ class LogAdmin(Protocol):
     def scan(
         self, topic: str, spans: Spans | None = None
     ) -> AsyncIterator[list[Delivery]]:
-        """Records of a topic, each part in order, in batches; joins no group.
+        """Records of a topic, in batches, each partition in order; joins no group.
 
         Args:
             topic: Its name.
-            spans: What to read; by default all that is there now.
+            spans: What to read; ``None`` for everything that the topic holds now.
         """
 
     async def ping(self) -> str:

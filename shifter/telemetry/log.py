@@ -17,7 +17,7 @@ import sys
 from enum import StrEnum
 from typing import Any, Final
 
-from shifter.wire.text import printable
+from shifter.wire.untrusted import printable
 
 _LIMIT: Final = 300
 """Characters of a field in a line of the standard library's logger."""

@@ -15,7 +15,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import ExcInfo, Processor
 
-from shifter.wire.text import encode_line, printable
+from shifter.wire.untrusted import encode_line, printable
 
 _MAX_FIELD: Final = 2_000
 _MAX_FRAMES: Final = 20

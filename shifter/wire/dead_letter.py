@@ -32,7 +32,7 @@ from shifter.wire.failure import (
     fingerprint,
 )
 from shifter.wire.headers import Headers
-from shifter.wire.text import printable
+from shifter.wire.untrusted import printable
 
 __all__ = [
     "DEAD_LETTER_ROOM_BYTES",

@@ -22,8 +22,7 @@ from shifter.model.job import canonical_id
 from shifter.model.lane import MAX_LEVEL, Priority
 from shifter.model.reason import Reason
 from shifter.model.time import MAX_DURATION_MS
-from shifter.wire.depth import check_depth
-from shifter.wire.text import HEX_SHAPE, printable
+from shifter.wire.untrusted import HEX_SHAPE, check_depth, printable
 
 VERSION: Final = 1
 ENVELOPE_HEADER: Final = "shifter"

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from types import FrameType, TracebackType
 from typing import Final, NamedTuple
 
-from shifter.wire.text import printable
+from shifter.wire.untrusted import printable
 
 MAX_TYPE_CHARS: Final = 200
 MAX_MESSAGE_CHARS: Final = 1_000

@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter.errors import DecodeError
+from shifter.errors import DecodeError, WireError
+from shifter.model.lane import Lane, parse_lane
 from shifter.model.reason import Reason
 from shifter.wire.envelope import (
     CONTENT_TYPE_HEADER,
@@ -30,7 +31,7 @@ from shifter.wire.envelope import (
     decode_envelope,
     encode_envelope,
 )
-from shifter.wire.text import HEX_SHAPE, printable
+from shifter.wire.untrusted import HEX_SHAPE, printable
 
 Headers: TypeAlias = list[tuple[str, bytes | None]]
 """Header names and values, in order, repeats allowed; as in `shifter.ports`."""
@@ -192,6 +193,40 @@ def successor(read: ReadHeaders, **changes: Any) -> Headers:
         traceparent=read.traceparent,
         extra=read.extra,
     )
+
+
+def hastened_ms(
+    topic: str,
+    headers: Headers,
+    due_ms: int,
+    *,
+    wanted: Callable[[str, Lane], bool],
+    now: int,
+) -> int:
+    """When a delayed record should be on its lane, now that hours have changed.
+
+    A record that its log delays for longer than its envelope asks for waits until an
+    execution window opens. An operator who opens the window by hand wants it now.
+
+    Args:
+        topic: The lane that it is to go to.
+        headers: As written; untrusted.
+        due_ms: When it would be there by itself, epoch milliseconds.
+        wanted: Whether jobs of a type on a lane may start now.
+        now: Epoch milliseconds.
+
+    Returns:
+        ``due_ms``, or what comes first of it and the record's own due time.
+    """
+    lane = parse_lane(topic)
+    if lane is None or due_ms <= now:
+        return due_ms
+    try:
+        envelope = read_headers(headers).envelope
+    except WireError:
+        return due_ms
+    own_ms = now if envelope.due_ms is None else max(now, envelope.due_ms)
+    return own_ms if own_ms < due_ms and wanted(envelope.type, lane) else due_ms
 
 
 def _users(headers: Headers) -> tuple[Headers, int]:

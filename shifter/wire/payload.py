@@ -1,10 +1,13 @@
 """Payloads: from a handler's signature to bytes and back.
 
 A payload is one object: the handler's parameters by name. Its type is made from the
-signature, once, when the job is registered; msgspec then checks every field in C. What
-`PayloadCodec.encode` lets through is exactly what a worker reads, since it reads its
-own output back the way a worker does; what the caller left out is left to the
-handler's own default.
+signature, once, when the job is registered; msgspec then checks every field in C. A
+signature that cannot be a payload is a `ConfigError` at that moment, so that no record
+fails for it later.
+
+A worker reads everything that `PayloadCodec.encode` lets through, since `encode` reads
+its own output back the way a worker does. An argument that the caller left out is left
+to the handler's own default.
 
 JSON or msgpack, told apart by the record's content type. Parameters without an
 annotation, or annotated ``Any``, arrive as plain JSON values.
@@ -12,20 +15,21 @@ annotation, or annotated ``Any``, arrive as plain JSON values.
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import math
 import re
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from shifter.errors import DecodeError, PayloadError
+from shifter.errors import ConfigError, DecodeError, PayloadError
 from shifter.model.reason import Reason
-from shifter.wire.depth import check_depth, check_msgpack_depth
+from shifter.runtime.handler import function_of
 from shifter.wire.headers import JSON, MSGPACK
-from shifter.wire.signature import Signature, read_signature
-from shifter.wire.text import printable
+from shifter.wire.untrusted import check_depth, check_msgpack_depth, printable
 
 DEFAULT_MAX_PAYLOAD_BYTES: Final = 900_000
 """Leaves a dead letter, which is larger than its source, room in a 1 MB record."""
@@ -48,13 +52,117 @@ _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL).fullmatch
 
 _UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
+_UNNAMED: Final = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional-only",
+    inspect.Parameter.VAR_POSITIONAL: "a variable number of arguments",
+    inspect.Parameter.VAR_KEYWORD: "a variable number of arguments",
+}
+_INSTANCES: Final = ("self", "cls")
+_PLAIN: Final = (type(None), bool, int, float, str, bytes)
+
 _read_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _to_json: Final = msgspec.json.Encoder().encode
 _to_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 
+def _read_signature(
+    function: Callable[..., Any], name: str, context_type: type
+) -> tuple[type[msgspec.Struct], tuple[str, ...], str | None]:
+    """The payload's type, the parameters by position, and the context parameter."""
+    hints = _hints(function, name)
+    contexts: list[str] = []
+    taken: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in _UNNAMED:
+            want = f"a payload is by name, this is {_UNNAMED[parameter.kind]}"
+            raise ConfigError(_where(name), str(parameter), want)
+        _refuse_instance(parameter, name)
+        if _is_context(hints.get(parameter.name), context_type):
+            contexts.append(parameter.name)
+        else:
+            taken.append(parameter)
+    if len(contexts) > 1:
+        raise ConfigError(_where(name), ", ".join(contexts), "use one context")
+    positional = tuple(one.name for one in taken if one.kind != one.KEYWORD_ONLY)
+    return _payload_type(name, taken, hints), positional, next(iter(contexts), None)
+
+
+def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function_of(function), include_extras=True)
+    except Exception as error:
+        want = "import what they name at run time, not under TYPE_CHECKING"
+        raise ConfigError(f"annotations of job {name!r}", str(error), want) from error
+
+
+def _refuse_instance(parameter: inspect.Parameter, name: str) -> None:
+    """A method's own parameter is no part of a payload."""
+    if parameter.name in _INSTANCES and parameter.annotation is parameter.empty:
+        want = (
+            "no instance exists where a worker runs the job: decorate a function, or "
+            "register a bound method with app.job(instance.method)"
+        )
+        raise ConfigError(_where(name), parameter.name, want)
+
+
+def _is_context(hint: object, context_type: type) -> bool:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return hint is context_type or (is_union and context_type in typing.get_args(hint))
+
+
+def _payload_type(
+    name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]
+) -> type[msgspec.Struct]:
+    fields = [_field(parameter, hints) for parameter in parameters]
+    for parameter, field in zip(parameters, fields, strict=True):
+        try:
+            # The schema is not used. Making it raises for a type that msgspec does not
+            # support; a decoder raises only when a value arrives.
+            msgspec.json.schema(_struct([field]))
+        except Exception as error:
+            reason = str(error).splitlines()[-1] if str(error) else error
+            want = f"use a type that can travel as JSON: {reason}"
+            raise ConfigError(_where(name), str(parameter), want) from error
+    return _struct(fields)
+
+
+def _struct(fields: list[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
+    return msgspec.defstruct(
+        "Payload", fields, kw_only=True, forbid_unknown_fields=True
+    )
+
+
+def _field(parameter: inspect.Parameter, hints: dict[str, Any]) -> tuple[str, Any, Any]:
+    kind = hints.get(parameter.name, Any)
+    kind = Any if kind is object else kind
+    default = parameter.default
+    if default is parameter.empty:
+        return parameter.name, kind, msgspec.field()
+    if isinstance(default, _PLAIN):
+        return parameter.name, kind, msgspec.field(default=default)
+    # msgspec copies or refuses mutable defaults; Python hands over the object itself.
+    return parameter.name, kind, msgspec.field(default_factory=lambda: default)
+
+
+def _where(name: str) -> str:
+    return f"parameter of job {name!r}"
+
+
 class PayloadCodec:
     """Reads and writes the payload of one job type. Safe to share between threads.
+
+    Args:
+        function: The handler; its annotations may be strings.
+        name: The job type's name, for errors.
+        context_type: A parameter annotated with it is no part of the payload.
+        content_type: Format that is written: ``application/json`` or
+            ``application/msgpack``. JSON is always read.
+        reads_msgpack: Whether msgpack is read too; the written format always is.
+        max_bytes: Largest payload written or read, > 0.
+
+    Raises:
+        ConfigError: A parameter cannot be named in a payload (``*args``, ``**kwargs``,
+            positional-only), or its type cannot travel.
 
     Attributes:
         content_type: What `encode` writes.
@@ -67,31 +175,15 @@ class PayloadCodec:
         "_from_msgpack",
         "_job",
         "_max_bytes",
+        "_positional",
         "_reads_msgpack",
-        "_signature",
+        "_struct",
         "content_type",
         "context_parameter",
     )
 
     def __init__(
         self,
-        job: str,
-        signature: Signature,
-        *,
-        content_type: str,
-        reads_msgpack: bool,
-        max_bytes: int,
-    ) -> None:
-        self._reads_msgpack = reads_msgpack or content_type == MSGPACK
-        self._job, self._signature, self._max_bytes = job, signature, max_bytes
-        self._from_json = msgspec.json.Decoder(signature.struct).decode
-        self._from_msgpack = msgspec.msgpack.Decoder(signature.struct).decode
-        self.content_type = content_type
-        self.context_parameter = signature.context_parameter
-
-    @classmethod
-    def of(
-        cls,
         function: Callable[..., Any],
         *,
         name: str,
@@ -99,30 +191,15 @@ class PayloadCodec:
         content_type: str = JSON,
         reads_msgpack: bool = True,
         max_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
-    ) -> PayloadCodec:
-        """The codec of a handler.
-
-        Args:
-            function: The handler; its annotations may be strings.
-            name: The job type's name, for errors.
-            context_type: A parameter annotated with it is no part of the payload.
-            content_type: What to write: ``application/json`` or
-                ``application/msgpack``. JSON is always read.
-            reads_msgpack: Whether msgpack is read too; what is written always is.
-            max_bytes: Largest payload written or read, > 0.
-
-        Raises:
-            ConfigError: A parameter cannot be named in a payload (``*args``,
-                ``**kwargs``, positional-only), or its type cannot travel.
-        """
-        signature = read_signature(function, name=name, context_type=context_type)
-        return cls(
-            name,
-            signature,
-            content_type=content_type,
-            reads_msgpack=reads_msgpack,
-            max_bytes=max_bytes,
+    ) -> None:
+        self._struct, self._positional, self.context_parameter = _read_signature(
+            function, name, context_type
         )
+        self._reads_msgpack = reads_msgpack or content_type == MSGPACK
+        self._job, self._max_bytes = name, max_bytes
+        self._from_json = msgspec.json.Decoder(self._struct).decode
+        self._from_msgpack = msgspec.msgpack.Decoder(self._struct).decode
+        self.content_type = content_type
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The payload of a call.
@@ -214,7 +291,7 @@ class PayloadCodec:
         return raw
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        names = self._signature.positional
+        names = self._positional
         if len(args) > len(names):
             detail = f"takes {len(names)} positional arguments, {len(args)} given"
             raise PayloadError(self._job, detail)
@@ -227,10 +304,12 @@ class PayloadCodec:
         return arguments
 
     def _misfit(self, arguments: Mapping[str, Any]) -> str | None:
-        known, required = self._signature.names, self._signature.required
+        fields = msgspec.structs.fields(self._struct)
+        known = [field.name for field in fields]
         for name in arguments:
             if name not in known:
                 return f"unknown argument {name!r}; {_nearest(str(name), known)}"
+        required = [field.name for field in fields if field.required]
         missing = [repr(name) for name in required if name not in arguments]
         return f"missing: {', '.join(missing)}" if missing else None
 
@@ -287,7 +366,9 @@ def _is_writable(value: object, encode: Callable[[object], bytes]) -> bool:
     return True
 
 
-def _nearest(name: str, known: tuple[str, ...]) -> str:
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415  # only a wrong name needs it
+
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"

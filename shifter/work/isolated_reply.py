@@ -23,7 +23,7 @@ from shifter.errors import (
 from shifter.fleet.calls import CallVerdict
 from shifter.model.time import duration_ms
 from shifter.wire.failure import ErrorFacts, describe_error
-from shifter.wire.text import printable
+from shifter.wire.untrusted import printable
 from shifter.work.attempt import RemoteError
 
 _MAX_REASON: Final = 1_000

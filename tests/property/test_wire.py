@@ -22,7 +22,6 @@ from shifter.wire.dead_letter import (
     dead_letter_headers,
     read_dead_letter,
 )
-from shifter.wire.depth import check_depth, check_msgpack_depth
 from shifter.wire.envelope import EnvelopeV1, decode_envelope, encode_envelope
 from shifter.wire.failure import fingerprint
 from shifter.wire.headers import (
@@ -35,7 +34,7 @@ from shifter.wire.headers import (
 )
 from shifter.wire.payload import PayloadCodec
 from shifter.wire.schemas import envelope_schema
-from shifter.wire.text import printable
+from shifter.wire.untrusted import check_depth, check_msgpack_depth, printable
 
 SCHEMA = jsonschema.Draft202012Validator(envelope_schema())
 
@@ -175,7 +174,7 @@ def handler(
 
 
 BOTH = [
-    PayloadCodec.of(handler, name="j", context_type=Context, content_type=kind)
+    PayloadCodec(handler, name="j", context_type=Context, content_type=kind)
     for kind in (JSON, MSGPACK)
 ]
 arguments = st.fixed_dictionaries(
@@ -232,7 +231,7 @@ anything = st.recursive(
 def test_what_a_codec_writes_a_worker_reads_and_the_rest_is_a_payload_error(
     kind, args, kwargs
 ):
-    codec = PayloadCodec.of(typed, name="j", context_type=Context, content_type=kind)
+    codec = PayloadCodec(typed, name="j", context_type=Context, content_type=kind)
 
     try:
         raw = codec.encode(tuple(args), kwargs)
@@ -248,7 +247,7 @@ def loose(value: object = None) -> None: ...
 @pytest.mark.parametrize("kind", [JSON, MSGPACK])
 @given(anything)
 def test_an_untyped_argument_is_read_or_refused_alike(kind, value):
-    codec = PayloadCodec.of(loose, name="j", context_type=Context, content_type=kind)
+    codec = PayloadCodec(loose, name="j", context_type=Context, content_type=kind)
 
     try:
         raw = codec.encode((value,), {})

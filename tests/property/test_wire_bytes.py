@@ -17,10 +17,10 @@ from shifter.wire.dead_letter import (
     dead_letter_headers,
     read_dead_letter,
 )
-from shifter.wire.depth import check_depth, check_msgpack_depth
 from shifter.wire.envelope import check_bounds, decode_envelope, encode_envelope
 from shifter.wire.headers import JSON, MSGPACK, Headers, read_headers, successor
 from shifter.wire.payload import PayloadCodec
+from shifter.wire.untrusted import check_depth, check_msgpack_depth
 
 REASONS = (Reason.UNDECODABLE_ENVELOPE, Reason.UNDECODABLE_PAYLOAD)
 NOW = 1_760_000_000_000
@@ -32,7 +32,7 @@ class Context: ...
 def send_receipt(order_id: int, email: str, notes: dict | None = None) -> None: ...
 
 
-CODEC = PayloadCodec.of(send_receipt, name="send_receipt", context_type=Context)
+CODEC = PayloadCodec(send_receipt, name="send_receipt", context_type=Context)
 INFO = DeadLetterInfo(
     job_id=None,
     job_type=None,

@@ -18,7 +18,7 @@ from shifter.telemetry import Event, Log, Metrics, Totals
 from shifter.telemetry.exposition import Exposition
 from shifter.telemetry.metric import MAX_SERIES, SPECS, Bars, Histogram
 from shifter.telemetry.setup import configure
-from shifter.wire.text import encode_line
+from shifter.wire.untrusted import encode_line
 
 HOSTILE = "a\r\nb\x1b[2J\x9b31m\u202e\u2066\x7f\ud800 %s {} \x00"
 CANARY = "c4n4ry"

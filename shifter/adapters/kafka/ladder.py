@@ -28,8 +28,7 @@ from shifter.wire.dead_letter import (
     dead_letter_info,
 )
 from shifter.wire.envelope import MAX_DUE_AHEAD_MS, SKEW_MS, EnvelopeV1
-from shifter.wire.headers import Headers, read_headers
-from shifter.wire.hours import hastened_ms
+from shifter.wire.headers import Headers, hastened_ms, read_headers
 
 LANE_HEADER: Final = "shifter-lane"
 DUE_HEADER: Final = "shifter-due"

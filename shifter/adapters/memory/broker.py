@@ -30,7 +30,7 @@ from shifter.ports import (
     TopicSpec,
     Unknown,
 )
-from shifter.wire.hours import hastened_ms
+from shifter.wire.headers import hastened_ms
 
 _WEEK_MS = 7 * 86_400_000
 _MEBIBYTE = 1_048_576

@@ -21,7 +21,7 @@ from shifter.adapters.sqlite.member import waiting
 from shifter.adapters.sqlite.notify import wake_members
 from shifter.errors import StoreError
 from shifter.ports import Clock, Record, Rushed
-from shifter.wire.hours import hastened_ms
+from shifter.wire.headers import hastened_ms
 
 _BATCH: Final = 500
 _AGAIN_S: Final = 0.5

@@ -13,7 +13,7 @@ from shifter.deadletter.dialect import LetterFacts, read_story
 from shifter.deadletter.replay_identity import replays_of
 from shifter.errors import DecodeError
 from shifter.ports import Delivery
-from shifter.wire.depth import check_depth
+from shifter.wire.untrusted import check_depth
 
 Value: TypeAlias = str | int | float | Decimal | bool | None
 Path: TypeAlias = tuple[str | int, ...]

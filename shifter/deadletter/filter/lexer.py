@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from shifter.errors import FilterError
-from shifter.wire.text import printable
+from shifter.wire.untrusted import printable
 
 MAX_FILTER_CHARS: Final = 2_000
 

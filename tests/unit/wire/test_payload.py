@@ -64,7 +64,7 @@ class Order(msgspec.Struct):
 def codec(
     function: Callable[..., Any], content_type: str = JSON, **options: Any
 ) -> PayloadCodec:
-    return PayloadCodec.of(
+    return PayloadCodec(
         function,
         name="job",
         context_type=Context,

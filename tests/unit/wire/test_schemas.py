@@ -15,7 +15,6 @@ from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import Reason
 from shifter.policy.delivery.delay import TIERS_S
-from shifter.wire import asyncapi
 from shifter.wire.dead_letter import (
     DeadLetterInfo,
     dead_letter_headers as bury,
@@ -24,7 +23,12 @@ from shifter.wire.dead_letter import (
 from shifter.wire.envelope import EnvelopeV1, decode_envelope
 from shifter.wire.headers import Headers, build_headers, read_headers
 from shifter.wire.payload import PayloadCodec
-from shifter.wire.schemas import dead_letter_schema, envelope_schema, generate
+from shifter.wire.schemas import (
+    DELAY_HEADERS,
+    dead_letter_schema,
+    envelope_schema,
+    generate,
+)
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 GOLDEN = sorted((SCHEMAS / "golden").glob("*.json"))
@@ -44,7 +48,7 @@ class Context: ...
 def send_receipt(order_id: int, email: str) -> None: ...
 
 
-CODEC = PayloadCodec.of(send_receipt, name="send_receipt", context_type=Context)
+CODEC = PayloadCodec(send_receipt, name="send_receipt", context_type=Context)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -227,4 +231,4 @@ def test_asyncapi_knows_the_topics_and_headers_of_the_log():
         lane = parse_lane(address.format(namespace="a", queue="b", priority=priority))
         assert lane.priority is Priority[priority.upper()]
     assert tuple(tiers) == TIERS_S
-    assert asyncapi.DELAY_HEADERS == (LANE_HEADER, DUE_HEADER)
+    assert DELAY_HEADERS == (LANE_HEADER, DUE_HEADER)

@@ -1,0 +1,247 @@
+"""The ports of stores: claims, presence, the fleet's state, and the local spool.
+
+Every value of a store is checked where it is read, and one that this package does not
+write is ignored. A value that the checks miss must still end no process: `understood`
+converts its error to the one that every caller of a store expects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from shifter.errors import StoreRefusedError
+from shifter.model.claim import (
+    ClaimAnswer,
+    ClaimRequest,
+    ClaimUpdate,
+    JobStatus,
+    Renewal,
+    WaitingJobs,
+)
+from shifter.model.fleet import FleetReport, FleetView
+from shifter.ports.log import Record
+from shifter.wire.untrusted import Count, InstantMs, Rate
+
+NUMBER_SHIFT: Final = 20
+"""Bits of a number that count the records of one millisecond."""
+
+_MISREAD: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class ClaimStore(Protocol):
+    """Where "once" is decided. Every call is one round trip, or fails as a whole.
+
+    Raises:
+        StoreUnavailableError: From any method; the outcome is then unknown.
+    """
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
+    ) -> list[ClaimAnswer]:
+        """Ask to run; answers in order. No identity may be asked for twice at once."""
+
+    async def renew(
+        self, held: Sequence[tuple[str, int]], *, lease_ms: int
+    ) -> list[Renewal]:
+        """Extend leases, given as (identity, fence), from the store's now."""
+
+    async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
+        """Write ends of turns; ``False`` where the fence was no longer the newest."""
+
+    async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
+        """Ask that a job not run (again); returns its state after the call."""
+
+    async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
+        """Record that jobs wait, except those of which anything is recorded already.
+
+        A claim replaces the record, and never fails because of it.
+
+        Returns:
+            How many jobs the store left out because its memory is scarce.
+        """
+
+    async def status(self, job_id: str) -> JobStatus | None:
+        """The state of a job; ``None`` when nothing is recorded, or not any more."""
+
+    async def done_by(self, identity: str) -> str | None:
+        """The id of the job that had the effect of an idempotency key.
+
+        ``None`` where no job has had it yet, or that is forgotten.
+        """
+
+    async def note(self, name: str, word: str, *, keep_ms: int) -> str:
+        """Keep a word under a name, unless one is kept there; returns what is kept.
+
+        Args:
+            name: In a namespace of its own, beside claims.
+            word: 1-128 printable ASCII characters.
+            keep_ms: How long, from the first call on, > 0.
+        """
+
+    async def ping(self) -> str:
+        """One line that describes the store."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+class WorkerReport(msgspec.Struct, frozen=True, gc=False):
+    """What a worker process reports, about once a second.
+
+    Attributes:
+        worker_id: Unique per process and start.
+        host: Host name.
+        pid: Process id.
+        started_ms: Epoch milliseconds.
+        reported_ms: When it reported, epoch milliseconds.
+        concurrency: Slots.
+        running: Attempts running now, per lane name.
+        rate_per_s: Jobs ended a second, per lane name, over the last seconds.
+        uses: Names of the dependencies that its jobs call, per job type.
+    """
+
+    worker_id: str
+    host: str
+    pid: Count
+    started_ms: InstantMs
+    reported_ms: InstantMs
+    concurrency: Count
+    running: dict[str, Count]
+    rate_per_s: dict[str, Rate]
+    uses: dict[str, str] = {}
+
+
+class PresenceStore(Protocol):
+    """Which worker processes are alive. A report expires unless it is renewed."""
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Report that a worker is alive."""
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Remove the report of a worker that leaves."""
+
+    async def workers(self) -> list[WorkerReport]:
+        """All live workers, by worker id."""
+
+    async def close(self) -> None:
+        """Free everything; reports expire by themselves."""
+
+
+class FleetStore(Protocol):
+    """State that the processes of a fleet share. One call is one round trip.
+
+    Raises:
+        StoreUnavailableError: From any method; the outcome is then unknown.
+    """
+
+    async def sync(self, report: FleetReport) -> FleetView:
+        """Report, and return the state; see `shifter.policy.protection.fleet_table`."""
+
+    async def listen(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever cells may have changed; runs until cancelled.
+
+        A store without notifications returns at once; the next `sync` reads the cells.
+        """
+
+    async def close(self) -> None:
+        """Free everything; reports expire by themselves."""
+
+
+class SpoolEntry(NamedTuple):
+    """A record in a spool.
+
+    Attributes:
+        number: Ascending in the order in which records were handed over: the epoch
+            milliseconds of that, shifted by `NUMBER_SHIFT`, and a count.
+        record: As it goes to the log.
+    """
+
+    number: int
+    record: Record
+
+
+class SpoolDepth(NamedTuple):
+    """What is in a spool.
+
+    Attributes:
+        waiting: Records to be forwarded.
+        refused: Records that the log refused; tried again when nothing else waits.
+        oldest_ms: When the oldest waiting one was spooled; ``None`` if none.
+        first: Its number; ``None`` if none.
+        used: Part of the allowed size that is used, from 0.0.
+    """
+
+    waiting: int
+    refused: int
+    oldest_ms: int | None
+    first: int | None
+    used: float
+
+
+class Spool(Protocol):
+    """Records kept on this machine while the log is away. Everything here blocks.
+
+    Safe to share between threads; several processes may share one place.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: From any method.
+    """
+
+    def put(self, entries: Sequence[SpoolEntry], *, timeout_s: float) -> list[int]:
+        """Make records durable, all or none.
+
+        Returns:
+            Their numbers: those wanted, or the next that are free.
+        """
+
+    def take(self, most: int, *, before: int | None = None) -> list[SpoolEntry]:
+        """The oldest records that wait, below a number, in order; they stay."""
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forget records that are in the log."""
+
+    def set_aside(self, number: int, detail: str) -> None:
+        """Keep a record that the log refuses apart from those that wait."""
+
+    def put_back(self) -> int:
+        """Let refused records wait again, in their places; returns their number."""
+
+    def depth(self) -> SpoolDepth:
+        """The present contents; cheap."""
+
+    def forwarding(self) -> AbstractContextManager[bool]:
+        """Hold the right to forward; yields ``False`` while another process has it."""
+
+    def close(self) -> None:
+        """Free everything; the records stay."""
+
+
+@contextlib.contextmanager
+def understood(store: str, op: str) -> Generator[None]:
+    """Read a store's answer while the block runs.
+
+    Args:
+        store: The store with its address, without credentials.
+        op: The operation.
+
+    Raises:
+        StoreRefusedError: The block could not read the answer.
+    """
+    try:
+        yield
+    except _MISREAD as error:
+        detail = f"its answer cannot be read: {type(error).__name__}: {error}"[:200]
+        raise StoreRefusedError(store, op, detail) from error
