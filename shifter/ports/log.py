@@ -1,11 +1,10 @@
-"""The log: records, lanes, delay and settlement.
+"""The log: records, lanes, delay and settlement, on Kafka, SQLite or in memory.
 
-A log is Kafka, an SQLite file or memory. These protocols do not hide partitions and
-offsets: `Delivery`, `LostRange` and `Span` have them. Workers do not compute with them;
-a worker returns a delivery to the feed that it came from, and the feed settles it.
-Dead letters are read by offset: `LogAdmin.spans` and `LogAdmin.scan` work with ranges
-of offsets, and the journal of runs records the offsets that a run has handled. A log
-without partitions numbers its only one 0.
+These protocols do not hide partitions and offsets: `Delivery`, `LostRange` and `Span`
+have them. Workers do not compute with them: they return a delivery to the feed that it
+came from, and the feed settles it. Dead letters are read by offset: `LogAdmin.spans`
+and `LogAdmin.scan` work with ranges of offsets, and the journal of runs records the
+offsets that a run has handled. A log without partitions numbers its only one 0.
 """
 
 from __future__ import annotations
@@ -322,9 +321,8 @@ def widening(
     for name in ("retention_ms", "max_record_bytes"):
         before, after = getattr(have, name), getattr(want, name)
         if before < after:
-            changes.append(
-                TopicChange(want.name, "set", f"{name}: {before} to {after}")
-            )
+            detail = f"{name}: {before} to {after}"
+            changes.append(TopicChange(want.name, "set", detail))
     return changes
 
 
