@@ -33,6 +33,7 @@ from shifter.ports.log import (
 )
 from shifter.ports.stores import (
     NUMBER_SHIFT,
+    ClaimCalls,
     ClaimStore,
     FleetStore,
     PresenceStore,
@@ -40,6 +41,8 @@ from shifter.ports.stores import (
     SpoolDepth,
     SpoolEntry,
     WorkerReport,
+    decode_report,
+    encode_report,
     understood,
 )
 
@@ -48,6 +51,7 @@ __all__ = [
     "AppendAnswer",
     "Appended",
     "AtomicLog",
+    "ClaimCalls",
     "ClaimStore",
     "Clock",
     "DelayMover",
@@ -71,6 +75,8 @@ __all__ = [
     "TopicSpec",
     "Unknown",
     "WorkerReport",
+    "decode_report",
+    "encode_report",
     "sleep_or_wake",
     "understood",
     "widening",

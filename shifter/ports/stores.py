@@ -8,6 +8,8 @@ converts its error to the one that every caller of a store expects.
 from __future__ import annotations
 
 import contextlib
+import secrets
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
@@ -39,6 +41,11 @@ _MISREAD: Final = (
     TypeError,
     ValueError,
 )
+
+
+# Every later call sends these names, so only the last are kept: what an older call was
+# granted is free again when its lease ends.
+_UNANSWERED: Final = 64
 
 
 class ClaimStore(Protocol):
@@ -98,6 +105,38 @@ class ClaimStore(Protocol):
         """Free everything."""
 
 
+class ClaimCalls:
+    """The names of a claim store's calls, and of those that had no answer.
+
+    A claim whose answer was lost (a timeout, a cancelled call) may have been granted.
+    Each call therefore has a name of its own, and the next call lists the names that
+    had no answer: no process runs what those were granted, so it is granted again at
+    once instead of standing still for a lease.
+
+    Attributes:
+        unanswered: The names of the last calls that failed.
+    """
+
+    def __init__(self) -> None:
+        self._store, self._count = secrets.token_hex(4), 0
+        self.unanswered: deque[str] = deque(maxlen=_UNANSWERED)
+
+    @contextlib.contextmanager
+    def named(self) -> Generator[str]:
+        """Yield the name of a new call, and list it if the block fails."""
+        name = self.next_name()
+        self._count += 1
+        try:
+            yield name
+        except BaseException:
+            self.unanswered.append(name)
+            raise
+
+    def next_name(self) -> str:
+        """The name that the next call has."""
+        return f"{self._store}.{self._count + 1}"
+
+
 class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     """What a worker process reports, about once a second.
 
@@ -122,6 +161,22 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     running: dict[str, Count]
     rate_per_s: dict[str, Rate]
     uses: dict[str, str] = {}
+
+
+_DECODE_REPORT: Final = msgspec.json.Decoder(WorkerReport).decode
+encode_report: Final = msgspec.json.Encoder().encode
+"""A worker's report as bytes in a store."""
+
+
+def decode_report(raw: bytes | None) -> WorkerReport | None:
+    """The report in a store's bytes; ``None`` for anything else, so a lie is no worker.
+
+    >>> decode_report(b"[]") is decode_report(None) is None
+    True
+    """
+    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        return None if raw is None else _DECODE_REPORT(raw)
+    return None
 
 
 class PresenceStore(Protocol):

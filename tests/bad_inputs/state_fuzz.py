@@ -33,9 +33,8 @@ from redis import Redis
 
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
-from shifter.adapters.redis.fleet import RedisFleetStore
+from shifter.adapters.redis.fleet import RedisFleetStore, RedisPresenceStore
 from shifter.adapters.redis.keys import ClaimKeys, fleet_keys, presence_keys
-from shifter.adapters.redis.presence import RedisPresenceStore
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.fleet import SqliteFleetStore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shifter.adapters.redis.record import decode_claim, encode_claim
+from shifter.adapters.redis.claim_scripts import decode_claim, encode_claim
 
 
 async def age_claims(client, namespace, ms):

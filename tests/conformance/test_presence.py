@@ -6,7 +6,7 @@ import pytest
 
 from shifter.adapters.memory.state import MemoryPresenceStore
 from shifter.adapters.redis.client import open_redis
-from shifter.adapters.redis.presence import RedisPresenceStore
+from shifter.adapters.redis.fleet import RedisPresenceStore
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.presence import SqlitePresenceStore
 from shifter.testing.clock import FakeClock

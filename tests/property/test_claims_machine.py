@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shifter.adapters.memory.state import MemoryClaimStore
+from shifter.adapters.redis.claim_scripts import encode_claim
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.keys import ClaimKeys
-from shifter.adapters.redis.record import encode_claim
 from shifter.model.claim import (
     Cancelled,
     ClaimRequest,
@@ -275,7 +275,7 @@ class Pair:
     async def clean(self):
         await self.client.delete(*(self.key(name) for name in KEYS))
         for store in self.stores:
-            store._unanswered.clear()
+            store._calls.unanswered.clear()
             store._pointers.clear()
 
     async def do(self, operation):
@@ -296,8 +296,8 @@ class Pair:
     async def claim(self, n, wanted, lease_ms, is_answered):
         store = self.stores[n]
         requests = [ClaimRequest(*ids, turn, attempt) for ids, turn, attempt in wanted]
-        self.twin.op = f"{store._name}.{store._calls + 1}"
-        self.twin.unanswered = frozenset(store._unanswered)
+        self.twin.op = store._calls.next_name()
+        self.twin.unanswered = frozenset(store._calls.unanswered)
 
         async def call(which):
             return await which.claim(requests, owner=f"w {n}", lease_ms=lease_ms)
@@ -307,7 +307,7 @@ class Pair:
             if isinstance(answer, Granted):
                 self.holders[request.identity] = store
         if not is_answered:
-            store._unanswered.append(self.twin.op)
+            store._calls.unanswered.append(self.twin.op)
             return
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Granted):

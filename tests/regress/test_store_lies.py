@@ -16,12 +16,11 @@ import uuid
 import pytest
 from redis import Redis
 
+from shifter.adapters.redis.claim_scripts import decode_claim
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
-from shifter.adapters.redis.fleet import RedisFleetStore
+from shifter.adapters.redis.fleet import RedisFleetStore, RedisPresenceStore
 from shifter.adapters.redis.keys import ClaimKeys, fleet_keys, presence_keys
-from shifter.adapters.redis.presence import RedisPresenceStore
-from shifter.adapters.redis.record import decode_claim
 from shifter.adapters.redis.scripts import read_script
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import window_cells

@@ -2,41 +2,31 @@
 
 The rules are `shifter.policy.delivery.claim`; the scripts mirror them.
 
-A claim whose answer was lost (a timeout, a cancelled call) may have been granted. Each
-call therefore has a name of its own, and the next call of this store lists the names
-that were never answered: what those were granted does not run, so it is granted again
-instead of standing still for a lease.
-
 On a cluster the claim of a user's idempotency key and the pointer from the job's id lie
 in different slots: pointers are then left in a round trip of their own, before.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from shifter.adapters.redis.batch import (
-    NOT_HELD,
+from shifter.adapters.redis.claim_scripts import (
+    LETTER_STATE,
+    RENEWAL,
+    ClaimScripts,
     claim_answers,
     claim_args,
-    finish_args,
-    raw,
-    renew_args,
-    renewals,
-)
-from shifter.adapters.redis.claim_scripts import ClaimScripts
-from shifter.adapters.redis.client import RedisClient
-from shifter.adapters.redis.keys import ClaimKeys, from_field, to_field
-from shifter.adapters.redis.record import (
-    LETTER_STATE,
     decode_claim,
     decode_identity,
     encode_claim,
+    finish_args,
     job_field,
+    raw,
+    renew_args,
 )
+from shifter.adapters.redis.client import RedisClient
+from shifter.adapters.redis.keys import ClaimKeys, from_field, to_field
 from shifter.adapters.redis.scripts import (
     Command,
     describe,
@@ -62,11 +52,10 @@ from shifter.policy.delivery.claim_state import (
     status_found,
     status_of,
 )
-from shifter.ports import understood
+from shifter.ports import ClaimCalls, understood
 
 _GOES_ON: Final = "-rqw"
 """The answer of ``point.lua`` for a job whose claim lies at another key."""
-_UNANSWERED: Final = 64
 # Jobs with a key of the user's that run here now; far more than can.
 _POINTERS: Final = 100_000
 _WAITING_CALLS: Final = 64
@@ -98,8 +87,7 @@ class RedisClaimStore:
         self._scripts = ClaimScripts(client, by_tag=by_tag)
         self._runner, self._by_tag = self._scripts.runner, self._scripts.by_tag
         self._command = {name: s.command for name, s in self._scripts.scripts.items()}
-        self._name, self._calls = secrets.token_hex(4), 0
-        self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
+        self._calls = ClaimCalls()
         # Which job each keyed claim that was granted here belongs to: its pointer
         # lives as long as the claim, refreshed in the same script where that may be.
         self._pointers: dict[str, str] = {}
@@ -119,21 +107,15 @@ class RedisClaimStore:
         self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
     ) -> list[ClaimAnswer]:
         """Ask to run; answers in order."""
-        self._calls += 1
-        op = f"{self._name}.{self._calls}"
-        try:
-            with understood(self._runner.store, "claim"):
-                return await self._claim(requests, f"{op} {to_field(owner)}", lease_ms)
-        except BaseException:
-            self._unanswered.append(op)
-            raise
+        with self._calls.named() as op, understood(self._runner.store, "claim"):
+            return await self._claim(requests, f"{op} {to_field(owner)}", lease_ms)
 
     async def renew(
         self, held: Sequence[tuple[str, int]], *, lease_ms: int
     ) -> list[Renewal]:
         """Extend leases, given as (identity, fence), from the store's now."""
         identities = [identity for identity, _ in held]
-        found: list[Renewal] = [NOT_HELD] * len(held)
+        found: list[Renewal] = [RENEWAL["0"]] * len(held)
 
         def parts(group: Sequence[int]) -> tuple[list[bytes], list[object]]:
             args = renew_args([held[i] for i in group], lease_ms, self._inlined)
@@ -143,11 +125,10 @@ class RedisClaimStore:
         keys = [self._key(identity) for identity in identities]
         further = self._point_apart((identity, keep_ms) for identity in identities)
         with understood(self._runner.store, "claim.renew"):
-            for group, _, words in await self._scripts.send(
-                "renew", keys, parts, further
-            ):
-                for i, renewal in zip(group, renewals(words), strict=True):
-                    found[i] = renewal
+            replies = await self._scripts.send("renew", keys, parts, further)
+            for group, _, words in replies:
+                for i, digit in zip(group, words[0], strict=True):
+                    found[i] = RENEWAL[digit]
         return found
 
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
@@ -288,7 +269,8 @@ class RedisClaimStore:
                 answers[aliased[i]] = answer
             gone = {aliased[i] for i in known}
             asked = [i for i in asked if i not in gone]
-        unanswered = f" {' '.join(self._unanswered)} " if self._unanswered else ""
+        lost = self._calls.unanswered
+        unanswered = f" {' '.join(lost)} " if lost else ""
         jobs = [] if self._by_tag else [self._key(requests[i].job_id) for i in aliased]
 
         def parts(group: Sequence[int]) -> tuple[list[bytes], list[object]]:

@@ -1,14 +1,21 @@
-"""Opens Redis clients that answer soon or fail soon, and never send a call twice.
+"""Opens Redis clients that answer soon or fail soon, and translates their errors.
 
 The client's own defaults (10 retries with backoff, 5 s a try) make a call to a stopped
 server last a minute, and its retry sends a command again whose answer was only late:
-one INCR counted twice. Here a call has one try; who may ask again, asks again.
+one INCR counted twice. Here each call has one try, and the caller may ask again.
+
+An error becomes one of the two store errors of the ports. *Refused* is what an operator
+must mend (a credential, a right, a full or read-only server) and every unknown answer;
+what passes by itself is *unavailable*. The text is the beginning of the server's
+message. Server and client put neither passwords nor values in it. What a pipeline adds
+(the command with its keys) and what Sentinel's client adds (itself) is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Generator
 from typing import Any, Final, TypeAlias
 
@@ -23,12 +30,28 @@ from redis.asyncio import (
 )
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    ClusterError,
+    ConnectionError as RedisConnectionError,
+    DataError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
 from redis.maint_notifications import MaintNotificationsConfig
 
-from shifter.adapters.redis.errors import CAUGHT, store_error
 from shifter.adapters.redis.url import RedisUrl, parse_redis_url
+from shifter.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
 RedisClient: TypeAlias = Redis | RedisCluster
 
@@ -107,6 +130,13 @@ def address(client: RedisClient) -> str:
     return f"redis {host}:{port}/{options.get('db', 0)}"
 
 
+async def one_server(client: RedisClient) -> dict[str, Any]:
+    """Arguments that send a command without a key to one server, also in a cluster."""
+    if isinstance(client, RedisCluster):
+        return {"target_nodes": (await client.initialize()).get_default_node()}
+    return {}
+
+
 def call_limit_s(client: RedisClient) -> float | None:
     """Longest a call may take in all: connecting, then one answer."""
     if isinstance(client, RedisCluster):
@@ -167,3 +197,76 @@ def _by_sentinel(parsed: RedisUrl, options: dict[str, Any]) -> Redis:
     )
     client: Redis = sentinel.master_for(parsed.path)
     return client
+
+
+_MAX_DETAIL: Final = 200
+_REFUSING: Final = (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+_PASSING: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ClusterError,
+    RedisClusterException,
+    NoScriptError,
+    OSError,
+    TimeoutError,
+)
+# Inside a script an old server buries the code in the text of a plain error, and the
+# client hides the error of each sentinel in "no master found".
+_REFUSED_CODE: Final = re.compile(
+    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|WRONGTYPE)\b"
+    r"|\b[Uu]nknown (Redis )?command\b"
+    r"|AuthenticationError\(|\bThe user executing the script can't\b"
+)
+_PASSING_CODE: Final = re.compile(
+    r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
+)
+# Python says so in the text of a plain connection error; no second try mends it.
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
+_PIPELINE: Final = re.compile(
+    r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
+)
+_CLIENT: Final = re.compile(r"<redis\..*?> - ", re.DOTALL)
+
+CAUGHT: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What a call may raise that `store_error` can judge."""
+
+
+def store_error(error: BaseException, *, store: str, op: str) -> StoreError | None:
+    """The store error for this one; ``None`` if this one should pass unchanged.
+
+    Args:
+        error: One of `CAUGHT`.
+        store: The store with its address, without credentials.
+        op: What was asked of it.
+    """
+    detail = _detail(error)
+    speaks = isinstance(error, ResponseError | MasterNotFoundError)
+    if isinstance(error, _REFUSING) or _UNTRUSTED in detail:
+        return StoreRefusedError(store, op, detail)
+    if speaks and _REFUSED_CODE.search(detail):
+        return StoreRefusedError(store, op, detail)
+    if isinstance(error, _PASSING) or (speaks and _PASSING_CODE.search(detail)):
+        return StoreUnavailableError(store, op, detail)
+    # A script that stumbles met what others wrote under our keys; whatever else the
+    # server may say, only an argument of ours is our own fault.
+    return (
+        None if isinstance(error, DataError) else StoreRefusedError(store, op, detail)
+    )
+
+
+def _detail(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    words = _CLIENT.sub("", _PIPELINE.sub("", str(error))) or type(error).__name__
+    code = getattr(error, "status_code", None)
+    if isinstance(code, str) and code.isupper() and not words.startswith(code):
+        words = f"{code} {words}"
+    words = " ".join(words.split())
+    return words[:_MAX_DETAIL]

@@ -1,7 +1,12 @@
-"""What a fleet decides together, in Redis: one script, six keys of one hash slot.
+"""What the processes of a fleet tell each other in Redis: decisions and live workers.
 
-Everything fades by itself. Changes of cells are published too, so that an opened
-circuit reaches every process at once; one that misses it reads it at its next sync.
+Shared decisions are one script and six keys of one hash slot. Every value expires.
+Changes of cells are also published, so that an opened circuit reaches every process at
+once; a process that misses the message reads the change at its next sync.
+
+Live workers are a hash of reports and a sorted set of their ends. A report is about 300
+bytes of JSON. Reports expire by the store's clock; the next report of any worker
+removes the expired ones, and both keys expire without reports.
 """
 
 from __future__ import annotations
@@ -17,13 +22,21 @@ import msgspec
 from redis.asyncio import Redis
 
 from shifter.adapters.redis.client import RedisClient, translated
-from shifter.adapters.redis.keys import bounded_id, fleet_channel, fleet_keys
+from shifter.adapters.redis.keys import (
+    bounded_id,
+    fleet_channel,
+    fleet_keys,
+    presence_keys,
+)
 from shifter.adapters.redis.scripts import ScriptRunner, read_script
 from shifter.errors import StoreError
-from shifter.model.fleet import FleetReport, FleetView, RateGrant
-from shifter.ports import understood
+from shifter.model.fleet import MAX_WORKERS, FleetReport, FleetView, RateGrant
+from shifter.ports import WorkerReport, decode_report, encode_report, understood
 
 _LISTEN_AGAIN_S: Final = 1.0
+# Ends may be forged so that they come first: a listing passes over what is unreadable.
+_MOST_LOOKED_AT: Final = 10_000
+_PAGE: Final = 500
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -116,3 +129,54 @@ def _view(answer: list[Any]) -> tuple[int, FleetView]:
 def _texts(flat: list[bytes]) -> dict[str, bytes]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return {name.decode(errors="replace"): text for name, text in pairs}
+
+
+class RedisPresenceStore:
+    """`shifter.ports.PresenceStore` in Redis; shares its client with other stores.
+
+    Attributes:
+        unreadable: Reports found that were too large or no reports.
+    """
+
+    def __init__(self, client: RedisClient, namespace: str) -> None:
+        self._keys = presence_keys(namespace)
+        self._report, self._list, self._leave = (
+            read_script("number", "presence", name)
+            for name in ("presence_report", "presence_list", "presence_leave")
+        )
+        scripts = (self._report, self._list, self._leave)
+        self._runner = ScriptRunner(client, scripts)
+        self.unreadable = 0
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Say that a worker lives."""
+        args = (bounded_id(report.worker_id), encode_report(report), keep_ms)
+        command = self._report.command(self._keys, args)
+        await self._runner.send("presence.report", command)
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Say that a worker left."""
+        command = self._leave.command(self._keys, (bounded_id(worker_id),))
+        await self._runner.send("presence.withdraw", command)
+
+    async def workers(self) -> list[WorkerReport]:
+        """All that live, by worker id; at most `MAX_WORKERS`."""
+        reports: dict[str, WorkerReport] = {}
+        for first in range(0, _MOST_LOOKED_AT, _PAGE):
+            command = self._list.command(self._keys, (first, _PAGE))
+            found = await self._runner.send("presence.workers", command)
+            with understood(self._runner.store, "presence.workers"):
+                for report in map(decode_report, found):
+                    # The store is not trusted: what no worker wrote is left out.
+                    if report is None:
+                        self.unreadable += 1
+                    else:
+                        reports.setdefault(report.worker_id, report)
+            if len(found) < _PAGE or len(reports) >= MAX_WORKERS:
+                break
+        by_id = sorted(reports.values(), key=lambda report: report.worker_id)
+        return by_id[:MAX_WORKERS]
+
+    async def close(self) -> None:
+        """Close the client, for every store that shares it."""
+        await self._runner.close()

@@ -21,10 +21,6 @@ class RedisStates:
 
     def import_parts(self) -> None:
         """Import what background threads use, in the calling thread."""
-        import shifter.adapters.redis.claims  # noqa: PLC0415
-        import shifter.adapters.redis.client  # noqa: PLC0415
-        import shifter.adapters.redis.fleet  # noqa: PLC0415
-        import shifter.adapters.redis.presence  # noqa: F401, PLC0415
 
     def open_claims(
         self,
@@ -45,7 +41,7 @@ class RedisStates:
         beside: LaneLog | None,  # noqa: ARG002  # no log shares Redis' transactions
     ) -> PresenceStore:
         """Reports of live workers."""
-        from shifter.adapters.redis.presence import RedisPresenceStore  # noqa: PLC0415
+        from shifter.adapters.redis.fleet import RedisPresenceStore  # noqa: PLC0415
 
         return RedisPresenceStore(_client(settings), settings.namespace)
 

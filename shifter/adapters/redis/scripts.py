@@ -23,6 +23,7 @@ from shifter.adapters.redis.client import (
     address,
     call_limit_s,
     close_redis,
+    one_server,
     translated,
 )
 
@@ -147,13 +148,8 @@ class ScriptRunner:
 
 async def describe(runner: ScriptRunner) -> str:
     """One line about the server: version, address, mode, and what endangers claims."""
-    client = runner.client
     with translated(runner.store, "ping"):
-        if isinstance(client, RedisCluster):
-            node = (await client.initialize()).get_default_node()
-            info = await client.info(target_nodes=node)
-        else:
-            info = await client.info()
+        info = await runner.client.info(**await one_server(runner.client))
     version = info.get("redis_version", "?")
     policy = info.get("maxmemory_policy", "?")
     line = f"{runner.store}, version {version}, {info.get('redis_mode', '?')}"

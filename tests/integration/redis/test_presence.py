@@ -7,8 +7,8 @@ import time
 import pytest
 
 from shifter.adapters.redis.client import open_redis
+from shifter.adapters.redis.fleet import RedisPresenceStore
 from shifter.adapters.redis.keys import presence_keys
-from shifter.adapters.redis.presence import RedisPresenceStore
 from shifter.testing.conformance.presence import report_of
 from tests.conformance.redis_time import age_reports
 

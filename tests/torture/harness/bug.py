@@ -117,7 +117,7 @@ def _no_operation_id() -> None:
     claim = RedisClaimStore.claim
 
     async def forgetful(self: Any, *args: Any, **options: Any) -> Any:
-        self._unanswered.clear()
+        self._calls.unanswered.clear()
         return await claim(self, *args, **options)
 
     _put(RedisClaimStore, "claim", forgetful)

@@ -600,11 +600,11 @@ def test_an_app_without_jobs_has_nothing_to_do(world, module):
 @pytest.fixture
 def healthy(world, monkeypatch):
     """A state store without faults; a test may plant one."""
-    from shifter.adapters.redis import doctor, health
+    from shifter.adapters.redis import doctor
 
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
 
-    facts = health.RedisHealth(
+    facts = doctor.RedisHealth(
         "redis h", "8.6.3", "master", "noeviction", 0, "aof", NOW
     )
 

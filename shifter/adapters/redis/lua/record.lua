@@ -1,5 +1,5 @@
 -- How a claim is written; put before every claim script, behind number.lua. Mirrors
--- shifter.policy.delivery.claim_state, and shifter.adapters.redis.record. One
+-- shifter.policy.delivery.claim_state, and shifter.adapters.redis.claim_scripts. One
 -- line of whole numbers, instants of this server in ms:
 --   1<state><fence>;<turn>;<attempt>;<losses>;<lease end>;<updated>;<cancel keep>;<who>;<job>
 -- state: r running, q running and asked to stop, w waiting, d done, x dead, e expired,

@@ -6,8 +6,7 @@ import pytest
 from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError
 
-from shifter.adapters.redis.client import translated
-from shifter.adapters.redis.errors import store_error
+from shifter.adapters.redis.client import store_error, translated
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 
 

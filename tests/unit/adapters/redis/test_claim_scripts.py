@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 from hypothesis import given, strategies as st
 
-from shifter.adapters.redis.record import (
+from shifter.adapters.redis.claim_scripts import (
     LETTER_STATE,
     decode_claim,
     decode_identity,
