@@ -37,7 +37,7 @@ from shifter.supervise.cron import CronSchedule
 from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging
 from shifter.work.attempt import STOP_GRACE_S
-from shifter.work.isolated import serve_calls
+from shifter.work.isolated_child import serve_calls
 from shifter.work.options import WorkOptions
 from shifter.work.worker import WorkerParts, run_worker
 

@@ -97,7 +97,8 @@ class Attempt:
         is_stuck: Whether it was stopped and did not end within the grace.
         task: The task that runs it.
         caller: Counts the calls to dependencies that its handler makes.
-        said: What its end says about its dependency; a child process says it itself.
+        verdict: What its end implies about its dependency; a child process judges its
+            own.
         error: Facts of the failure, for a dead letter.
         started_at: Monotonic seconds.
     """
@@ -117,12 +118,12 @@ class Attempt:
         "is_stuck",
         "item",
         "limit_ms",
-        "said",
         "started_at",
         "stop_for",
         "stopped",
         "stopped_at",
         "task",
+        "verdict",
         "was_refused",
     )
 
@@ -134,7 +135,7 @@ class Attempt:
         self.is_stuck = False
         self.task: asyncio.Task[None] | None = None
         self.caller: Caller | None = None
-        self.said = SUCCESS
+        self.verdict = SUCCESS
         self._interrupt: Callable[[], object] | None = None
         self.error: ErrorFacts | None = None
         self.has_begun = self.cancelled = self.was_refused = False
@@ -248,9 +249,9 @@ class Attempt:
         so does any exception during a shutdown. Every other exception is a failure
         whose facts are kept.
         """
-        if self.said is SUCCESS:
+        if self.verdict is SUCCESS:
             job = self.item.job
-            self.said = verdict_of(error, None if job is None else job.dependency)
+            self.verdict = verdict_of(error, None if job is None else job.dependency)
         if isinstance(error, Retry | Throttled | Discard | DeadLetter):
             return self._signal_outcome(error)
         is_cancelled = isinstance(error, asyncio.CancelledError)

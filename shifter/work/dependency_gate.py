@@ -144,7 +144,10 @@ class DependencyGate:
     def ended(self, attempt: Attempt) -> None:
         """Record the evidence of an attempt about its dependencies."""
         item, caller = attempt.item, attempt.caller
-        admitted, is_success = self._admitted.pop(item, None), attempt.said is SUCCESS
+        admitted, is_success = (
+            self._admitted.pop(item, None),
+            attempt.verdict is SUCCESS,
+        )
         if admitted is not None and caller is not None:
             caller.end(admitted.call, _verdict(attempt))
             if is_success:
@@ -231,4 +234,4 @@ def _verdict(attempt: Attempt) -> CallVerdict:
     """A payload that cannot be read, and a refusal, are no evidence."""
     if attempt.item.refusal is not None or attempt.was_refused:
         return CallVerdict(CallOutcome.IGNORED)
-    return attempt.said
+    return attempt.verdict

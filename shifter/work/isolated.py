@@ -1,92 +1,49 @@
 """Handlers in child processes: a crash or a hang affects no other job.
 
-Each child imports the app by itself and receives the *name* of a job. The pipe carries
-MessagePack of plain values, never a pickle, so no part of a message is imported or
-evaluated. A child runs one job at a time. A child whose job exceeds its limit is
-killed, and the next job gets a new one. The time of an attempt begins when its child is
-ready, so that a slow import of the app does not use up the timeout of the job.
+Each child imports the app by itself and receives the *name* of a job
+(`shifter.work.isolated_child`). A child runs one job at a time. A child whose job
+exceeds its limit is killed, and the next job gets a new one. The time of an attempt
+begins when its child is ready, so that a slow import of the app does not use up the
+timeout of the job.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import math
-import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from shifter.fleet.calls import ROLE, CallerFacts, verdict_of
-from shifter.jobs import request_scope
-from shifter.jobs.context import Context
+from shifter.fleet.calls import (
+    ActiveCall,
+    Caller,
+    CallVerdict,
+)
 from shifter.jobs.registered import RegisteredJob
-from shifter.jobs.request_scope import follow
-from shifter.model.answer import Quality
-from shifter.model.lane import Priority
-from shifter.model.time import EpochMs
-from shifter.ports import Clock
-from shifter.runtime.handler import completed
+from shifter.policy.protection.circuit import Permit
 from shifter.runtime.process_group import kill_group
 from shifter.work.attempt import Attempt, ProcessDiedError
-from shifter.work.isolated_calls import CallReport, ChildCalls, ChildChannel
-from shifter.work.isolated_reply import IsolatedReply, raise_reply, reply_to
+from shifter.work.isolated_child import (
+    REPLIES,
+    CallReport,
+    ContextFacts,
+    IsolatedCall,
+    IsolatedCancel,
+    IsolatedReply,
+    raise_reply,
+)
 
 _POLL_S: Final = 0.1
 START_S: Final = 60.0
 """A child that has not imported the app after so many seconds is ended."""
-
-
-class ContextFacts(msgspec.Struct):
-    """The values that a `Context` is made of, without its clock."""
-
-    job_id: str
-    job_type: str
-    attempt: int
-    fence: int
-    limit_ms: EpochMs
-    key: str | None
-    idempotency_key: str
-    traceparent: str | None
-    quality: Quality
-
-
-class IsolatedCall(msgspec.Struct, tag="call"):
-    """A message to a child: the name of a job, its payload, and its context."""
-
-    job: str
-    content_type: str
-    payload: bytes
-    context: ContextFacts
-    deadline_ms: int | None
-    priority: Priority
-    is_extra: bool
-    holds: str | None
-    is_cancelled: bool
-
-
-class IsolatedCancel(msgspec.Struct, tag="cancel"):
-    """A message to a child during a call: its job was cancelled."""
-
-
-class IsolatedReady(msgspec.Struct, tag="ready"):
-    """The first message of a child: it has imported the app and takes calls."""
-
-
-_MESSAGES: Final[
-    msgspec.msgpack.Decoder[IsolatedReady | IsolatedReply | CallReport]
-] = msgspec.msgpack.Decoder(IsolatedReady | IsolatedReply | CallReport)
-_ORDERS: Final[msgspec.msgpack.Decoder[IsolatedCall | IsolatedCancel]] = (
-    msgspec.msgpack.Decoder(IsolatedCall | IsolatedCancel)
-)
 _CANCEL: Final = msgspec.msgpack.encode(IsolatedCancel())
-_READY: Final = msgspec.msgpack.encode(IsolatedReady())
 
 _Child: TypeAlias = tuple[BaseProcess, Connection]
 Spawn: TypeAlias = Callable[[], _Child]
@@ -155,8 +112,8 @@ class IsolatedProcesses:
         )
         answer = await asyncio.wrap_future(talking)
         if isinstance(answer, IsolatedReply):
-            if answer.said is not None:
-                attempt.said = answer.said
+            if answer.verdict is not None:
+                attempt.verdict = answer.verdict
             raise_reply(answer, attempt.item.envelope.id)
         elif stop.is_set():
             raise asyncio.CancelledError
@@ -190,22 +147,22 @@ class IsolatedProcesses:
         stop: threading.Event,
     ) -> IsolatedReply | None:
         """Send a call to a child; its reply, or ``None`` if the child must end."""
-        calls, knows_of_cancel = ChildCalls(attempt.caller), call.is_cancelled
+        calls, is_cancel_sent = ChildCalls(attempt.caller), call.is_cancelled
         if stop.is_set():
             return None
         try:
             connection.send_bytes(msgspec.msgpack.encode(call))
             while not (stop.is_set() or self._closed.is_set()):
-                if attempt.cancelled and not knows_of_cancel:
+                if attempt.cancelled and not is_cancel_sent:
                     connection.send_bytes(_CANCEL)
-                    knows_of_cancel = True
+                    is_cancel_sent = True
                 if not connection.poll(_POLL_S):
                     continue
-                said = _MESSAGES.decode(connection.recv_bytes())
-                if isinstance(said, IsolatedReply):
-                    return said
-                if isinstance(said, CallReport):
-                    calls.take(said)
+                reply = REPLIES.decode(connection.recv_bytes())
+                if isinstance(reply, IsolatedReply):
+                    return reply
+                if isinstance(reply, CallReport):
+                    calls.take(reply)
         except (EOFError, OSError):
             return None
         return None
@@ -222,7 +179,7 @@ class IsolatedProcesses:
         with contextlib.suppress(EOFError, OSError):
             while not (stop.is_set() or self._closed.is_set()):
                 if child[1].poll(_POLL_S):
-                    _MESSAGES.decode(child[1].recv_bytes())
+                    REPLIES.decode(child[1].recv_bytes())
                     return child
         return _ended(child)
 
@@ -236,73 +193,29 @@ def _ended(child: _Child) -> ProcessDiedError:
     return ProcessDiedError(process.exitcode)
 
 
-def serve_calls(
-    connection: Connection, jobs: Mapping[str, RegisteredJob], clock: Clock
-) -> None:
-    """The child's side: answer calls until the pipe closes.
+class ChildCalls:
+    """The worker's side: the calls of one attempt under way in a child.
 
-    All calls run in one event loop, as in a worker: what a handler keeps from call to
-    call, such as a client of some server, belongs to a loop.
+    Args:
+        caller: The attempt's.
     """
-    line = ChildChannel(connection)
-    connection.send_bytes(_READY)
-    calls: queue.SimpleQueue[_Called | None] = queue.SimpleQueue()
-    reader = threading.Thread(
-        target=_read, args=(connection, clock, calls), name="shifter-call", daemon=True
-    )
-    reader.start()
-    with asyncio.Runner() as runner:
-        while (called := calls.get()) is not None:
-            call, trace = called.call, called.context.traceparent
-            ROLE.set(CallerFacts(call.priority, call.is_extra, call.holds, line))
-            request_scope.begin(
-                call.deadline_ms, is_retry=call.is_extra, traceparent=trace
-            )
-            follow(trace)
-            line.send(_answer(called, jobs, runner))
 
+    def __init__(self, caller: Caller | None) -> None:
+        self._caller, self._begun = caller, dict[int, ActiveCall]()
 
-class _Called(NamedTuple):
-    """A call and what its handler sees."""
-
-    call: IsolatedCall
-    context: Context
-
-
-def _read(
-    connection: Connection, clock: Clock, calls: queue.SimpleQueue[_Called | None]
-) -> None:
-    """Receive messages of the worker, also while a handler runs."""
-    context: Context | None = None
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            order = _ORDERS.decode(connection.recv_bytes())
-            if isinstance(order, IsolatedCall):
-                context = Context(**msgspec.structs.asdict(order.context), clock=clock)
-                context.cancelled = order.is_cancelled
-                calls.put(_Called(order, context))
-            elif context is not None:
-                context.cancelled = True
-    calls.put(None)
-
-
-def _answer(
-    called: _Called, jobs: Mapping[str, RegisteredJob], runner: asyncio.Runner
-) -> IsolatedReply:
-    call, job = called.call, jobs.get(called.call.job)
-    try:
-        job = jobs[call.job]
-        arguments = job.codec.decode(call.payload, call.content_type)
-        if job.context_parameter is not None:
-            arguments[job.context_parameter] = called.context
-        value = job.function(**arguments)
-        if value is not None:
-            runner.run(completed(value), context=contextvars.copy_context())
-    except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
-        reply = reply_to(error)
-        reply.said = verdict_of(error, None if job is None else job.dependency)
-        return reply
-    return IsolatedReply()
+    def take(self, report: CallReport) -> None:
+        """Note what the child reports."""
+        caller = self._caller
+        if caller is None:
+            return
+        if report.outcome is not None:
+            if (begun := self._begun.pop(report.number, None)) is not None:
+                caller.end(begun, CallVerdict(report.outcome))
+            return
+        permit = Permit(report.generation, report.probe)
+        adopted = caller.adopt(report.dependency, permit)
+        if adopted is not None:
+            self._begun[report.number] = adopted
 
 
 def _call(job: RegisteredJob, attempt: Attempt) -> IsolatedCall:

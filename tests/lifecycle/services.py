@@ -28,7 +28,7 @@ from shifter.supervise.supervisor import ProcessHealth
 from shifter.testing import TestApp
 from shifter.wiring.registry import log_adapter
 from shifter.wiring.service import lane_watch
-from shifter.work.decoding import Decoding
+from shifter.work.executor import Decoding
 
 _NAMES = itertools.count()
 _CLOSE_S: Final = 10.0

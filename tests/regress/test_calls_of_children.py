@@ -22,9 +22,16 @@ from shifter.policy.protection.circuit import Closed, HalfOpen, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.testing.clock import FakeClock
-from shifter.work.isolated import ContextFacts, IsolatedCall, IsolatedReady, serve_calls
-from shifter.work.isolated_calls import CallReport, ChildCalls, ChildChannel
-from shifter.work.isolated_reply import IsolatedReply
+from shifter.work.isolated import ChildCalls
+from shifter.work.isolated_child import (
+    CallReport,
+    ChildChannel,
+    ContextFacts,
+    IsolatedCall,
+    IsolatedReady,
+    IsolatedReply,
+    serve_calls,
+)
 from tests.integration.drain_world import World
 
 BANK = Dependency(

@@ -22,7 +22,7 @@ from shifter.errors import ConfigError, DecodeError
 from shifter.model.claim import JobState
 from shifter.ports import Record
 from shifter.wire.untrusted import MAX_CONTAINERS, check_depth, check_msgpack_depth
-from shifter.work.decoding import TURN_BYTES, Decoding
+from shifter.work.executor import TURN_BYTES, Decoding
 from tests.integration.drain_world import World, submit
 
 SIZE = 890_000

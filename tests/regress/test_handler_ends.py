@@ -26,7 +26,7 @@ from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.testing import TestApp
 from shifter.work.attempt import RemoteError
 from shifter.work.isolated import IsolatedProcesses
-from shifter.work.isolated_reply import IsolatedReply, raise_reply, reply_to
+from shifter.work.isolated_child import IsolatedReply, raise_reply, reply_to
 from tests.integration.drain_world import World, submit
 from tests.regress.handler_jobs import app as process_app
 from tests.regress.leaving import LEAVING, leave

@@ -21,7 +21,7 @@ from shifter import Context, Degraded, Ran, Shifter
 from shifter.config.load import load_settings
 from shifter.jobs import request_scope
 from shifter.model.answer import Quality
-from shifter.work.isolated import ContextFacts
+from shifter.work.isolated_child import ContextFacts
 from tests.acceptance.fleet import Fleet
 from tests.regress import seen_jobs
 

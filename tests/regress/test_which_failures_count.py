@@ -29,8 +29,14 @@ from shifter.policy.protection.circuit import Closed, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.evidence import CallOutcome
 from shifter.protection import EvidencePolicy
-from shifter.work.isolated import ContextFacts, IsolatedCall, IsolatedReady, serve_calls
-from shifter.work.isolated_reply import IsolatedReply, raise_reply
+from shifter.work.isolated_child import (
+    ContextFacts,
+    IsolatedCall,
+    IsolatedReady,
+    IsolatedReply,
+    raise_reply,
+    serve_calls,
+)
 from tests.integration.drain_world import World
 
 IN_A_ROW, HOUR = 3, 4 * 10**12
@@ -263,13 +269,13 @@ def child_says(error, **options):
 )
 def test_a_process_of_its_own_says_which_failures_count(options, error, outcome):
     """No exception crosses the pipe, so the process that has it judges it."""
-    assert child_says(error, **options).said.outcome is outcome
+    assert child_says(error, **options).verdict.outcome is outcome
 
 
 def test_a_refusal_in_a_process_of_its_own_is_a_refusal_and_no_failure():
     reply = child_says(CircuitOpenError("mailer", 2.5))
 
-    assert reply.said.outcome is CallOutcome.IGNORED
+    assert reply.verdict.outcome is CallOutcome.IGNORED
     with pytest.raises(RejectedError) as refused:
         raise_reply(reply, "1")
     assert (refused.value.dependency, refused.value.retry_in_s) == ("mailer", 2.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from shifter.wire.headers import JSON
-from shifter.work.decoding import TURN_BYTES, Decoding
+from shifter.work.executor import TURN_BYTES, Decoding
 
 
 async def test_a_turn_decodes_as_much_as_its_budget_and_the_next_turn_again():
