@@ -30,8 +30,8 @@ from shifter.model.claim import ClaimUpdate, JobState, WaitingJobs
 from shifter.model.job import ClaimsMode
 from shifter.model.reason import Reason
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
-from shifter.ports import Appended, ClaimStore, Clock, LaneFeed, Refused, Unknown
-from shifter.work.item import Item
+from shifter.ports import Appended, ClaimStore, Clock, Refused, Unknown
+from shifter.work.item import Item, Unreadable, by_feed
 from shifter.work.next_step import NextStep, ended_update, succeeded
 from shifter.work.state import DrainState
 
@@ -76,20 +76,31 @@ class Completer:
         self._idle = asyncio.Event()
         self._idle.set()
         self.pending = 0
+        self._moved_at = 0.0
 
     def add(self, step: NextStep) -> None:
         """Carry a step out soon."""
         self._steps.append(step)
-        self.pending += 1
-        self._wake.set()
-        self._idle.clear()
+        self._added()
 
     def add_done(self, item: Item) -> None:
         """Settle a job that succeeded: the usual end, and the cheapest."""
         self._succeeded.append(item)
+        self._added()
+
+    def _added(self) -> None:
+        if not self.pending:
+            self._moved_at = self._state.clock.monotonic()
+            self._idle.clear()
         self.pending += 1
         self._wake.set()
-        self._idle.clear()
+
+    @property
+    def unsettled_s(self) -> float:
+        """Seconds since when steps are pending and the log took nothing; else 0."""
+        if not self.pending:
+            return 0.0
+        return self._state.clock.monotonic() - self._moved_at
 
     async def drained(self) -> None:
         """Wait until every step so far was carried out."""
@@ -128,10 +139,16 @@ class Completer:
             steps = map(succeeded, items)
             await self._settle(list(zip(steps, held, strict=True)))
             return
-        for feed, mine in _by_feed(items):
-            await feed.settle([item.delivery for item in mine])
-        self._done(items)
+        await self._settle_deliveries(items)
+        self._state.observer.done(items)
+        for item in items:
+            self._leave(item)
         self._ended(len(items))
+
+    async def _settle_deliveries(self, entries: Sequence[Item | Unreadable]) -> None:
+        for mine in by_feed(entries):
+            await mine[0].feed.settle([entry.delivery for entry in mine])
+            self._moved_at = self._state.clock.monotonic()
 
     async def _hand_on(self, steps: list[NextStep]) -> None:
         for pause_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
@@ -145,20 +162,18 @@ class Completer:
     async def _hand_over(
         self, steps: list[NextStep]
     ) -> tuple[list[NextStep], list[NextStep]]:
-        taken: list[NextStep] = []
-        left: list[NextStep] = []
-        for feed, mine in _appends(steps):
-            pairs = [
-                (step.entry.delivery, step.record)
-                for step in mine
-                if step.record is not None
-            ]
+        """Append successors; the steps that the log took, and those to try again."""
+        taken, left = list[NextStep](), list[NextStep]()
+        for mine in _appends(steps):
+            feed = mine[0].entry.feed
+            pairs = [(one.entry.delivery, one.record) for one in mine if one.record]
             answers = await feed.hand_over(pairs, timeout_s=_HAND_OVER_TIMEOUT_S)
+            self._moved_at = self._state.clock.monotonic()
             for step, answer in zip(mine, answers, strict=True):
                 if isinstance(answer, Appended):
                     taken.append(step)
-                    continue
-                left.append(self._not_taken(step, answer))
+                else:
+                    left.append(self._not_taken(step, answer))
         return taken, left
 
     def _not_taken(self, step: NextStep, answer: Refused | Unknown) -> NextStep:
@@ -180,9 +195,8 @@ class Completer:
             await self._late.put(steps)
             return
         waiting = _still_waiting(steps)
-        await self._settle(
-            [(step, step.update is None or next(answers)) for step in steps]
-        )
+        held = [step.update is None or next(answers) for step in steps]
+        await self._settle(list(zip(steps, held, strict=True)))
         if waiting:
             # It decides nothing, so nothing waits for it.
             with contextlib.suppress(StoreError):
@@ -202,27 +216,20 @@ class Completer:
         if ended:
             self._late.note(ended)
 
-    async def _settle(self, told: Sequence[tuple[NextStep, bool]]) -> None:
-        ended = [step for step, held in told if held and step.settles]
-        for feed, mine in _steps_by_feed(ended):
-            await feed.settle([step.entry.delivery for step in mine])
-        for step, held in told:
+    async def _settle(self, steps: Sequence[tuple[NextStep, bool]]) -> None:
+        """End steps that were recorded; each with whether its claim was still held."""
+        ended = [step.entry for step, held in steps if held and step.settles]
+        await self._settle_deliveries(ended)
+        for step, held in steps:
             if not held:
                 self.fence_lost(cast("Item", step.entry), step.state)
             elif step.settles:
                 self._settled(step)
             else:
                 self._waits(step)
-        self._ended(len(told))
-
-    def _done(self, items: Sequence[Item]) -> None:
-        """Jobs succeeded and their deliveries are settled."""
-        self._state.observer.done(items)
-        for item in items:
-            self._leave(item)
+        self._ended(len(steps))
 
     def _settled(self, step: NextStep) -> None:
-        """A delivery ended otherwise; its state is recorded."""
         if isinstance(step.entry, Item):
             self._leave(step.entry)
             if step.state is JobState.DONE and not step.is_copy:
@@ -280,7 +287,7 @@ class UnrecordedEnds:
         claims: Where ends are recorded.
         clock: For pauses between tries.
         lease_s: How long a claim can be trusted, > 0.
-        settle: Settles steps; each with whether its claim was still held.
+        settle: `Completer._settle`.
     """
 
     def __init__(
@@ -325,7 +332,7 @@ class UnrecordedEnds:
     async def record(self) -> None:
         """Try once."""
         async with self._one:
-            # Meanwhile steps are only added, behind these.
+            # Steps are only added meanwhile, behind these.
             held, settled = list(self._held), self._settled[:_BATCH]
             if updates := [*(late.update for late in held), *settled]:
                 try:
@@ -368,48 +375,20 @@ def _still_waiting(steps: Iterable[NextStep]) -> list[WaitingJobs]:
 
     Their records lie elsewhere in the log than their ids tell.
     """
-    items = [
-        step.entry
-        for step in steps
-        if isinstance(step.entry, Item)
-        and step.state is JobState.WAITING
-        and step.record is not None
-        and not step.entry.fence
-    ]
-    return [
-        WaitingJobs(
-            [item.envelope.id],
-            WAITING_KEEP_MS,
-            None if item.identity == item.envelope.id else item.identity,
-        )
-        for item in items
-    ]
-
-
-def _by_feed(items: list[Item]) -> Iterable[tuple[LaneFeed, list[Item]]]:
-    first = items[0].feed
-    if all(item.feed is first for item in items):
-        return ((first, items),)
-    groups: dict[int, tuple[LaneFeed, list[Item]]] = {}
-    for item in items:
-        groups.setdefault(id(item.feed), (item.feed, []))[1].append(item)
-    return groups.values()
-
-
-def _steps_by_feed(
-    steps: Iterable[NextStep],
-) -> Iterable[tuple[LaneFeed, list[NextStep]]]:
-    groups: dict[int, tuple[LaneFeed, list[NextStep]]] = {}
+    found: list[WaitingJobs] = []
     for step in steps:
-        feed = step.entry.feed
-        groups.setdefault(id(feed), (feed, []))[1].append(step)
+        item, is_put_off = step.entry, step.record and step.state is JobState.WAITING
+        if isinstance(item, Item) and is_put_off and not item.fence:
+            job_id = item.envelope.id
+            key = None if item.identity == job_id else item.identity
+            found.append(WaitingJobs([job_id], WAITING_KEEP_MS, key))
+    return found
+
+
+def _appends(steps: Iterable[NextStep]) -> Iterable[list[NextStep]]:
+    """What is handed over together, by feed; what was found too large goes alone."""
+    groups: dict[tuple[int, int | None], list[NextStep]] = {}
+    for number, step in enumerate(steps):
+        key = (id(step.entry.feed), number if step.cut else None)
+        groups.setdefault(key, []).append(step)
     return groups.values()
-
-
-def _appends(steps: Sequence[NextStep]) -> Iterable[tuple[LaneFeed, list[NextStep]]]:
-    """What is handed over together; what was found too large goes alone."""
-    alone = [step for step in steps if step.cut]
-    together = steps if not alone else [step for step in steps if not step.cut]
-    yield from _steps_by_feed(together)
-    for step in alone:
-        yield step.entry.feed, [step]

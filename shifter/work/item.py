@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set as AbstractSet
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from typing import Final, NamedTuple, TypeVar
 
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.jobs.registered import RegisteredJob
@@ -163,6 +163,22 @@ class Unreadable(NamedTuple):
     feed: LaneFeed
     lane: Lane
     refusal: ItemRefusal
+
+
+E = TypeVar("E", Item, Item | Unreadable)
+
+
+def by_feed(entries: Sequence[E]) -> Iterable[Sequence[E]]:
+    """The same entries in groups of one feed, since each call of a feed is a trip."""
+    if not entries:
+        return ()
+    first = entries[0].feed
+    if all(entry.feed is first for entry in entries):
+        return (entries,)
+    groups: dict[int, list[E]] = {}
+    for entry in entries:
+        groups.setdefault(id(entry.feed), []).append(entry)
+    return groups.values()
 
 
 class ItemReader:

@@ -24,7 +24,7 @@ from shifter.policy.protection.dependency import Protection
 from shifter.work.claiming import Claimed
 from shifter.work.completer import Completer
 from shifter.work.executor import Executor
-from shifter.work.item import Item, ItemRefusal
+from shifter.work.item import Item, ItemRefusal, by_feed
 from shifter.work.next_step import BUSY_AGAIN_MS, NextStep, succeeded
 from shifter.work.state import DrainState
 
@@ -205,12 +205,9 @@ def _still_owned(items: list[Item]) -> tuple[list[Item], list[Item]]:
 
     The others' partitions or leases went to another worker since they were fetched.
     """
-    by_feed: dict[int, list[Item]] = {}
-    for item in items:
-        by_feed.setdefault(id(item.feed), []).append(item)
     owned: list[Item] = []
     gone: list[Item] = []
-    for mine in by_feed.values():
+    for mine in by_feed(items):
         begun = mine[0].feed.begin([item.delivery for item in mine])
         if len(begun) == len(mine):
             owned += mine
