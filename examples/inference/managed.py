@@ -40,9 +40,9 @@ from shifter.model.lane import Lane
 from shifter.policy.admission.input import Decision, DependencyNeeds
 from shifter.policy.admission.shares import SLOT_SHARES
 from shifter.produce.admission import Views
-from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
+from shifter.produce.watch import LaneSources, LaneWatch
 from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
 from shifter.wiring.stores import every_lane

@@ -13,6 +13,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Final,
     ParamSpec,
     Self,
     TypeVar,
@@ -40,9 +41,11 @@ from shifter.runtime.forking import renew_in_child
 
 if TYPE_CHECKING:
     from shifter.deadletter.dead_letters import DeadLetters
-    from shifter.ports import Clock
-    from shifter.produce.dependency_watch import DependencyWatch
-    from shifter.produce.lane_watch import LaneWatch
+    from shifter.produce.watch import DependencyWatch
+    from shifter.runtime.threads import BackgroundLoop
+
+_CLOSE_S: Final = 5.0
+"""How long a close waits for the watches; one sync or look takes less."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +90,7 @@ class Shifter(HasLanes, HasStates):
         self.quality_policy = quality
         self._admission: Admission | None = None
         self._guard: DependencyWatch | None = None
-        self._watch: LaneWatch | None = None
+        self._watch: BackgroundLoop | None = None
         self._stand_in: ClaimStore | None = None
         self._inherited: Admission | None = None
         self._lock = threading.Lock()
@@ -284,40 +287,37 @@ class Shifter(HasLanes, HasStates):
         return publisher is not None and publisher.is_unrecorded(job_id)
 
     def _open_admission(self) -> Admission:
-        from shifter.wiring.service import lane_watch  # noqa: PLC0415  # on first use
+        from shifter.produce.watch import watching  # noqa: PLC0415  # on first use
+        from shifter.wiring.service import dependency_watch, lane_watch  # noqa: PLC0415
 
         publisher = self.publisher
         with self._lock:
             if self._admission is None:
+                lanes = None
                 if self._stand_in is None:
-                    self._watch = lane_watch(self.settings, lambda: self.queues)
-                if self._watch is not None:
-                    self._watch.start()
+                    lanes = lane_watch(self.settings, lambda: self.queues)
                 admission = self._inherited or Admission(
                     self.admission_policy,
                     publisher.clock,
                     limit=self.settings.concurrency,
                 )
-                admission.views = self._views(publisher.clock)
+                self._guard = guard = dependency_watch(
+                    lambda: self.settings,
+                    self.dependencies.values(),
+                    self._dependency_of,
+                    publisher.clock,
+                    quality=self.quality_policy,
+                )
+                guard.replica.tenants.append(self.hours)
+                admission.views = Views(
+                    lanes, guard.needs, guard.calling, guard.serving
+                )
                 self._admission, self._inherited = admission, None
-                if self._guard is not None and self._stand_in is None:
-                    self._guard.start(admission)
+                # An app with a stand-in decides by itself.
+                if self._stand_in is None:
+                    guard.report_on(admission)
+                    self._watch = watching(lanes, guard)
             return self._admission
-
-    def _views(self, clock: Clock) -> Views:
-        """What the decision sees; a stand-in's app decides by itself."""
-        from shifter.wiring.service import dependency_watch  # noqa: PLC0415  # on first use
-
-        guard = dependency_watch(
-            lambda: self.settings,
-            self.dependencies.values(),
-            self._dependency_of,
-            clock,
-            quality=self.quality_policy,
-        )
-        self._guard = guard
-        guard.replica.tenants.append(self.hours)
-        return Views(self._watch, guard.needs, guard.calling, guard.serving)
 
     def _after_fork(self) -> None:
         # The threads behind the views stayed with the parent; the next use opens new
@@ -341,11 +341,8 @@ class Shifter(HasLanes, HasStates):
     def _close_admission(self) -> None:
         with self._lock:
             admission, self._admission = self._admission, None
-            watch, self._watch = self._watch, None
-            guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.stop()
+            watch, self._watch, self._guard = self._watch, None, None
+        if watch is not None:
+            watch.stop(_CLOSE_S)
         if admission is not None:
             admission.close()
-        if watch is not None:
-            watch.stop()

@@ -23,8 +23,8 @@ from shifter.policy.admission.input import Decision
 from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock
 from shifter.produce.admission import Admission, Views
-from shifter.produce.dependency_watch import DependencyWatch
 from shifter.produce.options import CallPlan, as_of_now
+from shifter.produce.watch import DependencyWatch
 from shifter.wiring.service import look_once
 
 

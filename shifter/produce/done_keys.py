@@ -18,8 +18,8 @@ from typing import Final, Protocol
 
 from shifter.errors import ShifterError
 from shifter.ports import ClaimStore, Clock
-from shifter.produce.loop_thread import LoopThread
 from shifter.runtime.forking import renew_in_child
+from shifter.runtime.threads import BackgroundLoop
 
 _ANSWER_S: Final = 0.25
 _PAUSE_S: Final = 5.0
@@ -58,7 +58,7 @@ class StoredKeys:
         prepare: Callable[[], None] | None = None,
     ) -> None:
         self._open_store, self._clock, self._prepare = open_store, clock, prepare
-        self._thread: LoopThread | None = None
+        self._thread: BackgroundLoop | None = None
         self._is_closed = False
         self._begin()
         renew_in_child(self._begin)
@@ -114,7 +114,7 @@ class StoredKeys:
                 if self._thread is None:
                     if self._prepare is not None:
                         self._prepare()
-                    self._thread = LoopThread(self._run, name="shifter-done-keys")
+                    self._thread = BackgroundLoop(self._run, name="shifter-done-keys")
                     self._thread.start()
         return True
 

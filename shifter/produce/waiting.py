@@ -24,8 +24,8 @@ from shifter.model.claim import WaitingJobs, merged
 from shifter.model.job import gap_name
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import ClaimStore
-from shifter.produce.loop_thread import LoopThread
 from shifter.runtime.forking import renew_in_child
+from shifter.runtime.threads import BackgroundLoop
 
 _MAX_QUEUED: Final = 100_000
 """Jobs; about 10 MB. One burst of `Job.defer_many` of that size fits."""
@@ -70,7 +70,7 @@ class WaitingWriter:
 
     def __init__(self, open_store: Callable[[], ClaimStore]) -> None:
         self._open_store, self.lost = open_store, 0
-        self._thread: LoopThread | None = None
+        self._thread: BackgroundLoop | None = None
         self._is_closed = False
         self._begin()
         renew_in_child(self._begin)
@@ -132,7 +132,7 @@ class WaitingWriter:
                 return
             self._is_idle = False
             if self._thread is None:
-                self._thread = LoopThread(self._run, name="shifter-waiting")
+                self._thread = BackgroundLoop(self._run, name="shifter-waiting")
                 self._thread.start()
                 return
         # The loop is gone when the interpreter ends.

@@ -1,4 +1,4 @@
-"""Calls in threads: in a pool of this package, and calls that can be asked to stop.
+"""Threads of this package: a pool, calls that can be stopped, and event loops.
 
 `asyncio.to_thread` uses the loop's default threads, six on two cores. Handlers use them
 too, and so does each DNS lookup of asyncio: a DNS server that does not answer occupies
@@ -16,10 +16,13 @@ Source: CPython, Python/C API, PyThreadState_SetAsyncExc.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import contextvars
 import functools
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -158,3 +161,95 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
 
     found = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), found)
+
+
+class BackgroundLoop:
+    """A daemon thread with an event loop, for what runs beside a service.
+
+    The interpreter schedules nothing on threads at its end, before it calls any
+    function of `atexit`. Loops that still run then are asked to end first, and what
+    they raise afterwards is dropped: it says nothing about the service.
+
+    Args:
+        mains: Run together until the loop is asked to stop; each is given an event that
+            is set then. If one raises, its error is reported as that of a thread is,
+            and the others go on.
+        name: Name of the thread.
+    """
+
+    def __init__(
+        self,
+        *mains: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+        name: str,
+    ) -> None:
+        self._mains = mains
+        self._is_stopping, self._is_exiting = threading.Event(), False
+        self._asked: Callable[[], object] = _nothing
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        renew_in_child(self._after_fork)
+        _running.add(self)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask it to end; blocks until it has, up to the timeout."""
+        _running.discard(self)
+        self._is_stopping.set()
+        # A loop that has ended takes no calls.
+        with contextlib.suppress(RuntimeError):
+            self._asked()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def exit(self, timeout_s: float) -> None:
+        """The same at the interpreter's end."""
+        self._is_exiting = True
+        self.stop(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException:
+            if not self._is_exiting:
+                raise
+
+    async def _serve(self) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._asked = lambda: loop.call_soon_threadsafe(stopped.set)
+        if self._is_stopping.is_set():
+            stopped.set()
+        await asyncio.gather(*(self._reported(main(stopped)) for main in self._mains))
+
+    async def _reported(self, main: Coroutine[Any, Any, None]) -> None:
+        try:
+            await main
+        except Exception as error:  # noqa: BLE001  # any, as at the end of a thread
+            if not self._is_exiting:
+                told = (type(error), error, error.__traceback__, self._thread)
+                threading.excepthook(threading.ExceptHookArgs(told))
+
+    def _after_fork(self) -> None:
+        # The thread stayed with the parent, and so did its loop.
+        self._asked = _nothing
+        _running.discard(self)
+
+
+_EXIT_S: Final = 0.5
+"""How long the interpreter's end waits for all background loops together."""
+
+_running: Final[weakref.WeakSet[BackgroundLoop]] = weakref.WeakSet()
+
+
+def _nothing() -> None:
+    """What is asked of a loop that does not run here."""
+
+
+def _exit() -> None:
+    for thread in list(_running):
+        thread.exit(_EXIT_S / max(1, len(_running)))
+
+
+# Functions of `atexit` come too late: executors are shut down before them.
+getattr(threading, "_register_atexit", atexit.register)(_exit)

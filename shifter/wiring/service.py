@@ -17,11 +17,10 @@ from shifter.model.job import JobSpec
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import Clock, LaneLog
-from shifter.produce.dependency_watch import DependencyWatch
 from shifter.produce.done_keys import StoredKeys
-from shifter.produce.lane_watch import LaneSources, LaneWatch
 from shifter.produce.publisher import Publisher
 from shifter.produce.waiting import WaitingWriter
+from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
 from shifter.telemetry import Log
 from shifter.wiring.registry import log_adapter, state_adapter
 from shifter.wiring.stores import (

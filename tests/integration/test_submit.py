@@ -464,4 +464,4 @@ async def test_on_a_real_file_lanes_are_watched_and_deferred_work_counts(tmp_pat
                 await asyncio.sleep(0.02)
 
     assert found.rate_per_s is None
-    assert not any(t.name == "shifter-lanes" for t in threading.enumerate())
+    assert not any(t.name == "shifter-watch" for t in threading.enumerate())

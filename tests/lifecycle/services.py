@@ -21,8 +21,7 @@ from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport
 from shifter.model.lane import Priority
 from shifter.ports import Record
-from shifter.produce.loop_thread import LoopThread
-from shifter.runtime.threads import in_thread
+from shifter.runtime.threads import BackgroundLoop, in_thread
 from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
 from shifter.testing import TestApp
@@ -225,7 +224,7 @@ class Probes(_Task):
 
 class LoopInThread:
     def __init__(self, settings: Settings) -> None:
-        self._thread = LoopThread(self._main, name="shifter-test")
+        self._thread = BackgroundLoop(self._main, name="shifter-test")
 
     async def start(self) -> None:
         self._thread.start()
@@ -241,13 +240,14 @@ class Lanes:
     """The watch of lanes."""
 
     def __init__(self, settings: Settings) -> None:
-        self._watch: Any = lane_watch(settings, lambda: ["default"])
+        watch: Any = lane_watch(settings, lambda: ["default"])
+        self._thread = BackgroundLoop(watch.run, name="shifter-test")
 
     async def start(self) -> None:
-        self._watch.start()
+        self._thread.start()
 
     async def stop(self) -> None:
-        await in_thread(self._watch.stop)
+        await in_thread(self._thread.stop, _CLOSE_S)
 
 
 class App:

@@ -21,6 +21,7 @@ from shifter.config import Secret, Settings
 from shifter.errors import ConfigError
 from shifter.fleet.calls import ActiveCall, verdict_of
 from shifter.ports import Record, Refused
+from shifter.runtime.threads import BackgroundLoop
 from shifter.wiring import service
 from shifter.wiring.service import lane_watch
 
@@ -95,9 +96,10 @@ async def test_what_was_opened_is_closed_when_the_state_cannot_be(
     assert watch is not None
     watch._every_s = 0.01
 
-    watch.start()
+    loop = BackgroundLoop(watch.run, name="test-loop")
+    loop.start()
     while len(opened) < 3:
         await asyncio.sleep(0.01)
-    await asyncio.to_thread(watch.stop)
+    await asyncio.to_thread(loop.stop, 5)
 
     assert closed == opened

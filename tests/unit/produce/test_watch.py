@@ -12,7 +12,7 @@ from shifter.adapters.memory.state import MemoryPresenceStore
 from shifter.model.lane import Priority
 from shifter.policy.admission.lane_outlook import next_rate
 from shifter.ports import Record, TopicSpec, WorkerReport
-from shifter.produce.lane_watch import LaneSources, LaneWatch
+from shifter.produce.watch import LaneSources, LaneWatch
 from shifter.testing.clock import FakeClock
 
 LANE = "shop.mail.low"
