@@ -23,8 +23,8 @@ from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter.journal import Run
+from shifter.deadletter.letter import read_job
 from shifter.deadletter.reader import Selection
-from shifter.deadletter.replay_identity import read_job
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.errors import DecodeError
 from shifter.ports import Delivery

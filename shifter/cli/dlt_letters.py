@@ -19,15 +19,14 @@ from shifter.cli.progress import scan_progress
 from shifter.cli.session import need_log
 from shifter.config import Settings
 from shifter.deadletter.dialect import read_story
-from shifter.deadletter.filter.fields import Letter, shown_json
-from shifter.deadletter.filter.language import compile_filter, named_fingerprints
-from shifter.deadletter.filter.lexer import instant_ms
+from shifter.deadletter.filter import compile_filter, named_fingerprints
+from shifter.deadletter.filter_lexer import instant_ms
+from shifter.deadletter.letter import Letter, read_job, replays_of, shown_json
 from shifter.deadletter.reader import (
     LetterReader,
     OnProgress,
     Selection,
 )
-from shifter.deadletter.replay_identity import read_job, replays_of
 from shifter.deadletter.triage import MAX_GROUPS, Triage, brief
 from shifter.errors import ConfigError, DecodeError
 from shifter.model.advice import nearest

@@ -6,9 +6,9 @@ What a program needs beside `shifter.Shifter.dead_letters` is here.
 from __future__ import annotations
 
 from shifter.deadletter.dead_letters import DeadLetters
-from shifter.deadletter.filter.fields import Letter
 from shifter.deadletter.gate import ReplayGate, StopPolicy
 from shifter.deadletter.journal import Run
+from shifter.deadletter.letter import Letter
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import Forecast, ReplayPolicy
 from shifter.deadletter.reader import ScanProgress, Selection

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from shifter.deadletter.journal import RunStep
+from shifter.deadletter.journal import OffsetSet, Ranges, RunStep
+from shifter.deadletter.letter import read_job
 from shifter.deadletter.plan import Fate, Park, Send, Skip
-from shifter.deadletter.ranges import ranges_of
-from shifter.deadletter.replay_identity import read_job
 from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.lane import parse_lane
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
@@ -133,8 +132,9 @@ def _name(chosen: Chosen) -> str:
             return "discarded"
 
 
-def _places(chosen: Iterable[Chosen]) -> dict[int, list[tuple[int, int]]]:
-    offsets: dict[int, list[int]] = {}
+def _places(chosen: Iterable[Chosen]) -> Ranges:
+    offsets: dict[int, OffsetSet] = {}
     for each in chosen:
-        offsets.setdefault(each.delivery.partition, []).append(each.delivery.offset)
-    return {part: ranges_of(sorted(found)) for part, found in offsets.items()}
+        part, offset = each.delivery.partition, each.delivery.offset
+        offsets.setdefault(part, OffsetSet()).add(offset, offset + 1)
+    return {part: list(found) for part, found in offsets.items()}

@@ -8,10 +8,8 @@ from typing import Final
 
 import msgspec
 
-from shifter.deadletter.filter.language import compile_filter
+from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.handled import is_of_now, topic_id
-from shifter.deadletter.importer import bring_in
 from shifter.deadletter.journal import (
     DISCARD,
     EDIT,
@@ -28,17 +26,19 @@ from shifter.deadletter.journal import (
     parking_spec,
 )
 from shifter.deadletter.pace import PacePolicy
-from shifter.deadletter.plan import ReplayPolicy
+from shifter.deadletter.plan import ReplayPolicy, replay_id
 from shifter.deadletter.reader import (
     ALL,
     LetterReader,
     OnProgress,
     Selection,
+    is_of_now,
     no_progress,
+    topic_id,
 )
 from shifter.deadletter.replay import Replayer, ReplayParts, write
-from shifter.deadletter.replay_identity import replay_id
 from shifter.deadletter.topic_lease import TopicLease, holding
+from shifter.deadletter.transfer import bring_in
 from shifter.errors import ConfigError
 from shifter.model.advice import nearest
 from shifter.model.lane import check_name, holds_jobs, parking_topic

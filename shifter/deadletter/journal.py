@@ -7,13 +7,13 @@ replayed again; and the journal is the audit record, so no entry is ever changed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 import msgspec
 
 from shifter.deadletter.plan import ReplayPolicy
-from shifter.deadletter.ranges import OffsetSet
 from shifter.errors import StoreUnavailableError
 from shifter.model.lane import journal_topic, parking_topic
 from shifter.ports import Clock, LogAdmin, Record, Span, TopicSpec
@@ -31,8 +31,73 @@ _YEAR_MS: Final = 365 * 86_400_000
 _JOURNAL_BYTES: Final = 1_000_000
 _PARKING_BYTES: Final = 1_200_000
 
-Ranges: TypeAlias = dict[int, list[tuple[int, int]]]
-"""Offsets by partition; the end of each range is excluded."""
+Range: TypeAlias = tuple[int, int]
+"""The first offset, and one past the last."""
+
+Ranges: TypeAlias = dict[int, list[Range]]
+"""Offsets by partition."""
+
+
+class OffsetSet:
+    """Offsets of one partition, as ranges that do not touch.
+
+    >>> found = OffsetSet([(5, 7), (1, 3)])
+    >>> found.add(3, 5)
+    >>> list(found), 6 in found, 7 in found, len(found)
+    ([(1, 7)], True, False, 6)
+    """
+
+    __slots__ = ("_ends", "_firsts")
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._firsts: list[int] = []
+        self._ends: list[int] = []
+        for first, end in ranges:
+            self.add(first, end)
+
+    def add(self, first: int, end: int) -> None:
+        """Add ``first`` up to ``end``, excluded; an empty range adds nothing."""
+        if first >= end:
+            return
+        # Ranges that touch the new one are merged with it.
+        low = bisect.bisect_left(self._ends, first)
+        high = bisect.bisect_right(self._firsts, end)
+        if low < high:
+            first = min(first, self._firsts[low])
+            end = max(end, self._ends[high - 1])
+        self._firsts[low:high] = [first]
+        self._ends[low:high] = [end]
+
+    def first_gap(self, offset: int) -> int:
+        """The first offset from ``offset`` on that is not in the set.
+
+        >>> found = OffsetSet([(1, 4), (7, 9)])
+        >>> found.first_gap(0), found.first_gap(2), found.first_gap(5)
+        (0, 4, 5)
+        """
+        place = bisect.bisect_right(self._firsts, offset) - 1
+        return max(offset, self._ends[place]) if place >= 0 else offset
+
+    def count(self, first: int, end: int) -> int:
+        """How many lie at ``first`` or behind it, and before ``end``.
+
+        >>> OffsetSet([(1, 4), (7, 9)]).count(3, 8)
+        2
+        """
+        low = bisect.bisect_right(self._ends, first)
+        high = bisect.bisect_left(self._firsts, end)
+        pairs = zip(self._firsts[low:high], self._ends[low:high], strict=True)
+        return sum(min(b, end) - max(a, first) for a, b in pairs)
+
+    def __contains__(self, offset: int) -> bool:
+        place = bisect.bisect_right(self._firsts, offset) - 1
+        return place >= 0 and offset < self._ends[place]
+
+    def __iter__(self) -> Iterator[Range]:
+        return iter(zip(self._firsts, self._ends, strict=True))
+
+    def __len__(self) -> int:
+        return sum(end - first for first, end in self)
 
 
 class RunBegun(
@@ -171,6 +236,12 @@ class RunHistory:
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.clear()
+        for entry in entries:
+            self.note(entry)
+
+    def clear(self) -> None:
+        """Remove everything: the journal that was read no longer exists."""
         self.runs: dict[str, Run] = {}
         self.read_upto: dict[int, int] = {}
         self.taken: set[RunTaken] = set()
@@ -178,13 +249,6 @@ class RunHistory:
         # By a topic's name and id; of a run that names no id, by its own name.
         self._handled: dict[tuple[str, str], dict[int, OffsetSet]] = {}
         self._handled_by: dict[str, dict[int, OffsetSet]] = {}
-        for entry in entries:
-            self.note(entry)
-
-    def clear(self) -> None:
-        """Remove everything: the journal that was read no longer exists."""
-        self.runs, self.read_upto, self.taken = {}, {}, set()
-        self.journal_id, self._handled, self._handled_by = "", {}, {}
 
     def note(self, entry: Entry) -> None:
         """Add an entry; one of a run that never began is ignored."""

@@ -1,14 +1,21 @@
-"""Reads the dead letters of one topic, and changes nothing."""
+"""Reads the dead letters of one topic, without those that runs have handled.
+
+A topic that is deleted and created again has other dead letters at the same offsets. So
+a run records the topic's id, and its offsets count only for the topic of that id.
+
+A run of an earlier version records no id. Its offsets count unless the log contradicts
+them: a later run records another id, or letters that the run looked at do not exist, or
+they were appended more than an hour after it began.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
-from shifter.deadletter.filter.fields import Letter
-from shifter.deadletter.filter.language import compile_filter
-from shifter.deadletter.handled import Handled, handled_now, is_open
-from shifter.deadletter.journal import Journal, Run, RunHistory
+from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.journal import Journal, OffsetSet, Run, RunBegun, RunHistory
+from shifter.deadletter.letter import Letter
 from shifter.deadletter.plan import (
     Forecast,
     ReplayPolicy,
@@ -21,10 +28,18 @@ from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError, UnknownSourceError
 from shifter.model.advice import nearest
 from shifter.model.lane import dead_letter_topic, parse_lane
-from shifter.ports import Clock, LogAdmin, Span
+from shifter.ports import Clock, Delivery, LogAdmin, Span
 
 _READ: Final = 1_000
 """Up to this number, positions are read to count letters; beyond, all count."""
+
+Handled: TypeAlias = Mapping[int, OffsetSet]
+"""Offsets by partition."""
+
+_CLOCKS_MS: Final = 3_600_000
+"""Greatest difference between the clocks of a run and of the log. Source: Kafka's
+default limit for a producer's clock, ``log.message.timestamp.after.max.ms``."""
+_NOTHING: Final = Span(0, 0)
 
 
 class ScanProgress(NamedTuple):
@@ -55,7 +70,7 @@ class Selection(NamedTuple):
     """Selects dead letters of a topic.
 
     Attributes:
-        filter: Condition in the language of `shifter.deadletter.filter.language`.
+        filter: Condition in the language of `shifter.deadletter.filter`.
         since_ms: Appended at or after this instant.
         until_ms: Appended before the first record at or after this instant.
         parts: Offsets by partition, first included, end excluded; ``None`` for all.
@@ -222,6 +237,52 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str:
     known = [topic for topic in topics if "dlt" in topic or "dead" in topic]
     want = nearest(name, known, "topics that look like one")
     raise UnknownSourceError("dead letters", name, want, namespace=namespace)
+
+
+async def topic_id(admin: LogAdmin, topic: str) -> str:
+    """The id of a topic, new each time it is created; empty if the log has none."""
+    return (await admin.topic_ids([topic])).get(topic, "")
+
+
+async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handled:
+    """Offsets that runs have handled, of the topic that has this name now."""
+    found = await topic_id(admin, topic)
+    named = history.handled(topic, found)
+    unnamed = [
+        run for run in history.unnamed(topic, found) if await _fits(admin, run.begun)
+    ]
+    if not unnamed:
+        return named
+    merged = {part: OffsetSet(ranges) for part, ranges in named.items()}
+    for run in unnamed:
+        for part, ranges in history.handled_by(run).items():
+            for first, end in ranges:
+                merged.setdefault(part, OffsetSet()).add(first, end)
+    return merged
+
+
+async def is_of_now(admin: LogAdmin, history: RunHistory, run: Run) -> bool:
+    """Whether the topic that a run worked on still exists."""
+    begun = run.begun
+    found = await topic_id(admin, begun.source)
+    if begun.topic_id:
+        return begun.topic_id == found
+    return run in history.unnamed(begun.source, found) and await _fits(admin, begun)
+
+
+def is_open(handled: Handled, delivery: Delivery) -> bool:
+    """Whether no run has handled a dead letter."""
+    found = handled.get(delivery.partition)
+    return found is None or delivery.offset not in found
+
+
+async def _fits(admin: LogAdmin, begun: RunBegun) -> bool:
+    """Whether the letters that a run looked at can have existed when it began."""
+    until_ms = begun.at_ms + _CLOCKS_MS
+    then = await admin.spans(begun.source, until_ms=until_ms)
+    return all(
+        end <= then.get(part, _NOTHING).end for part, (_, end) in begun.spans.items()
+    )
 
 
 async def count_open(admin: LogAdmin, history: RunHistory, topic: str) -> int:

@@ -24,18 +24,25 @@ from shifter.deadletter.batch import (
     sample_of,
     waiting_of,
 )
-from shifter.deadletter.batch_control import BatchControl, BatchControlPolicy
-from shifter.deadletter.filter.fields import Letter
-from shifter.deadletter.filter.language import compile_filter
+from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import SAMPLE, OpenGate, ReplayGate, StopPolicy, Watch
-from shifter.deadletter.handled import Handled, handled_now, is_open
 from shifter.deadletter.journal import DISCARD, Journal, Run, RunEnded, RunHistory
-from shifter.deadletter.pace import PacePolicy, batch_size, wait_s
+from shifter.deadletter.letter import Letter
+from shifter.deadletter.pace import (
+    BatchControl,
+    BatchControlPolicy,
+    PacePolicy,
+    batch_size,
+    wait_s,
+)
 from shifter.deadletter.plan import ReplayRoutes, decide
 from shifter.deadletter.reader import (
+    Handled,
     OnProgress,
     ScanProgress,
     declared_lanes,
+    handled_now,
+    is_open,
     no_progress,
 )
 from shifter.deadletter.topic_lease import TopicLease

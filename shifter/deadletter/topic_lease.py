@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from shifter.deadletter.replay_identity import replay_id
+from shifter.deadletter.plan import replay_id
 from shifter.errors import HeldElsewhereError, StoreError
 from shifter.model.claim import Busy, ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.ports import ClaimStore, Clock

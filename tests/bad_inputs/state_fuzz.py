@@ -43,7 +43,7 @@ from shifter.adapters.sqlite.schema import bounded, key_prefix
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
-from shifter.deadletter.replay_identity import replay_id
+from shifter.deadletter.plan import replay_id
 from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica

@@ -16,7 +16,7 @@ import uuid
 import pytest
 
 from shifter.config.load import load_settings
-from shifter.deadletter.filter.fields import Letter
+from shifter.deadletter.letter import Letter
 from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.errors import ConfigError, DecodeError
 from shifter.ports import Delivery, Record

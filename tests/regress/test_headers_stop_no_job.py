@@ -16,7 +16,7 @@ import uuid
 import pytest
 
 from shifter import Context, Retry
-from shifter.deadletter.filter.fields import Letter
+from shifter.deadletter.letter import Letter
 from shifter.deadletter.plan import ReplayPolicy, ReplayRoutes, Send, decide
 from shifter.jobs import request_scope
 from shifter.model.claim import JobState

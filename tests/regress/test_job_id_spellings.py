@@ -18,8 +18,8 @@ from shifter import ConfigError, JobState, Shifter
 from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
 from shifter.config.endpoint import Secret
-from shifter.deadletter.filter.fields import Letter
-from shifter.deadletter.filter.language import compile_filter
+from shifter.deadletter.filter import compile_filter
+from shifter.deadletter.letter import Letter
 from shifter.errors import DecodeError, FilterError
 from shifter.model.job import canonical_id
 from shifter.testing import TestApp

@@ -19,8 +19,8 @@ from types import SimpleNamespace
 import pytest
 
 from shifter.config.load import load_settings
-from shifter.deadletter.importer import bring_in
 from shifter.deadletter.journal import RunBegun
+from shifter.deadletter.transfer import bring_in
 from shifter.deadletter.triage import MAX_GROUPS, Triage
 from shifter.ports import Delivery, Record
 from shifter.wire.dead_letter import dead_letter_headers
@@ -169,7 +169,7 @@ async def test_an_import_writes_batches_of_bounded_size(monkeypatch):
     async def note(_, records) -> None:
         sizes.append(sum(len(record.value) for record in records))
 
-    monkeypatch.setattr("shifter.deadletter.importer.write", note)
+    monkeypatch.setattr("shifter.deadletter.transfer.write", note)
 
     clock = SimpleNamespace(epoch_ms=lambda: 0)
     journal = SimpleNamespace(record=lambda _: Record("j", b"", []))

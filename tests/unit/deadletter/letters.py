@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from shifter.deadletter.filter.fields import Letter
+from shifter.deadletter.letter import Letter
 from shifter.ports import Delivery
 from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
 from shifter.wire.envelope import EnvelopeV1

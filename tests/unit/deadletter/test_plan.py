@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from shifter.deadletter.letter import replays_of
 from shifter.deadletter.plan import (
     ANY_ORIGIN,
     Park,
@@ -12,7 +13,6 @@ from shifter.deadletter.plan import (
     SkipReason,
     decide,
 )
-from shifter.deadletter.replay_identity import replays_of
 from shifter.wire.headers import read_headers
 from tests.unit.deadletter.letters import (
     NOW,

@@ -30,7 +30,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from shifter.deadletter.filter.fields import (
+from shifter.deadletter.filter_lexer import Token, TokenKind, instant_ms, tokens
+from shifter.deadletter.letter import (
     FIELDS,
     Letter,
     Path,
@@ -39,7 +40,6 @@ from shifter.deadletter.filter.fields import (
     header_field,
     payload_field,
 )
-from shifter.deadletter.filter.lexer import Token, TokenKind, instant_ms, tokens
 from shifter.errors import FilterError
 from shifter.model.advice import nearest
 from shifter.model.job import canonical_id

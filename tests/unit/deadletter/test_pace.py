@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.deadletter.batch import SampledReplay
-from shifter.deadletter.batch_control import BatchControl, BatchControlPolicy, BatchSize
+from shifter.deadletter.pace import BatchControl, BatchControlPolicy, BatchSize
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimRequest
 from shifter.ports import WorkerReport

@@ -4,13 +4,9 @@ import time
 
 import pytest
 
-from shifter.deadletter.filter.fields import FIELDS
-from shifter.deadletter.filter.language import (
-    MAX_COMPARISONS,
-    MAX_DEPTH,
-    compile_filter,
-)
-from shifter.deadletter.filter.lexer import MAX_FILTER_CHARS
+from shifter.deadletter.filter import MAX_COMPARISONS, MAX_DEPTH, compile_filter
+from shifter.deadletter.filter_lexer import MAX_FILTER_CHARS
+from shifter.deadletter.letter import FIELDS
 from shifter.errors import FilterError
 from shifter.wire.dead_letter import dead_letter_headers
 from tests.unit.deadletter.letters import headers, info, letter

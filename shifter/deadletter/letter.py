@@ -1,4 +1,4 @@
-"""What a filter can ask of a dead letter: its fields and their types."""
+"""One dead letter, and what a filter can ask of it: its fields and their types."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from shifter.deadletter.dialect import LetterFacts, read_story
-from shifter.deadletter.replay_identity import replays_of
-from shifter.errors import DecodeError
+from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.ports import Delivery
+from shifter.wire.envelope import ENVELOPE_HEADER, MAX_REPLAYS
+from shifter.wire.headers import Headers, ReadHeaders, read_headers
 from shifter.wire.untrusted import check_depth
 
 Value: TypeAlias = str | int | float | Decimal | bool | None
@@ -20,6 +21,15 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _MAX_PAYLOAD_BYTES: Final = 2_000_000
 _MISSING: Final = object()
+
+REPLAYS_HEADER: Final = "shifter-replays"
+"""Header: how often a record that is no job was replayed."""
+
+REPLAY_ID_HEADER: Final = "shifter-replay-id"
+"""Header: the replay that brought a record that is no job."""
+
+_MARK: Final = b'"replay'
+_STORY: Final = "shifter-"
 
 
 class ValueType(Enum):
@@ -128,6 +138,29 @@ class Field(NamedTuple):
     type: ValueType
     get: Callable[[Letter], Value]
     about: str
+
+
+def replays_of(headers: Headers) -> int:
+    """How often a dead letter was replayed, by its own headers; never raises."""
+    for name, value in headers:
+        if value is None:
+            continue
+        if name == ENVELOPE_HEADER and _MARK in value:
+            read = read_job(headers)
+            return 0 if read is None else read.envelope.replays
+        if name == REPLAYS_HEADER and value.isdigit() and len(value) <= 4:
+            return min(int(value), MAX_REPLAYS)
+    return 0
+
+
+def read_job(headers: Headers) -> ReadHeaders | None:
+    """The job in a record; ``None`` if it is none, or cannot be read."""
+    # The headers of the dead letter are no part of the job, and most of the headers.
+    own = [header for header in headers if not header[0].startswith(_STORY)]
+    try:
+        return read_headers(own)
+    except (DecodeError, UnsupportedVersionError):
+        return None
 
 
 def payload_field(path: Path) -> Callable[[Letter], Value]:

@@ -1,1 +1,0 @@
-"""The language that selects dead letters: lexer, fields, parser."""
