@@ -16,12 +16,11 @@ from shifter.cli.output import is_terminal, note, write_json, write_line, write_
 from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.progress import ProgressDisplay, Reading
 from shifter.cli.session import InSession
-from shifter.demo.controls import parse_script
-from shifter.demo.frame import Frame
+from shifter.demo.deployment import DeploymentError, Servers
 from shifter.demo.outcome import COLUMNS, Outcome, cells, verdict
 from shifter.demo.plot import draw
-from shifter.demo.run import Plan, Show, play
-from shifter.demo.stage import Servers, StageError
+from shifter.demo.run import Plan, Show, parse_script, play
+from shifter.demo.watch import Frame
 from shifter.ports import Clock
 
 
@@ -65,7 +64,7 @@ def demo(  # noqa: PLR0913  # one parameter an option
     outcome = _play(plan, _show(is_watched=is_watched and is_terminal(sys.stdin)))
     plot = _save(outcome, out)
     _print(outcome, plot, as_json=json)
-    if outcome.is_interrupted:
+    if outcome.tally.is_interrupted:
         return Exit.INTERRUPTED
     if outcome.lost or outcome.duplicates:
         return Exit.FAILURE
@@ -109,7 +108,7 @@ def _reading(frame: Frame) -> Reading:
 def _play(plan: Plan, show: Show) -> Outcome:
     try:
         return asyncio.run(play(plan, show))
-    except* StageError as group:
+    except* DeploymentError as group:
         raise _cannot_go_on(_innermost(group)) from None
     except* asyncio.CancelledError:
         raise KeyboardInterrupt from None

@@ -2,10 +2,10 @@
 
     shifter work shifter.demo.app:app
 
-Two job types call one backend, whose socket the variable ``DEMO_BACKEND`` names. A
-backend that is away or full teaches nothing about a job, so that attempt is not
-counted (`Throttled`); a request that makes no sense fails, is tried again twice, and
-ends among the dead letters.
+Two job types call one backend, whose socket the variable ``DEMO_BACKEND`` names. That
+the backend is away or full is no fault of the job, so the attempt is not counted
+(`Throttled`). A request that the backend cannot carry out fails, is tried again twice,
+and ends among the dead letters.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-import msgspec
-
 from shifter.api.app import Shifter
 from shifter.api.job import Job
 from shifter.config import Settings
-from shifter.demo.wire import Answer, Request, Told, ask
+from shifter.demo.backend import Answer, Command, Request, ask
 from shifter.errors import Throttled
 from shifter.jobs.context import Context
 from shifter.model.lane import Priority
@@ -58,7 +56,7 @@ def build(settings: Settings | None = None) -> DemoApp:
         context_tokens: int,
         generated_tokens: int,
     ) -> None:
-        """Answer somebody who waits."""
+        """Answer a person who waits."""
         await call_backend(ctx, priority, arrived_at, context_tokens, generated_tokens)
 
     @app.job(queue=QUEUE, priority=Priority.LOW, attempts=3, backoff="200ms")
@@ -78,20 +76,27 @@ def build(settings: Settings | None = None) -> DemoApp:
 async def call_backend(
     ctx: Context, priority: Priority, arrived_at: float, read: int, written: int
 ) -> None:
-    """Have one request carried out.
+    """Have the backend carry out the work of one job.
+
+    Args:
+        ctx: Of the attempt.
+        priority: Of the job.
+        arrived_at: Monotonic seconds of this machine when the job was offered.
+        read: Tokens to read.
+        written: Tokens to write.
 
     Raises:
         Throttled: The backend is away, or all its slots are taken.
-        ValueError: It says that the request makes no sense.
+        ValueError: The backend cannot do what the request asks for.
     """
     request = Request(ctx.idempotency_key, priority, arrived_at, read, written)
-    line = await ask(os.environ["DEMO_BACKEND"], Told("serve", request=request))
-    if not line:
+    command = Command("serve", request=request)
+    answer = await ask(os.environ["DEMO_BACKEND"], command, Answer)
+    if answer is None:
         raise Throttled(_AWAY_AGAIN_S)
-    answer = msgspec.json.decode(line, type=Answer)
-    if answer.said == "busy":
+    if answer.status == "busy":
         raise Throttled(_BUSY_AGAIN_S)
-    if answer.said == "bad":
+    if answer.status == "bad":
         raise ValueError(f"the backend refused the request: {answer.detail}")
 
 

@@ -1,12 +1,12 @@
-"""The service that the jobs call: a fixed number of slots, and a switch to break it.
+"""The service that the jobs call, and its protocol: fixed slots, and a switch.
 
     python -m shifter.demo.backend SOCKET SLOTS SPEED
 
-One request a connection, one line of JSON each way (`shifter.demo.wire`). It answers
-``busy`` when all slots are taken, and nothing at all while it is broken. It keeps the
-ledger of the run: what was carried out for which job. As a receiver of jobs that may
-come twice should, it remembers their ids and answers a repeat without doing the work
-again. It ends when its standard input does, so that it never outlives the demo.
+One command a connection, one line of JSON each way. The backend answers ``busy`` when
+all slots are taken, and breaks off the connection while it is switched off. It records
+which job's work it carried out. As a receiver of jobs that may come twice should, it
+remembers their ids and answers a repeat without doing the work again. It ends when its
+standard input does, so that it never outlives the demo.
 """
 
 from __future__ import annotations
@@ -18,21 +18,143 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from shifter.adapters.system import SystemClock
-from shifter.demo.trace import service_s
-from shifter.demo.wire import MAX_LINE_BYTES, Answer, Look, Request, Served, Told
 from shifter.model.lane import Priority
 from shifter.ports import Clock
 
-# While broken: how long a request hangs before its connection breaks off.
-_HANG_S = 0.3
+_T = TypeVar("_T")
+
+_MAX_LINE_BYTES: Final = 1_048_576
+# Executions in one state: more of them would not fit into a line.
+_MAX_EXECUTIONS: Final = 1_000
+# While the backend is switched off: how long a request hangs before its end.
+_HANG_S: Final = 0.3
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The work of one job.
+
+    Attributes:
+        job_id: The job's id; the same one again is a repeat.
+        priority: Of the job; only counted.
+        arrived_at: Monotonic seconds of this machine when it was offered.
+        context_tokens: Tokens to read; a number below zero is refused.
+        generated_tokens: Tokens to write; a number below zero is refused.
+    """
+
+    job_id: str
+    priority: Priority
+    arrived_at: float
+    context_tokens: int
+    generated_tokens: int
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line to the backend.
+
+    Attributes:
+        do: ``serve`` a request, tell the state (``look``), switch off (``break``) or
+            switch on (``heal``).
+        since: With ``look``: number of executions that the caller has already.
+        request: With ``serve``: the work.
+    """
+
+    do: Literal["serve", "look", "break", "heal"]
+    since: int = 0
+    request: Request | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The backend's answer to everything but ``look``.
+
+    Attributes:
+        status: ``ok``, ``busy`` (all slots are taken) or ``bad`` (it cannot be done).
+        detail: The reason, in words.
+    """
+
+    status: Literal["ok", "busy", "bad"]
+    detail: str = ""
+
+
+class Execution(msgspec.Struct, frozen=True, array_like=True):
+    """The work of one job, carried out.
+
+    Attributes:
+        job_id: Of the job.
+        priority: Of the job.
+        wait_s: From its arrival to the start of the work.
+        ended_at: Monotonic seconds of this machine.
+    """
+
+    job_id: str
+    priority: Priority
+    wait_s: float
+    ended_at: float
+
+
+class BackendState(msgspec.Struct, frozen=True):
+    """The backend's state.
+
+    Attributes:
+        is_down: Whether it is switched off.
+        slots: Requests at once.
+        running: Priority to how many of its requests run.
+        repeats: Requests for work that had been done, answered without doing it again.
+        doubled: Jobs whose work was carried out twice.
+        refused: Requests answered ``busy``.
+        cut: Requests that were broken off without an answer.
+        executions: Those after the command's ``since``, at most 1,000.
+    """
+
+    is_down: bool
+    slots: int
+    running: dict[str, int]
+    repeats: int
+    doubled: int
+    refused: int
+    cut: int
+    executions: list[Execution]
+
+
+async def ask(socket: str, command: Command, answer: type[_T]) -> _T | None:
+    """Send one command.
+
+    Args:
+        socket: Where the backend listens.
+        command: What it is to do.
+        answer: `BackendState` for ``look``, `Answer` for all else.
+
+    Returns:
+        The answer; ``None`` when the backend is away or breaks off without one.
+    """
+    with contextlib.suppress(ConnectionError, FileNotFoundError):
+        reader, writer = await asyncio.open_unix_connection(
+            socket, limit=_MAX_LINE_BYTES
+        )
+        try:
+            writer.write(msgspec.json.encode(command) + b"\n")
+            line = await reader.readline()
+        finally:
+            writer.close()
+        return msgspec.json.decode(line, type=answer) if line else None
+    return None
+
+
+def service_s(context_tokens: int, generated_tokens: int) -> float:
+    """Seconds that a request keeps a slot: a start, then reading, then writing.
+
+    >>> round(service_s(1_000, 100), 3)
+    1.25
+    """
+    return 0.05 + 0.001 * context_tokens + 0.002 * generated_tokens
 
 
 class Backend:
-    """Slots, a switch and a ledger.
+    """Slots, a switch, and a record of the work that was carried out.
 
     Args:
         slots: Requests at once, >= 1.
@@ -44,7 +166,7 @@ class Backend:
         self._slots, self._speed, self._clock = slots, speed, clock
         self._is_down = False
         self._running: dict[asyncio.Task[None], Priority] = {}
-        self._served: list[Served] = []
+        self._executions: list[Execution] = []
         self._known: set[str] = set()
         self._repeats = self._doubled = self._refused = self._cut = 0
 
@@ -55,7 +177,8 @@ class Backend:
         with contextlib.suppress(ConnectionError, ValueError, msgspec.DecodeError):
             line = await reader.readline()
             if line:
-                answer = await self._obey(msgspec.json.decode(line, type=Told), reader)
+                command = msgspec.json.decode(line, type=Command)
+                answer = await self._obey(command, reader)
                 if answer is not None:
                     writer.write(msgspec.json.encode(answer) + b"\n")
                     await writer.drain()
@@ -64,11 +187,11 @@ class Backend:
             await writer.wait_closed()
 
     async def _obey(
-        self, told: Told, reader: asyncio.StreamReader
-    ) -> Answer | Look | None:
-        match told.do:
+        self, command: Command, reader: asyncio.StreamReader
+    ) -> Answer | BackendState | None:
+        match command.do:
             case "look":
-                return self._look(told.since)
+                return self._state(command.since)
             case "break":
                 self._is_down = True
                 # What runs is cut off in the middle, as when a machine dies.
@@ -78,8 +201,8 @@ class Backend:
             case "heal":
                 self._is_down = False
                 return Answer("ok")
-            case "serve" if told.request is not None:
-                return await self._serve(told.request, reader)
+            case "serve" if command.request is not None:
+                return await self._serve(command.request, reader)
             case _:
                 return Answer("bad", "neither look, break, heal nor serve")
 
@@ -131,13 +254,14 @@ class Backend:
             self._doubled += 1
             return
         self._known.add(request.job_id)
-        ended_at = self._clock.monotonic()
         wait_s = max(0.0, began_at - request.arrived_at)
-        self._served.append(Served(request.job_id, request.priority, wait_s, ended_at))
+        self._executions.append(
+            Execution(request.job_id, request.priority, wait_s, self._clock.monotonic())
+        )
 
-    def _look(self, since: int) -> Look:
+    def _state(self, since: int) -> BackendState:
         running = Counter(priority.value for priority in self._running.values())
-        return Look(
+        return BackendState(
             is_down=self._is_down,
             slots=self._slots,
             running=dict(running),
@@ -145,7 +269,7 @@ class Backend:
             doubled=self._doubled,
             refused=self._refused,
             cut=self._cut,
-            served=self._served[since : since + 1_000],
+            executions=self._executions[since : since + _MAX_EXECUTIONS],
         )
 
 
@@ -158,7 +282,7 @@ async def _until_closed(reader: asyncio.StreamReader) -> None:
 async def listening(backend: Backend, socket: str) -> AsyncGenerator[None]:
     """Serve at a UNIX socket while the block runs."""
     server = await asyncio.start_unix_server(
-        backend.answer, socket, limit=MAX_LINE_BYTES, backlog=1_024
+        backend.answer, socket, limit=_MAX_LINE_BYTES, backlog=1_024
     )
     async with server:
         yield
@@ -179,6 +303,6 @@ async def _main(socket: str, slots: int, speed: float) -> None:
 
 
 if __name__ == "__main__":
-    # The demo says when to stop; a terminal's Ctrl-C is for the demo.
+    # A terminal's Ctrl-C reaches this process too, but the demo ends it in time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

@@ -1,8 +1,8 @@
 """Draws a run as one SVG file that needs nothing else: no library, no font, no network.
 
 One row a priority. Left: offered and executed a second. Right: how many waited. Dotted
-lines are what somebody did to the run. One rule of scale: each panel has its own, with
-its largest value written at the top.
+lines mark what was done to the run. Each panel has a scale of its own, with its largest
+value written at the top.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Panel(NamedTuple):
 
 def draw(outcome: Outcome) -> str:
     """The picture as the text of an SVG file."""
-    seconds = max(1, int(outcome.played_s + outcome.drained_s) + 1)
+    seconds = max(1, int(outcome.tally.played_s + outcome.tally.drained_s) + 1)
     events = [event for event in outcome.tally.events if event[0] > 0][:_MOST_EVENTS]
     bottom = _TOP + _STEP * len(Priority) + 16
     height = bottom + 16 * len(events)

@@ -1,34 +1,79 @@
-"""One run from the first process to the last: start, play, drain, account, end."""
+"""One run from the first process to the last: start, play, drain, account, end.
+
+Keys of the terminal, a script and signals act on it while it goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from shifter.adapters.system import SystemClock
-from shifter.api.app import Shifter
 from shifter.demo.app import DemoApp, build
-from shifter.demo.controls import Controls, Cue, Ending
-from shifter.demo.frame import Frame, Phase, Scene
-from shifter.demo.outcome import Cut, Outcome, settle
-from shifter.demo.player import Player
-from shifter.demo.stage import PROCESSES, Servers, Stage, StageError, open_stage
-from shifter.demo.tally import Tally
-from shifter.demo.trace import LENGTH_S, read_trace
-from shifter.demo.watch import Watcher, open_watcher
-from shifter.errors import StoreError
+from shifter.demo.backend import Answer, Command, ask
+from shifter.demo.deployment import (
+    PROCESSES,
+    Deployment,
+    DeploymentError,
+    Servers,
+    open_deployment,
+)
+from shifter.demo.load import LENGTH_S, LoadGenerator, read_trace
+from shifter.demo.outcome import Outcome, settle
+from shifter.demo.watch import Frame, Phase, Watcher, open_watcher
+from shifter.errors import ConfigError, StoreError
+from shifter.model.advice import nearest
 from shifter.model.lane import Priority
 from shifter.ports import Clock
 
+KEYS: Final = {"b": "break", "h": "heal", "p": "poison", "k": "kill", "q": "quit"}
+"""Key to action."""
+
+_WANT: Final = "use SECOND:ACTION, such as '5:break,8:heal'"
 _TURN_S: Final = 0.05
 _READY_S: Final = 20.0
 _DRAIN_S: Final = 30.0
 _SETTLE_S: Final = 3.0
 _HEAD_START_S: Final = 0.2
+
+
+class Cue(NamedTuple):
+    """One entry of a script.
+
+    Attributes:
+        at_s: Seconds after the beginning of the play, >= 0.
+        action: A value of `KEYS`.
+    """
+
+    at_s: float
+    action: str
+
+
+def parse_script(text: str) -> list[Cue]:
+    """A script as given on the command line.
+
+    Raises:
+        ConfigError: It cannot be read.
+
+    >>> parse_script("8:heal, 5:break")
+    [Cue(at_s=8.0, action='heal'), Cue(at_s=5.0, action='break')]
+    """
+    return [_cue(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _cue(part: str) -> Cue:
+    second, colon, action = part.partition(":")
+    if not colon or not second.replace(".", "", 1).isdecimal():
+        raise ConfigError("--script", part, _WANT)
+    if action not in KEYS.values():
+        raise ConfigError("--script", action, nearest(action, KEYS.values(), "actions"))
+    return Cue(float(second), action)
 
 
 class Plan(NamedTuple):
@@ -37,8 +82,8 @@ class Plan(NamedTuple):
     Attributes:
         speed: Trace seconds a second, > 0.
         seconds: How long jobs are offered, > 0; at most to the end of the recording.
-        script: What is done at which second.
-        servers: Where; by default on a file of its own.
+        script: Actions and their seconds.
+        servers: URLs to play on; by default a file of the run's own.
     """
 
     speed: float
@@ -61,6 +106,32 @@ class Show(Protocol):
         """Show frames until cancelled, and pass on the actions of pressed keys."""
 
 
+class Ending:
+    """Whether a run is to be cut short.
+
+    Attributes:
+        ending: Set when the play is to end.
+        leaving: Set when jobs that still wait are not waited for.
+        is_interrupted: Whether that came from outside (Ctrl-C).
+    """
+
+    def __init__(self) -> None:
+        self.is_interrupted = False
+        self.ending, self.leaving = asyncio.Event(), asyncio.Event()
+
+    def quit(self) -> None:
+        """End the play; the second time, do not wait for what is left."""
+        if self.ending.is_set():
+            self.leaving.set()
+        self.ending.set()
+
+    def interrupt(self) -> None:
+        """End the play and do not wait for what is left."""
+        self.is_interrupted = True
+        self.ending.set()
+        self.leaving.set()
+
+
 async def play(plan: Plan, show: Show) -> Outcome:
     """Play, and account for every job.
 
@@ -68,33 +139,35 @@ async def play(plan: Plan, show: Show) -> Outcome:
     everything at once.
 
     Raises:
-        StageError: A part did not start, or ended by itself.
+        DeploymentError: A part did not start, or ended by itself.
         StoreError: The log does not answer.
         asyncio.CancelledError: It was ended at once.
     """
-    clock, tally, ending = SystemClock(), Tally(), Ending()
-    scene = Scene(tally, clock, plan.length_s, plan.speed)
-    asked: asyncio.Queue[str] = asyncio.Queue()
-    async with open_stage(plan.servers) as stage, asyncio.TaskGroup() as group:
-        _on_signals(stage, ending)
-        showing = group.create_task(show.run(scene.frame, asked.put_nowait))
-        await stage.start(plan.speed)
-        jobs = build(stage.settings)
-        async with open_watcher(stage.settings, stage.socket, tally, clock) as watcher:
-            scene.watcher = watcher
-            async with jobs.app:
-                run = _Run(plan, stage, scene, watcher, ending, clock)
-                outcome = await run.through(jobs, asked)
+    clock, ending = SystemClock(), Ending()
+    pressed: asyncio.Queue[str] = asyncio.Queue()
+    async with (
+        open_deployment(plan.servers) as deployment,
+        open_watcher(deployment.settings, deployment.socket, clock) as watcher,
+        asyncio.TaskGroup() as group,
+    ):
+        _on_signals(deployment, ending)
+        frame = functools.partial(watcher.frame, plan.length_s, plan.speed)
+        showing = group.create_task(show.run(frame, pressed.put_nowait))
+        await deployment.start(plan.speed)
+        jobs = build(deployment.settings)
+        async with jobs.app:
+            run = _Run(plan, deployment, watcher, jobs, ending, clock)
+            outcome = await run.through(pressed)
         showing.cancel()
     return outcome
 
 
-def _on_signals(stage: Stage, ending: Ending) -> None:
+def _on_signals(deployment: Deployment, ending: Ending) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def on_signal() -> None:
         if ending.is_interrupted and task is not None:
-            stage.kill()
+            deployment.kill()
             task.cancel()
         ending.interrupt()
 
@@ -103,76 +176,72 @@ def _on_signals(stage: Stage, ending: Ending) -> None:
 
 
 class _Run:
-    """The middle of `play`, step by step."""
+    """The middle of `play`, step by step, and the actions on it."""
 
     def __init__(
         self,
         plan: Plan,
-        stage: Stage,
-        scene: Scene,
+        deployment: Deployment,
         watcher: Watcher,
+        jobs: DemoApp,
         ending: Ending,
         clock: Clock,
     ) -> None:
-        self._plan, self._stage, self._scene = plan, stage, scene
-        self._watcher, self._ending, self._clock = watcher, ending, clock
+        self._plan, self._deployment, self._watcher = plan, deployment, watcher
+        self._app, self._ending, self._clock = jobs.app, ending, clock
         self._tally = watcher.tally
+        self._load = LoadGenerator(jobs, self._tally, clock, speed=plan.speed)
 
-    async def through(self, jobs: DemoApp, asked: asyncio.Queue[str]) -> Outcome:
-        player = Player(jobs, self._tally, self._clock, speed=self._plan.speed)
-        controls = Controls(
-            self._stage.socket, player, self._watcher, self._ending, self._clock
-        )
+    async def through(self, pressed: asyncio.Queue[str]) -> Outcome:
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(self._watcher.run())
-            obeying = group.create_task(_obey(controls, asked))
+            obeying = group.create_task(self._obey(pressed))
             await self._until_ready()
-            self._tally.begin(self._clock.monotonic() + _HEAD_START_S)
-            script = group.create_task(controls.follow(self._plan.script))
-            played_s = await self._play(group, player)
+            self._tally.began_at = self._clock.monotonic() + _HEAD_START_S
+            script = group.create_task(self._follow_script())
+            await self._play(group)
             script.cancel()
-            drained_s = await self._drain()
-            self._scene.phase = Phase.ENDING
-            await self._stage.stop_workers()
+            await self._drain()
+            self._watcher.phase = Phase.ENDING
+            await self._deployment.stop_workers()
             obeying.cancel()
             looking.cancel()
-        return await self._account(jobs.app, played_s, drained_s)
+        return await self._account()
 
     async def _until_ready(self) -> None:
         """Wait until both workers have reported, or until the run is cut short."""
         until = self._clock.monotonic() + _READY_S
-        while len(self._watcher.seen.workers) < PROCESSES:
+        while len(self._watcher.workers) < PROCESSES:
             if self._ending.ending.is_set():
                 return
             if self._clock.monotonic() > until:
-                raise StageError(f"the workers are not ready after {_READY_S:.0f} s")
+                why = f"the workers are not ready after {_READY_S:.0f} s"
+                raise DeploymentError(why)
             await self._turn()
 
-    async def _play(self, group: asyncio.TaskGroup, player: Player) -> float:
-        self._scene.phase = Phase.PLAYING
+    async def _play(self, group: asyncio.TaskGroup) -> None:
+        self._watcher.phase = Phase.PLAYING
+        length_s, ending = self._plan.length_s, self._ending.ending
         playing = group.create_task(
-            player.play(
-                read_trace(),
-                length_s=self._plan.length_s,
-                ending=self._ending.ending,
-            )
+            self._load.play(read_trace(), length_s=length_s, ending=ending)
         )
         while not playing.done():
             await self._turn()
-        return max(0.0, self._clock.monotonic() - self._tally.began_at)
+        elapsed_s = self._clock.monotonic() - self._tally.began_at
+        self._tally.played_s = max(0.0, elapsed_s)
 
-    async def _drain(self) -> float:
-        """Wait until nothing is left or it takes too long; return the seconds."""
-        self._scene.phase = Phase.DRAINING
+    async def _drain(self) -> None:
+        """Wait until nothing is left, or until it takes too long."""
+        self._watcher.phase = Phase.DRAINING
         began_at = self._clock.monotonic()
         until = began_at + _DRAIN_S
         while self._tally.unfinished() and not self._is_over(until):
             await self._turn()
-        # Carried out is not yet settled: the log learns of it a moment later.
+        # The log settles a job a moment after the backend carried it out.
         until = min(until, self._clock.monotonic() + _SETTLE_S)
         while not (await self._is_settled() or self._is_over(until)):
             await self._turn()
-        return self._clock.monotonic() - began_at
+        self._tally.drained_s = self._clock.monotonic() - began_at
 
     async def _is_settled(self) -> bool:
         with contextlib.suppress(StoreError):
@@ -183,44 +252,63 @@ class _Run:
         return self._ending.leaving.is_set() or self._clock.monotonic() > until
 
     async def _turn(self) -> None:
-        self._stage.check()
+        self._deployment.check()
         await self._clock.sleep(_TURN_S)
 
-    async def _account(
-        self, app: Shifter, played_s: float, drained_s: float
-    ) -> Outcome:
+    async def _account(self) -> Outcome:
         await self._watcher.look()
-        look = self._watcher.seen.backend
-        if look is None:
-            raise StageError("the backend does not answer any more")
+        state = self._watcher.backend
+        if state is None:
+            raise DeploymentError("the backend does not answer any more")
         left = await self._watcher.left()
         if len(self._tally.unfinished()) > sum(left.values()):
-            await _ask_states(app, self._tally, left)
-        return settle(
-            self._tally,
-            look,
-            left,
-            Cut(played_s, drained_s, self._ending.is_interrupted),
-            speed=self._plan.speed,
-        )
+            await self._ask_states(left)
+        self._tally.is_interrupted = self._ending.is_interrupted
+        return settle(self._tally, state, left, speed=self._plan.speed)
 
+    async def _ask_states(self, left: dict[Priority, int]) -> None:
+        """Ask the state store for jobs that neither log nor backend accounts for.
 
-async def _ask_states(app: Shifter, tally: Tally, left: dict[Priority, int]) -> None:
-    """What the state store knows of jobs that neither log nor backend accounts for.
+        They may have expired, or wait where the log cannot count them.
+        """
+        waiting: Counter[Priority] = Counter()
+        for job_id in self._tally.unfinished():
+            status = await self._app.status(job_id)
+            if status is not None and status.state.is_terminal:
+                self._tally.ended_otherwise.add(job_id)
+            elif status is not None:
+                waiting[self._tally.accepted[job_id]] += 1
+        for priority, count in waiting.items():
+            left[priority] = max(left.get(priority, 0), count)
 
-    They may have expired, or wait where the log cannot count them.
-    """
-    waiting: Counter[Priority] = Counter()
-    for job_id in tally.unfinished():
-        status = await app.status(job_id)
-        if status is not None and status.state.is_terminal:
-            tally.ended_otherwise.add(job_id)
-        elif status is not None:
-            waiting[tally.accepted[job_id]] += 1
-    for priority, count in waiting.items():
-        left[priority] = max(left.get(priority, 0), count)
+    async def _obey(self, pressed: asyncio.Queue[str]) -> None:
+        while True:
+            await self._do(await pressed.get())
 
+    async def _follow_script(self) -> None:
+        for cue in sorted(self._plan.script):
+            left_s = self._tally.began_at + cue.at_s - self._clock.monotonic()
+            await self._clock.sleep(max(0.0, left_s))
+            await self._do(cue.action)
 
-async def _obey(controls: Controls, asked: asyncio.Queue[str]) -> None:
-    while True:
-        await controls.do(await asked.get())
+    async def _do(self, action: str) -> None:
+        """Carry out one of the actions of `KEYS`."""
+        match action:
+            case "break":
+                await ask(self._deployment.socket, Command("break"), Answer)
+                self._watcher.note("backend broken: what ran was cut off")
+            case "heal":
+                await ask(self._deployment.socket, Command("heal"), Answer)
+                self._watcher.note("backend healed")
+            case "poison":
+                await self._load.poison()
+                self._watcher.note("4 poison jobs offered, one of each priority")
+            case "kill" if self._watcher.workers:
+                # The one that lived longest, as far as process ids tell.
+                pid = self._watcher.workers[0]
+                os.kill(pid, signal.SIGKILL)
+                self._watcher.note(f"worker {pid} killed (kill -9)")
+            case "kill":
+                self._watcher.note("no worker to kill")
+            case _:
+                self._ending.quit()

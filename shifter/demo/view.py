@@ -1,4 +1,4 @@
-"""The live view: one frame as a picture that fits 24 lines of 80 columns.
+"""The live view: one frame as a picture of 24 lines of 80 columns, and its keys.
 
 It grows with the terminal; the line of keys is always the last one. Where a terminal
 cannot show block characters, or is asked not to show colours (``NO_COLOR``, obeyed by
@@ -7,8 +7,14 @@ rich), the same picture comes without them.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+import os
+import sys
+import termios
+import tty
+from collections.abc import Callable, Generator, Sequence
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -17,9 +23,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shifter.demo.frame import Frame, Phase, PriorityFrame
-from shifter.demo.keys import pressed_keys
-from shifter.demo.stage import PROCESSES
+from shifter.demo.deployment import PROCESSES
+from shifter.demo.run import KEYS
+from shifter.demo.watch import Frame, Phase, PriorityFrame
 from shifter.model.lane import Priority
 from shifter.ops.sparkline import condense, meter, sparkline
 from shifter.ports import Clock
@@ -195,3 +201,33 @@ def _help() -> Text:
         line.append(f" {key} ", "reverse")
         line.append(f" {action}  ")
     return line
+
+
+@contextlib.contextmanager
+def pressed_keys(press: Callable[[str], None]) -> Generator[None]:
+    """Hand over the action of every key pressed while the block runs.
+
+    Ctrl-C stays a signal. Keys without an action are ignored. The terminal's settings
+    are restored on every way out.
+    """
+    source = sys.stdin.fileno()
+    before = termios.tcgetattr(source)
+    loop = asyncio.get_running_loop()
+
+    def on_key() -> None:
+        pressed = os.read(source, 64)
+        if not pressed:
+            # A terminal that is gone would be readable for ever.
+            loop.remove_reader(source)
+        for key in pressed.decode("ascii", "ignore").lower():
+            if key in KEYS:
+                press(KEYS[key])
+
+    tty.setcbreak(source)
+    loop.add_reader(source, on_key)
+    try:
+        yield
+    finally:
+        loop.remove_reader(source)
+        # TCSADRAIN would wait for the output of a terminal that is stopped.
+        termios.tcsetattr(source, termios.TCSANOW, before)

@@ -1,4 +1,4 @@
-"""The demo's backend: its slots, its switch and its ledger."""
+"""The demo's backend: its slots, its switch and its record of executions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ import uuid
 import msgspec
 import pytest
 
-from shifter.demo.backend import Backend, listening
-from shifter.demo.wire import Answer, Look, Request, Told, ask
+from shifter.demo.backend import (
+    Answer,
+    Backend,
+    BackendState,
+    Command,
+    Request,
+    ask,
+    listening,
+)
 from shifter.model.lane import Priority
 from shifter.testing.clock import FakeClock
 
@@ -25,12 +32,11 @@ class World:
     async def serve(self, job_id=None, tokens=950, **changes):
         request = Request(job_id or str(uuid.uuid4()), Priority.HIGH, 0.0, tokens, 0)
         request = msgspec.structs.replace(request, **changes)
-        line = await ask(self.socket, Told("serve", request=request))
-        return msgspec.json.decode(line, type=Answer).said if line else None
+        answer = await ask(self.socket, Command("serve", request=request), Answer)
+        return None if answer is None else answer.status
 
     async def look(self, since=0):
-        line = await ask(self.socket, Told("look", since=since))
-        return msgspec.json.decode(line, type=Look)
+        return await ask(self.socket, Command("look", since=since), BackendState)
 
     async def until_running(self, count):
         while sum((await self.look()).running.values()) != count:
@@ -58,7 +64,7 @@ async def test_a_request_keeps_a_slot_for_its_service_time(world):
 
     assert call.result() == "ok"
     look = await world.look()
-    assert [(one.job_id, one.wait_s, one.ended_at) for one in look.served] == [
+    assert [(one.job_id, one.wait_s, one.ended_at) for one in look.executions] == [
         ("a", 0.0, 1.0)
     ]
     assert look.running == {}
@@ -71,7 +77,7 @@ async def test_the_wait_counts_from_the_arrival_to_the_start_of_the_work(world):
         await world.until_running(1)
         world.clock.advance(1.0)
 
-    assert [one.wait_s for one in (await world.look()).served] == [3.0]
+    assert [one.wait_s for one in (await world.look()).executions] == [3.0]
 
 
 async def test_no_more_requests_run_than_there_are_slots(world):
@@ -91,7 +97,7 @@ async def test_breaking_cuts_off_what_runs_and_answers_nothing_until_healed(worl
     async with asyncio.TaskGroup() as group:
         running = group.create_task(world.serve("a"))
         await world.until_running(1)
-        await ask(world.socket, Told("break"))
+        await ask(world.socket, Command("break"), Answer)
         assert await running is None
 
         hanging = group.create_task(world.serve("b"))
@@ -100,7 +106,7 @@ async def test_breaking_cuts_off_what_runs_and_answers_nothing_until_healed(worl
         assert await hanging is None
         assert (await world.look()).is_down
 
-        await ask(world.socket, Told("heal"))
+        await ask(world.socket, Command("heal"), Answer)
         again = group.create_task(world.serve("a"))
         await world.until_running(1)
         world.clock.advance(1.0)
@@ -108,7 +114,7 @@ async def test_breaking_cuts_off_what_runs_and_answers_nothing_until_healed(worl
     assert again.result() == "ok"
     look = await world.look()
     assert (look.is_down, look.cut) == (False, 2)
-    assert [one.job_id for one in look.served] == ["a"]
+    assert [one.job_id for one in look.executions] == ["a"]
 
 
 async def test_a_repeat_is_answered_without_doing_the_work_again(world):
@@ -119,7 +125,7 @@ async def test_a_repeat_is_answered_without_doing_the_work_again(world):
 
     assert await world.serve("a") == "ok"
     look = await world.look()
-    assert (len(look.served), look.repeats, look.doubled) == (1, 1, 0)
+    assert (len(look.executions), look.repeats, look.doubled) == (1, 1, 0)
 
 
 async def test_work_that_was_carried_out_twice_at_once_is_seen(world):
@@ -130,35 +136,35 @@ async def test_work_that_was_carried_out_twice_at_once_is_seen(world):
         world.clock.advance(1.0)
 
     look = await world.look()
-    assert (len(look.served), look.doubled) == (1, 1)
+    assert (len(look.executions), look.doubled) == (1, 1)
 
 
 async def test_a_caller_that_is_gone_frees_its_slot_and_has_done_nothing(world):
-    told = Told("serve", request=Request("a", Priority.LOW, 0.0, 950, 0))
+    command = Command("serve", request=Request("a", Priority.LOW, 0.0, 950, 0))
     _, writer = await asyncio.open_unix_connection(world.socket)
-    writer.write(msgspec.json.encode(told) + b"\n")
+    writer.write(msgspec.json.encode(command) + b"\n")
     await world.until_running(1)
 
     writer.close()
     await world.until_running(0)
 
-    assert (await world.look()).served == []
+    assert (await world.look()).executions == []
 
 
 async def test_a_request_that_makes_no_sense_is_refused_each_time(world):
     assert await world.serve("a", tokens=-1) == "bad"
     assert await world.serve("a", tokens=-1) == "bad"
-    assert (await world.look()).served == []
+    assert (await world.look()).executions == []
 
 
-async def test_the_ledger_is_read_from_where_one_left_off(world):
+async def test_executions_are_read_from_where_a_caller_left_off(world):
     for job_id in "abc":
         async with asyncio.TaskGroup() as group:
             group.create_task(world.serve(job_id))
             await world.until_running(1)
             world.clock.advance(1.0)
 
-    assert [one.job_id for one in (await world.look(since=2)).served] == ["c"]
+    assert [one.job_id for one in (await world.look(since=2)).executions] == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -171,8 +177,8 @@ async def test_nonsense_ends_only_its_own_connection(world, line):
         writer.write_eof()
     writer.close()
 
-    assert (await world.look()).served == []
+    assert (await world.look()).executions == []
 
 
 async def test_asking_where_nobody_listens_is_no_answer(tmp_path):
-    assert await ask(str(tmp_path / "nobody"), Told("look")) == b""
+    assert await ask(str(tmp_path / "nobody"), Command("look"), BackendState) is None

@@ -242,7 +242,7 @@ def test_workers_that_end_by_themselves_are_an_error_in_three_lines(home):
         line_with(process.stderr, "playing")
         for pid in home.processes():
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"shifter.cli\0work" in command and b"leash" not in command:
+            if b"shifter.cli\0work" in command and b"reaper" not in command:
                 os.kill(pid, signal.SIGKILL)
         out, err = process.communicate(timeout=30)
 

@@ -8,31 +8,32 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from shifter.demo.outcome import COLUMNS, Cut, cells, settle, verdict
+from shifter.demo.backend import BackendState, Execution
+from shifter.demo.outcome import COLUMNS, Tally, cells, settle, verdict
 from shifter.demo.plot import draw
-from shifter.demo.tally import Tally
-from shifter.demo.wire import Look, Served
 from shifter.model.lane import Priority
 
 PRIORITIES = st.sampled_from(list(Priority))
 NAMES = st.text("abcdefgh", min_size=1, max_size=2)
-LOOK = Look(False, 20, {}, repeats=0, doubled=0, refused=0, cut=0, served=[])
-CUT = Cut(10.0, 5.0, is_interrupted=False)
+STATE = BackendState(
+    False, 20, {}, repeats=0, doubled=0, refused=0, cut=0, executions=[]
+)
 
 
-def settled(tally, *, left=None, look=LOOK):
-    return settle(tally, look, left or {}, CUT, speed=10.0)
+def settled(tally, *, left=None, state=STATE):
+    tally.played_s, tally.drained_s = 10.0, 5.0
+    return settle(tally, state, left or {}, speed=10.0)
 
 
 def tally_of(accepted=(), executed=(), dead=(), unknown=()):
     """A tally; jobs are LOW."""
     tally = Tally()
-    tally.begin(100.0)
+    tally.began_at = 100.0
     for job_id in (*accepted, *unknown):
         tally.offer(Priority.LOW, 100.5)
         if job_id in accepted:
             tally.accepted[job_id] = Priority.LOW
-    tally.serve(Served(job_id, Priority.LOW, 0.5, 101.5) for job_id in executed)
+    tally.execute(Execution(job_id, Priority.LOW, 0.5, 101.5) for job_id in executed)
     tally.dead |= set(dead)
     tally.unknown |= set(unknown)
     return tally
@@ -65,9 +66,9 @@ def test_a_job_that_is_neither_ended_nor_in_the_log_is_lost():
 
 
 def test_work_that_was_carried_out_twice_is_no_success():
-    look = msgspec.structs.replace(LOOK, doubled=1)
+    state = msgspec.structs.replace(STATE, doubled=1)
 
-    outcome = settled(tally_of("a", executed="a"), look=look)
+    outcome = settled(tally_of("a", executed="a"), state=state)
 
     assert outcome.duplicates == 1
     assert not outcome.is_complete
@@ -76,7 +77,7 @@ def test_work_that_was_carried_out_twice_is_no_success():
 def test_a_call_with_an_unknown_outcome_counts_once_its_job_has_ended():
     outcome = settled(tally_of("a", executed="ab", unknown="bc"))
 
-    assert outcome.unknown == 1
+    assert outcome.as_json()["unknown"] == 1
     assert outcome.as_json()["accepted"] == 2
     assert outcome.is_complete
 
@@ -91,7 +92,9 @@ def test_every_accepted_job_is_in_exactly_one_place(accepted, executed, dead, le
     tally = Tally()
     tally.accepted |= accepted
     done = {i: p for i, p in accepted.items() if i in executed and i not in dead}
-    tally.serve(Served(job_id, priority, 0.0, 0.0) for job_id, priority in done.items())
+    tally.execute(
+        Execution(job_id, priority, 0.0, 0.0) for job_id, priority in done.items()
+    )
     tally.dead |= dead
 
     numbers = settled(tally, left=left).as_json()
@@ -106,8 +109,8 @@ def test_every_accepted_job_is_in_exactly_one_place(accepted, executed, dead, le
 def test_waits_are_given_as_median_and_as_99_of_a_hundred():
     tally = Tally()
     waits = [n / 100 for n in range(1, 101)]
-    tally.serve(
-        Served(str(n), Priority.HIGH, wait_s, 0.0) for n, wait_s in enumerate(waits)
+    tally.execute(
+        Execution(str(n), Priority.HIGH, wait_s, 0.0) for n, wait_s in enumerate(waits)
     )
 
     [row] = [row for row in settled(tally).rows if row.priority is Priority.HIGH]

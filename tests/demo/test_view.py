@@ -1,15 +1,20 @@
-"""The picture of a run, drawn to text: it fits, and says what one needs to know."""
+"""The picture of a run, drawn to text, and the keys of the terminal that shows it."""
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import pty
+import termios
 
 import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from shifter.demo.frame import Frame, Phase, PriorityFrame
-from shifter.demo.view import picture
+from shifter.demo.run import KEYS
+from shifter.demo.view import picture, pressed_keys
+from shifter.demo.watch import Frame, Phase, PriorityFrame
 from shifter.model.lane import Priority
 from shifter.ops.sparkline import condense, meter, sparkline
 
@@ -178,3 +183,35 @@ def test_a_column_keeps_its_seconds_while_a_run_goes_on(width, length):
 @given(st.floats(-1, 2), st.integers(1, 200), st.booleans())
 def test_a_meter_is_as_wide_as_it_is_told(share, width, plain_):
     assert len(meter(share, width, ascii_only=plain_)) == width
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "r") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield ours, theirs
+        monkeypatch.undo()
+    os.close(ours)
+
+
+async def test_keys_are_heard_and_others_ignored(terminal):
+    ours, _ = terminal
+    heard = asyncio.Queue()
+
+    with pressed_keys(heard.put_nowait):
+        os.write(ours, b"bx\x1b[AHpkq")
+        actions = [await heard.get() for _ in KEYS]
+
+    assert actions == ["break", "heal", "poison", "kill", "quit"]
+
+
+async def test_the_terminal_is_left_as_it_was(terminal):
+    _, theirs = terminal
+    before = termios.tcgetattr(theirs)
+
+    with pytest.raises(RuntimeError), pressed_keys(print):
+        assert termios.tcgetattr(theirs) != before
+        raise RuntimeError
+
+    assert termios.tcgetattr(theirs) == before

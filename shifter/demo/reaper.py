@@ -1,11 +1,11 @@
 """Ends a command, and all that it starts, when the parent of this program ends.
 
-    python leash.py FOLDER COMMAND ...
+    python reaper.py FOLDER COMMAND ...
 
-Standard input is the leash. A line on it asks the command to end (SIGTERM); its end,
-which also comes when the demo was killed, does the same and removes the folder. What
-does not end in time is killed, together with everything in this process group: the demo
-starts the program in a session of its own.
+A line on standard input asks the command to end (SIGTERM). The end of standard input,
+which also comes when the demo was killed, does the same and removes the folder. A
+command that does not end in time is killed, together with everything in this process
+group: the demo starts the program in a session of its own.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ GRACE_S = 12.0
 
 
 def main(folder: str, command: list[str]) -> None:
-    """Run the command until it ends, or until the leash is let go."""
+    """Run the command until it ends, or until standard input has a line or ends."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  # the demo's
-    # Only now: what is ignored stays ignored in a child.
+    # After the start, since a child inherits ignored signals.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    let_go = threading.Event()
-    threading.Thread(target=_follow, args=(child, let_go), daemon=True).start()
+    is_ending = threading.Event()
+    threading.Thread(target=_follow, args=(child, is_ending), daemon=True).start()
     asked = sys.stdin.buffer.readline()
-    let_go.set()
+    is_ending.set()
     child.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(GRACE_S)
     if not asked:
         shutil.rmtree(folder, ignore_errors=True)
-    # This process too: nothing of the group stays behind.
+    # This process is in the group too, so nothing after this line would run.
     os.killpg(0, signal.SIGKILL)
 
 
-def _follow(child: subprocess.Popen[bytes], let_go: threading.Event) -> None:
+def _follow(child: subprocess.Popen[bytes], is_ending: threading.Event) -> None:
     """End with the command, when it ends by itself."""
     code = child.wait()
-    if not let_go.is_set():
+    if not is_ending.is_set():
         os._exit(code if code >= 0 else 128 - code)
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from importlib.resources import files
 from itertools import pairwise
 
-from shifter.demo.stage import SLOTS
-from shifter.demo.trace import LENGTH_S, Arrival, read_trace, service_s
+from shifter.demo.backend import service_s
+from shifter.demo.deployment import SLOTS
+from shifter.demo.load import LENGTH_S, Arrival, read_trace
 from shifter.model.lane import Priority
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shifter.demo import leash
+from shifter.demo import reaper
 
 STUBBORN = """
 import os, signal, sys, time
@@ -43,7 +43,7 @@ def start(tmp_path):
             [
                 sys.executable,
                 "-I",
-                leash.__file__,
+                reaper.__file__,
                 str(folder),
                 sys.executable,
                 "-c",
@@ -103,9 +103,9 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(
     start, monkeypatch, tmp_path
 ):
     program = tmp_path / "impatient.py"
-    source = Path(leash.__file__).read_text("utf-8")
+    source = Path(reaper.__file__).read_text("utf-8")
     program.write_text(source.replace("GRACE_S = 12.0", "GRACE_S = 0.2"))
-    monkeypatch.setattr(leash, "__file__", str(program))
+    monkeypatch.setattr(reaper, "__file__", str(program))
     process, _ = start(STUBBORN)
     assert process.stdout.readline() == b"up\n"
 

@@ -1,8 +1,8 @@
-"""Everything of a run beside the demo's own process, and its end.
+"""What a run starts beside the demo's own process: a folder, a backend, workers.
 
-A temporary folder with the log and the settings, the backend, and the workers as the
-product starts them: ``shifter work … --processes 2``. All of it ends with the block,
-and also when the demo itself is killed (`shifter.demo.leash`).
+The temporary folder has the log and the settings. The workers are started as a user
+starts them: ``shifter work … --processes 2``. All of it ends with the block, and also
+when the demo itself is killed (`shifter.demo.reaper`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Final, NamedTuple
 import shifter
 from shifter import wiring
 from shifter.config import Settings, load_settings
-from shifter.demo import leash
+from shifter.demo import reaper
 from shifter.demo.app import NAMESPACE, QUEUE, TARGET
 
 SLOTS: Final = 20
-"""Of the backend: the hour needs 14 on average, its worst minute 30."""
+"""Of the backend: the recorded hour needs 14 on average, its worst minute 30."""
 
 PROCESSES: Final = 2
 
@@ -35,14 +35,14 @@ _READY_S: Final = 15.0
 _FOLDER_LENGTH: Final = 60
 _CONFIG: Final = {
     "concurrency": SLOTS // PROCESSES,
-    # Short, so that one sees the jobs of a killed worker come back.
+    # Short, so that the jobs of a killed worker come back while the demo is watched.
     "lease": "3s",
     "drain_timeout": "5s",
 }
 
 
-class StageError(Exception):
-    """A part did not start, or ended by itself; the text has its last words."""
+class DeploymentError(Exception):
+    """A part did not start, or ended by itself; the text ends with its last lines."""
 
 
 class Servers(NamedTuple):
@@ -57,12 +57,12 @@ class Servers(NamedTuple):
         return NAMESPACE if is_own else f"{NAMESPACE}-{secrets.token_hex(3)}"
 
 
-class Stage:
-    """The parts of a run.
+class Deployment:
+    """The processes of a run and their folder.
 
     Attributes:
         folder: Holds database, settings and the workers' log; removed at the end.
-        settings: Those of this run.
+        settings: Of this run.
         socket: Where the backend listens.
     """
 
@@ -80,19 +80,16 @@ class Stage:
         """Make the topics, then start backend and workers.
 
         Raises:
-            StageError: The backend does not start.
+            DeploymentError: The backend does not start.
             StoreError: The log does not answer.
         """
-        admin = wiring.open_admin(self.settings)
-        try:
+        async with wiring.opened_admin(self.settings) as admin:
             await admin.apply(wiring.topic_specs(self.settings, [QUEUE]))
-        finally:
-            await admin.close()
         await self._start_backend(speed)
         command = [sys.executable, "-m", "shifter.cli", "work", TARGET]
         sizes = ["--processes", str(PROCESSES), "--wait", f"{_READY_S:.0f}s"]
-        held = [sys.executable, "-I", leash.__file__, str(self.folder)]
-        await self._spawn("workers", [*held, *command, *sizes])
+        reaped = [sys.executable, "-I", reaper.__file__, str(self.folder)]
+        await self._spawn("workers", [*reaped, *command, *sizes])
 
     async def stop_workers(self) -> None:
         """Let the workers finish what they run, and end."""
@@ -104,14 +101,14 @@ class Stage:
         await workers.wait()
 
     def check(self) -> None:
-        """Raise when a part has ended by itself.
+        """Check that every part still runs.
 
         Raises:
-            StageError: It has.
+            DeploymentError: One has ended by itself.
         """
         for name, process in self._parts.items():
             if process.returncode is not None:
-                raise StageError(f"the {name} ended: {self._last_words(name)}")
+                raise DeploymentError(f"the {name} ended: {self._last_lines(name)}")
 
     def kill(self) -> None:
         """End everything at once."""
@@ -137,7 +134,7 @@ class Stage:
 
     async def _spawn(self, name: str, command: list[str]) -> asyncio.subprocess.Process:
         with (self.folder / f"{name}.log").open("ab") as log:
-            # A session of its own: Ctrl-C is for the demo, which then asks once.
+            # In a session of its own Ctrl-C does not reach it: the demo ends it.
             process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=self.folder,
@@ -151,7 +148,7 @@ class Stage:
         return process
 
     def _environ(self) -> dict[str, str]:
-        # Nothing of the user's own settings: the demo must not play on a real log.
+        # The user's own settings are left out: the demo must not play on a real log.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SHIFTER_")}
         root = str(Path(shifter.__file__).parents[1])
         path = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
@@ -166,22 +163,22 @@ class Stage:
             "DEMO_NAMESPACE": self.settings.namespace,
         }
 
-    def _last_words(self, name: str) -> str:
+    def _last_lines(self, name: str) -> str:
         log = self.folder / f"{name}.log"
         lines = log.read_text("utf-8", "replace").split("\n") if log.exists() else []
         return " / ".join(line.strip() for line in lines[-6:] if line.strip())
 
 
 @contextlib.asynccontextmanager
-async def open_stage(servers: Servers) -> AsyncGenerator[Stage]:
-    """A stage; nothing of it is left after the block."""
+async def open_deployment(servers: Servers) -> AsyncGenerator[Deployment]:
+    """A deployment that has not started; nothing of it is left after the block."""
     folder = _new_folder()
     try:
-        stage = Stage(folder, servers)
+        deployment = Deployment(folder, servers)
         try:
-            yield stage
+            yield deployment
         finally:
-            await asyncio.shield(stage.close())
+            await asyncio.shield(deployment.close())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
