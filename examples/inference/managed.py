@@ -44,8 +44,7 @@ from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.produce.watch import LaneSources, LaneWatch
 from shifter.telemetry import Metrics
-from shifter.wiring import topic_specs
-from shifter.wiring.stores import every_lane
+from shifter.wiring import every_lane, topic_specs
 from shifter.work.drain import Drain, DrainParts
 from shifter.work.job_observer import JobObserver
 from shifter.work.presence import report_presence

@@ -275,11 +275,11 @@ class Shifter(HasLanes, HasStates):
         return job
 
     def _open(self) -> Publisher:
-        from shifter import wiring  # noqa: PLC0415  # vendors load on first use
+        from shifter.wiring import service  # noqa: PLC0415  # vendors load on first use
 
         with self._lock:
             if self._publisher is None:
-                self._publisher = wiring.open_publisher(self.settings)
+                self._publisher = service.open_publisher(self.settings)
             return self._publisher
 
     def _is_unrecorded(self, job_id: str) -> bool:

@@ -26,6 +26,7 @@ from shifter.ops.waiting import until_up
 from shifter.ports import Clock, LaneDepth, LogAdmin
 from shifter.supervise.entrypoint import drained, supervise
 from shifter.telemetry import configure_logging
+from shifter.wiring.worker import lanes_served
 from shifter.work.options import WorkOptions
 
 _MAX_PORT = 65_535
@@ -80,7 +81,7 @@ def work(  # noqa: PLR0913  # one parameter an option
         health=None if health is None else _address(health),
         watchdog_s=duration_ms("--watchdog", watchdog) / 1_000,
     )
-    topics = list(wiring.lanes_served(app.namespace, app.queues, options))
+    topics = list(lanes_served(app.namespace, app.queues, options))
     if not topics:
         raise _nothing_to_do(app)
     configure_logging(settings.log_level, settings.log_format)

@@ -1,7 +1,7 @@
 """Checks a deployment: versions, log, topics and state store, each finding with a fix.
 
 What only a vendor's client can tell is checked by its adapter, by way of
-`shifter.wiring.stores`. A check that is not permitted to look (a missing right, an old
+`shifter.wiring`. A check that is not permitted to look (a missing right, an old
 server) is a warning, never a failure of the command.
 """
 
@@ -20,11 +20,7 @@ from shifter.model.advice import FAIL, OK, WARN, Finding
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.ops.waiting import answered
 from shifter.ports import Clock, LogAdmin
-from shifter.wiring.stores import (
-    check_clients,
-    check_log_transport,
-    check_state_server,
-)
+from shifter.wiring.registry import log_adapter, state_adapter
 
 _PYTHON: Final = (3, 11)
 _TOPIC_FIX: Final = {
@@ -50,7 +46,7 @@ def check_versions() -> list[Finding]:
         if is_old
         else Finding("python", OK, python)
     )
-    return [found, *check_clients()]
+    return [found, *wiring.check_clients()]
 
 
 async def examine(
@@ -103,7 +99,8 @@ async def check_log(settings: Settings, admin: LogAdmin) -> list[Finding]:
     Raises:
         StoreError: The log does not answer, or refuses this client.
     """
-    return [Finding("log", OK, await admin.ping()), *check_log_transport(settings)]
+    answers = Finding("log", OK, await admin.ping())
+    return [answers, *log_adapter(settings).check_transport(settings)]
 
 
 async def check_topics(app: Shifter, admin: LogAdmin, target: str) -> list[Finding]:
@@ -140,7 +137,7 @@ async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
         ConfigError: No state store is configured, or its URL is wrong.
         StoreError: The state store does not answer, or refuses this client.
     """
-    server = await check_state_server(settings, clock)
+    server = await state_adapter(settings).check_server(settings, clock)
     return [*server, await _can_write(settings)]
 
 

@@ -36,6 +36,7 @@ from shifter.runtime.process_group import (
 from shifter.supervise.cron import CronSchedule
 from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging
+from shifter.wiring.worker import FleetTerms, lanes_served, open_worker
 from shifter.work.attempt import STOP_GRACE_S
 from shifter.work.isolated_child import serve_calls
 from shifter.work.options import WorkOptions
@@ -178,9 +179,9 @@ async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) 
     def spawn() -> tuple[BaseProcess, Connection]:
         return _spawn_isolated(options.target)
 
-    lanes = wiring.lanes_served(app.namespace, app.queues, options)
-    terms = wiring.FleetTerms(list(app.dependencies.values()), app.quality_policy)
-    parts, limits = wiring.open_worker(
+    lanes = lanes_served(app.namespace, app.queues, options)
+    terms = FleetTerms(list(app.dependencies.values()), app.quality_policy)
+    parts, limits = open_worker(
         app.settings, app.handlers, lanes, options, spawn, terms
     )
     _leave_with_parent()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
-from shifter.config.load import state_folder
 from shifter.errors import ConfigError, StoreError
 from shifter.fleet.events import LoggingObserver
 from shifter.fleet.replica import FleetReplica
@@ -22,22 +21,23 @@ from shifter.produce.publisher import Publisher
 from shifter.produce.waiting import WaitingWriter
 from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
 from shifter.telemetry import Log
-from shifter.wiring.registry import log_adapter, state_adapter
-from shifter.wiring.stores import (
+from shifter.wiring import (
     every_lane,
     finds_waiting,
-    is_embedded,
+    new_worker_id,
     open_admin,
     open_claims,
     open_fleet,
     open_log,
     open_presence,
+    open_spool,
     records_waiting,
+    spool_path,
 )
-from shifter.wiring.worker import new_worker_id
+from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
-    from shifter.adapters.sqlite.spool import SqliteSpool
+    pass
 
 
 def open_publisher(settings: Settings) -> Publisher:
@@ -78,29 +78,6 @@ def import_adapters(settings: Settings) -> None:
 
     log_adapter(settings).import_parts()
     state_adapter(settings).import_parts()
-
-
-def spool_path(settings: Settings) -> Path | None:
-    """The file that keeps jobs while the log is away; ``None`` where none does."""
-    if settings.log_url is None or is_embedded(settings) or settings.spool == "off":
-        return None
-    if settings.spool != "auto":
-        return Path(settings.spool)
-    return state_folder() / f"{settings.namespace}.spool.db"
-
-
-def open_spool(settings: Settings, path: Path) -> SqliteSpool:
-    """The spool of this machine.
-
-    Raises:
-        ConfigError, StoreRefusedError: Its file cannot be used.
-    """
-    from shifter.adapters.sqlite.database import Database  # noqa: PLC0415
-    from shifter.adapters.sqlite.spool import SqliteSpool  # noqa: PLC0415
-
-    return SqliteSpool(
-        Database(path), SystemClock(), max_bytes=settings.spool_max_bytes
-    )
 
 
 def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, NamedTuple
-
-import uuid_utils
 
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
@@ -18,8 +15,14 @@ from shifter.model.lane import Lane, Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
+from shifter.wiring import (
+    new_worker_id,
+    open_claims,
+    open_fleet,
+    open_log,
+    open_presence,
+)
 from shifter.wiring.registry import log_adapter
-from shifter.wiring.stores import open_claims, open_fleet, open_log, open_presence
 
 if TYPE_CHECKING:
     from shifter.jobs.registered import RegisteredJob
@@ -46,11 +49,6 @@ def lanes_served(
         if options.serves(priority)
     ]
     return {lane.name: lane for lane in lanes}
-
-
-def new_worker_id() -> str:
-    """Unique per process and start, readable in a log."""
-    return f"{socket.gethostname()}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
 
 
 class FleetTerms(NamedTuple):

@@ -559,7 +559,7 @@ async def test_the_app_is_itself_again_after_the_block(app, monkeypatch):
         await work.defer()
         await test.drain()
     opened = []
-    monkeypatch.setattr("shifter.wiring.open_publisher", opened.append)
+    monkeypatch.setattr("shifter.wiring.service.open_publisher", opened.append)
 
     _ = app.publisher
 

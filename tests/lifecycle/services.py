@@ -26,7 +26,7 @@ from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
 from shifter.testing import TestApp
 from shifter.wiring.registry import log_adapter
-from shifter.wiring.service import lane_watch
+from shifter.wiring.service import lane_watch, open_publisher
 from shifter.work.executor import Decoding
 
 _NAMES = itertools.count()
@@ -127,7 +127,7 @@ class PublisherOfService(Log):
     """With the spool, where there is one, and its forwarder."""
 
     def open(self) -> Any:
-        return wiring.open_publisher(self.settings)
+        return open_publisher(self.settings)
 
     async def use(self) -> None:
         record = Record(lane(self.settings), b"{}", ())

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Generator
 from typing import Final
 
-# `list_topics` imports it, in the producer's thread; see `wiring.import_adapters`.
+# `list_topics` imports it, in the thread of the producer: see `import_adapters`.
 import confluent_kafka.admin  # noqa: F401
 from confluent_kafka import KafkaException, Producer
 

@@ -120,7 +120,7 @@ def test_only_a_waiting_lane_tells_what_its_workers_can_do(
 
 
 def test_lanes_have_names_by_queue_and_priority():
-    from shifter.wiring.stores import every_lane
+    from shifter.wiring import every_lane
 
     assert every_lane("shop", ["mail"])[0] == "shop.mail.critical"
     assert len(every_lane("shop", ["a", "b"])) == 2 * len(Priority)
