@@ -16,15 +16,18 @@ from benchmarks.fleet_play import play
 from benchmarks.report import Finding
 from benchmarks.retry_storm import amplification, storm
 from shifter.adapters.system import SystemClock
-from shifter.fleet.guard import CallPermit
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Priority
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.circuit import CircuitPolicy
+from shifter.policy.protection.circuit.evidence import (
+    CallEnd,
+    CallOutcome,
+    EvidencePolicy,
+)
+from shifter.policy.protection.circuit.states import CircuitPolicy
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
 from shifter.policy.protection.limit import LimitPolicy
-from shifter.policy.protection.local_circuit import CallEnd
 from stack.redis import RedisServer
 
 PROBES: Final = 2

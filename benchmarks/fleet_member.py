@@ -16,16 +16,15 @@ from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.fleet.events import Change
-from shifter.fleet.guard import CallPermit
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
 from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.model.lane import Priority
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome
-from shifter.policy.protection.local_circuit import CallEnd
 from shifter.ports import Clock, FleetStore
 
 _TICK_S = 0.005

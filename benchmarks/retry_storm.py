@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 from benchmarks.fleet_history import Plan, Played
 from benchmarks.fleet_play import play
 from shifter.policy.protection.budget import BudgetPolicy
+from shifter.policy.protection.circuit.evidence import EvidencePolicy
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import EvidencePolicy
 from stack.redis import RedisServer
 
 LAYERS: Final = 3

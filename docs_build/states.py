@@ -13,11 +13,11 @@ from shifter.model.claim import ClaimUpdate, JobState
 from shifter.model.time import EpochMs, StoreMs
 from shifter.policy.delivery import claim as claims, retry
 from shifter.policy.delivery.claim_state import Claim
-from shifter.policy.protection import circuit
-from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.circuit import states
+from shifter.policy.protection.circuit.evidence import CallOutcome
 
 _ENDS = [state for state in JobState if state.is_terminal]
-_POLICY = circuit.CircuitPolicy(cooldown_ms=1_000, probes=1, probe_successes=2)
+_POLICY = states.CircuitPolicy(cooldown_ms=1_000, probes=1, probe_successes=2)
 _HEAD = """\
 # States
 
@@ -98,12 +98,12 @@ def circuit_edges() -> list[Edge]:
 
 
 def _circuit_edges() -> Iterator[Edge]:
-    closed = circuit.Closed()
-    opened = circuit.trip(_POLICY, closed, now_ms=0, u=0.0)
-    assert isinstance(opened, circuit.Open)
+    closed = states.Closed()
+    opened = states.trip(_POLICY, closed, now_ms=0, u=0.0)
+    assert isinstance(opened, states.Open)
     over_ms = opened.until_ms
-    half, permit = circuit.admit(_POLICY, opened, now_ms=over_ms)
-    assert isinstance(permit, circuit.Permit)
+    half, permit = states.admit(_POLICY, opened, now_ms=over_ms)
+    assert isinstance(permit, states.Permit)
     calls = (
         (closed, "a call asks", 0),
         (opened, "a call asks before the cooldown is over", over_ms - 1),
@@ -112,34 +112,34 @@ def _circuit_edges() -> Iterator[Edge]:
         (half, "a call asks after the probe's lease", over_ms + _POLICY.probe_lease_ms),
     )
     for state, event, now_ms in calls:
-        after, answer = circuit.admit(_POLICY, state, now_ms=now_ms)
+        after, answer = states.admit(_POLICY, state, now_ms=now_ms)
         yield Edge(_circuit(state), event, _circuit(after), _permit(answer))
     evidence = "the evidence speaks against the dependency"
     for state in (closed, opened, half):
-        after = circuit.trip(_POLICY, state, now_ms=0, u=0.0)
+        after = states.trip(_POLICY, state, now_ms=0, u=0.0)
         yield Edge(_circuit(state), evidence, _circuit(after))
     for outcome in CallOutcome:
-        after = circuit.settle(_POLICY, half, permit, outcome, now_ms=over_ms, u=0.0)
+        after = states.settle(_POLICY, half, permit, outcome, now_ms=over_ms, u=0.0)
         event = f"a probe ends: {outcome.value}"
         yield Edge("half-open", event, _circuit(after))
         if outcome is CallOutcome.SUCCESS:
-            again, second = circuit.admit(_POLICY, after, now_ms=over_ms)
-            assert isinstance(second, circuit.Permit)
-            after = circuit.settle(
+            again, second = states.admit(_POLICY, after, now_ms=over_ms)
+            assert isinstance(second, states.Permit)
+            after = states.settle(
                 _POLICY, again, second, outcome, now_ms=over_ms, u=0.0
             )
             event = "the last of `probe_successes` probes succeeds"
             yield Edge("half-open", event, _circuit(after))
 
 
-def _circuit(state: circuit.CircuitState) -> str:
-    if isinstance(state, circuit.HalfOpen):
+def _circuit(state: states.CircuitState) -> str:
+    if isinstance(state, states.HalfOpen):
         return "half-open"
     return type(state).__name__.lower()
 
 
 def _permit(answer: object) -> str:
-    if not isinstance(answer, circuit.Permit):
+    if not isinstance(answer, states.Permit):
         return "refused"
     return "permitted, as a probe" if answer.probe else "permitted"
 

@@ -23,18 +23,14 @@ from shifter.model.answer import Deferred, Degraded, Quality, Ran, Shed
 from shifter.model.claim import JobState, JobStatus
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
-from shifter.policy.protection.circuit import CircuitPolicy
-from shifter.policy.protection.evidence import EvidencePolicy
 
 __all__ = [
-    "CircuitPolicy",
     "ConfigError",
     "Context",
     "DeadLetter",
     "Deferred",
     "Degraded",
     "Discard",
-    "EvidencePolicy",
     "Job",
     "JobState",
     "JobStatus",

@@ -29,9 +29,9 @@ from shifter.policy.admission.lane_outlook import OutlookPolicy
 from shifter.policy.admission.prioritizer import PrioritizerPolicy
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.circuit import CircuitPolicy
+from shifter.policy.protection.circuit.evidence import EvidencePolicy
+from shifter.policy.protection.circuit.states import CircuitPolicy
 from shifter.policy.protection.dependency import Protection
-from shifter.policy.protection.evidence import EvidencePolicy
 from shifter.policy.protection.limit import LimitPolicy
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.protection.rate import RatePolicy

@@ -24,16 +24,15 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.guard import CallPermit
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
-from shifter.policy.protection.circuit import Permit
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
+from shifter.policy.protection.circuit.states import Permit
 from shifter.policy.protection.dependency import Dependency, Protection
-from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.failures import is_failure
-from shifter.policy.protection.local_circuit import CallEnd
 
 
 class CallVerdict(NamedTuple):
@@ -44,7 +43,7 @@ class CallVerdict(NamedTuple):
         after_ms: How long the dependency asked not to be called, if it did.
         was_cut: Whether the caller stopped waiting. Then the outcome depends on how
             long the call had run
-            (`shifter.policy.protection.local_circuit.LocalCircuit.judged`).
+            (`shifter.policy.protection.circuit.local.LocalCircuit.judged`).
     """
 
     outcome: CallOutcome
@@ -182,8 +181,8 @@ class Caller:
             return None
         now_ms = replica.now_ms()
         with replica.lock:
-            own_permit = protection.breaker.of_child(permit)
-        call = self._active(protection, own_permit, now_ms)
+            own_permit = Permit(protection.breaker.own.state.generation)
+        call = self._active(protection, CallPermit(permit, own_permit), now_ms)
         call.is_childs = True
         return call
 

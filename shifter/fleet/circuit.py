@@ -1,48 +1,63 @@
-"""The circuit of one dependency that the fleet shares, as one process sees it.
+"""The circuit of one dependency that the fleet shares, and how one process follows it.
 
-Calls are decided by the state of the last sync. The results of probes are kept until
-the next sync, which applies them to that state and proposes the result. If another
-process was faster, they are applied again to the state that it wrote.
+`SharedCircuit` holds the state of the last sync, and calls are decided by it. The
+results of probes are kept until the next sync, which applies them to that state and
+proposes the result. If another process was faster, they are applied again to the state
+that it wrote.
+
+`Breaker` combines it with this process's own circuit
+(`shifter.policy.protection.circuit.local`). The fleet's circuit holds for every
+process. A process that suspects a dependency alone stops calling it alone, until the
+fleet agrees or the evidence is gone. While the store has been away for long, the own
+circuit is the only one.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+import random
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
+from shifter.fleet.guards import CallPermit, CallRequest, Guard
 from shifter.fleet.shared_state import (
     OverrideCell,
+    bounded,
     circuit_cell,
     circuit_text,
     read_circuit,
 )
 from shifter.model.fleet import Proposal
-from shifter.policy.protection.circuit import (
+from shifter.policy.protection.circuit.evidence import (
+    CallEnd,
+    CallOutcome,
+    CallTally,
+    fleet_suspects,
+    suspects,
+)
+from shifter.policy.protection.circuit.local import LocalCircuit
+from shifter.policy.protection.circuit.ramp import Ramp
+from shifter.policy.protection.circuit.states import (
     CircuitPolicy,
     CircuitRefusal,
     CircuitState,
     Closed,
-    HalfOpen,
     Open,
     Permit,
-    Probe,
     admit,
     settle,
     trip,
 )
-from shifter.policy.protection.evidence import CallOutcome
-from shifter.policy.protection.ramp import Ramp
+from shifter.policy.protection.dependency import Dependency, Protection
 
-ASK_AGAIN_MS = 300
+ASK_AGAIN_MS: Final = 300
 """Wait for a probe's lease: one sync (200 ms) and its round trip."""
 
+_NOT_COUNTED: Final = Permit(-1)
+"""The permit of a call that this process's own circuit does not count."""
 
-class Probed(NamedTuple):
-    """How a probe of this process ended."""
 
-    permit: Permit
-    outcome: CallOutcome
-    retry_after_ms: int | None
+_ProbeEnd: TypeAlias = tuple[Permit, CallOutcome, int | None]
+"""A probe's permit, its outcome, and the wait that the dependency asked for."""
 
 
 class _Draft(NamedTuple):
@@ -51,15 +66,15 @@ class _Draft(NamedTuple):
     state: CircuitState
     text: bytes
     leased: Permit | None
-    until_ms: int
+    now_ms: int
 
 
 class SharedCircuit:
     """The fleet's circuit; instants are by the store's clock. Belongs to one thread.
 
     Args:
-        name: The dependency's.
-        policy: The circuit's.
+        name: The name of the dependency.
+        policy: The policy of the circuit.
 
     Attributes:
         state: The state of the last sync.
@@ -72,20 +87,20 @@ class SharedCircuit:
         self._cell, self._policy = circuit_cell(name), policy
         self.state: CircuitState = Closed()
         self.by_hand: OverrideCell | None = None
+        self.peak_per_ms = 0.0
         self._text = b""
-        self._is_told = True
-        self._probed: list[Probed] = []
-        self._in_flight: list[Probed] = []
+        self._is_stored = True
+        self._ended: list[_ProbeEnd] = []
+        self._proposed: list[_ProbeEnd] = []
         self._draft: _Draft | None = None
         self._ready: list[tuple[Permit, int]] = []
         self._wants_probe = False
         self._suspected: tuple[int, int | None] | None = None
         self._ramp: Ramp | None = None
-        self.peak_per_ms = 0.0
 
     @property
-    def generation_if_calm(self) -> int:
-        """That of a closed circuit that nothing is odd about; -1 of any other."""
+    def calm_generation(self) -> int:
+        """The generation of a closed circuit without override and ramp; else -1."""
         if self.by_hand is not None or self._ramp is not None:
             return -1
         state = self.state
@@ -119,160 +134,264 @@ class SharedCircuit:
         return Permit(state.generation)
 
     def give_back(self, permit: Permit, now_ms: int) -> None:
-        """A permit that was not used after all."""
-        if not permit.probe and self._ramp is not None:
-            self._ramp.give_back()
-        elif permit.probe:
+        """Return the permit of a call that is not made."""
+        if permit.probe:
+            # When its lease began is not known here. A result past the lease's end
+            # would be dropped, so the permit is used within half of a lease.
             until_ms = now_ms + self._policy.probe_lease_ms // 2
             self._ready.append((permit, until_ms))
+        elif self._ramp is not None:
+            self._ramp.give_back()
 
-    def ended(self, outcome: CallOutcome) -> None:
-        """Note how a call ended that was no probe: the ramp heeds it."""
-        if self._ramp is not None and outcome is not CallOutcome.IGNORED:
-            self._ramp.ended(ok=outcome is CallOutcome.SUCCESS)
-
-    def record(
+    def ended(
         self, permit: Permit, outcome: CallOutcome, retry_after_ms: int | None
     ) -> None:
-        """Note how a probe ended; other calls are evidence, not votes."""
+        """Note how a call ended: a probe changes the state, other calls the ramp."""
         if permit.probe:
-            self._probed.append(Probed(permit, outcome, retry_after_ms))
+            self._ended.append((permit, outcome, retry_after_ms))
+        elif self._ramp is not None and outcome is not CallOutcome.IGNORED:
+            self._ramp.ended(ok=outcome is CallOutcome.SUCCESS)
 
     def suspect(self, retry_after_ms: int | None = None) -> None:
-        """The fleet is convinced: open it, unless it changed meanwhile."""
+        """Propose to open the circuit, unless it changes before the next sync."""
         self._suspected = (self.state.generation, retry_after_ms)
 
     @property
     def is_urgent(self) -> bool:
         """Whether the next sync should not wait."""
-        return bool(self._probed) or self._suspected is not None
+        return bool(self._ended) or self._suspected is not None
 
     @property
     def has_news(self) -> bool:
         """Whether there may be something to propose."""
-        # Of a thousand at each sync: nothing is called.
-        is_settled = self._is_told and not self._wants_probe
-        return not is_settled or self._suspected is not None or bool(self._probed)
+        # Read for each of a thousand dependencies at each sync, so it calls nothing.
+        is_settled = self._is_stored and not self._wants_probe
+        return not is_settled or self._suspected is not None or bool(self._ended)
 
     def propose(self, now_ms: int, u: float) -> Proposal | None:
         """What the cell should become; ``None`` to leave it."""
-        self._in_flight, self._probed = self._probed, []
-        state = self.state
-        for probed in self._in_flight:
+        policy, state = self._policy, self.state
+        self._proposed, self._ended = self._ended, []
+        for permit, outcome, after_ms in self._proposed:
             state = settle(
-                self._policy,
+                policy,
                 state,
-                probed.permit,
-                probed.outcome,
+                permit,
+                outcome,
                 now_ms=now_ms,
                 u=u,
-                retry_after_ms=probed.retry_after_ms,
+                retry_after_ms=after_ms,
             )
         if self._suspected is not None:
             generation, after_ms = self._suspected
             if isinstance(state, Closed) and state.generation == generation:
-                state = trip(
-                    self._policy, state, now_ms=now_ms, u=u, retry_after_ms=after_ms
-                )
+                state = trip(policy, state, now_ms=now_ms, u=u, retry_after_ms=after_ms)
         leased = None
         if self._wants_probe and not isinstance(state, Closed):
-            state, answer = admit(self._policy, state, now_ms=now_ms)
+            state, answer = admit(policy, state, now_ms=now_ms)
             leased = answer if isinstance(answer, Permit) else None
-        return self._drafted(state, leased, now_ms)
-
-    def _drafted(
-        self, state: CircuitState, leased: Permit | None, now_ms: int
-    ) -> Proposal | None:
         text = circuit_text(state)
-        is_new = not self._text and state == Closed()
-        if is_new or text == self._text:
-            self._draft, self._in_flight, self._suspected = None, [], None
+        is_first = not self._text and state == Closed()
+        if is_first or text == self._text:
+            self._draft, self._proposed, self._suspected = None, [], None
             return None
-        until_ms = now_ms + self._policy.probe_lease_ms
-        self._draft = _Draft(state, text, leased, until_ms)
+        self._draft = _Draft(state, text, leased, now_ms)
         return Proposal(self._cell, self._text, text)
 
     def answered(self, *, accepted: bool) -> None:
-        """What became of the proposal; ``False`` also if that is not known."""
+        """Note what became of the proposal; ``False`` also if that is not known."""
         draft, self._draft = self._draft, None
         if not accepted or draft is None:
-            self._probed = self._in_flight + self._probed
-            self._in_flight = []
+            self._ended = self._proposed + self._ended
+            self._proposed = []
             return
-        self._in_flight, self._suspected, self._wants_probe = [], None, False
+        self._proposed, self._suspected, self._wants_probe = [], None, False
         if draft.leased is not None:
-            self._ready.append((draft.leased, draft.until_ms))
-        self._text = draft.text
-        self._become(draft.state, draft.until_ms - self._policy.probe_lease_ms)
-        self._is_told = True
+            until_ms = draft.now_ms + self._policy.probe_lease_ms
+            self._ready.append((draft.leased, until_ms))
+        self._text, self._is_stored = draft.text, True
+        self._enter(draft.state, draft.now_ms)
 
     def learn(self, text: bytes, now_ms: int) -> bool:
-        """What the store holds; of two states the later one holds.
+        """Learn what the store holds; of two states that of the later generation holds.
 
         Returns:
-            ``False`` for a text that is new here and none of ours; the next sync
-            replaces it.
+            ``False`` if the text is new here and not a state; the next sync replaces
+            it.
         """
         if text == self._text:
             return True
         self._text = text
-        theirs = read_circuit(text) if text else None
-        if theirs is not None and theirs.generation >= self.state.generation:
-            self._become(self._bounded(theirs, now_ms), now_ms)
-        self._note_whether_told()
-        return theirs is not None or not text
+        stored = read_circuit(text) if text else None
+        if stored is not None and stored.generation >= self.state.generation:
+            self._enter(bounded(self._policy, stored, now_ms), now_ms)
+        self._compare()
+        return stored is not None or not text
 
     def clock_jumped(self, now_ms: int, by_ms: int) -> None:
-        """The store's clock is another one: what was to last a while, lasts no longer.
+        """Move instants to a new clock of the store, so that no wait gets longer.
 
-        After a jump ahead it may end early: then probes ask.
+        After a jump ahead a cooldown may end early; then probes ask.
 
         Args:
-            now_ms: By the new clock.
-            by_ms: How far ahead of the old one; < 0 behind.
+            now_ms: The time, by the new clock.
+            by_ms: How far the new clock is ahead of the old one; < 0 if behind.
         """
         back_ms = max(0, -by_ms)
-        self.state = self._bounded(self.state, now_ms, earlier_ms=back_ms)
+        self.state = bounded(self._policy, self.state, now_ms, earlier_ms=back_ms)
         self._ready = [(permit, until - back_ms) for permit, until in self._ready]
         if self._ramp is not None:
             self._ramp.from_ms += by_ms
-        self._note_whether_told()
+        self._compare()
 
-    def _note_whether_told(self) -> None:
+    def _compare(self) -> None:
+        """Note whether the store holds this process's state; else it is proposed."""
         is_first = not self._text and self.state == Closed()
-        self._is_told = is_first or circuit_text(self.state) == self._text
+        self._is_stored = is_first or circuit_text(self.state) == self._text
 
-    def _become(self, state: CircuitState, now_ms: int) -> None:
+    def _enter(self, state: CircuitState, now_ms: int) -> None:
         was_closed = isinstance(self.state, Closed)
         if isinstance(state, Closed):
-            if not was_closed and self._policy.ramp_ms:
-                length_ms = self._policy.ramp_ms
-                self._ramp = Ramp(self.peak_per_ms, length_ms, now_ms)
             self._wants_probe = False
+            length_ms = self._policy.ramp_ms
+            if not was_closed and length_ms:
+                self._ramp = Ramp(self.peak_per_ms, length_ms, now_ms)
         else:
             self._ramp = None
         if state.generation != self.state.generation:
             self._suspected = None
         self.state = state
 
-    def _bounded(
-        self, state: CircuitState, now_ms: int, *, earlier_ms: int = 0
-    ) -> CircuitState:
-        """Clamp instants read from the store to the local policy.
 
-        A store with a wrong clock must not block a dependency for longer than this
-        process would. Instants are moved back by ``earlier_ms`` first.
+@dataclass(slots=True)
+class StoreContact:
+    """Whether a process reaches the store; all its breakers read the same object.
+
+    Attributes:
+        offset_ms: From this process's clock to the store's.
+        is_alone: Whether the store has been away for so long that only local evidence
+            counts.
+    """
+
+    offset_ms: int = 0
+    is_alone: bool = False
+
+
+class Breaker(Guard):
+    """The fleet's circuit and this process's own, as one guard. Belongs to one thread.
+
+    Args:
+        dependency: The dependency that is protected.
+        draws: Source of the jitter.
+        contact: Whether this process reaches the store.
+
+    Attributes:
+        shared: The fleet's circuit.
+        own: The circuit by the evidence of this process alone.
+    """
+
+    by = Protection.CIRCUIT
+
+    def __init__(
+        self, dependency: Dependency, draws: random.Random, contact: StoreContact
+    ) -> None:
+        self._policy, self._draws = dependency.evidence, draws
+        self._contact = contact
+        self.shared = SharedCircuit(dependency.name, dependency.circuit)
+        self.own = LocalCircuit(dependency)
+        self._usual = CallPermit(Permit(0), Permit(0))
+        self._usual_for = (0, 0)
+        self._retry_after_ms: int | None = None
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether both circuits are closed, without override and ramp."""
+        return isinstance(self.own.state, Closed) and self.shared.calm_generation >= 0
+
+    def admit(self, request: CallRequest) -> int | None:
+        """Set the permit of a call; a refused call has one that is not counted."""
+        answer = self.ask(request.now_ms)
+        if isinstance(answer, CircuitRefusal):
+            generation = self.shared.state.generation
+            request.permit = CallPermit(Permit(generation), _NOT_COUNTED)
+            return answer.retry_in_ms
+        request.permit = answer
+        # Almost every permit is the usual one.
+        request.is_probe = answer is not self._usual and answer.is_probe
+        return None
+
+    def ask(self, now_ms: int) -> CallPermit | CircuitRefusal:
+        """Decide about one call; instants are by this process's monotonic clock."""
+        own_state, shared_gen = self.own.state, self.shared.calm_generation
+        if shared_gen >= 0 and isinstance(own_state, Closed):
+            if (shared_gen, own_state.generation) != self._usual_for:
+                self._usual_for = (shared_gen, own_state.generation)
+                self._usual = CallPermit(*map(Permit, self._usual_for))
+            return self._usual
+        if self._contact.is_alone:
+            shared: Permit | CircuitRefusal = Permit(self.shared.state.generation)
+        else:
+            shared = self.shared.admit(now_ms + self._contact.offset_ms)
+        if isinstance(shared, CircuitRefusal):
+            return shared
+        if shared.probe:
+            return CallPermit(shared, _NOT_COUNTED)
+        own = self.own.admit(now_ms)
+        if isinstance(own, CircuitRefusal):
+            return CircuitRefusal(min(own.retry_in_ms, ASK_AGAIN_MS))
+        return CallPermit(shared, own)
+
+    def give_back(self, request: CallRequest) -> None:
+        """Return the permit of a call that another guard refused."""
+        if request.permit.own is not _NOT_COUNTED:
+            self.put_back(request.permit, request.now_ms)
+
+    def put_back(self, permit: CallPermit, now_ms: int) -> None:
+        """Return a permit whose call is not made."""
+        self.shared.give_back(permit.shared, now_ms + self._contact.offset_ms)
+        if permit.own.probe:
+            end = CallEnd(CallOutcome.IGNORED, 0)
+            self.own.record(permit.own, end, now_ms=now_ms, u=0.0)
+
+    def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
+        """Note how a call ended.
+
+        Returns:
+            Whether this process's own circuit opened or closed.
         """
-        policy = self._policy
-        if isinstance(state, Open):
-            longest_ms = max(policy.max_cooldown_ms, policy.max_retry_after_ms)
-            until_ms = min(state.until_ms - earlier_ms, now_ms + longest_ms)
-            return replace(state, until_ms=until_ms)
-        if isinstance(state, HalfOpen):
-            last_ms = now_ms + policy.probe_lease_ms
-            probes = (
-                Probe(n, min(until_ms - earlier_ms, last_ms))
-                for n, until_ms in state.probes
-            )
-            return replace(state, probes=tuple(probes))
-        return state
+        shared = permit.shared
+        if shared.probe:
+            outcome = self.own.probe_outcome(end)
+            self.shared.ended(shared, outcome, end.retry_after_ms)
+            return False
+        if shared.generation != self.shared.state.generation:
+            return False
+        self.shared.ended(shared, end.outcome, end.retry_after_ms)
+        if end.retry_after_ms is not None:
+            self._retry_after_ms = end.retry_after_ms
+        return self.own.record(permit.own, end, now_ms=now_ms, u=self._draws.random())
+
+    def is_suspicious(self, now_ms: int) -> bool:
+        """Whether this process alone would open the circuit."""
+        if not isinstance(self.shared.state, Closed):
+            return False
+        if isinstance(self.own.state, Open):
+            return True
+        return suspects(self._policy, self.own.tally(now_ms))
+
+    def weigh(self, others: list[CallTally], *, now_ms: int) -> None:
+        """Weigh the evidence of all processes; propose to open the fleet's circuit."""
+        if isinstance(self.shared.state, Closed) and fleet_suspects(
+            self._policy, [self.own.tally(now_ms), *others]
+        ):
+            self.shared.suspect(self._retry_after_ms)
+            self._retry_after_ms = None
+
+    def suspect(self, now_ms: int) -> None:
+        """Open this process's own circuit for another reason than the end of a call."""
+        self.own.open(now_ms=now_ms, u=self._draws.random())
+
+    def follow(self) -> None:
+        """Forget this process's evidence: the fleet's circuit changed."""
+        self.own.reset()
+        self.shared.peak_per_ms = self.own.peak_per_ms

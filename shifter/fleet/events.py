@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 
 from shifter.fleet.shared_state import state_word
-from shifter.policy.protection.circuit import CircuitState, Closed, HalfOpen, Open
+from shifter.policy.protection.circuit.states import (
+    CircuitState,
+    Closed,
+    HalfOpen,
+    Open,
+)
 from shifter.policy.protection.dependency import Dependency
 from shifter.telemetry import Event, Log
 

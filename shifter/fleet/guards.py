@@ -1,17 +1,20 @@
-"""Guards of one process: the concurrency limit, the retry budget and the rate.
+"""The guards of one dependency: a call begins when every one of them admits it.
 
-The fourth guard, the circuit, is `shifter.fleet.breaker.Breaker`.
+`shifter.fleet.protection.DependencyProtection` composes guards as a list. The first
+guard that refuses a call returns what the guards before it reserved. Three guards are
+here: the concurrency limit, the retry budget and the rate. The fourth, the circuit, is
+`shifter.fleet.circuit.Breaker`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final, NamedTuple
 
 from shifter.fleet.budget_lease import RateLease, RetryLease
-from shifter.fleet.guard import CallPermit, CallRequest
 from shifter.model.lane import Priority
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
+from shifter.policy.protection.circuit.states import Permit
 from shifter.policy.protection.dependency import Protection
-from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.limit import (
     LimitMode,
     LimitPolicy,
@@ -20,7 +23,6 @@ from shifter.policy.protection.limit import (
     adjust,
     may_start,
 )
-from shifter.policy.protection.local_circuit import CallEnd
 from shifter.policy.protection.throttle import (
     ThrottlePolicy,
     after_call,
@@ -31,8 +33,8 @@ from shifter.policy.protection.throttle import (
 _AGAIN_MS: Final = 250
 """Wait after a refusal by a limit, a budget or a rate.
 
-Leases are renewed by each sync, every 200 ms, so an earlier question would be refused
-by the same numbers.
+Leases are renewed by each sync, every 200 ms, so an earlier request would be refused by
+the same numbers.
 """
 
 _WINDOW_MS: Final = 1_000
@@ -45,18 +47,91 @@ Source: failsafe-go's adaptive limiter, which compares the 90th percentiles.
 """
 
 
-class LimitGuard:
+class CallPermit(NamedTuple):
+    """One call may be made.
+
+    Attributes:
+        shared: Permit of the fleet's circuit.
+        own: Permit of this process's own circuit.
+    """
+
+    shared: Permit
+    own: Permit
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a trial call of a half-open circuit."""
+        return bool(self.shared.probe or self.own.probe)
+
+
+class CallRequest:
+    """One call that asks to be made.
+
+    Attributes:
+        priority: The priority of the job or the request.
+        is_extra: Whether the call is a retry, a replay or a hedge.
+        now_ms: The time, by this process's monotonic clock.
+        permit: The circuit's permit; the circuit's guard sets it.
+        is_probe: Whether the permit is one of a trial call.
+        has_paid: Whether the retry budget was charged.
+    """
+
+    __slots__ = ("has_paid", "is_extra", "is_probe", "now_ms", "permit", "priority")
+
+    permit: CallPermit
+
+    def __init__(self, priority: Priority, *, is_extra: bool, now_ms: int) -> None:
+        self.priority, self.is_extra, self.now_ms = priority, is_extra, now_ms
+        self.has_paid = self.is_probe = False
+
+
+class Guard:
+    """One protection of one dependency. Belongs to one thread at a time.
+
+    A guard overrides the verbs that it needs; by default it does nothing.
+
+    Attributes:
+        by: The name of the protection.
+    """
+
+    by: ClassVar[Protection]
+
+    def admit(self, request: CallRequest) -> int | None:
+        """Reserve what the call needs.
+
+        Returns:
+            ``None`` if the call may pass; milliseconds to wait, > 0, if it is refused.
+            The caller may go on after a refusal: then the protection only counts.
+        """
+        raise NotImplementedError
+
+    def give_back(self, request: CallRequest) -> None:
+        """Return what `admit` reserved; another guard refused the call."""
+
+    def begin(self, request: CallRequest) -> None:
+        """Note that the call begins; no guard refuses it."""
+
+    def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
+        """Note how a call ended.
+
+        Returns:
+            Whether this process's own circuit opened or closed.
+        """
+        raise NotImplementedError
+
+
+class LimitGuard(Guard):
     """Counts the calls under way and learns how many there may be.
 
     Args:
-        policy: The limit's.
+        policy: The policy of the limit.
 
     Attributes:
         inflight: Calls under way.
         state: The limit that was learnt.
     """
 
-    by: Final = Protection.LIMIT
+    by = Protection.LIMIT
 
     def __init__(self, policy: LimitPolicy) -> None:
         self._policy = policy
@@ -77,9 +152,6 @@ class LimitGuard:
         ):
             return None
         return _AGAIN_MS
-
-    def give_back(self, request: CallRequest) -> None:
-        """Do nothing: `admit` reserves nothing."""
 
     def begin(self, request: CallRequest) -> None:  # noqa: ARG002  # as of `Guard`
         """Count a call."""
@@ -116,7 +188,7 @@ class LimitGuard:
         self.state = adjust(self._policy, self.state, sample)
 
 
-class BudgetGuard:
+class BudgetGuard(Guard):
     """Charges extra executions to the fleet's budget and to this process's throttle.
 
     Args:
@@ -124,7 +196,7 @@ class BudgetGuard:
         throttle: A second bound, by what this process sees; ``None`` for none.
     """
 
-    by: Final = Protection.BUDGET
+    by = Protection.BUDGET
 
     def __init__(self, lease: RetryLease, throttle: ThrottlePolicy | None) -> None:
         self._lease, self._throttle = lease, throttle
@@ -160,14 +232,14 @@ class BudgetGuard:
         return False
 
 
-class RateGuard:
+class RateGuard(Guard):
     """Bounds the calls a second of the whole fleet.
 
     Args:
         lease: The calls that this process may make.
     """
 
-    by: Final = Protection.RATE
+    by = Protection.RATE
 
     def __init__(self, lease: RateLease) -> None:
         self._lease = lease
@@ -179,10 +251,3 @@ class RateGuard:
     def give_back(self, request: CallRequest) -> None:  # noqa: ARG002  # as of `Guard`
         """Return the call to the lease."""
         self._lease.give_back()
-
-    def begin(self, request: CallRequest) -> None:
-        """Do nothing: the call was counted when it was admitted."""
-
-    def ended(self, _: CallPermit, end: CallEnd, *, now_ms: int) -> bool:  # noqa: ARG002  # as of `Guard`
-        """Do nothing: a rate does not depend on how calls end."""
-        return False

@@ -11,18 +11,23 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
-from shifter.fleet.breaker import Breaker, StoreContact
 from shifter.fleet.budget_lease import RateLease, RetryLease
-from shifter.fleet.guard import CallPermit, CallRequest, Guard
-from shifter.fleet.guards import BudgetGuard, LimitGuard, RateGuard
+from shifter.fleet.circuit import Breaker, StoreContact
+from shifter.fleet.guards import (
+    BudgetGuard,
+    CallPermit,
+    CallRequest,
+    Guard,
+    LimitGuard,
+    RateGuard,
+)
 from shifter.fleet.report import PROTECTIONS, DependencyReport
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.policy.delivery.failure_burst import FailureBurst
-from shifter.policy.protection.circuit import CircuitRefusal, CircuitState
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
+from shifter.policy.protection.circuit.states import CircuitRefusal
 from shifter.policy.protection.dependency import Dependency, Protection
-from shifter.policy.protection.evidence import CallOutcome
-from shifter.policy.protection.local_circuit import CallEnd
 
 _LONGEST_MS: Final = 1_000
 """Longest wait of a refused call, so that it notices a circuit that has closed."""
@@ -36,12 +41,6 @@ _REASONS: Final = {
     Protection.BUDGET: Reason.BUDGET_EXHAUSTED,
     Protection.RATE: Reason.RATE_LIMITED,
 }
-
-_COUNTING_BEGINS: Final = frozenset({Protection.LIMIT, Protection.BUDGET})
-"""Protections that note when a call begins."""
-
-_LEARNING: Final = frozenset({Protection.CIRCUIT, Protection.LIMIT})
-"""Protections that learn from how calls end; a budget does so with a throttle only."""
 
 
 class Rejected(NamedTuple):
@@ -73,11 +72,11 @@ class DependencyProtection:
         dependency: The dependency that is protected.
         breaker: The circuits: the fleet's and this process's own.
         circuit: The fleet's circuit.
-        retries: What this process may spend of the retry budget.
-        calls: What this process may spend of the rate; ``None`` without one.
+        retries: Retries that this process may spend of the fleet's budget.
+        calls: Calls that this process may make by the rate; ``None`` without a rate.
         limit: The calls under way; ``None`` without a limit.
         refused: Calls refused so far, by protection.
-        would_refuse: The same of protections that are ``dark``: they only count.
+        would_refuse: Calls that ``dark`` protections would have refused.
     """
 
     def __init__(
@@ -88,28 +87,17 @@ class DependencyProtection:
         self.breaker = Breaker(dependency, draws, contact)
         self.circuit = self.breaker.shared
         self.retries = RetryLease(dependency.name, dependency.budget)
-        rate = dependency.rate
-        self.calls = None if rate is None else RateLease(dependency.name, rate)
-        limit = dependency.limit
+        limit, rate = dependency.limit, dependency.rate
         self.limit = None if limit is None else LimitGuard(limit)
+        self.calls = None if rate is None else RateLease(dependency.name, rate)
         budget = BudgetGuard(self.retries, dependency.throttle)
-        rate_guard = None if self.calls is None else RateGuard(self.calls)
-        in_order: tuple[Guard | None, ...] = (
-            self.breaker,
-            self.limit,
-            budget,
-            rate_guard,
-        )
-        self._guards = [guard for guard in in_order if guard is not None]
+        limits: list[Guard] = [] if self.limit is None else [self.limit]
+        rates = [] if self.calls is None else [RateGuard(self.calls)]
+        learning = limits if dependency.throttle is None else [*limits, budget]
+        self._guards = [self.breaker, *limits, budget, *rates]
         # The path of every call: guards whose verb does nothing are left out.
-        self._beginning = [
-            guard for guard in self._guards if guard.by in _COUNTING_BEGINS
-        ]
-        self._ending = [
-            guard
-            for guard in self._guards
-            if guard.by in _LEARNING or (guard is budget and dependency.throttle)
-        ]
+        self._beginning = [*limits, budget]
+        self._ending = [self.breaker, *learning]
         self._bursts: dict[str, FailureBurst] = {}
         self.refused = dict.fromkeys(PROTECTIONS, 0)
         self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
@@ -155,7 +143,7 @@ class DependencyProtection:
             Whether this process's own circuit opened or closed.
         """
         self._report_until_ms = 0
-        end = self.breaker.judged(end)
+        end = self.breaker.own.judged(end)
         has_changed = False
         for guard in self._ending:
             has_changed |= guard.ended(permit, end, now_ms=now_ms)
@@ -168,7 +156,7 @@ class DependencyProtection:
         and its count is lost.
         """
         self._report_until_ms = 0
-        end = self.breaker.judged(end)
+        end = self.breaker.own.judged(end)
         return end.was_cut and self.breaker.ended(permit, end, now_ms=now_ms)
 
     def release(self, permit: CallPermit, *, now_ms: int) -> None:
@@ -218,16 +206,11 @@ class DependencyProtection:
             return True
         return self.limit.has_room(priority)
 
-    @property
-    def own_state(self) -> CircuitState:
-        """The circuit by the evidence of this process alone."""
-        return self.breaker.own_state
-
     def report(self, now_ms: int) -> DependencyReport:
         """The report to the other processes and to operators."""
         limit = self.limit
         self._report = DependencyReport(
-            *self.breaker.testimony(now_ms),
+            *self.breaker.own.tally(now_ms),
             held_back=_counts(self.refused),
             would_hold_back=_counts(self.would_refuse),
             limit=0 if limit is None else int(limit.state.limit),

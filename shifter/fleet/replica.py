@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from shifter.fleet.breaker import StoreContact
+from shifter.fleet.circuit import StoreContact
 from shifter.fleet.events import Change, FleetObserver, call_back
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.quality import FleetQuality
@@ -35,7 +35,7 @@ from shifter.model.fleet import (
     RateWish,
 )
 from shifter.model.time import EpochMs
-from shifter.policy.protection.circuit import CircuitState
+from shifter.policy.protection.circuit.states import CircuitState
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import Clock
@@ -248,7 +248,7 @@ class FleetReplica:
         if (urgent := self.urgent) is not None:
             urgent()
         if changed is not None:
-            state = changed.own_state
+            state = changed.breaker.own.state
             self._tell(Change(changed.dependency, state, is_fleet=False))
 
     def _propose(self, protection: DependencyProtection) -> Proposal | None:

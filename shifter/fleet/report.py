@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from shifter.model.lane import Priority
+from shifter.policy.protection.circuit.evidence import CallTally
 from shifter.policy.protection.dependency import Protection
-from shifter.policy.protection.evidence import CallTally
 from shifter.wire.untrusted import Count, InstantMs
 
 Counts: TypeAlias = tuple[Count, Count, Count, Count]

@@ -6,13 +6,15 @@ ignored.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from shifter.model.answer import Quality
 from shifter.model.fleet import MAX_CELL_BYTES
-from shifter.policy.protection.circuit import (
+from shifter.policy.protection.circuit.states import (
+    CircuitPolicy,
     CircuitState,
     Closed,
     HalfOpen,
@@ -111,6 +113,34 @@ def read_circuit(text: bytes) -> CircuitState | None:
     return HalfOpen(
         cell.generation, cell.openings, probes, cell.started, cell.successes
     )
+
+
+def bounded(
+    policy: CircuitPolicy, state: CircuitState, now_ms: int, *, earlier_ms: int = 0
+) -> CircuitState:
+    """Clamp instants read from the store to the local policy.
+
+    A store with a wrong clock must not block a dependency for longer than this process
+    would.
+
+    Args:
+        policy: The local policy of the circuit.
+        state: The state that was read.
+        now_ms: The time, by the store's clock.
+        earlier_ms: How far the instants are moved back first.
+    """
+    if isinstance(state, Open):
+        longest_ms = max(policy.max_cooldown_ms, policy.max_retry_after_ms)
+        until_ms = min(state.until_ms - earlier_ms, now_ms + longest_ms)
+        return replace(state, until_ms=until_ms)
+    if isinstance(state, HalfOpen):
+        last_ms = now_ms + policy.probe_lease_ms
+        probes = (
+            Probe(n, min(until_ms - earlier_ms, last_ms))
+            for n, until_ms in state.probes
+        )
+        return replace(state, probes=tuple(probes))
+    return state
 
 
 def state_word(state: CircuitState) -> str:

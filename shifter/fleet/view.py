@@ -31,7 +31,7 @@ from shifter.fleet.shared_state import (
     state_word,
 )
 from shifter.model.fleet import FleetView
-from shifter.policy.protection.circuit import HalfOpen, Open
+from shifter.policy.protection.circuit.states import HalfOpen, Open
 from shifter.policy.protection.dependency import Protection
 from shifter.ports import FleetStore, understood
 

@@ -22,8 +22,8 @@ from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
+from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.policy.protection.dependency import Protection
-from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.quality import is_spared
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item

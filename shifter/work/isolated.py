@@ -27,7 +27,7 @@ from shifter.fleet.calls import (
     CallVerdict,
 )
 from shifter.jobs.registered import RegisteredJob
-from shifter.policy.protection.circuit import Permit
+from shifter.policy.protection.circuit.states import Permit
 from shifter.runtime.process_group import kill_group
 from shifter.work.attempt import Attempt, ProcessDiedError
 from shifter.work.isolated_child import (

@@ -42,7 +42,7 @@ from shifter.jobs.request_scope import follow
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
 from shifter.model.time import EpochMs, duration_ms
-from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.ports import Clock
 from shifter.runtime.handler import completed
 from shifter.wire.failure import ErrorFacts, describe_error

@@ -14,9 +14,14 @@ from benchmarks.fleet_play import play
 from shifter.fleet.budget_lease import RetryLease
 from shifter.fleet.circuit import SharedCircuit
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.circuit import CircuitPolicy, Closed, Open, Permit
+from shifter.policy.protection.circuit.evidence import EvidencePolicy
+from shifter.policy.protection.circuit.states import (
+    CircuitPolicy,
+    Closed,
+    Open,
+    Permit,
+)
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import EvidencePolicy
 from stack.redis import RedisServer
 from tests.torture.faults.clock import ClockSet, ClockStrobe, ServerClock, had
 from tests.torture.faults.redis import FailedOver, RedisPair, ask

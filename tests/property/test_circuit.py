@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from hypothesis import given, settings, strategies as st
 
-from shifter.policy.protection.circuit import (
+from shifter.policy.protection.circuit.evidence import (
+    CallOutcome,
+    CallTally,
+    EvidencePolicy,
+    fleet_suspects,
+    suspects,
+)
+from shifter.policy.protection.circuit.states import (
     CircuitPolicy,
     CircuitRefusal,
     Closed,
@@ -14,15 +21,6 @@ from shifter.policy.protection.circuit import (
     admit,
     settle,
     trip,
-)
-from shifter.policy.protection.evidence import (
-    CallOutcome,
-    CallTally,
-    Evidence,
-    EvidencePolicy,
-    Scope,
-    scope,
-    suspect,
 )
 from shifter.policy.sliding_window import SlidingWindow, WindowPolicy
 
@@ -150,38 +148,29 @@ fleets = st.lists(tallies, min_size=1, max_size=9)
 evidence = st.builds(EvidencePolicy, slow_call_ms=st.none() | st.just(100))
 
 
-def views(policy, fleet):
-    for index, own in enumerate(fleet):
-        others = [Evidence(t, 1_000) for t in fleet[:index] + fleet[index + 1 :]]
-        yield own, scope(policy, own, others, now_ms=1_000)
+@given(evidence, fleets.flatmap(lambda fleet: st.tuples(*[st.permutations(fleet)] * 2)))
+def test_all_processes_come_to_the_same_answer_about_the_fleet(policy, views):
+    one, other = views
 
-
-@given(evidence, fleets)
-def test_all_processes_come_to_the_same_answer_about_the_fleet(policy, fleet):
-    answers = dict.fromkeys(answer is Scope.FLEET for _, answer in views(policy, fleet))
-
-    assert len(answers) == 1
+    assert fleet_suspects(policy, one) == fleet_suspects(policy, other)
 
 
 @given(evidence, fleets)
 def test_one_suspecting_process_never_opens_for_others(policy, fleet):
-    suspecting = [tally for tally in fleet if suspect(policy, tally) is not None]
-    for own, answer in views(policy, fleet):
-        if len(suspecting) == 1 and len(fleet) > 1:
-            expected = Scope.PROCESS if own in suspecting else Scope.NOBODY
-            assert answer is expected
-        if not suspecting:
-            assert answer is Scope.NOBODY
-        if len(suspecting) == len(fleet):
-            assert answer is Scope.FLEET
+    suspecting = [tally for tally in fleet if suspects(policy, tally)]
+    answer = fleet_suspects(policy, fleet)
+
+    if not suspecting or (len(suspecting) == 1 and len(fleet) > 1):
+        assert not answer
+    if len(suspecting) == len(fleet):
+        assert answer
 
 
 @given(evidence, fleets.filter(lambda fleet: len(fleet) > 1))
-def test_a_process_that_has_seen_nothing_changes_nobodys_mind(policy, fleet):
-    before = list(views(policy, fleet))
-    after = list(views(policy, [*fleet, CallTally()]))
+def test_a_process_that_has_seen_nothing_changes_no_answer(policy, fleet):
+    idle = CallTally()
 
-    assert after[: len(before)] == before
+    assert fleet_suspects(policy, [*fleet, idle]) == fleet_suspects(policy, fleet)
 
 
 adds = st.lists(

@@ -6,11 +6,19 @@ import itertools
 
 from hypothesis import given, strategies as st
 
-from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.circuit.evidence import (
+    CallEnd,
+    CallOutcome,
+    EvidencePolicy,
+)
+from shifter.policy.protection.circuit.local import (
+    USUAL_CEILING_MS,
+    USUAL_FLOOR_MS,
+    LocalCircuit,
+    UsualDuration,
+)
+from shifter.policy.protection.circuit.states import Closed, Open
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.protection.local_circuit import CallEnd, LocalCircuit
-from shifter.policy.protection.usual_duration import CEILING_MS, FLOOR_MS, UsualDuration
 
 IN_A_ROW = 3
 BANK = Dependency("bank", evidence=EvidencePolicy(consecutive_failures=IN_A_ROW))
@@ -45,17 +53,17 @@ def cut_in_a_row(history, end):
 def test_the_limit_of_what_is_usual_is_bounded_whatever_was_seen(history):
     limit_ms = learnt(history).limit_ms
 
-    assert FLOOR_MS <= limit_ms <= CEILING_MS
+    assert USUAL_FLOOR_MS <= limit_ms <= USUAL_CEILING_MS
     if history:
-        assert min(*history, CEILING_MS) <= limit_ms
-        assert limit_ms <= max(FLOOR_MS, 5 * max(history))
+        assert min(*history, USUAL_CEILING_MS) <= limit_ms
+        assert limit_ms <= max(USUAL_FLOOR_MS, 5 * max(history))
 
 
 @given(histories, durations)
 def test_the_limit_follows_what_calls_take_now(history, took_ms):
     usual = learnt(history + [took_ms] * 200)
 
-    at_least_ms = min(max(FLOOR_MS, took_ms), CEILING_MS)
+    at_least_ms = min(max(USUAL_FLOOR_MS, took_ms), USUAL_CEILING_MS)
     assert at_least_ms * 0.99 <= usual.limit_ms <= at_least_ms * 1.05 + 50
 
 
@@ -76,12 +84,12 @@ def test_calls_cut_later_than_usual_or_than_they_were_given_open_the_circuit(
     st.floats(0, 1, exclude_max=True),
 )
 def test_calls_cut_sooner_than_any_that_was_answered_open_nothing(history, share):
-    soon_ms = int(min(*history, CEILING_MS) * share)
+    soon_ms = int(min(*history, USUAL_CEILING_MS) * share)
 
     assert cut_in_a_row(history, cut(soon_ms)) == Closed()
 
 
-@given(st.integers(0, FLOOR_MS - 1))
+@given(st.integers(0, USUAL_FLOOR_MS - 1))
 def test_calls_cut_at_once_open_nothing_where_nothing_is_known(took_ms):
     assert cut_in_a_row([], cut(took_ms)) == Closed()
 

@@ -10,11 +10,16 @@ from hypothesis import given, settings, strategies as st
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.circuit import SharedCircuit
-from shifter.fleet.guard import CallPermit
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import OverrideCell, circuit_text
 from shifter.model.lane import Priority
-from shifter.policy.protection.circuit import (
+from shifter.policy.protection.circuit.evidence import (
+    CallEnd,
+    CallOutcome,
+    EvidencePolicy,
+)
+from shifter.policy.protection.circuit.states import (
     CircuitPolicy,
     Closed,
     HalfOpen,
@@ -22,9 +27,7 @@ from shifter.policy.protection.circuit import (
     Permit,
 )
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
 from shifter.policy.protection.fleet_table import FleetTable
-from shifter.policy.protection.local_circuit import CallEnd
 from shifter.testing.clock import FakeClock
 
 PROBES, HOUR_MS = 2, 3_600_000

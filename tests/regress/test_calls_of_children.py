@@ -18,7 +18,7 @@ from shifter.fleet.calls import Caller, TimeLimit, verdict_of
 from shifter.fleet.replica import FleetReplica
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
-from shifter.policy.protection.circuit import Closed, HalfOpen, Open
+from shifter.policy.protection.circuit.states import Closed, HalfOpen, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.testing.clock import FakeClock
@@ -66,7 +66,7 @@ class Pair:
             calls.take(report)
 
     def own_state(self):
-        return self.worker.protections["bank"].own_state
+        return self.worker.protections["bank"].breaker.own.state
 
 
 def test_calls_that_a_child_was_killed_in_open_the_circuit_of_its_worker():
@@ -93,8 +93,8 @@ def test_calls_that_a_child_ended_are_counted_by_the_child_alone():
 
     now_ms = int(pair.clock.monotonic() * 1_000)
     assert pair.own_state() == Closed()
-    assert pair.worker.protections["bank"].breaker.testimony(now_ms).calls == 0
-    assert isinstance(pair.child.protections["bank"].own_state, Open)
+    assert pair.worker.protections["bank"].breaker.own.tally(now_ms).calls == 0
+    assert isinstance(pair.child.protections["bank"].breaker.own.state, Open)
 
 
 def test_what_is_usual_in_a_child_is_known_to_its_worker():
@@ -126,7 +126,7 @@ def test_a_probe_that_a_child_was_killed_in_has_failed():
     caller.cut()
 
     assert shared.is_urgent
-    assert [probed.outcome.value for probed in shared._probed] == ["failure"]
+    assert [outcome.value for _, outcome, _ in shared._ended] == ["failure"]
 
 
 def test_a_child_calls_in_the_name_of_its_job():

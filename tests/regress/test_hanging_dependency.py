@@ -20,7 +20,7 @@ from shifter import Shifter
 from shifter.errors import CircuitOpenError, DeadlineExceededError, JobCancelledError
 from shifter.fleet.replica import FleetReplica
 from shifter.jobs.request_scope import within
-from shifter.policy.protection.circuit import Closed, HalfOpen, Open
+from shifter.policy.protection.circuit.states import Closed, HalfOpen, Open
 from shifter.protection import CircuitPolicy, EvidencePolicy
 from shifter.testing import TestApp
 from shifter.work.drain import Drain
@@ -185,7 +185,7 @@ def takes_probes(app):
 
 
 def own_state(app):
-    return app._guard.replica.protections["bank"].own_state
+    return app._guard.replica.protections["bank"].breaker.own.state
 
 
 # In a worker: one call at a time.
@@ -263,11 +263,11 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
 
 def seen(board: FleetReplica) -> int:
     now_ms = int(board._clock.monotonic() * 1_000)
-    return board.protections["bank"].breaker.testimony(now_ms).calls
+    return board.protections["bank"].breaker.own.tally(now_ms).calls
 
 
 def is_open(drain: Drain) -> bool:
-    return isinstance(drain.board.protections["bank"].own_state, Open)
+    return isinstance(drain.board.protections["bank"].breaker.own.state, Open)
 
 
 async def test_handlers_of_a_test_app_that_hang_open_the_circuit():

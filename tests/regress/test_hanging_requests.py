@@ -26,7 +26,7 @@ from shifter.asgi import AdmissionMiddleware
 from shifter.config import Settings
 from shifter.errors import CircuitOpenError
 from shifter.grpc import AdmissionInterceptor
-from shifter.policy.protection.circuit import Open
+from shifter.policy.protection.circuit.states import Open
 from shifter.produce.publisher import Publisher
 
 NAMES = (f"hanging-{n}" for n in itertools.count())
@@ -90,7 +90,7 @@ class Service:
 
     @property
     def state(self):
-        return self.app._guard.replica.protections["bank"].own_state
+        return self.app._guard.replica.protections["bank"].breaker.own.state
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])

@@ -18,7 +18,7 @@ from benchmarks.fleet_play import play
 from shifter import Ran
 from shifter.errors import CircuitOpenError
 from shifter.fleet.shared_state import circuit_text
-from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.circuit.states import Closed, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import CircuitPolicy
 from tests.integration.drain_world import World

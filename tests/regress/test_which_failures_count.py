@@ -25,9 +25,9 @@ from shifter.errors import (
     RejectedError,
 )
 from shifter.fleet.calls import CUT, FAILURE, IGNORED, verdict_of
-from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.circuit.evidence import CallOutcome
+from shifter.policy.protection.circuit.states import Closed, Open
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome
 from shifter.protection import EvidencePolicy
 from shifter.work.isolated_child import (
     ContextFacts,
@@ -218,7 +218,7 @@ async def test_the_circuit_opens_for_what_counts_wherever_it_is_raised(
     bank = world.app.dependency("bank", evidence=EVIDENCE, **options)
     with world.app.served_by(world.publisher, world.claims):
         board = await place(world, bank, error)
-        state = board.protections["bank"].own_state
+        state = board.protections["bank"].breaker.own.state
 
     assert isinstance(state, Open if opens else Closed)
 

@@ -11,8 +11,8 @@ from shifter.errors import ConfigError
 from shifter.model.lane import check_name
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.circuit import CircuitPolicy
-from shifter.policy.protection.evidence import EvidencePolicy
+from shifter.policy.protection.circuit.evidence import EvidencePolicy
+from shifter.policy.protection.circuit.states import CircuitPolicy
 from shifter.policy.protection.failures import ErrorKinds, check_kinds
 from shifter.policy.protection.limit import LimitPolicy
 from shifter.policy.protection.rate import RatePolicy

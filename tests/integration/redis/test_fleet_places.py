@@ -13,13 +13,16 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.redis.keys import fleet_keys
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreError
-from shifter.fleet.guard import CallPermit
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Priority
-from shifter.policy.protection.circuit import CircuitPolicy, Open
+from shifter.policy.protection.circuit.evidence import (
+    CallEnd,
+    CallOutcome,
+    EvidencePolicy,
+)
+from shifter.policy.protection.circuit.states import CircuitPolicy, Open
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.protection.local_circuit import CallEnd
 from shifter.testing.conformance.fleet import FleetStoreConformance
 from stack.redis import RedisServer
 from tests.torture.faults.redis import FailedOver, RedisPair, ask

@@ -15,7 +15,7 @@ from shifter.fleet.shared_state import (
     circuit_text,
 )
 from shifter.model.fleet import FleetReport, Proposal
-from shifter.policy.protection.circuit import Closed, HalfOpen, Open
+from shifter.policy.protection.circuit.states import Closed, HalfOpen, Open
 from shifter.ports import WorkerReport
 from shifter.testing.clock import FakeClock
 

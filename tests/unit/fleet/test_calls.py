@@ -19,9 +19,9 @@ from shifter.fleet.calls import (
 )
 from shifter.fleet.protection import Rejected
 from shifter.fleet.replica import FleetReplica
-from shifter.policy.protection.circuit import Open
+from shifter.policy.protection.circuit.evidence import CallOutcome
+from shifter.policy.protection.circuit.states import Open
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.limit import LimitMode
 from shifter.protection import EvidencePolicy, LimitPolicy
 from shifter.testing.clock import FakeClock
@@ -91,7 +91,7 @@ def test_second_end_of_a_call_counts_for_nothing():
     caller.end(call, FAILURE)
 
     assert world.bank.limit.inflight == 0
-    assert world.bank.breaker.testimony(0).failures == 0
+    assert world.bank.breaker.own.tally(0).failures == 0
 
 
 def test_release_returns_the_permit_and_leaves_no_evidence():
@@ -102,7 +102,7 @@ def test_release_returns_the_permit_and_leaves_no_evidence():
     caller.release(call)
 
     assert world.bank.limit.inflight == 0
-    assert world.bank.breaker.testimony(0).calls == 0
+    assert world.bank.breaker.own.tally(0).calls == 0
     assert caller.under_way == {}
 
 
@@ -112,7 +112,7 @@ def test_failures_that_open_the_circuit_wake_the_sync():
         caller = world.caller()
         caller.end(caller.begin("bank"), FAILURE)
 
-    assert isinstance(world.bank.own_state, Open)
+    assert isinstance(world.bank.breaker.own.state, Open)
     assert world.urged == 1
 
 
@@ -125,7 +125,7 @@ def test_cut_ends_every_call_under_way_by_its_duration():
         caller.cut()
 
     assert world.bank.limit.inflight == 0
-    assert world.bank.breaker.own_state.generation == 1
+    assert world.bank.breaker.own.state.generation == 1
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,17 @@ import pytest
 
 from shifter import Priority
 from shifter.fleet.budget_lease import RateLease, RetryLease
-from shifter.fleet.guard import CallPermit, CallRequest
-from shifter.fleet.guards import BudgetGuard, LimitGuard, RateGuard
+from shifter.fleet.guards import (
+    BudgetGuard,
+    CallPermit,
+    CallRequest,
+    LimitGuard,
+    RateGuard,
+)
 from shifter.model.fleet import RateGrant
-from shifter.policy.protection.circuit import Permit
-from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
+from shifter.policy.protection.circuit.states import Permit
 from shifter.policy.protection.limit import LimitMode
-from shifter.policy.protection.local_circuit import CallEnd
 from shifter.protection import BudgetPolicy, LimitPolicy, RatePolicy, ThrottlePolicy
 
 PERMIT = CallPermit(Permit(0), Permit(0))

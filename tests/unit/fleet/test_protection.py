@@ -7,16 +7,15 @@ import random
 import pytest
 
 from shifter import Priority
-from shifter.fleet.breaker import StoreContact
-from shifter.fleet.guard import CallPermit
+from shifter.fleet.circuit import StoreContact
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.shared_state import OverrideCell, circuit_text
 from shifter.model.reason import Reason
-from shifter.policy.protection.circuit import Closed, Open
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
+from shifter.policy.protection.circuit.states import Closed, Open
 from shifter.policy.protection.dependency import Dependency, Protection
-from shifter.policy.protection.evidence import CallOutcome
 from shifter.policy.protection.limit import LimitMode
-from shifter.policy.protection.local_circuit import CallEnd
 from shifter.protection import (
     BudgetPolicy,
     CircuitPolicy,
@@ -48,7 +47,7 @@ def open_circuit(guarded):
     for now_ms in (0, 10):
         permit = admit(guarded, now_ms=now_ms)
         guarded.ended(permit, FAILED, now_ms=now_ms)
-    assert isinstance(guarded.own_state, Open)
+    assert isinstance(guarded.breaker.own.state, Open)
 
 
 def refused(guarded):
@@ -143,7 +142,7 @@ def test_released_call_leaves_the_limit_and_is_no_evidence():
     guarded.release(permit, now_ms=0)
 
     assert guarded.limit.inflight == 0
-    assert guarded.breaker.testimony(0).calls == 0
+    assert guarded.breaker.own.tally(0).calls == 0
 
 
 def test_call_of_a_child_counts_only_if_it_was_cut():
@@ -151,10 +150,10 @@ def test_call_of_a_child_counts_only_if_it_was_cut():
     permit = guarded.breaker.of_child(admit(guarded).shared)
 
     guarded.child_ended(permit, FAILED, now_ms=0)
-    assert guarded.breaker.testimony(0).calls == 0
+    assert guarded.breaker.own.tally(0).calls == 0
     guarded.child_ended(permit, CallEnd(FAILED.outcome, 10, was_cut=True), now_ms=0)
 
-    assert guarded.breaker.testimony(0).calls == 1
+    assert guarded.breaker.own.tally(0).calls == 1
 
 
 def test_burst_of_one_failure_implicates_the_dependency_and_opens_its_circuit():
@@ -168,7 +167,7 @@ def test_burst_of_one_failure_implicates_the_dependency_and_opens_its_circuit():
 
     assert answers[0] is False
     assert answers[-1] is True
-    assert isinstance(guarded.own_state, Open)
+    assert isinstance(guarded.breaker.own.state, Open)
 
 
 def test_operator_who_opens_the_circuit_is_obeyed_until_the_override_ends():
@@ -194,5 +193,5 @@ def test_closed_circuit_admits_without_a_refusal_counted():
     guarded = protection()
 
     assert isinstance(admit(guarded), CallPermit)
-    assert isinstance(guarded.own_state, Closed)
+    assert isinstance(guarded.breaker.own.state, Closed)
     assert refused(guarded) == set()

@@ -9,7 +9,7 @@ from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.protection import Rejected
 from shifter.fleet.replica import TRUST_S, FleetReplica
 from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_cell
-from shifter.policy.protection.circuit import Open
+from shifter.policy.protection.circuit.states import Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import EvidencePolicy
 from shifter.testing.clock import FakeClock

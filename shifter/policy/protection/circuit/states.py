@@ -1,20 +1,19 @@
-"""Whether a dependency is called at all: closed, open, half-open.
+"""The states of a circuit, and the rules by which they change.
 
-The rules:
+1. *Closed*: every call passes. Evidence (`shifter.policy.protection.circuit.evidence`)
+   opens the circuit.
+2. *Open*: no call passes until the cooldown is over. The cooldown doubles with each
+   opening since the last success and is jittered; a wait that the dependency itself
+   asks for takes its place.
+3. *Half-open*: a bounded number of *probes* (trial calls) run at once, each under a
+   lease, so that a process that crashed during its probe blocks no other. Enough
+   successes close the circuit; one failed, throttled or slow probe opens it again.
+4. Every change begins a *generation*, and a permit belongs to one: the result of a call
+   of an older generation is dropped. Of two copies of one circuit the one of the later
+   generation holds, so a process that has just started resets nothing.
 
-1. *Closed*: every call passes. Evidence (`shifter.policy.protection.evidence`) opens
-it.
-2. *Open*: no call passes until the cooldown is over: twice as long with every opening
-   that no success came after, jittered, or as long as the dependency itself asked for.
-3. *Half-open*: a bounded number of *probes* at once, each under a lease, so that a
-   prober that crashed blocks nobody. Enough successes close the circuit; one failure,
-   one throttled or slow answer opens it again.
-4. Every change begins a *generation*, and a permit belongs to one: what a call of an
-   older one comes to is dropped. Of two views of one circuit the later generation
-   holds, so a process that has just started resets nothing (`SharedCircuit.learn`).
-
-States are values: whoever shares one (a script in the store, a row of a table) compares
-and sets it. Instants are milliseconds of one clock, the store's where it is shared.
+States are values: a store that is shared compares and sets them. Instants are
+milliseconds of one clock, the store's where the circuit is shared.
 
 Sources: Nygard, "Release It!"; gobreaker (generations); Linkerd (429 fails a probe);
 Brooker, "Exponential Backoff and Jitter" (equal jitter: half of the bound is certain).
@@ -23,11 +22,11 @@ Brooker, "Exponential Backoff and Jitter" (equal jitter: half of the bound is ce
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias
 
 from shifter.errors import ConfigError
 from shifter.policy.bounds import check_at_least
-from shifter.policy.protection.evidence import CallOutcome
+from shifter.policy.protection.circuit.evidence import CallOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +38,11 @@ class CircuitPolicy:
         max_cooldown_ms: Largest bound, >= ``cooldown_ms``.
         max_retry_after_ms: Longest wait that the dependency may ask for, >= 1.
         probes: Probes at once, in the whole fleet, >= 1.
-        probe_successes: So many close the circuit, >= 1.
-        ramp_ms: After it closed, the rate of calls doubles with each eighth of this,
-            until none is turned away; 0 for no ramp, >= 0.
-        probe_lease_ms: A probe not heard of for so long is given up, >= 1; at least
-            the longest timeout of the jobs that use it (`check_lease`).
+        probe_successes: Successful probes that close the circuit, >= 1.
+        probe_lease_ms: A probe without a result for so long is given up, >= 1; at least
+            the longest timeout of the jobs that use the dependency (`check_lease`).
+        ramp_ms: After the circuit closed, the rate of calls doubles with each eighth
+            of this time, until no call is refused; >= 0, 0 for no ramp.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -76,7 +75,7 @@ class Closed:
 class Open:
     """No call passes before ``until_ms``.
 
-    ``openings`` counts those since the circuit was last closed, >= 1.
+    ``openings`` counts the openings since the circuit was last closed, >= 1.
     """
 
     generation: int
@@ -96,10 +95,10 @@ class HalfOpen:
     """Probes pass.
 
     Attributes:
-        generation: Count of the changes, as in every state.
+        generation: As in the other states, the number of the changes so far.
         openings: As in `Open`.
-        probes: Under way, in the order they were let pass.
-        started: Probes let pass so far.
+        probes: Probes under way, in the order in which they were admitted.
+        started: Probes admitted so far.
         successes: Probes that succeeded.
     """
 
@@ -114,23 +113,23 @@ CircuitState: TypeAlias = Closed | Open | HalfOpen
 
 
 class Permit(NamedTuple):
-    """Leave for one call; ``probe`` is 0 for an ordinary one."""
+    """One call may be made; ``probe`` is 0 for a call that is no probe."""
 
     generation: int
     probe: int = 0
 
 
 class CircuitRefusal(NamedTuple):
-    """No leave; it is worth asking again ``retry_in_ms`` later, > 0."""
+    """No call now; another request may pass ``retry_in_ms`` later, > 0."""
 
     retry_in_ms: int
 
 
 def check_lease(policy: CircuitPolicy, *, timeout_ms: int) -> None:
-    """Refuse a lease shorter than the calls it stands for.
+    """Refuse a probe's lease that is shorter than the calls it covers.
 
-    A probe that outlives its lease is given up while it still runs: there would be
-    more probes at once than allowed, and none of them would ever count.
+    A probe that outlives its lease is given up while it runs: more would run at once
+    than are allowed, and none would count.
 
     Raises:
         ConfigError: ``probe_lease_ms`` is below ``timeout_ms``.
@@ -143,12 +142,15 @@ def check_lease(policy: CircuitPolicy, *, timeout_ms: int) -> None:
 def admit(
     policy: CircuitPolicy, state: CircuitState, *, now_ms: int
 ) -> tuple[CircuitState, Permit | CircuitRefusal]:
-    """Decide about one call.
+    """Decide about one call. Pure.
+
+    Args:
+        policy: The policy of the circuit.
+        state: The state now.
+        now_ms: When the call is to begin.
 
     Returns:
         The state afterwards (the same object if nothing changed) and the answer.
-
-    Pure.
     """
     if isinstance(state, Closed):
         return state, Permit(state.generation)
@@ -175,18 +177,20 @@ def settle(  # noqa: PLR0913  # state, permit and what came of it, by keyword
     u: float,
     retry_after_ms: int | None = None,
 ) -> CircuitState:
-    """The state after a call ended; only probes change it.
+    """The state after a call ended; only probes change it. Pure.
 
     Args:
-        policy: The circuit's.
-        state: Now.
-        permit: The call's; one of another generation, or past its lease, is dropped.
-        outcome: What the call came to; the caller makes a failure of a slow success.
-        now_ms: When it ended.
+        policy: The policy of the circuit.
+        state: The state now.
+        permit: The permit of the call. If it is of another generation, or the probe's
+            lease has ended, the result is dropped.
+        outcome: What the call showed; the caller makes a failure of a slow success.
+        now_ms: When the call ended.
         u: One draw from [0, 1) for the cooldown.
-        retry_after_ms: How long the dependency asked to be left alone, if it did.
+        retry_after_ms: How long the dependency asked not to be called, if it did.
 
-    Pure.
+    Returns:
+        The state afterwards, the same object if nothing changed.
     """
     if not isinstance(state, HalfOpen) or permit.generation != state.generation:
         return state
@@ -194,19 +198,13 @@ def settle(  # noqa: PLR0913  # state, permit and what came of it, by keyword
     left = tuple(probe for probe in alive if probe.number != permit.probe)
     if len(left) == len(alive):
         return state
-    match outcome:
-        case CallOutcome.SUCCESS:
-            successes = state.successes + 1
-            if successes >= policy.probe_successes:
-                return Closed(state.generation + 1)
-        case CallOutcome.IGNORED:
-            successes = state.successes
-        case CallOutcome.FAILURE | CallOutcome.THROTTLED:
-            return trip(
-                policy, state, now_ms=now_ms, u=u, retry_after_ms=retry_after_ms
-            )
-        case _:
-            assert_never(outcome)
+    if outcome in (CallOutcome.FAILURE, CallOutcome.THROTTLED):
+        return trip(policy, state, now_ms=now_ms, u=u, retry_after_ms=retry_after_ms)
+    successes = state.successes
+    if outcome is CallOutcome.SUCCESS:
+        successes += 1
+        if successes >= policy.probe_successes:
+            return Closed(state.generation + 1)
     return HalfOpen(state.generation, state.openings, left, state.started, successes)
 
 
@@ -218,9 +216,10 @@ def trip(
     u: float,
     retry_after_ms: int | None = None,
 ) -> CircuitState:
-    """The state after evidence, or a probe, spoke against the dependency.
+    """Open the circuit, because of evidence or of a probe. Pure.
 
-    An open circuit stays as it is: late evidence does not prolong its cooldown. Pure.
+    An open circuit stays as it is: late evidence does not prolong its cooldown. The
+    arguments are those of `settle`; ``retry_after_ms`` takes the cooldown's place.
     """
     if isinstance(state, Open):
         return state
@@ -233,11 +232,13 @@ def trip(
 
 
 def cooldown_ms(policy: CircuitPolicy, *, openings: int, u: float) -> int:
-    """Milliseconds the circuit stays open; between half of the bound and the bound.
+    """Milliseconds for which the circuit stays open.
+
+    It lies between half of its bound and the bound (equal jitter).
 
     Args:
-        policy: Base and cap.
-        openings: Openings since it was last closed, >= 1.
+        policy: First and largest bound.
+        openings: Openings since the circuit was last closed, >= 1.
         u: One draw from [0, 1).
 
     >>> cooldown_ms(CircuitPolicy(cooldown_ms=1_000), openings=3, u=0.5)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.policy.protection.circuit import (
+from shifter.policy.protection.circuit.evidence import CallOutcome
+from shifter.policy.protection.circuit.states import (
     CircuitPolicy,
     CircuitRefusal,
     Closed,
@@ -17,7 +18,6 @@ from shifter.policy.protection.circuit import (
     settle,
     trip,
 )
-from shifter.policy.protection.evidence import CallOutcome
 
 POLICY = CircuitPolicy(
     cooldown_ms=1_000, max_cooldown_ms=8_000, probes=2, probe_lease_ms=500

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from shifter.errors import ConfigError
-from shifter.policy.protection.circuit import (
+from shifter.policy.protection.circuit.evidence import (
+    CallEnd,
+    CallOutcome,
+    EvidencePolicy,
+)
+from shifter.policy.protection.circuit.local import LocalCircuit
+from shifter.policy.protection.circuit.states import (
     CircuitPolicy,
     CircuitRefusal,
     Closed,
@@ -12,8 +18,6 @@ from shifter.policy.protection.circuit import (
     Permit,
 )
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.evidence import CallOutcome, EvidencePolicy
-from shifter.policy.protection.local_circuit import CallEnd, LocalCircuit
 
 OK, BAD = CallEnd(CallOutcome.SUCCESS, 1), CallEnd(CallOutcome.FAILURE, 1)
 EVIDENCE = EvidencePolicy(consecutive_failures=2, slow_call_ms=100)
@@ -75,8 +79,8 @@ def test_the_wait_that_was_asked_for_holds():
 def test_what_it_opened_for_is_said_for_a_while():
     guard = opened()
 
-    assert guard.testimony(1_999).failures == 2
-    assert guard.testimony(2_000).failures == 0
+    assert guard.tally(1_999).failures == 2
+    assert guard.tally(2_000).failures == 0
 
 
 def test_what_the_fleet_decides_ends_what_a_process_thought():
@@ -84,7 +88,7 @@ def test_what_the_fleet_decides_ends_what_a_process_thought():
     guard.reset()
 
     assert isinstance(guard.admit(1), Permit)
-    assert guard.testimony(1).calls == 0
+    assert guard.tally(1).calls == 0
 
 
 def test_a_name_that_cannot_be_a_key_is_refused():
