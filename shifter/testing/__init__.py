@@ -9,8 +9,7 @@ from __future__ import annotations
 from shifter.jobs.registered import Call
 from shifter.testing.app import OpenApp, TestApp
 from shifter.testing.clock import FakeClock
-from shifter.testing.letter import Letter
-from shifter.testing.report import DrainReport, StuckError
+from shifter.testing.report import DrainReport, Letter, StuckError
 
 __all__ = [
     "Call",

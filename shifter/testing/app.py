@@ -16,12 +16,11 @@ from shifter.fleet.hours import hours_scope
 from shifter.model.lane import Priority, dead_letter_topic
 from shifter.model.time import Duration, duration_ms
 from shifter.policy.schedule.hours import HoursOverride
+from shifter.testing.backend import MemoryBackend
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Driver, Worker
-from shifter.testing.handler_time import virtual_timers
-from shifter.testing.letter import Letter, read_letter
-from shifter.testing.report import DrainReport
-from shifter.testing.stage import Stage
+from shifter.testing.handler import virtual_timers
+from shifter.testing.report import DrainReport, Letter, read_letter
 
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -70,7 +69,7 @@ class TestApp:
         self._app, self._concurrency, self._seed = app, concurrency, seed
         self._patience_s = duration_ms("patience", patience, minimum_ms=1) / 1_000
         epoch_ms = round(start.timestamp() * 1_000)
-        self._stage = Stage(app.namespace, epoch_ms=epoch_ms)
+        self._backend = MemoryBackend(app.namespace, epoch_ms=epoch_ms)
         self._opened = contextlib.ExitStack()
         self._runner: asyncio.Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -80,13 +79,13 @@ class TestApp:
     @property
     def now(self) -> datetime:
         """The test's time, UTC."""
-        epoch_ms = self._stage.clocks.front.epoch_ms()
+        epoch_ms = self._backend.clocks.front.epoch_ms()
         return datetime.fromtimestamp(epoch_ms / 1_000, UTC)
 
     @property
     def clock(self) -> FakeClock:
         """The test's time, for code that takes a clock; only `drain` moves it."""
-        return self._stage.clocks.front
+        return self._backend.clocks.front
 
     async def drain(self, advance: Duration = 0) -> DrainReport:
         """Run everything that is due until so much time has passed.
@@ -104,18 +103,18 @@ class TestApp:
             StuckError: A handler waits for something real that does not happen.
         """
         advance_s = duration_ms("advance", advance) / 1_000
-        self._stage.create_topics(self._app.queues)
+        self._backend.create_topics(self._app.queues)
         worker = await self._started()
         before = worker.tally.counts.copy()
         driver = Driver(
             worker,
-            self._stage.clocks,
-            lease_s=self._stage.settings.lease_ms / 1_000,
+            self._backend.clocks,
+            lease_s=self._backend.settings.lease_ms / 1_000,
             patience_s=self._patience_s,
         )
         await driver.run(advance_s)
         worker.tally.fold()
-        waiting = await self._stage.waiting(self._app.queues)
+        waiting = await self._backend.waiting(self._app.queues)
         return DrainReport(**(worker.tally.counts - before), waiting=waiting)
 
     def drain_sync(self, advance: Duration = 0) -> DrainReport:
@@ -141,8 +140,8 @@ class TestApp:
         if other.namespace != self._app.namespace:
             want = f"use the namespace of the app under test: {self._app.namespace!r}"
             raise ConfigError("namespace", other.namespace, want)
-        self._stage.create_topics(other.queues)
-        with other.served_by(self._stage.publisher, self._stage.claims):
+        self._backend.create_topics(other.queues)
+        with other.served_by(self._backend.publisher, self._backend.claims):
             yield
 
     def fail_with(
@@ -166,7 +165,7 @@ class TestApp:
             raise ConfigError("times", times, "must be at least 1")
         found = self._app.find_job(job.spec.name)
         planned = error() if isinstance(error, type) else error
-        self._stage.failures.plan(found.spec.name, planned, times)
+        self._backend.failures.plan(found.spec.name, planned, times)
 
     def open_now(
         self,
@@ -213,7 +212,7 @@ class TestApp:
 
     def _set_hours(self, scope: str, for_: Duration, *, is_open: bool) -> None:
         left_ms = duration_ms("for_", for_, minimum_ms=1)
-        until_ms = self._stage.clocks.front.epoch_ms() + left_ms
+        until_ms = self._backend.clocks.front.epoch_ms() + left_ms
         setting = HoursOverride(is_open, until_ms)
         self._app.hours.set_by_hand({**self._app.hours.by_hand, scope: setting})
 
@@ -230,7 +229,7 @@ class TestApp:
             read_letter(delivery, self._app.handlers)
             for name in queues
             if queue in (None, name)
-            for delivery in self._stage.log.entries(
+            for delivery in self._backend.log.entries(
                 dead_letter_topic(self._app.namespace, name)
             )
         ]
@@ -244,7 +243,7 @@ class TestApp:
             return self._worker
         self._loop = loop
         self._opened.enter_context(virtual_timers(loop))
-        self._worker = await self._stage.start(
+        self._worker = await self._backend.start(
             self._app.handlers,
             self._app.hours,
             concurrency=self._concurrency,
@@ -256,13 +255,13 @@ class TestApp:
     async def _stopped(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
-            await self._stage.stop(worker)
+            await self._backend.stop(worker)
 
     def _open(self) -> None:
-        self._stage.create_topics(self._app.queues)
+        self._backend.create_topics(self._app.queues)
         for job in self._app.jobs.values():
             job.calls.clear()
-        served = self._app.served_by(self._stage.publisher, self._stage.claims)
+        served = self._app.served_by(self._backend.publisher, self._backend.claims)
         self._opened.enter_context(served)
         self.auto()
         self._opened.callback(self.auto)

@@ -2,21 +2,25 @@
 
 The clock moves only when nothing can go on without it: it jumps to the next instant at
 which something is due. While a handler waits for something real (a thread, a socket)
-the clock stands still and real time is spent, up to a limit.
+the clock stands still and real time is spent, up to a limit. Between two drains a gate
+keeps the worker from fetching, and a horizon keeps records from becoming due.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shifter.adapters.memory.broker import MemoryLog
+from shifter.adapters.memory.log import MemoryLaneFeed
 from shifter.adapters.system import SystemClock
+from shifter.model.time import EpochMs, Monotonic
+from shifter.ports import Clock, Delivery
 from shifter.testing.clock import FakeClock
-from shifter.testing.gate import Gate, HorizonClock
-from shifter.testing.handler_time import Handler, HandlerClock, waits_in_loop
+from shifter.testing.handler import Handler, HandlerClock, waits_in_loop
 from shifter.testing.report import CountingObserver, StuckError
 from shifter.work.attempt import STOP_GRACE_S, Attempt
 from shifter.work.drain import Drain
@@ -29,6 +33,80 @@ _SPINS: Final = 200
 _LOOK_EVERY_S: Final = 0.001
 _LOCKED_S: Final = 1.0
 """How long handlers that all wait at locks may be about to be woken from outside."""
+
+
+class HorizonClock:
+    """The log's clock: what is due after the horizon is not due.
+
+    Handlers may take the test's time past the end of a drain; what became due
+    meanwhile waits for the next one.
+
+    Attributes:
+        horizon_ms: Epoch milliseconds, included.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.horizon_ms: int = clock.epoch_ms()
+
+    def epoch_ms(self) -> EpochMs:
+        """Wall clock, milliseconds, but never past the horizon."""
+        return EpochMs(min(self._clock.epoch_ms(), self.horizon_ms))
+
+    def monotonic(self) -> Monotonic:
+        """Seconds that never go back."""
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; >= 0."""
+        await self._clock.sleep(seconds)
+
+
+class Gate:
+    """Opened while a test drains; makes feeds look again."""
+
+    def __init__(self) -> None:
+        self.is_open = asyncio.Event()
+        self.changed: list[asyncio.Event] = []
+
+    def look(self) -> None:
+        """Say that time went on: delayed records may be due."""
+        for changed in self.changed:
+            changed.set()
+
+
+class GatedFeed(MemoryLaneFeed):
+    """A feed that returns records only while its gate is open.
+
+    It waits for records and never for time, so that an idle worker has no timers.
+    """
+
+    def __init__(self, log: MemoryLog, topics: Sequence[str], gate: Gate) -> None:
+        super().__init__(log, topics)
+        self._gate, self._changed = gate, asyncio.Event()
+        self._watch = contextlib.ExitStack()
+
+    async def open(self) -> None:
+        """Join the group."""
+        await super().open()
+        self._watch.enter_context(self._log.watching(self._changed))
+        self._gate.changed.append(self._changed)
+
+    async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
+        """At least one delivery, however long that takes."""
+        del wait_s
+        while True:
+            await self._gate.is_open.wait()
+            self._changed.clear()
+            batch = await super().fetch(max_records, wait_s=0)
+            if batch:
+                return batch
+            await self._changed.wait()
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Leave the group."""
+        self._watch.close()
+        await super().close(timeout_s=timeout_s)
 
 
 class Clocks(NamedTuple):

@@ -173,7 +173,7 @@ async def test_replays_are_paid_from_the_retry_budget_and_fresh_jobs_are_not():
     async with TestApp(mailer.app) as test:
         replays = [replay(number) for number in range(50)]
         await mailer.drained(test)
-        test._stage.log.append(replays, 10**6)
+        test._backend.log.append(replays, 10**6)
 
         at_once, _ = await mailer.drained(test)
         fresh, _ = await mailer.drained(test, jobs=100)

@@ -235,7 +235,7 @@ async def test_a_record_by_the_published_schema_keeps_all_digits():
             ("shifter", json.dumps({"v": 1, "id": job_id(1), "type": "pay"}).encode())
         ]
         value = f'{{"amount": {AMOUNT}, "count": {LARGE}}}'.encode()
-        test._stage.log.append([Record("digits.default.normal", value, head)], 10**6)
+        test._backend.log.append([Record("digits.default.normal", value, head)], 10**6)
         await test.drain()
         [call] = pay.calls
 

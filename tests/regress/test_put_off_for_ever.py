@@ -129,9 +129,9 @@ async def test_a_letter_of_the_last_turn_can_be_read_and_has_its_id(raised, turn
         head = {"v": 1, "id": job_id, "type": "mail", "turn": turn}
         headers = [("shifter", json.dumps(head).encode())]
         lane = f"{app.namespace}.default.normal"
-        test._stage.log.append([Record(lane, b"{}", headers)], 10**6)
+        test._backend.log.append([Record(lane, b"{}", headers)], 10**6)
         report = await test.drain("1m")
-        [record] = test._stage.log.entries(f"{app.namespace}.default.dlt")
+        [record] = test._backend.log.entries(f"{app.namespace}.default.dlt")
         [letter] = test.dead_letters()
 
     assert (report.dead, report.waiting) == (1, 0)
@@ -152,7 +152,7 @@ async def test_a_forged_begin_in_the_future_is_now():
         head["put_off_since_ms"] = 253_402_300_799_999
         headers = [("shifter", json.dumps(head).encode())]
         lane = f"{app.namespace}.default.normal"
-        test._stage.log.append([Record(lane, b"{}", headers)], 10**6)
+        test._backend.log.append([Record(lane, b"{}", headers)], 10**6)
         report = await test.drain("9d")
 
     assert (report.dead, report.waiting) == (1, 0)

@@ -308,7 +308,7 @@ async def test_a_payload_of_a_wrong_type_waits_for_nobody():
         head = {"v": 1, "id": str(uuid.uuid4()), "type": "mail"}
         headers = [("shifter", json.dumps(head).encode())]
         lane = f"{old.namespace}.default.normal"
-        test._stage.log.append([Record(lane, b'{"to": 1}', headers)], 10**6)
+        test._backend.log.append([Record(lane, b'{"to": 1}', headers)], 10**6)
         report = await test.drain()
 
     assert (report.dead, report.misfits) == (1, 0)
@@ -322,7 +322,7 @@ async def test_a_forged_wait_is_no_longer_than_the_grace():
             head["misfit_since_ms"] = since_ms
             headers = [("shifter", json.dumps(head).encode())]
             lane = f"{old.namespace}.default.normal"
-            test._stage.log.append([Record(lane, b"{}", headers)], 10**6)
+            test._backend.log.append([Record(lane, b"{}", headers)], 10**6)
         now = await test.drain()
         report = await test.drain("16m")
 
@@ -353,7 +353,7 @@ async def test_made_up_types_are_few_series(caplog):
             head = {"v": 1, "id": str(uuid.uuid4()), "type": f"made up {number}"}
             headers = [("shifter", json.dumps(head).encode())]
             lane = f"{old.namespace}.default.normal"
-            test._stage.log.append([Record(lane, b"{}", headers)], 10**6)
+            test._backend.log.append([Record(lane, b"{}", headers)], 10**6)
         await test.drain()
 
         series = test._worker.tally.metrics.snapshot()["shifter_misfits_total"]

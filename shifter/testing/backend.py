@@ -19,10 +19,8 @@ from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher
 from shifter.testing.clock import FakeClock
-from shifter.testing.driver import Clocks, Worker
-from shifter.testing.gate import Gate, GatedFeed, HorizonClock
-from shifter.testing.handler_time import Handler, HandlerClock
-from shifter.testing.rehearsal import Failures, RehearsedJob
+from shifter.testing.driver import Clocks, Gate, GatedFeed, HorizonClock, Worker
+from shifter.testing.handler import Failures, Handler, HandlerClock, RehearsedJob
 from shifter.testing.report import CountingObserver
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
@@ -59,7 +57,7 @@ class _KeysAtOnce:
         """Nothing is open."""
 
 
-class Stage:
+class MemoryBackend:
     """What stands in for the servers, and the worker on it.
 
     Attributes:
