@@ -35,6 +35,7 @@ from shifter.adapters.memory.broker import MemoryLog
 from shifter.adapters.memory.log import MemoryLaneFeed, MemoryLaneLog, MemoryLogAdmin
 from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.config import Settings
+from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane
 from shifter.policy.admission.input import Decision, DependencyNeeds
@@ -45,9 +46,9 @@ from shifter.produce.publisher import Publisher
 from shifter.produce.watch import LaneSources, LaneWatch
 from shifter.telemetry import Metrics
 from shifter.wiring import every_lane, topic_specs
-from shifter.work.drain import Drain, DrainParts
+from shifter.work.drain import Drain
+from shifter.work.heartbeat import report_presence
 from shifter.work.job_observer import JobObserver
-from shifter.work.presence import report_presence
 
 _NAME: Final = "inference"
 _CHEAP: Final = 0.25
@@ -244,45 +245,40 @@ class _Play:
         self.app.admission.heard = self._hear
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._look(watch))]
-            for drain, parts, concurrency in drains:
-                for feed in parts.feeds.values():
+            for drain in drains:
+                for feed in drain.feeds.values():
                     await feed.open()
                 group.create_task(drain.run(drain_timeout_s=0.0))
-                reports = report_presence(
-                    self._presence,
-                    drain,
-                    parts,
-                    worker_id=str(id(drain)),
-                    concurrency=concurrency,
-                )
+                reports = report_presence(self._presence, drain)
                 helpers.append(group.create_task(reports))
             yield
-            for drain, *_ in drains:
+            for drain in drains:
                 drain.stop()
             for helper in helpers:
                 helper.cancel()
 
-    def _drain(
-        self, priority: Priority, *, concurrency: int
-    ) -> tuple[Drain, DrainParts, int]:
-        lane = Lane(_NAME, "default", priority)
-        parts = DrainParts(
+    def _drain(self, priority: Priority, *, concurrency: int) -> Drain:
+        lane, name = Lane(_NAME, "default", priority), priority.value
+        observer = JobObserver(Metrics(), self._clock, worker=name)
+        return Drain(
+            owner=name,
+            concurrency=concurrency,
+            lease_ms=self._settings.lease_ms,
+            seed=7,
             feeds={priority: MemoryLaneFeed(self._log, [lane.name])},
             lanes={lane.name: lane},
             jobs=self.app.jobs,
             claims=self._claims,
             clock=self._clock,
-            processes=None,
-            observer=JobObserver(Metrics(), self._clock, worker=priority.value),
+            observer=observer,
+            replica=FleetReplica(
+                self.app.dependencies.values(),
+                self._clock,
+                process=name,
+                observer=observer,
+                seed=7,
+            ),
         )
-        drain = Drain(
-            parts,
-            owner=priority.value,
-            concurrency=concurrency,
-            lease_ms=self._settings.lease_ms,
-            seed=7,
-        )
-        return drain, parts, concurrency
 
     async def _look(self, watch: LaneWatch) -> None:
         sources = LaneSources(MemoryLogAdmin(self._log), self._presence)

@@ -27,7 +27,7 @@ from shifter.ports import Clock, LaneDepth, LogAdmin
 from shifter.supervise.entrypoint import drained, supervise
 from shifter.telemetry import configure_logging
 from shifter.wiring.worker import lanes_served
-from shifter.work.options import WorkOptions
+from shifter.work.worker import WorkOptions
 
 _MAX_PORT = 65_535
 _CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)

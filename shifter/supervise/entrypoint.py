@@ -18,7 +18,6 @@ from collections.abc import Awaitable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.api.load import load_app
@@ -39,8 +38,7 @@ from shifter.telemetry import Event, Log, configure_logging
 from shifter.wiring.worker import FleetTerms, lanes_served, open_worker
 from shifter.work.attempt import STOP_GRACE_S
 from shifter.work.isolated_child import serve_calls
-from shifter.work.options import WorkOptions
-from shifter.work.worker import WorkerParts, run_worker
+from shifter.work.worker import Worker, WorkOptions
 
 _DRAINED_CHECKS = 3
 _CHECK_EVERY_S = 0.4
@@ -125,12 +123,13 @@ async def drained(
         empty = 0 if left else empty + 1
 
 
-def worker_process(options: WorkOptions, line: socket.socket | None = None) -> None:
+def worker_process(options: WorkOptions, channel: socket.socket | None = None) -> None:
     """Run a worker until it is stopped; the body of a child process.
 
     Args:
         options: What the worker serves.
-        line: Socket for heartbeats to the supervisor; ``None`` without a supervisor.
+        channel: Socket for heartbeats to the supervisor; ``None`` without a
+            supervisor.
     """
     lead_session()
     # The watchdog ends a stalled process with SIGABRT, to see where it stands.
@@ -138,7 +137,7 @@ def worker_process(options: WorkOptions, line: socket.socket | None = None) -> N
     try:
         app = load_app(options.target)
         configure_logging(app.settings.log_level, app.settings.log_format)
-        asyncio.run(_work(app, options, line))
+        asyncio.run(_work(app, options, channel))
         _leave()
     except ShifterError as error:
         sys.stderr.write(f"worker cannot start: {error}\n")
@@ -175,37 +174,30 @@ def _leave() -> None:
         os._exit(0)
 
 
-async def _work(app: Shifter, options: WorkOptions, line: socket.socket | None) -> None:
+async def _work(
+    app: Shifter, options: WorkOptions, channel: socket.socket | None
+) -> None:
     def spawn() -> tuple[BaseProcess, Connection]:
         return _spawn_isolated(options.target)
 
     lanes = lanes_served(app.namespace, app.queues, options)
-    terms = FleetTerms(list(app.dependencies.values()), app.quality_policy)
-    parts, limits = open_worker(
-        app.settings, app.handlers, lanes, options, spawn, terms
-    )
+    terms = FleetTerms(list(app.dependencies.values()), app.quality_policy, app.hours)
+    worker = open_worker(app.settings, app.handlers, lanes, options, spawn, terms)
+    worker.channel, worker.cron = channel, _cron(app, worker)
     _leave_with_parent()
-    drain = parts.drain._replace(hours=app.hours, mover=parts.mover)
-    parts = parts._replace(
-        drain=drain,
-        line=line,
-        timetable=_timetable(app, parts),
-        open_claims=lambda: wiring.open_claims(app.settings),
-    )
-    if await run_worker(parts, limits):
+    if await worker.run():
         # Neither the loop nor the interpreter waits for a handler that does not end.
         sys.stderr.flush()
         os._exit(_REPLACED_EXIT)
 
 
-def _timetable(app: Shifter, parts: WorkerParts) -> CronSchedule | None:
+def _cron(app: Shifter, worker: Worker) -> CronSchedule | None:
     if all(job.spec.cron is None for job in app.jobs.values()):
         return None
-    timeout_s = app.settings.accept_timeout_ms / 1_000
-    publisher = Publisher(parts.log, SystemClock(), timeout_s=timeout_s)
-    board = parts.drain.board
-    store_ms = (lambda: None) if board is None else board.store_ms
-    return CronSchedule(app.namespace, app.jobs, publisher, SystemClock(), store_ms)
+    clock, timeout_s = SystemClock(), app.settings.accept_timeout_ms / 1_000
+    publisher = Publisher(worker.log, clock, timeout_s=timeout_s)
+    store_ms = worker.drain.replica.store_ms
+    return CronSchedule(app.namespace, app.jobs, publisher, clock, store_ms)
 
 
 def _leave_with_parent() -> None:

@@ -28,7 +28,7 @@ from shifter.policy.health import HealthPolicy, WorkProgress, ailment
 from shifter.ports import Clock
 from shifter.runtime.process_group import kill_session
 from shifter.telemetry import Event, Log, Snapshot, Totals
-from shifter.work.heartbeat import Heartbeat, hear, line_pair
+from shifter.work.heartbeat import Heartbeat, heartbeat_sockets, newest_heartbeat
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -40,7 +40,7 @@ _MOMENT_S = 0.4
 _ABORT_S = 5.0
 """How long a child has to hand back its running jobs."""
 ABORT = b"abort"
-"""Message that makes a child end at once; `shifter.work.leaving` receives it."""
+"""Makes a child end at once; `shifter.work.worker.AbortListener` receives it."""
 # No permission, wrong configuration: starting again changes nothing.
 _FINAL_EXITS = frozenset({77, 78})
 
@@ -66,8 +66,8 @@ class ProcessCondition(NamedTuple):
 class _Process:
     """A process that runs, and its last heartbeat."""
 
-    def __init__(self, line: socket.socket, now: float) -> None:
-        self.line, self.heartbeat_at = line, now
+    def __init__(self, channel: socket.socket, now: float) -> None:
+        self.channel, self.heartbeat_at = channel, now
         self.heartbeat: Heartbeat | None = None
 
 
@@ -88,14 +88,15 @@ class ProcessHealth:
         self._running: dict[int, _Process] = {}
         self._totals = Totals()
 
-    def began(self, slot: int, line: socket.socket) -> None:
+    def began(self, slot: int, channel: socket.socket) -> None:
         """Note that a process starts.
 
         Args:
             slot: Its place, from 0.
-            line: Socket that brings its heartbeats; closed when the process has ended.
+            channel: Socket that brings its heartbeats; closed when the process has
+                ended.
         """
-        self._running[slot] = _Process(line, self._clock.monotonic())
+        self._running[slot] = _Process(channel, self._clock.monotonic())
 
     def ended(self, slot: int) -> bool:
         """Note that a process has ended; its counts stay in the metrics.
@@ -105,7 +106,7 @@ class ProcessHealth:
         """
         process = self._running[slot]
         self._receive(slot, process)
-        process.line.close()
+        process.channel.close()
         del self._running[slot]
         self._totals.retire(str(slot))
         return process.heartbeat is not None and process.heartbeat.is_ready
@@ -121,10 +122,11 @@ class ProcessHealth:
         return self._totals.snapshot()
 
     def _receive(self, slot: int, process: _Process) -> None:
-        pulse = hear(process.line)
-        if pulse is not None:
-            process.heartbeat, process.heartbeat_at = pulse, self._clock.monotonic()
-            self._totals.absorb(str(slot), pulse.snapshot)
+        heartbeat = newest_heartbeat(process.channel)
+        if heartbeat is not None:
+            process.heartbeat = heartbeat
+            process.heartbeat_at = self._clock.monotonic()
+            self._totals.absorb(str(slot), heartbeat.snapshot)
 
     def _condition(self, slot: int) -> ProcessCondition:
         process = self._running.get(slot)
@@ -195,7 +197,7 @@ class Supervisor:
         self._children: dict[int, SpawnProcess] = {}
         self._stopping = asyncio.Event()
         self._asked_at = 0.0
-        self._lines: dict[int, socket.socket] = {}
+        self._channels: dict[int, socket.socket] = {}
         self._failed: int | None = None
         self._log = Log()
 
@@ -214,9 +216,9 @@ class Supervisor:
     def abort(self) -> None:
         """Make all children hand back their running jobs; kill those that do not."""
         self.stop()
-        for line in self._lines.values():
+        for channel in self._channels.values():
             with contextlib.suppress(OSError):
-                line.send(ABORT)
+                channel.send(ABORT)
         asyncio.get_running_loop().call_later(_ABORT_S, self._kill)
 
     def _kill(self) -> None:
@@ -301,7 +303,7 @@ class Supervisor:
 
     async def _run_child(self, slot: int) -> tuple[int | None, bool]:
         """A child's exit code, and whether it had joined its groups before it ended."""
-        ours, theirs = line_pair()
+        ours, theirs = heartbeat_sockets()
         child = self._context.Process(
             target=self._entry.function,
             args=(*self._entry.arguments, theirs),
@@ -310,10 +312,10 @@ class Supervisor:
         child.start()
         theirs.close()
         self._health.began(slot, ours)
-        self._children[slot], self._lines[slot] = child, ours
+        self._children[slot], self._channels[slot] = child, ours
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._waiting, _until_gone, child)
-        del self._children[slot], self._lines[slot]
+        del self._children[slot], self._channels[slot]
         return child.exitcode, self._health.ended(slot)
 
     @contextlib.contextmanager

@@ -208,7 +208,7 @@ class TestApp:
         """
         self._load = load
         if self._worker is not None:
-            self._worker.drain.board.highest_load = load
+            self._worker.drain.replica.highest_load = load
 
     def _set_hours(self, scope: str, for_: Duration, *, is_open: bool) -> None:
         left_ms = duration_ms("for_", for_, minimum_ms=1)
@@ -249,7 +249,7 @@ class TestApp:
             concurrency=self._concurrency,
             seed=self._seed,
         )
-        self._worker.drain.board.highest_load = self._load
+        self._worker.drain.replica.highest_load = self._load
         return self._worker
 
     async def _stopped(self) -> None:

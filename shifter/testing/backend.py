@@ -24,7 +24,6 @@ from shifter.testing.handler import Failures, Handler, HandlerClock, RehearsedJo
 from shifter.testing.report import CountingObserver
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
-from shifter.work.parts import DrainParts
 
 _NAME: Final = "test-app"
 _CLOSING_ROUNDS: Final = 2_000
@@ -112,7 +111,11 @@ class MemoryBackend:
             priority: GatedFeed(self.log, _served(lanes, priority), gate)
             for priority in Priority
         }
-        parts = DrainParts(
+        drain = Drain(
+            owner=_NAME,
+            concurrency=concurrency,
+            lease_ms=self.settings.lease_ms,
+            seed=seed,
             feeds=feeds,
             lanes=lanes,
             jobs={
@@ -121,9 +124,8 @@ class MemoryBackend:
             },
             claims=self.claims,
             clock=self.clocks.back,
-            processes=None,
             observer=tally,
-            board=FleetReplica(
+            replica=FleetReplica(
                 _dependencies(jobs.values()),
                 self.clocks.back,
                 process=_NAME,
@@ -132,13 +134,6 @@ class MemoryBackend:
             ),
             hours=hours,
             mover=self.log,
-        )
-        drain = Drain(
-            parts,
-            owner=_NAME,
-            concurrency=concurrency,
-            lease_ms=self.settings.lease_ms,
-            seed=seed,
         )
         for feed in feeds.values():
             await feed.open()

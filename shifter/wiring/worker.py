@@ -25,9 +25,9 @@ from shifter.wiring import (
 from shifter.wiring.registry import log_adapter
 
 if TYPE_CHECKING:
+    from shifter.fleet.hours import Hours
     from shifter.jobs.registered import RegisteredJob
-    from shifter.work.options import WorkOptions
-    from shifter.work.worker import WorkerLimits, WorkerParts
+    from shifter.work.worker import Worker, WorkOptions
 
 
 def lanes_served(
@@ -57,10 +57,12 @@ class FleetTerms(NamedTuple):
     Attributes:
         dependencies: All of them; handlers may call any.
         quality: When load lowers the quality; ``None`` never.
+        hours: Execution windows; ``None``: those that the jobs declare.
     """
 
     dependencies: Sequence[Dependency] = ()
     quality: QualityPolicy | None = None
+    hours: Hours | None = None
 
 
 def open_worker(
@@ -70,14 +72,26 @@ def open_worker(
     options: WorkOptions,
     spawn: Callable[[], tuple[BaseProcess, Connection]],
     fleet: FleetTerms,
-) -> tuple[WorkerParts, WorkerLimits]:
-    """Everything one worker process owns."""
+) -> Worker:
+    """Open everything that one worker process owns.
+
+    Args:
+        settings: Name the servers.
+        jobs: Registered jobs, by name.
+        lanes: Lanes served, by topic.
+        options: Of the command.
+        spawn: Starts a child process for isolated jobs.
+        fleet: What the app declares about its fleet.
+
+    Returns:
+        The worker, to be run; `shifter.work.worker.Worker.run` closes what it owns.
+    """
     from shifter.fleet.replica import FleetReplica  # noqa: PLC0415
     from shifter.telemetry import Metrics  # noqa: PLC0415
+    from shifter.work.drain import Drain  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
     from shifter.work.job_observer import JobObserver  # noqa: PLC0415
-    from shifter.work.parts import DrainParts  # noqa: PLC0415
-    from shifter.work.worker import WorkerLimits, WorkerParts  # noqa: PLC0415
+    from shifter.work.worker import Worker  # noqa: PLC0415
 
     worker_id, clock = new_worker_id(), SystemClock()
     log = open_log(settings)
@@ -87,7 +101,19 @@ def open_worker(
     for topic, lane in lanes.items():
         by_priority.setdefault(lane.priority, []).append(topic)
     size = min(options.concurrency, os.cpu_count() or 1)
-    drain = DrainParts(
+    weights = settings.queue_weights
+    observer = JobObserver(Metrics(), clock, worker=worker_id)
+    replica = FleetReplica(
+        fleet.dependencies,
+        clock,
+        process=worker_id,
+        observer=observer,
+        quality=fleet.quality,
+    )
+    drain = Drain(
+        owner=worker_id,
+        concurrency=options.concurrency,
+        lease_ms=settings.lease_ms,
         feeds={
             priority: member.open_feed(priority, topics)
             for priority, topics in by_priority.items()
@@ -96,32 +122,27 @@ def open_worker(
         jobs=jobs,
         claims=open_claims(settings, log),
         clock=clock,
-        grace_ms=settings.deploy_grace_ms,
+        observer=observer,
+        replica=replica,
         processes=IsolatedProcesses(spawn, size=size),
+        hours=fleet.hours,
+        mover=member.open_mover(),
+        grace_ms=settings.deploy_grace_ms,
         waiting_bytes=settings.waiting_bytes,
         choice=LaneChoicePolicy(
             lane_weights={
-                topic: settings.queue_weights[lane.queue]
+                topic: weights[lane.queue]
                 for topic, lane in lanes.items()
-                if lane.queue in settings.queue_weights
+                if lane.queue in weights
             }
         ),
-        observer=(observer := JobObserver(Metrics(), clock, worker=worker_id)),
-        board=FleetReplica(
-            fleet.dependencies,
-            clock,
-            process=worker_id,
-            observer=observer,
-            quality=fleet.quality,
-        ),
     )
-    limits = WorkerLimits(
-        worker_id=worker_id,
-        concurrency=options.concurrency,
-        lease_ms=settings.lease_ms,
+    return Worker(
+        drain=drain,
+        log=log,
+        presence=open_presence(settings, log),
+        fleet=open_fleet(settings),
+        open_claims=lambda: open_claims(settings),
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
+        name=member.name,
     )
-    presence = open_presence(settings, log)
-    mover, store = member.open_mover(), open_fleet(settings)
-    parts = WorkerParts(drain, log, mover, presence, store, name=member.name)
-    return parts, limits

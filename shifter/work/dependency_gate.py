@@ -28,7 +28,6 @@ from shifter.policy.protection.quality import is_spared
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
 from shifter.work.job_observer import JobObserver
-from shifter.work.parts import DrainParts
 
 
 class RoomQueue:
@@ -199,18 +198,6 @@ class DependencyGate:
             return protection.job_ended(
                 item.lane.name, fingerprint, now_ms=self._replica.now_ms()
             )
-
-
-def lone_replica(parts: DrainParts, process: str, seed: int | None) -> FleetReplica:
-    """The replica of a process that shares no state: it holds its own evidence only."""
-    used = (job.dependency for job in parts.jobs.values())
-    return FleetReplica(
-        {dependency.name: dependency for dependency in used if dependency}.values(),
-        parts.clock,
-        process=process,
-        observer=parts.observer,
-        seed=seed,
-    )
 
 
 def is_repair(item: Item) -> bool:

@@ -20,29 +20,36 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from shifter.errors import StoreError
+from shifter.fleet.hours import Hours
+from shifter.fleet.replica import FleetReplica
+from shifter.jobs.registered import RegisteredJob
 from shifter.model.claim import JobState
+from shifter.model.lane import Lane, Priority
 from shifter.policy.delivery.retry import Outcome, ThrottledOutcome
+from shifter.policy.schedule.lane_choice import LaneChoicePolicy
+from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.telemetry import Event
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
 from shifter.work.completer import Completer
 from shifter.work.delay_queue import DelayQueue
-from shifter.work.dependency_gate import DependencyGate, lone_replica
-from shifter.work.executor import Executor
+from shifter.work.dependency_gate import DependencyGate
+from shifter.work.executor import Executor, ProcessRunner
 from shifter.work.fetcher import Fetcher
 from shifter.work.item import NOT_IN_LINE, Item, ItemReader
-from shifter.work.lane_gate import gate_of
+from shifter.work.job_observer import JobObserver
+from shifter.work.lane_gate import LaneGate
 from shifter.work.next_step import Moment, NextStep, NextSteps
-from shifter.work.parts import DrainParts, DrainProgress
 from shifter.work.starter import Starter
 from shifter.work.state import DrainState
 from shifter.work.waiting_limits import WaitingLimits
 
-_LINE_LEAST: Final = 2_000
+_WAITING_LEAST: Final = 2_000
 """Records that may wait in memory, of all lanes together, with few slots."""
 _GIVEN_UP_S: Final = 1.0
 """How long a worker that cannot write to the log waits for what is pending."""
@@ -50,96 +57,136 @@ _PARKED_MS: Final = 5_000
 """How long a job waits whose death is its dependency's, before it runs again."""
 _PATIENCE_MS: Final = 5_000
 """A job above LOW that has waited for so long makes the load 1."""
+_QUIESCE_LOOK_S: Final = 0.02
 
 
+class DrainProgress(NamedTuple):
+    """What a drain does now; a test that moves its clock by hand reads it.
+
+    Attributes:
+        goes_on: Whether it has something to do without any time passing.
+        attempts: What runs.
+        next_at: When time alone will change something, monotonic; ``None`` never.
+    """
+
+    goes_on: bool
+    attempts: list[Attempt]
+    next_at: float | None
+
+
+@dataclass(kw_only=True, eq=False)
 class Drain:
     """Runs jobs until told to stop. Owned by one event loop.
 
-    Args:
-        parts: What it is made of.
-        owner: This worker's id.
-        concurrency: Attempts at once, >= 1.
-        lease_ms: Lease of a claim, > 0.
-        seed: Seeds the draws of backoff; ``None`` from the system.
+    The caller opens what it is made of, and closes it.
 
     Attributes:
-        board: What is known of dependencies and of the fleet.
-        claiming: The claims of this worker.
-        lane_gate: Which lanes may start items now.
-        limits: How much may wait in this process.
+        owner: This worker's id, unique per process and start.
+        concurrency: Attempts at once, >= 1.
+        lease_ms: Lease of a claim, > 0.
+        feeds: One per priority served.
+        lanes: Lanes served, by topic.
+        jobs: Registered jobs, by name.
+        claims: Where "once" is decided.
+        clock: Reads and waits.
+        observer: Counts and logs what happens to jobs.
+        replica: This process's copy of the fleet's state of dependencies.
+        processes: For jobs with ``isolate="process"``, if there are any.
+        hours: Execution windows; ``None``: those that the jobs declare.
+        mover: Moves delayed records; ``None`` where the log does so by itself.
+        grace_ms: How long a job waits for a worker that has its type and fields.
+        waiting_bytes: What may wait here, fetched and not started, about; > 0.
+        choice: How slots are shared; ``None``: by the default weights.
+        seed: Seeds the draws of backoff; ``None`` from the system.
         failure: Why this process cannot write to the log, if it cannot.
+        state: What the stages share.
     """
 
-    def __init__(
-        self,
-        parts: DrainParts,
-        *,
-        owner: str,
-        concurrency: int,
-        lease_ms: int,
-        seed: int | None = None,
-    ) -> None:
-        self._parts, self._clock, self._observer = parts, parts.clock, parts.observer
-        self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self._wake = asyncio.Event()
-        self._stopping, self._is_hurried = asyncio.Event(), False
-        self.failure: StoreError | None = None
-        self.board = (
-            lone_replica(parts, owner, seed) if parts.board is None else parts.board
-        )
-        self._state = self._share(owner, concurrency, lease_ms)
-        self.claiming, self.limits = self._state.claiming, self._state.limits
-        self.lane_gate = self._state.lane_gate
+    owner: str
+    concurrency: int
+    lease_ms: int
+    feeds: Mapping[Priority, LaneFeed]
+    lanes: Mapping[str, Lane]
+    jobs: Mapping[str, RegisteredJob]
+    claims: ClaimStore
+    clock: Clock
+    observer: JobObserver
+    replica: FleetReplica
+    processes: ProcessRunner | None = None
+    hours: Hours | None = None
+    mover: DelayMover | None = None
+    grace_ms: int = 900_000
+    waiting_bytes: int = 64 << 20
+    choice: LaneChoicePolicy | None = None
+    seed: int | None = None
+    failure: StoreError | None = None
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311  # jitter, no secret
+        self._wake, self._stopping = asyncio.Event(), asyncio.Event()
+        self._is_hurried = False
+        self.state = state = self._shared_state()
         self._completer = Completer(
-            self._state,
-            parts.claims,
-            lease_ms / 1_000,
+            state,
+            self.claims,
+            self.lease_ms / 1_000,
             fewer=self._wake.set,
             give_up=self.give_up,
         )
         self._executor = Executor(
-            self._clock,
-            concurrency=concurrency,
+            self.clock,
+            concurrency=self.concurrency,
             ended=self._attempt_ended,
-            processes=parts.processes,
-            begins=self._state.dependency_gate.call_for,
+            processes=self.processes,
+            begins=state.dependency_gate.call_for,
             stuck=self._attempt_stuck,
         )
         self._fetcher = Fetcher(
-            self._state,
+            state,
             self._completer,
-            ItemReader(parts.lanes, parts.jobs, self.lane_gate.quiet_lanes),
+            ItemReader(self.lanes, self.jobs, state.lane_gate.quiet_lanes),
             arrived=self._wake.set,
         )
         self._starter = Starter(
-            self._state,
+            state,
             self._executor,
             self._completer,
             stopping=self._stopping,
             made_room=self._fetcher.made_room,
         )
 
-    def _share(self, owner: str, concurrency: int, lease_ms: int) -> DrainState:
-        parts, observer = self._parts, self._observer
-        records = max(2 * concurrency, _LINE_LEAST)
+    def _shared_state(self) -> DrainState:
+        clock, observer = self.clock, self.observer
+        records = max(2 * self.concurrency, _WAITING_LEAST)
         limits = WaitingLimits(
-            parts.lanes, records=records, budget_bytes=parts.waiting_bytes
+            self.lanes, records=records, budget_bytes=self.waiting_bytes
         )
-        buffer = Buffer(parts.lanes, limits, parts.choice)
+        buffer = Buffer(self.lanes, limits, self.choice)
+        gate = LaneGate(
+            lanes=self.lanes,
+            feeds=self.feeds,
+            specs={name: job.spec for name, job in self.jobs.items()},
+            buffer=buffer,
+            replica=self.replica,
+            clock=clock,
+            slots=self.concurrency,
+            opened=self._wake.set,
+            hours=Hours(clock, {}) if self.hours is None else self.hours,
+            mover=self.mover,
+        )
+        claiming = Claiming(
+            self.claims, clock, observer, owner=self.owner, lease_ms=self.lease_ms
+        )
         return DrainState(
-            clock=self._clock,
+            clock=clock,
             moment=self._moment,
             limits=limits,
             buffer=buffer,
-            delayed=DelayQueue(self._clock, self._ready_again, limits),
-            lane_gate=gate_of(
-                parts, buffer, self.board, concurrency, opened=self._wake.set
-            ),
-            dependency_gate=DependencyGate(self.board, observer),
-            claiming=Claiming(
-                parts.claims, self._clock, observer, owner=owner, lease_ms=lease_ms
-            ),
-            next_steps=NextSteps(owner, parts.grace_ms),
+            delayed=DelayQueue(clock, self._ready_again, limits),
+            lane_gate=gate,
+            dependency_gate=DependencyGate(self.replica, observer),
+            claiming=claiming,
+            next_steps=NextSteps(self.owner, self.grace_ms),
             observer=observer,
         )
 
@@ -149,26 +196,29 @@ class Drain:
         Args:
             drain_timeout_s: How long running attempts may go on after `stop`.
         """
-        state = self._state
+        state, executor = self.state, self._executor
         async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as group:
             owned = [
-                services.create_task(self._completer.run()),
-                services.create_task(state.delayed.run()),
-                services.create_task(state.lane_gate.run()),
-                services.create_task(self._executor.sweep()),
-                services.create_task(self._executor.failed()),
-                services.create_task(state.claiming.keep(self._executor.running)),
+                services.create_task(service)
+                for service in (
+                    self._completer.run(),
+                    state.delayed.run(),
+                    state.lane_gate.run(),
+                    executor.sweep(),
+                    executor.failed(),
+                    state.claiming.keep(executor.running),
+                )
             ]
             fetching = [
                 group.create_task(self._fetcher.run(priority, feed))
-                for priority, feed in self._parts.feeds.items()
+                for priority, feed in self.feeds.items()
             ]
             starting = group.create_task(self._start_when_woken(group))
             await self._stopping.wait()
             await self._quiesce(drain_timeout_s)
             for task in (*fetching, starting, *owned):
                 task.cancel()
-        self._executor.close()
+        executor.close()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Take no more work; `run` returns when what runs ended, or was handed back.
@@ -192,22 +242,27 @@ class Drain:
         return Counter(one.item.delivery.topic for one in self._executor.running)
 
     @property
-    def pending(self) -> int:
-        """Attempts that ended and whose end is not settled yet."""
-        return self._completer.pending
+    def unpolled_s(self) -> float:
+        """Seconds since the priority was polled that was polled longest ago."""
+        return self._fetcher.unpolled_s
+
+    @property
+    def unsettled_s(self) -> float:
+        """Seconds since when ends are pending and the log took nothing; else 0."""
+        return self._completer.unsettled_s
 
     def load(self) -> float:
         """How late jobs above LOW start: 1 when one has waited for 5 s."""
-        lateness_ms = self._state.buffer.lateness_ms(now=self._clock.monotonic())
+        lateness_ms = self.state.buffer.lateness_ms(now=self.clock.monotonic())
         return lateness_ms / _PATIENCE_MS
 
     def progress(self) -> DrainProgress:
         """What this drain does now, and when time alone will change something."""
-        attempts = list(self._executor.running)
+        state, attempts = self.state, list(self._executor.running)
         instants = [attempt.expires_at for attempt in attempts]
-        waits = self._state.delayed.next_at, self.lane_gate.next_at
+        waits = state.delayed.next_at, state.lane_gate.next_at
         instants += [at for at in waits if at is not None]
-        may_start = self.lane_gate.has_work(self._executor.free)
+        may_start = state.lane_gate.has_work(self._executor.free)
         goes_on = may_start or self._starter.asking > 0 or self._completer.pending > 0
         return DrainProgress(goes_on, attempts, min(instants, default=None))
 
@@ -227,14 +282,14 @@ class Drain:
 
     def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """Decide what follows an attempt, and have it carried out."""
-        item, now = attempt.item, self._clock.monotonic()
-        self._observer.ran(attempt, now)
-        self._state.dependency_gate.ended(attempt)
+        item, now = attempt.item, self.clock.monotonic()
+        self.observer.ran(attempt, now)
+        self.state.dependency_gate.ended(attempt)
         self._starter.left(item, now)
         if outcome is SUCCEEDED and not item.is_degraded:
             self._completer.add_done(item)
         elif outcome is SUCCEEDED:
-            self._completer.add(self._state.next_steps.degraded(item))
+            self._completer.add(self.state.next_steps.degraded(item))
         elif attempt.stopped is Stop.LEASE_LOST:
             self._completer.fence_lost(item)
         else:
@@ -247,46 +302,46 @@ class Drain:
         Where many jobs of a lane die of the same failure, the dependency is suspected:
         the job is not charged and waits.
         """
-        item, moment, steps = attempt.item, self._moment(), self._state.next_steps
+        item, moment, steps = attempt.item, self._moment(), self.state.next_steps
         step = steps.after(item, outcome, attempt.error, moment)
         if step.state is not JobState.DEAD or item.refusal is not None:
             return step
-        gate = self._state.dependency_gate
+        gate = self.state.dependency_gate
         if step.error is None or not gate.spares(item, step.error.fingerprint):
             return step
         return steps.after(item, ThrottledOutcome(_PARKED_MS), step.error, moment)
 
     def _attempt_stuck(self, attempt: Attempt) -> None:
         """A handler does not end: only a new process gets rid of it, so stop."""
-        self._observer.stuck(attempt)
+        self.observer.stuck(attempt)
         self.stop()
 
     def _ready_again(self, item: Item) -> None:
         """Put an item that was delayed back among those that may start."""
         if self._stopping.is_set():
             return
-        buffer = self._state.buffer
+        buffer = self.state.buffer
         was_in_line = item.ready_at != NOT_IN_LINE
         put = buffer.put_back if was_in_line else buffer.put
-        put(item, now=self._clock.monotonic())
+        put(item, now=self.clock.monotonic())
         self._wake.set()
 
     async def _quiesce(self, drain_timeout_s: float) -> None:
         """Shutdown in order: nothing new starts, what runs ends, ends are recorded."""
-        handed_back = self._state.buffer.clear()
-        self._observer.worker(Event.WORKER_DRAINING, handed_back=handed_back)
-        until = self._clock.monotonic() + drain_timeout_s
+        handed_back = self.state.buffer.clear()
+        self.observer.worker(Event.WORKER_DRAINING, handed_back=handed_back)
+        until = self.clock.monotonic() + drain_timeout_s
         while self._starter.asking or self._executor.is_ending:
-            if self._is_hurried or self._clock.monotonic() >= until:
+            if self._is_hurried or self.clock.monotonic() >= until:
                 self._executor.stop_all(Stop.SHUTDOWN)
-            await self._clock.sleep(0.02)
+            await self.clock.sleep(_QUIESCE_LOOK_S)
         try:
             wait_s = _GIVEN_UP_S if self.failure else max(5.0, drain_timeout_s)
             async with asyncio.timeout(wait_s):
                 await self._completer.drained()
         except TimeoutError:
-            self._observer.abandoned(self._completer.pending)
+            self.observer.abandoned(self._completer.pending)
 
     def _moment(self) -> Moment:
-        epoch_ms, monotonic = self._clock.epoch_ms(), self._clock.monotonic()
-        return Moment(epoch_ms, monotonic, self._random.random())
+        clock = self.clock
+        return Moment(clock.epoch_ms(), clock.monotonic(), self._random.random())

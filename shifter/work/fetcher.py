@@ -48,11 +48,18 @@ class Fetcher:
         self._reader, self._arrived = reader, arrived
         self._is_stopping = False
         self._room = asyncio.Event()
+        self._polled_at: dict[Priority, float] = {}
 
     def stop(self) -> None:
         """Stop fetching."""
         self._is_stopping = True
         self._room.set()
+
+    @property
+    def unpolled_s(self) -> float:
+        """Seconds since the priority was polled that was polled longest ago."""
+        now = self._state.clock.monotonic()
+        return now - min(self._polled_at.values(), default=now)
 
     def made_room(self) -> None:
         """Note that items have started or ended, so that more may be fetched."""
@@ -67,6 +74,7 @@ class Fetcher:
     async def run(self, priority: Priority, feed: LaneFeed) -> None:
         """Fetch the lanes of one priority until `stop`."""
         state = self._state
+        self._polled_at[priority] = state.clock.monotonic()
         while not self._is_stopping:
             self._look()
             most = state.limits.most(priority, state.buffer.closed)
@@ -75,6 +83,7 @@ class Fetcher:
                 await sleep_or_wake(state.clock, TURN_S, self._room)
                 continue
             batch = await feed.fetch(most, wait_s=_FETCH_WAIT_S)
+            self._polled_at[priority] = state.clock.monotonic()
             if batch and not self._is_stopping:
                 state.limits.seen(priority, [len(one.value or b"") for one in batch])
                 self._enter(batch, feed)

@@ -1,39 +1,71 @@
-"""One worker process: runs the parts that it is given, and stops them in order."""
+"""One worker process: its drain, what runs beside it, and how both end in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
-from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, Protocol, cast
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, cast
 
-from shifter.errors import StoreError, StoreRefusedError
+from shifter.errors import ShifterError, StoreError, StoreRefusedError
 from shifter.fleet.sync import EVERY_S, FleetSync
-from shifter.ports import (
-    ClaimStore,
-    DelayMover,
-    FleetStore,
-    LaneFeed,
-    LaneLog,
-    PresenceStore,
-)
+from shifter.model.claim import ClaimUpdate
+from shifter.model.lane import Priority
+from shifter.ports import ClaimStore, DelayMover, FleetStore, LaneLog, PresenceStore
 from shifter.runtime.forking import default_signals_in_child
 from shifter.runtime.process_group import ignore_signals
 from shifter.runtime.threads import in_thread
 from shifter.telemetry import Event
+from shifter.work.attempt import Stop
 from shifter.work.drain import Drain
-from shifter.work.heartbeat import beating, watched
-from shifter.work.leaving import Leaving, held_claims
-from shifter.work.parts import DrainParts
-from shifter.work.presence import report_presence
+from shifter.work.heartbeat import beating, report_presence
+from shifter.work.next_step import given_back
 
-_SELDOM_S = 1.0
+_SELDOM_S: Final = 1.0
 """Seconds between syncs of a process that declares nothing that a fleet shares."""
+_FIRST_SYNC_S: Final = 2.0
+_CLOSE_S: Final = 10.0
+_ORDERLY_S: Final = 2.0
+"""How long an aborted process may end by itself, before a thread ends it."""
+_GIVE_BACK_S: Final = 1.5
+_LARGEST_BYTES: Final = 64
+_ABORTED_EXIT: Final = 130
 
 
-_FIRST_SYNC_S = 2.0
+class WorkOptions(NamedTuple):
+    """Options of ``shifter work``.
+
+    Attributes:
+        target: ``MODULE:APP``; each process imports it by itself.
+        processes: Worker processes, >= 1.
+        concurrency: Attempts at once in each process, >= 1.
+        queues: Queues to serve; empty for all of the app.
+        priorities: Priorities to serve; empty for all.
+        burst: End when nothing served is waiting, delayed or running.
+        wait_s: How long to wait for the log and the state store at start, >= 0.
+        health: Host and port that answer probes and scrapes; ``None`` for none.
+        watchdog_s: How long a process may be unhealthy before it is killed, >= 0; 0
+            means for ever.
+    """
+
+    target: str
+    processes: int = 1
+    concurrency: int = 100
+    queues: tuple[str, ...] = ()
+    priorities: tuple[Priority, ...] = ()
+    burst: bool = False
+    wait_s: float = 0.0
+    health: tuple[str, int] | None = None
+    watchdog_s: float = 60.0
+
+    def serves(self, priority: Priority) -> bool:
+        """Whether lanes of this priority are drained."""
+        return not self.priorities or priority in self.priorities
 
 
 class Service(Protocol):
@@ -50,156 +82,179 @@ class Name(Protocol):
         """Release the name for another process."""
 
 
-class WorkerParts(NamedTuple):
-    """Everything a worker process owns.
+@dataclass(kw_only=True, eq=False)
+class Worker:
+    """Everything that one worker process owns, and its life.
 
     Attributes:
-        drain: What the drain is made of.
+        drain: Runs jobs.
         log: Writes successors.
-        mover: Moves due records, where the log cannot do so by itself.
         presence: Where it reports that it is alive.
         fleet: The state that it shares with the fleet.
-        line: The socket to its supervisor, if it has one.
-        timetable: Fires cron jobs, if the app has any.
-        open_claims: Opens the claim store once more, where a supervisor may abort.
+        open_claims: Opens the claim store once more, for a supervisor's abort.
+        drain_timeout_s: How long running attempts may go on after a stop, >= 0.
         name: Held for as long as its feeds are open; ``None`` without one.
+        channel: The socket to its supervisor, if it has one.
+        cron: Fires cron jobs, if the app has any.
+        is_joined: Whether all feeds are open.
     """
 
-    drain: DrainParts
+    drain: Drain
     log: LaneLog
-    mover: DelayMover | None
     presence: PresenceStore
     fleet: FleetStore
-    line: socket.socket | None = None
-    timetable: Service | None = None
-    open_claims: Callable[[], ClaimStore] | None = None
-    name: Name | None = None
-
-
-class WorkerLimits(NamedTuple):
-    """Numbers of one worker process.
-
-    Attributes:
-        worker_id: Unique per process and start.
-        concurrency: Attempts at once, >= 1.
-        lease_ms: Lease of a claim, > 0.
-        drain_timeout_s: How long running attempts may go on after a stop, >= 0.
-    """
-
-    worker_id: str
-    concurrency: int
-    lease_ms: int
+    open_claims: Callable[[], ClaimStore]
     drain_timeout_s: float
+    name: Name | None = None
+    channel: socket.socket | None = None
+    cron: Service | None = None
+    is_joined: bool = False
+
+    async def run(self) -> bool:
+        """Work until SIGTERM, the end of the parent, or a handler that does not end.
+
+        Every signal drains, also a second one: a service manager may send one to each
+        process. Only the supervisor can order an abort (`AbortListener`).
+
+        Returns:
+            Whether handlers still run: the caller must end the process at once.
+        """
+        drain = self.drain
+        if self.channel is not None:
+            AbortListener(self.channel, drain, self.open_claims)
+        async with beating(self.channel, drain, lambda: self.is_joined):
+            with _signals(drain.stop):
+                try:
+                    await asyncio.gather(
+                        *(feed.open() for feed in drain.feeds.values())
+                    )
+                    self.is_joined = True
+                    drain.observer.worker(
+                        Event.WORKER_STARTED,
+                        concurrency=drain.concurrency,
+                        lanes=len(drain.feeds),
+                    )
+                    await self._work()
+                finally:
+                    await self._close()
+        return bool(drain.progress().attempts)
+
+    async def _work(self) -> None:
+        drain, replica = self.drain, self.drain.replica
+        replica.load = drain.load
+        shares = bool(replica.protections) or drain.state.lane_gate.has_rules
+        every_s = EVERY_S if shares else _SELDOM_S
+        sync = FleetSync(replica, self.fleet, drain.clock, every_s=every_s)
+        async with asyncio.TaskGroup() as group:
+            services = [
+                group.create_task(report_presence(self.presence, drain)),
+                group.create_task(sync.run()),
+            ]
+            if drain.mover is not None:
+                services.append(group.create_task(self._move(drain.mover)))
+            # Open circuits must be known before the first job starts. A store that is
+            # away costs this wait once.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_SYNC_S):
+                    await sync.tried.wait()
+            if self.cron is not None:  # it goes by the store's clock
+                services.append(group.create_task(self.cron.run()))
+            await drain.run(drain_timeout_s=self.drain_timeout_s)
+            for service in services:
+                service.cancel()
+            if drain.failure is not None:
+                raise drain.failure
+
+    async def _move(self, mover: DelayMover) -> None:
+        """Move delayed records; a log that refuses them ends the worker in order."""
+        try:
+            await mover.run()
+        except* StoreRefusedError as group:
+            self.drain.give_up(cast("StoreRefusedError", group.exceptions[0]))
+
+    async def _close(self) -> None:
+        """Close the feeds first, since other members wait for them; the claims last.
+
+        The claims of attempts that do not end are released just before the process
+        ends. Otherwise the next worker would count this one as lost.
+        """
+        drain, self.is_joined = self.drain, False
+        drain.observer.close()
+        await asyncio.gather(
+            *(feed.close(timeout_s=_CLOSE_S) for feed in drain.feeds.values()),
+            return_exceptions=True,
+        )
+        if self.name is not None:
+            self.name.release()
+        with contextlib.suppress(StoreError):
+            await self.presence.withdraw(drain.owner)
+        await self.presence.close()
+        with contextlib.suppress(StoreError):
+            await self.fleet.close()
+        await in_thread(self.log.close, timeout_s=_CLOSE_S)
+        with contextlib.suppress(StoreError):
+            await drain.claims.finish(held_claims(drain))
+        await drain.claims.close()
 
 
-async def run_worker(parts: WorkerParts, limits: WorkerLimits) -> bool:
-    """Work until SIGTERM, the end of the parent, or a handler that does not end.
+class AbortListener:
+    """Ends this process when its supervisor orders so, whatever its event loop does.
 
-    Every signal drains, also a second one: a service manager may send one to each
-    process. Only the supervisor can order an abort (`shifter.work.leaving`).
+    An abort is no loss of a worker: what runs is handed back, and no attempt is
+    charged. A loop that still turns does so by itself. Where a handler keeps it from
+    turning, a thread with a loop of its own gives the claims back, as the last thing
+    that the process does.
 
-    Returns:
-        Whether handlers still run: the caller must end the process at once.
+    Args:
+        channel: The worker's end of the socket to its supervisor.
+        drain: What runs here.
+        open_claims: Opens the claim store once more, for the thread's own loop.
     """
-    clock = parts.drain.clock
-    feeds = watched(parts.drain.feeds, clock)
-    drain = Drain(
-        parts.drain._replace(feeds=feeds),
-        owner=limits.worker_id,
-        concurrency=limits.concurrency,
-        lease_ms=limits.lease_ms,
-    )
-    if parts.line is not None and parts.open_claims is not None:
-        Leaving(parts.line, drain, parts.drain.processes, parts.open_claims)
-    async with beating(parts.line, feeds, drain, parts.drain.observer, clock):
-        with _signals(drain.stop):
-            try:
-                await asyncio.gather(*(feed.open() for feed in feeds.values()))
-                parts.drain.observer.worker(
-                    Event.WORKER_STARTED,
-                    concurrency=limits.concurrency,
-                    lanes=len(feeds),
-                )
-                await _run(drain, parts, limits)
-            finally:
-                await _close(list(feeds.values()), parts, limits)
-                await _give_back(drain, parts.drain.claims)
-    return bool(drain.progress().attempts)
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        drain: Drain,
+        open_claims: Callable[[], ClaimStore],
+    ) -> None:
+        self._channel, self._drain, self._open_claims = channel, drain, open_claims
+        self._loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._run, name="shifter-abort", daemon=True)
+        thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._channel.recv(_LARGEST_BYTES)
+        except OSError:
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(lambda: self._drain.stop(at_once=True))
+        # The process may end by itself meanwhile, and this thread with it.
+        threading.Event().wait(_ORDERLY_S)
+        if self._drain.processes is not None:
+            self._drain.processes.close()
+        with contextlib.suppress(ShifterError, TimeoutError):
+            asyncio.run(self._give_back())
+        os._exit(_ABORTED_EXIT)
+
+    async def _give_back(self) -> None:
+        claims = self._open_claims()
+        async with asyncio.timeout(_GIVE_BACK_S):
+            await claims.finish(held_claims(self._drain))
 
 
-async def _run(drain: Drain, parts: WorkerParts, limits: WorkerLimits) -> None:
-    async with asyncio.TaskGroup() as group:
-        helpers = [
-            group.create_task(
-                report_presence(
-                    parts.presence,
-                    drain,
-                    parts.drain,
-                    worker_id=limits.worker_id,
-                    concurrency=limits.concurrency,
-                )
-            )
-        ]
-        sync = _in_step(parts, drain)
-        helpers.append(group.create_task(sync.run()))
-        if parts.mover is not None:
-            helpers.append(group.create_task(_move(parts.mover, drain)))
-        # Open circuits must be known before the first job starts. A store that is away
-        # costs this wait once.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_SYNC_S):
-                await sync.tried.wait()
-        if parts.timetable is not None:  # it goes by the store's clock
-            helpers.append(group.create_task(parts.timetable.run()))
-        await drain.run(drain_timeout_s=limits.drain_timeout_s)
-        for helper in helpers:
-            helper.cancel()
-        if drain.failure is not None:
-            raise drain.failure
+def held_claims(drain: Drain) -> list[ClaimUpdate]:
+    """Updates that give back what still runs, as the last act of its process.
 
-
-async def _move(mover: DelayMover, drain: Drain) -> None:
-    """Move delayed records; a log that refuses them ends the worker in order."""
-    try:
-        await mover.run()
-    except* StoreRefusedError as group:
-        drain.give_up(cast("StoreRefusedError", group.exceptions[0]))
-
-
-def _in_step(parts: WorkerParts, drain: Drain) -> FleetSync:
-    """The sync with the fleet's state of dependencies."""
-    board = drain.board
-    board.load = drain.load
-    every_s = EVERY_S if board.protections or drain.lane_gate.hears_often else _SELDOM_S
-    return FleetSync(board, parts.fleet, parts.drain.clock, every_s=every_s)
-
-
-async def _close(
-    feeds: Sequence[LaneFeed], parts: WorkerParts, limits: WorkerLimits
-) -> None:
-    """Close the feeds first, since other members wait for them; the log last."""
-    parts.drain.observer.close()
-    await asyncio.gather(
-        *(feed.close(timeout_s=10.0) for feed in feeds), return_exceptions=True
-    )
-    if parts.name is not None:
-        parts.name.release()
-    with contextlib.suppress(StoreError):
-        await parts.presence.withdraw(limits.worker_id)
-    await parts.presence.close()
-    with contextlib.suppress(StoreError):
-        await parts.fleet.close()
-    await in_thread(parts.log.close, timeout_s=10.0)
-
-
-async def _give_back(drain: Drain, claims: ClaimStore) -> None:
-    """Release the claims of attempts that do not end, just before the process ends.
-
-    Otherwise the next worker would count this one as lost.
+    An attempt that outlived its own time keeps its claim: it is what the process ends
+    for, and the loss of a worker counts for its job alone.
     """
-    with contextlib.suppress(StoreError):
-        await claims.finish(held_claims(drain))
-    await claims.close()
+    running = (
+        given_back(attempt.item)
+        for attempt in drain.progress().attempts
+        if not attempt.is_stuck or attempt.stopped is Stop.SHUTDOWN
+    )
+    return [update for update in running if update is not None]
 
 
 @contextlib.contextmanager

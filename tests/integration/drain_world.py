@@ -22,7 +22,6 @@ from shifter.telemetry import Metrics
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
 from shifter.work.job_observer import JobObserver
-from shifter.work.parts import DrainParts
 
 
 class World:
@@ -62,7 +61,11 @@ class World:
             )
             for priority in Priority
         }
-        parts = DrainParts(
+        return Drain(
+            owner=owner,
+            concurrency=concurrency,
+            lease_ms=more.get("lease_ms", 5_000),
+            seed=1,
             feeds=more.get("feeds", feeds),
             lanes=lanes,
             jobs=self.app.handlers,
@@ -71,7 +74,7 @@ class World:
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
             observer=(observer := JobObserver(self.metrics, self.clock, worker=owner)),
-            board=FleetReplica(
+            replica=FleetReplica(
                 self.app.dependencies.values(),
                 self.clock,
                 process=owner,
@@ -79,16 +82,12 @@ class World:
                 seed=1,
             ),
         )
-        lease_ms = more.get("lease_ms", 5_000)
-        return Drain(
-            parts, owner=owner, concurrency=concurrency, lease_ms=lease_ms, seed=1
-        )
 
     @contextlib.asynccontextmanager
     async def working(self, **options: Any) -> AsyncGenerator[Drain]:
         """Run one drain while the block runs, then stop it in order."""
         drain = self.drain(**options)
-        feeds = list(drain._parts.feeds.values())
+        feeds = list(drain.feeds.values())
         for feed in feeds:
             await feed.open()
         async with asyncio.TaskGroup() as group:

@@ -174,7 +174,7 @@ async def test_what_ended_while_the_store_was_away_is_recorded_once_it_is_back(w
     await world.open()
     job_id = await submit(proceeds)
     async with world.working(claims=claims) as drain:
-        await world.until(lambda: claims.in_vain and not drain.pending)
+        await world.until(lambda: claims.in_vain and not drain._completer.pending)
         assert await waiting(world) == 0
         assert await world.state(job_id) is JobState.RUNNING
         claims.away = False
@@ -211,7 +211,7 @@ async def test_no_job_waits_for_one_of_its_key_whose_worker_died_with_the_store(
         async with world.working(claims=claims, lease_ms=100) as drain:
             await world.until(lambda: claims.in_vain > 1)
             raise SystemError  # nothing is ended in order
-    for feed in drain._parts.feeds.values():
+    for feed in drain.feeds.values():
         await feed.close(timeout_s=1)
     claims.away = False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from shifter.adapters.system import SystemClock
 from shifter.supervise.entrypoint import worker_process
 from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
-from shifter.work.options import WorkOptions
+from shifter.work.worker import WorkOptions
 from stack.process import free_port
 from tests.acceptance.fleet import TARGET
 

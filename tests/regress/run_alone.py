@@ -15,10 +15,10 @@ async def run_alone(drain, world, job, **arguments):
     codec = job.codec
     plan = plan_call("shop", job.spec, CallOptions())
     await world.publisher.defer(plan, codec.encode((), arguments), codec.content_type)
-    feed = drain._parts.feeds[job.spec.priority]
+    feed = drain.feeds[job.spec.priority]
     await feed.open()
     [delivery] = await feed.fetch(1, wait_s=5)
-    lane = drain._parts.lanes[delivery.topic]
+    lane = drain.lanes[delivery.topic]
     item = Item(delivery, feed, lane, read_headers(delivery.headers), job, None)
     ended: list = []
     drain._executor._ended = lambda attempt, outcome: ended.append((attempt, outcome))

@@ -138,7 +138,7 @@ async def test_a_topic_full_of_bad_records_is_a_few_lines(caplog):
                 lambda: len(world.log.entries("shop.default.dlt")) == 1_000,
                 timeout_s=20,
             )
-        drain._observer.close()
+        drain.observer.close()
 
     said = lines(caplog)
     assert len([line for line in said if line.startswith("job.dead_lettered")]) == 40

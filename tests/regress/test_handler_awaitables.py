@@ -191,7 +191,7 @@ async def test_a_worker_awaits_what_a_fallback_returns(handler):
     await world.open()
 
     async with world.working() as drain:
-        drain.board._quality.by_load = Quality.MINIMAL
+        drain.replica._quality.by_load = Quality.MINIMAL
         job_id = await submit(job, word="x")
         await world.ended(job_id, JobState.DONE)
 

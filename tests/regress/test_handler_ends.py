@@ -136,7 +136,7 @@ async def test_it_ends_a_fallback(how):
 
     await world.open()
     async with world.working(concurrency=1, drain_timeout_s=1.0) as drain:
-        drain.board._quality.by_load = Quality.MINIMAL
+        drain.replica._quality.by_load = Quality.MINIMAL
         job_id = await submit(leaves, how=how)
         await world.ended(job_id, JobState.DEAD, timeout_s=5)
 

@@ -24,7 +24,7 @@ from shifter.runtime.threads import ThreadCall
 from shifter.testing import TestApp
 from shifter.testing.report import StuckError
 from shifter.work import attempt as attempts
-from shifter.work.leaving import held_claims
+from shifter.work.worker import held_claims
 from tests.integration.drain_world import World, submit
 
 
@@ -246,7 +246,7 @@ async def test_a_handler_that_does_not_end_lets_its_process_be_replaced(make, hu
 
     await world.open()
     drain = world.drain(concurrency=3)
-    for feed in drain._parts.feeds.values():
+    for feed in drain.feeds.values():
         await feed.open()
     other_id, job_id = await submit(beside), await submit(stubborn)
     try:
@@ -272,7 +272,7 @@ async def test_a_shutdown_is_not_charged_to_a_handler_that_does_not_end(make, hu
     stubborn = make(world, released, timeout="60s")
     await world.open()
     drain = world.drain(concurrency=1)
-    for feed in drain._parts.feeds.values():
+    for feed in drain.feeds.values():
         await feed.open()
     job_id = await submit(stubborn)
     async with asyncio.TaskGroup() as group:

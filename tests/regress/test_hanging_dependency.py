@@ -253,7 +253,9 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
     async with world.working(concurrency=2 * MOST_CALLS) as drain:
         for number in range(1, 2 * MOST_CALLS):
             await job.defer()
-            await world.until(lambda n=number: seen(drain.board) >= n or is_open(drain))
+            await world.until(
+                lambda n=number: seen(drain.replica) >= n or is_open(drain)
+            )
             if is_open(drain):
                 break
         hung.close()
@@ -267,7 +269,7 @@ def seen(board: FleetReplica) -> int:
 
 
 def is_open(drain: Drain) -> bool:
-    return isinstance(drain.board.protections["bank"].breaker.own.state, Open)
+    return isinstance(drain.replica.protections["bank"].breaker.own.state, Open)
 
 
 async def test_handlers_of_a_test_app_that_hang_open_the_circuit():

@@ -145,7 +145,7 @@ async def test_a_flood_of_odd_headers_is_some_lines_and_a_count(caplog):
         await world.lane_log.append(records, timeout_s=1)
         async with world.working() as drain:
             await world.until(lambda: len(runs) == 500)
-        drain._observer.close()
+        drain.observer.close()
 
     said = [x for x in caplog.messages if "headers_dropped" in x]
     assert len(said) == 21

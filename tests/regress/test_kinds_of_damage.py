@@ -62,7 +62,7 @@ async def groups_of(records: list[tuple[Headers, bytes]]) -> list[tuple[str, int
     async with world.working() as drain:
 
         def is_drained() -> bool:
-            return drain._observer._ended[LANE] == len(records)
+            return drain.observer._ended[LANE] == len(records)
 
         await world.until(is_drained)
     letters = await world.dead_letters()

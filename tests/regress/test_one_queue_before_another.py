@@ -256,7 +256,7 @@ async def test_large_records_of_a_file_are_read_a_few_at_a_time(tmp_path, namesp
         async with working() as drain:
             await world.until(lambda: len(running) == 2)
             await asyncio.sleep(0.5)
-            waiting = drain.limits.bytes
+            waiting = drain.state.limits.bytes
 
     # Half of the budget of 64 MiB for one lane, and one fetch.
     assert 20 * MEGABYTE < waiting < 40 * MEGABYTE

@@ -116,7 +116,7 @@ async def test_jobs_of_workers_are_all_let_in_soon(is_block):
     job = world.app.job(name="pay", **options)(handler)
     await world.open()
     async with world.working(concurrency=50) as drain:
-        world.close_circuit(drain.board)
+        world.close_circuit(drain.replica)
         assert await world.offer(job.defer) >= 0.7
 
 

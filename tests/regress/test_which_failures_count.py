@@ -194,7 +194,7 @@ async def worked(world, job, ran):
         for _ in range(IN_A_ROW):
             await job.defer()
         await world.until(lambda: len(ran) >= IN_A_ROW and not drain.running)
-    return drain.board
+    return drain.replica
 
 
 PLACES = [blocks, sync_blocks, submits, jobs, jobs_in_threads, jobs_with_blocks]

@@ -19,7 +19,7 @@ from shifter.adapters.sqlite import connection, database
 from shifter.fleet.protection import DependencyProtection
 from shifter.policy.delivery.ack_map import AckMap
 from shifter.ports import Appended
-from shifter.work import drain, next_step
+from shifter.work import next_step, starter
 from shifter.work.attempt import Attempt
 from shifter.work.buffer import Buffer
 from shifter.work.completer import Completer
@@ -213,12 +213,12 @@ def _thread_left_to_itself() -> None:
 
 def _wrong_clock() -> None:
     """B12: deadlines are asked of a clock that is an hour behind."""
-    is_expired = drain.is_expired
+    is_expired = starter.is_expired
 
     def behind(deadline_ms: Any, now_ms: Any) -> bool:
         return is_expired(deadline_ms, now_ms - _WRONG_CLOCK_MS)
 
-    _put(drain, "is_expired", behind)
+    _put(starter, "is_expired", behind)
 
 
 class Somewhere:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shifter.work.heartbeat import Heartbeat, hear, line_pair
+from shifter.work.heartbeat import Heartbeat, heartbeat_sockets, newest_heartbeat
 from tests.torture.faults.process import children
 from tests.torture.harness.worker import TARGET
 
@@ -127,7 +127,7 @@ class Crew:
             self._processes[slot] = self.run(name, *command)
             return
         named = {_INSTANCE: f"slot-{slot}"} if self._is_static else {}
-        ours, theirs = line_pair()
+        ours, theirs = heartbeat_sockets()
         with theirs:
             line = theirs.fileno()
             command = ("tests.torture.harness.worker", concurrency, str(line))
@@ -139,7 +139,7 @@ class Crew:
         with self._lock:
             living = set(self.pids)
             for pid, line in list(self._lines.items()):
-                pulse = hear(line)
+                pulse = newest_heartbeat(line)
                 if pulse is not None:
                     self._said[pid] = pulse
                 if pid not in living:

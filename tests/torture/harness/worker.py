@@ -11,7 +11,7 @@ import socket
 import sys
 
 from shifter.supervise.entrypoint import worker_process
-from shifter.work.options import WorkOptions
+from shifter.work.worker import WorkOptions
 
 TARGET = "tests.torture.harness.jobs:app"
 

@@ -23,7 +23,7 @@ from shifter.work.delay_queue import DelayQueue
 from shifter.work.dependency_gate import DependencyGate
 from shifter.work.item import Item, ItemReader
 from shifter.work.job_observer import JobObserver
-from shifter.work.lane_gate import LaneGate, LaneGateParts
+from shifter.work.lane_gate import LaneGate
 from shifter.work.next_step import Moment, NextSteps
 from shifter.work.state import DrainState
 from shifter.work.waiting_limits import WaitingLimits
@@ -87,16 +87,16 @@ class Stages:
         buffer = Buffer(LANES, limits)
         feeds = dict.fromkeys(Priority, self.feed)
         specs = {name: job.spec for name, job in self.app.handlers.items()}
-        gate = LaneGateParts(
-            LANES,
-            feeds,
-            None,
-            buffer,
-            Hours(self.clock, {}),
-            replica,
-            self.clock,
-            4,
-            specs,
+        gate = LaneGate(
+            lanes=LANES,
+            feeds=feeds,
+            specs=specs,
+            buffer=buffer,
+            replica=replica,
+            clock=self.clock,
+            slots=4,
+            opened=lambda: None,
+            hours=Hours(self.clock, {}),
         )
         self.state = DrainState(
             clock=self.clock,
@@ -104,7 +104,7 @@ class Stages:
             limits=limits,
             buffer=buffer,
             delayed=DelayQueue(self.clock, self.ready.append, limits),
-            lane_gate=LaneGate(gate, lambda: None),
+            lane_gate=gate,
             dependency_gate=DependencyGate(replica, observer),
             claiming=Claiming(
                 self.store, self.clock, observer, owner="w1", lease_ms=1_000
