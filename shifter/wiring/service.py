@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import ConfigError, StoreError
@@ -21,19 +22,6 @@ from shifter.produce.publisher import Publisher
 from shifter.produce.waiting import WaitingWriter
 from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
 from shifter.telemetry import Log
-from shifter.wiring import (
-    every_lane,
-    finds_waiting,
-    new_worker_id,
-    open_admin,
-    open_claims,
-    open_fleet,
-    open_log,
-    open_presence,
-    open_spool,
-    records_waiting,
-    spool_path,
-)
 from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
@@ -42,8 +30,8 @@ if TYPE_CHECKING:
 
 def open_publisher(settings: Settings) -> Publisher:
     """The service side of an app; connects in the background."""
-    log = open_log(settings)
-    path = spool_path(settings)
+    log = wiring.open_log(settings)
+    path = wiring.spool_path(settings)
     if path is not None:
         log = _before_spool(settings, log, path)
     log.warm_up()
@@ -52,7 +40,7 @@ def open_publisher(settings: Settings) -> Publisher:
     done = None
     if settings.state_url is not None:
         done = StoredKeys(
-            lambda: open_claims(settings, log),
+            lambda: wiring.open_claims(settings, log),
             SystemClock(),
             prepare=lambda: state_adapter(settings).import_parts(),
         )
@@ -61,7 +49,7 @@ def open_publisher(settings: Settings) -> Publisher:
         SystemClock(),
         timeout_s=timeout_s,
         waiting=waiting,
-        finds_plain=finds_waiting(settings),
+        finds_plain=wiring.finds_waiting(settings),
         done=done,
     )
 
@@ -84,7 +72,7 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
     from shifter.produce.spooling import SpoolingLog  # noqa: PLC0415
 
     try:
-        spool = open_spool(settings, path)
+        spool = wiring.open_spool(settings, path)
     except (ConfigError, StoreError):
         # A container whose disk is read-only works as well, without a spool.
         if settings.spool != "auto":
@@ -100,11 +88,11 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
 
 def _waiting_writer(settings: Settings, log: LaneLog) -> WaitingWriter | None:
     """What records accepted jobs; ``None`` where nothing should or can."""
-    if not records_waiting(settings):
+    if not wiring.records_waiting(settings):
         return None
     # Not in its thread: see `import_adapters`.
     state_adapter(settings).import_parts()
-    return WaitingWriter(lambda: open_claims(settings, log))
+    return WaitingWriter(lambda: wiring.open_claims(settings, log))
 
 
 def lane_watch(
@@ -124,7 +112,7 @@ def lane_watch(
     import_adapters(settings)
     return LaneWatch(
         lambda: _sources(settings),
-        lambda: every_lane(settings.namespace, queues()),
+        lambda: wiring.every_lane(settings.namespace, queues()),
         SystemClock(),
     )
 
@@ -134,9 +122,9 @@ async def _sources(settings: Settings) -> AsyncGenerator[LaneSources]:
     # Where the second cannot be opened, the first is closed: a watch tries both again
     # each second, and an admin of Kafka has threads.
     async with contextlib.AsyncExitStack() as held:
-        admin = open_admin(settings)
+        admin = wiring.open_admin(settings)
         held.push_async_callback(admin.close)
-        presence = open_presence(settings)
+        presence = wiring.open_presence(settings)
         held.push_async_callback(presence.close)
         yield LaneSources(admin, presence)
 
@@ -158,7 +146,7 @@ def dependency_watch(
         clock: Monotonic.
         quality: When load lowers the quality; ``None`` never.
     """
-    process = new_worker_id()
+    process = wiring.new_worker_id()
     board = FleetReplica(
         dependencies,
         clock,
@@ -166,7 +154,7 @@ def dependency_watch(
         observer=LoggingObserver(Log(process=process)),
         quality=quality,
     )
-    return DependencyWatch(board, lambda: open_fleet(settings()), uses, clock)
+    return DependencyWatch(board, lambda: wiring.open_fleet(settings()), uses, clock)
 
 
 async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | None:

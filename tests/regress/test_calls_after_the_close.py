@@ -22,7 +22,6 @@ from shifter.errors import ConfigError
 from shifter.fleet.calls import ActiveCall, verdict_of
 from shifter.ports import Record, Refused
 from shifter.runtime.threads import BackgroundLoop
-from shifter.wiring import service
 from shifter.wiring.service import lane_watch
 
 
@@ -90,8 +89,8 @@ async def test_what_was_opened_is_closed_when_the_state_cannot_be(
     def refused(settings):
         raise ConfigError("state", "x", "set it")
 
-    monkeypatch.setattr(service, "open_admin", open_admin)
-    monkeypatch.setattr(service, "open_presence", refused)
+    monkeypatch.setattr(wiring, "open_admin", open_admin)
+    monkeypatch.setattr(wiring, "open_presence", refused)
     watch = lane_watch(settings, lambda: ["default"])
     assert watch is not None
     watch._every_s = 0.01

@@ -104,15 +104,13 @@ def clean(tmp_path, monkeypatch):
 def world(monkeypatch, capsys) -> World:
     """Memory instead of servers, with both URLs set."""
     world = World(capsys)
-    for room in (wiring, wiring.service):
-        monkeypatch.setattr(room, "open_log", lambda _: MemoryLaneLog(world.log))
+    monkeypatch.setattr(wiring, "open_log", lambda _: MemoryLaneLog(world.log))
     monkeypatch.setattr(
         wiring, "open_atomic_log", lambda _, name: MemoryAtomicLog(world.log, name)
     )
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
-    for room in (wiring, wiring.log):
-        monkeypatch.setattr(room, "open_admin", lambda settings: world.admin)
-    monkeypatch.setattr(wiring, "open_claims", lambda settings, **_: world.claims)
+    monkeypatch.setattr(wiring, "open_admin", lambda settings: world.admin)
+    monkeypatch.setattr(wiring, "open_claims", lambda *_, **__: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
     for verb in ("status", "doctor", "work"):

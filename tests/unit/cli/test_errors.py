@@ -182,8 +182,7 @@ def raising(world, monkeypatch):
         def open_admin(settings):
             raise error
 
-        for room in (wiring, wiring.log):
-            monkeypatch.setattr(room, "open_admin", open_admin)
+        monkeypatch.setattr(wiring, "open_admin", open_admin)
         return world.run("status", "--json")
 
     return arrange
