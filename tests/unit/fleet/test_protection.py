@@ -13,7 +13,7 @@ from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.shared_state import OverrideCell, circuit_text
 from shifter.model.reason import Reason
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
-from shifter.policy.protection.circuit.states import Closed, Open
+from shifter.policy.protection.circuit.states import Closed, Open, Permit
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.policy.protection.limit import LimitMode
 from shifter.protection import (
@@ -147,7 +147,7 @@ def test_released_call_leaves_the_limit_and_is_no_evidence():
 
 def test_call_of_a_child_counts_only_if_it_was_cut():
     guarded = protection(evidence=EvidencePolicy(min_calls=2))
-    permit = guarded.breaker.of_child(admit(guarded).shared)
+    permit = CallPermit(admit(guarded).shared, Permit(0))
 
     guarded.child_ended(permit, FAILED, now_ms=0)
     assert guarded.breaker.own.tally(0).calls == 0

@@ -8,7 +8,7 @@ from collections import deque
 
 from hypothesis import given, strategies as st
 
-from shifter.policy.protection.circuit.states import HOLD_MS, Ramp
+from shifter.policy.protection.circuit.ramp import HOLD_MS, Ramp
 
 LENGTH_MS = 2_000
 NEVER = 10**9
