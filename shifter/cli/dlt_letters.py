@@ -18,7 +18,7 @@ from shifter.cli.problem import Exit, Problem, ProblemError, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import need_log
 from shifter.config import Settings
-from shifter.deadletter.dialect import read_story
+from shifter.deadletter.dialect import read_facts
 from shifter.deadletter.filter import compile_filter, named_fingerprints
 from shifter.deadletter.filter_lexer import instant_ms
 from shifter.deadletter.letter import Letter, read_job, replays_of, shown_json
@@ -167,7 +167,7 @@ def parse_place(text: str) -> Place | None:
 def whole(delivery: Delivery) -> dict[str, Any]:
     """One dead letter with everything in it, as JSON values."""
     payload, encoding = readable(delivery.value or b"")
-    story = read_story(delivery.headers, delivery.appended_ms)
+    story = read_facts(delivery.headers, delivery.appended_ms)
     read = read_job(delivery.headers)
     return {
         "topic": delivery.topic,

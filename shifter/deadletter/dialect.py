@@ -1,8 +1,8 @@
-"""What a dead letter says of itself, whoever wrote it.
+"""Reads the headers of dead letters, of shifter and of other systems.
 
-Each system that parks records has headers of its own. They are told apart by the header
-that names the origin, and read into one `LetterFacts`. Nothing of them is trusted:
-anybody may write to a dead-letter topic.
+Each system that parks records writes headers of its own. The header that holds the
+origin shows which system it was; the others are read into one `LetterFacts`. All of
+them are untrusted: any client may write to a dead-letter topic.
 
 Sources: Spring Kafka's ``DeadLetterPublishingRecoverer`` and ``KafkaHeaders``, Kafka
 Connect's ``DeadLetterQueueReporter``, Kafka Streams' ``ExceptionHandlerUtils``
@@ -32,7 +32,7 @@ from shifter.wire.untrusted import printable
 
 SHIFTER: Final = "shifter"
 FOREIGN: Final = "foreign"
-"""Of a record without any header that we know."""
+"""Dialect of a record without any known header."""
 
 _MAX_STACK_BYTES: Final = 65_536
 _MAX_STACK_LINES: Final = 200
@@ -46,27 +46,27 @@ _NUMBERED: Final = re.compile(r"\$+\d+|\$\$\w+|0x[0-9a-f]+")
 
 
 class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of a dead letter; all texts are printable.
+    """The facts in a dead letter's headers; all texts are printable.
 
     Attributes:
-        dialect: Who wrote it: ``shifter``, ``spring``, ``connect``, ``streams``,
-            ``share_group``, ``karafka`` or ``foreign``.
-        reason: Why it is there; of a stranger, the dialect.
-        origin_topic: Where the record came from; ``None`` if nobody says.
-        origin_partition: Part of that topic.
-        origin_offset: Position there.
-        origin_timestamp_ms: When the log took the original record.
+        dialect: System that wrote it: ``shifter``, ``spring``, ``connect``,
+            ``streams``, ``share_group``, ``karafka`` or ``foreign``.
+        reason: Why it was parked: a `Reason` value; of other systems, the dialect.
+        origin_topic: Topic of the original record; ``None`` if no header has it.
+        origin_partition: Partition of the original record.
+        origin_offset: Offset of the original record.
+        origin_timestamp_ms: When the original record was appended.
         error_type: Class of the failure, or the reason.
-        error_message: Its message, one line.
-        error_stack: Its stack, lines.
+        error_message: Message of the failure, one line.
+        error_stack: Stack of the failure, one frame a line.
         fingerprint: Equal for failures of one kind.
-        attempts: Attempts made, where somebody counted.
-        first_failed_ms: When it failed for the first time.
-        last_failed_ms: When it ended here.
-        job_id: Of a job of ours.
-        job_type: Likewise.
-        queue: Likewise.
-        worker: Who gave it up: a worker, a consumer group, a connector.
+        attempts: Attempts made; ``None`` if no header has their number.
+        first_failed_ms: When the first attempt failed.
+        last_failed_ms: When the record was parked.
+        job_id: Id of the job; ``None`` for records of other systems.
+        job_type: Type of the job; ``None`` for records of other systems.
+        queue: Queue of the job; ``None`` for records of other systems.
+        worker: Worker, consumer group or connector that gave the record up.
     """
 
     dialect: str
@@ -93,7 +93,7 @@ def _text_number(raw: bytes) -> int | None:
 
 
 def _binary_number(raw: bytes) -> int | None:
-    # Java's ByteBuffer.putInt and putLong.
+    # Java writes numbers with ByteBuffer.putInt and putLong.
     return int.from_bytes(raw, signed=True) if len(raw) in (4, 8) else None
 
 
@@ -101,16 +101,14 @@ class Dialect(NamedTuple):
     """The headers of one system.
 
     Attributes:
-        name: What we call it.
-        origin: The header that names the origin; it tells the system, too.
-        fields: Header of each field of a `LetterFacts`.
-        drops: Beginnings of header names that are the system's own, and go when the
-            record goes back.
-        number: Reads its numbers.
+        name: Name of the dialect.
+        fields: Header of each field of a `LetterFacts`; that of ``origin_topic`` shows
+            that a record is of this system.
+        drops: Prefixes of the system's own headers, which a replay leaves out.
+        number: Reads a number from a header's value.
     """
 
     name: str
-    origin: str
     fields: Mapping[str, str]
     drops: tuple[str, ...]
     number: Callable[[bytes], int | None] = _text_number
@@ -124,7 +122,6 @@ _SPRING: Final = "kafka_dlt-"
 DIALECTS: Final = (
     Dialect(
         "spring",
-        f"{_SPRING}original-topic",
         {
             "origin_topic": f"{_SPRING}original-topic",
             "origin_partition": f"{_SPRING}original-partition",
@@ -144,7 +141,6 @@ DIALECTS: Final = (
     ),
     Dialect(
         "connect",
-        f"{_CONNECT}topic",
         {
             "origin_topic": f"{_CONNECT}topic",
             "origin_partition": f"{_CONNECT}partition",
@@ -158,7 +154,6 @@ DIALECTS: Final = (
     ),
     Dialect(
         "streams",
-        f"{_STREAMS}topic",
         {
             "origin_topic": f"{_STREAMS}topic",
             "origin_partition": f"{_STREAMS}partition",
@@ -171,7 +166,6 @@ DIALECTS: Final = (
     ),
     Dialect(
         "share_group",
-        f"{_SHARE}topic",
         {
             "origin_topic": f"{_SHARE}topic",
             "origin_partition": f"{_SHARE}partition",
@@ -185,7 +179,6 @@ DIALECTS: Final = (
     *(
         Dialect(
             "karafka",
-            f"{word}_topic",
             {
                 "origin_topic": f"{word}_topic",
                 "origin_partition": f"{word}_partition",
@@ -201,12 +194,12 @@ DIALECTS: Final = (
                 )
             ),
         )
-        # Karafka before 2.5 says "original".
+        # Karafka before 2.5 writes "original".
         for word in ("source", "original")
     ),
 )
-_BY_ORIGIN: Final = {dialect.origin: dialect for dialect in DIALECTS}
-# Of these, Spring appends a value at each failure: the last one counts.
+_BY_ORIGIN: Final = {dialect.fields["origin_topic"]: dialect for dialect in DIALECTS}
+# Spring appends another header of these names at each failure: the last one counts.
 _LAST_COUNTS: Final = ("error_type", "error_message", "error_stack", "attempts")
 _NUMBERS: Final = frozenset(
     {"origin_partition", "origin_offset", "origin_timestamp_ms", "attempts"}
@@ -219,30 +212,31 @@ _LIMITS: Final = {
 }
 
 
-def read_story(headers: Headers, appended_ms: int) -> LetterFacts:
-    """What the headers of a dead letter tell; never raises.
+def read_facts(headers: Headers, appended_ms: int) -> LetterFacts:
+    """The facts in the headers of a dead letter; never raises.
 
     Args:
-        headers: As written.
-        appended_ms: When the log took the dead letter.
+        headers: Headers of the dead letter.
+        appended_ms: When the dead letter was appended, epoch milliseconds.
     """
     dialect: Dialect | None = None
     for name, value in headers:
         if name == _OURS:
             info = read_dead_letter(headers)
             if info is not None:
-                return _ours(info)
+                return _of_shifter(info)
         elif dialect is None and value is not None:
             dialect = _BY_ORIGIN.get(name)
     if dialect is None:
         return LetterFacts(dialect=FOREIGN, reason=FOREIGN, last_failed_ms=appended_ms)
-    return _theirs(dialect, headers, appended_ms)
+    return _of_other(dialect, headers, appended_ms)
 
 
 def read_origin(headers: Headers, appended_ms: int) -> tuple[str | None, int | None]:
-    """Origin and attempts made, the latter of our own letters only; never raises.
+    """The origin's topic, and the attempts made; never raises.
 
-    The same as `read_story` says, without reading all the rest.
+    Attempts are ``None`` for letters of other systems. A run needs nothing else of a
+    letter, so this reads two headers, and all of them only if one is missing.
     """
     origin: bytes | None = None
     attempts: bytes | None = None
@@ -253,49 +247,33 @@ def read_origin(headers: Headers, appended_ms: int) -> tuple[str | None, int | N
             attempts = value
     if origin and attempts and attempts.isdigit() and len(attempts) <= 4:
         return _text(origin, _MAX_TOPIC), int(attempts)
-    story = read_story(headers, appended_ms)
-    return story.origin_topic, story.attempts if story.dialect == SHIFTER else None
+    facts = read_facts(headers, appended_ms)
+    return facts.origin_topic, facts.attempts if facts.dialect == SHIFTER else None
 
 
 def foreign_dialect(headers: Headers) -> Dialect | None:
-    """The system that parked this record; ``None`` for ours and for strangers."""
+    """The other system that parked a record; ``None`` for shifter and unknown ones."""
     for name, value in headers:
         if value is not None and name in _BY_ORIGIN:
             return _BY_ORIGIN[name]
     return None
 
 
-def without_story(
+def original_headers(
     dialect: Dialect | None, headers: Iterable[tuple[str, bytes | None]]
 ) -> Headers:
-    """The headers a record had before it was parked: its user's own."""
+    """The headers that a record had before it was parked."""
     drops = ("shifter",) if dialect is None else (*dialect.drops, "shifter")
     return [header for header in headers if not header[0].startswith(drops)]
 
 
-def _ours(info: DeadLetterInfo) -> LetterFacts:
-    return LetterFacts(
-        dialect=SHIFTER,
-        reason=info.reason,
-        origin_topic=info.origin_topic,
-        origin_partition=info.origin_partition,
-        origin_offset=info.origin_offset,
-        origin_timestamp_ms=info.origin_timestamp_ms,
-        error_type=info.error_type,
-        error_message=info.error_message,
-        error_stack=info.error_stack,
-        fingerprint=info.fingerprint,
-        attempts=info.attempts,
-        first_failed_ms=info.first_failed_ms,
-        last_failed_ms=info.last_failed_ms,
-        job_id=canonical_id(info.job_id) or info.job_id,
-        job_type=info.job_type,
-        queue=info.queue,
-        worker=info.worker,
-    )
+def _of_shifter(info: DeadLetterInfo) -> LetterFacts:
+    facts = msgspec.structs.asdict(info)
+    facts["job_id"] = canonical_id(info.job_id) or info.job_id
+    return LetterFacts(dialect=SHIFTER, **facts)
 
 
-def _theirs(dialect: Dialect, headers: Headers, appended_ms: int) -> LetterFacts:
+def _of_other(dialect: Dialect, headers: Headers, appended_ms: int) -> LetterFacts:
     found = _found(dialect, headers)
     facts: dict[str, str | int] = {}
     for field, raw in found.items():
@@ -309,7 +287,15 @@ def _theirs(dialect: Dialect, headers: Headers, appended_ms: int) -> LetterFacts
             facts[field] = _stack(raw)
         else:
             facts[field] = _text(raw, _LIMITS[field])
-    return _told(dialect, facts, found.get("error_stack", b""), appended_ms)
+    stack = found.get("error_stack", b"")[:_MAX_STACK_BYTES]
+    error = str(facts.get("error_type", "")).partition(": ")[0] or dialect.name
+    message = "" if stack else str(facts.get("error_message", ""))[:100]
+    place = (str(facts.get("origin_topic")), message)
+    facts["error_type"] = error
+    facts["fingerprint"] = _java_fingerprint(error, stack, place)
+    facts["last_failed_ms"] = appended_ms
+    # Each value was read by its field's kind above.
+    return LetterFacts(dialect=dialect.name, reason=dialect.name, **facts)  # type: ignore[arg-type]
 
 
 def _found(dialect: Dialect, headers: Headers) -> dict[str, bytes]:
@@ -323,34 +309,16 @@ def _found(dialect: Dialect, headers: Headers) -> dict[str, bytes]:
         if (values := raw.get(name))
     }
     if dialect.name == "spring" and "error_type" not in found:
-        # Without a cause, the exception itself.
+        # An exception without a cause has no header of the cause.
         own = raw.get(f"{_SPRING}exception-fqcn")
         if own:
             found["error_type"] = own[-1]
     return found
 
 
-def _told(
-    dialect: Dialect, facts: dict[str, str | int], stack: bytes, appended_ms: int
-) -> LetterFacts:
-    error = str(facts.get("error_type", "")).partition(": ")[0] or dialect.name
-    topic, message = facts.get("origin_topic"), str(facts.get("error_message", ""))
-    place = (str(topic), "" if stack else message[:100])
-    return LetterFacts(
-        dialect=dialect.name,
-        reason=dialect.name,
-        **{
-            **facts,  # type: ignore[arg-type]  # by field, checked above
-            "error_type": error,
-            "fingerprint": _java_fingerprint(error, stack[:_MAX_STACK_BYTES], place),
-            "last_failed_ms": appended_ms,
-        },
-    )
-
-
 @functools.lru_cache(maxsize=1_024)
 def _java_fingerprint(error: str, stack: bytes, place: tuple[str, str]) -> str:
-    """A fingerprint of what a JVM printed; of the place where it printed nothing."""
+    """Fingerprint of a JVM's stack trace; of the place where there is no frame."""
     frames = []
     for line in stack.decode("utf-8", "replace").splitlines()[:_MAX_STACK_LINES]:
         match = _JAVA_FRAME.match(line[:400])
@@ -359,7 +327,7 @@ def _java_fingerprint(error: str, stack: bytes, place: tuple[str, str]) -> str:
             frames.append((owner, method))
         elif frames:
             break
-    # A JVM prints the innermost frame first; ours is last.
+    # A JVM prints the innermost frame first, a fingerprint takes it last.
     return fingerprint_of(error, frames[:8][::-1] or [place])
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shifter.deadletter.dialect import LetterFacts, read_story
+from shifter.deadletter.dialect import LetterFacts, read_facts
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.ports import Delivery
 from shifter.wire.envelope import ENVELOPE_HEADER, MAX_REPLAYS
@@ -106,7 +106,7 @@ class Letter:
         """What its headers tell."""
         story = self._story
         if story is None:
-            story = read_story(self.delivery.headers, self.delivery.appended_ms)
+            story = read_facts(self.delivery.headers, self.delivery.appended_ms)
             self._story = story
         return story
 

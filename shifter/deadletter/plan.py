@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, assert_never
 
 import msgspec
 
-from shifter.deadletter.dialect import foreign_dialect, read_origin, without_story
+from shifter.deadletter.dialect import foreign_dialect, original_headers, read_origin
 from shifter.deadletter.letter import (
     REPLAY_ID_HEADER,
     REPLAYS_HEADER,
@@ -234,7 +234,7 @@ def _to_lane(
 
 
 def _back_to_others(delivery: Delivery, target: str, new_id: str, count: int) -> Send:
-    headers = without_story(foreign_dialect(delivery.headers), delivery.headers)
+    headers = original_headers(foreign_dialect(delivery.headers), delivery.headers)
     headers.append((REPLAYS_HEADER, b"%d" % min(count, MAX_REPLAYS)))
     headers.append((REPLAY_ID_HEADER, new_id.encode()))
     return Send(Record(target, delivery.value or b"", headers, delivery.key), new_id)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shifter.deadletter.dialect import FOREIGN, read_story
+from shifter.deadletter.dialect import FOREIGN, read_facts
 from shifter.ports import Delivery
 from shifter.wire.dead_letter import header_name, read_text
 from shifter.wire.failure import MAX_MESSAGE_CHARS
@@ -169,7 +169,7 @@ def _look(delivery: Delivery) -> tuple[str, int, NewestLetter]:
             if sum(map(len, newest)) > _MOST_BYTES:
                 newest = NewestLetter(*[text[:_MOST_BYTES] for text in newest])
             return name[:64].decode(), int(at_ms), newest
-    story = read_story(delivery.headers, delivery.appended_ms)
+    story = read_facts(delivery.headers, delivery.appended_ms)
     error_type = "" if story.dialect == FOREIGN else story.error_type
     texts = (error_type, story.error_message, story.reason, story.job_id or "")
     newest = NewestLetter(*[text.encode() for text in texts])

@@ -7,8 +7,8 @@ import pytest
 from shifter.deadletter.dialect import (
     FOREIGN,
     foreign_dialect,
-    read_story,
-    without_story,
+    original_headers,
+    read_facts,
 )
 from tests.unit.deadletter.letters import NOW, headers, job_id
 
@@ -84,7 +84,7 @@ OLD_KARAFKA = [(name.replace("source", "original"), value) for name, value in KA
 def test_each_dialect_is_told_by_its_headers(
     name, found, offset, attempts, worker, error
 ):
-    story = read_story([("tenant", b"acme"), *found], NOW)
+    story = read_facts([("tenant", b"acme"), *found], NOW)
 
     assert (story.dialect, story.reason) == (name, name)
     assert (story.origin_topic, story.origin_partition) == ("orders", 3)
@@ -99,7 +99,7 @@ def test_each_dialect_is_told_by_its_headers(
 def test_what_goes_back_has_the_users_headers_only(found):
     own = [("tenant", b"acme"), ("traceparent", b"00-1"), ("null", None)]
 
-    kept = without_story(
+    kept = original_headers(
         foreign_dialect(found), [*own, *found, ("shifter-replays", b"1")]
     )
 
@@ -108,7 +108,7 @@ def test_what_goes_back_has_the_users_headers_only(found):
 
 def test_a_fingerprint_forgets_numbers_and_messages_but_not_the_place():
     def of(*numbers: int, stack: bytes = STACK) -> str:
-        return read_story(
+        return read_facts(
             [*SPRING[:9], ("kafka_dlt-exception-stacktrace", stack % numbers)], NOW
         ).fingerprint
 
@@ -126,16 +126,16 @@ def test_of_repeated_headers_the_first_origin_and_the_last_error_count():
         ("retry_topic-attempts", struct.pack(">i", 4)),
     ]
 
-    story = read_story(found, NOW)
+    story = read_facts(found, NOW)
 
     assert (story.origin_topic, story.attempts) == ("orders", 4)
     assert story.error_message == "the last"
 
 
 def test_ours_wins_over_others_and_a_stranger_stays_one():
-    assert read_story([*SPRING, *headers()], NOW).job_id == job_id(1)
-    assert read_story([("a", b"1"), ("b", None)], NOW).dialect == FOREIGN
-    assert read_story([], NOW).fingerprint == FOREIGN
+    assert read_facts([*SPRING, *headers()], NOW).job_id == job_id(1)
+    assert read_facts([("a", b"1"), ("b", None)], NOW).dialect == FOREIGN
+    assert read_facts([], NOW).fingerprint == FOREIGN
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_no_value_makes_reading_fail(found, junk):
     for place in range(len(found)):
         broken = [*found]
         broken[place] = (found[place][0], junk)
-        story = read_story(broken, NOW)
+        story = read_facts(broken, NOW)
         numbers = (story.origin_partition, story.origin_offset, story.attempts)
         assert all(number is None or number >= 0 for number in numbers)
         assert len(story.error_message) <= 1_000
