@@ -8,23 +8,24 @@ from typing import NamedTuple
 
 from shifter.deadletter.journal import OffsetSet, Ranges, RunStep
 from shifter.deadletter.letter import read_job
-from shifter.deadletter.plan import Fate, Park, Send, Skip
+from shifter.deadletter.plan import Decision, Park, Send, Skip
 from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.lane import parse_lane
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import Delivery, Record
+from shifter.wire.envelope import EnvelopeV1
 
 
 class Chosen(NamedTuple):
-    """A dead letter of a batch and its fate; ``None`` if it is discarded."""
+    """A dead letter of a batch and its decision; ``None`` if it is discarded."""
 
     delivery: Delivery
-    fate: Fate | None
+    decision: Decision | None
 
     @property
     def is_moved(self) -> bool:
         """Whether it is no longer open afterwards."""
-        return not isinstance(self.fate, Skip)
+        return not isinstance(self.decision, Skip)
 
 
 class SampledReplay(NamedTuple):
@@ -92,36 +93,38 @@ class ReplayBatch:
 
 def record_of(chosen: Chosen) -> Record | None:
     """The record that is sent for a letter; ``None`` if none is."""
-    return chosen.fate.record if isinstance(chosen.fate, Send | Park) else None
+    return chosen.decision.record if isinstance(chosen.decision, Send | Park) else None
 
 
 def sample_of(chosen: Chosen) -> SampledReplay | None:
     """How to watch a letter that was sent; ``None`` if it is no job on a lane."""
-    if not isinstance(chosen.fate, Send):
+    if (sent := _sent_job(chosen)) is None:
         return None
-    record, job_id = chosen.fate
-    read = read_job(record.headers) if parse_lane(record.topic) else None
-    if read is None:
-        return None
-    envelope = read.envelope
-    return SampledReplay(job_id, envelope.attempt, envelope.type, record.topic)
+    record, job_id, job = sent
+    return SampledReplay(job_id, job.attempt, job.type, record.topic)
 
 
 def waiting_of(chosen: Chosen, *, now_ms: int) -> WaitingJobs | None:
-    """What is recorded of a letter that was sent and waits; ``None`` of all others."""
-    if not isinstance(chosen.fate, Send):
+    """What the claim store records of a letter that was sent; ``None`` if nothing."""
+    if (sent := _sent_job(chosen)) is None:
         return None
-    record, job_id = chosen.fate
-    read = read_job(record.headers) if parse_lane(record.topic) else None
-    if read is None:
-        return None
-    key, ahead_ms = read.envelope.idempotency_key, (record.due_ms or now_ms) - now_ms
-    identity = None if key is None else claim_identity(read.envelope.type, job_id, key)
+    record, job_id, job = sent
+    key, ahead_ms = job.idempotency_key, (record.due_ms or now_ms) - now_ms
+    identity = None if key is None else claim_identity(job.type, job_id, key)
     return WaitingJobs([job_id], WAITING_KEEP_MS + max(0, ahead_ms), identity)
 
 
+def _sent_job(chosen: Chosen) -> tuple[Record, str, EnvelopeV1] | None:
+    """The record of a letter that was sent to a lane, its job's id and its envelope."""
+    if not isinstance(chosen.decision, Send):
+        return None
+    record, job_id = chosen.decision
+    read = read_job(record.headers) if parse_lane(record.topic) else None
+    return None if read is None else (record, job_id, read.envelope)
+
+
 def _name(chosen: Chosen) -> str:
-    match chosen.fate:
+    match chosen.decision:
         case Send():
             return "sent"
         case Park():

@@ -59,9 +59,7 @@ class DeadLetters(LetterReader):
     """
 
     def __init__(self, parts: ReplayParts, source: str) -> None:
-        super().__init__(
-            parts.admin, parts.journal, parts.clock, parts.namespace, source
-        )
+        super().__init__(parts.admin, parts.journal, parts.clock, source)
         self._parts = parts
 
     async def replay(  # noqa: PLR0913  # one keyword an option, all optional

@@ -1,10 +1,10 @@
-"""A small typed language that says which dead letters are meant.
+"""A small typed language that selects dead letters.
 
 ``error == "SMTPError" and age < 6h and payload.order_id > 10``
 
-There are no regular expressions and nothing is evaluated as Python: a filter becomes a
-tree of small functions. What it may cost is bounded before it runs: its length, its
-depth, the number of its comparisons; each looks at its record once.
+A filter has no regular expressions, and nothing is evaluated as Python: it becomes a
+tree of small functions. Its cost is bounded before it runs: its length, its depth and
+the number of its comparisons are, and each comparison reads its record once.
 
 ```
 filter     = any
@@ -19,15 +19,16 @@ field      = a name of FIELDS | "payload" path | "header" "[" text "]"
 path       = { "." name | "[" number | text "]" }
 ```
 
-A field of a known type refuses a value of another one when the filter is read. What a
-payload holds is known only when it is met: there, values of different types are simply
-not equal, and none is greater.
+A field of a known type refuses a value of another type when the filter is read. The
+types in a payload are known only when it is read: there, values of different types are
+not equal, and neither is greater.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 from typing import Any, Final, TypeAlias
 
 from shifter.deadletter.filter_lexer import Token, TokenKind, instant_ms, tokens
@@ -68,13 +69,13 @@ _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": Non
 
 
 def compile_filter(text: str) -> Test:
-    """What tells whether a dead letter is meant.
+    """A function that tells whether a filter selects a dead letter.
 
     Args:
-        text: A filter; an empty one means every letter.
+        text: A filter; an empty one selects every letter.
 
     Raises:
-        FilterError: Where it is wrong, and what is allowed there.
+        FilterError: The filter is wrong; the error has the place and what is allowed.
     """
     parser = _Parser(text)
     if parser.next.kind is TokenKind.END:
@@ -85,7 +86,7 @@ def compile_filter(text: str) -> Test:
 
 
 def named_fingerprints(text: str) -> list[str]:
-    """Fingerprints that a filter is equal to, to say which of them nobody has.
+    """Fingerprints that a filter compares with, to report those that no letter has.
 
     Raises:
         FilterError: A character that belongs to no word.
@@ -252,20 +253,20 @@ class _Parser:
     def _value(self, kind: ValueType) -> Value:
         token = self._take()
         value = _constant(token)
-        if isinstance(value, _NoValue):
-            raise self._wrong_at(token, "a value is missing", kind.want)
+        if value is ...:
+            raise self._wrong_at(token, "a value is missing", kind.value)
         if kind is ValueType.INSTANT and isinstance(value, str):
             instant = instant_ms(value)
             if instant is None:
-                raise self._wrong_at(token, f"{value!r} is no instant", kind.want)
+                raise self._wrong_at(token, f"{value!r} is no instant", kind.value)
             return instant
         if kind is ValueType.ID and isinstance(value, str):
             job_id = canonical_id(value)
             if job_id is None:
-                raise self._wrong_at(token, f"{value!r} is no job's id", kind.want)
+                raise self._wrong_at(token, f"{value!r} is no job's id", kind.value)
             return job_id
         if not kind.takes(value, is_duration=token.kind is TokenKind.DURATION):
-            raise self._wrong_at(token, "a value of another type", kind.want)
+            raise self._wrong_at(token, "a value of another type", kind.value)
         return value
 
     # --- tokens ---------------------------------------------------------------------
@@ -294,18 +295,13 @@ class _Parser:
         return FilterError(self._text, token.at, what, want)
 
 
-class _NoValue:
-    """Of a token that is no value."""
-
-
-def _constant(token: Token) -> Value | _NoValue:
+def _constant(token: Token) -> Value | EllipsisType:
+    """The value of a token; ``...`` if it has none."""
     if token.kind is TokenKind.TEXT:
         return token.text
     if token.kind in (TokenKind.NUMBER, TokenKind.DURATION):
         return token.value
-    if token.kind is TokenKind.WORD and token.text in _CONSTANTS:
-        return _CONSTANTS[token.text]
-    return _NoValue()
+    return _CONSTANTS.get(token.text, ...) if token.kind is TokenKind.WORD else ...
 
 
 def _is_in(get: Get, values: Sequence[Value]) -> Test:

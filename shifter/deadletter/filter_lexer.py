@@ -1,4 +1,4 @@
-"""Words of a filter: text to tokens.
+"""Splits the text of a filter into tokens.
 
 A filter is written by a person at a terminal and may come from anywhere: its length is
 bounded, every character is looked at once, and an error names its place.
@@ -33,7 +33,7 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 class TokenKind(StrEnum):
-    """What a token is."""
+    """The kind of a token."""
 
     NUMBER = "number"
     TEXT = "text"
@@ -47,10 +47,10 @@ class Token(NamedTuple):
     """One word of a filter.
 
     Attributes:
-        kind: What it is.
-        text: As written; of a text what it means.
-        at: Where it begins, 0-based.
-        value: Of a number its value, of a duration its seconds.
+        kind: Its kind.
+        text: Its characters; those of a quoted text without quotes and escapes.
+        at: Place of its first character, from 0.
+        value: Value of a number, seconds of a duration; 0 for all others.
     """
 
     kind: TokenKind
@@ -60,7 +60,7 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """The words of a filter, with an `TokenKind.END` behind them.
+    """The tokens of a filter; the last one is a `TokenKind.END`.
 
     Raises:
         FilterError: Too long, or a character that belongs to no word.
@@ -102,7 +102,7 @@ def _number(text: str, match: re.Match[str]) -> Token:
     if len(digits) > 30:
         raise FilterError(text, at, f"a number of {len(digits)} digits", "use 30")
     if not unit:
-        # As payloads are read: with all digits.
+        # Payloads are read with all digits, so a filter is, too.
         number = Decimal(digits) if "." in digits else int(digits)
         return Token(TokenKind.NUMBER, digits, at, number)
     if unit not in _UNITS_S:

@@ -17,8 +17,13 @@ SAMPLE: Final = 10
 """Number of replays of a batch whose outcome is watched."""
 
 _SAMPLES: Final = 200
-_A_LOOK: Final = 50
+"""Replays that are watched at once; older ones are forgotten."""
+
+_READ_AT_ONCE: Final = 50
+"""Outcomes that are read before the next batch, so that a batch is not held up."""
+
 _GATE_EVERY_S: Final = 1.0
+"""Seconds between two readings of the circuits; a worker reports once a second."""
 
 
 class ReplayGate(Protocol):
@@ -32,14 +37,6 @@ class ReplayGate(Protocol):
         """Why jobs of these types may not be sent now; ``None`` if they may."""
 
 
-class OpenGate:
-    """A `ReplayGate` without circuits: it never refuses."""
-
-    async def refusal(self, job_types: Collection[str]) -> str | None:  # noqa: ARG002  # the port's
-        """``None``."""
-        return None
-
-
 class CircuitGate:
     """A `ReplayGate` by the circuits that a fleet shares.
 
@@ -47,8 +44,8 @@ class CircuitGate:
     answer, nothing is refused: without it a run soon fails anyway.
 
     Args:
-        fleet: Tells which circuits are open.
-        presence: Tells which dependencies jobs call.
+        fleet: Has the state of each circuit.
+        presence: Has the dependencies that jobs call, as workers report them.
         clock: Monotonic clock.
         process: Name of this program.
     """
@@ -60,22 +57,22 @@ class CircuitGate:
         self._clock, self._process = clock, process
         self._uses: dict[str, str] = {}
         self._open: frozenset[str] = frozenset()
-        self._looked_at: float | None = None
+        self._read_at: float | None = None
 
     async def refusal(self, job_types: Collection[str]) -> str | None:
         """The first of these jobs whose dependency has an open circuit."""
         now = self._clock.monotonic()
-        if self._looked_at is None or now >= self._looked_at + _GATE_EVERY_S:
-            self._looked_at = now
+        if self._read_at is None or now >= self._read_at + _GATE_EVERY_S:
+            self._read_at = now
             with contextlib.suppress(StoreError):
-                await self._look()
+                await self._read()
         for job_type in sorted(job_types):
             dependency = self._uses.get(job_type)
             if dependency in self._open:
                 return f"circuit {dependency!r} is open, and {job_type!r} jobs call it"
         return None
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         for worker in await self._presence.workers():
             self._uses.update(worker.uses)
         found = await look(self._fleet, self._process)
@@ -91,9 +88,9 @@ class StopPolicy:
     """When a run stops by itself.
 
     Attributes:
-        ratio: Of the replays looked at, the share that failed again; at or above it
-            the run stops. Above 1: never.
-        least: Replays that must have been looked at, >= 1.
+        ratio: Share of the watched replays; if so many fail again, the run stops. A
+            value above 1 never stops it.
+        least: Watched replays before the share counts, >= 1.
     """
 
     ratio: float = 0.5
@@ -101,13 +98,13 @@ class StopPolicy:
 
 
 class Watch:
-    """Outcomes of a sample of a run's replays, as the claim store has them.
+    """The outcomes of a sample of a run's replays, read from the claim store.
 
-    A replay that waits for another attempt has failed again; one that is done has not.
+    A replay that waits for another attempt has failed again.
 
     Args:
         claims: The claim store.
-        policy: When it is too much.
+        policy: When the run stops.
     """
 
     def __init__(self, claims: ClaimStore, policy: StopPolicy) -> None:
@@ -126,7 +123,7 @@ class Watch:
 
     async def look(self) -> None:
         """Read the outcomes of the oldest; read again later those not known yet."""
-        for _ in range(min(_A_LOOK, len(self._open))):
+        for _ in range(min(_READ_AT_ONCE, len(self._open))):
             job_id, attempt = self._open.popleft()
             try:
                 status = await self._claims.status(job_id)

@@ -26,6 +26,8 @@ RESUMABLE: Final = frozenset({REPLAY, DISCARD})
 """Actions that can be resumed, since the journal has how far they came."""
 
 _HIDDEN_S: Final = 40.0
+"""Longest wait for the end of another run's transaction."""
+
 _LOOK_S: Final = 0.2
 _YEAR_MS: Final = 365 * 86_400_000
 _JOURNAL_BYTES: Final = 1_000_000
@@ -79,7 +81,7 @@ class OffsetSet:
         return max(offset, self._ends[place]) if place >= 0 else offset
 
     def count(self, first: int, end: int) -> int:
-        """How many lie at ``first`` or behind it, and before ``end``.
+        """Number of offsets from ``first``, included, to ``end``, excluded.
 
         >>> OffsetSet([(1, 4), (7, 9)]).count(3, 8)
         2
@@ -112,14 +114,14 @@ class RunBegun(
         by: Person who began it.
         reason: Why, in their words.
         source: The dead-letter topic.
-        spans: What it looks at: from, included, to, excluded, by part.
-        filter: Which letters.
-        limit: Most letters it moves; ``None`` all.
-        policy: How they go back.
+        spans: Offsets that it looks at, by partition.
+        filter: Filter that selects letters.
+        limit: Most letters that it moves; ``None`` for no limit.
+        policy: How letters go back.
         again: Whether letters that a run has handled are selected too.
-        file: Of an import: what was read.
-        topic_id: Which topic of that name; empty where the log cannot say, and in
-            entries of earlier versions.
+        file: File that an import reads.
+        topic_id: Id of the topic; empty if the log has no ids, and in entries of
+            earlier versions.
     """
 
     run: str
@@ -128,7 +130,7 @@ class RunBegun(
     by: str
     reason: str
     source: str
-    spans: dict[int, tuple[int, int]]
+    spans: dict[int, Range]
     filter: str = ""
     limit: int | None = None
     policy: ReplayPolicy = ReplayPolicy()
@@ -146,9 +148,9 @@ class RunTaken(
     written before it, also while another run is writing.
 
     Attributes:
-        run: Its name.
-        at_ms: When.
-        by: Person who began it.
+        run: Name of the run.
+        at_ms: When the process began or resumed it.
+        by: Person who began or resumed it.
     """
 
     run: str
@@ -160,8 +162,8 @@ class RunStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag=
     """A run handled letters: written together with their records.
 
     Attributes:
-        run: Its name.
-        at_ms: When this was written.
+        run: Name of the run.
+        at_ms: When the entry was written.
         upto: Offset where the run continues, by partition.
         handled: Offsets of letters that are handled.
         counts: By what became of them: ``sent``, ``parked``, ``discarded``, ``edited``,
@@ -181,10 +183,10 @@ class RunEnded(
     """A run ended, or stopped for now.
 
     Attributes:
-        run: Its name.
-        at_ms: When.
+        run: Name of the run.
+        at_ms: When it ended.
         is_done: Whether nothing is left to do.
-        why: What stopped it; empty where it is done.
+        why: What stopped it; empty if it is done.
     """
 
     run: str
@@ -231,8 +233,8 @@ class RunHistory:
         runs: By name, oldest first.
         read_upto: How far the journal was read, by partition.
         taken: Entries of processes that began or resumed a run.
-        journal_id: Which topic of the journal's name was read; empty if none was, or
-            the log cannot say.
+        journal_id: Id of the topic that was read; empty if none was, or if the log
+            has no ids.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -253,8 +255,7 @@ class RunHistory:
     def note(self, entry: Entry) -> None:
         """Add an entry; one of a run that never began is ignored."""
         if isinstance(entry, RunBegun):
-            new = Run(begun=entry, at_ms=entry.at_ms)
-            self.runs.setdefault(entry.run, new)
+            self.runs.setdefault(entry.run, Run(begun=entry, at_ms=entry.at_ms))
             return
         if isinstance(entry, RunTaken):
             self.taken.add(entry)
@@ -311,7 +312,7 @@ class Journal:
     """
 
     def __init__(self, admin: LogAdmin, namespace: str) -> None:
-        self._admin, self._namespace = admin, namespace
+        self._admin, self.namespace = admin, namespace
         self.topic = journal_topic(namespace)
 
     async def load(self, history: RunHistory | None = None) -> RunHistory:
@@ -356,7 +357,7 @@ class Journal:
             history: As for `load`.
 
         Raises:
-            StoreUnavailableError: It stayed hidden for too long.
+            StoreUnavailableError: The entry was still hidden after 40 s.
         """
         history = RunHistory() if history is None else history
         until = clock.monotonic() + _HIDDEN_S
@@ -374,7 +375,7 @@ class Journal:
             StoreRefusedError: The log refuses to create it.
         """
         if self.topic not in await self._admin.topics():
-            await self._admin.apply([journal_spec(self._namespace)])
+            await self._admin.apply([journal_spec(self.namespace)])
 
     def record(self, entry: Entry) -> Record:
         """The record of an entry."""

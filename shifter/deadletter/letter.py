@@ -29,11 +29,11 @@ REPLAY_ID_HEADER: Final = "shifter-replay-id"
 """Header: the replay that brought a record that is no job."""
 
 _MARK: Final = b'"replay'
-_STORY: Final = "shifter-"
+_FACTS: Final = "shifter-"
 
 
 class ValueType(Enum):
-    """The type of a field, and what may be compared with it."""
+    """The type of a field; the value is the advice for a person who errs."""
 
     TEXT = 'write a text, such as "SMTPError"'
     ID = "write a job's id, a UUID"
@@ -41,11 +41,6 @@ class ValueType(Enum):
     DURATION = "write a span with its unit, such as 6h"
     INSTANT = 'write an instant, such as "2026-01-31T12:00:00Z"'
     ANY = 'write a text, a number, true, false or null, such as "x"'
-
-    @property
-    def want(self) -> str:
-        """What is allowed, for a person."""
-        return self.value
 
     def takes(self, value: Value, *, is_duration: bool) -> bool:
         """Whether a constant may be compared with a field of this type."""
@@ -87,11 +82,11 @@ class ClassName(str):
 
 
 class Letter:
-    """One dead letter; what nobody asks for is not read.
+    """One dead letter; its headers and payload are read when they are first used.
 
     Args:
-        delivery: As scanned.
-        now_ms: The instant that ages are told by.
+        delivery: The record.
+        now_ms: Instant that ages are measured at, epoch milliseconds.
     """
 
     __slots__ = ("_payload", "_story", "delivery", "now_ms")
@@ -103,7 +98,7 @@ class Letter:
 
     @property
     def story(self) -> LetterFacts:
-        """What its headers tell."""
+        """The facts in its headers."""
         story = self._story
         if story is None:
             story = read_facts(self.delivery.headers, self.delivery.appended_ms)
@@ -112,7 +107,7 @@ class Letter:
 
     @property
     def payload(self) -> Any:
-        """Its payload as JSON; ``None`` where it is none, or too large to look into.
+        """Its payload as JSON; ``None`` if it is no JSON, or larger than 2 MB.
 
         A number with a fraction or an exponent is a `Decimal`: no digit is lost.
         """
@@ -122,7 +117,7 @@ class Letter:
 
     @property
     def shown_payload(self) -> Any:
-        """The same to be written as JSON again, each number as it stands there."""
+        """The payload to be written as JSON again, each number as it is written."""
         return _json(self.delivery.value, _SHOWN)
 
 
@@ -131,8 +126,8 @@ class Field(NamedTuple):
 
     Attributes:
         type: What it may be compared with.
-        get: Its value of a letter.
-        about: What it is, for a person.
+        get: Returns its value in a letter.
+        about: Its meaning.
     """
 
     type: ValueType
@@ -155,8 +150,8 @@ def replays_of(headers: Headers) -> int:
 
 def read_job(headers: Headers) -> ReadHeaders | None:
     """The job in a record; ``None`` if it is none, or cannot be read."""
-    # The headers of the dead letter are no part of the job, and most of the headers.
-    own = [header for header in headers if not header[0].startswith(_STORY)]
+    # Most headers describe the dead letter; without them there is less to check.
+    own = [header for header in headers if not header[0].startswith(_FACTS)]
     try:
         return read_headers(own)
     except (DecodeError, UnsupportedVersionError):
@@ -164,7 +159,7 @@ def read_job(headers: Headers) -> ReadHeaders | None:
 
 
 def payload_field(path: Path) -> Callable[[Letter], Value]:
-    """What gets a value out of payloads; ``None`` where there is none."""
+    """A function that returns the value at a path of a payload, or ``None``."""
 
     def get(letter: Letter) -> Value:
         found = letter.payload
@@ -177,7 +172,7 @@ def payload_field(path: Path) -> Callable[[Letter], Value]:
 
 
 def header_field(name: str) -> Callable[[Letter], Value]:
-    """What gets the last header of a name, as text."""
+    """A function that returns the last header of a name, as text."""
 
     def get(letter: Letter) -> Value:
         for found, value in reversed(letter.delivery.headers):
@@ -202,29 +197,29 @@ FIELDS: Final = {
     "error": Field(_T, lambda x: ClassName(x.story.error_type), "the error's class"),
     "message": Field(_T, lambda x: x.story.error_message, "its message"),
     "stack": Field(_T, lambda x: x.story.error_stack, "its stack, lines"),
-    "reason": Field(_T, lambda x: x.story.reason, "why it is here"),
+    "reason": Field(_T, lambda x: x.story.reason, "why it was given up"),
     "fingerprint": Field(_T, lambda x: x.story.fingerprint, "its group in `dlt list`"),
-    "dialect": Field(_T, lambda x: x.story.dialect, "who parked it"),
+    "dialect": Field(_T, lambda x: x.story.dialect, "the system that parked it"),
     "job": Field(_T, lambda x: x.story.job_type, "the job type's name"),
     "id": Field(ValueType.ID, lambda x: x.story.job_id, "the job's id"),
     "queue": Field(_T, lambda x: x.story.queue, "the queue it came from"),
     "topic": Field(_T, lambda x: x.story.origin_topic, "the topic it came from"),
-    "worker": Field(_T, lambda x: x.story.worker, "who gave it up"),
+    "worker": Field(_T, lambda x: x.story.worker, "the worker that gave it up"),
     "key": Field(_T, _key, "its ordering key"),
     "attempts": Field(_N, lambda x: x.story.attempts, "attempts made"),
     "replays": Field(_N, lambda x: replays_of(x.delivery.headers), "times replayed"),
-    "partition": Field(_N, lambda x: x.delivery.partition, "its part of the topic"),
-    "offset": Field(_N, lambda x: x.delivery.offset, "its position there"),
+    "partition": Field(_N, lambda x: x.delivery.partition, "its partition"),
+    "offset": Field(_N, lambda x: x.delivery.offset, "its offset"),
     "size": Field(_N, lambda x: len(x.delivery.value or b""), "bytes of its payload"),
-    "age": Field(ValueType.DURATION, _age_s, "since it ended here"),
+    "age": Field(ValueType.DURATION, _age_s, "time since it was given up"),
     "failed": Field(
-        ValueType.INSTANT, lambda x: x.story.last_failed_ms, "when it ended here"
+        ValueType.INSTANT, lambda x: x.story.last_failed_ms, "when it was given up"
     ),
     "first_failed": Field(
         ValueType.INSTANT, lambda x: x.story.first_failed_ms, "when it failed first"
     ),
 }
-"""All names but ``payload`` and ``header``, which take a path or a name."""
+"""All names except ``payload`` and ``header``, which take a path or a name."""
 
 
 _COMPARED: Final = msgspec.json.Decoder(float_hook=Decimal)
@@ -232,10 +227,10 @@ _SHOWN: Final = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.en
 
 
 def shown_json(value: bytes) -> Any:
-    """JSON to be written as JSON again, each number as it stands there.
+    """JSON to be written as JSON again, each number as it is written.
 
     Raises:
-        DecodeError, ValueError, RecursionError: It is none.
+        DecodeError, ValueError, RecursionError: The bytes are no JSON.
     """
     check_depth(value)
     return _SHOWN.decode(value)
@@ -260,5 +255,5 @@ def _step(found: Any, step: str | int) -> Any:
 
 
 def _about(found: Any) -> Value:
-    # What has parts exists, and is equal to nothing that can be written.
+    # An array or object exists, but equals no value that a filter can write.
     return None if found is None else f"({type(found).__name__})"

@@ -22,15 +22,24 @@ from shifter.errors import StoreError
 from shifter.ports import ClaimStore, Clock, PresenceStore, WorkerReport
 
 _BATCH_S: Final = 0.025
+"""Length of a batch: live jobs of the same lane wait behind a whole batch."""
+
 UNLIMITED_RAMP_PER_S: Final = 5_000.0
 """Rate at the end of the slow start of a run that has no rate of its own."""
 
 _FIRST_LOOK_S: Final = 0.004
 _LOOK_S: Final = 0.05
 _LOOK_LATER: Final = 1.3
+"""First and longest wait for the start of replays, and the factor between two waits."""
+
 _REMEMBERED: Final = 200
+"""Waits of which the shortest is the least seen."""
+
 _PRESENCE_EVERY_S: Final = 1.0
+"""Seconds between two readings of presence; a worker reports once a second."""
+
 _PROBES: Final = 3
+"""Letters of a lane that are watched at the end of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +94,6 @@ def wait_s(policy: PacePolicy, count: int) -> float:
 def batch_size(policy: PacePolicy, moved: int, *, most: int) -> int:
     """Number of letters in one batch: at most a fortieth of a second's worth.
 
-    Live jobs of the same lane wait behind a whole batch.
-
     >>> batch_size(PacePolicy(rate_per_s=1_000, slow_start_s=0), 0, most=2_000)
     25
     >>> batch_size(PacePolicy(slow_start_s=0), 0, most=2_000)
@@ -110,15 +117,15 @@ class BatchControlPolicy:
     """How long a run may delay the live jobs of its lanes.
 
     Attributes:
-        target_s: How much longer its replays may wait in line than the least seen, > 0;
-            where the least is more, twice that.
-        least: Letters in a batch, >= 1.
+        target_s: How much longer than the shortest wait seen replays may wait, > 0. If
+            the shortest wait is longer than this, they may wait twice as long as it.
+        least: Letters in the smallest batch, >= 1.
         first: Letters in the first batch.
-        most: Letters in a batch.
+        most: Letters in the largest batch.
         growth: Letters that a batch grows by.
-        unserved_s: When replays have not started for so long, and no worker speaks of
-            their lane, nobody drains it.
-        patience_s: When they have not started for so long, the smallest batch is sent
+        unserved_s: If replays have not started after this, and no worker reports their
+            lane, the run takes the lane for one that no worker drains.
+        patience_s: If replays have not started after this, the smallest batch is sent
             all the same, so that a run always goes on.
     """
 
@@ -132,7 +139,7 @@ class BatchControlPolicy:
 
 
 class BatchSize:
-    """How many letters a batch may hold, by how long those before it waited.
+    """The number of letters in a batch, by how long earlier batches waited.
 
     >>> batch = BatchSize(BatchControlPolicy(first=40, growth=5))
     >>> for waited_s in (0.010, 0.012, 0.090, 0.011):
@@ -164,10 +171,10 @@ class BatchControl:
     """The batch sizes of one run. Owned by one task at a time.
 
     Args:
-        claims: Says whether a replay has started.
-        presence: Says which lanes are drained.
-        clock: Monotonic.
-        policy: How much.
+        claims: Store that shows whether a replay has started.
+        presence: Store of the workers' reports, which name the lanes they drain.
+        clock: Monotonic clock.
+        policy: Bounds of the batches.
     """
 
     def __init__(
@@ -184,7 +191,7 @@ class BatchControl:
         self._served: frozenset[str] = frozenset()
         self._unserved: set[str] = set()
         self._has_workers, self._is_free = False, True
-        self._told_at: float | None = None
+        self._read_at: float | None = None
         self.held_s = 0.0
 
     def size(self, most: int) -> int:
@@ -204,7 +211,7 @@ class BatchControl:
 
     async def wait_s(self) -> float:
         """How long to wait before asking again; 0 when the next batch may be sent."""
-        await self.hear()
+        await self.read_presence()
         if not self._has_workers:
             self._waiting, self._look_s, self._is_free = [], 0.0, True
         self._waiting = [x for x in self._waiting if not await self._has_started(x)]
@@ -230,12 +237,12 @@ class BatchControl:
             return False
         return status is not None and status.attempt > 0
 
-    async def hear(self) -> None:
-        """Read from time to time which workers drain which lanes."""
+    async def read_presence(self) -> None:
+        """Read which lanes workers drain, at most once a second."""
         now = self._clock.monotonic()
-        if self._told_at is not None and now < self._told_at + _PRESENCE_EVERY_S:
+        if self._read_at is not None and now < self._read_at + _PRESENCE_EVERY_S:
             return
-        self._told_at = now
+        self._read_at = now
         try:
             workers = await self._presence.workers()
         except StoreError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from string import hexdigits
@@ -53,11 +53,12 @@ class ReplayPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How a run replays. The journal keeps it, so the field names are a contract.
 
     Attributes:
-        targets: Topic for each origin, `ANY_ORIGIN` for all others; an origin that is
-            not named goes back to itself, if it is a lane of the namespace.
-        reset_attempts: Whether a job gets all its attempts again, and not one.
-        max_replays: A letter that was replayed so often is parked, >= 1.
-        deadline_ms: A new deadline, so long after the replay; ``None`` keeps the old.
+        targets: Topic for each origin, `ANY_ORIGIN` for all others; a letter of an
+            origin without a target goes back to it, if it is a lane of the namespace.
+        reset_attempts: Whether a job gets all its attempts again; else it gets one.
+        max_replays: A letter that was replayed this often is parked, >= 1.
+        deadline_ms: Milliseconds from the replay to a new deadline; ``None`` keeps the
+            old one.
     """
 
     targets: dict[str, str] = {}
@@ -72,9 +73,9 @@ class ReplayRoutes:
 
     Attributes:
         run: The run's name.
-        namespace: Of the fleet.
+        namespace: Namespace of the fleet.
         source: The dead-letter topic.
-        lanes: Lanes of the namespace that are there.
+        lanes: Lanes of the namespace that exist.
     """
 
     run: str
@@ -82,10 +83,14 @@ class ReplayRoutes:
     source: str
     lanes: frozenset[str]
 
-    @property
-    def parking(self) -> str:
-        """The parking topic, for dead letters that were replayed too often."""
-        return parking_topic(self.source)
+    @classmethod
+    def among(
+        cls, topics: Iterable[str], *, run: str, namespace: str, source: str
+    ) -> ReplayRoutes:
+        """The routes of a run in a log that has these topics."""
+        lanes = (lane for lane in map(parse_lane, topics) if lane is not None)
+        own = frozenset(lane.name for lane in lanes if lane.namespace == namespace)
+        return cls(run=run, namespace=namespace, source=source, lanes=own)
 
 
 class Send(NamedTuple):
@@ -108,7 +113,7 @@ class Skip(NamedTuple):
     reason: SkipReason
 
 
-Fate: TypeAlias = Send | Park | Skip
+Decision: TypeAlias = Send | Park | Skip
 
 
 def replay_id(run: str, record: str) -> str:
@@ -139,14 +144,14 @@ def replay_id(run: str, record: str) -> str:
 
 def decide(
     letter: Letter, policy: ReplayPolicy, routes: ReplayRoutes, *, now_ms: int
-) -> Fate:
-    """The fate of a selected letter.
+) -> Decision:
+    """Decide what happens to a selected letter.
 
     Args:
-        letter: Untrusted, its origin too: only declared topics are written to.
-        policy: Of the run.
+        letter: The letter. Its origin is untrusted: only a declared topic is used.
+        policy: Policy of the run.
         routes: Topics that the run may send to.
-        now_ms: Instant that deadlines are compared with.
+        now_ms: Instant that deadlines are compared with, epoch milliseconds.
     """
     delivery = letter.delivery
     read = read_job(delivery.headers)
@@ -156,7 +161,9 @@ def decide(
     if count >= policy.max_replays:
         headers = [*delivery.headers, (REPLAY_ID_HEADER, new_id.encode())]
         value = delivery.value or b""
-        return Park(Record(routes.parking, value, headers, delivery.key), new_id)
+        return Park(
+            Record(parking_topic(routes.source), value, headers, delivery.key), new_id
+        )
     origin, attempts = read_origin(delivery.headers, delivery.appended_ms)
     target = _target(origin, policy.targets, routes)
     if delivery.value is None:
@@ -224,7 +231,7 @@ def _changes(
 def _to_lane(
     delivery: Delivery, read: ReadHeaders, lane: Lane, changes: dict[str, Any]
 ) -> Record:
-    # What is said of the lane must be true of the one it goes to.
+    # A worker refuses a record whose envelope names another lane than it lies in.
     if read.envelope.queue is not None:
         changes["queue"] = lane.queue
     if read.envelope.priority is not None:
@@ -244,10 +251,10 @@ class Forecast(msgspec.Struct, kw_only=True):
     """What a run would do, as counts: by target, and by the reason to stay.
 
     Attributes:
-        selected: Letters that the filter selects and nobody has handled.
-        sent: By topic.
-        parked: Replayed too often.
-        skipped: By `SkipReason`.
+        selected: Letters that the filter selects and no run has handled.
+        sent: Letters that are sent, by topic.
+        parked: Letters that are parked, since they were replayed too often.
+        skipped: Letters that stay, by `SkipReason`.
     """
 
     selected: int = 0
@@ -260,10 +267,10 @@ class Forecast(msgspec.Struct, kw_only=True):
         """Number of dead letters that are sent or parked."""
         return self.parked + sum(self.sent.values())
 
-    def note(self, fate: Fate) -> None:
+    def note(self, decision: Decision) -> None:
         """Count one decision."""
         self.selected += 1
-        match fate:
+        match decision:
             case Send(record, _):
                 self.sent[record.topic] = self.sent.get(record.topic, 0) + 1
             case Park():
@@ -271,4 +278,4 @@ class Forecast(msgspec.Struct, kw_only=True):
             case Skip(reason):
                 self.skipped[reason] = self.skipped.get(reason, 0) + 1
             case _:
-                assert_never(fate)
+                assert_never(decision)

@@ -10,7 +10,7 @@ they were appended more than an hour after it began.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from shifter.deadletter.filter import compile_filter
@@ -31,7 +31,7 @@ from shifter.model.lane import dead_letter_topic, parse_lane
 from shifter.ports import Clock, Delivery, LogAdmin, Span
 
 _READ: Final = 1_000
-"""Up to this number, positions are read to count letters; beyond, all count."""
+"""Offsets that are read to count letters exactly; of more, each counts as a letter."""
 
 Handled: TypeAlias = Mapping[int, OffsetSet]
 """Offsets by partition."""
@@ -94,20 +94,14 @@ class LetterReader:
         admin: Admin of the log.
         journal: Journal of the namespace.
         clock: Clock that ages are measured by.
-        namespace: Namespace of the fleet.
         source: The topic.
     """
 
     def __init__(
-        self,
-        admin: LogAdmin,
-        journal: Journal,
-        clock: Clock,
-        namespace: str,
-        source: str,
+        self, admin: LogAdmin, journal: Journal, clock: Clock, source: str
     ) -> None:
         self._admin, self._journal, self._clock = admin, journal, clock
-        self.namespace, self.source = namespace, source
+        self.namespace, self.source = journal.namespace, source
 
     async def spans(self, selection: Selection = ALL) -> dict[int, Span]:
         """The offsets that a selection covers, by partition, from the log's index."""
@@ -167,21 +161,20 @@ class LetterReader:
         """Count what a replay would do, and the failures that it would replay."""
         topics = await self._admin.topics()
         self.check_targets(policy, topics)
-        lanes = declared_lanes(self.namespace, topics)
-        routes = ReplayRoutes(
-            run="", namespace=self.namespace, source=self.source, lanes=lanes
+        routes = ReplayRoutes.among(
+            topics, run="", namespace=self.namespace, source=self.source
         )
         forecast, kinds = Forecast(), Triage()
         async for letter in self.letters(selection, on_progress):
-            fate = decide(letter, policy, routes, now_ms=letter.now_ms)
+            decision = decide(letter, policy, routes, now_ms=letter.now_ms)
             if (
                 limit is not None
                 and forecast.moved >= limit
-                and not isinstance(fate, Skip)
+                and not isinstance(decision, Skip)
             ):
-                fate = Skip(SkipReason.LIMIT)
-            forecast.note(fate)
-            if not isinstance(fate, Skip):
+                decision = Skip(SkipReason.LIMIT)
+            forecast.note(decision)
+            if not isinstance(decision, Skip):
                 kinds.add(letter.delivery)
         return forecast, kinds
 
@@ -204,15 +197,6 @@ class LetterReader:
                 raise ConfigError("--target", target, want)
 
 
-def declared_lanes(namespace: str, topics: Iterable[str]) -> frozenset[str]:
-    """The lanes of a namespace among topics: a letter may name only these as origin."""
-    return frozenset(
-        topic
-        for topic in topics
-        if (lane := parse_lane(topic)) is not None and lane.namespace == namespace
-    )
-
-
 async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str:
     """The topic that a queue of the namespace, or a topic's own name, stands for.
 
@@ -228,7 +212,7 @@ async def find_topic(admin: LogAdmin, namespace: str, name: str) -> str:
     topics = await admin.topics()
     if "." not in name:
         topic = dead_letter_topic(namespace, name)
-        # A log that makes topics as they are needed has none before the first letter.
+        # A log that creates topics on demand has none before the first dead letter.
         lanes = [lane for lane in map(parse_lane, topics) if lane is not None]
         if topic in topics or (namespace, name) in {lane[:2] for lane in lanes}:
             return topic
@@ -288,9 +272,9 @@ async def _fits(admin: LogAdmin, begun: RunBegun) -> bool:
 async def count_open(admin: LogAdmin, history: RunHistory, topic: str) -> int:
     """Number of dead letters of a topic that no run has handled.
 
-    The count comes from the log's positions and the journal. Not every position holds a
-    record: transactions take some, and compaction leaves gaps. If few positions are
-    open, they are read and counted; otherwise each counts as a letter.
+    The count comes from the log's offsets and the journal. Not every offset holds a
+    record: transactions take some, and compaction leaves gaps. If few offsets are open,
+    they are read and counted; otherwise each counts as a letter.
     """
     handled, spans = await handled_now(admin, history, topic), await admin.spans(topic)
     rest = {

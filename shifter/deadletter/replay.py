@@ -25,7 +25,7 @@ from shifter.deadletter.batch import (
     waiting_of,
 )
 from shifter.deadletter.filter import compile_filter
-from shifter.deadletter.gate import SAMPLE, OpenGate, ReplayGate, StopPolicy, Watch
+from shifter.deadletter.gate import SAMPLE, ReplayGate, StopPolicy, Watch
 from shifter.deadletter.journal import DISCARD, Journal, Run, RunEnded, RunHistory
 from shifter.deadletter.letter import Letter
 from shifter.deadletter.pace import (
@@ -40,7 +40,6 @@ from shifter.deadletter.reader import (
     Handled,
     OnProgress,
     ScanProgress,
-    declared_lanes,
     handled_now,
     is_open,
     no_progress,
@@ -62,11 +61,19 @@ from shifter.ports import (
 APPEND_S: Final = 30.0
 _BATCH: Final = 2_000
 _BATCH_BYTES: Final = 8_000_000
-_LOOKED_AT: Final = 50_000
+_READ: Final = 50_000
+"""Letters that a batch reads, so that a filter that selects few still makes steps."""
+
 _LOOK_EVERY_S: Final = 1.0
+"""Seconds between two readings of outcomes."""
+
 _EARLY: Final = 50
 _LOOK_EARLY_S: Final = 0.1
-_BREATH: Final = 50
+"""The same until `_EARLY` outcomes are known: a short run is over within a second."""
+
+_YIELD_EVERY: Final = 50
+"""Letters after which the event loop may run: the batch before is sent meanwhile."""
+
 _ALL_REFUSED: Final = PASSING | {Reason.CLOSED}
 
 
@@ -77,13 +84,12 @@ class ReplayParts:
     Attributes:
         log: Log that records go to, opened under the name of the runs' topic.
         admin: Admin of the same log.
-        claims: Keeps the topic's lease and the states of replayed jobs.
-        presence: Tells which lanes are drained.
-        clock: A real one.
-        journal: Of the namespace.
-        namespace: Of the fleet.
-        gate: Circuits.
-        courtesy: How much room live jobs are left.
+        claims: Store of the topic's lease and of the states of replayed jobs.
+        presence: Store of the workers' reports, which name the lanes they drain.
+        clock: Clock of the run; its sleeps are real.
+        journal: Journal of the namespace.
+        gate: Refuses to send while a circuit is open; ``None`` never refuses.
+        batches: How large batches may be, so that live jobs have room.
     """
 
     log: AtomicLog
@@ -92,9 +98,8 @@ class ReplayParts:
     presence: PresenceStore
     clock: Clock
     journal: Journal
-    namespace: str
-    gate: ReplayGate = field(default_factory=OpenGate)
-    courtesy: BatchControlPolicy = field(default_factory=BatchControlPolicy)
+    gate: ReplayGate | None = None
+    batches: BatchControlPolicy = field(default_factory=BatchControlPolicy)
 
 
 class _Stopped(Exception):  # noqa: N818  # ends a run from within, never seen outside
@@ -127,15 +132,11 @@ class Replayer:
         self._pace = pace
         self._on_progress: OnProgress = no_progress
         self._watch = Watch(parts.claims, stop)
-        self._courtesy = BatchControl(
-            parts.claims, parts.presence, parts.clock, parts.courtesy
+        self._batch_control = BatchControl(
+            parts.claims, parts.presence, parts.clock, parts.batches
         )
         self._begun = run.begun
-        self._handled: Handled = {}
         self._test = compile_filter(run.begun.filter)
-        self._routes = ReplayRoutes(
-            run=run.begun.run, namespace="", source="", lanes=frozenset()
-        )
         self._passed = self._sent_now = self._chosen_now = 0
         self._started_at = self._looked_at = 0.0
         self._is_read_up = False
@@ -154,19 +155,22 @@ class Replayer:
         """
         begun, parts = self._begun, self._parts
         self._on_progress = on_progress
-        self._handled = await handled_now(parts.admin, self._history, begun.source)
-        topics = await parts.admin.topics()
-        lanes = declared_lanes(parts.namespace, topics)
-        self._routes = ReplayRoutes(
-            run=begun.run, namespace=parts.namespace, source=begun.source, lanes=lanes
+        self._handled: Handled = await handled_now(
+            parts.admin, self._history, begun.source
         )
-        spans = {p: Span(*span) for p, span in begun.spans.items()}
+        self._routes = ReplayRoutes.among(
+            await parts.admin.topics(),
+            run=begun.run,
+            namespace=parts.journal.namespace,
+            source=begun.source,
+        )
         rest = {
-            p: Span(self._run.upto.get(p, s.first), s.end) for p, s in spans.items()
+            part: Span(self._run.upto.get(part, first), end)
+            for part, (first, end) in begun.spans.items()
         }
-        self._passed = sum(rest[p].first - s.first for p, s in spans.items())
+        self._passed = sum(rest[p].first - s[0] for p, s in begun.spans.items())
         if self._yields:
-            await self._courtesy.hear()
+            await self._batch_control.read_presence()
         self._started_at = parts.clock.monotonic()
         try:
             await self._all_batches(rest)
@@ -181,7 +185,8 @@ class Replayer:
         entry = RunEnded(
             run=self._begun.run, at_ms=self._now(), is_done=is_done, why=why
         )
-        # What stops a run may stop this too; it is resumed all the same.
+        # The failure that stops a run may refuse this entry too. Without the entry
+        # the run counts as killed, and a killed run can be resumed.
         with contextlib.nullcontext() if is_done else contextlib.suppress(StoreError):
             await write(self._parts, [self._parts.journal.record(entry)])
         self._history.note(entry)
@@ -207,8 +212,7 @@ class Replayer:
             for number, delivery in enumerate(chunk):
                 if self._is_full():
                     break
-                if number % _BREATH == 0:
-                    # What is sent meanwhile is looked after on time.
+                if number % _YIELD_EVERY == 0:
                     await self._parts.clock.sleep(0)
                 chosen = self._choose(delivery)
                 batch.look_at(delivery, chosen)
@@ -226,7 +230,7 @@ class Replayer:
         return self._pace.yields and self._begun.action != DISCARD
 
     def _size(self) -> int:
-        most = self._courtesy.size(_BATCH) if self._yields else _BATCH
+        most = self._batch_control.size(_BATCH) if self._yields else _BATCH
         return batch_size(self._pace, self._chosen_now, most=most)
 
     def _is_full(self) -> bool:
@@ -245,21 +249,21 @@ class Replayer:
             return None
         if begun.action == DISCARD:
             return Chosen(delivery, None)
-        fate = decide(letter, begun.policy, self._routes, now_ms=self._now())
-        return Chosen(delivery, fate)
+        decision = decide(letter, begun.policy, self._routes, now_ms=self._now())
+        return Chosen(delivery, decision)
 
     async def _work(self, batch: ReplayBatch) -> None:
         """Send a batch, and wait until the next one may follow."""
         moved = batch.moved()
         samples = _samples(moved)
-        await self._may_go_on(len(moved), samples)
+        await self._until_allowed(len(moved), samples)
         refused = await self._send(batch)
         self._sent_now += len(moved) - len(refused)
         self._passed += batch.looked_at
         self._watch.take([(each.job_id, each.attempt) for each in samples])
-        self._tell()
+        self._report()
         if self._yields and moved:
-            self._courtesy.sent(samples)
+            self._batch_control.sent(samples)
             await self._make_room()
 
     async def _send(self, batch: ReplayBatch) -> Collection[int]:
@@ -295,13 +299,13 @@ class Replayer:
 
     async def _make_room(self) -> None:
         while not self._is_read_up:
-            pause_s = await self._courtesy.wait_s()
+            pause_s = await self._batch_control.wait_s()
             if pause_s <= 0:
                 return
             await self._check()
             await self._parts.clock.sleep(pause_s)
-            if self._courtesy.held_s > _LOOK_EVERY_S:
-                self._tell()
+            if self._batch_control.held_s > _LOOK_EVERY_S:
+                self._report()
 
     async def _check(self) -> None:
         """Return if the run may continue.
@@ -312,7 +316,6 @@ class Replayer:
         clock = self._parts.clock
         if not self._lease.is_trusted:
             raise _Stopped("the lease on the topic was lost")
-        # The first outcomes matter most: a short run is over within a second.
         is_early = self._watch.seen < _EARLY
         every_s = _LOOK_EARLY_S if is_early else _LOOK_EVERY_S
         if clock.monotonic() >= self._looked_at + every_s:
@@ -322,7 +325,9 @@ class Replayer:
         if why is not None:
             raise _Stopped(why)
 
-    async def _may_go_on(self, count: int, samples: Sequence[SampledReplay]) -> None:
+    async def _until_allowed(
+        self, count: int, samples: Sequence[SampledReplay]
+    ) -> None:
         clock = self._parts.clock
         due_at = self._started_at + wait_s(self._pace, self._sent_now + count)
         while True:
@@ -331,13 +336,13 @@ class Replayer:
             if left_s <= 0:
                 break
             await clock.sleep(min(left_s, _LOOK_EARLY_S))
-        why = await self._parts.gate.refusal({each.job_type for each in samples})
-        if why is not None:
+        gate = self._parts.gate
+        if gate and (why := await gate.refusal({each.job_type for each in samples})):
             raise _Stopped(why)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         total = sum(end - first for first, end in self._begun.spans.values())
-        counts, held_s = dict(self._run.counts), self._courtesy.held_s
+        counts, held_s = dict(self._run.counts), self._batch_control.held_s
         self._on_progress(ScanProgress(self._passed, total, counts, held_s))
 
     def _now(self) -> int:
@@ -356,11 +361,11 @@ async def write(parts: ReplayParts, records: Sequence[Record]) -> None:
 
 
 def _is_large(batch: ReplayBatch) -> bool:
-    return batch.looked_at >= _LOOKED_AT or batch.size_bytes >= _BATCH_BYTES
+    return batch.looked_at >= _READ or batch.size_bytes >= _BATCH_BYTES
 
 
 def _samples(moved: Sequence[Chosen]) -> list[SampledReplay]:
-    """A sample of the jobs of a batch, in order, with the last ones."""
+    """A sample of the jobs of a batch, in order; the last ones are always in it."""
     step = max(1, len(moved) // SAMPLE)
     some = [*moved[:-SAMPLE:step][:SAMPLE], *moved[-SAMPLE:]]
     return [sample for each in some if (sample := sample_of(each)) is not None]

@@ -14,9 +14,11 @@ from shifter.ports import ClaimStore, Clock
 
 LEASE_MS: Final = 5_000
 _KEEP_MS: Final = 60_000
-# The part at a lease's end that is not trusted, and how often a lease is renewed.
 _SPARE: Final = 0.1
+"""Part at the end of a lease that is not trusted: clocks may differ in speed."""
+
 _RENEWALS: Final = 4
+"""Renewals in the time of a lease, so that it survives some that fail."""
 
 
 class TopicLease:
@@ -47,14 +49,14 @@ async def holding(
     """Hold a topic while the block runs; waits for one lease of a killed holder.
 
     Args:
-        claims: Where the lease is.
-        clock: For trust in it.
+        claims: Store of the lease.
+        clock: Clock that measures how long the lease is trusted.
         source: The topic.
-        owner: Who asks.
+        owner: Name of the run that asks.
         on_wait: Called with the seconds of each wait for another holder's lease.
 
     Raises:
-        HeldElsewhereError: Somebody else holds it and renews.
+        HeldElsewhereError: Another run holds the lease and renews it.
         StoreUnavailableError: The claim store does not answer.
     """
     name = replay_id("hold", source)
@@ -70,7 +72,7 @@ async def holding(
                 with contextlib.suppress(StoreError):
                     await claims.finish([update])
     except BaseExceptionGroup as errors:
-        # The keeper raises nothing: it is the block's own.
+        # The task that renews raises nothing, so this is an error of the block.
         raise errors.exceptions[0] from None
 
 

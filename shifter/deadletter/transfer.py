@@ -18,7 +18,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 import msgspec
@@ -46,7 +46,7 @@ _BATCH_BYTES: Final = 8_000_000
 _BAD: Final = "undecodable_line"
 _MAX_LINE: Final = 16_000_000
 _NULL: Final = "-"
-# A spreadsheet takes a cell that begins so for a formula.
+# A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -54,23 +54,23 @@ class LetterLine(msgspec.Struct, kw_only=True):
     """One dead letter in a file; the field names are a contract.
 
     Attributes:
-        topic: Where it was.
-        partition: Part of it.
-        offset: Position there.
-        appended_ms: When it came there.
-        dialect: Who parked it.
-        reason: Why.
-        error: The error's class.
-        message: Its message.
-        fingerprint: Its group.
-        job_id: Of a job of ours.
-        job: Its type.
+        topic: Topic that held it.
+        partition: Its partition.
+        offset: Its offset.
+        appended_ms: When it was appended, epoch milliseconds.
+        dialect: System that parked it.
+        reason: Why it was parked.
+        error: Class of the error.
+        message: Message of the error.
+        fingerprint: Fingerprint of its group.
+        job_id: Id of the job; ``None`` for records of other systems.
+        job: Type of the job; ``None`` for records of other systems.
         attempts: Attempts made.
-        last_failed_ms: When it failed.
-        payload: The payload, where it is JSON.
-        key_base64: The record's key; ``None`` for none.
-        value_base64: The record's value; ``None`` for none.
-        headers_base64: Its headers, in order.
+        last_failed_ms: When it was given up, epoch milliseconds.
+        payload: The payload, if it is JSON.
+        key_base64: The record's key; ``None`` if it has none.
+        value_base64: The record's value; ``None`` if it has none.
+        headers_base64: The record's headers, in order.
     """
 
     topic: str = ""
@@ -160,29 +160,27 @@ def read_lines(lines: Iterable[str]) -> Iterator[Record]:
     """Read the records of an exported file; its first line shows the format.
 
     Raises:
-        DecodeError: A line is none; says which.
+        DecodeError: A line is no dead letter; the error has its number.
     """
     numbered = _bounded(lines)
     first = next(numbered, "")
     if first.startswith("{"):
-        yield from (_record(_json_line(n, x)) for n, x in _from(first, numbered))
+        yield from (
+            _record(_json_line(n, x)) for n, x in enumerate(chain([first], numbered), 1)
+        )
         return
     if not first:
         return
     if first.rstrip("\r\n") != heading(CSV).rstrip():
         raise DecodeError(_BAD, "line 1 is neither JSON nor the heading of an export")
-    # Of the whole process, and 131,072 by default: less than a record may have.
+    # This limit is the process's own. Its default of 131,072 characters is less than
+    # a record may have.
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_LINE))
     try:
         for number, cells in enumerate(csv.reader(numbered), 2):
             yield _record(_csv_line(number, cells))
     except csv.Error as error:
         raise DecodeError(_BAD, f"no CSV: {error}"[:300]) from None
-
-
-def _from(first: str, rest: Iterator[str]) -> Iterator[tuple[int, str]]:
-    yield 1, first
-    yield from enumerate(rest, 2)
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:

@@ -11,9 +11,11 @@ from shifter.ports import Delivery
 from shifter.wire.dead_letter import header_name, read_text
 from shifter.wire.failure import MAX_MESSAGE_CHARS
 
-# Fingerprints of a stranger's topic may all differ; beyond this many they are one.
 MAX_GROUPS: Final = 10_000
+"""Groups that are kept apart; all fingerprints of a foreign topic may differ."""
+
 OTHERS: Final = "others"
+"""Group of the letters of all further fingerprints."""
 
 _BUCKETS: Final = 64
 _FIRST_WIDTH_MS: Final = 1_000
@@ -22,20 +24,21 @@ _LAST_FAILED: Final = header_name("last_failed_ms")
 _JOB_ID: Final = header_name("job_id")
 _SHOWN: Final = tuple(map(header_name, ("error_type", "error_message", "reason")))
 _MOST_BYTES: Final = 4 * MAX_MESSAGE_CHARS
-"""Bound of each text that a group keeps; shifter writes no longer ones."""
+"""Largest text that a group keeps; shifter writes none that is larger."""
 
 
 class FailureGroup(msgspec.Struct):
     """Dead letters of one fingerprint; the field names are a published contract.
 
     Attributes:
-        fingerprint: Of error type and stack.
-        count: How many.
+        fingerprint: Fingerprint of error type and stack.
+        count: Number of dead letters.
         error: Error type of the newest.
-        message: Its message.
-        reason: Why it went there, a `Reason` value; of strangers, the dialect.
-        first_seen_ms: Oldest failure, epoch milliseconds.
-        last_seen_ms: Newest failure, epoch milliseconds.
+        message: Error message of the newest.
+        reason: Why the newest was parked: a `Reason` value; of other systems, the
+            dialect.
+        first_seen_ms: Instant of the oldest failure, epoch milliseconds.
+        last_seen_ms: Instant of the newest failure, epoch milliseconds.
         sample_job_id: Job id of the newest; ``None`` if it had none.
     """
 
@@ -50,7 +53,7 @@ class FailureGroup(msgspec.Struct):
 
 
 class CountsOverTime:
-    """Counts over time, in few buckets: their width doubles when the span does.
+    """Counts over time, in at most 64 buckets; their width doubles as time passes.
 
     >>> course = CountsOverTime()
     >>> for at_ms in (0, 500, 1_000, 9_000):
@@ -80,7 +83,7 @@ class CountsOverTime:
         found = [0] * columns
         width = max(1, last_ms - first_ms)
         for place, count in self._counts.items():
-            # A bucket counts where its middle lies.
+            # A bucket counts in the column that its middle is in.
             middle = place * self._width_ms + self._width_ms // 2 - first_ms
             column = min(columns - 1, max(0, middle * columns // width))
             found[column] += count
@@ -88,13 +91,13 @@ class CountsOverTime:
 
 
 class NewestLetter(NamedTuple):
-    """What a group shows of its newest letter.
+    """What a group shows of its newest letter, as it is written in its headers.
 
     Attributes:
-        error: Its error type, as written; of a stranger, empty.
-        message: Its message, as written; of a stranger, empty.
-        reason: Likewise; of a stranger, the dialect.
-        job_id: Likewise; empty if there is none.
+        error: Error type; empty for an unknown system.
+        message: Error message; empty for an unknown system.
+        reason: Why it was parked; of other systems, the dialect.
+        job_id: Id of the job; empty if there is none.
     """
 
     error: bytes
@@ -154,7 +157,7 @@ class Triage:
 
 
 def brief(delivery: Delivery) -> tuple[str, int]:
-    """Fingerprint and instant of a letter; of ours, without reading all the rest."""
+    """Fingerprint and instant of a letter; a letter of shifter is not read further."""
     return _look(delivery)[:2]
 
 

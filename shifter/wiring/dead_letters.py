@@ -34,7 +34,7 @@ async def opened_letter_reader(
         namespace = settings.namespace
         topic = await find_topic(admin, namespace, source)
         journal = Journal(admin, namespace)
-        yield LetterReader(admin, journal, SystemClock(), namespace, topic)
+        yield LetterReader(admin, journal, SystemClock(), topic)
 
 
 @contextlib.asynccontextmanager
@@ -103,7 +103,6 @@ async def _opened(
             presence=presence,
             clock=clock,
             journal=Journal(admin, settings.namespace),
-            namespace=settings.namespace,
             gate=CircuitGate(fleet, presence, clock, process),
         )
         yield DeadLetters(parts, topic)

@@ -86,7 +86,6 @@ class World:
             presence=self.presence,
             clock=self.clock,
             journal=Journal(self.admin, "shop"),
-            namespace="shop",
             gate=self.gate,
         )
         return DeadLetters(parts, SOURCE)

@@ -49,7 +49,6 @@ def desk_of(admin, log, namespace, source) -> DeadLetters:
         presence=MemoryPresenceStore(clock),
         clock=clock,
         journal=Journal(admin, namespace),
-        namespace=namespace,
     )
     return DeadLetters(parts, source)
 

@@ -24,7 +24,7 @@ class World:
         self.clock = FakeClock()
         self.claims = MemoryClaimStore(self.clock)
         self.presence = MemoryPresenceStore(self.clock)
-        self.courtesy = BatchControl(self.claims, self.presence, self.clock, POLICY)
+        self.control = BatchControl(self.claims, self.presence, self.clock, POLICY)
         self._sent = 0
 
     async def worker(self, *lanes, keep_s=3_600):
@@ -35,8 +35,8 @@ class World:
     async def send(self, lane=LANE):
         self._sent += 1
         sample = SampledReplay(f"job-{self._sent}", 4, "send", lane)
-        await self.courtesy.hear()
-        self.courtesy.sent([sample])
+        await self.control.read_presence()
+        self.control.sent([sample])
         return sample
 
     async def start(self, sample):
@@ -46,7 +46,7 @@ class World:
     async def waits(self, at_most_s):
         """How long the next batch waits if nothing else happens."""
         began = self.clock.monotonic()
-        while pause_s := await self.courtesy.wait_s():
+        while pause_s := await self.control.wait_s():
             if self.clock.monotonic() + pause_s > began + at_most_s:
                 return None
             self.clock.advance(pause_s)
@@ -62,7 +62,7 @@ async def test_where_no_worker_lives_nothing_waits_and_batches_are_full(world):
     await world.send()
 
     assert await world.waits(1) == 0
-    assert world.courtesy.size(2_000) == 2_000
+    assert world.control.size(2_000) == 2_000
 
 
 async def test_a_batch_waits_until_the_last_replay_has_started(world):
@@ -74,7 +74,7 @@ async def test_a_batch_waits_until_the_last_replay_has_started(world):
 
     assert held is None
     assert await world.waits(1) == 0
-    assert world.courtesy.size(2_000) == POLICY.first + POLICY.growth
+    assert world.control.size(2_000) == POLICY.first + POLICY.growth
 
 
 async def test_batches_shrink_while_replays_wait_and_grow_when_they_do_not(world):
@@ -85,7 +85,7 @@ async def test_batches_shrink_while_replays_wait_and_grow_when_they_do_not(world
         world.clock.advance(waited_s)
         await world.start(sample)
         await world.waits(1)
-        sizes.append(world.courtesy.size(2_000))
+        sizes.append(world.control.size(2_000))
 
     assert sizes == [55, 27, 13, 18, 23]
 
@@ -99,7 +99,7 @@ async def test_a_lane_that_no_worker_speaks_of_is_filled_at_full_speed(world):
 
     assert POLICY.unserved_s < waited_s < POLICY.unserved_s + 1
     assert await world.waits(1) == 0
-    assert world.courtesy.size(2_000) == 2_000
+    assert world.control.size(2_000) == 2_000
 
 
 async def test_a_lane_is_yielded_to_once_a_worker_speaks_of_it(world):
@@ -121,16 +121,16 @@ async def test_workers_that_are_busy_for_long_hold_a_run_but_never_for_ever(worl
     waited_s = await world.waits(60)
 
     assert POLICY.patience_s < waited_s < POLICY.patience_s + 1
-    assert world.courtesy.size(2_000) == POLICY.least
+    assert world.control.size(2_000) == POLICY.least
 
 
 async def test_topics_of_others_are_not_waited_for(world):
     await world.worker(LANE)
-    await world.courtesy.hear()
-    world.courtesy.sent([])
+    await world.control.read_presence()
+    world.control.sent([])
 
     assert await world.waits(1) == 0
-    assert world.courtesy.size(2_000) == 2_000
+    assert world.control.size(2_000) == 2_000
 
 
 async def test_what_the_store_does_not_answer_has_not_started(world, monkeypatch):
