@@ -9,8 +9,7 @@ Needs nothing but shifter.
 
 from __future__ import annotations
 
-from shifter.asgi.calling import calling
 from shifter.asgi.middleware import AdmissionMiddleware
-from shifter.asgi.request import Request
+from shifter.asgi.request import Request, calling
 
 __all__ = ["AdmissionMiddleware", "Request", "calling"]

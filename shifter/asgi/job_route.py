@@ -1,24 +1,64 @@
-"""Job routes: the body of a request is the arguments, the answer is the response."""
+"""Job routes: submits the job of a request, once for each key, and serves its state.
+
+The body of a request is the job's arguments, the answer is the response; ``202`` points
+to the status resource of a deferred job.
+
+An ``Idempotency-Key`` counts for the user who sends it and for the route it is sent to,
+so no caller can use up the key of another one. The digest of the first body is kept for
+as long as the key; another body under the same key is an error of the caller, answered
+422.
+
+Source: draft-ietf-httpapi-idempotency-key-header, sections 2.2 and 2.6.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
 
 from shifter.api.app import Shifter
 from shifter.api.job import BoundJob
-from shifter.asgi.idempotency import Keys
-from shifter.asgi.place import place
 from shifter.asgi.request import Request, wants_async
-from shifter.asgi.response import RESULT_HEADER, Response, of_answer, problem, refusal
-from shifter.errors import DecodeError, OutcomeUnknownError, PayloadError
+from shifter.asgi.response import (
+    RESULT_HEADER,
+    Response,
+    of_answer,
+    place,
+    problem,
+    refusal,
+)
+from shifter.errors import (
+    ConfigError,
+    DecodeError,
+    OutcomeUnknownError,
+    PayloadError,
+    StoreError,
+)
 from shifter.jobs.request_scope import left_ms
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import JobSpec, canonical_id, made_ms
 from shifter.model.reason import Reason
 from shifter.telemetry import Event, Log
 
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
+
+NO_USER: Final = "no user"
+UNCHECKED: Final = "unchecked"
+OTHER_BODY: Final = "other body"
+_ASK_S: Final = 1.0
+_ADVICE: Final = {
+    NO_USER: "give user=: until then, callers of a route share its keys",
+    UNCHECKED: "the state store cannot be asked, and another body is not seen",
+}
+_LOOK_TWICE_S: Final = 0.4
+_NEW_MS: Final = 10_000
+_LOOK_AGAIN: Final = {"retry-after": "1"}
+_UNKNOWN: Final = "unknown"
 
 
 class JobRoutes(NamedTuple):
@@ -131,3 +171,118 @@ class _UnfitError(Exception):
     def __init__(self, response: Response) -> None:
         self.response = response
         super().__init__(response.status)
+
+
+class Keys:
+    """The keys of a middleware's job routes.
+
+    Args:
+        app: Keeps the digests of bodies.
+
+    Attributes:
+        counts: How often a key came from no known user, could not be checked, or was
+            refused for another body.
+    """
+
+    def __init__(self, app: Shifter) -> None:
+        self._app = app
+        self.counts: Counter[str] = Counter()
+
+    def scoped(self, key: str | None, user: str | None, route: str) -> str | None:
+        """The key within the scope of its user and route; ``None`` without a key.
+
+        Args:
+            key: As its caller sent it.
+            user: Who sent it; without one, all that are not known are one.
+            route: Where to.
+        """
+        if key is None:
+            return None
+        if user is None:
+            self._say(NO_USER)
+        return f"http.{_digest([user, route, key])}"
+
+    async def is_for(self, spec: JobSpec, key: str, body: bytes) -> bool:
+        """Whether a key was used with no other body, as far as that can be known.
+
+        Args:
+            spec: Of the job.
+            key: As its job has it.
+            body: A JSON document.
+        """
+        word = _digest(msgspec.json.decode(body))
+        name = f"{spec.name}:{key}"
+        try:
+            async with asyncio.timeout(_ASK_S):
+                kept = await self._app.note(name, word, keep_ms=spec.dedup_ms)
+        except (StoreError, ConfigError, TimeoutError):
+            self._say(UNCHECKED)  # the claim decides "once", whatever this check finds
+            return True
+        if kept != word:
+            self.counts[OTHER_BODY] += 1
+        return kept == word
+
+    def _say(self, what: str) -> None:
+        self.counts[what] += 1
+        if self.counts[what] == 1:
+            advice = _ADVICE[what]
+            Log().warning(Event.KEY_DOUBTED, header="idempotency-key", want=advice)
+
+
+def _digest(value: object) -> str:
+    """The digest of a JSON document, independent of the order of its fields."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
+
+
+async def job_status(
+    app: Shifter, job_id: str, *, result: Callable[[str], str] | None
+) -> Response:
+    """The state of a job.
+
+    ``200`` while it waits or runs, and when it is done; ``303`` to its result when it
+    is done and there is a place for results; ``410`` when it ended without one; ``404``
+    for an id that no job has. Where a job could have the id and could not be recorded,
+    that is ``200`` with the state ``unknown``.
+
+    Args:
+        app: Whose job.
+        job_id: As it was given; anything.
+        result: From a job's id to the place of its result.
+    """
+    known = canonical_id(job_id)
+    if known is None:
+        return problem(404, "no such job")
+    try:
+        status = await _look(app, known)
+        if status is None and await app.may_wait(known):
+            return Response(200, {"job_id": known, "state": _UNKNOWN}, _LOOK_AGAIN)
+    except StoreError:
+        return problem(503, "states cannot be read now", headers=_LOOK_AGAIN)
+    if status is None:
+        return problem(404, "no such job", job_id=known)
+    return _of_state(known, status.state, result)
+
+
+async def _look(app: Shifter, job_id: str) -> JobStatus | None:
+    """A job's state; one that may have been accepted just now is looked for twice."""
+    status, made = await app.status(job_id), made_ms(job_id)
+    is_new = made is None or app.admission.clock.epoch_ms() - made < _NEW_MS
+    if status is None and is_new:
+        # Another process may have accepted it, and records it behind its answer.
+        await asyncio.sleep(_LOOK_TWICE_S)
+        status = await app.status(job_id)
+    return status
+
+
+def _of_state(
+    job_id: str, state: JobState, result: Callable[[str], str] | None
+) -> Response:
+    body = {"job_id": job_id, "state": state.value}
+    if not state.is_terminal:
+        return Response(200, body, _LOOK_AGAIN)
+    if state is not JobState.DONE:
+        title = f"the job ended as {state.value}"
+        return problem(410, title, job_id=job_id, state=state.value)
+    if result is None:
+        return Response(200, body)
+    return Response(303, body, {"location": result(job_id)})

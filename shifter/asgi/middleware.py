@@ -7,18 +7,18 @@ refused. Health checks always pass, since a busy process is not a dead one.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from shifter.api.app import Shifter
 from shifter.api.job import BoundJob, Job
-from shifter.asgi.idempotency import Keys
-from shifter.asgi.in_time import TimedCall
-from shifter.asgi.job_route import JobRoutes
-from shifter.asgi.place import check_paths, check_routes, path_below
+from shifter.asgi.deadline import TimedCall
+from shifter.asgi.job_route import JobRoutes, Keys, job_status
 from shifter.asgi.request import (
     Request,
+    path_below,
     read_draw,
     read_is_retry,
     read_key,
@@ -27,7 +27,7 @@ from shifter.asgi.request import (
     read_request,
 )
 from shifter.asgi.response import Send, problem, refusal
-from shifter.asgi.status import job_status
+from shifter.errors import ConfigError
 from shifter.jobs.request_scope import within
 from shifter.model.job import JobSpec
 from shifter.model.lane import Priority
@@ -40,6 +40,10 @@ Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _HEALTH: Final = ("/health", "/healthz", "/livez", "/readyz")
 _HOUR_MS: Final = 3_600_000
+_ROUTE: Final = re.compile(r"(?P<method>[^\s]+) (?P<path>[^\s]+)")
+_METHOD: Final = re.compile(r"[A-Z][A-Z-]*")
+_TEMPLATE: Final = re.compile(r"[{}<>*]|/:")
+_ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 class AdmissionMiddleware:
@@ -164,15 +168,10 @@ class AdmissionMiddleware:
     async def _serve(
         self, plan: CallPlan, call: tuple[Any, Any, Send], user: str | None
     ) -> None:
-        admission = self._app.admission
-        decision = admission.decide(plan, can_run=True, can_wait=False)
-        if decision.verdict is Verdict.RUN:
-            try:
-                with admission.views.serving(plan.priority):
-                    await self._in_time(plan.deadline_ms, *call)
-            finally:
-                admission.let_go(decision)
-            return
+        with self._app.admission.slot(plan) as decision:
+            if decision.verdict is Verdict.RUN:
+                await self._in_time(plan.deadline_ms, *call)
+                return
         after_s = decision.retry_after_s
         response = refusal(decision.reason, after_s, is_known=user is not None)
         await response.send(call[2])
@@ -225,3 +224,61 @@ class AdmissionMiddleware:
 
     def _now(self) -> int:
         return self._app.admission.clock.epoch_ms()
+
+
+def check_paths(field: str, paths: Iterable[str]) -> frozenset[str]:
+    """Check that requests can have these paths.
+
+    Raises:
+        ConfigError: One of them never matches, or is no path.
+    """
+    if isinstance(paths, str):
+        raise ConfigError(field, paths, f"use a collection of paths: [{paths!r}]")
+    return frozenset(_checked(field, path, path) for path in paths)
+
+
+def check_routes(
+    routes: Mapping[Any, Any], health: Iterable[str]
+) -> dict[str, Job[..., Any]]:
+    """Check the routes of jobs.
+
+    Args:
+        routes: ``"POST /reports"`` to a job.
+        health: Paths that pass before any route is looked at.
+
+    Raises:
+        ConfigError: A route never matches, or its job is none.
+    """
+    passing = frozenset(health)
+    for route, job in routes.items():
+        match = _ROUTE.fullmatch(route) if isinstance(route, str) else None
+        if match is None:
+            want = "use a method, a space and a path, such as 'POST /reports'"
+            raise ConfigError("jobs", route, want)
+        method, path = match["method"], match["path"]
+        if _METHOD.fullmatch(method) is None:
+            want = f"a method is in upper case: {f'{method.upper()} {path}'!r}"
+            raise ConfigError("jobs", route, want)
+        if _checked("jobs", route, path) in passing:
+            want = "a health check passes before it; use another path"
+            raise ConfigError("jobs", route, want)
+        if not isinstance(job, Job):
+            want = f"{route!r} wants a job, made by app.job"
+            raise ConfigError("jobs", job, want)
+    return dict(routes)
+
+
+def _checked(field: str, given: object, path: object) -> str:
+    """The path, if a request can have it."""
+    want = None
+    if not isinstance(path, str) or not path.startswith("/"):
+        want = "a path begins with '/'"
+    elif _TEMPLATE.search(path):
+        want = "a path is compared as a whole; send what varies in the body"
+    elif "?" in path or "#" in path:
+        want = "a path is without its query"
+    elif _ENCODED.search(path):
+        want = "a path is compared decoded; write the characters themselves"
+    if want is not None:
+        raise ConfigError(field, given, want)
+    return str(path)

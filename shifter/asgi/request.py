@@ -1,8 +1,14 @@
-"""Reads the headers of a request; values beyond their bounds are not trusted.
+"""Reads the headers and the path of a request, and writes headers of calls it makes.
 
 A caller may state the priority of its request, but never ``CRITICAL``, and how long it
 will wait, but not for ever. A header that cannot be read is ignored, a value beyond its
 bounds is cut, and both are counted. A request whose key cannot be read is answered 400.
+
+The deadline is sent as a duration, so that clocks need not agree. A mounted
+application, or one behind a proxy, is called below a prefix, ``root_path``: paths are
+compared without it.
+
+Source: the ASGI specification's ``root_path``; Starlette's ``get_route_path``.
 """
 
 from __future__ import annotations
@@ -12,13 +18,17 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from shifter.asgi.place import path_below
+from shifter.api.app import Shifter
+from shifter.jobs.request_scope import (
+    HEIGHT_HEADER,
+    PREVIOUS_HEADER,
+    ambient,
+    left_to_call_ms,
+)
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
-from shifter.model.time import MAX_DURATION_MS, read_timeout
+from shifter.model.time import MAX_DURATION_MS, read_timeout, write_timeout
 
 TIMEOUT_HEADER: Final = "shifter-timeout"
-HEIGHT_HEADER: Final = "shifter-height"
-PREVIOUS_HEADER: Final = "shifter-previous-attempts"
 _URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
 _KEY: Final = re.compile(rb'(?P<quote>"?)([\x21\x23-\x5b\x5d-\x7e]{1,255})(?P=quote)')
 _KEY_HEADER: Final = b"idempotency-key"
@@ -34,6 +44,12 @@ _FIRST: Final = {
 }
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 _READ: Final = frozenset({"priority", HEIGHT_HEADER, *_TIMEOUTS, *_FIRST})
+_URGENCIES: Final = {
+    Priority.CRITICAL: "u=0",
+    Priority.HIGH: "u=1",
+    Priority.NORMAL: "u=3",
+    Priority.LOW: "u=5",
+}
 
 
 class Request(NamedTuple):
@@ -143,3 +159,48 @@ def wants_async(request: Request) -> bool:
     """Whether the caller prefers an asynchronous answer (RFC 7240)."""
     preferences = request.headers.get("prefer", "").lower().split(",")
     return any(p.split(";")[0].strip() == "respond-async" for p in preferences)
+
+
+def path_below(scope: Mapping[str, Any]) -> tuple[str, str]:
+    """The root path of a request, and its path below.
+
+    >>> path_below({"path": "/v1/reports", "root_path": "/v1"})
+    ('/v1', '/reports')
+    >>> path_below({"path": "/v10/reports", "root_path": "/v1"})
+    ('/v1', '/v10/reports')
+    """
+    given, path = scope.get("root_path", ""), scope["path"]
+    if not given:
+        return "", path or "/"
+    root_path = given.rstrip("/")
+    # A server puts its root path before the path with all its slashes.
+    for prefix in (given, root_path):
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return root_path, path[len(prefix) :] or "/"
+    return root_path, path
+
+
+def calling(app: Shifter, *, previous_attempts: int = 0) -> dict[str, str]:
+    """Headers of a call made on behalf of the current request; empty outside of one.
+
+    Args:
+        app: Its clock measures what is left of the deadline.
+        previous_attempts: How often this call was made before, >= 0. The called service
+            charges a retry to its budget. Calls on behalf of a request that is a retry
+            count as retries in any case.
+
+    Raises:
+        DeadlineExceededError: The deadline has passed, so the call cannot help.
+    """
+    around = ambient()
+    left_ms = left_to_call_ms(app.publisher.clock.epoch_ms(), "over HTTP")
+    headers, previous = {}, max(previous_attempts, int(around.is_retry))
+    if previous:
+        headers[PREVIOUS_HEADER] = str(previous)
+    if left_ms is not None:
+        headers[TIMEOUT_HEADER] = write_timeout(left_ms)
+    if around.priority is not None:
+        headers["priority"] = _URGENCIES[around.priority]
+    if around.height is not None:
+        headers[HEIGHT_HEADER] = around.height
+    return headers

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
-from shifter.asgi.place import place
 from shifter.model.answer import Deferred, Degraded, Ran, Submitted
 from shifter.model.reason import PASSING, Reason
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 RESULT_HEADER: Final = "shifter-result"
+_RESERVED: Final = "/:?#[]@!$&'()*+,;=%"
 _PROBLEM: Final = "application/problem+json"
 _WORDS: Final[Mapping[Reason, tuple[int, str]]] = {
     Reason.EXPIRED: (504, "the deadline of the request is over"),
@@ -58,6 +59,18 @@ class Response(NamedTuple):
         await send({"type": "http.response.body", "body": raw})
 
 
+def place(root_path: str, path: str) -> str:
+    """The path under which clients find a path of the service; a URL stays as it is.
+
+    >>> place("/v1", "/jobs/7"), place("/v1", "https://cdn.example/7")
+    ('/v1/jobs/7', 'https://cdn.example/7')
+    """
+    is_own = path.startswith("/") and not path.startswith("//")
+    if is_own and not path.startswith(f"{root_path}/"):
+        path = quote(root_path, safe="/") + path
+    return quote(path, safe=_RESERVED)
+
+
 def problem(
     status: int, title: str, *, headers: Mapping[str, str] | None = None, **facts: Any
 ) -> Response:
@@ -80,14 +93,14 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
     if isinstance(answer, Degraded):
         return of_value(answer.value, {"shifter-quality": answer.quality.value})
     if isinstance(answer, Deferred):
-        place = f"{status_path}/{answer.job_id}"
+        status = f"{status_path}/{answer.job_id}"
         body = {
             "job_id": answer.job_id,
-            "status": place,
+            "status": status,
             "reason": answer.reason.value,
             "eta_s": answer.eta_s,
         }
-        return Response(202, body, {"location": place})
+        return Response(202, body, {"location": status})
     return refusal(answer.reason, answer.retry_after_s, is_known=is_known)
 
 

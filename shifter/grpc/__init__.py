@@ -11,8 +11,7 @@ Needs the extra ``grpc``.
 
 from __future__ import annotations
 
-from shifter.grpc.client import calling
-from shifter.grpc.heed import heed
+from shifter.grpc.client import calling, heed
 from shifter.grpc.server import AdmissionInterceptor
 
 __all__ = ["AdmissionInterceptor", "calling", "heed"]

@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from shifter.jobs.request_scope import HEIGHT_HEADER, PREVIOUS_HEADER, Ambient
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 
 PRIORITY: Final = "shifter-priority"
-HEIGHT: Final = "shifter-height"
 ATTEMPTS: Final = "grpc-previous-rpc-attempts"
-PREVIOUS: Final = "shifter-previous-attempts"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 _MAX_PUSHBACK_MS: Final = 2**31 - 1
 _DIGITS: Final = 9
@@ -42,22 +41,23 @@ def read_metadata(
     found = {name: value for name, value in pairs if isinstance(value, str)}
     return CallerMetadata(
         _priority(found.get(PRIORITY), ignored),
-        _draw(found.get(HEIGHT), ignored),
-        any(_number(name, found.get(name), ignored) for name in (ATTEMPTS, PREVIOUS)),
+        _draw(found.get(HEIGHT_HEADER), ignored),
+        any(
+            _number(name, found.get(name), ignored)
+            for name in (ATTEMPTS, PREVIOUS_HEADER)
+        ),
     )
 
 
-def write_metadata(
-    priority: Priority | None, draw: float | None, *, is_retry: bool = False
-) -> list[tuple[str, str]]:
-    """The metadata for a call."""
+def write_metadata(around: Ambient) -> list[tuple[str, str]]:
+    """The metadata for a call on behalf of a request."""
     pairs = []
-    if priority is not None:
-        pairs.append((PRIORITY, priority.value))
-    if draw is not None:
-        pairs.append((HEIGHT, str(int(draw * LEVELS_PER_PRIORITY))))
-    if is_retry:
-        pairs.append((PREVIOUS, "1"))
+    if around.priority is not None:
+        pairs.append((PRIORITY, around.priority.value))
+    if around.height is not None:
+        pairs.append((HEIGHT_HEADER, around.height))
+    if around.is_retry:
+        pairs.append((PREVIOUS_HEADER, "1"))
     return pairs
 
 
@@ -85,7 +85,7 @@ def _priority(text: str | None, ignored: Counter[str]) -> Priority | None:
 def _draw(text: str | None, ignored: Counter[str]) -> float | None:
     if text is None:
         return None
-    height = _number(HEIGHT, text, ignored)
+    height = _number(HEIGHT_HEADER, text, ignored)
     return min(height, LEVELS_PER_PRIORITY - 1) / LEVELS_PER_PRIORITY
 
 

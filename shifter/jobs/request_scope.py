@@ -20,7 +20,8 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from typing import Final, NamedTuple
 
-from shifter.model.lane import Priority
+from shifter.errors import DeadlineExceededError
+from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.expiry import remaining_ms
 from shifter.wire.headers import read_traceparent
@@ -46,6 +47,17 @@ class Ambient(NamedTuple):
     is_retry: bool = False
     traceparent: str | None = None
 
+    @property
+    def height(self) -> str | None:
+        """The draw in whole hundredths, as callers send it; ``None`` without one."""
+        return None if self.draw is None else str(int(self.draw * LEVELS_PER_PRIORITY))
+
+
+HEIGHT_HEADER: Final = "shifter-height"
+"""Header or metadata with the draw of a request."""
+
+PREVIOUS_HEADER: Final = "shifter-previous-attempts"
+"""Header or metadata with the number of earlier attempts at a request."""
 
 _NOTHING: Final = Ambient()
 _AMBIENT: Final[ContextVar[Ambient]] = ContextVar("shifter_ambient", default=_NOTHING)
@@ -72,10 +84,21 @@ def left_ms(now: EpochMs) -> int | None:
     return remaining_ms(_AMBIENT.get().deadline_ms, now)
 
 
-def late_by_s(now: EpochMs) -> float:
-    """Seconds since the deadline of the request under way, >= 0; 0 without one."""
+def left_to_call_ms(now: EpochMs, called: str) -> int | None:
+    """Milliseconds left to a call on behalf of the request; ``None`` for no deadline.
+
+    Args:
+        now: Wall clock.
+        called: What is called, for the error.
+
+    Raises:
+        DeadlineExceededError: The deadline has passed, so the call cannot help.
+    """
     deadline_ms = _AMBIENT.get().deadline_ms
-    return 0.0 if deadline_ms is None else max(0, now - deadline_ms) / 1_000
+    if deadline_ms is not None and now >= deadline_ms:
+        late_by_s = (now - deadline_ms) / 1_000
+        raise DeadlineExceededError(called, late_by_s, what="call")
+    return remaining_ms(deadline_ms, now)
 
 
 def begin(

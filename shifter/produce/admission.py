@@ -12,7 +12,7 @@ import dataclasses
 import random
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -216,6 +216,17 @@ class Admission:
         if decision.verdict is DEFER and self.views.lanes is not None:
             self.views.lanes.deferred(plan.lane)
         return decision
+
+    @contextlib.contextmanager
+    def slot(self, plan: CallPlan) -> Generator[Decision]:
+        """Decide on a call that cannot wait; hold its slot while the block runs."""
+        decision = self.decide(plan, can_run=True, can_wait=False)
+        is_run, serving = decision.verdict is RUN, self.views.serving
+        try:
+            with serving(plan.priority) if is_run else contextlib.nullcontext():
+                yield decision
+        finally:
+            self.let_go(decision)
 
     def explain(
         self, plan: CallPlan, *, can_run: bool, has_fallback: bool

@@ -20,7 +20,7 @@ from starlette.routing import Mount
 from shifter import Shifter
 from shifter.adapters.memory.state import MemoryClaimStore
 from shifter.asgi import AdmissionMiddleware
-from shifter.asgi.idempotency import NO_USER, OTHER_BODY, UNCHECKED
+from shifter.asgi.job_route import NO_USER, OTHER_BODY, UNCHECKED
 from shifter.config import Settings
 from shifter.config.endpoint import Secret
 from shifter.errors import StoreUnavailableError

@@ -20,7 +20,7 @@ from uuid_utils import uuid4, uuid7
 
 from shifter import Priority, Shifter
 from shifter.asgi import AdmissionMiddleware
-from shifter.asgi.status import job_status
+from shifter.asgi.job_route import job_status
 from shifter.cli import main
 from shifter.config import Secret, Settings
 from shifter.errors import StoreUnavailableError
