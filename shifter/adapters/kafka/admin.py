@@ -44,7 +44,6 @@ class KafkaLogAdmin:
         namespace: Whose delay topics are counted.
         group: The workers' group, ``<namespace>.workers`` unless given; the group of a
             lane is this with the lane's priority behind a dot.
-        clock: For time limits.
 
     Raises:
         ConfigError: librdkafka refuses a property.
@@ -55,11 +54,8 @@ class KafkaLogAdmin:
         config: KafkaConfig,
         namespace: str,
         group: str | None = None,
-        *,
-        clock: Clock | None = None,
     ) -> None:
-        self._config = config
-        self._clock: Clock = SystemClock() if clock is None else clock
+        self._config, self._clock = config, SystemClock()
         self._reader_group = KafkaConfig.group(namespace, "admin")
         last = LastError()
         # Left to the collector it may die on a thread of its own, with the interpreter.
@@ -68,14 +64,8 @@ class KafkaLogAdmin:
             make_client(AdminClient, config.admin_config(), last)
         )
         self._keeper = TopicKeeper(client, last, self._clock)
-        self._gauge = DepthGauge(
-            client,
-            config,
-            namespace=namespace,
-            group=KafkaConfig.group(namespace, "workers") if group is None else group,
-            clock=self._clock,
-            last=last,
-        )
+        group = KafkaConfig.group(namespace, "workers") if group is None else group
+        self._gauge = DepthGauge(self._keeper, config, namespace=namespace, group=group)
         self._turn = asyncio.Lock()
 
     async def _call(self, function: Callable[..., _Answer], *args: object) -> _Answer:

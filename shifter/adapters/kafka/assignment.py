@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import (
@@ -38,6 +39,7 @@ _SHORTEST: Final = 2
 """How often metadata is shortened until none is left."""
 
 
+@dataclass(slots=True, eq=False)
 class OwnedPartition:
     """One partition while it is ours.
 
@@ -45,6 +47,7 @@ class OwnedPartition:
         place: Topic and partition.
         epoch: Of this assignment.
         acks: How far it is.
+        topic_id: Of the topic whose offsets are counted; ``None`` if not known.
         started: Offsets that began and have not ended.
         at_end: Whether the log held nothing more when it was last asked.
         is_full: Whether too much was read since the frontier.
@@ -53,32 +56,19 @@ class OwnedPartition:
         cut: How much of the text beside its commits is left out, since the broker
             refused it: 0 nothing, 1 what ended ahead, 2 all of it.
         committed: Position and text last sent.
-        topic_id: Of the topic whose offsets are counted; ``None`` if not known.
     """
 
-    __slots__ = (
-        "acks",
-        "at_end",
-        "committed",
-        "cut",
-        "epoch",
-        "is_dirty",
-        "is_full",
-        "is_paused",
-        "place",
-        "started",
-        "topic_id",
-    )
-
-    def __init__(
-        self, place: Place, epoch: int, acks: AckMap, topic_id: str | None
-    ) -> None:
-        self.place, self.epoch, self.acks = place, epoch, acks
-        self.topic_id = topic_id
-        self.started: set[int] = set()
-        self.at_end = self.is_full = self.is_paused = False
-        self.is_dirty, self.cut = False, 0
-        self.committed: tuple[int, str] | None = None
+    place: Place
+    epoch: int
+    acks: AckMap
+    topic_id: str | None
+    started: set[int] = field(default_factory=set)
+    at_end: bool = False
+    is_full: bool = False
+    is_paused: bool = False
+    is_dirty: bool = False
+    cut: int = 0
+    committed: tuple[int, str] | None = None
 
 
 class Assignment:

@@ -186,11 +186,7 @@ class KafkaConfig:
 
     def producer_config(self) -> dict[str, Property]:
         """Settings of a producer: idempotent, acknowledged by all in-sync replicas."""
-        return {
-            **_CLIENT,
-            **_PRODUCER,
-            **self._given(without=_CONSUMER_ONLY),
-        }
+        return {**_CLIENT, **_PRODUCER, **self._given(without=_CONSUMER_ONLY)}
 
     def consumer_config(self, group: str) -> dict[str, Property]:
         """Settings of a member of ``group`` that commits by hand."""

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __all__
-    AdminClient,
     OffsetSpec,
 )
 
@@ -72,28 +71,24 @@ class DepthGauge:
     """Measures lanes.
 
     Args:
-        client: For offsets of the log.
+        keeper: Its client is asked for topics and offsets.
         config: For consumers: those that say what groups committed, and one that
             samples records.
         namespace: Whose delay topics are counted.
         group: The workers' group; a lane's own is ``<group>.<priority>``.
-        clock: For the time limits.
-        last: The client's complaints.
     """
 
     def __init__(
         self,
-        client: AdminClient,
+        keeper: TopicKeeper,
         config: KafkaConfig,
         *,
         namespace: str,
         group: str,
-        clock: Clock,
-        last: LastError,
     ) -> None:
-        self._client, self._last, self._clock = client, last, clock
-        self._config, self._commits = config, CommitReader(config, last, clock)
-        self._keeper = TopicKeeper(client, last, clock)
+        self._keeper, self._config = keeper, config
+        self._client, self._last, self._clock = keeper.client, keeper.last, keeper.clock
+        self._commits = CommitReader(config, self._last, self._clock)
         self._reader: TopicReader | None = None
         self._namespace, self._group = namespace, group
 

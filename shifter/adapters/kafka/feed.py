@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence, Set as AbstractSet
-from types import MappingProxyType
+from collections.abc import Sequence, Set as AbstractSet
 
-from shifter.adapters.kafka.config import KafkaConfig, Property
-from shifter.adapters.kafka.errors import describe
+from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.loop_bridge import LoopBridge, Observer
 from shifter.adapters.kafka.member import Member, MemberPlan
 from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.policy.delivery.ack_map import WINDOW
 from shifter.ports import AppendAnswer, Clock, Delivery, LaneLog, LostRange, Record
-
-_NOTHING: frozenset[int] = frozenset()
 
 
 class KafkaLaneFeed:
@@ -39,9 +35,7 @@ class KafkaLaneFeed:
         commit_interval_s: Seconds between commits, > 0.
         window: Records read since a partition's frontier, at most; a partition that
             has more is not read until its oldest records end. >= 2.
-        observer: Hears of rebalances, failed commits and the like, on the feed's own
-            thread; those that somebody should see are logged, unless it is given.
-        tuning: Further properties of the consumer; they win.
+        observer: As of `shifter.adapters.kafka.loop_bridge.LoopBridge`.
         ids: Tells topics that were made again, for all feeds of a process.
         without_commits: Where to begin a topic that keeps records and on which the
             group has no commit: ``earliest``, ``latest`` or ``refuse``.
@@ -58,12 +52,11 @@ class KafkaLaneFeed:
         commit_interval_s: float = 0.5,
         window: int = WINDOW,
         observer: Observer | None = None,
-        tuning: Mapping[str, Property] = MappingProxyType({}),
         ids: TopicIds | None = None,
         without_commits: str = EARLIEST,
     ) -> None:
-        self._plan = MemberPlan(
-            {**config.consumer_config(group), **tuning},
+        plan = MemberPlan(
+            config.consumer_config(group),
             tuple(topics),
             group,
             commit_interval_s,
@@ -71,9 +64,9 @@ class KafkaLaneFeed:
             ids,
             without_commits,
         )
-        self._writer, self._clock, self._observer = writer, clock, observer
-        self._member: Member | None = None
-        self._bridge: LoopBridge | None = None
+        self._writer, self._bridge = writer, LoopBridge(observer)
+        self._member = Member(plan, self._bridge, clock)
+        self._is_opened = False
 
     async def open(self) -> None:
         """Join the group; returns when this member has its share, or within 20 s.
@@ -84,31 +77,30 @@ class KafkaLaneFeed:
         Raises:
             ConfigError: librdkafka refuses a property.
             StoreRefusedError: A topic does not exist, or the cluster refuses.
-            StoreUnavailableError: Nobody answered.
+            StoreUnavailableError: No broker answered.
         """
-        if self._bridge is None:
-            self._bridge = LoopBridge(self._observer)
-            self._member = Member(self._plan, self._bridge, self._clock)
+        if not self._is_opened:
+            self._is_opened = True
+            self._bridge.attach()
             self._member.start()
         await self._bridge.until_opened()
 
     async def fetch(self, max_records: int, *, wait_s: float) -> list[Delivery]:
         """At most ``max_records`` deliveries; empty when none came within the wait.
 
-        Trouble on the way to the cluster is not raised, since the client tries on;
-        `last_error` tells.
+        Trouble on the way to the cluster is not raised, since the client tries on.
 
         Raises:
             StoreRefusedError: The cluster refuses. One that did let us read and takes
                 the right away is logged and asked again: it may give it back.
             StoreUnavailableError: The client broke for good.
         """
-        bridge, member = self._bridge, self._member
-        if bridge is None or member is None:
+        if not self._is_opened:
             return []
+        bridge = self._bridge
         bridge.check()
         if not bridge.has_arrivals and not bridge.is_over.is_set():
-            member.requests.want(max_records)
+            self._member.requests.want(max_records)
             await bridge.until_arrival(wait_s)
             bridge.check()
         return bridge.take(max_records)
@@ -118,13 +110,10 @@ class KafkaLaneFeed:
 
         Takes effect with the next fetch; what was read before may still come.
         """
-        if self._member is not None:
-            self._member.requests.rest(topics)
+        self._member.requests.rest(topics)
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Note that these start now; returns those this member still owns."""
-        if self._member is None:
-            return []
         return self._member.assignment.begin(deliveries)
 
     async def hand_over(
@@ -137,12 +126,12 @@ class KafkaLaneFeed:
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """End deliveries; those taken away meanwhile are ignored. Returns at once."""
-        if self._member is not None and deliveries:
+        if deliveries:
             self._member.requests.settle(deliveries)
 
     def losses(self) -> list[LostRange]:
         """Ranges found lost since the last call."""
-        return [] if self._bridge is None else self._bridge.losses()
+        return self._bridge.losses()
 
     def idle(self) -> bool:
         """Whether every owned record has ended and the log was found to hold no more.
@@ -150,40 +139,26 @@ class KafkaLaneFeed:
         The broker reports that about half a second after the last record was read.
         """
         member = self._member
-        return member is None or (
-            not member.requests.settled and member.assignment.is_idle()
-        )
+        return not member.requests.settled and member.assignment.is_idle()
 
     @property
     def epochs(self) -> frozenset[int]:
         """Epochs of deliveries that may still begin; another set after a rebalance."""
-        return _NOTHING if self._member is None else self._member.assignment.epochs
+        return self._member.assignment.epochs
 
     def hold(self, epochs: frozenset[int]) -> None:
         """Read no more of these partitions, and of all others again.
 
         Takes effect with the next fetch; what was read before may still come.
         """
-        if self._member is not None:
-            self._member.requests.hold(epochs)
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """How often the observer was called, by the event's name."""
-        return {} if self._bridge is None else self._bridge.counts
-
-    @property
-    def last_error(self) -> str | None:
-        """What the client last complained about; it may be over by now."""
-        error = None if self._member is None else self._member.last.error
-        return None if error is None else describe(error)
+        self._member.requests.hold(epochs)
 
     async def close(self, *, timeout_s: float) -> None:
         """Commit what was settled, leave the group, free everything.
 
         Closing twice is harmless. When the time is up the thread is left to itself.
         """
-        if self._member is None or self._bridge is None:
+        if not self._is_opened:
             return
         self._member.requests.leave()
         with contextlib.suppress(TimeoutError):

@@ -13,8 +13,11 @@ the longest tier, where an operator finds it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
+
+from msgspec import structs
 
 from shifter.errors import WireError
 from shifter.model.lane import Lane, dead_letter_topic, delay_topic, parse_lane
@@ -105,33 +108,27 @@ class Destination(Enum):
     DEAD_LETTER = "dead_letter"
 
 
+@dataclass(slots=True, eq=False)
 class Hop:
     """A delivery from a delay topic, and the record that is to follow it.
 
     Attributes:
         delivery: The record as it was read.
+        lane: The lane it belongs to; ``None`` if the record does not name one.
+        due_ms: Not on its lane before this instant; 0 if the record does not name one.
+        ready_ms: Not appended before this instant, epoch milliseconds.
         record: The record to be appended: to its lane, or to a further tier.
         destination: What appending it leads to.
-        ready_ms: Not appended before this instant, epoch milliseconds.
-        due_ms: Not on its lane before this instant; 0 if the record does not name one.
-        lane: The lane it belongs to; ``None`` if the record does not name one.
         tries: Appends without an answer so far.
     """
 
-    __slots__ = (
-        "delivery",
-        "destination",
-        "due_ms",
-        "lane",
-        "ready_ms",
-        "record",
-        "tries",
-    )
-
-    def __init__(self, delivery: Delivery, lane: Lane | None, due_ms: int) -> None:
-        self.delivery, self.lane, self.due_ms = delivery, lane, due_ms
-        self.destination, self.ready_ms, self.tries = Destination.ONWARD, due_ms, 0
-        self.record: Record
+    delivery: Delivery
+    lane: Lane | None
+    due_ms: int
+    ready_ms: int
+    record: Record = field(init=False)
+    destination: Destination = Destination.ONWARD
+    tries: int = 0
 
 
 class HopPlanner:
@@ -164,22 +161,17 @@ class HopPlanner:
         """
         target, headers = waiting(delivery.headers)
         if target is None:
-            target, headers = _told_by_envelope(self._namespace, delivery)
+            target, headers = self._named_by_envelope(delivery), delivery.headers
         lane = None if target is None else self._lane(target.topic)
         due_ms = 0 if target is None else target.due_ms
-        hop = Hop(delivery, lane, due_ms)
+        hop = Hop(delivery, lane, due_ms, due_ms)
         # A clock in the future must not hold up those behind it.
-        appended_ms, tier_s = (
-            min(delivery.appended_ms, now_ms),
-            self._tiers[delivery.topic],
-        )
+        appended_ms = min(delivery.appended_ms, now_ms)
+        tier_s, detail = self._tiers[delivery.topic], ""
         if target is None or lane is None:
-            self._give_up(hop, Reason.UNDECODABLE_ENVELOPE, "no lane to go to", now_ms)
-            hop.ready_ms = appended_ms + tier_s * 1_000
+            detail = "no lane to go to"
         elif due_ms > now_ms + MAX_DUE_AHEAD_MS + SKEW_MS:
             detail = f"due at {due_ms} ms, too far in the future"
-            self._give_up(hop, Reason.UNDECODABLE_ENVELOPE, detail, now_ms)
-            hop.ready_ms = appended_ms + tier_s * 1_000
         else:
             hop.record = Record(
                 target.topic, delivery.value or b"", headers, delivery.key, due_ms
@@ -188,6 +180,9 @@ class HopPlanner:
             if next_hop(due_ms - ready_ms) is not None:
                 hop.ready_ms = ready_ms
             self.hasten(hop, now_ms)
+        if detail:
+            self._give_up(hop, Reason.UNDECODABLE_ENVELOPE, detail, now_ms)
+            hop.ready_ms = appended_ms + tier_s * 1_000
         return hop
 
     def hasten(self, hop: Hop, now_ms: int) -> None:
@@ -204,9 +199,7 @@ class HopPlanner:
         )
         if due_ms < hop.due_ms:
             hop.due_ms, hop.ready_ms = due_ms, now_ms
-            hop.record = Record(
-                record.topic, record.value, record.headers, record.key, due_ms
-            )
+            hop.record = structs.replace(record, due_ms=due_ms)
 
     def step(self, hop: Hop, now_ms: int) -> Record | None:
         """What to append now; ``None`` if the rest is waited for in memory.
@@ -232,6 +225,19 @@ class HopPlanner:
             self._give_up(hop, Reason.REFUSED_BY_LOG, detail, now_ms)
         else:
             self._put_back(hop, TIERS_S[-1])
+
+    def _named_by_envelope(self, delivery: Delivery) -> DelayTarget | None:
+        """Where a record that another program put on the ladder wants to go."""
+        envelope = _envelope(delivery)
+        if (
+            envelope is None
+            or envelope.queue is None
+            or envelope.priority is None
+            or envelope.due_ms is None
+        ):
+            return None
+        lane = Lane(self._namespace, envelope.queue, envelope.priority)
+        return DelayTarget(lane.name, envelope.due_ms)
 
     def _lane(self, topic: str) -> Lane | None:
         """The lane of our namespace with this name."""
@@ -286,19 +292,3 @@ def _envelope(delivery: Delivery) -> EnvelopeV1 | None:
         return read_headers(delivery.headers).envelope
     except WireError:
         return None
-
-
-def _told_by_envelope(
-    namespace: str, delivery: Delivery
-) -> tuple[DelayTarget | None, list[tuple[str, bytes | None]]]:
-    """The same for a record that another program put on the ladder."""
-    envelope = _envelope(delivery)
-    if (
-        envelope is None
-        or envelope.queue is None
-        or envelope.priority is None
-        or envelope.due_ms is None
-    ):
-        return None, delivery.headers
-    lane = Lane(namespace, envelope.queue, envelope.priority)
-    return DelayTarget(lane.name, envelope.due_ms), delivery.headers

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from typing import Any, Final, TypeAlias
 
@@ -35,33 +35,32 @@ _LOUD: Final = frozenset(
 
 
 class LoopBridge:
-    """Carries what one member reads to the event loop that made this object.
+    """Carries what one member reads to an event loop.
 
     The methods up to `ended` are called on the member's thread, all others on the
-    event loop.
+    event loop, `attach` first.
 
     Args:
-        observer: Called for rebalances, failed commits and the like.
+        observer: Called on the member's thread for rebalances, failed commits and the
+            like; by default they are logged.
 
     Attributes:
-        counts: How often the observer was called, by the event's name.
         is_over: Set when the member's thread has ended.
     """
 
     def __init__(self, observer: Observer | None) -> None:
-        self.counts: Counter[str] = Counter()
         self.is_over = asyncio.Event()
         self._observer = log_feed if observer is None else observer
-        self._loop = asyncio.get_running_loop()
-        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._loop: asyncio.AbstractEventLoop
+        self._opened = asyncio.Event()
         self._waiter: asyncio.Future[None] | None = None
         self._arrived: list[Delivery] = []
         self._losses: deque[LostRange] = deque()
         self._error: BaseException | None = None
 
     def opened(self) -> None:
-        """Report that the member is ready."""
-        self._post(self._open)
+        """Report that the member has joined its group, or that it goes on trying."""
+        self._post(self._opened.set)
 
     def arrived(self, deliveries: list[Delivery]) -> None:
         """Hand over records that were read."""
@@ -77,7 +76,6 @@ class LoopBridge:
 
     def observe(self, what: str, **facts: object) -> None:
         """Report an event that an operator may need."""
-        self.counts[what] += 1
         self._observer(what, facts)
 
     def ended(self, cause: BaseException | None) -> None:
@@ -91,10 +89,6 @@ class LoopBridge:
             # The loop is closed. What was read was not settled, so it is read again.
             return
 
-    def _open(self) -> None:
-        if not self._opened.done():
-            self._opened.set_result(None)
-
     def _arrive(self, deliveries: list[Delivery]) -> None:
         if self._arrived:
             self._arrived += deliveries
@@ -104,23 +98,27 @@ class LoopBridge:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
-        self._open()
+        self._opened.set()
         self._wake()
 
     def _end(self, cause: BaseException | None) -> None:
         self.is_over.set()
         if cause is not None:
             self._fail(cause)
-        self._open()
+        self._opened.set()
         self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def attach(self) -> None:
+        """Deliver to the running event loop from now on."""
+        self._loop = asyncio.get_running_loop()
+
     async def until_opened(self) -> None:
         """Wait until the member is ready; raises if it failed to open."""
-        await asyncio.shield(self._opened)
+        await self._opened.wait()
         self.check()
 
     def check(self) -> None:
@@ -227,7 +225,5 @@ def _let_go(waiter: asyncio.Future[None]) -> None:
 def log_feed(what: str, facts: Mapping[str, object]) -> None:
     """The default observer of a feed: logs events, the serious ones as warnings."""
     log = Log(said=what, **facts)
-    if what in _LOUD:
-        log.warning(Event.LOG_CLIENT_REPORTED)
-    else:
-        log.debug(Event.LOG_CLIENT_REPORTED)
+    write = log.warning if what in _LOUD else log.debug
+    write(Event.LOG_CLIENT_REPORTED)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from confluent_kafka import (
     Consumer,
@@ -26,12 +26,12 @@ from confluent_kafka import (
 from shifter.adapters.kafka.assignment import Assignment, Committer, OwnedPartition
 from shifter.adapters.kafka.config import Property
 from shifter.adapters.kafka.errors import LastError, describe, make_client, store_error
-from shifter.adapters.kafka.loop_bridge import Requests
-from shifter.adapters.kafka.rebalance import RebalanceObserver, Rebalancer
+from shifter.adapters.kafka.loop_bridge import LoopBridge, Requests
+from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.start_offsets import EARLIEST, StartPlan
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.errors import StoreRefusedError, StoreUnavailableError
-from shifter.ports import Clock, Delivery
+from shifter.ports import Clock
 
 # Records end a poll at once, so its length delays only commits and requests to leave.
 _POLL_S: Final = 0.1
@@ -58,19 +58,6 @@ _UNKNOWN_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
 _BROKEN: Final = frozenset(
     {"_FATAL", "FENCED_INSTANCE_ID", "INCONSISTENT_GROUP_PROTOCOL"}
 )
-
-
-class MemberObserver(RebalanceObserver, Protocol):
-    """Takes what a member reads and reports; called on the member's thread."""
-
-    def opened(self) -> None:
-        """The member connected, found its topics and joined, or tries on."""
-
-    def arrived(self, deliveries: list[Delivery]) -> None:
-        """Records were read."""
-
-    def ended(self, cause: BaseException | None) -> None:
-        """The thread is over; with what broke it, unless it was asked to leave."""
 
 
 class MemberPlan(NamedTuple):
@@ -104,7 +91,7 @@ class Member:
         last: What its client last complained about.
     """
 
-    def __init__(self, plan: MemberPlan, outlet: MemberObserver, clock: Clock) -> None:
+    def __init__(self, plan: MemberPlan, outlet: LoopBridge, clock: Clock) -> None:
         self._plan, self._outlet, self._clock = plan, outlet, clock
         # Full as soon as one more batch might not fit.
         self._most = max(1, min(_MOST, plan.window // 2))

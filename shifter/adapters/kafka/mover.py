@@ -55,7 +55,10 @@ _CLOSE_S: Final = 10.0
 # Hops that may be under way at once without holding up their partition.
 _WINDOW: Final = 50_000
 _TRY_AGAIN: Final = PASSING | {Reason.CLOSED}
-_TUNING: Final = {"queued.min.messages": 2_000, "queued.max.messages.kbytes": 4_096}
+_TUNING: Final = {
+    "queued.min.messages": "2000",
+    "queued.max.messages.kbytes": "4096",
+}
 
 
 class DelayHeap:
@@ -181,13 +184,12 @@ class KafkaDelayMover:
         self._planner = HopPlanner(namespace)
         self._heap = DelayHeap(limit)
         self._feed = KafkaLaneFeed(
-            config,
+            KafkaConfig(config.bootstrap, {**config.properties, **_TUNING}),
             self._planner.topics,
             group=KafkaConfig.group(namespace, "delay"),
             writer=writer,
             clock=clock,
             window=_WINDOW,
-            tuning=_TUNING,
             ids=ids,
             without_commits=without_commits,
         )

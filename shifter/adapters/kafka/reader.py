@@ -19,11 +19,7 @@ from confluent_kafka import (
 )
 
 from shifter.adapters.kafka.config import KafkaConfig
-from shifter.adapters.kafka.errors import (
-    LastError,
-    make_client,
-    store_error,
-)
+from shifter.adapters.kafka.errors import LastError, make_client, store_error
 from shifter.errors import StoreUnavailableError
 from shifter.ports import Clock, Delivery, Span
 from shifter.wire.headers import Headers
@@ -61,12 +57,9 @@ class TopicReader:
         config: The cluster.
         group: A name for the broker's log; the group is never joined.
         clock: For the time limit on silence.
-        prefetch: How many records of a partition are fetched ahead.
     """
 
-    def __init__(
-        self, config: KafkaConfig, group: str, clock: Clock, *, prefetch: int = 10_000
-    ) -> None:
+    def __init__(self, config: KafkaConfig, group: str, clock: Clock) -> None:
         self._last, self._clock = LastError(), clock
         self._known: set[str] = set()
         self._consumer = make_client(
@@ -76,7 +69,8 @@ class TopicReader:
                 # The ends are known beforehand; what retention takes meanwhile is gone.
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "queued.min.messages": prefetch,
+                # How many records of a partition are fetched ahead.
+                "queued.min.messages": 10_000,
                 # A change of partitions waits for the fetch that is under way.
                 "fetch.wait.max.ms": 10,
             },
@@ -179,14 +173,10 @@ def delivery(message: Message) -> Delivery:
     _, appended_ms = message.timestamp()
     return Delivery(
         topic=message.topic() or "",
-        key=_bytes(message.key()),
-        value=_bytes(message.value()),
+        key=message.key(),
+        value=message.value(),
         headers=headers_of(message),
         appended_ms=appended_ms,
         partition=message.partition() or 0,
         offset=message.offset() or 0,
     )
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

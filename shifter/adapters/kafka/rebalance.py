@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from shifter.adapters.kafka.assignment import Assignment, Committer, OwnedPartition
 from shifter.adapters.kafka.errors import kafka_error, store_error
-from shifter.adapters.kafka.loop_bridge import Requests
+from shifter.adapters.kafka.loop_bridge import LoopBridge, Requests
 from shifter.adapters.kafka.start_offsets import (
     REFUSE,
     Place,
@@ -24,7 +24,7 @@ from shifter.adapters.kafka.start_offsets import (
     find_starts,
     without,
 )
-from shifter.errors import StoreError, StoreRefusedError
+from shifter.errors import StoreRefusedError
 from shifter.policy.delivery.ack_map import Range
 from shifter.ports import Clock, LostRange
 
@@ -39,19 +39,6 @@ _LOOK_S: Final = 2.0
 _NOT_THERE: Final = frozenset(
     {"_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART"}
 )
-
-
-class RebalanceObserver(Protocol):
-    """Takes the events of a member; called on the member's thread."""
-
-    def lost(self, found: LostRange) -> None:
-        """Take a range that the log deleted before it was read."""
-
-    def refused(self, error: StoreError) -> None:
-        """The cluster will not let us read, until somebody does something."""
-
-    def observe(self, what: str, **facts: object) -> None:
-        """Take an event that an operator may need."""
 
 
 class Rebalancer:
@@ -75,7 +62,7 @@ class Rebalancer:
         assignment: Assignment,
         committer: Committer,
         requests: Requests,
-        outlet: RebalanceObserver,
+        outlet: LoopBridge,
         clock: Clock,
     ) -> None:
         self._plan, self._assignment, self._committer = plan, assignment, committer
@@ -225,7 +212,8 @@ class Rebalancer:
             part = self._assignment.parts.get(place)
             if part is not None:
                 try:
-                    topic_id, kept = self._now(consumer, place)
+                    topic_id = self._plan.ids([place[0]]).get(place[0])
+                    kept = find_kept(consumer, place)
                 except KafkaException as exc:
                     _look_again(consumer, exc)
                     continue
@@ -246,10 +234,6 @@ class Rebalancer:
         else:
             self._move_on(part, kept, missed)
             self._read_from(consumer, part.place, part.acks.position)
-
-    def _now(self, consumer: Consumer, place: Place) -> tuple[str | None, Range]:
-        topic_id = self._plan.ids([place[0]]).get(place[0])
-        return topic_id, find_kept(consumer, place)
 
     def begin_anew(self, consumer: Consumer, ids: Mapping[str, str]) -> None:
         """Read from their start those topics whose partitions here are of another id.

@@ -10,10 +10,10 @@ Everything here blocks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __all__
@@ -34,6 +34,7 @@ from shifter.errors import StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import Clock, TopicChange, TopicSpec
 
+_Wanted = TypeVar("_Wanted")
 CALL_S: Final = 20.0
 """How long one administrative call may take, seconds."""
 
@@ -180,22 +181,28 @@ def forgotten_commits(
 
 
 class TopicKeeper:
-    """Plans and applies topic changes over one administrative client."""
+    """Plans and applies topic changes over one administrative client.
+
+    Attributes:
+        client: The client.
+        last: The last error that the client reported.
+        clock: For time limits.
+    """
 
     def __init__(self, client: AdminClient, last: LastError, clock: Clock) -> None:
-        self._client, self._last, self._clock = client, last, clock
+        self.client, self.last, self.clock = client, last, clock
 
-    def metadata(self, timeout_s: float = CALL_S) -> ClusterMetadata:
+    def metadata(self) -> ClusterMetadata:
         """Topics and brokers now.
 
         Raises:
             StoreUnavailableError, StoreRefusedError: With the client's last words.
         """
         try:
-            return self._client.list_topics(timeout=timeout_s)
+            return self.client.list_topics(timeout=CALL_S)
         except KafkaException as exc:
-            self._client.poll(0)
-            raise store_error(exc, "metadata", self._last) from exc
+            self.client.poll(0)
+            raise store_error(exc, "metadata", self.last) from exc
 
     def ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Ids of topics now; a topic that does not exist is left out.
@@ -204,10 +211,10 @@ class TopicKeeper:
             StoreUnavailableError, StoreRefusedError: With the client's last words.
         """
         try:
-            return describe_ids(self._client, topics)
+            return describe_ids(self.client, topics)
         except KafkaException as exc:
-            self._client.poll(0)
-            raise store_error(exc, "describe_topics", self._last) from exc
+            self.client.poll(0)
+            raise store_error(exc, "describe_topics", self.last) from exc
 
     def diff(self, specs: Sequence[TopicSpec]) -> list[TopicChange]:
         """What `apply` would change, in the order of the specs."""
@@ -222,14 +229,26 @@ class TopicKeeper:
                 before it stays, and the next `apply` goes on from there.
         """
         replicas, plan = self._plan(specs)
-        of = {spec.name: spec for spec in specs}
-        created = [of[s.change.topic] for s in plan if s.change.action == "create"]
-        widened = [
-            of[s.change.topic] for s in plan if s.change.action == "add_partitions"
+        actions = {(step.change.topic, step.change.action) for step in plan}
+        created = [
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=replicas,
+                config=settings(spec, replicas=replicas),
+            )
+            for spec in specs
+            if (spec.name, "create") in actions
         ]
-        self._create(created, replicas)
-        self._widen(widened)
-        self._set([step for step in plan if step.setting is not None])
+        widened = [
+            NewPartitions(spec.name, spec.partitions)
+            for spec in specs
+            if (spec.name, "add_partitions") in actions
+        ]
+        self._finish("create_topics", self.client.create_topics, created)
+        self._finish("create_partitions", self.client.create_partitions, widened)
+        ask = self.client.incremental_alter_configs
+        self._finish("alter_configs", ask, _new_settings(plan))
         self._await(specs)
         return [*(step.change for step in plan), *self._notes(specs)]
 
@@ -261,7 +280,7 @@ class TopicKeeper:
         found: dict[str, dict[str, str]] = {name: {} for name in names}
         if not names:
             return found
-        asked = self._client.describe_configs(
+        asked = self.client.describe_configs(
             [ConfigResource(kind, name) for name in names],
             request_timeout=CALL_S,
         )
@@ -272,64 +291,36 @@ class TopicKeeper:
                 error = kafka_error(exc)
                 # Not ours to read, or so new that this broker has not heard of it.
                 if error is None or not _MAY_BE_UNKNOWN.fullmatch(error.name()):
-                    raise store_error(exc, "describe_configs", self._last) from exc
+                    raise store_error(exc, "describe_configs", self.last) from exc
                 continue
             values = {entry.name: entry.value for entry in entries.values()}
             found[resource.name] = {k: v for k, v in values.items() if v is not None}
         return found
 
-    def _create(self, specs: Sequence[TopicSpec], replicas: int) -> None:
-        topics = [
-            NewTopic(
-                spec.name,
-                num_partitions=spec.partitions,
-                replication_factor=replicas,
-                config=settings(spec, replicas=replicas),
-            )
-            for spec in specs
-        ]
-        if topics:
-            self._finish(self._client.create_topics(topics), "create_topics")
-
-    def _widen(self, specs: Sequence[TopicSpec]) -> None:
-        wider = [NewPartitions(spec.name, spec.partitions) for spec in specs]
-        if wider:
-            self._finish(self._client.create_partitions(wider), "create_partitions")
-
-    def _set(self, plan: Sequence[PlannedChange]) -> None:
-        entries: dict[str, list[ConfigEntry]] = {}
-        for step in plan:
-            if step.setting is not None:
-                entry = ConfigEntry(
-                    *step.setting, incremental_operation=AlterConfigOpType.SET
-                )
-                entries.setdefault(step.change.topic, []).append(entry)
-        if entries:
-            resources = [
-                ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
-                for name, changes in entries.items()
-            ]
-            asked = self._client.incremental_alter_configs(resources)
-            self._finish(asked, "alter_configs")
-
-    def _finish(self, asked: Mapping[Any, Future[Any]], op: str) -> None:
-        for future in asked.values():
+    def _finish(
+        self,
+        op: str,
+        ask: Callable[[list[_Wanted]], Mapping[Any, Future[Any]]],
+        wanted: list[_Wanted],
+    ) -> None:
+        """Ask for changes, if there are any, and wait until all are made."""
+        for future in ask(wanted).values() if wanted else ():
             try:
                 future.result(timeout=2 * CALL_S)
             except KafkaException as exc:
                 error = kafka_error(exc)
-                # Somebody else applied the same plan a moment ago.
+                # Another process applied the same plan a moment ago.
                 if error is None or error.name() != "TOPIC_ALREADY_EXISTS":
-                    raise store_error(exc, op, self._last) from exc
+                    raise store_error(exc, op, self.last) from exc
 
     def _await(self, specs: Sequence[TopicSpec]) -> None:
         """Return once brokers show what was done, and every partition has a leader."""
-        until = self._clock.monotonic() + _SHOWN_S
+        until = self.clock.monotonic() + _SHOWN_S
         while (missing := self._missing(specs)) is not None:
-            if self._clock.monotonic() > until:
+            if self.clock.monotonic() > until:
                 detail = f"{missing} after {_SHOWN_S:.0f} s"
                 raise StoreUnavailableError("kafka", "apply", detail)
-            self._client.poll(_LOOK_AGAIN_S)
+            self.client.poll(_LOOK_AGAIN_S)
 
     def _missing(self, specs: Sequence[TopicSpec]) -> str | None:
         _, plan = self._plan(specs)
@@ -341,3 +332,17 @@ class TopicKeeper:
             if any(part.leader < 0 for part in topics[spec.name].partitions.values()):
                 return f"{spec.name}: no leader"
         return None
+
+
+def _new_settings(plan: Sequence[PlannedChange]) -> list[ConfigResource]:
+    entries: dict[str, list[ConfigEntry]] = {}
+    for step in plan:
+        if step.setting is not None:
+            entry = ConfigEntry(
+                *step.setting, incremental_operation=AlterConfigOpType.SET
+            )
+            entries.setdefault(step.change.topic, []).append(entry)
+    return [
+        ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
+        for name, changes in entries.items()
+    ]

@@ -45,7 +45,7 @@ class TransactionReaper:
             return
         line = msgspec.json.encode(self._config) + b"\n"
         with contextlib.suppress(OSError):
-            self._executor = subprocess.Popen(  # noqa: S603  # this very file
+            self._executor = executor = subprocess.Popen(  # noqa: S603  # this very file
                 [sys.executable, "-P", __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -53,7 +53,9 @@ class TransactionReaper:
                 # What is typed at the sender's terminal is not meant for it.
                 start_new_session=True,
             )
-            self._say(line)
+            if executor.stdin is not None:
+                executor.stdin.write(line)
+                executor.stdin.flush()
 
     def revoke(self) -> None:
         """Let the process end without doing anything."""
@@ -66,11 +68,6 @@ class TransactionReaper:
             # It is still on its way to a cluster that does not answer.
             executor.kill()
             executor.wait()
-
-    def _say(self, words: bytes) -> None:
-        if self._executor is not None and self._executor.stdin is not None:
-            self._executor.stdin.write(words)
-            self._executor.stdin.flush()
 
 
 def execute() -> None:

@@ -9,9 +9,7 @@ NOW = 1_000_000
 
 def hop(ready_ms, *, epoch=1):
     delivery = Delivery("t", None, b"", [], 0, 0, 0, epoch)
-    made = Hop(delivery, None, 0)
-    made.ready_ms = ready_ms
-    return made
+    return Hop(delivery, None, 0, ready_ms)
 
 
 def filled(*hops, limit=100):
