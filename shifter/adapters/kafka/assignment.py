@@ -29,8 +29,8 @@ from confluent_kafka import (
 )
 
 from shifter.adapters.kafka.errors import describe, kafka_error
-from shifter.adapters.kafka.reader import headers_of
-from shifter.adapters.kafka.start_offsets import Place, Start
+from shifter.adapters.kafka.reader import Partition, headers_of
+from shifter.adapters.kafka.start_offsets import Start
 from shifter.policy.delivery.ack_map import AckMap, binding, encode, mark
 from shifter.ports import Delivery
 
@@ -58,7 +58,7 @@ class OwnedPartition:
         committed: Position and text last sent.
     """
 
-    place: Place
+    place: Partition
     epoch: int
     acks: AckMap
     topic_id: str | None
@@ -90,7 +90,7 @@ class Assignment:
         self._by_epoch: dict[int, OwnedPartition] = {}
         self._started: dict[int, set[int]] = {}
         self._last_epoch = 0
-        self.parts: dict[Place, OwnedPartition] = {}
+        self.parts: dict[Partition, OwnedPartition] = {}
         self.epochs: frozenset[int] = frozenset()
         self.has_shifted = False
 
@@ -106,7 +106,7 @@ class Assignment:
                     begun.append(delivery)
         return begun
 
-    def add(self, place: Place, start: Start) -> OwnedPartition:
+    def add(self, place: Partition, start: Start) -> OwnedPartition:
         """Own a partition from now on, in place of what was there."""
         self._last_epoch += 1
         acks = AckMap(start.position, start.done)
@@ -140,7 +140,7 @@ class Assignment:
             if self.parts.get(part.place) is part:
                 del self.parts[part.place]
 
-    def of(self, places: Iterable[Place]) -> list[OwnedPartition]:
+    def of(self, places: Iterable[Partition]) -> list[OwnedPartition]:
         """The parts at these places, without those not owned."""
         return [self.parts[place] for place in places if place in self.parts]
 
@@ -207,7 +207,7 @@ class Assignment:
             taken += self._deliver(part, run)
         return taken, events
 
-    def _at(self, place: Place, offset: int) -> OwnedPartition | None:
+    def _at(self, place: Partition, offset: int) -> OwnedPartition | None:
         """The part to read from ``offset`` on; ``None`` if it is not owned."""
         part = self.parts.get(place)
         if part is not None and offset < part.acks.position:

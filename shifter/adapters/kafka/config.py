@@ -45,38 +45,17 @@ _CONSUMER_ONLY: Final = (
     "session.",
 )
 # For the hint beside an unknown name, with the names that are set below.
-_OTHER_NAMES: Final = (
-    "api.version.request",
-    "broker.address.family",
-    "client.dns.lookup",
-    "client.rack",
-    "compression.level",
-    "connections.max.idle.ms",
-    "debug",
-    "fetch.min.bytes",
-    "fetch.wait.max.ms",
-    "group.instance.id",
-    "group.protocol",
-    "log.level",
-    "max.poll.interval.ms",
-    "metadata.max.age.ms",
-    "sasl.mechanism",
-    "sasl.oauthbearer.client.id",
-    "sasl.oauthbearer.client.secret",
-    "sasl.password",
-    "sasl.username",
-    "security.protocol",
-    "ssl.ca.location",
-    "ssl.ca.pem",
-    "ssl.certificate.location",
-    "ssl.certificate.pem",
-    "ssl.endpoint.identification.algorithm",
-    "ssl.key.location",
-    "ssl.key.password",
-    "ssl.key.pem",
-    "ssl.keystore.location",
-    "ssl.keystore.password",
-)
+_OTHER_NAMES: Final = """
+    api.version.request broker.address.family client.dns.lookup client.rack
+    compression.level connections.max.idle.ms debug fetch.min.bytes
+    fetch.wait.max.ms group.instance.id group.protocol log.level
+    max.poll.interval.ms metadata.max.age.ms sasl.mechanism
+    sasl.oauthbearer.client.id sasl.oauthbearer.client.secret sasl.password
+    sasl.username security.protocol ssl.ca.location ssl.ca.pem
+    ssl.certificate.location ssl.certificate.pem
+    ssl.endpoint.identification.algorithm ssl.key.location ssl.key.password
+    ssl.key.pem ssl.keystore.location ssl.keystore.password
+""".split()  # noqa: SIM905  # one name a line would fill a page
 _SHOWN: Final = frozenset({"client.id", "sasl.mechanism", "security.protocol"})
 # librdkafka's few names that are written with an underscore.
 _UNDERSCORED: Final = MappingProxyType({"log.level": "log_level"})

@@ -145,7 +145,7 @@ class DepthGauge:
         first: dict[Partition, Span] = {}
         count: Counter[str] = Counter()
         for at, span in kept.items():
-            position, open_count = unsettled(span, committed.get(at))
+            position, open_count = unsettled(span, committed[at])
             if open_count:
                 count[at[0]] += open_count
                 first[at] = Span(position, position + 1)
@@ -239,7 +239,7 @@ class DepthGauge:
         group = KafkaConfig.group(self._namespace, "delay")
         committed = self._committed(kept, lambda _: group)
         spans = {
-            at: Span(unsettled(span, committed.get(at))[0], span.end)
+            at: Span(unsettled(span, committed[at])[0], span.end)
             for at, span in kept.items()
         }
         count: Counter[str] = Counter()
@@ -272,7 +272,7 @@ def _committed(
     at = (found.topic, found.partition)
     commit = Commit(found.offset, found.metadata)
     if is_foreign(commit, kept[at].end, topic_id):
-        return _NONE
+        return Committed(-1, [])
     ahead = decode(
         found.metadata,
         binding=binding(group, *at),
@@ -282,15 +282,12 @@ def _committed(
     return Committed(found.offset, ahead)
 
 
-_NONE: Final = Committed(-1, [])
-
-
 def _is_ahead(message: Message, committed: Committed) -> bool:
     offset = message.offset() or 0
     return any(first <= offset < end for first, end in committed.ahead)
 
 
-def unsettled(kept: Span, committed: Committed | None) -> tuple[int, int]:
+def unsettled(kept: Span, committed: Committed) -> tuple[int, int]:
     """The first offset that is not settled, and how many are not. Pure.
 
     A commit outside what the partition keeps is of a topic that was deleted and made
@@ -300,10 +297,10 @@ def unsettled(kept: Span, committed: Committed | None) -> tuple[int, int]:
     (15, 3)
     >>> unsettled(Span(16, 20), Committed(12, [(14, 18)]))
     (18, 2)
-    >>> unsettled(Span(10, 20), None), unsettled(Span(10, 20), Committed(99, []))
-    ((10, 10), (10, 10))
+    >>> [unsettled(Span(10, 20), Committed(offset, [])) for offset in (-1, 99)]
+    [(10, 10), (10, 10)]
     """
-    if committed is None or not 0 <= committed.offset <= kept.end:
+    if not 0 <= committed.offset <= kept.end:
         return kept.first, kept.end - kept.first
     position = max(committed.offset, kept.first)
     waiting_count = kept.end - position

@@ -230,7 +230,7 @@ class Member:
             return
         # A topic that cannot be read from its start yet is looked at again.
         with contextlib.suppress(KafkaException):
-            self._rebalancer.begin_anew(consumer, ids.heard(self._plan.topics))
+            self._rebalancer.begin_anew(consumer, ids.latest(self._plan.topics))
 
     def _is_to_rest(self, now: float, *, wanted: int) -> bool:
         if wanted:

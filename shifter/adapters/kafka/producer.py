@@ -130,11 +130,16 @@ class LiveProducer:
             if not self._senders:
                 self._resume.set()
 
-    def serve(self) -> None:
-        """Serve delivery reports on the caller's thread; does not block."""
+    def serve(self, wait_s: float = 0.0) -> None:
+        """Serve delivery reports on the caller's thread.
+
+        Blocks until there is a report, for at most ``wait_s``.
+        """
         try:
-            self.producer.poll(0.0)
+            self.producer.poll(wait_s)
         except (KafkaException, SystemError) as exc:
+            # After a fatal error librdkafka raises from poll, or lets a delivery
+            # callback fail with SystemError; either way reports are lost.
             self._fault = exc
         self.inboxes.wake()
 
@@ -173,14 +178,7 @@ class LiveProducer:
             if self._senders:
                 self._resume.clear()
                 self._resume.wait(_PARKED_S)
-            timeout_s = 0.0 if self._senders else _POLL_S
-            try:
-                self.producer.poll(timeout_s)
-            except (KafkaException, SystemError) as exc:
-                # After a fatal error librdkafka raises from poll, or lets a delivery
-                # callback fail with SystemError; either way reports are lost.
-                self._fault = exc
-            self.inboxes.wake()
+            self.serve(0.0 if self._senders else _POLL_S)
             if self._on_retired is not None and not len(self.producer):
                 break
         self._end()

@@ -7,6 +7,7 @@ waits for as long as this takes; heartbeats go on meanwhile.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -15,9 +16,9 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from shifter.adapters.kafka.assignment import Assignment, Committer, OwnedPartition
 from shifter.adapters.kafka.errors import kafka_error, store_error
 from shifter.adapters.kafka.loop_bridge import LoopBridge, Requests
+from shifter.adapters.kafka.reader import Partition
 from shifter.adapters.kafka.start_offsets import (
     REFUSE,
-    Place,
     Start,
     StartPlan,
     find_kept,
@@ -69,7 +70,7 @@ class Rebalancer:
         self._requests, self._outlet, self._clock = requests, outlet, clock
         self.is_joined = False
         # Partitions that the client stopped reading, and its position if it named one.
-        self._stalled: dict[Place, int | None] = {}
+        self._stalled: dict[Partition, int | None] = {}
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
         """Join the group."""
@@ -102,18 +103,18 @@ class Rebalancer:
 
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
-    ) -> dict[Place, Start]:
+    ) -> dict[Partition, Start]:
         plan = self._plan
         found = self._insist(consumer, lambda: find_starts(consumer, partitions, plan))
         if found is None:
             return {}
-        pasts: dict[str, list[Range]] = {}
+        unread: Counter[str] = Counter()
         for (topic, _), start in found.items():
             if start.past is not None:
-                pasts.setdefault(topic, []).append(start.past)
-        for topic, kept in pasts.items():
-            self._tell_past(topic, sum(end - first for first, end in kept))
-        if pasts and plan.without_commits == REFUSE:
+                unread[topic] += start.past[1] - start.past[0]
+        for topic, records in unread.items():
+            self._tell_past(topic, records)
+        if unread and plan.without_commits == REFUSE:
             return {}
         return found
 
@@ -159,7 +160,7 @@ class Rebalancer:
                 _look_again(consumer, exc)
         return None
 
-    def _tell(self, place: Place, start: Start) -> None:
+    def _tell(self, place: Partition, start: Start) -> None:
         if start.is_foreign:
             self._outlet.observe("made_again", topic=place[0], partition=place[1])
         for lost in start.lost:
@@ -257,7 +258,7 @@ class Rebalancer:
             self._begin_at(consumer, part.place, low, topic_id)
 
     def _begin_at(
-        self, consumer: Consumer, place: Place, low: int, topic_id: str | None
+        self, consumer: Consumer, place: Partition, low: int, topic_id: str | None
     ) -> None:
         lost = [(0, low)] if low > 0 else []
         start = Start(low, lost=lost, is_foreign=True, topic_id=topic_id)
@@ -265,7 +266,7 @@ class Rebalancer:
         self._assignment.add(place, start)
         self._read_from(consumer, place, low)
 
-    def _read_from(self, consumer: Consumer, place: Place, position: int) -> None:
+    def _read_from(self, consumer: Consumer, place: Partition, position: int) -> None:
         there = TopicPartition(*place, position)
         # A client that has stopped reading a partition cannot seek in it.
         consumer.incremental_unassign([there])
@@ -303,5 +304,5 @@ def _look_again(consumer: Consumer, exc: KafkaException) -> None:
             consumer.list_topics(timeout=_LOOK_S)
 
 
-def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+def _places(partitions: Iterable[TopicPartition]) -> list[Partition]:
     return [(at.topic, at.partition) for at in partitions]

@@ -17,10 +17,8 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from shifter.adapters.kafka.reader import Partition
 from shifter.policy.delivery.ack_map import Range, binding, decode, topic_id_of
-
-Place = tuple[str, int]
-"""A topic and the number of one of its partitions."""
 
 EARLIEST: Final = "earliest"
 LATEST: Final = "latest"
@@ -164,7 +162,7 @@ def without(span: Range, done: Iterable[Range]) -> list[Range]:
 
 def find_starts(
     consumer: Consumer, partitions: Sequence[TopicPartition], plan: StartPlan
-) -> dict[Place, Start]:
+) -> dict[Partition, Start]:
     """Ask the broker where to begin each of these; one answer for all, or none.
 
     Raises:
@@ -177,7 +175,7 @@ def find_starts(
     commits = _commits(consumer, partitions)
     missing = {place[0] for place, commit in commits.items() if commit.offset < 0}
     unread = missing - _committed_topics(consumer, missing)
-    starts: dict[Place, Start] = {}
+    starts: dict[Partition, Start] = {}
     for place, commit in commits.items():
         kept, bound = find_kept(consumer, place), binding(plan.group, *place)
         start = where_to_start(commit, kept, bound, ids.get(place[0]))
@@ -189,8 +187,8 @@ def find_starts(
 
 def _commits(
     consumer: Consumer, partitions: Sequence[TopicPartition]
-) -> dict[Place, Commit]:
-    found: dict[Place, Commit] = {}
+) -> dict[Partition, Commit]:
+    found: dict[Partition, Commit] = {}
     for at in consumer.committed(list(partitions), timeout=_ANSWER_S):
         if at.error is not None:
             raise KafkaException(at.error)
@@ -214,7 +212,7 @@ def _committed_topics(consumer: Consumer, topics: Iterable[str]) -> set[str]:
     return {place[0] for place, commit in commits.items() if commit.offset >= 0}
 
 
-def find_kept(consumer: Consumer, place: Place) -> Range:
+def find_kept(consumer: Consumer, place: Partition) -> Range:
     """Offsets the log holds of a partition: from the low to the high watermark.
 
     Raises:

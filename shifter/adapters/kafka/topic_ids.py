@@ -70,7 +70,7 @@ class TopicIds:
         self._admin: AdminClient | None = None
         self._wanted: set[str] = set()
         self._ids: dict[str, str] = {}
-        self._retired: set[str] = set()
+        self._retired = {_NO_ID}
         self._pending: Mapping[str, Future[Any]] = {}
 
     def ask(self, topics: Iterable[str]) -> Mapping[str, str]:
@@ -88,7 +88,7 @@ class TopicIds:
             self._learn(found)
             return {name: self._ids[name] for name in names if name in self._ids}
 
-    def heard(self, topics: Iterable[str]) -> Mapping[str, str]:
+    def latest(self, topics: Iterable[str]) -> Mapping[str, str]:
         """Ids by topic as last answered; asks for these too from now on.
 
         Does not block. A topic that cannot be described keeps the id it had.
@@ -96,20 +96,18 @@ class TopicIds:
         with self._lock:
             self._wanted.update(topics)
             if all(future.done() for future in self._pending.values()):
-                self._collect()
+                answered, self._pending = self._pending, {}
+                self._learn(
+                    {
+                        topic: str(future.result().topic_id)
+                        for topic, future in answered.items()
+                        if future.exception() is None
+                    }
+                )
                 if self._clock.monotonic() >= self._ask_at:
                     self._ask_at = self._clock.monotonic() + _EVERY_S
                     self._pending = _asked(self._client(), self._wanted)
             return self._ids
-
-    def _collect(self) -> None:
-        answered = {
-            topic: str(future.result().topic_id)
-            for topic, future in self._pending.items()
-            if future.exception() is None
-        }
-        self._pending = {}
-        self._learn({t: found for t, found in answered.items() if found != _NO_ID})
 
     def _learn(self, found: Mapping[str, str]) -> None:
         """Take in an answer, unless it is older than what is known.
