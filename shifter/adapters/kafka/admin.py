@@ -50,10 +50,7 @@ class KafkaLogAdmin:
     """
 
     def __init__(
-        self,
-        config: KafkaConfig,
-        namespace: str,
-        group: str | None = None,
+        self, config: KafkaConfig, namespace: str, group: str | None = None
     ) -> None:
         self._config, self._clock = config, SystemClock()
         self._reader_group = KafkaConfig.group(namespace, "admin")

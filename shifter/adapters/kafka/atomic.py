@@ -159,13 +159,14 @@ class KafkaAtomicLog:
         if oversized:
             return oversized
         while True:
-            if self._producer is None:
+            producer = self._producer
+            if producer is None:
                 raise self._unknown("the log is not open")
             batch = PendingBatch(len(records), _no_waiter, self._last)
             try:
-                self._send(self._producer, records, batch, until)
+                self._send(producer, records, batch, until)
             except KafkaException as exc:
-                refused = self._recover(exc, batch)
+                refused = self._recover(producer, exc, batch)
             else:
                 return {}
             if refused:
@@ -199,17 +200,17 @@ class KafkaAtomicLog:
         left_s = until - self._clock.monotonic()
         self._patiently(producer.commit_transaction, left_s)
 
-    def _recover(self, exc: KafkaException, batch: PendingBatch) -> dict[int, Refused]:
+    def _recover(
+        self, producer: Producer, exc: KafkaException, batch: PendingBatch
+    ) -> dict[int, Refused]:
         """Take a transaction back; what of it is refused for good.
 
         Raises:
             StoreUnavailableError, StoreRefusedError: It cannot be; nobody knows.
         """
-        error, producer = kafka_error(exc), self._producer
+        error = kafka_error(exc)
         if error is None or error.fatal() or error.name() in _FENCED:
             raise self._over(exc) from exc
-        if producer is None:
-            raise self._unknown("the log is not open")
         try:
             self._patiently(producer.abort_transaction, _OPEN_S)
         except KafkaException as again:

@@ -170,13 +170,11 @@ class KafkaConfig:
     def consumer_config(self, group: str) -> dict[str, Property]:
         """Settings of a member of ``group`` that commits by hand."""
         given = self._given(without=_PRODUCER_ONLY)
-        house = {**_CLIENT, **_CONSUMER, "group.id": group}
-        if given.get("group.protocol") == "consumer":
+        found = {**_CLIENT, **_CONSUMER, "group.id": group, **given}
+        if found.get("group.protocol") == "consumer":
             # The broker owns these then; the constructor refuses them.
-            for name in _CLASSIC_ONLY:
-                house.pop(name, None)
-                given.pop(name, None)
-        return {**house, **given}
+            return {name: found[name] for name in found if name not in _CLASSIC_ONLY}
+        return found
 
     def named(self, name: str) -> KafkaConfig:
         """The same, its group members with a name, unless a setting gives them one.

@@ -79,12 +79,7 @@ class DepthGauge:
     """
 
     def __init__(
-        self,
-        keeper: TopicKeeper,
-        config: KafkaConfig,
-        *,
-        namespace: str,
-        group: str,
+        self, keeper: TopicKeeper, config: KafkaConfig, *, namespace: str, group: str
     ) -> None:
         self._keeper, self._config = keeper, config
         self._client, self._last, self._clock = keeper.client, keeper.last, keeper.clock

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from msgspec import structs
@@ -145,7 +146,6 @@ class HopPlanner:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._tiers = {delay_topic(namespace, tier_s): tier_s for tier_s in TIERS_S}
-        self._lanes: dict[str, Lane | None] = {}
         self.wanted: Rushed | None = None
 
     @property
@@ -162,7 +162,7 @@ class HopPlanner:
         target, headers = waiting(delivery.headers)
         if target is None:
             target, headers = self._named_by_envelope(delivery), delivery.headers
-        lane = None if target is None else self._lane(target.topic)
+        lane = None if target is None else _lane(self._namespace, target.topic)
         due_ms = 0 if target is None else target.due_ms
         hop = Hop(delivery, lane, due_ms, due_ms)
         # A clock in the future must not hold up those behind it.
@@ -239,18 +239,6 @@ class HopPlanner:
         lane = Lane(self._namespace, envelope.queue, envelope.priority)
         return DelayTarget(lane.name, envelope.due_ms)
 
-    def _lane(self, topic: str) -> Lane | None:
-        """The lane of our namespace with this name."""
-        if topic in self._lanes:
-            return self._lanes[topic]
-        if len(self._lanes) >= _MOST_LANES:
-            self._lanes.clear()
-        lane = parse_lane(topic)
-        if lane is not None and lane.namespace != self._namespace:
-            lane = None
-        self._lanes[topic] = lane
-        return lane
-
     def _put_back(self, hop: Hop, tier_s: int) -> None:
         """Let it wait once more, as it is."""
         delivery, hop.destination = hop.delivery, Destination.LADDER
@@ -285,6 +273,13 @@ class HopPlanner:
             dead_letter_headers(info, delivery.headers),
             delivery.key,
         )
+
+
+@lru_cache(_MOST_LANES)
+def _lane(namespace: str, topic: str) -> Lane | None:
+    """The lane of a namespace with this name."""
+    lane = parse_lane(topic)
+    return lane if lane is not None and lane.namespace == namespace else None
 
 
 def _envelope(delivery: Delivery) -> EnvelopeV1 | None:

@@ -98,14 +98,10 @@ class Member:
         self.requests, self.last = Requests(), LastError()
         self.assignment = Assignment(max(1, plan.window - self._most))
         self._committer = Committer(plan.group, self.assignment, self._commit_failed)
-        ids, choice = plan.ids, plan.without_commits
+        ask_ids = _no_ids if plan.ids is None else plan.ids.ask
+        start = StartPlan(plan.group, ask_ids, plan.without_commits)
         self._rebalancer = Rebalancer(
-            StartPlan(plan.group, _no_ids if ids is None else ids.ask, choice),
-            self.assignment,
-            self._committer,
-            self.requests,
-            outlet,
-            clock,
+            start, self.assignment, self._committer, self.requests, outlet, clock
         )
         self._held: frozenset[int] = frozenset()
         self._rested: AbstractSet[str] = frozenset()
@@ -129,9 +125,9 @@ class Member:
                 {
                     **self._plan.properties,
                     "enable.partition.eof": True,
-                    "error_cb": self.last,
                     "on_commit": self._committer.reported,
                 },
+                self.last,
             )
             try:
                 self._work(consumer)

@@ -14,9 +14,10 @@ store makes harmless. Nothing is moved to its lane before it is due.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -73,7 +74,8 @@ class DelayHeap:
         self._heap: list[tuple[int, int, Hop]] = []
         self._serial = 0
         self._count: Counter[int] = Counter()
-        self._newest_ms: dict[int, deque[int]] = {}
+        self._newest_ms: defaultdict[int, deque[int]]
+        self._newest_ms = defaultdict(lambda: deque(maxlen=_WITNESSES))
         self._held: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
@@ -86,11 +88,7 @@ class DelayHeap:
 
     def read(self, hop: Hop) -> None:
         """Keep a hop that was just read from its partition."""
-        epoch = hop.delivery.epoch
-        newest = self._newest_ms.get(epoch)
-        if newest is None:
-            newest = self._newest_ms[epoch] = deque(maxlen=_WITNESSES)
-        newest.append(hop.ready_ms)
+        self._newest_ms[hop.delivery.epoch].append(hop.ready_ms)
         self.put(hop)
 
     def put(self, hop: Hop) -> None:
@@ -114,8 +112,8 @@ class DelayHeap:
         self._heap = [one for one in self._heap if one[2].delivery.epoch in epochs]
         heapq.heapify(self._heap)
         self._count = Counter(one[2].delivery.epoch for one in self._heap)
-        newest_ms = self._newest_ms.items()
-        self._newest_ms = {epoch: ms for epoch, ms in newest_ms if epoch in epochs}
+        for gone in self._newest_ms.keys() - epochs:
+            del self._newest_ms[gone]
 
     def replan(self, hastened: Callable[[Hop], None]) -> None:
         """Call ``hastened`` for each, which may lower `Hop.ready_ms`; sort anew."""
@@ -271,16 +269,17 @@ class KafkaDelayMover:
         if next_ms is not None:
             left_ms = max(1, next_ms - self._clock.epoch_ms())
             wait_s = min(wait_s, left_ms / 1_000)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._changed.wait()
-        except TimeoutError:
-            return
 
     async def _move(self, hops: Sequence[Hop]) -> None:
         """Append what follows, settle what was acknowledged, reroute the rest."""
         now_ms, leaving, records = self._clock.epoch_ms(), [], []
-        for hop in self._still_owned(hops):
+        owned = set(map(id, self._feed.begin([hop.delivery for hop in hops])))
+        for hop in hops:
+            if id(hop.delivery) not in owned:
+                continue
             record = self._planner.step(hop, now_ms)
             if record is None:
                 self._heap.put(hop)
@@ -296,14 +295,6 @@ class KafkaDelayMover:
             else:
                 self._not_taken(hop, answer)
         await self._feed.settle(landed)
-
-    def _still_owned(self, hops: Sequence[Hop]) -> Sequence[Hop]:
-        deliveries = [hop.delivery for hop in hops]
-        owned = self._feed.begin(deliveries)
-        if len(owned) == len(hops):
-            return hops
-        kept = {id(delivery) for delivery in owned}
-        return [hop for hop in hops if id(hop.delivery) in kept]
 
     def _not_taken(self, hop: Hop, answer: Refused | Unknown) -> None:
         """Try again where that may help, else go another way.

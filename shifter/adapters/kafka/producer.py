@@ -235,17 +235,14 @@ class ProducerKeeper:
             current = self.current
             if self._is_closed:
                 return Refused(Reason.CLOSED, _CLOSED)
-            if (
-                current is not None
-                and not current.is_dead
-                and current.pid == os.getpid()
-            ):
-                return current
             now = self._clock.monotonic()
-            if current is not None and now < self._made_at + _REMAKE_S:
-                # Otherwise a client that fails at its start would be made again for
-                # each record.
-                return current.refusal(_BROKE)
+            if current is not None:
+                if not current.is_dead and current.pid == os.getpid():
+                    return current
+                if now < self._made_at + _REMAKE_S:
+                    # Otherwise a client that fails at its start would be made again
+                    # for each record.
+                    return current.refusal(_BROKE)
             self._made_at = now
             self.current = LiveProducer(self._config, self._clock)
             return self.current

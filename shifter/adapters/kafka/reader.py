@@ -12,7 +12,6 @@ from typing import Final
 
 from confluent_kafka import (
     Consumer,
-    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
@@ -121,7 +120,10 @@ class TopicReader:
                 continue
             error = message.error()
             if error is not None:
-                self._note(error, at, open_spans)
+                if error.name() == _END:
+                    del open_spans[at]
+                elif not error.retriable():
+                    raise store_error(error, "read", self._last)
                 continue
             offset, end = message.offset() or 0, open_spans[at].end
             if offset >= end - 1:
@@ -140,14 +142,6 @@ class TopicReader:
             if count >= _BATCH or size >= _BATCH_BYTES:
                 return
             found = self._consumer.consume(_STEP, 0)
-
-    def _note(
-        self, error: KafkaError, at: Partition, open_spans: dict[Partition, Span]
-    ) -> None:
-        if error.name() == _END:
-            del open_spans[at]
-        elif not error.retriable():
-            raise store_error(error, "read", self._last)
 
     def close(self) -> None:
         """Free the consumer."""

@@ -281,8 +281,7 @@ class TopicKeeper:
         if not names:
             return found
         asked = self.client.describe_configs(
-            [ConfigResource(kind, name) for name in names],
-            request_timeout=CALL_S,
+            [ConfigResource(kind, name) for name in names], request_timeout=CALL_S
         )
         for resource, future in asked.items():
             try:

@@ -82,11 +82,9 @@ class PendingRecord:
         """Set the caller's answer from the report."""
         self.bucket.discard(self)
         if not self._future.done():
-            self._future.set_result(
-                _APPENDED
-                if self._error is None
-                else delivery_answer(self._error, self._last)
-            )
+            error = self._error
+            answer = _APPENDED if error is None else delivery_answer(error, self._last)
+            self._future.set_result(answer)
 
     def give_up(self, detail: str | None) -> None:
         """Set the caller's answer to `Unknown`."""
