@@ -1,3 +1,3 @@
-"""Shared state and clients of other systems; only this room knows vendors."""
+"""Kafka, Redis, SQLite and memory behind the ports; only adapters import vendors."""
 
 from __future__ import annotations

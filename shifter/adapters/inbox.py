@@ -1,8 +1,8 @@
-"""What callers wait for, one inbox an event loop.
+"""Answers for the callers that wait, one inbox an event loop.
 
 The thread that learns the outcomes does one cheap step for each; the loop is woken at
 most once a round however many callers are answered. The inbox also keeps its callers'
-patience: a coarse wheel of deadlines, since one timer a record would cost more than
+timeouts, in a coarse wheel of deadlines, since one timer a record would cost more than
 the record. Everything in an inbox but ``done`` belongs to the loop's own thread.
 """
 
@@ -15,23 +15,24 @@ from typing import Final, Protocol
 
 from shifter.ports import Clock
 
+# Timeouts are seconds long: an answer that comes an eighth of a second late is harmless.
 _TICKS_PER_S: Final = 8
 
 
 class Pending(Protocol):
-    """What an inbox keeps."""
+    """A caller that waits for its answer."""
 
     bucket: set[Pending]
 
     def finish(self) -> None:
-        """Tell the caller; called on the loop's thread."""
+        """Give the caller its answer; called on the loop's thread."""
 
     def give_up(self, detail: str | None) -> None:
         """Answer the caller `Unknown`; ``None`` means that its time is over."""
 
 
 class Inbox:
-    """Who waits on one event loop, and who has been answered."""
+    """The callers that wait on one event loop, and those that are answered."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self.loop = loop
@@ -90,10 +91,10 @@ class Inbox:
 
 
 class Inboxes:
-    """One inbox a loop; loops that ended are forgotten.
+    """One inbox a loop; closed loops are removed.
 
     Args:
-        clock: A real one: patience is kept on the loops' own timers.
+        clock: A real one: timeouts are kept on the loops' own timers.
     """
 
     def __init__(self, clock: Clock) -> None:

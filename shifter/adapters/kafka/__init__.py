@@ -1,7 +1,7 @@
 """The log on Apache Kafka, by confluent-kafka's synchronous clients.
 
-Each client is owned by one thread of ours; librdkafka calls back on threads that hold
-no event loop, so nothing outside this room may touch it.
+One thread of this package owns each client. librdkafka calls back on threads that have
+no event loop, so nothing outside this folder may use a client.
 """
 
 from __future__ import annotations

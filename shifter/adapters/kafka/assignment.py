@@ -41,17 +41,17 @@ _SHORTEST: Final = 2
 
 @dataclass(slots=True, eq=False)
 class OwnedPartition:
-    """One partition while it is ours.
+    """One partition while this member owns it.
 
     Attributes:
         place: Topic and partition.
-        epoch: Of this assignment.
-        acks: How far it is.
+        epoch: The number of this assignment.
+        acks: Which of its offsets have ended.
         topic_id: Of the topic whose offsets are counted; ``None`` if not known.
         started: Offsets that began and have not ended.
         at_end: Whether the log held nothing more when it was last asked.
         is_full: Whether too much was read since the frontier.
-        is_paused: Whether the client was told to stop reading it.
+        is_paused: Whether the client has stopped reading it on request.
         is_dirty: Whether there may be something to commit.
         cut: How much of the text beside its commits is left out, since the broker
             refused it: 0 nothing, 1 what ended ahead, 2 all of it.

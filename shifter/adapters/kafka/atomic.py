@@ -1,8 +1,8 @@
 """Whole appends on Kafka: one transaction each, which only the newest sender commits.
 
-The transactional id is the sender's name. Who opens it moves it to a new epoch: what an
-earlier sender had under way is aborted, and what of it is still on its way, in a buffer
-of a process that was killed, is refused. Nothing has to be looked for afterwards.
+The transactional id is the sender's name. A sender that opens it moves it to a new
+epoch: the transaction that an earlier sender had open is aborted, and what is still on
+its way from that sender is refused. Nothing has to be looked for afterwards.
 
 Readers of committed records stop at the first record of a transaction that is open, so
 a sender that dies in the middle of one would hold up its lanes until the broker's own
@@ -39,6 +39,7 @@ OPEN_MS: Final = 15_000
 time fails its transaction, and is not sent again under another number: the reason why a
 time limit of this length is harmful elsewhere does not hold here."""
 
+# Twice the time that the transaction of an earlier sender may stay open.
 _OPEN_S: Final = 30.0
 _CALL_S: Final = 5.0
 _ROOM_S: Final = 0.01
@@ -97,18 +98,19 @@ class KafkaAtomicLog:
             "message.max.bytes": max_record_bytes + FRAMING_BYTES,
         }
         self._last = LastError()
-        # The client blocks; one thread, so that a call begins when the one before,
-        # whose caller may be gone, has ended.
+        # The client blocks. One thread, so that a call begins only after the call before
+        # it has ended, even if the caller of that one was cancelled.
         self._thread = ThreadPoolExecutor(1, "shifter-kafka-atomic")
         self._producer: Producer | None = None
-        self._will = TransactionReaper(self._config)
+        self._reaper = TransactionReaper(self._config)
         self._is_closed = False
 
     async def open(self) -> None:
-        """Take the name over from whoever has it.
+        """Take the name over from the sender that has it.
 
         Raises:
-            StoreRefusedError, StoreUnavailableError: The cluster says no, or nothing.
+            StoreRefusedError, StoreUnavailableError: The cluster refuses, or does not
+                answer.
         """
         await self._call(self._open)
 
@@ -118,8 +120,8 @@ class KafkaAtomicLog:
         """Write all of these, or none of them.
 
         Raises:
-            StoreUnavailableError, StoreRefusedError: Nobody knows, or another sender
-                has the name. `open` again to go on.
+            StoreUnavailableError, StoreRefusedError: The outcome is unknown, or another
+                sender has the name. `open` again to go on.
         """
         return await self._call(
             partial(self._append, records, self._clock.monotonic() + timeout_s)
@@ -138,7 +140,7 @@ class KafkaAtomicLog:
 
     def _open(self) -> None:
         self._close()
-        self._will.write()
+        self._reaper.start()
         producer = make_client(
             Producer, {**self._config, "logger": unheard()}, self._last
         )
@@ -203,10 +205,11 @@ class KafkaAtomicLog:
     def _recover(
         self, producer: Producer, exc: KafkaException, batch: PendingBatch
     ) -> dict[int, Refused]:
-        """Take a transaction back; what of it is refused for good.
+        """Take a transaction back; returns what of it is refused for good.
 
         Raises:
-            StoreUnavailableError, StoreRefusedError: It cannot be; nobody knows.
+            StoreUnavailableError, StoreRefusedError: It cannot be taken back, so that
+                the outcome is unknown.
         """
         error = kafka_error(exc)
         if error is None or error.fatal() or error.name() in _FENCED:
@@ -219,7 +222,7 @@ class KafkaAtomicLog:
         return {place: found for place, found in answers if isinstance(found, Refused)}
 
     def _over(self, exc: KafkaException) -> StoreError:
-        """Nothing more is sent before the next `open`; why."""
+        """Give the producer up until the next `open`; returns the reason."""
         self._producer = None
         error = kafka_error(exc)
         if error is not None and error.name() in _FENCED:
@@ -227,7 +230,7 @@ class KafkaAtomicLog:
         return store_error(exc, "append", self._last)
 
     def _patiently(self, call: Callable[[float], None], limit_s: float) -> None:
-        """Ask again while the cluster says that it may yet be."""
+        """Call again while the cluster answers that a later call may succeed."""
         until = self._clock.monotonic() + limit_s
         while True:
             try:
@@ -249,7 +252,7 @@ class KafkaAtomicLog:
         if producer is not None:
             with contextlib.suppress(KafkaException):
                 producer.abort_transaction(_CALL_S)
-        self._will.revoke()
+        self._reaper.stop()
 
     def _unknown(self, detail: str) -> StoreUnavailableError:
         return StoreUnavailableError("kafka", "append", self._last.beside(detail))

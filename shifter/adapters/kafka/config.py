@@ -75,7 +75,7 @@ _CLIENT: Final = MappingProxyType[str, Property](
         # Client telemetry goes to the broker's owner, who was not asked.
         "enable.metrics.push": False,
         "allow.auto.create.topics": False,
-        # Errors reach us by callback; librdkafka would also print them to stderr.
+        # Errors come by callback; librdkafka would also print them to stderr.
         "log_level": 0,
     }
 )
@@ -214,7 +214,7 @@ def _server(text: str) -> str:
 
 
 def unknown_property(name: str) -> ConfigError:
-    """The error for a name that librdkafka does not know."""
+    """The error for a property that librdkafka does not have."""
     names = {*_CLIENT, *_PRODUCER, *_CONSUMER, *_OTHER_NAMES}
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "see librdkafka's CONFIGURATION.md"

@@ -36,11 +36,17 @@ from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Clock, LaneDepth, Span
 
 _Answer = TypeVar("_Answer")
+# How long a group's commits are asked for, and in slices of what length: the reason of
+# a refusal comes between two of them.
 _ASK_S: Final = 20.0
 _SLICE_S: Final = 1.0
 _KEPT_OUT: Final = "GROUP_AUTHORIZATION_FAILED"
+# What a look at the depths may take for the oldest records, and for counting delayed
+# ones; a count that takes longer is reported as unknown.
 _SAMPLE_S: Final = 5.0
 _COUNT_S: Final = 5.0
+# A leader that moves in order does so within 0.1 s; after a kill it takes the brokers'
+# session, 9 s by default.
 _MOVING_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.05
 _MOVING: Final = frozenset(
@@ -72,9 +78,9 @@ class DepthGauge:
 
     Args:
         keeper: Its client is asked for topics and offsets.
-        config: For consumers: those that say what groups committed, and one that
+        config: For its consumers: those that read what groups committed, and one that
             samples records.
-        namespace: Whose delay topics are counted.
+        namespace: Owner of the delay topics that are counted.
         group: The workers' group; a lane's own is ``<group>.<priority>``.
     """
 
@@ -286,7 +292,7 @@ def unsettled(kept: Span, committed: Committed) -> tuple[int, int]:
     """The first offset that is not settled, and how many are not. Pure.
 
     A commit outside what the partition keeps is of a topic that was deleted and made
-    again: it says nothing.
+    again, and is not used.
 
     >>> unsettled(Span(10, 20), Committed(15, [(17, 19)]))
     (15, 3)

@@ -3,8 +3,8 @@
 No code proves whether a record is in the log, except a short list: any other
 delivery error means *unknown*, because librdkafka reports a message timeout both for
 records that never left and for records that arrived. Authentication and TLS trouble
-never reaches a record at all: it is only whispered to ``error_cb``, so the last whisper
-is kept and shown beside every timeout.
+never reaches a record at all: only ``error_cb`` gets it, so the last error is kept and
+shown beside every timeout.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _ADDRESS: Final = (
 _HELP: Final = MappingProxyType(
     {
         "CLUSTER_AUTHORIZATION_FAILED": "grant WRITE on the lanes' topics to a "
-        "publisher, CREATE and ALTER to whoever applies topics",
+        "publisher, CREATE and ALTER to the user that applies topics",
         "GROUP_AUTHORIZATION_FAILED": "grant READ on the group",
         "INVALID_TIMESTAMP": "the clock of this machine is too far from the brokers'; "
         "synchronise it by NTP, and let `shifter topics apply` set "
@@ -67,7 +67,7 @@ _HELP: Final = MappingProxyType(
         "MSG_SIZE_TOO_LARGE": "raise the topic's max.message.bytes, or send less",
         "SASL_AUTHENTICATION_FAILED": "check sasl_username and sasl_password",
         "TOPIC_AUTHORIZATION_FAILED": "on the topic, grant a publisher DESCRIBE and "
-        "WRITE, a worker READ too, CREATE to whoever applies topics",
+        "WRITE, a worker READ too, CREATE to the user that applies topics",
         "TOPIC_EXCEPTION": "the topic's name is not allowed",
         "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "grant WRITE and DESCRIBE on the "
         "transactional ids <namespace>.replays.*",
@@ -88,19 +88,21 @@ _HELP: Final = MappingProxyType(
 )
 # These name a cause; "all brokers down" follows them and names none.
 _CAUSES: Final = frozenset({"SASL_AUTHENTICATION_FAILED", "_AUTHENTICATION", "_SSL"})
+# While a cause lasts it is reported two or three times a second (measured on 4.3), each
+# time followed by a few consequences: ten of them alone mean that it has ended.
 _CAUSE_OUTLIVES: Final = 10
 _NO_SUCH: Final = re.compile(r'No such configuration property: "([^"]*)"')
 _PROPERTY: Final = re.compile(r'(?:property "|: )((?:[a-z]+\.)+[a-z]+)(?:"| failed:)')
 
 
 class LastError:
-    """An ``error_cb`` that remembers what the client last complained about.
+    """An ``error_cb`` that keeps the client's last error.
 
-    A cause (bad credentials, a wrong certificate) is kept over the next few complaints
-    about its consequences. Called on librdkafka's own terms, from any thread.
+    A cause (bad credentials, a wrong certificate) is kept over the next few errors,
+    which are its consequences. librdkafka calls it at any time, on any thread.
 
     Attributes:
-        error: The complaint, if there was one.
+        error: The last error; ``None`` if there was none.
         is_let_in: Whether the cluster acknowledged a record.
         is_kept_out: Whether the client died before it was let in: nothing was sent.
     """
@@ -128,7 +130,7 @@ class LastError:
         return self.error is not None and self.error.name() in _CAUSES
 
     def beside(self, text: str) -> str:
-        """``text`` with the last complaint behind it, if there is one."""
+        """``text``, followed by the last error if there was one."""
         if self.error is None:
             return text
         return f"{text}; last client error: {describe(self.error)}"
@@ -168,8 +170,8 @@ def store_error(
 
     Args:
         found: What the client raised or returned.
-        op: What was asked, in one word or two.
-        last: The same client's complaints; a cause among them decides.
+        op: Name of the call.
+        last: The same client's last error; if it is a cause, it decides.
     """
     error = found if isinstance(found, KafkaError) else kafka_error(found)
     if error is None:
@@ -188,7 +190,7 @@ def unheard() -> Any:
     librdkafka prints a fatal error on stderr at any ``log_level``, unless it has a
     logger; the caller of an append gets the error as its answer.
     """
-    return logging.Logger("shifter.kafka", 99)  # noqa: LOG001  # ours alone
+    return logging.Logger("shifter.kafka", 99)  # noqa: LOG001  # not configurable
 
 
 def make_client(

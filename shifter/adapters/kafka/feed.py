@@ -36,7 +36,7 @@ class KafkaLaneFeed:
         window: Records read since a partition's frontier, at most; a partition that
             has more is not read until its oldest records end. >= 2.
         observer: As of `shifter.adapters.kafka.loop_bridge.LoopBridge`.
-        ids: Tells topics that were made again, for all feeds of a process.
+        ids: Finds topics that were made again, for all feeds of a process.
         without_commits: Where to begin a topic that keeps records and on which the
             group has no commit: ``earliest``, ``latest`` or ``refuse``.
     """
@@ -71,8 +71,8 @@ class KafkaLaneFeed:
     async def open(self) -> None:
         """Join the group; returns when this member has its share, or within 20 s.
 
-        The share may be empty: there can be more members than partitions, of which a
-        broker that balances the group itself does not tell. Opening twice is harmless.
+        The share may be empty: there can be more members than partitions, and a broker
+        that balances the group itself does not report that. Opening twice is harmless.
 
         Raises:
             ConfigError: librdkafka refuses a property.
@@ -91,8 +91,8 @@ class KafkaLaneFeed:
         Trouble on the way to the cluster is not raised, since the client tries on.
 
         Raises:
-            StoreRefusedError: The cluster refuses. One that did let us read and takes
-                the right away is logged and asked again: it may give it back.
+            StoreRefusedError: The cluster refuses. If it takes away a right that this
+                member had, that is logged, and the client asks again.
             StoreUnavailableError: The client broke for good.
         """
         if not self._is_opened:

@@ -1,7 +1,7 @@
 """Both directions between a member's thread and the event loop.
 
-`LoopBridge` hands records and errors to the event loop, `Requests` what the loop asks
-to the thread.
+`LoopBridge` hands records and errors to the event loop, `Requests` hands what the loop
+asks for to the thread.
 
 Records that arrived and were not taken yet stay here, so that a wait that times out or
 is cancelled loses none.

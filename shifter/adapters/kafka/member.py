@@ -1,11 +1,11 @@
 """One member of a group: a consumer, and the one thread that ever touches it.
 
-The thread turns: apply what was settled, commit when it is time, then serve whoever
-wants records. It blocks in ``poll`` for the first record and takes what else is there
+Each turn of the thread applies what was settled, commits when it is time, and serves a
+fetch if one waits. It blocks in ``poll`` for the first record and takes what else is there
 with ``consume(n, 0)``, so that a record is handed over the moment it comes. While
-nobody wants records nothing is read; when that lasts, partitions are paused, so that
-polling can go on and the member stays alive. Not earlier: pausing throws away what the
-client has fetched ahead.
+no fetch waits nothing is read; when that lasts, partitions are paused, so that polling
+can go on and the member stays alive. Not earlier: pausing discards what the client has
+fetched ahead.
 """
 
 from __future__ import annotations
@@ -37,17 +37,19 @@ from shifter.ports import Clock
 _POLL_S: Final = 0.1
 _REST_AFTER_S: Final = 1.0
 _CONNECT_S: Final = 10.0
+# The first share of a group of four comes after 2 to 7 s (measured on 4.3), by protocol
+# and timers; a member that waits longer opens with none.
 _JOIN_S: Final = 10.0
 _SLICE_S: Final = 0.5
-# How long a topic may be unknown to a broker before we believe it: at the start, when
-# it may have been made a moment ago, and later, when the broker may have.
+# How long a topic may be unknown to a broker before it counts as missing: at the start,
+# when the topic may be new, and later, when the broker may have just started.
 _NEW_TOPIC_S: Final = 2.0
 _DOUBT_S: Final = 5.0
 # How often a missing topic is reported again.
 _GONE_AGAIN_S: Final = 60.0
 _LOOK_S: Final = 0.5
 # How long the client may take to give up its partitions at the end, and how long it
-# is listened to at a time.
+# is polled at a time.
 _GIVE_UP_S: Final = 3.0
 _SERVE_S: Final = 0.02
 _MOST: Final = 1_000
@@ -86,13 +88,13 @@ class Member:
     """Everything here but `start` runs on the member's own thread.
 
     Attributes:
-        requests: How others speak to the thread.
-        assignment: What it owns.
-        last: What its client last complained about.
+        requests: What other threads ask of this one.
+        assignment: The partitions it owns.
+        last: The last error of its client.
     """
 
-    def __init__(self, plan: MemberPlan, outlet: LoopBridge, clock: Clock) -> None:
-        self._plan, self._outlet, self._clock = plan, outlet, clock
+    def __init__(self, plan: MemberPlan, bridge: LoopBridge, clock: Clock) -> None:
+        self._plan, self._bridge, self._clock = plan, bridge, clock
         # Full as soon as one more batch might not fit.
         self._most = max(1, min(_MOST, plan.window // 2))
         self.requests, self.last = Requests(), LastError()
@@ -101,7 +103,7 @@ class Member:
         ask_ids = _no_ids if plan.ids is None else plan.ids.ask
         start = StartPlan(plan.group, ask_ids, plan.without_commits)
         self._rebalancer = Rebalancer(
-            start, self.assignment, self._committer, self.requests, outlet, clock
+            start, self.assignment, self._committer, self.requests, bridge, clock
         )
         self._held: frozenset[int] = frozenset()
         self._rested: AbstractSet[str] = frozenset()
@@ -137,7 +139,7 @@ class Member:
             cause = store_error(exc, "fetch", self.last)
         except BaseException as exc:  # noqa: BLE001  # raised by the next fetch
             cause = exc
-        self._outlet.ended(cause)
+        self._bridge.ended(cause)
 
     def _work(self, consumer: Consumer) -> None:
         self._await_topics(consumer)
@@ -147,7 +149,7 @@ class Member:
             if self.requests.is_leaving:
                 return
             self._take(consumer, consumer.poll(_POLL_S))
-        self._outlet.opened()
+        self._bridge.opened()
         while not self.requests.is_leaving:
             self._turn(consumer)
 
@@ -155,8 +157,8 @@ class Member:
         """Return once all topics are known.
 
         Raises:
-            StoreRefusedError: One is not there, or the cluster does not let us in.
-            StoreUnavailableError: Nobody answered in time.
+            StoreRefusedError: A topic is missing, or the cluster refuses the login.
+            StoreUnavailableError: No broker answered in time.
         """
         began = self._clock.monotonic()
         while not self.requests.is_leaving:
@@ -214,7 +216,7 @@ class Member:
                 self._take(consumer, consumer.poll(0))
 
     def _look(self, consumer: Consumer, now: float) -> None:
-        """Look now and then whether the topics are still there, and still the same."""
+        """Check at intervals whether the topics still exist, and are still the same."""
         if self._doubt_at is not None and now >= self._doubt_at:
             self._resolve_doubt(consumer)
         if now < self._look_at:
@@ -237,7 +239,7 @@ class Member:
         return now - self._unwanted_since >= _REST_AFTER_S
 
     def _direct(self, consumer: Consumer) -> None:
-        """Tell the client which partitions to read, where that has changed."""
+        """Pause and resume the partitions for which that has changed."""
         self.assignment.has_shifted = False
         self._held, self._rested = self.requests.held, self.requests.rested
         to_pause: list[OwnedPartition] = []
@@ -253,7 +255,7 @@ class Member:
                 part.is_paused = is_to_pause
                 (to_pause if is_to_pause else to_resume).append(part)
                 if part.is_full:
-                    self._outlet.observe("partition_full", **_facts(part))
+                    self._bridge.observe("partition_full", **_facts(part))
         if to_pause:
             consumer.pause(_places(to_pause))
         if to_resume:
@@ -264,9 +266,9 @@ class Member:
         deliveries, events = self.assignment.take(m for m in messages if m is not None)
         if deliveries:
             self._has_read = True
-            # Before the hand-over: what is asked for after it must not be forgotten.
+            # Before the hand-over: a request that comes after it must not be overwritten.
             self.requests.wanted = 0
-            self._outlet.arrived(deliveries)
+            self._bridge.arrived(deliveries)
         for event in events:
             self._see_to(consumer, event)
 
@@ -291,22 +293,22 @@ class Member:
             if self._doubt_at is None:
                 self._doubt_at = self._clock.monotonic() + _DOUBT_S
         else:
-            self._complain(error)
+            self._report_error(error)
 
-    def _complain(self, error: KafkaError) -> None:
-        """Say what the cluster refuses; fail only where it never let us read.
+    def _report_error(self, error: KafkaError) -> None:
+        """Report what the cluster refuses; fail only if this member never read.
 
-        A right that was taken from a member at work may be given back: the client asks
-        on, and the member keeps its place.
+        A right that was taken from a working member may be given back: the client asks
+        again, and the member stays in its group.
         """
         self.last(error)
         found = store_error(error, "fetch")
         if not isinstance(found, StoreRefusedError):
             return
         if self._has_read:
-            self._outlet.observe("refused", detail=str(found))
+            self._bridge.observe("refused", detail=str(found))
         else:
-            self._outlet.refused(found)
+            self._bridge.refused(found)
 
     def _resolve_doubt(self, consumer: Consumer) -> None:
         """Ask again, since a broker that has just started reports no topics.
@@ -322,10 +324,10 @@ class Member:
             return
         if missing is not None:
             self._doubt_at = self._clock.monotonic() + _GONE_AGAIN_S
-            self._outlet.observe("topic_gone", detail=str(missing))
+            self._bridge.observe("topic_gone", detail=str(missing))
 
     def _commit_failed(self, detail: str) -> None:
-        self._outlet.observe("commit_failed", detail=detail)
+        self._bridge.observe("commit_failed", detail=detail)
 
     def _leave(self, consumer: Consumer) -> None:
         """Commit what was settled, then leave the group."""

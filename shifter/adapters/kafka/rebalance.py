@@ -31,6 +31,7 @@ from shifter.ports import Clock, LostRange
 
 _Answer = TypeVar("_Answer")
 
+# Less than half a session (10 s): a member that answers a rebalance late is expelled.
 _REVOKE_S: Final = 3.0
 _ASK_AGAIN_S: Final = 0.2
 # A new topic has no leader for a moment, and a new broker has no topics yet: both pass
@@ -50,7 +51,7 @@ class Rebalancer:
         assignment: What it changes.
         committer: Commits what goes away.
         requests: What was settled meanwhile, and whether to leave.
-        outlet: Hears of it.
+        bridge: Gets what was lost, refused and observed.
         clock: For time limits.
 
     Attributes:
@@ -63,11 +64,11 @@ class Rebalancer:
         assignment: Assignment,
         committer: Committer,
         requests: Requests,
-        outlet: LoopBridge,
+        bridge: LoopBridge,
         clock: Clock,
     ) -> None:
         self._plan, self._assignment, self._committer = plan, assignment, committer
-        self._requests, self._outlet, self._clock = requests, outlet, clock
+        self._requests, self._bridge, self._clock = requests, bridge, clock
         self.is_joined = False
         # Partitions that the client stopped reading, and its position if it named one.
         self._stalled: dict[Partition, int | None] = {}
@@ -94,12 +95,12 @@ class Rebalancer:
         for place, start in starts.items():
             self._assignment.add(place, start)
             offsets.append(TopicPartition(*place, start.position))
-            self._tell(place, start)
+            self._report(place, start)
         consumer.incremental_assign(offsets)
         if offsets:
             # A partition that was paused, went and came back is still paused.
             consumer.resume(offsets)
-        self._outlet.observe("assigned", partitions=len(offsets))
+        self._bridge.observe("assigned", partitions=len(offsets))
 
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
@@ -113,13 +114,13 @@ class Rebalancer:
             if start.past is not None:
                 unread[topic] += start.past[1] - start.past[0]
         for topic, records in unread.items():
-            self._tell_past(topic, records)
+            self._report_no_commits(topic, records)
         if unread and plan.without_commits == REFUSE:
             return {}
         return found
 
-    def _tell_past(self, topic: str, records: int) -> None:
-        """Say what happens to a topic on which the group has no commit."""
+    def _report_no_commits(self, topic: str, records: int) -> None:
+        """Report what happens to a topic on which the group has no commit."""
         plan = self._plan
         if plan.without_commits == REFUSE:
             detail = (
@@ -128,9 +129,9 @@ class Rebalancer:
                 "that was away (offsets.retention.minutes); set without_commits to "
                 "earliest to run them, or to latest to skip them"
             )
-            self._outlet.refused(StoreRefusedError("kafka", "start", detail))
+            self._bridge.refused(StoreRefusedError("kafka", "start", detail))
             return
-        self._outlet.observe(
+        self._bridge.observe(
             "no_commits",
             topic=topic,
             records=records,
@@ -139,7 +140,7 @@ class Rebalancer:
         )
 
     def _insist(self, consumer: Consumer, ask: Callable[[], _Answer]) -> _Answer | None:
-        """Ask until there is an answer; ``None`` if there will be none.
+        """Ask until there is an answer; ``None`` if the member leaves before.
 
         A wrong position would lose records, so there is no other way out of a cluster
         that does not answer than to wait for it, or to leave.
@@ -153,18 +154,18 @@ class Rebalancer:
                     say_at = self._clock.monotonic() + _QUIET_S
                     error = store_error(exc, "offsets")
                     if isinstance(error, StoreRefusedError):
-                        self._outlet.refused(error)
+                        self._bridge.refused(error)
                         return None
-                    self._outlet.observe("start_unknown", detail=str(error))
+                    self._bridge.observe("start_unknown", detail=str(error))
                 self._requests.wait(_ASK_AGAIN_S)
                 _look_again(consumer, exc)
         return None
 
-    def _tell(self, place: Partition, start: Start) -> None:
+    def _report(self, place: Partition, start: Start) -> None:
         if start.is_foreign:
-            self._outlet.observe("made_again", topic=place[0], partition=place[1])
+            self._bridge.observe("made_again", topic=place[0], partition=place[1])
         for lost in start.lost:
-            self._outlet.lost(LostRange(*place, *lost))
+            self._bridge.lost(LostRange(*place, *lost))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         parts = self._assignment.of(_places(partitions))
@@ -175,13 +176,10 @@ class Rebalancer:
         self._committer.send_and_wait(consumer, parts)
         self._assignment.drop(parts)
         started = sum(len(part.started) for part in parts)
-        self._outlet.observe("revoked", partitions=len(parts), unfinished=started)
+        self._bridge.observe("revoked", partitions=len(parts), unfinished=started)
 
     def _await_started(self, parts: Sequence[OwnedPartition]) -> None:
-        """Let what has begun end, so that the next owner does not run it again.
-
-        Less than half a session: a member that answers late is thrown out.
-        """
+        """Let what has begun end, so that the next owner does not run it again."""
         until = self._clock.monotonic() + _REVOKE_S
         self.settle()
         while any(part.started for part in parts) and not self._requests.is_leaving:
@@ -192,10 +190,10 @@ class Rebalancer:
             self.settle()
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Others own these already: whatever we would commit might undo their work."""
+        """Commit nothing: other members own these already, and a commit might undo theirs."""
         parts = self._assignment.of(_places(partitions))
         self._assignment.drop(parts)
-        self._outlet.observe("membership_lost", partitions=len(parts))
+        self._bridge.observe("membership_lost", partitions=len(parts))
 
     def restart(self, consumer: Consumer, event: Message) -> None:
         """Go on where the log still is, after the client found its place gone."""
@@ -204,7 +202,7 @@ class Rebalancer:
         self.go_on(consumer)
 
     def go_on(self, consumer: Consumer) -> None:
-        """Restart the partitions whose place is gone; those that can be, now.
+        """Restart those partitions whose place is gone that can be read now.
 
         The log of a partition cannot be asked for while its topic does not exist. The
         member does not wait for it: its other partitions and its group go on.
@@ -262,7 +260,7 @@ class Rebalancer:
     ) -> None:
         lost = [(0, low)] if low > 0 else []
         start = Start(low, lost=lost, is_foreign=True, topic_id=topic_id)
-        self._tell(place, start)
+        self._report(place, start)
         self._assignment.add(place, start)
         self._read_from(consumer, place, low)
 
@@ -279,7 +277,7 @@ class Rebalancer:
         """Account for what retention took from before a partition's position.
 
         Args:
-            part: Whose place is gone.
+            part: The partition whose place is gone.
             kept: Offsets the log holds now.
             missed: The first offset the client could not read; ``None`` if unnamed.
         """
@@ -287,7 +285,7 @@ class Rebalancer:
         if position < low:
             first = position if missed is None else max(position, missed)
             for lost in without((first, low), part.acks.ahead()):
-                self._outlet.lost(LostRange(*part.place, *lost))
+                self._bridge.lost(LostRange(*part.place, *lost))
             part.acks.reach(low)
             part.is_dirty = True
 
@@ -295,8 +293,8 @@ class Rebalancer:
 def _look_again(consumer: Consumer, exc: KafkaException) -> None:
     """Make a client that has no such partition ask its cluster for its topics.
 
-    A broker that has just started reports no topics; the client caches that, and
-    without a question of ours it repeats it until its next look of its own, for 5 min.
+    A broker that has just started reports no topics. The client caches that until its
+    own next request for metadata, which comes after 5 min by default.
     """
     error = kafka_error(exc)
     if error is not None and error.name() in _NOT_THERE:

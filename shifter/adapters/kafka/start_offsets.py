@@ -2,7 +2,7 @@
 
 Commits can be missing, older than what retention has left, or of a topic that was
 deleted and made again. None of that is left to the client's own reset, which would skip
-records without a word.
+records without an event.
 
 A group has no commit on a partition that is new. It has none on a whole topic if it
 did not read the topic for longer than the broker keeps offsets
@@ -70,7 +70,7 @@ class Commit(NamedTuple):
     Attributes:
         offset: Below 0 when there is no commit.
         metadata: The text beside it; untrusted.
-        topic_id: Of the topic that it counts, as far as the text says.
+        topic_id: Of the topic that it counts, as far as the text names it.
     """
 
     offset: int
@@ -95,8 +95,8 @@ def is_foreign(commit: Commit, high: int, topic_id: str | None) -> bool:
     >>> is_foreign(Commit(5), 9, "b"), is_foreign(Commit(5), 4, "b")
     (False, True)
     """
-    told = commit.topic_id
-    is_other = told is not None and topic_id is not None and told != topic_id
+    written = commit.topic_id
+    is_other = written is not None and topic_id is not None and written != topic_id
     return is_other or commit.offset > high
 
 
@@ -166,7 +166,7 @@ def find_starts(
     """Ask the broker where to begin each of these; one answer for all, or none.
 
     Raises:
-        KafkaException: It did not say; the same call may be tried again.
+        KafkaException: It did not answer; the same call may be tried again.
     """
     topics = {at.topic for at in partitions}
     # Before all else: if the topic is made again after this, its id will be seen to
@@ -216,7 +216,7 @@ def find_kept(consumer: Consumer, place: Partition) -> Range:
     """Offsets the log holds of a partition: from the low to the high watermark.
 
     Raises:
-        KafkaException: The broker did not say.
+        KafkaException: The broker did not answer.
     """
     found = consumer.get_watermark_offsets(
         TopicPartition(*place), timeout=_ANSWER_S, cached=False

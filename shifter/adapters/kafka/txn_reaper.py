@@ -1,11 +1,12 @@
-"""What becomes of a transaction whose sender is killed: a second process ends it.
+"""Ends the transaction of a sender that is killed, by a second process.
 
-It waits for its input to end. A sender that closes says so first; one that is killed
-says nothing, and then the transactional id is taken over from it, which aborts what it
-had open. Without this, nothing is wrong, but readers wait for the broker's time limit.
+The process waits until its input ends. A sender that closes in order writes a word
+before that; if the word is missing, the sender was killed, and the process takes the
+transactional id over, which aborts the open transaction. Without it readers would wait
+for the broker's time limit.
 
-The configuration goes through the pipe, since it holds secrets. The process is this
-file and nothing else of the product: it has to be there soon, and costs little.
+The configuration goes through the pipe, since it holds secrets. The process runs this
+file and imports nothing else of the package: it must be ready soon, and cost little.
 """
 
 from __future__ import annotations
@@ -22,65 +23,65 @@ from confluent_kafka import KafkaException, Producer
 if TYPE_CHECKING:
     from shifter.adapters.kafka.config import Property
 
-_REVOKED: Final = b"revoked"
+_STOPPED: Final = b"stopped"
 _CONNECT_S: Final = 10.0
 _ABORT_S: Final = 10.0
-_REVOKE_S: Final = 2.0
+_STOP_S: Final = 2.0
 
 
 class TransactionReaper:
-    """Of one sender.
+    """The second process of one sender.
 
     Args:
-        config: Of its producer.
+        config: The properties of the sender's producer.
     """
 
     def __init__(self, config: Mapping[str, Property]) -> None:
         self._config = config
-        self._executor: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def write(self) -> None:
-        """Start the process that waits; where that cannot be, do without."""
+    def start(self) -> None:
+        """Start the process; where that is not possible, go on without it."""
         if any(callable(value) for value in self._config.values()):
             return
         line = msgspec.json.encode(self._config) + b"\n"
         with contextlib.suppress(OSError):
-            self._executor = executor = subprocess.Popen(  # noqa: S603  # this very file
+            self._process = process = subprocess.Popen(  # noqa: S603  # this very file
                 [sys.executable, "-P", __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # What is typed at the sender's terminal is not meant for it.
+                # A signal from the sender's terminal must not end it.
                 start_new_session=True,
             )
-            if executor.stdin is not None:
-                executor.stdin.write(line)
-                executor.stdin.flush()
+            if process.stdin is not None:
+                process.stdin.write(line)
+                process.stdin.flush()
 
-    def revoke(self) -> None:
+    def stop(self) -> None:
         """Let the process end without doing anything."""
-        executor, self._executor = self._executor, None
-        if executor is None:
+        process, self._process = self._process, None
+        if process is None:
             return
         try:
-            executor.communicate(_REVOKED, _REVOKE_S)
+            process.communicate(_STOPPED, _STOP_S)
         except (OSError, subprocess.TimeoutExpired):
-            # It is still on its way to a cluster that does not answer.
-            executor.kill()
-            executor.wait()
+            # It is still connecting to a cluster that does not answer.
+            process.kill()
+            process.wait()
 
 
-def execute() -> None:
+def wait_and_abort() -> None:
     """Wait for the sender's end, and abort what it left open."""
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict[str, object])
     producer = Producer(config)
     with contextlib.suppress(KafkaException):
-        # Connected beforehand: later every moment counts.
+        # Connect now: readers wait while it aborts.
         producer.list_topics(timeout=_CONNECT_S)
-    if sys.stdin.buffer.read() != _REVOKED:
+    if sys.stdin.buffer.read() != _STOPPED:
         with contextlib.suppress(KafkaException):
             producer.init_transactions(_ABORT_S)
 
 
 if __name__ == "__main__":
-    execute()
+    wait_and_abort()

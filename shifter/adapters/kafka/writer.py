@@ -1,11 +1,11 @@
 """The accepting side of the log on Kafka.
 
-Records are handed to librdkafka from the caller's own thread; one thread of ours polls
-for delivery reports, one at a time, and each does one cheap step there. What is
-finished goes to the inbox of its caller's event loop. A caller waits for as long as it
+Records are handed to librdkafka from the caller's own thread; one thread of the package polls
+for delivery reports, and each report does one cheap step there. What is finished goes
+to the inbox of its caller's event loop. A caller waits for as long as it
 likes (``timeout_s``), which is shorter than the client's own ``message.timeout.ms``:
-when patience ends the answer is *unknown*, since the record may still arrive. Nothing
-is written a second time by us; what a caller sends again after *unknown* is recognised
+after the timeout the answer is *unknown*, since the record may still arrive. Nothing is
+written a second time here; what a caller sends again after *unknown* is recognised
 by its job id.
 
 A report of success without an offset is answered `Unknown`: the broker took the batch
@@ -96,20 +96,22 @@ class PendingBatch:
     """Many records that one caller awaits.
 
     Reports come from any thread that polls; the caller counts the records it sent. The
-    side that finds both counts equal calls ``tell``; a second call is harmless.
+    side that finds both counts equal calls ``notify``; a second call is harmless.
 
     Attributes:
         errors: What went wrong, by the record's index.
     """
 
-    def __init__(self, size: int, tell: Callable[[], object], last: LastError) -> None:
+    def __init__(
+        self, size: int, notify: Callable[[], object], last: LastError
+    ) -> None:
         self._is_reported = bytearray(size)
         self.errors: dict[int, KafkaError] = {}
         self._refused: dict[int, Refused] = {}
         # `next` of a counter is one step also between threads; `+= 1` is not.
         self._number = itertools.count(1)
         self._sent: int | None = None
-        self._tell, self._last = tell, last
+        self._notify, self._last = notify, last
 
     def report(
         self, index: int, error: KafkaError | None, message: Message | None
@@ -123,14 +125,14 @@ class PendingBatch:
             self.errors[index] = error
         self._is_reported[index] = 1
         if next(self._number) == self._sent:
-            self._tell()
+            self._notify()
 
     def refuse(self, index: int, refused: Refused) -> None:
         """Note that record ``index`` was not sent."""
         self._refused[index] = refused
 
     def is_awaited(self) -> bool:
-        """Whether sent records still have no report; if so, ``tell`` is called later.
+        """Whether sent records still have no report; if so, ``notify`` is called later.
 
         Call it once, when all records were sent or refused.
         """
@@ -242,7 +244,7 @@ class KafkaLaneLog:
         until = self._clock.monotonic() + timeout_s
         answered = threading.Event()
         batch = PendingBatch(len(records), answered.set, producer.last)
-        with producer.telling(answered):
+        with producer.signalling(answered):
             for pause_s in self._send_all(producer, records, batch, until):
                 threading.Event().wait(pause_s)
             if batch.is_awaited():
@@ -311,7 +313,7 @@ class KafkaLaneLog:
 
     def warm_up(self) -> None:
         """Connect ahead of the first append; returns at once, never raises."""
-        # What is wrong with the settings is raised where somebody can act on it.
+        # `append` raises what is wrong with the settings, where the caller can act on it.
         for keeper in (self._keeper, self._bulk_keeper):
             with contextlib.suppress(ConfigError):
                 keeper.fresh()

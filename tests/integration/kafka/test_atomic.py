@@ -9,9 +9,9 @@ import uuid
 
 import pytest
 
-from shifter.adapters.kafka import atomic
 from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.atomic import OPEN_MS, KafkaAtomicLog
+from shifter.adapters.kafka.writer import PendingBatch
 from shifter.deadletter.journal import Journal, RunBegun, RunTaken
 from shifter.ports import Record
 
@@ -112,15 +112,15 @@ async def test_a_report_without_an_offset_takes_the_whole_append_back_and_repeat
     bench, monkeypatch
 ):
     """The broker took a record for one that it had; it may be wrong."""
-    lane, note, doubted = await bench.lane(partitions=2), atomic._note, []
+    lane, report, doubted = await bench.lane(partitions=2), PendingBatch.report, []
 
-    def doubt_once(failed, place, error, message):
+    def doubt_once(batch, place, error, message):
         if place == 7 and not doubted:
             doubted.append(place)
             message = NoOffset()
-        note(failed, place, error, message)
+        report(batch, place, error, message)
 
-    monkeypatch.setattr(atomic, "_note", doubt_once)
+    monkeypatch.setattr(PendingBatch, "report", doubt_once)
     log = KafkaAtomicLog(bench.site.config, uuid.uuid4().hex, bench.clock)
     await log.open()
     wanted = [Record(lane, b"%d" % n, [], b"k%d" % n) for n in range(20)]
