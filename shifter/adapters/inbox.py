@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from shifter.ports import Clock
 
-# Timeouts are seconds long: an answer that comes an eighth of a second late is harmless.
+# Timeouts last seconds: an answer that is an eighth of a second late is harmless.
 _TICKS_PER_S: Final = 8
 
 

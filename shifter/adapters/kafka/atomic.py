@@ -98,8 +98,8 @@ class KafkaAtomicLog:
             "message.max.bytes": max_record_bytes + FRAMING_BYTES,
         }
         self._last = LastError()
-        # The client blocks. One thread, so that a call begins only after the call before
-        # it has ended, even if the caller of that one was cancelled.
+        # The client blocks. One thread, so that a call begins when the call before it
+        # has ended, even if the caller of that one was cancelled.
         self._thread = ThreadPoolExecutor(1, "shifter-kafka-atomic")
         self._producer: Producer | None = None
         self._reaper = TransactionReaper(self._config)

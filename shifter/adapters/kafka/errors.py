@@ -1,10 +1,10 @@
 """What a cluster's answers mean: the one place that reads librdkafka's error codes.
 
-No code proves whether a record is in the log, except a short list: any other
-delivery error means *unknown*, because librdkafka reports a message timeout both for
-records that never left and for records that arrived. Authentication and TLS trouble
-never reaches a record at all: only ``error_cb`` gets it, so the last error is kept and
-shown beside every timeout.
+No code proves whether a record is in the log, except a short list: any other delivery
+error means *unknown*, because librdkafka reports a message timeout both for records
+that never left and for records that arrived. Authentication and TLS trouble never
+reaches a record at all: only ``error_cb`` gets it, so the last error is kept and shown
+beside every timeout.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One member of a group: a consumer, and the one thread that ever touches it.
 
 Each turn of the thread applies what was settled, commits when it is time, and serves a
-fetch if one waits. It blocks in ``poll`` for the first record and takes what else is there
-with ``consume(n, 0)``, so that a record is handed over the moment it comes. While
+fetch if one waits. It blocks in ``poll`` for the first record and takes what else is
+there with ``consume(n, 0)``, so that a record is handed over the moment it comes. While
 no fetch waits nothing is read; when that lasts, partitions are paused, so that polling
 can go on and the member stays alive. Not earlier: pausing discards what the client has
 fetched ahead.
@@ -266,7 +266,7 @@ class Member:
         deliveries, events = self.assignment.take(m for m in messages if m is not None)
         if deliveries:
             self._has_read = True
-            # Before the hand-over: a request that comes after it must not be overwritten.
+            # Before the hand-over, so that no request that follows it is overwritten.
             self.requests.wanted = 0
             self._bridge.arrived(deliveries)
         for event in events:

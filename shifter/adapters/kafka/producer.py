@@ -2,9 +2,9 @@
 
 That thread alone serves delivery reports. After a fatal error of the client, every
 record that it still holds is answered `Unknown`, the producer is dead, and its keeper
-makes a new one. librdkafka drops the queue of a producer that is garbage-collected:
-a producer that nothing refers to is therefore kept until its queue is empty, and the end of the
-interpreter waits for it for a few seconds.
+makes a new one. librdkafka drops the queue of a producer that is garbage-collected: a
+producer that nothing refers to is therefore kept until its queue is empty, and the end
+of the interpreter waits for it for a few seconds.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Commits can be missing, older than what retention has left, or of a topic that w
 deleted and made again. None of that is left to the client's own reset, which would skip
 records without an event.
 
-A group has no commit on a partition that is new. It has none on a whole topic if it
-did not read the topic for longer than the broker keeps offsets
+A group has no commit on a partition that is new. It has none on a whole topic if it did
+not read the topic for longer than the broker keeps offsets
 (``offsets.retention.minutes``, 7 days). The two differ in whether the group has a
 commit on any other partition of the topic. What to do in the second case is a setting.
 """

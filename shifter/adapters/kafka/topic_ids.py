@@ -1,7 +1,7 @@
 """Distinguishes a topic from one that was made again under its name.
 
-Offsets of the old topic mean nothing in the new one, and no event reports a new one:
-a consumer goes on at its old place, and skips the records below. Only the id that a
+Offsets of the old topic mean nothing in the new one, and no event reports a new one: a
+consumer goes on at its old place, and skips the records below. Only the id that a
 cluster gives each topic distinguishes them, and only an administrative client can ask
 for it. One such client serves all members of a process.
 """

@@ -1,12 +1,12 @@
 """The accepting side of the log on Kafka.
 
-Records are handed to librdkafka from the caller's own thread; one thread of the package polls
-for delivery reports, and each report does one cheap step there. What is finished goes
-to the inbox of its caller's event loop. A caller waits for as long as it
-likes (``timeout_s``), which is shorter than the client's own ``message.timeout.ms``:
-after the timeout the answer is *unknown*, since the record may still arrive. Nothing is
-written a second time here; what a caller sends again after *unknown* is recognised
-by its job id.
+Records are handed to librdkafka from the caller's own thread; one thread of the package
+polls for delivery reports, and each report does one cheap step there. What is finished
+goes to the inbox of its caller's event loop. A caller waits for as long as it likes
+(``timeout_s``), which is shorter than the client's own ``message.timeout.ms``: after
+the timeout the answer is *unknown*, since the record may still arrive. Nothing is
+written a second time here; what a caller sends again after *unknown* is recognised by
+its job id.
 
 A report of success without an offset is answered `Unknown`: the broker took the batch
 for a duplicate, and may be wrong. A partition without state of a producer accepts any
@@ -313,7 +313,7 @@ class KafkaLaneLog:
 
     def warm_up(self) -> None:
         """Connect ahead of the first append; returns at once, never raises."""
-        # `append` raises what is wrong with the settings, where the caller can act on it.
+        # What is wrong with the settings is raised by `append`: its caller can act.
         for keeper in (self._keeper, self._bulk_keeper):
             with contextlib.suppress(ConfigError):
                 keeper.fresh()
