@@ -30,11 +30,11 @@ _BATCH: Final = 500
 # Records may have a megabyte each.
 _BATCH_BYTES: Final = 8_000_000
 _STEP: Final = 25
-# Longer than a failover with the brokers' default session (11 to 13 s, measured on 4.3).
+# Longer than a failover with the brokers' default session: 11 to 13 s, as measured.
 _SILENCE_S: Final = 15.0
 _WAIT_S: Final = 0.2
 _METADATA_S: Final = 10.0
-# A reader must end on any topic, a compacted one too: the last offsets of a partition may
+# A reader must end on any topic, a compacted one too: a partition's last offsets may
 # hold no record, and only this event reports that.
 _END: Final = "_PARTITION_EOF"
 

@@ -190,7 +190,7 @@ class Rebalancer:
             self.settle()
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Commit nothing: other members own these, and a commit might undo their work."""
+        """Commit nothing: other members own these, a commit might undo their work."""
         parts = self._assignment.of(_places(partitions))
         self._assignment.drop(parts)
         self._bridge.observe("membership_lost", partitions=len(parts))
