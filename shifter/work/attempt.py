@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from shifter.errors import (
@@ -17,7 +18,7 @@ from shifter.errors import (
     Retry,
     Throttled,
 )
-from shifter.fleet.calls import SUCCESS, Caller, verdict_of
+from shifter.fleet.calls import SUCCESS, Caller, CallVerdict, verdict_of
 from shifter.jobs.context import Context
 from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.delivery.expiry import attempt_limit_ms
@@ -81,11 +82,14 @@ _TIMEOUT: Final = Stop.TIMEOUT
 """Looked up once: Python 3.11 takes 70 ns for a member of an enumeration."""
 
 
+@dataclass(slots=True, eq=False)
 class Attempt:
     """A running attempt.
 
     Attributes:
         item: What is run.
+        clock: Reads the time.
+        timeout_ms: How long it may run, > 0; less where its deadline comes first.
         limit_ms: When its time is up, epoch milliseconds.
         expires_at: Monotonic seconds at which it is stopped, or stopped again.
         has_begun: Whether its task has run at all.
@@ -103,43 +107,27 @@ class Attempt:
         started_at: Monotonic seconds.
     """
 
-    __slots__ = (
-        "_clock",
-        "_context",
-        "_given_ms",
-        "_interrupt",
-        "_starts_within_s",
-        "_timeout_ms",
-        "caller",
-        "cancelled",
-        "error",
-        "expires_at",
-        "has_begun",
-        "is_stuck",
-        "item",
-        "limit_ms",
-        "started_at",
-        "stop_for",
-        "stopped",
-        "stopped_at",
-        "task",
-        "verdict",
-        "was_refused",
-    )
-
-    def __init__(self, item: Item, clock: Clock, *, timeout_ms: int) -> None:
-        self.item, self._clock, self._timeout_ms = item, clock, timeout_ms
-        self._starts_within_s: float | None = None
-        self.stopped: Stop | None = None
-        self.stopped_at = 0.0
-        self.is_stuck = False
-        self.task: asyncio.Task[None] | None = None
-        self.caller: Caller | None = None
-        self.verdict = SUCCESS
-        self._interrupt: Callable[[], object] | None = None
-        self.error: ErrorFacts | None = None
-        self.has_begun = self.cancelled = self.was_refused = False
-        self._context: Context | None = None
+    item: Item
+    clock: Clock
+    timeout_ms: int = field(kw_only=True)
+    limit_ms: int = field(init=False)
+    expires_at: float = field(init=False)
+    has_begun: bool = field(init=False, default=False)
+    was_refused: bool = field(init=False, default=False)
+    cancelled: bool = field(init=False, default=False)
+    stop_for: Stop = field(init=False)
+    stopped: Stop | None = field(init=False, default=None)
+    stopped_at: float = field(init=False, default=0.0)
+    is_stuck: bool = field(init=False, default=False)
+    task: asyncio.Task[None] | None = field(init=False, default=None)
+    caller: Caller | None = field(init=False, default=None)
+    verdict: CallVerdict = field(init=False, default=SUCCESS)
+    error: ErrorFacts | None = field(init=False, default=None)
+    started_at: float = field(init=False)
+    _given_ms: int = field(init=False)
+    _starts_within_s: float | None = field(init=False, default=None)
+    _interrupt: Callable[[], object] | None = field(init=False, default=None)
+    _context: Context | None = field(init=False, default=None)
 
     def begin(self, now: float, now_ms: EpochMs) -> None:
         """Let the time of the attempt begin: its timeout, or less up to its deadline.
@@ -149,7 +137,7 @@ class Attempt:
             now_ms: Wall clock.
         """
         deadline_ms = self.item.envelope.deadline_ms
-        limit_ms, self.stop_for = self._timeout_ms, _TIMEOUT
+        limit_ms, self.stop_for = self.timeout_ms, _TIMEOUT
         if deadline_ms is not None:
             limit_ms = attempt_limit_ms(limit_ms, deadline_ms, now_ms)
             if now_ms + limit_ms >= deadline_ms:
@@ -168,11 +156,11 @@ class Attempt:
         """
         if self.stop_for is Stop.TIMEOUT:
             self._starts_within_s = most_s
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             until = now + most_s
             deadline_ms = self.item.envelope.deadline_ms
             if deadline_ms is not None:
-                left_s = (deadline_ms - self._clock.epoch_ms()) / 1_000
+                left_s = (deadline_ms - self.clock.epoch_ms()) / 1_000
                 until = min(until, now + left_s)
             self.expires_at = until
 
@@ -187,7 +175,7 @@ class Attempt:
                 attempt=self.item.attempt,
                 fence=self.item.fence,
                 limit_ms=EpochMs(self.limit_ms),
-                clock=self._clock,
+                clock=self.clock,
                 key=envelope.key,
                 idempotency_key=envelope.idempotency_key,
                 traceparent=self.item.read.traceparent,
@@ -208,7 +196,7 @@ class Attempt:
         The attempt goes on until its handler has really ended.
         """
         if self.stopped is None:
-            self.stopped, self.stopped_at = why, self._clock.monotonic()
+            self.stopped, self.stopped_at = why, self.clock.monotonic()
             if self.caller is not None:
                 self.caller.cut()
             self.stop_again()
@@ -219,7 +207,7 @@ class Attempt:
         A task that is cancelled before its first step never runs its cleanup, so one
         that has not begun is only marked.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self.expires_at = now + STOP_AGAIN_S
         grace_s = LEAVE_GRACE_S if self.stopped is Stop.SHUTDOWN else STOP_GRACE_S
         self.is_stuck = now >= self.stopped_at + grace_s
@@ -305,9 +293,7 @@ class Attempt:
         return ThrottledOutcome(max(after_ms or 0, _LEAST_THROTTLE_MS))
 
     def _past_deadline(self) -> bool:
-        return (
-            self.stop_for is Stop.DEADLINE and self._clock.epoch_ms() >= self.limit_ms
-        )
+        return self.stop_for is Stop.DEADLINE and self.clock.epoch_ms() >= self.limit_ms
 
 
 def _facts(error: BaseException) -> ErrorFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from shifter.errors import DecodeError, UnsupportedVersionError
@@ -35,6 +36,7 @@ class ItemRefusal(NamedTuple):
     is_misfit: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Item:
     """One readable delivery.
 
@@ -73,51 +75,39 @@ class Item:
             could be recorded: it is recorded under the next one, and not run again.
     """
 
-    __slots__ = (
-        "attempt",
-        "blocked_since",
-        "busy_since",
-        "delivery",
-        "envelope",
-        "feed",
-        "fence",
-        "first_failed_ms",
-        "has_succeeded",
-        "identity",
-        "is_degraded",
-        "is_opportunistic",
-        "job",
-        "key_id",
-        "lane",
-        "losses",
-        "misfit_since_ms",
-        "payload_bytes",
-        "place",
-        "put_off",
-        "put_off_since_ms",
-        "quality",
-        "read",
-        "read_ms",
-        "ready_at",
-        "refusal",
-        "slot_since",
-        "turn",
-        "was_run",
-    )
+    delivery: Delivery
+    feed: LaneFeed
+    lane: Lane
+    read: ReadHeaders
+    job: RegisteredJob | None
+    refusal: ItemRefusal | None
+    envelope: EnvelopeV1 = field(init=False)
+    identity: str = field(init=False)
+    payload_bytes: int = field(init=False)
+    turn: int = field(init=False)
+    attempt: int = field(init=False)
+    key_id: tuple[str, str] | None = field(init=False)
+    blocked_since: float | None = field(init=False, default=None)
+    busy_since: float | None = field(init=False, default=None)
+    first_failed_ms: int | None = field(init=False)
+    misfit_since_ms: int | None = field(init=False)
+    was_run: bool = field(init=False)
+    put_off: int = field(init=False)
+    put_off_since_ms: int | None = field(init=False)
+    read_ms: int = field(init=False, default=0)
+    ready_at: float = field(init=False, default=NOT_IN_LINE)
+    place: tuple[int, int] | None = field(init=False, default=None)
+    is_opportunistic: bool = field(init=False, default=False)
+    slot_since: float | None = field(init=False, default=None)
+    fence: int = field(init=False, default=0)
+    losses: int = field(init=False, default=0)
+    quality: Quality = field(init=False, default=Quality.FULL)
+    is_degraded: bool = field(init=False, default=False)
+    has_succeeded: bool = field(init=False, default=False)
 
-    def __init__(  # made in one place, for every record
-        self,
-        delivery: Delivery,
-        feed: LaneFeed,
-        lane: Lane,
-        read: ReadHeaders,
-        job: RegisteredJob | None,
-        refusal: ItemRefusal | None,
-    ) -> None:
-        envelope = read.envelope
-        self.delivery, self.feed, self.lane = delivery, feed, lane
-        self.read, self.job, self.refusal = read, job, refusal
-        self.envelope: EnvelopeV1 = envelope
+    def __post_init__(self) -> None:
+        envelope, delivery = self.read.envelope, self.delivery
+        self.envelope = envelope
         self.payload_bytes = 0 if delivery.value is None else len(delivery.value)
         # A replay runs although the job before it ended, under the same key.
         self.identity = (
@@ -134,15 +124,6 @@ class Item:
         turn, attempt = envelope.turn, envelope.attempt
         self.turn, self.attempt = turn, attempt
         self.put_off = turn - attempt if turn > attempt else 0
-        self.blocked_since: float | None = None
-        self.busy_since: float | None = None
-        self.ready_at, self.read_ms = NOT_IN_LINE, 0
-        self.place: tuple[int, int] | None = None
-        self.is_opportunistic = False
-        self.slot_since: float | None = None
-        self.fence = self.losses = 0
-        self.has_succeeded = self.is_degraded = False
-        self.quality = Quality.FULL
 
     @property
     def is_extra(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from shifter.model.lane import Priority, dead_letter_topic
-from shifter.ports import Delivery, Record
+from shifter.ports import Record
 from shifter.wire.dead_letter import (
     DEAD_LETTER_ROOM_BYTES,
     LEAST_ROOM_BYTES,
@@ -35,7 +35,6 @@ def next_turn(
     attempt: int,
     turn: int,
     due_ms: int | None,
-    first_failed_ms: int | None,
     misfit_since_ms: int | None = None,
 ) -> Record:
     """The record that runs this job again.
@@ -45,10 +44,8 @@ def next_turn(
         attempt: What it will be charged as, 1-based.
         turn: Its hand-over number; unchanged when this turn was not run.
         due_ms: Not before this instant, epoch milliseconds; ``None`` at once.
-        first_failed_ms: When it failed for the first time, if it did.
         misfit_since_ms: Since when it waits for a worker that has its type, if it does.
     """
-    delivery = item.delivery
     headers = successor(
         item.read,
         queue=item.lane.queue,
@@ -56,29 +53,27 @@ def next_turn(
         attempt=attempt,
         turn=turn,
         due_ms=due_ms,
-        first_failed_ms=first_failed_ms,
+        first_failed_ms=item.first_failed_ms,
         misfit_since_ms=misfit_since_ms,
         put_off_since_ms=item.put_off_since_ms,
         was_run=item.was_run,
     )
-    value = b"" if delivery.value is None else delivery.value
-    return Record(item.lane.name, value, headers, delivery.key, due_ms)
+    delivery = item.delivery
+    return Record(item.lane.name, delivery.value or b"", headers, delivery.key, due_ms)
 
 
 def later_turn(item: Item, opens_ms: int) -> Record:
     """The record that runs this turn of a job when its hours begin.
 
+    The due time in its headers stays, so that this wait can be distinguished from a
+    delay that the producer requested.
+
     Args:
         item: The job; it was not run.
         opens_ms: When they begin, epoch milliseconds.
     """
-    record = next_turn(
-        item,
-        attempt=item.attempt,
-        turn=item.turn,
-        due_ms=item.envelope.due_ms,
-        first_failed_ms=item.first_failed_ms,
-    )
+    due_ms = item.envelope.due_ms
+    record = next_turn(item, attempt=item.attempt, turn=item.turn, due_ms=due_ms)
     return msgspec.structs.replace(record, due_ms=opens_ms)
 
 
@@ -103,8 +98,8 @@ def repair(item: Item) -> Record:
         put_off_since_ms=None,
         was_run=False,
     )
-    value = b"" if item.delivery.value is None else item.delivery.value
-    return Record(lane.name, value, headers, item.delivery.key)
+    delivery = item.delivery
+    return Record(lane.name, delivery.value or b"", headers, delivery.key)
 
 
 def dead_letter(
@@ -129,38 +124,27 @@ def dead_letter(
     """
     delivery, lane = entry.delivery, entry.lane
     item = entry if isinstance(entry, Item) else None
-    origin = Origin(
-        delivery.topic, delivery.partition, delivery.offset, delivery.appended_ms
-    )
+    first_failed_ms = None if item is None else item.first_failed_ms
     info = dead_letter_info(
         None if item is None else item.envelope,
-        origin,
+        Origin(
+            delivery.topic, delivery.partition, delivery.offset, delivery.appended_ms
+        ),
         damage_facts(why.reason, why.detail) if error is None else error,
         queue=lane.queue,
         reason=why.reason,
         attempts=0 if item is None else item.attempt,
-        first_failed_ms=_first_failed(item, now),
+        first_failed_ms=now if first_failed_ms is None else first_failed_ms,
         last_failed_ms=now,
         worker=worker,
     )
-    is_bare, value = cut >= CUT_VALUE, _value(delivery)
+    value = delivery.value or b""
+    room = DEAD_LETTER_ROOM_BYTES if cut < CUT_DIAGNOSTICS else LEAST_ROOM_BYTES
     headers = dead_letter_headers(
         info,
         delivery.headers,
-        room_bytes=DEAD_LETTER_ROOM_BYTES
-        if cut < CUT_DIAGNOSTICS
-        else LEAST_ROOM_BYTES,
-        dropped_bytes=len(value) if is_bare else None,
+        room_bytes=room,
+        dropped_bytes=len(value) if cut >= CUT_VALUE else None,
     )
     topic = dead_letter_topic(lane.namespace, lane.queue)
-    return Record(topic, b"" if is_bare else value, headers, delivery.key)
-
-
-def _first_failed(item: Item | None, now: int) -> int:
-    if item is None or item.first_failed_ms is None:
-        return now
-    return item.first_failed_ms
-
-
-def _value(delivery: Delivery) -> bytes:
-    return b"" if delivery.value is None else delivery.value
+    return Record(topic, b"" if cut >= CUT_VALUE else value, headers, delivery.key)

@@ -200,7 +200,6 @@ class NextSteps:
             attempt=item.attempt,
             turn=item.turn,
             due_ms=due_ms,
-            first_failed_ms=item.first_failed_ms,
             misfit_since_ms=item.misfit_since_ms,
         )
         return step._replace(record=record)
@@ -231,29 +230,18 @@ class NextSteps:
 
     def postponed(self, item: Item, due_ms: int) -> NextStep:
         """Send an item back to the log until an instant; no attempt is charged."""
-        record = next_turn(
-            item,
-            attempt=item.attempt,
-            turn=item.turn,
-            due_ms=due_ms,
-            first_failed_ms=item.first_failed_ms,
-        )
-        update = _waiting(item, item.turn, item.attempt, 0)
-        return NextStep(item, JobState.WAITING, record, update)
+        attempt, turn = item.attempt, item.turn
+        record = next_turn(item, attempt=attempt, turn=turn, due_ms=due_ms)
+        return NextStep(item, JobState.WAITING, record, given_back(item))
 
     def put_off(self, item: Item, due_ms: int) -> NextStep:
-        """Send an item back until its execution window opens; its due time is kept.
-
-        So this wait can be distinguished from a delay that the producer requested.
-        """
+        """Send an item back until its execution window opens; its due time is kept."""
         record = later_turn(item, due_ms)
-        update = _waiting(item, item.turn, item.attempt, 0)
-        return NextStep(item, JobState.WAITING, record, update)
+        return NextStep(item, JobState.WAITING, record, given_back(item))
 
     def interrupted(self, item: Item) -> NextStep:
         """Leave an item unsettled, so that the log delivers it to another worker."""
-        update = given_back(item)
-        return NextStep(item, JobState.WAITING, update=update, settles=False)
+        return NextStep(item, JobState.WAITING, None, given_back(item), settles=False)
 
     def _end(
         self,
@@ -290,7 +278,6 @@ class NextSteps:
             attempt=answer.attempt,
             turn=item.turn + 1,
             due_ms=answer.due_ms,
-            first_failed_ms=item.first_failed_ms,
         )
         wait_ms = answer.due_ms - at.now
         update = _waiting(item, item.turn + 1, answer.attempt, wait_ms)
@@ -310,14 +297,8 @@ class NextSteps:
             return self.refused(item, refusal, error, at)
         item.attempt = answer.attempt
         update = _waiting(item, item.turn, answer.attempt, int(wait_s * 1_000))
-        return NextStep(
-            item,
-            JobState.WAITING,
-            update=update,
-            settles=False,
-            wait_s=wait_s,
-            error=error,
-        )
+        step = NextStep(item, JobState.WAITING, None, update, error=error)
+        return step._replace(settles=False, wait_s=wait_s)
 
     def _policy(self, spec: JobSpec) -> RetryPolicy:
         policy = self._policies.get(spec.name)
