@@ -1,4 +1,4 @@
-r"""Guards for what comes from outside: bounded numbers, printable text, depth.
+r"""Guards for what comes from outside: numbers and names in bounds, text, depth.
 
 Error messages, header values and topic names end on terminals, in logs and in dead
 letters. A terminal obeys what is in them: colours, cursor moves, bidirectional
@@ -17,6 +17,7 @@ that, since it has too few brackets to be deep.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from typing import Annotated, Any, Final, TypeAlias
@@ -41,6 +42,9 @@ HEX_SHAPE: Final = bytes(
 One comparison then tells whether a UUID or a trace id has its canonical form, in a
 third of the time of a regular expression.
 """
+
+MAX_NAME: Final = 128
+"""Characters of a name that a store keeps as it is; a job's id has 36."""
 
 _SUSPECT: Final = re.compile(r"[^\x20-\x7e]")
 
@@ -109,6 +113,27 @@ def printable(text: str, limit: int) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def bounded(text: str) -> str:
+    """``text`` if it is short and printable, else its digest; no two become one.
+
+    A store keeps these in the place of names that users or records choose: they can
+    then neither fill the store nor fail to be written.
+
+    >>> bounded("0192f3c4-aaaa-7000-8000-000000000000")
+    '0192f3c4-aaaa-7000-8000-000000000000'
+    >>> bounded("#1")[:9]
+    '#0b0fa0b2'
+    """
+    is_plain = len(text) <= MAX_NAME and text.isprintable() and text[:1] != "#"
+    return text if is_plain else digest(text)
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of ``text`` as a name; no other bounded name has its mark."""
+    raw = text.encode(errors="surrogatepass")
+    return f"#{hashlib.sha256(raw).hexdigest()}"
 
 
 def encode_line(value: object) -> bytes:

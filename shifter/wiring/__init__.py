@@ -211,6 +211,6 @@ def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
 def check_clients() -> list[Finding]:
     """Whether the client libraries of this process are new enough."""
     from shifter.adapters.kafka.opening import check_client  # noqa: PLC0415
-    from shifter.adapters.sqlite.doctor import check_library  # noqa: PLC0415
+    from shifter.adapters.sqlite.admin import check_library  # noqa: PLC0415
 
     return [check_client(), check_library()]

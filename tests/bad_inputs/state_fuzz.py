@@ -35,11 +35,10 @@ from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore, RedisPresenceStore
 from shifter.adapters.redis.keys import ClaimKeys, fleet_keys, presence_keys
+from shifter.adapters.sqlite.claim_rows import key_prefix
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.fleet import SqliteFleetStore
-from shifter.adapters.sqlite.presence import SqlitePresenceStore
-from shifter.adapters.sqlite.schema import bounded, key_prefix
+from shifter.adapters.sqlite.fleet import SqliteFleetStore, SqlitePresenceStore
 from shifter.adapters.system import SystemClock
 from shifter.cli.columns import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
@@ -65,6 +64,7 @@ from shifter.ports import ClaimStore, FleetStore, PresenceStore
 from shifter.protection import CircuitPolicy
 from shifter.supervise.cron import firing_id
 from shifter.testing.conformance.presence import report_of
+from shifter.wire.untrusted import bounded
 from stack.redis import RedisServer
 from tests.acceptance.fleet import Fleet
 from tests.bad_inputs.catalogue import GOOD, OURS, with_id

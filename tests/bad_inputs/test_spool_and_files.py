@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pytest
 
+from shifter.adapters.sqlite.connection import VERSION
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.errors import FileGoneError
+from shifter.adapters.sqlite.file import FileGoneError
 from shifter.adapters.sqlite.log import SqliteLaneLog
-from shifter.adapters.sqlite.schema import VERSION
 from shifter.adapters.sqlite.spool import SqliteSpool
 from shifter.adapters.system import SystemClock
 from shifter.cli import main

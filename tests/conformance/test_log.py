@@ -17,10 +17,9 @@ from shifter.adapters.memory.log import (
     MemoryLogAdmin,
 )
 from shifter.adapters.sqlite.admin import SqliteLogAdmin
-from shifter.adapters.sqlite.atomic import SqliteAtomicLog
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
-from shifter.adapters.sqlite.log import SqliteLaneLog
+from shifter.adapters.sqlite.log import SqliteAtomicLog, SqliteLaneLog
 from shifter.adapters.system import SystemClock
 from shifter.ports import TopicSpec
 from shifter.testing.conformance.log import (

@@ -8,7 +8,7 @@ from shifter.adapters.memory.state import MemoryPresenceStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisPresenceStore
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.presence import SqlitePresenceStore
+from shifter.adapters.sqlite.fleet import SqlitePresenceStore
 from shifter.testing.clock import FakeClock
 from shifter.testing.conformance.presence import PresenceStoreConformance
 from tests.conformance.redis_time import age_reports

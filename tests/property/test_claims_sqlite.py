@@ -8,14 +8,15 @@ import sqlite3
 from hypothesis import given, settings, strategies as st
 
 from shifter.adapters.memory.state import MemoryClaimStore
-from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep
+from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep, key_prefix
 from shifter.adapters.sqlite.claims import SqliteClaimStore
-from shifter.adapters.sqlite.schema import CLAIMS_DDL, bounded, key_prefix
+from shifter.adapters.sqlite.connection import CLAIMS_DDL
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.policy.delivery.claim_state import (
     Claim,
 )
 from shifter.testing.clock import FakeClock
+from shifter.wire.untrusted import bounded
 
 PREFIX = key_prefix("shop")
 IDENTITIES = [("a", "a"), ("b", "b"), ("mail:k", "j1"), ("mail:k", "j2"), ("j1", "j1")]
@@ -64,7 +65,7 @@ operations = st.one_of(
 
 
 class PlainFile:
-    """`Transactions` without a thread: each call is a transaction of its own."""
+    """`Database` without a thread: each call is a transaction of its own."""
 
     def __init__(self):
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -116,13 +117,13 @@ class Pair:
     async def claim(self, n, wanted, lease_ms, is_answered):
         store = self.stores[n]
         requests = [ClaimRequest(*ids, turn, attempt) for ids, turn, attempt in wanted]
-        self.twin.op = f"{store._name}.{store._calls + 1}"
-        self.twin.unanswered = frozenset(store._unanswered)
+        self.twin.op = store._calls.next_name()
+        self.twin.unanswered = frozenset(store._calls.unanswered)
         answers = await self.both(
             n, lambda which: which.claim(requests, owner=f"w{n}", lease_ms=lease_ms)
         )
         if not is_answered:
-            store._unanswered.append(self.twin.op)
+            store._calls.unanswered.append(self.twin.op)
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Granted) and is_answered:
                 self.fences.setdefault(request.identity, []).append(answer.fence)

@@ -1,8 +1,8 @@
 """The state of a fleet in memory: claims, live workers and shared decisions.
 
-Every rule stands in `policy.delivery.claim` and `policy.protection.fleet_table`. These
-stores add the clock, the keeping and the expiry, so that tests compare the stores in
-Redis and SQLite with them.
+Every rule is in `policy.delivery.claim_batch` and `policy.protection.fleet_table`. Here
+are the clock, the rows and their expiry. Tests compare the scripts of Redis with these
+stores.
 """
 
 from __future__ import annotations
@@ -12,35 +12,24 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shifter.model.claim import (
-    Cancelled,
     ClaimAnswer,
     ClaimRequest,
     ClaimUpdate,
-    JobState,
     JobStatus,
     Renewal,
     WaitingJobs,
 )
 from shifter.model.fleet import MAX_PRESENCE_MS, FleetReport, FleetView
 from shifter.model.time import StoreMs
-from shifter.policy.delivery.claim import (
-    ClaimAsk,
-    ClaimWrite,
-    decide_cancel,
-    decide_claim,
-    decide_finish,
-    decide_renew,
+from shifter.policy.delivery.claim import ClaimAsk, ClaimWrite
+from shifter.policy.delivery.claim_batch import (
+    cancel_job,
+    claim_batch,
+    find_status,
+    finish_batch,
+    renew_batch,
 )
-from shifter.policy.delivery.claim_state import (
-    RUNNING_GRACE_MS,
-    Claim,
-    answer_own,
-    done_job,
-    own_end,
-    status_found,
-    status_of,
-    waiting_claim,
-)
+from shifter.policy.delivery.claim_state import Claim, done_job, waiting_claim
 from shifter.policy.protection.fleet_table import FleetTable
 from shifter.ports import Clock, WorkerReport
 
@@ -56,6 +45,57 @@ class _Entry(NamedTuple):
     until_ms: int
 
 
+class _Rows:
+    """`shifter.policy.delivery.claim_batch.ClaimRows` in a dictionary."""
+
+    def __init__(self, entries: dict[str, _Entry]) -> None:
+        self.entries, self.now = entries, StoreMs(0)
+        self._fading: list[tuple[int, str]] = []
+
+    def name(self, text: str) -> str:
+        return text
+
+    def key(self, name: str) -> str:
+        return name
+
+    def load(self, keys: Sequence[str]) -> None:
+        pass
+
+    def get(self, key: str) -> Claim | None:
+        entry = self.entries.get(key)
+        if entry is None or not isinstance(entry.value, Claim):
+            return None
+        return entry.value
+
+    def follow(self, key: str) -> str:
+        entry = self.entries.get(key)
+        if entry is not None and isinstance(entry.value, _Pointer):
+            return entry.value.identity
+        return key
+
+    def keep(self, key: str, kept: ClaimWrite) -> None:
+        claim, keep_ms = kept
+        left_ms = keep_ms or self.entries[key].until_ms - self.now
+        self.put(key, claim, left_ms)
+
+    def point(self, key: str, target: str, keep_ms: int) -> None:
+        self.put(key, _Pointer(target), keep_ms)
+
+    def put(self, key: str, value: Claim | _Pointer | str, keep_ms: int) -> None:
+        until_ms = self.now + keep_ms
+        self.entries[key] = _Entry(value, until_ms)
+        heapq.heappush(self._fading, (until_ms, key))
+
+    def forget(self, now: StoreMs) -> None:
+        """Forget what has expired by now, from which on calls count."""
+        self.now = now
+        while self._fading and self._fading[0][0] <= now:
+            _, key = heapq.heappop(self._fading)
+            entry = self.entries.get(key)
+            if entry is not None and entry.until_ms <= now:
+                del self.entries[key]
+
+
 class MemoryClaimStore:
     """`shifter.ports.ClaimStore` in this process; its clock is the given one.
 
@@ -65,54 +105,28 @@ class MemoryClaimStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
-        self._fading: list[tuple[int, str]] = []
+        self._kept = _Rows(self._entries)
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
     ) -> list[ClaimAnswer]:
         """Ask to run; answers in order."""
-        now = self._now()
-        return [self._claim(request, owner, lease_ms, now) for request in requests]
+        first = self._ask(ClaimAsk(1, 1, owner, lease_ms))
+        return claim_batch(self._rows(), requests, first)
 
     async def renew(
         self, held: Sequence[tuple[str, int]], *, lease_ms: int
     ) -> list[Renewal]:
         """Extend leases, given as (identity, fence), from now."""
-        now = self._now()
-        answers: list[Renewal] = []
-        for identity, fence in held:
-            answer, kept = decide_renew(
-                self._claim_of(identity), fence=fence, lease_ms=lease_ms, now=now
-            )
-            self._keep(identity, kept, now)
-            answers.append(answer)
-        return answers
+        return renew_batch(self._rows(), held, lease_ms)
 
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
         """Write ends of turns; ``False`` where the fence was no longer the newest."""
-        now = self._now()
-        answers: list[bool] = []
-        for update in updates:
-            identity = update.identity
-            answer, kept = decide_finish(self._claim_of(identity), update, now=now)
-            self._keep(identity, kept, now)
-            if kept is not None and kept.claim.job_id:
-                self._end(kept.claim.job_id, kept.claim, kept.keep_ms, now)
-            answers.append(answer)
-        return answers
+        return finish_batch(self._rows(), updates)
 
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call."""
-        now, identity = self._now(), self._follow(job_id)
-        claim, alias = self._claim_of(identity), "" if identity == job_id else job_id
-        if alias and claim is not None and claim.job_id != job_id:
-            # Another job holds the key: this one is cancelled under its own id.
-            identity, alias, claim = job_id, "", None
-        after, kept = decide_cancel(claim, job_id=alias, keep_ms=keep_ms, now=now)
-        self._keep(identity, kept, now)
-        if alias and after.state is JobState.CANCELLED:
-            self._end(alias, after, keep_ms, now)
-        return status_of(job_id, after)
+        return cancel_job(self._rows(), job_id, keep_ms)
 
     async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
         """Record that jobs wait, unless something is recorded; all are taken."""
@@ -122,18 +136,15 @@ class MemoryClaimStore:
 
     def put_waiting(self, jobs: WaitingJobs) -> None:
         """The same without an event loop."""
-        now, (job_ids, keep_ms, identity) = self._now(), jobs
-        value = waiting_claim(now) if identity is None else _Pointer(identity)
+        rows, (job_ids, keep_ms, identity) = self._rows(), jobs
+        value = waiting_claim(rows.now) if identity is None else _Pointer(identity)
         for job_id in job_ids:
-            if job_id not in self._entries:
-                self._put(job_id, value, now + keep_ms)
+            if job_id not in rows.entries:
+                rows.put(job_id, value, keep_ms)
 
     async def status(self, job_id: str) -> JobStatus | None:
         """The state of a job; ``None`` when nothing is recorded, or not any more."""
-        self._now()
-        identity = self._follow(job_id)
-        alias = "" if identity == job_id else job_id
-        return status_found(job_id, self._claim_of(identity), alias=alias)
+        return find_status(self._rows(), job_id)
 
     async def done_by(self, identity: str) -> str | None:
         """The id of the job that had the effect of an idempotency key."""
@@ -141,16 +152,15 @@ class MemoryClaimStore:
 
     def done_now(self, identity: str) -> str | None:
         """The same without an event loop."""
-        self._now()
-        return done_job(self._claim_of(identity))
+        return done_job(self._rows().get(identity))
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:
         """Keep a word under a name, unless one is kept there; returns what is kept."""
-        now, key = self._now(), f"\0note\0{name}"
-        entry = self._entries.get(key)
+        rows, key = self._rows(), f"\0note\0{name}"
+        entry = rows.entries.get(key)
         if entry is not None and isinstance(entry.value, str):
             return entry.value
-        self._put(key, word, now + keep_ms)
+        rows.put(key, word, keep_ms)
         return word
 
     async def ping(self) -> str:
@@ -160,80 +170,13 @@ class MemoryClaimStore:
     async def close(self) -> None:
         """Forget nothing: other workers of the same test may go on."""
 
-    def _claim(
-        self, request: ClaimRequest, owner: str, lease_ms: int, now: StoreMs
-    ) -> ClaimAnswer:
-        identity, job_id, turn, attempt = request
-        alias, keep_ms = "", lease_ms + RUNNING_GRACE_MS
-        if identity != job_id:
-            alias = job_id
-            own = answer_own(self._point(alias, identity, keep_ms, now))
-            if own is not None:
-                return own
-        ask = self._ask(ClaimAsk(turn, attempt, owner, lease_ms, job_id=alias))
-        answer, kept = decide_claim(self._claim_of(identity), ask, now=now)
-        self._keep(identity, kept, now)
-        if alias and isinstance(answer, Cancelled):
-            ended = Claim(JobState.CANCELLED, 0, turn, attempt, updated_ms=now)
-            self._end(alias, ended, keep_ms, now)
-        return answer
-
     def _ask(self, ask: ClaimAsk) -> ClaimAsk:
         """For twins of stores that lose answers: here no call needs a name."""
         return ask
 
-    def _point(
-        self, job_id: str, identity: str, keep_ms: int, now: StoreMs
-    ) -> Claim | None:
-        """Leave a pointer, unless a claim lies there already: returns that."""
-        claim = self._claim_of(job_id)
-        if claim is None:
-            self._put(job_id, _Pointer(identity), now + keep_ms)
-        return claim
-
-    def _end(self, job_id: str, claim: Claim, keep_ms: int, now: StoreMs) -> None:
-        """Keep a keyed job's end under its own id, in place of its pointer."""
-        if self._claim_of(job_id) is None and (end := own_end(claim)) is not None:
-            self._put(job_id, end, now + keep_ms)
-
-    def _follow(self, job_id: str) -> str:
-        """The identity of a job."""
-        entry = self._entries.get(job_id)
-        if entry is not None and isinstance(entry.value, _Pointer):
-            return entry.value.identity
-        return job_id
-
-    def _claim_of(self, identity: str) -> Claim | None:
-        entry = self._entries.get(identity)
-        if entry is None or not isinstance(entry.value, Claim):
-            return None
-        return entry.value
-
-    def _keep(self, identity: str, kept: ClaimWrite | None, now: StoreMs) -> None:
-        if kept is None:
-            return
-        claim, keep_ms = kept
-        if not keep_ms:
-            until_ms = self._entries[identity].until_ms
-            self._entries[identity] = _Entry(claim, until_ms)
-            return
-        self._put(identity, claim, now + keep_ms)
-        if claim.job_id:
-            self._point(claim.job_id, identity, keep_ms, now)
-
-    def _put(self, key: str, value: Claim | _Pointer | str, until_ms: int) -> None:
-        self._entries[key] = _Entry(value, until_ms)
-        heapq.heappush(self._fading, (until_ms, key))
-
-    def _now(self) -> StoreMs:
-        """The time, after forgetting what has faded by it."""
-        now = StoreMs(self._clock.epoch_ms())
-        while self._fading and self._fading[0][0] <= now:
-            _, key = heapq.heappop(self._fading)
-            entry = self._entries.get(key)
-            if entry is not None and entry.until_ms <= now:
-                del self._entries[key]
-        return now
+    def _rows(self) -> _Rows:
+        self._kept.forget(StoreMs(self._clock.epoch_ms()))
+        return self._kept
 
 
 class MemoryPresenceStore:

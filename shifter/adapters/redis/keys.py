@@ -8,7 +8,6 @@ that it can neither fill the store nor move a key to another hash slot.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,10 +16,9 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from shifter.model.lane import check_name
+from shifter.wire.untrusted import MAX_NAME, bounded, digest
 
 TAGS: Final = 16
-_MAX_ID: Final = 128
-_DIGEST_MARK: Final = "#"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
 _OF_IDS: Final = b"0123456789abcdef-\n"
 """What job ids consist of, and the line break between them."""
@@ -48,7 +46,7 @@ class ClaimKeys:
         Nothing of it is remembered: these identities may never be asked for.
         """
         found = "\n".join(identities).encode(errors="surrogatepass")
-        if found.translate(None, _OF_IDS) or max(map(len, identities)) > _MAX_ID:
+        if found.translate(None, _OF_IDS) or max(map(len, identities)) > MAX_NAME:
             found = "\n".join(map(bounded_id, identities)).encode()
         of_tag: list[list[bytes]] = [[] for _ in range(TAGS)]
         for end in found.split(b"\n"):
@@ -98,17 +96,8 @@ def bounded_id(text: str) -> str:
     >>> bounded_id("{shop:0}")[:9]
     '#46b22cac'
     """
-    if (
-        len(text) <= _MAX_ID
-        and text.isprintable()
-        and "{" not in text
-        and "}" not in text
-        and not text.startswith(_DIGEST_MARK)
-    ):
-        return text
-    return (
-        _DIGEST_MARK + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    )
+    # Braces in an id would be a hash tag of their own.
+    return digest(text) if "{" in text or "}" in text else bounded(text)
 
 
 def to_field(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Looking after the log in a file: what waits, and which topics there are."""
+"""Looks after the log in a file: what waits, the topics, and SQLite's own state."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Final
 
-from shifter.adapters.sqlite.body import unpack
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.lane_table import LaneTable, place_of
+from shifter.adapters.sqlite.lane_table import (
+    SHIFT,
+    first_record,
+    first_since,
+    make_topic,
+    topic_id,
+    unpack,
+)
+from shifter.model.advice import OK, WARN, Finding
 from shifter.ports import (
     Delivery,
     LaneDepth,
@@ -22,7 +29,6 @@ from shifter.ports import (
 
 _PAGE: Final = 500
 _PAGE_BYTES: Final = 4_000_000
-_SHIFT: Final = 40
 _NOTHING: Final = Span(0, 0)
 _SAFE_SINCE: Final = (3, 51, 3)
 _SAFE_IN: Final = frozenset({(3, 50): 7, (3, 44): 6}.items())
@@ -38,7 +44,7 @@ class SqliteLogAdmin:
     """
 
     def __init__(self, database: Database, *, makes_topics: bool = False) -> None:
-        self._database, self._table = database, LaneTable()
+        self._database = database
         self._makes_topics, self._is_closed = makes_topics, False
 
     async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
@@ -68,7 +74,7 @@ class SqliteLogAdmin:
             changes = _plan(connection, specs)
             for spec in specs:
                 settings = (spec.partitions, spec.retention_ms, spec.max_record_bytes)
-                self._table.make_topic(connection, spec.name, settings)
+                make_topic(connection, spec.name, settings)
                 connection.execute(
                     "UPDATE topic SET partitions = max(partitions, ?), "
                     "retention_ms = max(retention_ms, ?), "
@@ -94,7 +100,7 @@ class SqliteLogAdmin:
         """Ids by topic, of those that exist; another file may use the same ones."""
 
         def read(connection: sqlite3.Connection) -> dict[str, str]:
-            found = {topic: self._table.topic_id(connection, topic) for topic in topics}
+            found = {topic: topic_id(connection, topic) for topic in topics}
             return {topic: str(at) for topic, at in found.items() if at is not None}
 
         return await self._database.read(read)
@@ -102,19 +108,18 @@ class SqliteLogAdmin:
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:
-        """The places of a topic that hold or held a record, part by part.
-
-        Records of a part lie in the order of their instants, so an instant is found by
-        halving; a clock that went back makes the bounds as wrong as it was.
-        """
+        """The places of a topic that hold or held a record, part by part."""
 
         def read(connection: sqlite3.Connection) -> dict[int, Span]:
             found = {}
             for lane, part, next_ in _lanes(connection, topic):
-                first = _place(connection, lane, 0)
+                first = first_record(connection, lane)
                 span = Span(next_ if first is None else first[0], next_)
-                low = _since(connection, lane, span, since_ms, span.first)
-                high = _since(connection, lane, span, until_ms, span.end)
+                low, high = span
+                if since_ms is not None:
+                    low = first_since(connection, lane, span, since_ms)
+                if until_ms is not None:
+                    high = first_since(connection, lane, span, until_ms)
                 found[part] = Span(low, max(low, high))
             return found
 
@@ -127,14 +132,17 @@ class SqliteLogAdmin:
         lanes = await self._database.read(lambda connection: _lanes(connection, topic))
         for lane, part, end in lanes:
             span = Span(0, end) if spans is None else spans.get(part, _NOTHING)
-            after, last = lane << _SHIFT | span.first, lane << _SHIFT | span.end
+            after, last = lane << SHIFT | span.first, lane << SHIFT | span.end
             while True:
                 rows = await self._database.read(partial(_page, after, last))
                 if not rows:
                     break
                 after = rows[-1][0] + 1
-                found = [_delivery(topic, part, row) for row in rows]
-                yield [delivery for delivery in found if delivery is not None]
+                yield [
+                    body.delivery(topic, part, job_id)
+                    for job_id, crc, raw in rows
+                    if (body := unpack(crc, raw)) is not None
+                ]
 
     async def ping(self) -> str:
         """The file, SQLite's version and whether its WAL is safe; in one line."""
@@ -193,43 +201,6 @@ def _lanes(connection: sqlite3.Connection, topic: str) -> list[tuple[int, int, i
     ).fetchall()
 
 
-def _place(
-    connection: sqlite3.Connection, lane: int, place: int
-) -> tuple[int, int | None] | None:
-    """The first record at or behind a place: where it is, and its instant."""
-    row = connection.execute(
-        "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-        (lane << _SHIFT | place, (lane + 1) << _SHIFT),
-    ).fetchone()
-    if row is None:
-        return None
-    body = unpack(row[1], row[2])
-    return place_of(row[0]), None if body is None else body.appended_ms
-
-
-def _since(
-    connection: sqlite3.Connection,
-    lane: int,
-    span: Span,
-    instant_ms: int | None,
-    otherwise: int,
-) -> int:
-    """The first place whose record came at or after an instant."""
-    if instant_ms is None:
-        return otherwise
-    low, high = span
-    while low < high:
-        middle = (low + high) // 2
-        found = _place(connection, lane, middle)
-        if found is None or found[0] >= high:
-            high = middle
-        elif found[1] is None or found[1] < instant_ms:
-            low = found[0] + 1
-        else:
-            high = middle
-    return low
-
-
 def _depth(connection: sqlite3.Connection, topic: str) -> LaneDepth:
     row = connection.execute(
         "SELECT id, delayed FROM topic WHERE name = ?", (topic,)
@@ -239,34 +210,10 @@ def _depth(connection: sqlite3.Connection, topic: str) -> LaneDepth:
     lanes = connection.execute(
         "SELECT id, live FROM lane WHERE topic = ? AND live > 0", (row[0],)
     ).fetchall()
-    oldest = [_oldest_ms(connection, lane) for lane, _ in lanes]
-    known = [when for when in oldest if when is not None]
+    oldest = [first_record(connection, lane) for lane, _ in lanes]
+    known = [found[1].appended_ms for found in oldest if found is not None]
     waiting = sum(live for _, live in lanes)
     return LaneDepth(topic, waiting, row[1], min(known, default=None))
-
-
-def _oldest_ms(connection: sqlite3.Connection, lane: int) -> int | None:
-    row = connection.execute(
-        "SELECT crc, body FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-        (lane << _SHIFT, (lane + 1) << _SHIFT),
-    ).fetchone()
-    body = None if row is None else unpack(*row)
-    return None if body is None else body.appended_ms
-
-
-def _delivery(topic: str, part: int, row: tuple[int, int, bytes]) -> Delivery | None:
-    body = unpack(row[1], row[2])
-    if body is None:
-        return None
-    return Delivery(
-        topic=topic,
-        key=body.key,
-        value=body.value,
-        headers=body.headers,
-        appended_ms=body.appended_ms,
-        partition=part,
-        offset=place_of(row[0]),
-    )
 
 
 def _plan(
@@ -282,3 +229,15 @@ def _plan(
         have = None if row is None else TopicSpec(*row)
         changes += widening(have, spec, created="in this file")
     return changes
+
+
+def check_library() -> Finding:
+    """Whether the library of this process is free of the WAL-reset bug."""
+    found = sqlite3.sqlite_version
+    if wal_is_fixed(sqlite3.sqlite_version_info):
+        return Finding("sqlite", OK, found)
+    # Our lock around writes and checkpoints keeps the bug out; another program that
+    # opens the file does not take it.
+    detail = f"{found} has the WAL-reset bug, which shifter locks out of its files"
+    fix = "use SQLite 3.51.3 or newer; until then other tools only read these files"
+    return Finding("sqlite", WARN, detail, fix)

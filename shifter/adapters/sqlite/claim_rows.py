@@ -1,4 +1,4 @@
-"""Claims as one transaction reads, changes and sweeps them.
+"""Claims as rows: how one transaction reads, changes and sweeps them.
 
 A batch is read with one statement, decided in Python by
 `shifter.policy.delivery.claim`, and written with one statement: 500 claims of
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from shifter.model.claim import WaitingJobs
+from shifter.model.lane import check_name
 from shifter.model.time import StoreMs
 from shifter.policy.delivery.claim import (
     ClaimWrite,
@@ -23,12 +25,15 @@ from shifter.policy.delivery.claim import (
 from shifter.policy.delivery.claim_state import (
     Claim,
     is_sound,
-    own_end,
     waiting_claim,
 )
+from shifter.wire.untrusted import bounded
 
 _CHUNK: Final = 512
 _MAX_VALUE: Final = 4_096
+_NOTE: Final = b"\0note\0"
+"""No claim's key has it: identities are printable."""
+_READ_NOTE: Final = "SELECT value FROM claim WHERE key = ? AND until_ms > ?"
 _WRITE: Final = "REPLACE INTO claim (key, until_ms, value) VALUES (?, ?, ?)"
 
 _WAIT: Final = """
@@ -40,27 +45,13 @@ _WAIT: Final = """
 """Over nothing but what has faded."""
 
 
-def write_waiting(
-    connection: sqlite3.Connection,
-    now: StoreMs,
-    targets: Mapping[bytes, tuple[bytes, int]],
-) -> None:
-    """Write records of jobs that wait, where no row lies.
+def key_prefix(namespace: str) -> bytes:
+    """What every key of a namespace begins with; no other namespace's does.
 
-    Args:
-        connection: In a transaction.
-        now: What has faded by now is overwritten.
-        targets: From the key of a job to the key of its claim, empty where that is
-            the same, and how long to keep the record, in ms.
+    Raises:
+        ConfigError: It is no name.
     """
-    plain = _encode(waiting_claim(now))
-    connection.executemany(
-        _WAIT,
-        [
-            (key, now + keep_ms, _encode(target) if target else plain, now)
-            for key, (target, keep_ms) in sorted(targets.items())
-        ],
-    )
+    return check_name("namespace", namespace).encode() + b"\0"
 
 
 def _read_sql(n: int) -> str:
@@ -75,20 +66,23 @@ _READ: Final = {1 << i: _read_sql(1 << i) for i in range(_CHUNK.bit_length())}
 
 
 class ClaimRows:
-    """The rows of a batch: `load` first, `save` last; in between they change here.
+    """`shifter.policy.delivery.claim_batch.ClaimRows` of a file, written by `save`.
 
     Args:
         connection: In a transaction, if anything is to be saved.
-        now: What has faded by now is absent.
+        now: What has expired by now is absent.
+        prefix: Of every key, from `key_prefix`.
 
     Attributes:
         now: As given.
-        claims: What lies at the keys that were loaded; to be read, changed by `keep`.
+        claims: What lies at the keys that were loaded; to be read only.
         unreadable: Values found that are no claim; they count as absent.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now: StoreMs) -> None:
-        self._connection, self.now = connection, now
+    def __init__(
+        self, connection: sqlite3.Connection, now: StoreMs, prefix: bytes = b""
+    ) -> None:
+        self._connection, self.now, self._prefix = connection, now, prefix
         self.claims: dict[bytes, Claim] = {}
         self._pointers: dict[bytes, bytes] = {}
         self._until_ms: dict[bytes, int] = {}
@@ -98,17 +92,29 @@ class ClaimRows:
         self._encoded: tuple[Claim | None, bytes] = (None, b"")
         self.unreadable = 0
 
+    def name(self, text: str) -> str:
+        """An identity or a job's id as the file keeps it."""
+        return bounded(text)
+
+    def key(self, name: str) -> bytes:
+        """Where the row of such a name lies."""
+        return self._prefix + name.encode()
+
     def load(self, keys: Sequence[bytes]) -> None:
         """Read rows; only what was loaded is seen."""
         for at in range(0, len(keys), _CHUNK):
             self._load(keys[at : at + _CHUNK])
+
+    def get(self, key: bytes) -> Claim | None:
+        """The claim that lies at a key."""
+        return self.claims.get(key)
 
     def follow(self, key: bytes) -> bytes:
         """Where the claim of a job lies: where its pointer leads, else its own key."""
         return self._pointers.get(key, key)
 
     def keep(self, key: bytes, kept: ClaimWrite) -> None:
-        """Put a claim; a keep time of 0 leaves the time it had left."""
+        """Put a claim; a keep time of 0 leaves the time that it had left."""
         claim, keep_ms = kept
         until_ms = self.now + keep_ms if keep_ms else self._until_ms[key]
         if claim is not self._encoded[0]:
@@ -116,18 +122,37 @@ class ClaimRows:
         self.claims[key] = claim
         self._changed[key] = (key, until_ms, self._encoded[1])
 
-    def point(self, key: bytes, target: bytes, keep_ms: int) -> Claim | None:
-        """Leave a pointer, unless a claim lies there already: returns that."""
-        claim = self.claims.get(key)
-        if claim is None:
-            self._changed[key] = (key, self.now + keep_ms, _encode(target))
-        return claim
+    def point(self, key: bytes, target: bytes, keep_ms: int) -> None:
+        """Put a pointer."""
+        self._changed[key] = (key, self.now + keep_ms, _encode(target))
 
-    def end(self, key: bytes, claim: Claim, keep_ms: int) -> None:
-        """Keep a keyed job's end under its own id, in place of its pointer."""
-        ended = own_end(claim)
-        if ended is not None and key not in self.claims:
-            self.keep(key, ClaimWrite(ended, keep_ms))
+    def wait(self, jobs: Sequence[WaitingJobs]) -> None:
+        """Write at once that jobs wait, where no row lies."""
+        targets: dict[bytes, tuple[bytes, int]] = {}
+        plain = _encode(waiting_claim(self.now))
+        for job_ids, keep_ms, identity in jobs:
+            value, until_ms = plain, self.now + keep_ms
+            if identity is not None:
+                value = _encode(self.key(bounded(identity)))
+            for job_id in job_ids:
+                targets[self.key(bounded(job_id))] = (value, until_ms)
+        self._connection.executemany(
+            _WAIT,
+            [
+                (key, until_ms, value, self.now)
+                for key, (value, until_ms) in sorted(targets.items())
+            ],
+        )
+
+    def note(self, name: str, word: str, keep_ms: int) -> str:
+        """Write a word at once, unless one is kept under the name; returns what is."""
+        key = self._prefix + _NOTE + bounded(name).encode()
+        row = self._connection.execute(_READ_NOTE, (key, self.now)).fetchone()
+        if row is not None and type(row[0]) is bytes:
+            return str(row[0], "ascii", "replace")
+        kept = (key, self.now + keep_ms, word.encode("ascii"))
+        self._connection.execute(_WRITE, kept)
+        return word
 
     def save(self) -> None:
         """Write what has changed, once."""

@@ -1,23 +1,23 @@
 """The claim store in SQLite: one transaction for a batch.
 
-A claim whose answer was lost (a cancelled call, a timeout) may have been granted. Each
-call therefore has a name of its own, and the next call of this store lists the names
-that were never answered: what those were granted does not run, so it is granted again
-at once instead of standing still for a lease.
+`shifter.policy.delivery.claim_batch` is what a call does to its rows. One machine has
+one clock, so instants are of this process's wall clock. It is read inside the
+transaction: the time that a call waited for its turn shortens no lease.
+
+A transaction may run again from the start where it failed, so its body keeps nothing
+but the place of the sweep and the count of unreadable values.
 """
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
-from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
-from shifter.adapters.sqlite.claim_table import ClaimTable
-from shifter.adapters.sqlite.schema import bounded
-from shifter.adapters.sqlite.transactions import Transactions
-from shifter.adapters.sqlite.waiting_job import find_waiting
+from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep, key_prefix
+from shifter.adapters.sqlite.database import Database
+from shifter.adapters.sqlite.lane_table import find_waiting
 from shifter.model.claim import (
     ClaimAnswer,
     ClaimRequest,
@@ -26,12 +26,23 @@ from shifter.model.claim import (
     Renewal,
     WaitingJobs,
 )
-from shifter.policy.delivery.claim import (
-    ClaimAsk,
+from shifter.model.time import StoreMs
+from shifter.policy.delivery.claim import ClaimAsk
+from shifter.policy.delivery.claim_batch import (
+    cancel_job,
+    claim_batch,
+    find_status,
+    finish_batch,
+    renew_batch,
 )
-from shifter.ports import Clock, understood
+from shifter.policy.delivery.claim_state import done_job
+from shifter.ports import ClaimCalls, Clock, understood
+from shifter.wire.untrusted import bounded
 
-_UNANSWERED: Final = 64
+T = TypeVar("T")
+
+# The file then holds at most a third more claims than live.
+_SWEPT_PER_CLAIM: Final = 4
 
 
 class SqliteClaimStore:
@@ -43,11 +54,14 @@ class SqliteClaimStore:
         clock: Of this machine.
         finds_waiting: Whether `status` also looks into the log, which is in the same
             file, for a job that waits there and was never claimed.
+
+    Attributes:
+        resets: Values found that are no claim; they count as absent.
     """
 
     def __init__(
         self,
-        database: Transactions,
+        database: Database,
         namespace: str,
         clock: Clock,
         *,
@@ -55,14 +69,9 @@ class SqliteClaimStore:
     ) -> None:
         self._database, self._is_closed = database, False
         self._namespace, self._finds_waiting = namespace, finds_waiting
-        self._table = ClaimTable(namespace, clock)
-        self._name, self._calls = secrets.token_hex(4), 0
-        self._unanswered: deque[str] = deque(maxlen=_UNANSWERED)
-
-    @property
-    def resets(self) -> int:
-        """Values found that are no claim; they count as absent."""
-        return self._table.resets
+        self._prefix, self._clock = key_prefix(namespace), clock
+        self._calls, self._sweep = ClaimCalls(), ClaimSweep()
+        self.resets = 0
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
@@ -70,19 +79,14 @@ class SqliteClaimStore:
         """Ask to run; answers in order."""
         if not requests:
             return []
-        self._calls += 1
-        op = f"{self._name}.{self._calls}"
-        first = ClaimAsk(
-            1, 1, bounded(owner), lease_ms, op, frozenset(self._unanswered)
-        )
-        try:
-            with understood("sqlite", "claim"):
-                return await self._database.write(
-                    lambda connection: self._table.claim(connection, requests, first)
-                )
-        except BaseException:
-            self._unanswered.append(op)
-            raise
+        with self._calls.named() as op:
+            lost = frozenset(self._calls.unanswered)
+            first = ClaimAsk(1, 1, bounded(owner), lease_ms, op, lost)
+            return await self._write(
+                "claim",
+                lambda rows: claim_batch(rows, requests, first),
+                swept=_SWEPT_PER_CLAIM * len(requests),
+            )
 
     async def renew(
         self, held: Sequence[tuple[str, int]], *, lease_ms: int
@@ -90,67 +94,52 @@ class SqliteClaimStore:
         """Extend leases, given as (identity, fence), from the store's now."""
         if not held:
             return []
-        with understood("sqlite", "claim.renew"):
-            return await self._database.write(
-                lambda connection: self._table.renew(connection, held, lease_ms)
-            )
+        return await self._write(
+            "claim.renew", lambda rows: renew_batch(rows, held, lease_ms)
+        )
 
     async def finish(self, updates: Sequence[ClaimUpdate]) -> list[bool]:
         """Write ends of turns; ``False`` where the fence was no longer the newest."""
         if not updates:
             return []
-        with understood("sqlite", "claim.finish"):
-            return await self._database.write(
-                lambda connection: self._table.finish(connection, updates)
-            )
+        return await self._write(
+            "claim.finish", lambda rows: finish_batch(rows, updates)
+        )
 
     async def cancel(self, job_id: str, *, keep_ms: int) -> JobStatus:
         """Ask that a job not run (again); returns its state after the call."""
-        with understood("sqlite", "claim.cancel"):
-            return await self._database.write(
-                lambda connection: self._table.cancel(connection, job_id, keep_ms)
-            )
+        return await self._write(
+            "claim.cancel", lambda rows: cancel_job(rows, job_id, keep_ms)
+        )
 
     async def add_waiting(self, jobs: Sequence[WaitingJobs]) -> int:
         """Record that jobs wait, unless something is recorded; all are taken."""
         if jobs:
-            with understood("sqlite", "claim.add_waiting"):
-                await self._database.write(
-                    lambda connection: self._table.add_waiting(connection, jobs)
-                )
+            await self._write("claim.add_waiting", lambda rows: rows.wait(jobs))
         return 0
 
     async def status(self, job_id: str) -> JobStatus | None:
         """The state of a job; ``None`` when nothing is recorded, or not any more."""
         with understood("sqlite", "claim.status"):
-            return await self._database.read(
-                lambda connection: self._status(connection, job_id)
-            )
-
-    def _status(self, connection: sqlite3.Connection, job_id: str) -> JobStatus | None:
-        if not self._finds_waiting:
-            return self._table.status(connection, job_id)
-        # One view of both: a job that starts in between is seen before or after.
-        connection.execute("BEGIN")
-        try:
-            known = self._table.status(connection, job_id)
-            return known or find_waiting(connection, self._namespace, job_id)
-        finally:
-            connection.execute("COMMIT")
+            return await self._database.read(partial(self._status, job_id))
 
     async def done_by(self, identity: str) -> str | None:
         """The id of the job that had the effect of an idempotency key."""
+
+        def read(connection: sqlite3.Connection) -> str | None:
+            rows = self._rows(connection)
+            key = rows.key(bounded(identity))
+            rows.load([key])
+            return done_job(rows.get(key))
+
         with understood("sqlite", "claim.done_by"):
-            return await self._database.read(
-                lambda connection: self._table.done_by(connection, identity)
-            )
+            return await self._database.read(read)
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:
         """Keep a word under a name, unless one is kept there; returns what is kept."""
-        with understood("sqlite", "claim.note"):
-            return await self._database.write(
-                lambda connection: self._table.note(connection, name, word, keep_ms)
-            )
+        return await self._write(
+            "claim.note", lambda rows: rows.note(name, word, keep_ms)
+        )
 
     async def ping(self) -> str:
         """One line that describes the store."""
@@ -161,6 +150,38 @@ class SqliteClaimStore:
         if not self._is_closed:
             self._is_closed = True
             await self._database.close()
+
+    def _rows(self, connection: sqlite3.Connection) -> ClaimRows:
+        return ClaimRows(connection, StoreMs(self._clock.epoch_ms()), self._prefix)
+
+    async def _write(
+        self, op: str, change: Callable[[ClaimRows], T], *, swept: int = 0
+    ) -> T:
+        """Change rows in one transaction, which also sweeps some of the others."""
+
+        def write(connection: sqlite3.Connection) -> T:
+            rows = self._rows(connection)
+            answer = change(rows)
+            rows.save()
+            self.resets += rows.unreadable
+            if swept:
+                self._sweep.step(connection, rows.now, rows=swept)
+            return answer
+
+        with understood("sqlite", op):
+            return await self._database.write(write)
+
+    def _status(self, job_id: str, connection: sqlite3.Connection) -> JobStatus | None:
+        # One view of claims and log: a job that starts in between is seen before or
+        # after.
+        connection.execute("BEGIN")
+        try:
+            known = find_status(self._rows(connection), job_id)
+            if known is None and self._finds_waiting:
+                return find_waiting(connection, self._namespace, job_id)
+            return known
+        finally:
+            connection.execute("COMMIT")
 
 
 def _describe(connection: sqlite3.Connection) -> str:

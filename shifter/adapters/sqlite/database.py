@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from shifter.adapters.sqlite.connection import check_same, connect, prepare
-from shifter.adapters.sqlite.errors import store_error
-from shifter.adapters.sqlite.file import FileLock, Identity, identity
+from shifter.adapters.sqlite.file import FileLock, Identity, identity, store_error
 from shifter.errors import StoreUnavailableError
 from shifter.runtime.forking import put_away_for_forks
 from shifter.runtime.threads import in_thread

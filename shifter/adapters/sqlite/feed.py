@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from functools import partial
 from typing import Final, TypeVar
 
-from shifter.adapters.sqlite.errors import NoSpaceError
-from shifter.adapters.sqlite.lane_table import place_of
-from shifter.adapters.sqlite.lease_table import LeasedRecord, LeaseTable
+from shifter.adapters.sqlite.file import NoSpaceError
+from shifter.adapters.sqlite.lane_table import next_due_ms, place_of, promote
+from shifter.adapters.sqlite.lease_table import Fetch, LeasedRecord, settle
 from shifter.adapters.sqlite.log import SqliteLaneLog, failure
 from shifter.adapters.sqlite.member import (
     ALIVE_MS,
     MemberTable,
-    note_waiting,
-    waiting,
-)
-from shifter.adapters.sqlite.notify import (
     WakeupSocket,
     is_dead,
+    note_waiting,
     take_down,
+    waiting,
     wake_members,
 )
 from shifter.errors import StoreError, StoreUnavailableError
@@ -58,10 +56,9 @@ class SqliteLaneFeed:
     """
 
     def __init__(self, log: SqliteLaneLog, topics: Sequence[str], clock: Clock) -> None:
-        self._log, self._table, self._database = log, log.table, log.database
+        self._log, self._database = log, log.database
         self._topics, self._clock = list(topics), clock
         self._awake = self._topics
-        self._leases = LeaseTable()
         self._members, self._member = MemberTable(clock), 0
         # From here on others may believe us dead.
         self._alive_until, self._is_lost = 0.0, False
@@ -244,13 +241,13 @@ class SqliteLaneFeed:
 
     def _take(self, connection: sqlite3.Connection, most: int) -> list[LeasedRecord]:
         now = self._clock.epoch_ms()
-        self._table.promote(connection, now)
+        promote(connection, now)
         self._turn += 1
-        who = (self._member, self._members.alive(connection))
-        found = self._leases.lease(connection, who, self._awake, most, now, self._turn)
+        fetch = Fetch(connection, self._member, self._members.alive(connection), now)
+        found = fetch.lease(self._awake, most, turn=self._turn)
         if not found:
             note_waiting(connection, self._member)
-        self._next_due_ms = self._table.next_due_ms(connection)
+        self._next_due_ms = next_due_ms(connection)
         return found
 
     def _succeed(
@@ -266,7 +263,7 @@ class SqliteLaneFeed:
         for ((lease, job_id), record), answer in zip(kept, answers, strict=True):
             if isinstance(answer, Appended) and parse_lane(record.topic) is not None:
                 ended.setdefault(lease, []).append(job_id)
-        self._leases.settle(connection, ended, self._member)
+        settle(connection, ended, self._member)
         return answers, waiting(connection, {record.topic for record in records})
 
     def _leave(self, connection: sqlite3.Connection) -> list[str]:
@@ -278,7 +275,7 @@ class SqliteLaneFeed:
         ended, self._ended = self._ended, {}
 
         def write(connection: sqlite3.Connection) -> T:
-            self._leases.settle(connection, ended, self._member)
+            settle(connection, ended, self._member)
             return fn(connection)
 
         try:
@@ -338,7 +335,7 @@ class SqliteLaneFeed:
 
     def _has_work(self, connection: sqlite3.Connection) -> bool:
         now = self._clock.epoch_ms()
-        self._next_due_ms = self._table.next_due_ms(connection)
+        self._next_due_ms = next_due_ms(connection)
         if self._next_due_ms is not None and self._next_due_ms <= now:
             return True
         topics = self._awake
@@ -367,18 +364,9 @@ class SqliteLaneFeed:
 
     def _delivery(self, taken: LeasedRecord) -> Delivery:
         self._is_empty = False
-        offset, body = place_of(taken.job_id), taken.body
-        self._owned[taken.topic, taken.part, offset] = (taken.lease, taken.job_id)
-        return Delivery(
-            topic=taken.topic,
-            key=body.key,
-            value=body.value,
-            headers=body.headers,
-            appended_ms=body.appended_ms,
-            partition=taken.part,
-            offset=offset,
-            epoch=taken.lease,
-        )
+        job_id, topic, part, lease, body = taken
+        self._owned[topic, part, place_of(job_id)] = (lease, job_id)
+        return body.delivery(topic, part, job_id, lease)
 
     def _lease_of(self, delivery: Delivery) -> tuple[int, int]:
         at = (delivery.topic, delivery.partition, delivery.offset)

@@ -1,4 +1,4 @@
-"""The file: what may be opened, and the lock around every write.
+"""The file: what may be opened, the lock around every write, and the errors it gives.
 
 SQLite's own busy handler sleeps and tries again, so that under load one process may
 get nothing for seconds; and a checkpoint beside a writer can corrupt a file of SQLite
@@ -11,13 +11,63 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sqlite3
 import stat
 import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from shifter.errors import ConfigError, StoreUnavailableError
+from shifter.errors import (
+    ConfigError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+_DAMAGED = (
+    "the file is damaged; stop what uses it and run shifter log fsck (of a spool: "
+    "shifter spool fsck), which makes a sound one and keeps a copy of this"
+)
+_REFUSED = {
+    "SQLITE_CORRUPT": _DAMAGED,
+    "SQLITE_NOTADB": "not a database; choose another path",
+    "SQLITE_READONLY": "the file or its directory cannot be written",
+    "SQLITE_CANTOPEN": "cannot be opened; check the directory and its rights",
+    "SQLITE_PERM": "not permitted; check the rights of the file",
+    "SQLITE_AUTH": "not permitted; check the rights of the file",
+}
+
+
+class NoSpaceError(StoreRefusedError):
+    """The disk is full, for now; nothing was written."""
+
+    def __init__(self, path: Path, op: str) -> None:
+        detail = "no space is left; free some, nothing that was accepted is lost"
+        super().__init__(f"sqlite {path}", op, detail)
+
+
+class FileGoneError(StoreRefusedError):
+    """The file was taken away under this process; nothing was written."""
+
+    def __init__(self, path: Path, op: str) -> None:
+        detail = (
+            "the file was removed or replaced while in use; nothing more is accepted "
+            "here: look for the old one, which may hold jobs, and restart this process"
+        )
+        super().__init__(f"sqlite {path}", op, detail)
+
+
+def store_error(error: sqlite3.Error, path: Path, op: str) -> StoreError:
+    """The house's error for one of SQLite's."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name == "SQLITE_FULL":
+        return NoSpaceError(path, op)
+    for prefix, advice in _REFUSED.items():
+        if name.startswith(prefix):
+            return StoreRefusedError(f"sqlite {path}", op, f"{name}: {advice}")
+    return StoreUnavailableError(f"sqlite {path}", op, f"{name or 'error'}: {error}")
+
 
 APPLICATION_ID: Final = 0x53484654
 """``SHFT``: the application id in the header of every file of ours."""

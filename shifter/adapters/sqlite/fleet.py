@@ -1,8 +1,12 @@
-"""What the processes of one machine decide together, in a file of its own.
+"""What the processes of one machine tell each other: shared decisions and live workers.
 
-Nothing in it outlives its use: it is written without waiting for the disk, five times
-a second, and a file that is damaged is made anew. So it stands beside the queue's file
-and not in it.
+Shared decisions have a file of their own beside the queue's. They do not outlive their
+use: the file is written five times a second, without waiting for the disk, and a
+damaged one is made anew.
+
+Live workers have one row each in the state's file, with the instant at which the report
+expires. The next report of any worker removes expired ones. A report also carries a
+slice of the sweep of claims, since it is the only write of an idle worker.
 """
 
 from __future__ import annotations
@@ -16,17 +20,26 @@ from typing import Final
 
 import msgspec
 
+from shifter.adapters.sqlite.claim_rows import ClaimSweep, key_prefix
 from shifter.adapters.sqlite.connection import check_schema, closed_on_error
+from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.file import check_file
 from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
-from shifter.model.fleet import FleetReport, FleetView
+from shifter.model.fleet import MAX_PRESENCE_MS, MAX_WORKERS, FleetReport, FleetView
+from shifter.model.time import StoreMs
 from shifter.policy.protection.fleet_table import FleetTable
-from shifter.ports import Clock, understood
+from shifter.ports import Clock, WorkerReport, decode_report, encode_report, understood
 from shifter.runtime.forking import put_away_for_forks
 from shifter.runtime.threads import in_thread
+from shifter.wire.untrusted import bounded
 
 _BUSY_S: Final = 1.0
 _MAX_TABLE_BYTES: Final = 67_108_864
+# Ends may be forged so that they come first: a listing passes over what is unreadable.
+_MOST_LOOKED_AT: Final = 10_000
+_MAX_REPORT_BYTES: Final = 65_536
+# About a millisecond; a million claims in a few minutes, with one idle worker.
+_SWEPT_PER_REPORT: Final = 5_000
 _DDL: Final = (
     "CREATE TABLE IF NOT EXISTS fleet (namespace TEXT PRIMARY KEY, packed BLOB)"
 )
@@ -166,3 +179,91 @@ class SqliteFleetStore:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+class SqlitePresenceStore:
+    """`shifter.ports.PresenceStore` in a file.
+
+    Args:
+        database: This store's share of it; `close` gives that back.
+        namespace: The fleet's; others may share the file.
+        clock: Of this machine.
+
+    Attributes:
+        unreadable: Reports found that were too large or no reports.
+    """
+
+    def __init__(self, database: Database, namespace: str, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+        self._is_closed = False
+        self._prefix = key_prefix(namespace)
+        self._sweep = ClaimSweep()
+        self.unreadable = 0
+
+    async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
+        """Say that a worker lives."""
+        key, value = self._key(report.worker_id), encode_report(report)
+
+        def write(connection: sqlite3.Connection) -> None:
+            now = StoreMs(self._clock.epoch_ms())
+            connection.execute(
+                "DELETE FROM presence WHERE until_ms <= ? OR until_ms > ? "
+                "OR typeof(until_ms) <> 'integer'",
+                (now, now + MAX_PRESENCE_MS),
+            )
+            connection.execute(
+                "REPLACE INTO presence (key, until_ms, report) VALUES (?, ?, ?)",
+                (key, now + min(keep_ms, MAX_PRESENCE_MS), value),
+            )
+            self._sweep.step(connection, now, rows=_SWEPT_PER_REPORT)
+
+        await self._database.write(write)
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Say that a worker left."""
+        key = self._key(worker_id)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM presence WHERE key = ?", (key,))
+
+        await self._database.write(write)
+
+    async def workers(self) -> list[WorkerReport]:
+        """All that live, by worker id; at most `MAX_WORKERS`."""
+        with understood("sqlite", "presence.workers"):
+            reports = await self._database.read(self._live)
+        return sorted(reports, key=lambda report: report.worker_id)
+
+    async def close(self) -> None:
+        """Leave the database; it goes on for the others that share it."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._database.close()
+
+    def _live(self, connection: sqlite3.Connection) -> list[WorkerReport]:
+        first, end = self._prefix, self._prefix[:-1] + b"\1"
+        now = self._clock.epoch_ms()
+        # The file is not trusted: what no worker can have written is left out.
+        rows = connection.execute(
+            "SELECT CASE WHEN typeof(report) = 'blob' AND length(report) <= ? "
+            "THEN report END FROM presence WHERE key >= ? AND key < ? "
+            "AND typeof(until_ms) = 'integer' AND until_ms > ? AND until_ms <= ? "
+            "ORDER BY until_ms DESC LIMIT ?",
+            (
+                *(_MAX_REPORT_BYTES, first, end),
+                *(now, now + MAX_PRESENCE_MS, _MOST_LOOKED_AT),
+            ),
+        )
+        reports: list[WorkerReport] = []
+        for (text,) in rows:
+            report = decode_report(text)
+            if report is None:
+                self.unreadable += 1
+            else:
+                reports.append(report)
+            if len(reports) == MAX_WORKERS:
+                break
+        return reports
+
+    def _key(self, worker_id: str) -> bytes:
+        return self._prefix + bounded(worker_id).encode()

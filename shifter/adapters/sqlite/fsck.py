@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shifter.adapters.sqlite.body import unpack
 from shifter.adapters.sqlite.connection import prepare
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.errors import store_error
-from shifter.adapters.sqlite.lane_table import SHIFT, place_of, set_aside
+from shifter.adapters.sqlite.file import store_error
+from shifter.adapters.sqlite.lane_table import SHIFT, place_of, set_aside, unpack
 from shifter.adapters.sqlite.salvage import Rebuilt, rebuild
 from shifter.errors import ConfigError, StoreRefusedError
 from shifter.model.lane import parse_lane

@@ -1,7 +1,8 @@
 """Leases: which member has which records, for as long as the member lives.
 
-A fetch moves a lane's cursor and writes one row, whatever its size; a settled record is
-deleted, so that what is there is unsettled, and no order of settling needs more rows.
+A fetch moves a lane's cursor and writes one row, whatever its size. A settled record is
+deleted, so every record that is there is unsettled, and no order of settling needs more
+rows.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from shifter.adapters.sqlite.body import Body, unpack
-from shifter.adapters.sqlite.lane_table import SHIFT, set_aside
+from shifter.adapters.sqlite.lane_table import SHIFT, Body, set_aside, unpack
 from shifter.adapters.sqlite.member import LiveMember
 
 _NOBODY: Final = 0
@@ -30,107 +30,120 @@ class LeasedRecord(NamedTuple):
     body: Body
 
 
-class LeaseTable:
-    """Works inside a transaction of its caller; keeps nothing itself."""
+class _Lane(NamedTuple):
+    """A lane with records; the places from ``cur`` to ``end`` are not leased yet."""
 
-    def lease(
+    topic: str
+    lane: int
+    part: int
+    cur: int
+    end: int
+
+
+class Fetch:
+    """One fetch of a member, inside a transaction of its caller.
+
+    Args:
+        connection: In a transaction.
+        member: The member's number.
+        alive: All members that live.
+        now: Wall clock, milliseconds; dates what is set aside.
+    """
+
+    def __init__(
         self,
         connection: sqlite3.Connection,
-        who: tuple[int, Sequence[LiveMember]],
-        topics: Sequence[str],
-        most: int,
+        member: int,
+        alive: Sequence[LiveMember],
         now: int,
-        turn: int,
+    ) -> None:
+        self._connection, self._member, self._now = connection, member, now
+        self._alive = alive
+
+    def lease(
+        self, topics: Sequence[str], most: int, *, turn: int
     ) -> list[LeasedRecord]:
-        """Take up to ``most`` records for a member: first what dead members left.
+        """Take up to ``most`` records: in each lane first what dead members left.
 
         Args:
-            connection: In a transaction.
-            who: The member's number, and all that live.
-            topics: What it drains.
+            topics: What the member drains.
             most: >= 0.
-            now: Wall clock, milliseconds.
             turn: Which lane is asked first.
         """
-        member, alive = who
-        places: list[tuple[tuple[str, int, int], tuple[int, int]]] = []
-        for topic in topics:
-            mates = [one.number for one in alive if topic in one.topics]
-            places += [
-                ((topic, part, lane), (cur, end))
-                for lane, part, cur, end in _busy_lanes(connection, topic)
-                if _may_drain(connection, lane, part, member, mates)
-            ]
-        at = turn % max(1, len(places))
-        places = places[at:] + places[:at]
-        everybody = [one.number for one in alive]
+        lanes = [lane for topic in topics for lane in self._lanes(topic)]
+        at = turn % max(1, len(lanes))
+        lanes = lanes[at:] + lanes[:at]
         taken: list[LeasedRecord] = []
         # Each lane gets its share, so that a flood of one starves none of the others;
         # what a short one leaves over goes to those behind it.
-        for left, (place, span) in zip(range(len(places), 0, -1), places, strict=True):
+        for left, lane in zip(range(len(lanes), 0, -1), lanes, strict=True):
             share = -(-(most - len(taken)) // left)
             if share > 0:
-                taken += self._from_lane(
-                    connection, place, span, (member, everybody), share, now
-                )
+                taken += self._from_lane(lane, share)
         return taken
 
-    def _from_lane(
-        self,
-        connection: sqlite3.Connection,
-        at: tuple[str, int, int],
-        span: tuple[int, int],
-        who: tuple[int, Sequence[int]],
-        most: int,
-        now: int,
-    ) -> list[LeasedRecord]:
+    def _lanes(self, topic: str) -> list[_Lane]:
+        """The lanes of a topic in which records wait that the member may have."""
+        mates = [one.number for one in self._alive if topic in one.topics]
+        rows = self._connection.execute(
+            "SELECT name, lane.id, part, cur, next FROM lane JOIN topic "
+            "ON topic.id = lane.topic WHERE name = ? AND live > 0 ORDER BY part",
+            (topic,),
+        ).fetchall()
+        return [lane for lane in map(_Lane._make, rows) if self._may_drain(lane, mates)]
+
+    def _may_drain(self, at: _Lane, mates: Sequence[int]) -> bool:
+        """Part 0 is open to all members; the other parts change owner once settled."""
+        if at.part == 0:
+            return True
+        if not mates or mates[at.part % len(mates)] != self._member:
+            return False
+        marks = ",".join("?" * len(mates))
+        held = self._connection.execute(
+            "SELECT 1 FROM lease WHERE lane = ? AND member <> ? "  # noqa: S608  # marks
+            f"AND member IN ({marks}) LIMIT 1",
+            (at.lane, self._member, *mates),
+        ).fetchone()
+        return held is None
+
+    def _from_lane(self, at: _Lane, most: int) -> list[LeasedRecord]:
         """Lease first what dead members left, oldest first, then what is new."""
-        lane, (cur, end), (member, alive) = at[2], span, who
+        alive = [one.number for one in self._alive]
         marks = ",".join("?" * len(alive))
-        left_over = connection.execute(
+        left_over = self._connection.execute(
             "SELECT id, first, last, left FROM lease WHERE lane = ? "  # noqa: S608  # marks
             f"AND member NOT IN ({marks}) ORDER BY first",
-            (lane, *alive),
+            (at.lane, *alive),
         ).fetchall()
         taken: list[LeasedRecord] = []
         for lease, first, last, left in left_over:
             room = most - len(taken)
             if room <= 0:
                 return taken
-            # A new lease, so that its old holder's word counts no more.
-            connection.execute("DELETE FROM lease WHERE id = ?", (lease,))
-            taken += self._take(
-                connection, at, member, (first, last), (room, left), now
-            )
+            # A new lease, so that the old holder can settle nothing of it any more.
+            self._connection.execute("DELETE FROM lease WHERE id = ?", (lease,))
+            taken += self._take(at, (first, last), room, left)
         room = most - len(taken)
-        if room > 0 and cur < end:
-            last = min(end, cur + room)
-            connection.execute("UPDATE lane SET cur = ? WHERE id = ?", (last, lane))
-            span = (cur, last)
-            taken += self._take(connection, at, member, span, (room, last - cur), now)
+        if room > 0 and at.cur < at.end:
+            last = min(at.end, at.cur + room)
+            self._connection.execute(
+                "UPDATE lane SET cur = ? WHERE id = ?", (last, at.lane)
+            )
+            taken += self._take(at, (at.cur, last), room, last - at.cur)
         return taken
 
     def _take(
-        self,
-        connection: sqlite3.Connection,
-        at: tuple[str, int, int],
-        member: int,
-        span: tuple[int, int],
-        counts: tuple[int, int],
-        now: int,
+        self, at: _Lane, span: tuple[int, int], most: int, wanted: int
     ) -> list[LeasedRecord]:
-        """Lease a range to a member.
+        """Lease a range of places.
 
         Args:
-            connection: In a transaction.
-            at: Topic, part and id of the lane.
-            member: Who takes it.
+            at: The lane.
             span: First place, included, and last, excluded.
-            counts: The most to take, and how many records should be there.
-            now: Dates what is set aside.
+            most: The most to take.
+            wanted: How many records should be there.
         """
-        topic, part, lane = at
-        base, (first, last), (most, wanted) = lane << SHIFT, span, counts
+        connection, base, (first, last) = self._connection, at.lane << SHIFT, span
         rows, is_cut = _within(
             connection.execute(
                 "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? "
@@ -141,85 +154,54 @@ class LeaseTable:
         if (is_cut or len(rows) == most) and len(rows) < wanted:
             # The rest is left without a lease.
             rest, last = (rows[-1][0] - base + 1, last), rows[-1][0] - base + 1
-            _write_lease(connection, lane, rest, _NOBODY, wanted - len(rows))
+            _write_lease(connection, at.lane, rest, _NOBODY, wanted - len(rows))
         elif len(rows) < wanted:
             # The file lost them: they must not be waited for.
             connection.execute(
                 "UPDATE lane SET live = live - ? WHERE id = ?",
-                (wanted - len(rows), lane),
+                (wanted - len(rows), at.lane),
             )
         if not rows:
             return []
-        lease = _write_lease(connection, lane, (first, last), member, len(rows))
+        span = (first, last)
+        lease = _write_lease(connection, at.lane, span, self._member, len(rows))
         taken, bad = [], []
         for job_id, crc, raw in rows:
             body = unpack(crc, raw)
             if body is None:
-                set_aside(connection, f"{topic} {part}/{job_id - base}", now, raw)
+                source = f"{at.topic} {at.part}/{job_id - base}"
+                set_aside(connection, source, self._now, raw)
                 bad.append(job_id)
             else:
-                taken.append(LeasedRecord(job_id, topic, part, lease, body))
+                taken.append(LeasedRecord(job_id, at.topic, at.part, lease, body))
         if bad:
-            self.settle(connection, {lease: bad}, member)
+            settle(connection, {lease: bad}, self._member)
         return taken
 
-    def settle(
-        self,
-        connection: sqlite3.Connection,
-        of_lease: Mapping[int, Sequence[int]],
-        member: int,
-    ) -> None:
-        """End records of leases that the member still holds; again is harmless."""
-        for lease, job_ids in of_lease.items():
-            row = connection.execute(
-                "SELECT lane FROM lease WHERE id = ? AND member = ?", (lease, member)
-            ).fetchone()
-            if row is None:
-                continue
-            gone = sum(
-                connection.execute(
-                    "DELETE FROM job WHERE id >= ? AND id < ?", span
-                ).rowcount
-                for span in _spans(job_ids)
-            )
+
+def settle(
+    connection: sqlite3.Connection, of_lease: Mapping[int, Sequence[int]], member: int
+) -> None:
+    """End records of leases that the member still holds; again is harmless."""
+    for lease, job_ids in of_lease.items():
+        row = connection.execute(
+            "SELECT lane FROM lease WHERE id = ? AND member = ?", (lease, member)
+        ).fetchone()
+        if row is None:
+            continue
+        gone = sum(
             connection.execute(
-                "UPDATE lane SET live = live - ? WHERE id = ?", (gone, row[0])
-            )
-            connection.execute(
-                "UPDATE lease SET left = left - ? WHERE id = ?", (gone, lease)
-            )
-            connection.execute("DELETE FROM lease WHERE id = ? AND left <= 0", (lease,))
-
-
-def _may_drain(
-    connection: sqlite3.Connection,
-    lane: int,
-    part: int,
-    member: int,
-    mates: Sequence[int],
-) -> bool:
-    """Part 0 is open to all members; the other parts change owner once settled."""
-    if part == 0:
-        return True
-    if not mates or mates[part % len(mates)] != member:
-        return False
-    marks = ",".join("?" * len(mates))
-    held = connection.execute(
-        "SELECT 1 FROM lease WHERE lane = ? AND member <> ? "  # noqa: S608  # marks
-        f"AND member IN ({marks}) LIMIT 1",
-        (lane, member, *mates),
-    ).fetchone()
-    return held is None
-
-
-def _busy_lanes(
-    connection: sqlite3.Connection, topic: str
-) -> list[tuple[int, int, int, int]]:
-    return connection.execute(
-        "SELECT lane.id, part, cur, next FROM lane JOIN topic "
-        "ON topic.id = lane.topic WHERE name = ? AND live > 0 ORDER BY part",
-        (topic,),
-    ).fetchall()
+                "DELETE FROM job WHERE id >= ? AND id < ?", span
+            ).rowcount
+            for span in _spans(job_ids)
+        )
+        connection.execute(
+            "UPDATE lane SET live = live - ? WHERE id = ?", (gone, row[0])
+        )
+        connection.execute(
+            "UPDATE lease SET left = left - ? WHERE id = ?", (gone, lease)
+        )
+        connection.execute("DELETE FROM lease WHERE id = ? AND left <= 0", (lease,))
 
 
 def _write_lease(

@@ -1,7 +1,8 @@
-"""The accepting side of the log in a file: one transaction for all that wait.
+"""The accepting side of the log in a file: one transaction for all appends that wait.
 
 Appends of many tasks and threads are collected while the one before is committed; each
-takes part in one sync, and each event loop is woken once.
+takes part in one sync, and each event loop is woken once. A whole append is a
+transaction of its own, which only the newest sender of its name may write.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from typing import Final, TypeAlias
 
 from shifter.adapters.inbox import Inbox, Inboxes, Pending
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.errors import NoSpaceError
-from shifter.adapters.sqlite.lane_table import LaneTable, RecordRow, row_of
-from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.notify import wake_members
+from shifter.adapters.sqlite.file import NoSpaceError
+from shifter.adapters.sqlite.lane_table import (
+    RecordRow,
+    append_rows,
+    make_topic,
+    row_of,
+    topic_id,
+)
+from shifter.adapters.sqlite.member import waiting, wake_members
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
@@ -108,7 +114,7 @@ class SqliteLaneLog:
         self.database, self._clock = database, clock
         self._limit_bytes, self._new_topic = max_record_bytes, new_topic
         self._kept_free = kept_free_bytes
-        self.table, self._guard = LaneTable(), threading.Lock()
+        self._guard = threading.Lock()
         self._line: list[_Wanted] = []
         self._inboxes = Inboxes(clock)
         self._is_closed = False
@@ -216,15 +222,15 @@ class SqliteLaneLog:
                     # One that cannot be written must not fail those beside it.
                     refused = Refused(Reason.REFUSED_BY_LOG, str(error))
             answers.append(_APPENDED if refused is None else refused)
-        self.table.append(connection, rows)
+        append_rows(connection, rows)
         return answers
 
     def _is_there(self, connection: sqlite3.Connection, topic: str) -> bool:
         """Whether a topic is there, or was made just now."""
-        if self.table.topic_id(connection, topic) is not None:
+        if topic_id(connection, topic) is not None:
             return True
         if self._new_topic is not None:
-            self.table.make_topic(connection, topic, self._new_topic)
+            make_topic(connection, topic, self._new_topic)
         return self._new_topic is not None
 
     def _refusal(self, record: Record, known: Collection[str]) -> Refused | None:
@@ -295,3 +301,96 @@ def failure(error: BaseException | None) -> AppendAnswer:
     if isinstance(error, StoreRefusedError):
         return Refused(Reason.REFUSED_BY_LOG, str(error))
     return Unknown(str(error))
+
+
+# Not one of the tables that every file has: it is made when it is first needed, so that
+# a file keeps its version.
+_DDL: Final = (
+    "CREATE TABLE IF NOT EXISTS sender "
+    "(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID"
+)
+
+
+class _NoneWritten(Exception):  # noqa: N818  # undoes a transaction, never seen outside
+    """Not all records can be written."""
+
+    def __init__(self, refused: dict[int, Refused]) -> None:
+        self.refused = refused
+        super().__init__(refused)
+
+
+class SqliteAtomicLog:
+    """`shifter.ports.AtomicLog` in a file.
+
+    Args:
+        log: Of the file; closed with this.
+        name: Of the sender.
+    """
+
+    def __init__(self, log: SqliteLaneLog, name: str) -> None:
+        self._log, self._name, self._epoch = log, name, 0
+
+    async def open(self) -> None:
+        """Take the name over.
+
+        Raises:
+            StoreRefusedError, StoreUnavailableError: The file cannot be written.
+        """
+
+        def take(connection: sqlite3.Connection) -> int:
+            connection.execute(_DDL)
+            (epoch,) = connection.execute(
+                "INSERT INTO sender VALUES (?, 1) ON CONFLICT (name) "
+                "DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+                (self._name,),
+            ).fetchone()
+            return int(epoch)
+
+        self._epoch = await self._log.database.write(take)
+
+    async def append(
+        self, records: Sequence[Record], *, timeout_s: float
+    ) -> dict[int, Refused]:
+        """Write all of these, or none of them.
+
+        Raises:
+            StoreUnavailableError: The outcome is unknown, or another sender has the
+                name.
+            StoreRefusedError: The file cannot be written.
+        """
+
+        def write(connection: sqlite3.Connection) -> list[str]:
+            self._check_name(connection)
+            answers = self._log.write(connection, records)
+            refused = {
+                place: answer
+                for place, answer in enumerate(answers)
+                if isinstance(answer, Refused)
+            }
+            if refused:
+                raise _NoneWritten(refused)
+            return waiting(connection, {record.topic for record in records})
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                wake_members(await self._log.database.write(write))
+        except _NoneWritten as none:
+            return none.refused
+        except TimeoutError:
+            raise self._unknown("no answer from the file in time") from None
+        return {}
+
+    async def close(self) -> None:
+        """Free everything; closing twice is harmless."""
+        self._log.close(timeout_s=0)
+
+    def _check_name(self, connection: sqlite3.Connection) -> None:
+        (epoch,) = connection.execute(
+            "SELECT epoch FROM sender WHERE name = ?", (self._name,)
+        ).fetchone()
+        if epoch != self._epoch:
+            raise self._unknown(f"another process sends as {self._name!r} now")
+
+    def _unknown(self, detail: str) -> StoreUnavailableError:
+        store = f"sqlite {self._log.database.path}"
+        return StoreUnavailableError(store, "append", detail)

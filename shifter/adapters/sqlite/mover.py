@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from shifter.adapters.sqlite.body import Body, unpack
-from shifter.adapters.sqlite.lane_table import DUE_SHIFT, row_of
+from shifter.adapters.sqlite.lane_table import (
+    DUE_SHIFT,
+    Body,
+    append_rows,
+    row_of,
+    unpack,
+)
 from shifter.adapters.sqlite.log import SqliteLaneLog
-from shifter.adapters.sqlite.member import waiting
-from shifter.adapters.sqlite.notify import wake_members
+from shifter.adapters.sqlite.member import waiting, wake_members
 from shifter.errors import StoreError
 from shifter.ports import Clock, Record, Rushed
 from shifter.wire.headers import hastened_ms
@@ -114,7 +118,6 @@ class SqliteDelayMover:
             connection.execute(
                 "UPDATE topic SET delayed = delayed - 1 WHERE id = ?", (row[0],)
             )
-            records.append(Record(body.topic, body.value, body.headers, body.key))
-        table = self._log.table
-        table.append(connection, [row_of(record, now) for record in records])
+            records.append(body.record())
+        append_rows(connection, [row_of(record, now) for record in records])
         return waiting(connection, {record.topic for record in records})

@@ -50,7 +50,7 @@ class SqliteLogs:
 
     def open_atomic_log(self, settings: Settings, name: str) -> AtomicLog:
         """Appends in one transaction of the file."""
-        from shifter.adapters.sqlite.atomic import SqliteAtomicLog  # noqa: PLC0415
+        from shifter.adapters.sqlite.log import SqliteAtomicLog  # noqa: PLC0415
 
         return SqliteAtomicLog(self.open_log(settings), name)
 
@@ -115,9 +115,6 @@ class SqliteStates:
 
     def import_parts(self) -> None:
         """Import what background threads use, in the calling thread."""
-        import shifter.adapters.sqlite.claims  # noqa: PLC0415
-        import shifter.adapters.sqlite.fleet  # noqa: PLC0415
-        import shifter.adapters.sqlite.presence  # noqa: F401, PLC0415
 
     def open_claims(
         self, settings: Settings, beside: LaneLog | None, *, with_waiting: bool = False
@@ -134,7 +131,7 @@ class SqliteStates:
         self, settings: Settings, beside: LaneLog | None
     ) -> PresenceStore:
         """Reports of live workers."""
-        from shifter.adapters.sqlite.presence import (  # noqa: PLC0415
+        from shifter.adapters.sqlite.fleet import (  # noqa: PLC0415
             SqlitePresenceStore,
         )
 

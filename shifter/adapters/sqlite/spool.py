@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from shifter.adapters.sqlite.body import pack, unpack
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.file import FileLock
-from shifter.ports import Clock, Record, SpoolDepth, SpoolEntry
+from shifter.adapters.sqlite.lane_table import pack, unpack
+from shifter.ports import Clock, SpoolDepth, SpoolEntry
 
 MAX_BYTES: Final = 1 << 30
 _END: Final = (1 << 63) - 1
@@ -57,8 +57,7 @@ class SqliteSpool:
             if body is None:
                 bad.append((number, raw))
                 continue
-            record = Record(body.topic, body.value, body.headers, body.key, body.due_ms)
-            found.append(SpoolEntry(number, record))
+            found.append(SpoolEntry(number, body.record(body.due_ms)))
         if bad:
             self._damaged(bad)
         return found

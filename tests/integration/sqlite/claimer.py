@@ -20,6 +20,7 @@ from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
 from shifter.policy.delivery.claim import (
     ClaimAsk,
 )
+from shifter.policy.delivery.claim_batch import claim_batch
 
 BATCH = 20
 
@@ -52,7 +53,9 @@ async def race(store, owner, count):
 
 
 def stall(store, owner, connection):
-    store._table.claim(connection, asked(["j1"]), ClaimAsk(1, 1, owner, 60_000))
+    rows = store._rows(connection)
+    claim_batch(rows, asked(["j1"]), ClaimAsk(1, 1, owner, 60_000))
+    rows.save()
     say("claimed")
     sys.stdin.read()
 

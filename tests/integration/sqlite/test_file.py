@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from shifter.adapters.sqlite.connection import VERSION
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.file import check_file
 from shifter.adapters.sqlite.log import SqliteLaneLog
-from shifter.adapters.sqlite.schema import VERSION
 from shifter.adapters.system import SystemClock
 from shifter.errors import ConfigError, StoreRefusedError
 from shifter.model.reason import Reason

@@ -13,8 +13,8 @@ import pytest
 
 from shifter.adapters.sqlite.admin import SqliteLogAdmin
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.errors import NoSpaceError
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
+from shifter.adapters.sqlite.file import NoSpaceError
 from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.member import MemberTable
 from shifter.adapters.system import SystemClock

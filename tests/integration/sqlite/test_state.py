@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from shifter.adapters.sqlite.claim_rows import key_prefix
 from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.presence import SqlitePresenceStore
-from shifter.adapters.sqlite.schema import key_prefix
+from shifter.adapters.sqlite.fleet import SqlitePresenceStore
 from shifter.errors import ConfigError
 from shifter.model.claim import Busy, ClaimRequest, Granted, JobState
 from shifter.testing.clock import FakeClock
