@@ -36,8 +36,7 @@ from shifter.wire.headers import Headers, headers_by_id
 if TYPE_CHECKING:
     import asyncio
 
-    from shifter.produce.done_keys import DoneKeys
-    from shifter.produce.waiting import WaitingSink
+    from shifter.produce.job_states import JobStates
 
 _APPENDED = Appended()
 _RETRY_AFTER_S = 1.0
@@ -95,10 +94,10 @@ class Publisher:
         log: Where records become durable.
         clock: Dates the envelopes.
         timeout_s: How long a call waits for the log, > 0.
-        waiting: Records what was accepted; ``None``: nothing does.
+        states: Records what was accepted, and tells whether an idempotency key is done;
+            ``None``: nothing is recorded, and the claim tells it.
         finds_plain: Whether the log itself tells of a job that lies in a lane since
             the time of its id, so that no record is needed.
-        done: Tells whether an idempotency key is done; ``None``: the claim tells it.
 
     Attributes:
         clock: The same one.
@@ -110,13 +109,11 @@ class Publisher:
         clock: Clock,
         *,
         timeout_s: float,
-        waiting: WaitingSink | None = None,
+        states: JobStates | None = None,
         finds_plain: bool = False,
-        done: DoneKeys | None = None,
     ) -> None:
         self._log, self.clock, self._timeout_s = log, clock, timeout_s
-        self._waiting, self._finds_plain = waiting, finds_plain
-        self._done = done
+        self._states, self._finds_plain = states, finds_plain
         self._last: _Stamp | None = None
         self._last_kept: _Kept | None = None
 
@@ -129,29 +126,27 @@ class Publisher:
         Raises:
             OutcomeUnknownError: The log did not answer in time.
         """
-        if plan.idempotency_key is not None and self._done is not None:
-            identity = _asked_identity(plan)
-            first = None if identity is None else await self._done.done_by(identity)
-            if first is not None:
-                return _duplicate(first, plan)
+        if (asked := self._asked(plan)) is not None:
+            states, identity = asked
+            if (first := await states.done_by(identity)) is not None:
+                return Deferred(first, plan.lane, reason=Reason.DUPLICATE)
         job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
         answers = await self._log.append((record,), timeout_s=self._timeout_s)
-        return self._accepted(plan, self._answer(plan, job_id, answers[0]))
+        return self._accepted(plan, job_id, answers[0])
 
     def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
         """The same for callers without an event loop; blocks up to the timeout."""
-        if plan.idempotency_key is not None and self._done is not None:
-            identity = _asked_identity(plan)
-            first = None if identity is None else self._done.done_by_sync(identity)
-            if first is not None:
-                return _duplicate(first, plan)
+        if (asked := self._asked(plan)) is not None:
+            states, identity = asked
+            if (first := states.done_by_sync(identity)) is not None:
+                return Deferred(first, plan.lane, reason=Reason.DUPLICATE)
         job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
         answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
-        return self._accepted(plan, self._answer(plan, job_id, answers[0]))
+        return self._accepted(plan, job_id, answers[0])
 
     async def defer_many(
         self, plan: CallPlan, payloads: Iterable[bytes], content_type: str
@@ -197,35 +192,43 @@ class Publisher:
 
     def is_unrecorded(self, job_id: str) -> bool:
         """Whether a job was accepted here and its state is not recorded yet."""
-        return self._waiting is not None and self._waiting.holds(job_id)
+        return self._states is not None and self._states.holds(job_id)
 
     def close(self, *, timeout_s: float) -> int:
         """Flush and stop; returns how many records had no answer by then."""
-        if self._waiting is not None:
-            # First: it may share the file of the log.
-            self._waiting.close()
-        if self._done is not None:
-            self._done.close()
+        if self._states is not None:
+            # First: they may share the file of the log.
+            self._states.close()
         return self._log.close(timeout_s=timeout_s)
 
-    def _accepted(self, plan: CallPlan, answer: Answer | OutcomeUnknownError) -> Answer:
+    def _asked(self, plan: CallPlan) -> tuple[JobStates, str] | None:
+        """What tells whether the key of a job is done; ``None`` if it is not asked.
+
+        It is not asked for a job that is due later: its key may be forgotten by then.
+        """
+        if plan.idempotency_key is None or self._states is None or not _is_due(plan):
+            return None
+        return self._states, claim_identity(plan.spec.name, "", plan.idempotency_key)
+
+    def _accepted(self, plan: CallPlan, job_id: str, told: AppendAnswer) -> Answer:
         """The answer to one job, which is recorded as waiting where it was accepted."""
+        answer = self._answer(plan, job_id, told)
         if isinstance(answer, OutcomeUnknownError):
             raise answer
-        if self._waiting is not None and type(answer) is Deferred:
+        if self._states is not None and type(answer) is Deferred:
             kept = self._kept(plan)
             if kept.is_plain:
-                self._waiting.add_plain(answer.job_id)
+                self._states.add_plain(job_id)
             elif kept.is_recorded:
-                jobs = WaitingJobs((answer.job_id,), kept.keep_ms, kept.identity)
-                self._waiting.add(jobs)
+                jobs = WaitingJobs((job_id,), kept.keep_ms, kept.identity)
+                self._states.add(jobs)
         return answer
 
     def _note_waiting(
         self, plan: CallPlan, ids: Sequence[str], answers: Sequence[AppendAnswer]
     ) -> None:
         """The same for many."""
-        if self._waiting is None or not (kept := self._kept(plan)).is_recorded:
+        if self._states is None or not (kept := self._kept(plan)).is_recorded:
             return
         if set(map(type, answers)) != {Appended}:
             ids = [
@@ -234,7 +237,7 @@ class Publisher:
                 if isinstance(answer, Appended)
             ]
         if ids:
-            self._waiting.add(WaitingJobs(ids, kept.keep_ms, kept.identity))
+            self._states.add(WaitingJobs(ids, kept.keep_ms, kept.identity))
 
     def _kept(self, plan: CallPlan) -> _Kept:
         """What is recorded of jobs of a plan; the same one while it is used again."""
@@ -350,21 +353,6 @@ def _envelope(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
 
 def _is_due(plan: CallPlan) -> bool:
     return plan.delay_ms is None and plan.due_ms is None and plan.opens_ms is None
-
-
-def _asked_identity(plan: CallPlan) -> str | None:
-    """Of a job whose key may be done; ``None`` where that is not asked.
-
-    A job that is due later is not asked for: its key may be forgotten by then.
-    """
-    key = plan.idempotency_key
-    if key is None or not _is_due(plan):
-        return None
-    return claim_identity(plan.spec.name, "", key)
-
-
-def _duplicate(first: str, plan: CallPlan) -> Deferred:
-    return Deferred(first, plan.lane, reason=Reason.DUPLICATE)
 
 
 def _is_late(envelope: EnvelopeV1, due_ms: int | None) -> bool:

@@ -48,7 +48,7 @@ from shifter.ports import (
     WorkerReport,
 )
 from shifter.produce.admission import Admission
-from shifter.runtime.threads import BackgroundLoop
+from shifter.runtime.threads import BackgroundLoop, stopped_within
 
 _AGAIN_S: Final = 1.0
 _FULL: Final = Quality.FULL
@@ -196,8 +196,7 @@ class DependencyWatch:
                 store = self._open()
             except (StoreError, ConfigError):
                 # Alone it goes by its own evidence.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopped.wait(), _AGAIN_S)
+                await stopped_within(stopped, _AGAIN_S)
         if store is None:
             return
         async with asyncio.TaskGroup() as group:
@@ -319,9 +318,7 @@ class LaneWatch:
                 except (StoreError, ConfigError):
                     # The view grows old meanwhile, which is what it should do.
                     pass
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._every_s):
-                        await stopped.wait()
+                await stopped_within(stopped, self._every_s)
 
     async def look(self, sources: LaneSources) -> None:
         """Look once.

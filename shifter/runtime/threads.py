@@ -163,6 +163,13 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), found)
 
 
+async def stopped_within(stopped: asyncio.Event, wait_s: float) -> None:
+    """Wait until a background loop is asked to stop, or for so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stopped.wait()
+
+
 class BackgroundLoop:
     """A daemon thread with an event loop, for what runs beside a service.
 

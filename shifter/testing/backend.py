@@ -30,11 +30,12 @@ _CLOSING_ROUNDS: Final = 2_000
 _CLOSING_STEP_S: Final = 0.05
 
 
-class _AtOnce:
-    """Records accepted jobs as waiting where the claims are in memory."""
+class _StatesAtOnce:
+    """States of jobs where the claims are in memory: nothing has to be awaited."""
 
     def __init__(self, claims: MemoryClaimStore) -> None:
         self.add = claims.put_waiting
+        self.done_by, self.done_by_sync = claims.done_by, claims.done_now
 
     def add_plain(self, job_id: str) -> None:
         self.add(WaitingJobs((job_id,), WAITING_KEEP_MS))
@@ -44,16 +45,6 @@ class _AtOnce:
 
     def close(self) -> None:
         """Nothing is queued."""
-
-
-class _KeysAtOnce:
-    """Which idempotency keys are done, where the claims are in memory."""
-
-    def __init__(self, claims: MemoryClaimStore) -> None:
-        self.done_by, self.done_by_sync = claims.done_by, claims.done_now
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class MemoryBackend:
@@ -80,8 +71,7 @@ class MemoryBackend:
             MemoryLaneLog(self.log, max_record_bytes=limit_bytes),
             back,
             timeout_s=self.settings.accept_timeout_ms / 1_000,
-            waiting=_AtOnce(self.claims),
-            done=_KeysAtOnce(self.claims),
+            states=_StatesAtOnce(self.claims),
         )
 
     def create_topics(self, queues: Iterable[str]) -> None:

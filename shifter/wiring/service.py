@@ -17,9 +17,8 @@ from shifter.model.job import JobSpec
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import Clock, LaneLog
-from shifter.produce.done_keys import StoredKeys
+from shifter.produce.job_states import JobStates, StoredJobStates
 from shifter.produce.publisher import Publisher
-from shifter.produce.waiting import WaitingWriter
 from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
 from shifter.telemetry import Log
 from shifter.wiring.registry import log_adapter, state_adapter
@@ -35,22 +34,12 @@ def open_publisher(settings: Settings) -> Publisher:
     if path is not None:
         log = _before_spool(settings, log, path)
     log.warm_up()
-    timeout_s = settings.accept_timeout_ms / 1_000
-    waiting = _waiting_writer(settings, log)
-    done = None
-    if settings.state_url is not None:
-        done = StoredKeys(
-            lambda: wiring.open_claims(settings, log),
-            SystemClock(),
-            prepare=lambda: state_adapter(settings).import_parts(),
-        )
     return Publisher(
         log,
         SystemClock(),
-        timeout_s=timeout_s,
-        waiting=waiting,
+        timeout_s=settings.accept_timeout_ms / 1_000,
+        states=_job_states(settings, log),
         finds_plain=wiring.finds_waiting(settings),
-        done=done,
     )
 
 
@@ -86,13 +75,20 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
     )
 
 
-def _waiting_writer(settings: Settings, log: LaneLog) -> WaitingWriter | None:
-    """What records accepted jobs; ``None`` where nothing should or can."""
-    if not wiring.records_waiting(settings):
+def _job_states(settings: Settings, log: LaneLog) -> JobStates | None:
+    """What records accepted jobs and is asked about keys; ``None`` without a state."""
+    if settings.state_url is None:
         return None
     # Not in its thread: see `import_adapters`.
-    state_adapter(settings).import_parts()
-    return WaitingWriter(lambda: wiring.open_claims(settings, log))
+    prepare = state_adapter(settings).import_parts
+    if is_recording := wiring.records_waiting(settings):
+        prepare()
+    return StoredJobStates(
+        lambda: wiring.open_claims(settings, log),
+        SystemClock(),
+        is_recording=is_recording,
+        prepare=prepare,
+    )
 
 
 def lane_watch(

@@ -20,7 +20,7 @@ from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
-from shifter.produce.done_keys import StoredKeys
+from shifter.produce.job_states import StoredJobStates
 from shifter.testing import TestApp
 
 HOUR_MS = 3_600_000
@@ -137,7 +137,7 @@ class SlowStore:
 )
 async def test_a_store_that_does_not_answer_costs_a_bounded_time_once(error):
     store = SlowStore(error)
-    keys = StoredKeys(lambda: store, SystemClock())
+    keys = StoredJobStates(lambda: store, SystemClock())
     began = time.monotonic()
     for _ in range(50):
         assert await keys.done_by("mail:k") is None

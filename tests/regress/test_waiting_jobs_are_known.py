@@ -19,6 +19,7 @@ import pytest
 from uuid_utils import uuid4, uuid7
 
 from shifter import Priority, Shifter
+from shifter.adapters.system import SystemClock
 from shifter.asgi import AdmissionMiddleware
 from shifter.asgi.job_route import job_status
 from shifter.cli import main
@@ -26,7 +27,7 @@ from shifter.config import Secret, Settings
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimRequest, ClaimUpdate, JobState, WaitingJobs
 from shifter.model.job import gap_name
-from shifter.produce.waiting import WaitingWriter
+from shifter.produce.job_states import StoredJobStates
 from shifter.testing import TestApp
 
 BOUND_S = 10.0
@@ -273,7 +274,7 @@ def until(condition):
 
 def test_jobs_are_counted_as_lost_while_the_store_is_away():
     store = SilentStore()
-    writer = WaitingWriter(lambda: store)
+    writer = StoredJobStates(lambda: store, SystemClock())
     for i in range(3):
         writer.add(WaitingJobs([str(i)], 1_000))
     until(lambda: writer.lost == 3)
@@ -284,7 +285,7 @@ def test_jobs_are_counted_as_lost_while_the_store_is_away():
 
 def test_a_store_that_is_back_learns_in_which_minutes_jobs_were_lost():
     store, lost, later = SilentStore(), str(uuid7()), str(uuid7())
-    writer = WaitingWriter(lambda: store)
+    writer = StoredJobStates(lambda: store, SystemClock())
     writer.add(WaitingJobs([lost, str(uuid4())], 1_000))
     until(lambda: writer.lost == 2)
     store.is_away = False
@@ -296,9 +297,9 @@ def test_a_store_that_is_back_learns_in_which_minutes_jobs_were_lost():
 
 
 def test_a_full_queue_loses_jobs_and_takes_no_more_memory(monkeypatch):
-    monkeypatch.setattr("shifter.produce.waiting._MAX_QUEUED", 2)
-    monkeypatch.setattr("shifter.produce.waiting._GATHER_S", 60.0)
-    writer = WaitingWriter(SilentStore)
+    monkeypatch.setattr("shifter.produce.job_states._MAX_QUEUED", 2)
+    monkeypatch.setattr("shifter.produce.job_states._GATHER_S", 60.0)
+    writer = StoredJobStates(SilentStore, SystemClock())
     for i in range(5):
         writer.add(WaitingJobs([str(i)], 1_000))
 
