@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from shifter.model.fleet import MAX_INSTANT_MS
 from shifter.model.job import canonical_id
 from shifter.wire.dead_letter import DeadLetterInfo, header_name, read_dead_letter
-from shifter.wire.envelope import MAX_INSTANT_MS
 from shifter.wire.failure import (
     MAX_LINE_CHARS,
     MAX_MESSAGE_CHARS,

@@ -16,13 +16,13 @@ _LOOPBACK: Final = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\]|::1)(?::[0-9]+
 
 
 class Finding(NamedTuple):
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        name: What was checked; a stable word.
+        name: Name of the check; it is stable.
         status: ``ok``, ``warn`` or ``fail``.
-        detail: What was found.
-        fix: What to do about it; empty when there is nothing to do.
+        detail: What the check found.
+        fix: What to do about it; empty if there is nothing to do.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Finding(NamedTuple):
 
 
 def unverified(name: str, how: str) -> Finding:
-    """A connection whose server's certificate is not verified.
+    """The finding for a connection whose server's certificate is not verified.
 
     Args:
         name: Name of the finding.
         how: The options that switch the verification off.
     """
-    detail = f"{how}: the server's certificate is not verified, anybody may be it"
+    detail = f"{how}: the server's certificate is not verified, any host may answer"
     return Finding(name, WARN, detail, f"remove {how}, and name the authority")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
@@ -11,7 +12,7 @@ R = TypeVar("R")
 
 
 class Quality(StrEnum):
-    """Of an answer, and of the fleet; the value is the published word.
+    """Quality of an answer, and of the fleet; the value is the published word.
 
     Attributes:
         FULL: What the job itself computes.
@@ -24,6 +25,7 @@ class Quality(StrEnum):
     MINIMAL = "MINIMAL"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Ran(Generic[R]):
     """The handler ran here and returned.
 
@@ -33,16 +35,15 @@ class Ran(Generic[R]):
         reason: Always ``Reason.ACCEPTED``.
     """
 
-    __match_args__ = ("value",)
-    __slots__ = ("job_id", "reason", "value")
-
-    def __init__(self, value: R, *, job_id: str) -> None:
-        self.value, self.job_id, self.reason = value, job_id, Reason.ACCEPTED
+    value: R
+    job_id: str = field(kw_only=True)
+    reason: Reason = field(default=Reason.ACCEPTED, init=False)
 
     def __repr__(self) -> str:
         return f"Ran(value={self.value!r})"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Degraded(Generic[R]):
     """The job's fallback ran here: a cheaper answer, now.
 
@@ -50,25 +51,22 @@ class Degraded(Generic[R]):
         value: What the fallback returned.
         quality: How good the answer is, below ``Quality.FULL``.
         job_id: The id the job would have had.
-        reason: Why it was not the handler itself.
-        repair: What became of the job itself, which a job with ``repair=True`` puts on
-            its LOW lane; ``None`` where nothing was put there, or it is not known.
+        reason: Why the handler itself did not run.
+        repair: Answer for the job itself, which a job with ``repair=True`` puts on its
+            ``LOW`` lane; ``None`` if nothing was put there, or it is not known.
     """
 
-    __match_args__ = ("value", "quality")
-    __slots__ = ("job_id", "quality", "reason", "repair", "value")
-
-    def __init__(
-        self, value: R, quality: Quality, *, job_id: str, reason: Reason
-    ) -> None:
-        self.value, self.quality = value, quality
-        self.job_id, self.reason = job_id, reason
-        self.repair: Answer | None = None
+    value: R
+    quality: Quality
+    job_id: str = field(kw_only=True)
+    reason: Reason = field(kw_only=True)
+    repair: Answer | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
         return f"Degraded(value={self.value!r}, reason={self.reason.value!r})"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Deferred:
     """The job is durable and waits on a lane.
 
@@ -79,23 +77,16 @@ class Deferred:
         reason: Why it was deferred.
     """
 
-    __match_args__ = ("job_id", "lane", "eta_s")
-    __slots__ = ("eta_s", "job_id", "lane", "reason")
-
-    def __init__(
-        self,
-        job_id: str,
-        lane: str,
-        eta_s: float | None = None,
-        *,
-        reason: Reason = Reason.ACCEPTED,
-    ) -> None:
-        self.job_id, self.lane, self.eta_s, self.reason = job_id, lane, eta_s, reason
+    job_id: str
+    lane: str
+    eta_s: float | None = None
+    reason: Reason = field(default=Reason.ACCEPTED, kw_only=True)
 
     def __repr__(self) -> str:
         return f"Deferred(job_id={self.job_id!r}, lane={self.lane!r})"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Shed:
     """The job was refused and nothing was written.
 
@@ -107,19 +98,10 @@ class Shed:
         detail: One line for a log, without secrets.
     """
 
-    __match_args__ = ("retry_after_s",)
-    __slots__ = ("detail", "job_id", "reason", "retry_after_s")
-
-    def __init__(
-        self,
-        retry_after_s: float | None,
-        *,
-        job_id: str,
-        reason: Reason,
-        detail: str = "",
-    ) -> None:
-        self.retry_after_s, self.job_id = retry_after_s, job_id
-        self.reason, self.detail = reason, detail
+    retry_after_s: float | None
+    job_id: str = field(kw_only=True)
+    reason: Reason = field(kw_only=True)
+    detail: str = field(default="", kw_only=True)
 
     def __repr__(self) -> str:
         return f"Shed(reason={self.reason.value!r}, retry_after_s={self.retry_after_s})"

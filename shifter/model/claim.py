@@ -78,11 +78,11 @@ class ClaimRequest(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """Run it.
+    """The attempt may run.
 
     Attributes:
         fence: Grows with every grant of this identity.
-        losses: How often a worker vanished while running this very turn, >= 0.
+        losses: How many workers vanished while they ran this turn, >= 0.
     """
 
     fence: int
@@ -108,7 +108,7 @@ class Busy(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """Somebody cancelled the job: settle it as cancelled."""
+    """The job was cancelled: settle it as cancelled."""
 
 
 ClaimAnswer: TypeAlias = Granted | Finished | HandedOver | Busy | Cancelled
@@ -118,12 +118,12 @@ class ClaimUpdate(NamedTuple):
     """The end of a turn, written only while ``fence`` is still the newest.
 
     Attributes:
-        identity: As claimed.
-        fence: As granted.
+        identity: Identity of the claim.
+        fence: Fence of the grant.
         state: A terminal state, or ``WAITING`` when the job goes on later.
         turn: The turn that may run next (``WAITING``), else the one that ended.
-        attempt: Its attempt number.
-        keep_ms: How long the store remembers this, > 0.
+        attempt: Attempt number of that turn.
+        keep_ms: How long the store keeps the state, > 0.
     """
 
     identity: str
@@ -135,16 +135,16 @@ class ClaimUpdate(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """What a renewed lease says: still held, and whether a cancel was asked for."""
+    """The answer to a renewal: is the lease still held, and was a cancel asked for?"""
 
     held: bool
     cancel_requested: bool
 
 
 def claim_identity(job_type: str, job_id: str, idempotency_key: str | None) -> str:
-    """The identity under which "once" is decided for a job.
+    """The identity of which at most one attempt runs at a time.
 
-    A plain job is its id; a user's idempotency key counts per job type.
+    It is the job's id, or the job type with the user's idempotency key.
     """
     if idempotency_key is None:
         return job_id
@@ -167,7 +167,7 @@ class WaitingJobs(NamedTuple):
 
 
 def merged(jobs: Iterable[WaitingJobs]) -> list[WaitingJobs]:
-    """The same jobs in fewer groups: those alike in all but their ids are one. Pure."""
+    """The same jobs in fewer groups: groups that differ in ids only are one. Pure."""
     groups: dict[tuple[int, str | None], list[str]] = {}
     for job_ids, keep_ms, identity in jobs:
         groups.setdefault((keep_ms, identity), []).extend(job_ids)

@@ -23,7 +23,7 @@ MAX_INSTANT_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999: the horizon of every instant."""
 
 MAX_LOAD: Final = 1_000_000.0
-"""The largest load of a process; 1 is all there is room for."""
+"""The largest load of a process; 1 is its capacity."""
 
 MAX_RATE: Final = 1e9
 """The largest number of jobs a second that a worker may report."""
@@ -33,17 +33,17 @@ _LOAD: Final = re.compile(r"[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?\Z")
 _LOAD_CHARS: Final = 24
 
 MAX_NAMES = 4_096
-"""Cells, budgets and rates of a namespace, each; what is beyond is refused."""
+"""Cells, budgets and rates of a namespace, each; further ones are refused."""
 MAX_CELL_BYTES = 4_096
 MAX_NAME_BYTES = 1_024
 MAX_EVIDENCE_BYTES = 262_144
 MAX_EVIDENCE_TOLD = 16_777_216
-"""Bytes of evidence that one view holds; what is beyond is left out."""
+"""Bytes of evidence in one view; further evidence is left out."""
 MAX_PROCESSES = 1_000
 MAX_WORKERS = 1_000
 """Workers that are shown."""
 MAX_PRESENCE_MS = 600_000
-"""A worker's report is forgotten after so long, whatever it asked for."""
+"""Longest time that a worker's report is kept, whatever the worker asked for."""
 MAX_KEEP_MS = 60_000
 """Longest time that a report is kept, whatever the process asked for."""
 
@@ -52,9 +52,9 @@ class Proposal(NamedTuple):
     """Set a cell, if it still holds what was expected.
 
     Attributes:
-        name: The cell's.
-        expected: Its value as known; empty where there is none.
-        value: The new one; empty removes the cell.
+        name: Name of the cell.
+        expected: Its value as this process has it; empty if there is none.
+        value: The new value; an empty one removes the cell.
     """
 
     name: str
@@ -71,7 +71,7 @@ class BudgetWish(NamedTuple):
         bucket_ms: Length of its buckets, >= 1.
         deposit_buckets: How many of them a deposit lasts, >= 1.
         withdrawal_buckets: How many a withdrawal is remembered, >= 1.
-        deposit_milli: To be added; below 0 to make good what was spent unasked.
+        deposit_milli: Deposit; below 0 it pays for retries made without a grant.
         wants: Whole retries wanted, most urgent priority first; four numbers >= 0.
     """
 
@@ -112,12 +112,12 @@ class FleetReport(NamedTuple):
 
     Attributes:
         process: Its id, unique per start.
-        load: How busy it is; 1 is all there is room for, 0 to `MAX_LOAD`.
+        load: Part of its capacity that is used, from 0 to `MAX_LOAD`; 1 is all of it.
         evidence: What it counted; empty if it counted nothing.
         is_alarmed: Whether it suspects a dependency; then the answer has the evidence
             of all processes.
-        keep_ms: How long its evidence and load hold, 0-60000; with 0 it only asks, and
-            is no process of the fleet.
+        keep_ms: How long its evidence and load are kept, 0-60000; with 0 it only reads,
+            and is no process of the fleet.
         version: The version of the cells that it has; 0 for none.
         proposals: Cells to be set.
         budgets: Of retries.
@@ -148,8 +148,8 @@ class FleetView(NamedTuple):
         loads: Of each live process, in no order.
         granted: Retries per budget wish and priority, in order.
         rates: Calls per rate wish, in order.
-        strange: Values in the store that could not be read; they were removed, or are
-            replaced by the next write.
+        strange: Number of values in the store that could not be read; they were
+            removed, or the next write replaces them.
     """
 
     now_ms: int

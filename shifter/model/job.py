@@ -36,8 +36,8 @@ class WeeklyWindow:
         close_min: Minute it closes, itself excluded; more than ``open_min``, up to a
             day later.
         days: Days it opens on, 0 for Monday; never empty.
-        zone: Whose wall clock is meant.
-        text: As it was written, for messages.
+        zone: Time zone of the minutes.
+        text: The window as it was written, for messages.
     """
 
     open_min: int
@@ -94,9 +94,9 @@ class JobSpec:
     """One job type as declared; durations are checked and in milliseconds.
 
     Attributes:
-        name: What the wire calls it; unique in an app.
+        name: Its name in records; unique in an app.
         queue: The queue its lanes belong to.
-        priority: Unless a call says otherwise.
+        priority: Priority of a call that states none.
         isolation: Where its handler runs.
         timeout_ms: Longest one attempt may take, > 0.
         deadline_ms: After this long, from submission, it has no value; ``None`` never.
@@ -110,9 +110,9 @@ class JobSpec:
         keep_status_ms: How long an ended job's state can be asked for, > 0.
         inline: Whether ``submit`` may run it in the process that submits it.
         windows: When it may start; always if there are none.
-        cron: When workers submit it by themselves, if they do.
+        cron: When workers submit it by themselves; ``None`` for never.
         on_budget: What happens to a retry that the dependency's budget refuses.
-        repair: Whether a cheaper answer is followed by the job itself, at LOW.
+        repair: Whether a degraded answer is followed by the job itself, at ``LOW``.
         opportunistic: Whether it starts only while the fleet is idle.
         msgpack: Whether its payload may come as msgpack, beside JSON.
         aliases: Names that it had before; records under them run as this job.
@@ -143,7 +143,7 @@ class JobSpec:
 
 
 def canonical_id(value: object) -> str | None:
-    """An id in lower case with hyphens; ``None`` for what is no UUID.
+    """An id in lower case with hyphens; ``None`` if the value is no UUID.
 
     Args:
         value: A UUID as text (upper case, without hyphens, in braces, as a URN), or an
@@ -165,7 +165,7 @@ def canonical_id(value: object) -> str | None:
 
 
 def made_ms(job_id: str) -> int | None:
-    """When an id was made, epoch milliseconds; ``None`` for one that does not say.
+    """When an id was made, epoch milliseconds; ``None`` if the id has no time.
 
     Args:
         job_id: In the canonical spelling. A UUID of version 7 begins with its time.
@@ -183,7 +183,7 @@ def made_ms(job_id: str) -> int | None:
 def gap_name(job_id: str) -> str:
     """The name of the minute in which a job was accepted whose state was lost.
 
-    It is kept in a claim store beside the jobs, and is no job's id.
+    A claim store keeps it beside the ids of jobs; no job has it as id.
 
     >>> gap_name("0192f3c4-aaaa-7000-8000-000000000000")
     'gap-28844443'

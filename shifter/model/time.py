@@ -32,7 +32,7 @@ Duration: TypeAlias = str | int | float | timedelta
 """A duration as the public API takes it."""
 
 MAX_DURATION_MS = 366 * 86_400_000
-"""One year: longer is taken for a mistake."""
+"""One year; a longer duration is taken for a mistake."""
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _ROUNDING = 2**-51
@@ -77,7 +77,7 @@ def duration_ms(field: str, value: object, *, minimum_ms: int = 0) -> int:
 
 
 def _rounded_up(ms: float) -> int:
-    """Up, but not for what a float cannot say: seconds times a thousand may be off."""
+    """Rounded up, less the error that a float has as seconds times a thousand."""
     return math.ceil(ms - max(5e-7, ms * _ROUNDING))
 
 
@@ -93,9 +93,9 @@ def _milliseconds(value: object) -> int | float | None:
 
 
 def read_timeout(text: str) -> int | None:
-    """Milliseconds left, rounded down; ``None`` where the text is no timeout.
+    """Milliseconds of a timeout, rounded down; ``None`` if the text is no timeout.
 
-    What is longer than a year is cut to a year: an absurd deadline is none.
+    A timeout of more than a year is cut to a year.
 
     >>> read_timeout("1S"), read_timeout("1500u"), read_timeout("soon")
     (1000, 1, None)
@@ -107,7 +107,7 @@ def read_timeout(text: str) -> int | None:
 
 
 def write_timeout(left_ms: int) -> str:
-    """The same as text, in the finest unit that fits eight digits, rounded down.
+    """A timeout as text, in the finest unit that fits eight digits, rounded down.
 
     >>> write_timeout(1_500), write_timeout(400_000_000)
     ('1500m', '400000S')

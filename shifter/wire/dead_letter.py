@@ -1,11 +1,12 @@
 """The facts of a dead letter: text headers beside the original ones.
 
-The record's value, key and headers stay as they were, undecodable ones included; ours
-are added, named ``shifter-`` and the field's name. A dead letter is larger than its
-source and must never be too large for its topic, or a bad record comes back for ever:
-our diagnostics are cut first, then original headers are left out, and how many is said.
+The record's value, key and headers stay as they were, undecodable ones included. Each
+field of `DeadLetterInfo` becomes one more header, ``shifter-`` and the field's name. A
+dead letter is larger than its source and must never be too large for its topic, or a
+bad record comes back for ever: the error's message and stack are cut first, then
+original headers are left out, and a header has their number.
 
-Read back, all of it is untrusted: anybody may write to a dead-letter topic.
+A dead letter that is read is untrusted: any client may write to a dead-letter topic.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from shifter.model.fleet import MAX_INSTANT_MS
 from shifter.model.reason import Reason
 from shifter.wire.envelope import (
     CONTENT_TYPE_HEADER,
     ENVELOPE_HEADER,
-    MAX_INSTANT_MS,
     EnvelopeV1,
 )
 from shifter.wire.failure import (
@@ -28,36 +29,23 @@ from shifter.wire.failure import (
     MAX_TYPE_CHARS,
     ErrorFacts,
     damage_fingerprint,
-    describe_error,
-    fingerprint,
 )
 from shifter.wire.headers import Headers
 from shifter.wire.untrusted import printable
 
-__all__ = [
-    "DEAD_LETTER_ROOM_BYTES",
-    "DeadLetterInfo",
-    "ErrorFacts",
-    "dead_letter_headers",
-    "describe_error",
-    "fingerprint",
-    "header_name",
-    "read_dead_letter",
-]
-
 DEAD_LETTER_ROOM_BYTES: Final = 49_152
-"""All headers of a dead letter together, by default.
+"""Largest size of all headers of a dead letter together, by default.
 
 Headers of a record that this package wrote take at most 25 KiB, so none of them is ever
-left out; with the largest payload the dead letter stays below a 1 MB record. Of a
-stranger's record the envelope is kept first.
+left out; with the largest payload the dead letter stays below a 1 MB record. Of other
+records, the envelope is kept first.
 """
 
 MAX_STACK_BYTES: Final = 8_192
 HEADERS_DROPPED: Final = "shifter-headers-dropped"
 VALUE_DROPPED: Final = "shifter-value-dropped"
 LEAST_ROOM_BYTES: Final = 8_192
-"""Into which all that a dead letter has to say fits, without its diagnostics."""
+"""Room for all fields of a dead letter except the error's message and stack."""
 
 _MAX_STACK_LINES: Final = 60
 _HEADER_OVERHEAD_BYTES: Final = 8
@@ -149,18 +137,18 @@ def dead_letter_info(  # noqa: PLR0913  # one keyword a header
     last_failed_ms: int,
     worker: str = "",
 ) -> DeadLetterInfo:
-    """What the dead letter of a record states, whoever gives the record up.
+    """The facts of the dead letter that a record becomes.
 
     Args:
         envelope: The record's envelope; ``None`` if it cannot be read.
         origin: Where the record was read.
-        error: The failure behind it.
+        error: The failure that ended it.
         queue: Queue of the record's lane.
         reason: Why the record is given up.
         attempts: Attempts that were made, >= 0.
         first_failed_ms: When an attempt failed first; ``None`` where none did.
         last_failed_ms: When the record was given up.
-        worker: Worker that gave it up; empty where it was none.
+        worker: Worker that gave it up; empty if it was no worker.
     """
     return DeadLetterInfo(
         job_id=None if envelope is None else envelope.id,
@@ -221,42 +209,42 @@ def dead_letter_headers(
     """The headers of a dead letter.
 
     Args:
-        info: What to say; texts are made printable, texts and instants bounded.
+        info: The facts; texts are made printable, texts and numbers are bounded.
         original: The record's headers, raw; kept in order, except for those of an
             earlier dead letter.
-        room_bytes: What all headers may take together, >= `LEAST_ROOM_BYTES`.
-        dropped_bytes: How large the value was, where it is left out.
+        room_bytes: Largest size of all headers together, >= `LEAST_ROOM_BYTES`.
+        dropped_bytes: Size of the value, if it is left out.
 
     Returns:
-        The original headers, then ours.
+        The original headers, then those of the facts.
     """
     kept = [header for header in original if header[0] not in _REPLACED]
-    ours = {
+    facts = {
         field: _written(field, value)
         for field in DeadLetterInfo.__struct_fields__
         if (value := getattr(info, field)) is not None
     }
-    diagnostics = [ours[field] for field in _DIAGNOSTICS]
-    ours.update(dict.fromkeys(_DIAGNOSTICS, b""))
-    told: Headers = [(header_name(field), ours[field]) for field in ours]
+    diagnostics = [facts[field] for field in _DIAGNOSTICS]
+    facts.update(dict.fromkeys(_DIAGNOSTICS, b""))
+    added: Headers = [(header_name(field), facts[field]) for field in facts]
     dropped = [] if dropped_bytes is None else [(VALUE_DROPPED, b"%d" % dropped_bytes)]
-    told += dropped
-    room = room_bytes - _size(told)
+    added += dropped
+    room = room_bytes - _size(added)
     spare = room - _size(kept)
     if spare < 0:
         kept, left_out = _fitting(kept, room)
-        return [*kept, *told, left_out]
+        return [*kept, *added, left_out]
     for field, text in zip(_DIAGNOSTICS, diagnostics, strict=True):
-        ours[field] = _cut(text, spare)
-        spare -= len(ours[field])
-    return [*kept, *((header_name(field), ours[field]) for field in ours), *dropped]
+        facts[field] = _cut(text, spare)
+        spare -= len(facts[field])
+    return [*kept, *((header_name(field), facts[field]) for field in facts), *dropped]
 
 
 def read_dead_letter(headers: Headers) -> DeadLetterInfo | None:
     """The facts of a dead letter; ``None`` if it is malformed, or of another system.
 
-    Nothing is trusted: texts are bounded and printable again, and a topic or a job id
-    may be anybody's invention. Never raises.
+    Texts are bounded and made printable again; a topic or a job id may be invented.
+    Never raises.
     """
     found = {
         _FIELD_OF[name]: value
@@ -312,10 +300,10 @@ def _cut(raw: bytes, room: int) -> bytes:
 def _fitting(headers: Headers, room: int) -> tuple[Headers, tuple[str, bytes]]:
     """The headers that fit, and a header with the number of those that do not.
 
-    What makes a job of the record comes first: without it nothing could be replayed.
+    The headers of the job come first: without them it could not be replayed.
     """
     room -= _size([(HEADERS_DROPPED, b"0" * _MAX_DIGITS)])
-    # Stable: the job's own in their order, then the others in theirs.
+    # Sorting is stable: headers of the job in their order, then the others in theirs.
     order = sorted(range(len(headers)), key=lambda place: headers[place][0] not in _JOB)
     kept: set[int] = set()
     for place in order:

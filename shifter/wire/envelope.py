@@ -22,7 +22,7 @@ from shifter.model.job import canonical_id
 from shifter.model.lane import MAX_LEVEL, Priority
 from shifter.model.reason import Reason
 from shifter.model.time import MAX_DURATION_MS
-from shifter.wire.untrusted import HEX_SHAPE, check_depth, printable
+from shifter.wire.untrusted import HEX_SHAPE, InstantMs, check_depth, printable
 
 VERSION: Final = 1
 ENVELOPE_HEADER: Final = "shifter"
@@ -31,9 +31,6 @@ TRACEPARENT_HEADER: Final = "traceparent"
 
 MAX_ENVELOPE_BYTES: Final = 8_192
 MAX_DUE_AHEAD_MS: Final = 30 * 86_400_000
-MAX_INSTANT_MS: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
-
 MAX_TURNS: Final = 100_000
 """How often a job is handed over, at most."""
 
@@ -41,10 +38,10 @@ MAX_REPLAYS: Final = 1_000
 """How far the replays of a job are counted."""
 
 SKEW_MS: Final = 86_400_000
-"""A day: how wrong a producer's clock may be before its due time is refused."""
+"""A day: error of a producer's clock beyond which its due time is refused."""
 
 AHEAD_MS: Final = 60_000
-"""How far ahead a producer's clock may be before its instants are not believed."""
+"""How far a producer's clock may be ahead before its instants are not used."""
 
 _UUID: Final = "^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
 _MAX_DETAIL: Final = 300
@@ -53,7 +50,6 @@ Uuid = Annotated[
     str, Meta(min_length=32, max_length=36, extra_json_schema={"pattern": _UUID})
 ]
 Key = Annotated[str, Meta(min_length=1, max_length=255)]
-Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 
 
 class EnvelopeV1(
@@ -97,10 +93,10 @@ class EnvelopeV1(
     queue: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     priority: Priority | None = None
     level: Annotated[int, Meta(ge=0, le=MAX_LEVEL)] | None = None
-    created_ms: Instant | None = None
-    deadline_ms: Instant | None = None
+    created_ms: InstantMs | None = None
+    deadline_ms: InstantMs | None = None
     timeout_ms: Annotated[int, Meta(ge=1, le=MAX_DURATION_MS)] | None = None
-    due_ms: Instant | None = None
+    due_ms: InstantMs | None = None
     attempt: Annotated[int, Meta(ge=1, le=1_000)] = 1
     turn: Annotated[int, Meta(ge=1, le=MAX_TURNS)] = 1
     key: Key | None = None
@@ -108,9 +104,9 @@ class EnvelopeV1(
     origin: Key | None = None
     replay_of: Uuid | None = None
     replays: Annotated[int, Meta(ge=0, le=MAX_REPLAYS)] = 0
-    first_failed_ms: Instant | None = None
-    misfit_since_ms: Instant | None = None
-    put_off_since_ms: Instant | None = None
+    first_failed_ms: InstantMs | None = None
+    misfit_since_ms: InstantMs | None = None
+    put_off_since_ms: InstantMs | None = None
     was_run: bool = False
 
 
@@ -133,7 +129,7 @@ _CANONICAL: Final = b"00000000-0000-0000-0000-000000000000"
 
 
 def encode_envelope(envelope: EnvelopeV1) -> bytes:
-    """Compact JSON of at most 8 KiB; fields that say nothing are left out."""
+    """Compact JSON of at most 8 KiB; fields with their default are left out."""
     return _ENCODER.encode(envelope)
 
 
@@ -163,11 +159,11 @@ def decode_envelope(raw: bytes) -> EnvelopeV1:
 
 
 def check_bounds(envelope: EnvelopeV1, now_ms: int) -> None:
-    """Return if the envelope's instants make sense at ``now_ms``.
+    """Return if the envelope's instants are within bounds at ``now_ms``.
 
-    A forged due time must stall nothing, so one further ahead than any delay may be
-    is refused; one in the past means at once. A deadline in the past is not an
-    error: such a job ends as expired.
+    A forged due time must stall nothing, so one further ahead than the longest delay is
+    refused. A due time in the past means at once, and a deadline in the past ends the
+    job as expired: neither is an error.
 
     Args:
         envelope: As decoded.
@@ -185,18 +181,18 @@ def check_bounds(envelope: EnvelopeV1, now_ms: int) -> None:
 
 
 def by_our_clock(envelope: EnvelopeV1, now_ms: int) -> EnvelopeV1:
-    """The envelope with a deadline that can be believed.
+    """The envelope with a deadline by this process's clock.
 
-    What was created after it is read has a producer whose clock is ahead, and its
-    deadline is as far off. Then only the duration between the two counts, from now. A
-    clock that is behind looks like a job that has waited, which is the safe side.
+    If an envelope was created more than a minute after now, its producer's clock is
+    ahead, and its deadline is as far off. Then the duration between the two counts from
+    now. A clock that is behind makes a job look older, which is the safe side.
 
     Args:
         envelope: As decoded.
         now_ms: The reader's clock, epoch milliseconds.
 
     Source: userver's deadline propagation, which carries an instant and a duration and
-    believes the instant within 60 s.
+    uses the instant within 60 s.
     """
     created_ms, deadline_ms = envelope.created_ms, envelope.deadline_ms
     if created_ms is None or created_ms <= now_ms + AHEAD_MS:
@@ -228,7 +224,7 @@ def _canonical_uuid(field: str, text: str) -> str:
 
 
 def _undecodable(raw: bytes, error: Exception) -> DecodeError | UnsupportedVersionError:
-    """What to raise for ``raw``: another version may well have other fields."""
+    """The error for ``raw``; another version may have other fields."""
     if not raw:
         return _bad("empty")
     try:
@@ -245,10 +241,10 @@ def _bad(detail: str) -> DecodeError:
 
 
 def repair_id(job_id: str) -> str:
-    """The id of the job that runs again what was answered cheaper.
+    """The id of the job that repairs a degraded answer.
 
-    It follows from the job's own id, so that a cheaper answer given twice is repaired
-    once.
+    It is derived from the id of the job that was degraded, so that an answer that was
+    given twice is repaired once.
 
     >>> repair_id("0192f3c4-aaaa-7000-8000-000000000000")
     'e21be728-4a46-570b-be89-e24e0ff8601b'

@@ -1,8 +1,8 @@
 """An exception as facts that can travel: type, message, stack and fingerprint.
 
-Errors come from user code and carry whatever it put in: line breaks, escape sequences,
-megabytes, a ``__str__`` that raises. All of it is bounded and made printable here.
-Sources of lines are left out: reading them costs more than the failed attempt did.
+Errors come from user code and may hold line breaks, escape sequences, megabytes, or a
+``__str__`` that raises. All texts are bounded and made printable here. Source lines are
+left out, since reading them takes longer than the failed attempt did.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def describe_error(error: BaseException) -> ErrorFacts:
     """The facts of an exception; never raises.
 
     A group of a single exception, which is what a task group makes of a failure, is
-    described as that exception. The frames that lead to the handler (ours, the
-    thread's, the loop's) are left out, so that the same failure has one fingerprint
-    wherever the handler ran.
+    described as that exception. The frames that lead to the handler (of this package,
+    the thread and the event loop) are left out, so that the same failure has one
+    fingerprint wherever the handler ran.
     """
     error = _unwrapped(error)
     frames = _handlers_frames(error.__traceback__)
@@ -99,8 +99,8 @@ def fingerprint(error_type: str, frames: Iterable[tuple[str, str]]) -> str:
 def damage_fingerprint(reason: str, detail: str) -> str:
     """12 hexadecimal digits that group bad records by the kind of their damage.
 
-    What a record says (names, values, sizes, places) is left out, so that there are as
-    many kinds as there are checks, whatever is written.
+    Names, values, sizes and places in the record are left out, so that there are only
+    as many kinds as there are checks.
 
     >>> one = damage_fingerprint("x", "id is 'a'; use a UUID")
     >>> one == damage_fingerprint("x", "id is 'b'; use a UUID")
@@ -157,11 +157,11 @@ def _causes(error: BaseException) -> list[str]:
     cause = _cause(error)
     while cause is not None and id(cause) not in seen and len(lines) < MAX_CAUSES:
         seen.add(id(cause))
-        lines.append(_told("caused by", cause))
+        lines.append(_summary("caused by", cause))
         cause = _cause(cause)
     if isinstance(error, BaseExceptionGroup):
         members = error.exceptions[:MAX_CAUSES]
-        lines += [_told("together with", member) for member in members]
+        lines += [_summary("together with", member) for member in members]
     return lines
 
 
@@ -171,7 +171,7 @@ def _cause(error: BaseException) -> BaseException | None:
     return error.__context__
 
 
-def _told(how: str, error: BaseException) -> str:
+def _summary(how: str, error: BaseException) -> str:
     return printable(f"{how} {_type_name(error)}: {_message(error)}", MAX_LINE_CHARS)
 
 

@@ -1,15 +1,16 @@
 """Record headers: written for a job, and read from untrusted records.
 
-Three names are ours: ``shifter`` (the envelope), ``content-type`` and ``traceparent``.
-Everything else is the user's and travels along untouched, retries included; only names
-that begin with ``shifter`` are dropped, so that no stranger can write in our name.
+Three names are reserved: ``shifter`` (the envelope), ``content-type`` and
+``traceparent``. All other headers are the user's and stay as they are, also in retries;
+only names that begin with ``shifter`` are dropped, so that no other program can forge a
+header of this package.
 
 Kafka clients let anything through (line breaks in names, null values, 40 kB names,
 names that repeat), and programs between a producer and a worker add headers of their
 own: OpenTelemetry's instrumentation appends a second ``traceparent`` to each record it
-sends. So a header never decides whether a job runs; only the envelope does. Of our
-other names the first value counts, and of the user's headers those are kept that fit
-into the limits here, in order. How many do not fit is counted.
+sends. So only the envelope decides whether a job runs. Of the other reserved names the
+first value counts, and of the user's headers those are kept that fit into the limits
+here, in order. Those that do not fit are counted.
 """
 
 from __future__ import annotations
@@ -65,9 +66,8 @@ class ReadHeaders(NamedTuple):
 
     Attributes:
         envelope: The job.
-        content_type: How the payload is written; JSON where the record does not state
-        it.
-            Printable; what is none at all is for the payload's reader to refuse.
+        content_type: Format of the payload, printable; JSON if no header has it. The
+            payload's reader refuses a format that does not exist.
         traceparent: W3C trace context: the first that is well-formed, if there is one.
         extra: The user's own headers that fit, in order.
         dropped: How many headers of the user's do not fit, >= 0.
@@ -91,7 +91,7 @@ def build_headers(
 
     Args:
         envelope: The job.
-        content_type: How the payload is written.
+        content_type: Format of the payload.
         traceparent: W3C trace context, or ``None``.
         extra: The user's own headers; reserved names among them are dropped.
     """
@@ -109,17 +109,17 @@ def build_headers(
 def headers_by_id(
     envelope: EnvelopeV1, *, content_type: str, traceparent: str | None = None
 ) -> Callable[[str], Headers]:
-    """What makes the headers of records whose envelopes differ in nothing but the id.
+    """A function that makes the headers of records that differ in the id only.
 
     Args:
         envelope: Any of the jobs.
-        content_type: How the payloads are written.
+        content_type: Format of the payloads.
         traceparent: W3C trace context, or ``None``.
     """
     (name, raw), *rest = build_headers(
         envelope, content_type=content_type, traceparent=traceparent
     )
-    # The id is the first text in an envelope; nothing before it can look like one.
+    # The id is the first text in an envelope, so its first occurrence is the id.
     before, _, after = (raw or b"").partition(envelope.id.encode())
 
     def make(job_id: str) -> Headers:
@@ -129,11 +129,11 @@ def headers_by_id(
 
 
 def read_headers(headers: Headers) -> ReadHeaders:
-    """Read the headers of a record; nothing of them is trusted.
+    """Read the headers of a record, which are untrusted.
 
     Raises:
-        DecodeError: With ``Reason.UNDECODABLE_ENVELOPE``: no envelope, two of them, or
-            it is bad.
+        DecodeError: With ``Reason.UNDECODABLE_ENVELOPE``: there is no envelope, or
+            two, or it cannot be read.
         UnsupportedVersionError: The envelope is of another version.
     """
     raw: bytes | None = None
@@ -166,10 +166,10 @@ def read_headers(headers: Headers) -> ReadHeaders:
 
 
 def content_coding(extra: Headers) -> str | None:
-    """How a payload was encoded once more, e.g. ``gzip``; ``None`` where it was not.
+    """The coding of a payload, such as ``gzip``; ``None`` if it has none.
 
-    No coding is read here: a payload that is compressed is none, and a small one could
-    become gigabytes. The log compresses whole batches by itself.
+    A payload with a coding is refused: a small one could become gigabytes. The log
+    compresses whole batches by itself.
     """
     for name, value in extra:
         if name.lower() == _CONTENT_ENCODING and value not in (None, b"", _IDENTITY):
@@ -180,11 +180,11 @@ def content_coding(extra: Headers) -> str | None:
 def successor(read: ReadHeaders, **changes: Any) -> Headers:
     """Headers for the record that follows one that was read.
 
-    Reserved headers are written afresh; the user's own and the *original* trace
-    context are kept, so that every attempt links to where the job came from.
+    Reserved headers are written anew; the user's own and the *original* trace context
+    are kept, so that every attempt links to where the job came from.
 
     Args:
-        read: What was read.
+        read: Headers of the record that was read.
         changes: Fields of the envelope that differ, by name.
     """
     return build_headers(

@@ -9,7 +9,7 @@ A worker reads everything that `PayloadCodec.encode` lets through, since `encode
 its own output back the way a worker does. An argument that the caller left out is left
 to the handler's own default.
 
-JSON or msgpack, told apart by the record's content type. Parameters without an
+The record's content type shows whether it is JSON or msgpack. Parameters without an
 annotation, or annotated ``Any``, arrive as plain JSON values.
 """
 
@@ -45,8 +45,8 @@ _OTHER_VERSION: Final = (
     "Invalid enum value ",
     "Invalid value ",
 )
-"""How msgspec's messages begin where two versions of a handler differ: an argument was
-added or removed, or a choice was."""
+"""How msgspec's messages begin if two versions of a handler differ: an argument or a
+choice was added or removed."""
 
 _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL).fullmatch
 
@@ -170,18 +170,6 @@ class PayloadCodec:
             no part of the payload.
     """
 
-    __slots__ = (
-        "_from_json",
-        "_from_msgpack",
-        "_job",
-        "_max_bytes",
-        "_positional",
-        "_reads_msgpack",
-        "_struct",
-        "content_type",
-        "context_parameter",
-    )
-
     def __init__(
         self,
         function: Callable[..., Any],
@@ -214,9 +202,9 @@ class PayloadCodec:
     def read_json(self, raw: bytes) -> dict[str, Any]:
         """The arguments of a call that comes as JSON text: from a terminal, a request.
 
-        Only those that are given. They are read by the handler's types and not by way
-        of plain JSON values, so that a `Decimal` keeps all its digits, and dates, bytes
-        and the like are what the handler wants.
+        Defaults are not filled in. The arguments are read by the handler's types and
+        not by way of plain JSON values, so that a `Decimal` keeps all its digits, and
+        dates and bytes have the handler's types.
 
         Args:
             raw: One JSON object.
@@ -340,7 +328,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _explained(message: str) -> str:
-    """The decoder's message with the argument in front, as people look for it."""
+    """The decoder's message with the argument in front."""
     found = _AT(message)
     return f"argument {found[2]!r}: {found[1]}" if found and found[2] else message
 

@@ -39,7 +39,7 @@ HEX_SHAPE: Final = bytes(
 )
 """For ``bytes.translate``: lower-case hexadecimal digits become ``0``, hyphens stay.
 
-One comparison then tells whether a UUID or a trace id has its canonical form, in a
+One comparison then shows whether a UUID or a trace id has its canonical form, in a
 third of the time of a regular expression.
 """
 
@@ -182,10 +182,8 @@ def check_depth(
 ) -> None:
     """Return if the JSON document ``raw`` is nested at most ``limit`` deep.
 
-    And if it has at most `MAX_CONTAINERS` arrays and objects.
-
-    A number or string has depth 0, ``[]`` has depth 1. Says nothing else about
-    ``raw``: what is not JSON at all may pass.
+    It must also have at most `MAX_CONTAINERS` arrays and objects. A number or string
+    has depth 0, ``[]`` has depth 1. Bytes that are not JSON at all may pass.
 
     Args:
         raw: Any bytes.
@@ -195,7 +193,7 @@ def check_depth(
     Raises:
         DecodeError: Nested deeper than ``limit``, or too finely.
     """
-    # The usual document is one flat object; looking for a number is the fast search.
+    # Most documents are one flat object. Searching bytes for a number is fast.
     if _OPEN_ARRAY not in raw and raw.rfind(b"{") <= 0 < limit:
         return
     if raw.count(b"{") + raw.count(b"[") <= limit:
@@ -214,10 +212,10 @@ def check_msgpack_depth(
     *,
     reason: Reason = Reason.UNDECODABLE_PAYLOAD,
 ) -> None:
-    """The same for msgpack.
+    """Return if a msgpack document passes the bounds of `check_depth`.
 
-    Lengths that lie are not believed: the scan ends where the bytes do. Its time is
-    linear; runs of values of one size are passed over at once.
+    A length may be false, so the scan ends where the bytes do. Its time is linear; runs
+    of values of one size are passed over at once.
 
     Raises:
         DecodeError: Nested deeper than ``limit``, or too finely.

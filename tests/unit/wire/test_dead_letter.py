@@ -8,10 +8,10 @@ from shifter.wire.dead_letter import (
     HEADERS_DROPPED,
     DeadLetterInfo,
     dead_letter_headers,
-    describe_error,
     header_name,
     read_dead_letter,
 )
+from shifter.wire.failure import describe_error
 from shifter.wire.headers import Headers, read_headers
 from shifter.wire.payload import DEFAULT_MAX_PAYLOAD_BYTES
 
