@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from shifter.cli.entry import build, every_verb
+from shifter.cli.entry import build
+from shifter.cli.verbs import VERBS
 
 _HEAD = """\
 # Commands
@@ -18,7 +19,7 @@ _GLOBALS = re.compile(r"^\*\*Global options\*\*:\n\n(?:\* .*\n)+\n?", re.MULTILI
 
 def page() -> str:
     """The page's text."""
-    app = build(every_verb())
+    app = build([verb.words for verb in VERBS])
     text = app.generate_docs(recursive=True, heading_level=2, flatten_commands=True)
     text = re.sub(
         r"## Table of Contents\n.*?(?=^\*\*)", "", text, flags=re.DOTALL | re.MULTILINE

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from shifter.adapters.system import SystemClock
 from shifter.cli.output import is_terminal, note, write_json, write_line, write_table
-from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import ProgressDisplay, Reading
 from shifter.cli.session import InSession
 from shifter.demo.deployment import DeploymentError, Servers
@@ -147,9 +147,7 @@ def _make_folder(out: Path) -> None:
         why = error.strerror or str(error)
         fix = "choose another folder with --out"
         what = f"the folder {str(out)!r} cannot be made"
-        raise ProblemError(
-            Problem("output", what, why, fix, Exit.CANNOT_CREATE)
-        ) from None
+        raise ProblemError("output", what, why, fix, Exit.CANNOT_CREATE) from None
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -161,5 +159,5 @@ def _innermost(error: BaseException) -> BaseException:
 def _cannot_go_on(error: BaseException) -> ProblemError:
     fix = "try again; if it comes back, look with: shifter doctor"
     return ProblemError(
-        Problem("demo", "the demo cannot go on", str(error), fix, Exit.UNAVAILABLE)
+        "demo", "the demo cannot go on", str(error), fix, Exit.UNAVAILABLE
     )

@@ -9,7 +9,6 @@ import msgspec
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import instant_text
 from shifter.cli.dlt_letters import (
     NO_CHOICE,
     Choice,
@@ -20,7 +19,14 @@ from shifter.cli.dlt_letters import (
     whole,
     write_whole,
 )
-from shifter.cli.output import blocks_are_shown, escape, note, write_json, write_table
+from shifter.cli.output import (
+    blocks_are_shown,
+    escape,
+    instant_text,
+    note,
+    write_json,
+    write_table,
+)
 from shifter.cli.problem import usage
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
@@ -39,7 +45,7 @@ _MESSAGE: Final = 60
 _SPARK: Final = 12
 
 
-def list_(
+def dlt_list(
     source: str,
     /,
     *,
@@ -78,7 +84,7 @@ def list_(
         )
 
 
-def show(
+def dlt_show(
     source: str, which: str | None = None, /, *, json: bool = False, session: InSession
 ) -> None:
     """Show one dead letter whole: reason, route, stack, headers, payload.
@@ -101,7 +107,9 @@ def show(
         write_whole(letter)
 
 
-def runs(run: str | None = None, /, *, json: bool = False, session: InSession) -> None:
+def dlt_runs(
+    run: str | None = None, /, *, json: bool = False, session: InSession
+) -> None:
     """Show the runs of the namespace: replays, discards, edits and imports.
 
     Each row has who began the run, why, and how far it came.

@@ -14,13 +14,12 @@ from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
-from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts
 from shifter.cli.dlt_letters import NO_CHOICE, Choice, letter_at
 from shifter.cli.output import note, write_json
-from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress
-from shifter.cli.session import InSession, need_log, need_state
+from shifter.cli.session import InSession, consent, need_log, need_state, who
 from shifter.config import Settings
 from shifter.deadletter.journal import Run
 from shifter.deadletter.letter import read_job
@@ -31,7 +30,7 @@ from shifter.ports import Delivery
 from shifter.wiring.dead_letters import opened_dead_letters, opened_letter_reader
 
 
-def export(
+def dlt_export(
     source: str,
     /,
     *,
@@ -60,7 +59,7 @@ def export(
     note(f"{count} dead letters")
 
 
-def import_(
+def dlt_import(
     source: str,
     file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     /,
@@ -103,7 +102,7 @@ def import_(
         note(f"run {run.begun.run}: {run.state}, {count} dead letters")
 
 
-def edit(  # noqa: PLR0913  # one parameter an option
+def dlt_edit(  # noqa: PLR0913  # one parameter an option
     target: str,
     source: str,
     which: str,
@@ -187,13 +186,11 @@ def _checked(app: Shifter, delivery: Delivery, text: str) -> tuple[bytes, str]:
     read = read_job(delivery.headers)
     if read is None:
         raise ProblemError(
-            Problem(
-                "not_a_job",
-                "this letter cannot be edited",
-                "it holds no job whose types could check a payload",
-                "export it, change the line, and import it",
-                Exit.DATA,
-            )
+            "not_a_job",
+            "this letter cannot be edited",
+            "it holds no job whose types could check a payload",
+            "export it, change the line, and import it",
+            Exit.DATA,
         )
     codec = app.find_job(read.envelope.type).codec
     try:
@@ -218,13 +215,11 @@ def _opened(out: Path | None) -> Generator[TextIO]:
         stream = open(out, "x", encoding="utf-8", opener=_private)  # noqa: SIM115  # closed below
     except OSError as error:
         raise ProblemError(
-            Problem(
-                "output",
-                f"{out} cannot be made",
-                error.strerror or str(error),
-                "name a file that is not there, in a folder that is",
-                Exit.CANNOT_CREATE,
-            )
+            "output",
+            f"{out} cannot be made",
+            error.strerror or str(error),
+            "name a file that is not there, in a folder that is",
+            Exit.CANNOT_CREATE,
         ) from None
     with stream:
         yield stream
@@ -237,7 +232,7 @@ def _reading(file: Path) -> Generator[TextIO]:
     except OSError as error:
         why = error.strerror or str(error)
         raise ProblemError(
-            Problem("input", f"{file} cannot be read", why, "see ls -l", Exit.DATA)
+            "input", f"{file} cannot be read", why, "see ls -l", Exit.DATA
         ) from None
     with stream:
         yield stream

@@ -12,9 +12,8 @@ import msgspec
 from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import instant_text
-from shifter.cli.output import escape, note, write_line
-from shifter.cli.problem import Exit, Problem, ProblemError, usage
+from shifter.cli.output import escape, instant_text, note, write_line
+from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import need_log
 from shifter.config import Settings
@@ -140,15 +139,13 @@ async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
         return found
     is_named = place is None and which.isalnum()
     raise ProblemError(
-        Problem(
-            "unknown_dead_letter",
-            f"{reader.source} holds no dead letter {which}",
-            "it was never there, or its retention has passed",
-            nearest(which, others, "fingerprints")
-            if is_named
-            else f"shifter dlt list {reader.source}",
-            Exit.FAILURE,
-        )
+        "unknown_dead_letter",
+        f"{reader.source} holds no dead letter {which}",
+        "it was never there, or its retention has passed",
+        nearest(which, others, "fingerprints")
+        if is_named
+        else f"shifter dlt list {reader.source}",
+        Exit.FAILURE,
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.consent import consent, who
 from shifter.cli.dlt import run_facts, write_groups
 from shifter.cli.dlt_letters import (
     NO_CHOICE,
@@ -21,7 +20,7 @@ from shifter.cli.dlt_letters import (
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
 from shifter.cli.progress import scan_progress
-from shifter.cli.session import InSession, need_log, need_state
+from shifter.cli.session import InSession, consent, need_log, need_state, who
 from shifter.config import Settings
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
@@ -39,7 +38,7 @@ from shifter.wiring.dead_letters import (
 )
 
 
-def replay(  # noqa: PLR0913  # one parameter an option
+def dlt_replay(  # noqa: PLR0913  # one parameter an option
     source: str | None = None,
     /,
     *,
@@ -128,7 +127,7 @@ def replay(  # noqa: PLR0913  # one parameter an option
     return _report(run, as_json=json)
 
 
-def discard(  # noqa: PLR0913  # one parameter an option
+def dlt_discard(  # noqa: PLR0913  # one parameter an option
     source: str,
     /,
     *,

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 from shifter.cli.output import report
 from shifter.cli.problem import Exit, Problem, explain, usage
 from shifter.cli.session import Session
-from shifter.cli.verbs import GROUPS, VERBS, Verb, exit_codes
+from shifter.cli.verbs import GROUPS, VERBS, exit_codes
 from shifter.model.advice import nearest
 
 _GLOBAL: Final = Parameter(group="Global options")
@@ -64,41 +64,33 @@ def build(shown: Container[tuple[str, ...]] = ()) -> App:
         default_parameter=Parameter(negative=""),
         help_format="plaintext",
     )
+    groups = {
+        name: App(name=name, help=line, version_flags=[])
+        for name, line in GROUPS.items()
+    }
     for verb in VERBS:
-        _add(app, verb, is_shown=(verb.name,) in shown)
-    for group in GROUPS:
-        inner = App(name=group.name, help=group.summary, version_flags=[])
-        for verb in group.verbs:
-            _add(inner, verb, is_shown=(group.name, verb.name) in shown)
+        *group, name = verb.words
+        # Without a text of its own the command's help is its function's docstring, for
+        # which the function is imported.
+        text: dict[str, Any] = {} if verb.words in shown else {"help": verb.summary}
+        (groups[group[0]] if group else app).command(
+            f"shifter.cli.{verb.path}",
+            name=name,
+            help_epilogue=exit_codes(verb.codes),
+            **text,
+        )
+    for inner in groups.values():
         app.command(inner)
     app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_launcher(app))
     return app
 
 
-def _add(app: App, verb: Verb, *, is_shown: bool) -> None:
-    # Without a text of its own the command's help is its function's docstring, for
-    # which the function is imported.
-    text: dict[str, Any] = {} if is_shown else {"help": verb.summary}
-    app.command(
-        f"shifter.cli.{verb.path}",
-        name=verb.name,
-        help_epilogue=exit_codes(verb.codes),
-        **text,
-    )
-
-
-def every_verb() -> list[tuple[str, ...]]:
-    """The words of every verb."""
-    inner = ((group.name, verb.name) for group in GROUPS for verb in group.verbs)
-    return [*((verb.name,) for verb in VERBS), *inner]
-
-
 def _asked_about(tokens: Sequence[str]) -> list[tuple[str, ...]]:
     """The verbs whose own help a command line asks for."""
     if not {"--help", "-h"}.intersection(tokens):
         return []
-    return [verb for verb in every_verb() if set(verb) <= set(tokens)]
+    return [verb.words for verb in VERBS if set(verb.words) <= set(tokens)]
 
 
 def _launcher(app: App) -> Callable[..., int]:
@@ -178,13 +170,13 @@ def _misuse(error: CycloptsError) -> Problem:
 
 
 def _unknown_verb(path: str, chain: Sequence[str], word: str) -> Problem:
-    # Not by the error's own text: composing that imports every verb.
-    known = [*(verb.name for verb in VERBS), *(group.name for group in GROUPS)]
-    for group in GROUPS:
-        if tuple(chain) == (group.name,):
-            known = [verb.name for verb in group.verbs]
+    # The error's own text is not used: composing it imports every verb.
+    given = tuple(chain)
+    known = sorted(
+        {v.words[len(given)] for v in VERBS if v.words[:-1][: len(given)] == given}
+    )
     what = f"{path} has no verb {word!r}"
-    why = f"its verbs are: {', '.join(sorted(known))}"
+    why = f"its verbs are: {', '.join(known)}"
     fix = nearest(word, known, "choose one")
     return Problem("usage", what, why, fix, Exit.USAGE)
 

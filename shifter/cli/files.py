@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import instant_text
-from shifter.cli.output import note, write_json, write_line, write_table
-from shifter.cli.problem import Exit, Problem, ProblemError
+from shifter.cli.output import instant_text, note, write_json, write_line, write_table
+from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
@@ -59,13 +58,11 @@ def spool_flush(*, json: bool = False, session: InSession) -> int:
     with _opened(settings) as (path, spool), spool.forwarding() as is_ours:
         if not is_ours:
             raise ProblemError(
-                Problem(
-                    "busy",
-                    "another process forwards this spool",
-                    f"it holds {path}.forward",
-                    "let it: shifter spool status shows how far it is",
-                    Exit.TRY_LATER,
-                )
+                "busy",
+                "another process forwards this spool",
+                f"it holds {path}.forward",
+                "let it: shifter spool status shows how far it is",
+                Exit.TRY_LATER,
             )
         # After an interruption nothing is awaited: unanswered records stay here.
         close_s = 0.0
@@ -95,13 +92,11 @@ def log_fsck(*, json: bool = False, session: InSession) -> int:
     path = wiring.log_path(need_log(session.settings()))
     if path is None:
         raise ProblemError(
-            Problem(
-                "no_file",
-                "the log is not a file",
-                "only an embedded log is checked here; Kafka checks its own records",
-                "point --log at a file: sqlite:///var/lib/shop.db",
-                Exit.CONFIG,
-            )
+            "no_file",
+            "the log is not a file",
+            "only an embedded log is checked here; Kafka checks its own records",
+            "point --log at a file: sqlite:///var/lib/shop.db",
+            Exit.CONFIG,
         )
     return _check(path, as_json=json)
 
@@ -129,13 +124,11 @@ def _need_spool(settings: Settings) -> Path:
     path = wiring.spool_path(settings)
     if path is None:
         raise ProblemError(
-            Problem(
-                "no_spool",
-                "there is no spool",
-                "the log is not Kafka, or spool is off",
-                "a spool is for SHIFTER_LOG=kafka://… with SHIFTER_SPOOL=auto",
-                Exit.CONFIG,
-            )
+            "no_spool",
+            "there is no spool",
+            "the log is not Kafka, or spool is off",
+            "a spool is for SHIFTER_LOG=kafka://… with SHIFTER_SPOOL=auto",
+            Exit.CONFIG,
         )
     return path
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import (
+from shifter.cli.output import note, warn, write_json, write_line, write_rows
+from shifter.cli.session import InSession, Session, need_state, who
+from shifter.cli.status import (
     BUDGETS,
     CIRCUITS,
     WINDOWS,
@@ -17,9 +21,6 @@ from shifter.cli.columns import (
     quality_text,
     window_cells,
 )
-from shifter.cli.consent import who
-from shifter.cli.output import note, warn, write_json, write_line, write_table
-from shifter.cli.session import InSession, Session, need_state
 from shifter.fleet.view import Fleet, WindowRow
 from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
@@ -35,10 +36,50 @@ from shifter.ops.overrides import (
     window_target,
 )
 
+# An override shorter than a second would end before most processes have read it.
 _LEAST_MS: Final = 1_000
 
 
-def list_circuits(*, json: bool = False, session: InSession) -> None:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why an override is made, and for how long.
+
+    Attributes:
+        reason: Why, shown with the override.
+        for_: How long the override holds; then it ends by itself.
+    """
+
+    reason: str
+    for_: str = "1h"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class WindowScope:
+    """Whose execution windows are meant, beside or instead of a queue.
+
+    Attributes:
+        priority: Only the queue's lane of this priority.
+        job: Type of job, instead of a queue.
+    """
+
+    priority: Priority | None = None
+    job: str | None = None
+
+    def target(self, queue: str | None) -> OverrideTarget:
+        """The execution windows of a queue, of one of its lanes, or of a type of job.
+
+        Raises:
+            ConfigError: Neither a queue nor a job is named, or both; or a wrong name.
+        """
+        return window_target(queue, self.priority, self.job)
+
+
+_NO_SCOPE: Final = WindowScope()
+
+
+def circuit_list(*, json: bool = False, session: InSession) -> None:
     """Show the circuit and the calls of every dependency of the fleet.
 
     Example: shifter circuit list --json
@@ -47,16 +88,12 @@ def list_circuits(*, json: bool = False, session: InSession) -> None:
         json: Print one JSON array.
         session: This command line.
     """
-    fleet = asyncio.run(read_fleet(need_state(session.settings())))
-    if json:
-        write_json(msgspec.to_builtins(fleet.circuits))
-        return
-    write_table(CIRCUITS, circuit_cells(fleet.circuits), empty="no dependencies")
+    rows = _read(session).circuits
+    shown, empty = circuit_cells(rows), "no dependencies"
+    write_rows(CIRCUITS, shown, rows, as_json=json, empty=empty)
 
 
-def open_circuit(
-    dependency: str, *, reason: str, for_: str = "1h", session: InSession
-) -> None:
+def circuit_open(dependency: str, *, cause: Cause, session: InSession) -> None:
     """Keep all processes from calling a dependency, for a while.
 
     The circuit stays open, whatever the processes measure, until the time is over or
@@ -66,16 +103,13 @@ def open_circuit(
 
     Args:
         dependency: Name of the dependency.
-        reason: Why, shown with the override.
-        for_: How long the override holds; then the fleet decides again.
+        cause: Why, and for how long.
         session: This command line.
     """
-    _set_circuit(session, dependency, "open", reason, for_)
+    _set_circuit(session, dependency, "open", cause)
 
 
-def close_circuit(
-    dependency: str, *, reason: str, for_: str = "1h", session: InSession
-) -> None:
+def circuit_close(dependency: str, *, cause: Cause, session: InSession) -> None:
     """Let all processes call a dependency, for a while.
 
     The circuit stays closed, whatever the processes measure, until the time is over or
@@ -85,14 +119,13 @@ def close_circuit(
 
     Args:
         dependency: Name of the dependency.
-        reason: Why, shown with the override.
-        for_: How long the override holds; then the fleet decides again.
+        cause: Why, and for how long.
         session: This command line.
     """
-    _set_circuit(session, dependency, "closed", reason, for_)
+    _set_circuit(session, dependency, "closed", cause)
 
 
-def auto_circuit(dependency: str, *, session: InSession) -> None:
+def circuit_auto(dependency: str, *, session: InSession) -> None:
     """Remove the override of a circuit, so that the fleet decides again.
 
     Example: shifter circuit auto mailer
@@ -106,7 +139,7 @@ def auto_circuit(dependency: str, *, session: InSession) -> None:
     note(f"{target.name}: the fleet decides")
 
 
-def list_budgets(*, json: bool = False, session: InSession) -> None:
+def budget_list(*, json: bool = False, session: InSession) -> None:
     """Show the retry budget of every dependency of the fleet.
 
     Example: shifter budget list --json
@@ -115,14 +148,12 @@ def list_budgets(*, json: bool = False, session: InSession) -> None:
         json: Print one JSON array.
         session: This command line.
     """
-    fleet = asyncio.run(read_fleet(need_state(session.settings())))
-    if json:
-        write_json(msgspec.to_builtins(fleet.budgets))
-        return
-    write_table(BUDGETS, budget_cells(fleet.budgets), empty="no dependencies")
+    rows = _read(session).budgets
+    shown, empty = budget_cells(rows), "no dependencies"
+    write_rows(BUDGETS, shown, rows, as_json=json, empty=empty)
 
 
-def show_quality(*, json: bool = False, session: InSession) -> None:
+def quality_show(*, json: bool = False, session: InSession) -> None:
     """Show the quality that the fleet serves at, and the load.
 
     Example: shifter quality show
@@ -131,32 +162,29 @@ def show_quality(*, json: bool = False, session: InSession) -> None:
         json: Print one JSON object.
         session: This command line.
     """
-    row = asyncio.run(read_fleet(need_state(session.settings()))).quality
+    row = _read(session).quality
     if json:
         write_json(msgspec.to_builtins(row))
     else:
         write_line(quality_text(row))
 
 
-def set_quality(
-    quality: str, *, reason: str, for_: str = "1h", session: InSession
-) -> None:
+def quality_set(quality: str, *, cause: Cause, session: InSession) -> None:
     """Set the quality of the whole fleet by hand, for a while.
 
     Example: shifter quality set reduced --reason "a model server is down" --for 2h
 
     Args:
         quality: FULL, REDUCED or MINIMAL.
-        reason: Why, shown with the override.
-        for_: How long the override holds; then load decides again.
+        cause: Why, and for how long.
         session: This command line.
     """
     to = quality.upper()
-    fleet = _set(session, quality_target(), to, (reason, for_), is_quiet=True)
+    fleet = _set(session, quality_target(), to, cause, is_quiet=True)
     note(quality_text(fleet.quality))
 
 
-def auto_quality(*, session: InSession) -> None:
+def quality_auto(*, session: InSession) -> None:
     """Remove the override of the quality, so that load decides again.
 
     Example: shifter quality auto
@@ -167,7 +195,7 @@ def auto_quality(*, session: InSession) -> None:
     note(quality_text(_clear(session, quality_target()).quality))
 
 
-def list_windows(
+def window_list(
     target: str | None = None, /, *, json: bool = False, session: InSession
 ) -> None:
     """Show overrides of execution windows, and the windows of an app.
@@ -186,20 +214,16 @@ def list_windows(
     else:
         settings = session.settings()
     rows = [*declared, *asyncio.run(read_fleet(need_state(settings))).windows]
-    if json:
-        write_json(msgspec.to_builtins(rows))
-    else:
-        write_table(WINDOWS, window_cells(rows), empty="nothing is set by hand")
+    shown, empty = window_cells(rows), "nothing is set by hand"
+    write_rows(WINDOWS, shown, rows, as_json=json, empty=empty)
 
 
-def open_windows(
+def window_open_now(
     queue: str | None = None,
     /,
     *,
-    priority: Priority | None = None,
-    job: str | None = None,
-    reason: str,
-    for_: str = "1h",
+    scope: WindowScope = _NO_SCOPE,
+    cause: Cause,
     session: InSession,
 ) -> None:
     """Let jobs start now, whatever their execution windows are.
@@ -208,23 +232,19 @@ def open_windows(
 
     Args:
         queue: Queue whose lanes to open; leave it out where --job is given.
-        priority: Open only the queue's lane of this priority.
-        job: Type of job to open, instead of a queue.
-        reason: Why, shown with the override.
-        for_: How long the override holds; then the windows count again.
+        scope: Which lane or job is meant.
+        cause: Why, and for how long.
         session: This command line.
     """
-    _set(session, window_target(queue, priority, job), "open", (reason, for_))
+    _set(session, scope.target(queue), "open", cause)
 
 
-def close_windows(
+def window_close_now(
     queue: str | None = None,
     /,
     *,
-    priority: Priority | None = None,
-    job: str | None = None,
-    reason: str,
-    for_: str = "1h",
+    scope: WindowScope = _NO_SCOPE,
+    cause: Cause,
     session: InSession,
 ) -> None:
     """Start no more jobs, whatever their execution windows are.
@@ -233,21 +253,18 @@ def close_windows(
 
     Args:
         queue: Queue whose lanes to close; leave it out where --job is given.
-        priority: Close only the queue's lane of this priority.
-        job: Type of job to close, instead of a queue.
-        reason: Why, shown with the override.
-        for_: How long the override holds; then the windows count again.
+        scope: Which lane or job is meant.
+        cause: Why, and for how long.
         session: This command line.
     """
-    _set(session, window_target(queue, priority, job), "closed", (reason, for_))
+    _set(session, scope.target(queue), "closed", cause)
 
 
-def auto_windows(
+def window_auto(
     queue: str | None = None,
     /,
     *,
-    priority: Priority | None = None,
-    job: str | None = None,
+    scope: WindowScope = _NO_SCOPE,
     session: InSession,
 ) -> None:
     """Remove an override, so that the execution windows count again.
@@ -258,20 +275,21 @@ def auto_windows(
 
     Args:
         queue: Queue whose override to remove.
-        priority: Priority that was given with the queue.
-        job: Type of job whose override to remove, instead of a queue.
+        scope: Which lane or job is meant.
         session: This command line.
     """
-    target = window_target(queue, priority, job)
+    target = scope.target(queue)
     _clear(session, target)
     note(f"{target.name}: its windows count")
 
 
-def _set_circuit(
-    session: Session, dependency: str, to: str, reason: str, for_: str
-) -> None:
+def _read(session: Session) -> Fleet:
+    return asyncio.run(read_fleet(need_state(session.settings())))
+
+
+def _set_circuit(session: Session, dependency: str, to: str, cause: Cause) -> None:
     target = circuit_target(dependency)
-    fleet = _set(session, target, to, (reason, for_))
+    fleet = _set(session, target, to, cause)
     known = [row.dependency for row in fleet.circuits if row.processes]
     if target.name not in known:
         shown = ", ".join(known) or "none"
@@ -282,17 +300,17 @@ def _set(
     session: Session,
     target: OverrideTarget,
     to: str,
-    why: tuple[str, str],
+    cause: Cause,
     *,
     is_quiet: bool = False,
 ) -> Fleet:
-    """Make an override by the options that all of these verbs have."""
-    settings, (reason, for_) = need_state(session.settings()), why
-    lasts_ms = duration_ms("--for", for_, minimum_ms=_LEAST_MS)
-    override = Override(to, who(), reason, lasts_ms)
+    settings = need_state(session.settings())
+    lasts_ms = duration_ms("--for", cause.for_, minimum_ms=_LEAST_MS)
+    override = Override(to, who(), cause.reason, lasts_ms)
     fleet = asyncio.run(set_override(settings, target, override))
     if not is_quiet:
-        note(f"{target.name}: {to} for {for_}, by {override.owner}: {reason}")
+        by = f"by {override.owner}: {cause.reason}"
+        note(f"{target.name}: {to} for {cause.for_}, {by}")
     return fleet
 
 

@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shifter.cli.columns import (
+from shifter.cli.output import escape
+from shifter.cli.status import (
     BUDGETS,
     CIRCUITS,
     LANES,
@@ -21,7 +22,6 @@ from shifter.cli.columns import (
     window_cells,
     worker_cells,
 )
-from shifter.cli.output import escape
 from shifter.ops.status import Overview, StatusSources, read_overview
 
 _NUMBERS = frozenset(

@@ -1,7 +1,7 @@
-"""Everything that reaches a terminal or a pipe goes through here.
+"""Writes everything that reaches a terminal or a pipe, and the texts of its cells.
 
 Data goes to stdout, the rest to stderr. Foreign text is escaped, so that a dead letter
-cannot move the cursor; nothing is ever cut where a program may be reading.
+cannot move the cursor; nothing is cut where a program may be reading.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TextIO
+
+import msgspec
 
 from shifter.cli.problem import Problem
 from shifter.wire.untrusted import encode_line, printable
@@ -39,7 +42,7 @@ def warn(text: str) -> None:
 
 
 def escape(value: object, limit: int = _LIMIT) -> str:
-    """Text that no terminal obeys."""
+    """Text without control characters, so that it cannot move a cursor."""
     return printable(str(value), limit)
 
 
@@ -63,7 +66,7 @@ def write_table(
     Args:
         columns: Headings.
         rows: Cells, one for each heading; ``None`` shows as ``-``.
-        empty: What to say on stderr when there are no rows.
+        empty: Text for stderr when there are no rows.
     """
     if not rows:
         note(empty)
@@ -79,6 +82,29 @@ def write_table(
     for row in ([heading.upper() for heading in columns], *cells):
         padded = (text.ljust(width) for text, width in zip(row, widths, strict=True))
         write_line(_GAP.join(padded).rstrip())
+
+
+def write_rows(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    facts: object,
+    *,
+    as_json: bool,
+    empty: str,
+) -> None:
+    """Rows as a table, or, where JSON is asked for, the same facts as one value.
+
+    Args:
+        columns: Headings.
+        rows: Cells, one for each heading; ``None`` shows as ``-``.
+        facts: The value that JSON shows; structs become objects.
+        as_json: Whether JSON is asked for.
+        empty: Text for stderr when there are no rows.
+    """
+    if as_json:
+        write_json(msgspec.to_builtins(facts))
+    else:
+        write_table(columns, rows, empty=empty)
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -98,6 +124,37 @@ def blocks_are_shown() -> bool:
 def terminal_width() -> int:
     """Columns of the terminal; 80 where there is none."""
     return shutil.get_terminal_size().columns
+
+
+def age_text(seconds: float | None) -> str | None:
+    """A duration as text, in its two largest units.
+
+    >>> age_text(3.21), age_text(61.0), age_text(90_061.0), age_text(None)
+    ('3.2s', '1m1s', '1d1h', None)
+    """
+    if seconds is None:
+        return None
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
+
+
+def instant_text(epoch_ms: int) -> str:
+    """An instant as text, in UTC.
+
+    >>> instant_text(0), instant_text(10**18)
+    ('1970-01-01T00:00:00Z', '1000000000000000000 ms')
+    """
+    try:
+        instant = datetime.fromtimestamp(epoch_ms / 1_000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{epoch_ms} ms"
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _write_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

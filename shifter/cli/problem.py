@@ -67,16 +67,24 @@ class Problem(NamedTuple):
 
 
 class ProblemError(ShifterError):
-    """Ends a command with a problem."""
+    """Ends a command with a problem; arguments as of `Problem`."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        super().__init__(f"{problem.what}: {problem.why}")
+    def __init__(
+        self, kind: str, what: str, why: str, fix: str, exit_code: Exit
+    ) -> None:
+        self.problem = Problem(kind, what, why, fix, exit_code)
+        super().__init__(f"{what}: {why}")
 
 
 def usage(what: str, why: str, fix: str) -> ProblemError:
-    """The command line itself is wrong."""
-    return ProblemError(Problem("usage", what, why, fix, Exit.USAGE))
+    """The error of a command line that is wrong itself.
+
+    Args:
+        what: The part that is wrong.
+        why: The value at fault.
+        fix: A command line that would work.
+    """
+    return ProblemError("usage", what, why, fix, Exit.USAGE)
 
 
 def missing(name: str) -> Problem:

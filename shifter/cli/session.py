@@ -1,9 +1,12 @@
-"""The session of a command line: its settings, and the app that it names."""
+"""The session of a command line: its settings, its app, and its operator."""
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import os
+import socket
+import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +16,8 @@ from cyclopts import Parameter
 
 from shifter.api.app import Shifter
 from shifter.api.load import load_app
-from shifter.cli.output import note
-from shifter.cli.problem import Exit, Problem, ProblemError, missing
+from shifter.cli.output import is_terminal, note, warn
+from shifter.cli.problem import Exit, ProblemError, missing, usage
 from shifter.config import Settings, load_settings
 from shifter.config.endpoint import mask_url
 from shifter.errors import ConfigError
@@ -51,7 +54,7 @@ class Session:
         return settings
 
     def flag(self, name: str) -> str | None:
-        """What a global option was given as; ``None`` where it was not."""
+        """The value of a global option; ``None`` where it is not given."""
         return self._flags.get(name)
 
     def app(self, target: str) -> Shifter:
@@ -87,7 +90,7 @@ class Session:
         for warning in settings.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
-                note(f"warning: {warning}")
+                warn(warning)
 
 
 InSession: TypeAlias = Annotated[Session, Parameter(parse=False)]
@@ -101,7 +104,7 @@ def need_log(settings: Settings) -> Settings:
         ProblemError: They do not.
     """
     if settings.log_url is None:
-        raise ProblemError(missing("log"))
+        raise ProblemError(*missing("log"))
     return settings
 
 
@@ -112,8 +115,42 @@ def need_state(settings: Settings) -> Settings:
         ProblemError: They do not.
     """
     if settings.state_url is None:
-        raise ProblemError(missing("state"))
+        raise ProblemError(*missing("state"))
     return settings
+
+
+def consent(question: str, *, yes: bool) -> None:
+    """Return if the operator confirms.
+
+    Args:
+        question: What is going to be done.
+        yes: Whether the command line confirms it already.
+
+    Raises:
+        ProblemError: There is no terminal to ask on, or the answer was not yes.
+    """
+    if yes:
+        return
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        fix = "look with --dry-run first, then add --yes"
+        raise usage(
+            "the command is not confirmed", "there is no terminal to ask on", fix
+        )
+    note(f"{question}. Type yes to go on:")
+    if sys.stdin.readline().strip() != "yes":
+        why = "the answer was not yes"
+        raise ProblemError(
+            "declined", "nothing was done", why, "run it again", Exit.FAILURE
+        )
+
+
+def who() -> str:
+    """The operator: user and host name of this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _find_app(target: str) -> Shifter:
@@ -142,11 +179,9 @@ def _broken(target: str, error: BaseException) -> ProblemError:
         where = f"{error.filename}:{error.lineno}"
     name, text = type(error).__name__, str(error).partition("\n")[0]
     return ProblemError(
-        Problem(
-            "app",
-            f"{target} cannot be imported",
-            f"{name}: {text}" if text else name,
-            f"mend {where}; python -c 'import {target.partition(':')[0]}' shows all",
-            Exit.CONFIG,
-        )
+        "app",
+        f"{target} cannot be imported",
+        f"{name}: {text}" if text else name,
+        f"mend {where}; python -c 'import {target.partition(':')[0]}' shows all",
+        Exit.CONFIG,
     )

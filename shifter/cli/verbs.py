@@ -11,37 +11,6 @@ from typing import Final, NamedTuple
 
 from shifter.cli.problem import Exit
 
-
-class Verb(NamedTuple):
-    """One verb.
-
-    Attributes:
-        name: The last of the words that call it, such as ``open``.
-        path: ``module:function`` under `shifter.cli`.
-        summary: First line of the function's docstring.
-        codes: Exit codes besides those that every command may end with.
-    """
-
-    name: str
-    path: str
-    summary: str
-    codes: tuple[Exit, ...] = ()
-
-
-class Group(NamedTuple):
-    """Verbs that share their first word.
-
-    Attributes:
-        name: That word.
-        summary: One line for the list of commands.
-        verbs: The verbs, in the order of the help.
-    """
-
-    name: str
-    summary: str
-    verbs: tuple[Verb, ...]
-
-
 _WORDS: Final = {
     Exit.OK: "done",
     Exit.FAILURE: "failed",
@@ -68,282 +37,187 @@ _STORES: Final = (Exit.UNAVAILABLE, Exit.NO_PERMISSION, Exit.CONFIG)
 _RUN: Final = (Exit.PARTIAL, Exit.DATA, Exit.TRY_LATER, *_STORES)
 """A run over dead letters may end with these."""
 
+# Module of a verb, or of all verbs with the same first word, where it has another name.
+_MODULES: Final = {
+    "submit": "job",
+    "explain": "job",
+    "doctor": "deployment",
+    "topics": "deployment",
+    "config": "deployment",
+    "schemas": "version",
+    "circuit": "fleet",
+    "budget": "fleet",
+    "quality": "fleet",
+    "window": "fleet",
+    "spool": "files",
+    "log": "files",
+    "dlt replay": "dlt_replay",
+    "dlt discard": "dlt_replay",
+    "dlt export": "dlt_files",
+    "dlt import": "dlt_files",
+    "dlt edit": "dlt_files",
+}
+
+
+class Verb(NamedTuple):
+    """One verb.
+
+    Attributes:
+        name: Its words, such as ``circuit open``.
+        summary: First line of its function's docstring.
+        codes: Exit codes besides those that every command may end with.
+    """
+
+    name: str
+    summary: str
+    codes: tuple[Exit, ...] = _STORES
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that call it: its own, behind that of its group if it has one."""
+        return tuple(self.name.split())
+
+    @property
+    def path(self) -> str:
+        """``module:function`` under `shifter.cli`; the function is named by the words.
+
+        >>> Verb("window open-now", "").path
+        'fleet:window_open_now'
+        """
+        first = self.words[0]
+        module = _MODULES.get(self.name, _MODULES.get(first, first))
+        return f"{module}:{self.name.replace(' ', '_').replace('-', '_')}"
+
+
+GROUPS: Final = {
+    "topics": "Create and change the topics of an app.",
+    "job": "Show or cancel one job.",
+    "circuit": "Show circuits; open or close them by hand.",
+    "budget": "Show retry budgets.",
+    "quality": "Show the quality of answers, or set it by hand.",
+    "window": "Show execution windows, and override them for a while.",
+    "dlt": "Show dead letters, replay them, or mark them as handled.",
+    "spool": "Show, forward or check the jobs that wait on this machine for Kafka.",
+    "log": "Check and repair an embedded log.",
+    "config": "Show the settings.",
+}
+"""First word of several verbs, and one line about them for the list of commands."""
+
 VERBS: Final = (
-    Verb("work", "work:work", "Run workers for an app.", _STORES),
+    Verb("work", "Run workers for an app."),
     Verb(
         "submit",
-        "submit:submit",
         "Submit one job and print its id once it is durable.",
         (Exit.DATA, Exit.TRY_LATER, *_STORES),
     ),
-    Verb(
-        "status",
-        "status:status",
-        "Show lanes, dead letters, circuits and workers of a namespace.",
-        _STORES,
-    ),
-    Verb(
-        "explain",
-        "explain:explain",
-        "Show what would happen to a job now, rule by rule.",
-        _STORES,
-    ),
+    Verb("status", "Show lanes, dead letters, circuits and workers of a namespace."),
+    Verb("explain", "Show what would happen to a job now, rule by rule."),
     Verb(
         "demo",
-        "demo:demo",
         "Play a recorded overload and watch it being shifted in time.",
         (Exit.PARTIAL, Exit.UNAVAILABLE, Exit.CANNOT_CREATE),
     ),
     Verb(
         "doctor",
-        "doctor:doctor",
         "Check log, state store, topics and versions, each finding with its fix.",
         (Exit.PARTIAL, Exit.UNAVAILABLE, Exit.CONFIG),
     ),
     Verb(
         "schemas",
-        "schemas:schemas",
         "List the published wire contracts, write them, or check a folder of them.",
         (Exit.CANNOT_CREATE,),
     ),
-    Verb("version", "version:version", "Show the version."),
-)
-GROUPS: Final = (
-    Group(
-        "topics",
-        "Create and change the topics of an app.",
-        (
-            Verb(
-                "plan",
-                "topics:plan",
-                "Show every topic that an app needs, and what `apply` would change.",
-                _STORES,
-            ),
-            Verb(
-                "apply",
-                "topics:apply",
-                "Create the missing topics of an app, and widen those that are narrow.",
-                (Exit.PARTIAL, *_STORES),
-            ),
-            Verb(
-                "diff",
-                "topics:diff",
-                "Show only the topics that differ from what an app needs.",
-                _STORES,
-            ),
-        ),
+    Verb("version", "Show the version.", ()),
+    Verb(
+        "topics plan",
+        "Show every topic that an app needs, and what `apply` would change.",
     ),
-    Group(
-        "job",
-        "Show or cancel one job.",
-        (
-            Verb("show", "job:show", "Show the state of a job.", _STORES),
-            Verb(
-                "cancel",
-                "job:cancel",
-                "Ask that a job not run, or not run again.",
-                _STORES,
-            ),
-        ),
+    Verb(
+        "topics apply",
+        "Create the missing topics of an app, and widen those that are narrow.",
+        (Exit.PARTIAL, *_STORES),
     ),
-    Group(
-        "circuit",
-        "Show circuits; open or close them by hand.",
-        (
-            Verb(
-                "list",
-                "fleet:list_circuits",
-                "Show the circuit and the calls of every dependency of the fleet.",
-                _STORES,
-            ),
-            Verb(
-                "open",
-                "fleet:open_circuit",
-                "Keep all processes from calling a dependency, for a while.",
-                _STORES,
-            ),
-            Verb(
-                "close",
-                "fleet:close_circuit",
-                "Let all processes call a dependency, for a while.",
-                _STORES,
-            ),
-            Verb(
-                "auto",
-                "fleet:auto_circuit",
-                "Remove the override of a circuit, so that the fleet decides again.",
-                _STORES,
-            ),
-        ),
+    Verb("topics diff", "Show only the topics that differ from what an app needs."),
+    Verb("job show", "Show the state of a job."),
+    Verb("job cancel", "Ask that a job not run, or not run again."),
+    Verb(
+        "circuit list",
+        "Show the circuit and the calls of every dependency of the fleet.",
     ),
-    Group(
-        "budget",
-        "Show retry budgets.",
-        (
-            Verb(
-                "list",
-                "fleet:list_budgets",
-                "Show the retry budget of every dependency of the fleet.",
-                _STORES,
-            ),
-        ),
+    Verb("circuit open", "Keep all processes from calling a dependency, for a while."),
+    Verb("circuit close", "Let all processes call a dependency, for a while."),
+    Verb(
+        "circuit auto",
+        "Remove the override of a circuit, so that the fleet decides again.",
     ),
-    Group(
-        "quality",
-        "Show the quality of answers, or set it by hand.",
-        (
-            Verb(
-                "show",
-                "fleet:show_quality",
-                "Show the quality that the fleet serves at, and the load.",
-                _STORES,
-            ),
-            Verb(
-                "set",
-                "fleet:set_quality",
-                "Set the quality of the whole fleet by hand, for a while.",
-                _STORES,
-            ),
-            Verb(
-                "auto",
-                "fleet:auto_quality",
-                "Remove the override of the quality, so that load decides again.",
-                _STORES,
-            ),
-        ),
+    Verb("budget list", "Show the retry budget of every dependency of the fleet."),
+    Verb("quality show", "Show the quality that the fleet serves at, and the load."),
+    Verb("quality set", "Set the quality of the whole fleet by hand, for a while."),
+    Verb(
+        "quality auto",
+        "Remove the override of the quality, so that load decides again.",
     ),
-    Group(
-        "window",
-        "Show execution windows, and override them for a while.",
-        (
-            Verb(
-                "list",
-                "fleet:list_windows",
-                "Show overrides of execution windows, and the windows of an app.",
-                _STORES,
-            ),
-            Verb(
-                "open-now",
-                "fleet:open_windows",
-                "Let jobs start now, whatever their execution windows are.",
-                _STORES,
-            ),
-            Verb(
-                "close-now",
-                "fleet:close_windows",
-                "Start no more jobs, whatever their execution windows are.",
-                _STORES,
-            ),
-            Verb(
-                "auto",
-                "fleet:auto_windows",
-                "Remove an override, so that the execution windows count again.",
-                _STORES,
-            ),
-        ),
+    Verb(
+        "window list", "Show overrides of execution windows, and the windows of an app."
     ),
-    Group(
-        "dlt",
-        "Show dead letters, replay them, or mark them as handled.",
-        (
-            Verb(
-                "list",
-                "dlt:list_",
-                "Group the dead letters of a queue or topic by their failure.",
-                _STORES,
-            ),
-            Verb(
-                "show",
-                "dlt:show",
-                "Show one dead letter whole: reason, route, stack, headers, payload.",
-                _STORES,
-            ),
-            Verb(
-                "runs",
-                "dlt:runs",
-                "Show the runs of the namespace: replays, discards, edits and imports.",
-                _STORES,
-            ),
-            Verb(
-                "replay",
-                "dlt_replay:replay",
-                "Send dead letters back to their topics, each of them once.",
-                _RUN,
-            ),
-            Verb(
-                "discard",
-                "dlt_replay:discard",
-                "Mark dead letters as handled without replaying them.",
-                _RUN,
-            ),
-            Verb(
-                "export",
-                "dlt_files:export",
-                "Write dead letters whole to a file, one a line.",
-                (Exit.CANNOT_CREATE, *_STORES),
-            ),
-            Verb(
-                "import",
-                "dlt_files:import_",
-                "Append exported dead letters to a dead-letter topic.",
-                (Exit.DATA, Exit.TRY_LATER, *_STORES),
-            ),
-            Verb(
-                "edit",
-                "dlt_files:edit",
-                "Give one dead letter another payload, and keep the original.",
-                (Exit.DATA, Exit.TRY_LATER, *_STORES),
-            ),
-        ),
+    Verb(
+        "window open-now", "Let jobs start now, whatever their execution windows are."
     ),
-    Group(
-        "spool",
-        "Show, forward or check the jobs that wait on this machine for Kafka.",
-        (
-            Verb(
-                "status",
-                "files:spool_status",
-                "Show what waits on this machine for Kafka to come back.",
-                (Exit.CONFIG,),
-            ),
-            Verb(
-                "flush",
-                "files:spool_flush",
-                "Forward everything in the spool to the log now.",
-                (Exit.PARTIAL, Exit.TRY_LATER, *_STORES),
-            ),
-            Verb(
-                "fsck",
-                "files:spool_fsck",
-                "Read every record of the spool, and set damaged ones aside.",
-                (Exit.PARTIAL, *_STORES),
-            ),
-        ),
+    Verb(
+        "window close-now", "Start no more jobs, whatever their execution windows are."
     ),
-    Group(
-        "log",
-        "Check and repair an embedded log.",
-        (
-            Verb(
-                "fsck",
-                "files:log_fsck",
-                "Read every record of an embedded log, and set damaged ones aside.",
-                (Exit.PARTIAL, *_STORES),
-            ),
-        ),
+    Verb(
+        "window auto", "Remove an override, so that the execution windows count again."
     ),
-    Group(
-        "config",
-        "Show the settings.",
-        (
-            Verb(
-                "show",
-                "config:show",
-                "Show all settings; secrets are masked.",
-                (Exit.CONFIG,),
-            ),
-        ),
+    Verb("dlt list", "Group the dead letters of a queue or topic by their failure."),
+    Verb(
+        "dlt show",
+        "Show one dead letter whole: reason, route, stack, headers, payload.",
     ),
+    Verb(
+        "dlt runs",
+        "Show the runs of the namespace: replays, discards, edits and imports.",
+    ),
+    Verb(
+        "dlt replay", "Send dead letters back to their topics, each of them once.", _RUN
+    ),
+    Verb("dlt discard", "Mark dead letters as handled without replaying them.", _RUN),
+    Verb(
+        "dlt export",
+        "Write dead letters whole to a file, one a line.",
+        (Exit.CANNOT_CREATE, *_STORES),
+    ),
+    Verb(
+        "dlt import",
+        "Append exported dead letters to a dead-letter topic.",
+        (Exit.DATA, Exit.TRY_LATER, *_STORES),
+    ),
+    Verb(
+        "dlt edit",
+        "Give one dead letter another payload, and keep the original.",
+        (Exit.DATA, Exit.TRY_LATER, *_STORES),
+    ),
+    Verb(
+        "spool status",
+        "Show what waits on this machine for Kafka to come back.",
+        (Exit.CONFIG,),
+    ),
+    Verb(
+        "spool flush",
+        "Forward everything in the spool to the log now.",
+        (Exit.PARTIAL, Exit.TRY_LATER, *_STORES),
+    ),
+    Verb(
+        "spool fsck",
+        "Read every record of the spool, and set damaged ones aside.",
+        (Exit.PARTIAL, *_STORES),
+    ),
+    Verb(
+        "log fsck",
+        "Read every record of an embedded log, and set damaged ones aside.",
+        (Exit.PARTIAL, *_STORES),
+    ),
+    Verb("config show", "Show all settings; secrets are masked.", (Exit.CONFIG,)),
 )
 
 

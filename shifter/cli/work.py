@@ -13,7 +13,7 @@ from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.cli.output import warn
-from shifter.cli.problem import Exit, Problem, ProblemError
+from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import BurstProgress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.cli.version import DISTRIBUTION, version_of
@@ -22,7 +22,7 @@ from shifter.config.settings import OPTIONS
 from shifter.errors import ConfigError, StoreUnavailableError
 from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
-from shifter.ops.waiting import until_up
+from shifter.ops.doctor import until_up
 from shifter.ports import Clock, LaneDepth, LogAdmin
 from shifter.supervise.entrypoint import drained, supervise
 from shifter.telemetry import configure_logging
@@ -143,13 +143,11 @@ async def _check_topics(admin: LogAdmin, topics: list[str], target: str) -> None
     missing = sorted(set(topics) - set(await admin.topics()))
     if missing:
         raise ProblemError(
-            Problem(
-                "missing_topics",
-                f"{len(missing)} topics of {target} do not exist, or are hidden",
-                ", ".join(missing),
-                f"shifter topics apply {target}",
-                Exit.CONFIG,
-            )
+            "missing_topics",
+            f"{len(missing)} topics of {target} do not exist, or are hidden",
+            ", ".join(missing),
+            f"shifter topics apply {target}",
+            Exit.CONFIG,
         )
 
 
@@ -179,11 +177,9 @@ def _checked(name: str, given: int | None, default: int) -> int:
 
 def _nothing_to_do(app: Shifter) -> ProblemError:
     return ProblemError(
-        Problem(
-            "app",
-            f"app {app.namespace!r} has nothing to work on",
-            "no job is registered in it",
-            "declare one with @app.job, in a module that MODULE:APP imports",
-            Exit.CONFIG,
-        )
+        "app",
+        f"app {app.namespace!r} has nothing to work on",
+        "no job is registered in it",
+        "declare one with @app.job, in a module that MODULE:APP imports",
+        Exit.CONFIG,
     )

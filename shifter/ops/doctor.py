@@ -1,4 +1,4 @@
-"""Checks a deployment: versions, log, topics and state store, each finding with a fix.
+"""Health of a deployment: versions, log, topics and state store, each with a fix.
 
 What only a vendor's client can tell is checked by its adapter, by way of
 `shifter.wiring`. A check that is not permitted to look (a missing right, an old
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from shifter import wiring
 from shifter.api.app import Shifter
 from shifter.config import Settings
-from shifter.errors import ConfigError, ShifterError, StoreError
+from shifter.errors import ConfigError, ShifterError, StoreError, StoreUnavailableError
 from shifter.model.advice import FAIL, OK, WARN, Finding
 from shifter.model.claim import ClaimRequest, ClaimUpdate, Granted, JobState
-from shifter.ops.waiting import answered
-from shifter.ports import Clock, LogAdmin
+from shifter.ports import ClaimStore, Clock, LogAdmin
 from shifter.wiring.registry import log_adapter, state_adapter
 
 _PYTHON: Final = (3, 11)
+_PAUSE_S: Final = 0.5
 _TOPIC_FIX: Final = {
     "warn": "change it by hand: shifter never narrows a topic",
     "note": "ask the owner of the brokers to change it, or lower retention",
@@ -66,7 +66,7 @@ async def examine(
     """
     until = clock.monotonic() + wait_s
     found = check_versions()
-    for name, check in (("log", _examine_log), ("state", _examine_state)):
+    for name, check in (("log", _check_log), ("state", check_state)):
         try:
             found += await check(settings, clock, until)
         except ShifterError as error:
@@ -75,48 +75,22 @@ async def examine(
     return found
 
 
-async def examine_topics(app: Shifter, target: str) -> list[Finding]:
-    """Check the topics of an app on its own log; arguments as of `check_topics`.
-
-    Raises:
-        StoreError: The log does not answer.
-    """
-    admin = wiring.open_admin(app.settings)
-    try:
-        return await check_topics(app, admin, target)
-    finally:
-        await admin.close()
-
-
-def failed_checks(findings: Iterable[Finding]) -> set[str]:
-    """Names of the checks that failed."""
-    return {finding.name for finding in findings if finding.status == FAIL}
-
-
-async def check_log(settings: Settings, admin: LogAdmin) -> list[Finding]:
-    """Whether the log answers, and whether the connection to it is safe.
-
-    Raises:
-        StoreError: The log does not answer, or refuses this client.
-    """
-    answers = Finding("log", OK, await admin.ping())
-    return [answers, *log_adapter(settings).check_transport(settings)]
-
-
-async def check_topics(app: Shifter, admin: LogAdmin, target: str) -> list[Finding]:
-    """Whether the topics of an app exist and are as it needs them.
+async def check_topics(app: Shifter, target: str) -> list[Finding]:
+    """Whether the topics of an app exist on its log and are as it needs them.
 
     Args:
         app: The app.
-        admin: Admin of the app's log.
         target: The app's ``MODULE:APP``, for the fix.
     """
     specs = wiring.topic_specs(app.settings, app.queues)
+    admin = wiring.open_admin(app.settings)
     try:
         changes = await admin.diff(specs)
     except ShifterError as error:
         fix = "grant DESCRIBE and DESCRIBE_CONFIGS on the topics"
         return [Finding("topics", WARN, f"not known: {error}", fix)]
+    finally:
+        await admin.close()
     if not changes:
         return [Finding("topics", OK, f"{len(specs)} topics are as they should be")]
     return [
@@ -130,42 +104,81 @@ async def check_topics(app: Shifter, admin: LogAdmin, target: str) -> list[Findi
     ]
 
 
-async def check_state(settings: Settings, clock: Clock) -> list[Finding]:
+async def check_state(settings: Settings, clock: Clock, until: float) -> list[Finding]:
     """Whether the state store answers, keeps what it is given, and has the right time.
+
+    Args:
+        settings: Name the state store.
+        clock: Paces the waiting, and is compared with the store's clock.
+        until: Monotonic time until which to wait for an answer.
 
     Raises:
         ConfigError: No state store is configured, or its URL is wrong.
         StoreError: The state store does not answer, or refuses this client.
     """
-    server = await state_adapter(settings).check_server(settings, clock)
-    return [*server, await _can_write(settings)]
+    claims = wiring.open_claims(settings)
+    try:
+        await _answered(claims.ping, clock, until)
+        server = await state_adapter(settings).check_server(settings, clock)
+        return [*server, await _can_write(claims)]
+    finally:
+        await claims.close()
 
 
-async def _examine_log(settings: Settings, clock: Clock, until: float) -> list[Finding]:
+def failed_checks(findings: Iterable[Finding]) -> set[str]:
+    """Names of the checks that failed."""
+    return {finding.name for finding in findings if finding.status == FAIL}
+
+
+async def until_up(
+    settings: Settings,
+    admin: LogAdmin,
+    clock: Clock,
+    *,
+    wait_s: float,
+    warn: Callable[[str], None],
+) -> None:
+    """Return when both answer; go on without the state store if only that is away.
+
+    Args:
+        settings: Name the state store.
+        admin: Admin of the log.
+        clock: Paces the waiting.
+        wait_s: How long to wait for both together.
+        warn: Called when it goes on without the state store, with the reason.
+
+    Raises:
+        StoreUnavailableError: The log did not answer in that time; its last error.
+        StoreRefusedError: One of them refuses this client, which waiting never mends.
+    """
+    until = clock.monotonic() + wait_s
+    await _answered(admin.ping, clock, until)
+    claims = wiring.open_claims(settings)
+    try:
+        await _answered(claims.ping, clock, until)
+    except StoreUnavailableError as error:
+        # A worker can run without it: each job declares what happens then (`claims=`).
+        warn(f"starting without the state store: {error}")
+    finally:
+        await claims.close()
+
+
+async def _check_log(settings: Settings, clock: Clock, until: float) -> list[Finding]:
     if settings.log_url is None:
         raise ConfigError("log", None, "set SHIFTER_LOG to kafka://host:9092")
     admin = wiring.open_admin(settings)
     try:
-        await answered(admin.ping, clock, until)
-        return await check_log(settings, admin)
+        answer = await _answered(admin.ping, clock, until)
     finally:
         await admin.close()
+    return [
+        Finding("log", OK, answer),
+        *log_adapter(settings).check_transport(settings),
+    ]
 
 
-async def _examine_state(
-    settings: Settings, clock: Clock, until: float
-) -> list[Finding]:
-    claims = wiring.open_claims(settings)
-    try:
-        await answered(claims.ping, clock, until)
-    finally:
-        await claims.close()
-    return await check_state(settings, clock)
-
-
-async def _can_write(settings: Settings) -> Finding:
+async def _can_write(claims: ClaimStore) -> Finding:
     """Whether a claim is granted: a replica and a full server answer a ping as well."""
-    claims = wiring.open_claims(settings)
     name = f"-doctor-{wiring.new_worker_id()}"
     try:
         request = ClaimRequest(name, name, 1, 1)
@@ -177,6 +190,29 @@ async def _can_write(settings: Settings) -> Finding:
         fixes = (fix for code, fix in _WRITE_FIXES.items() if code in str(error))
         fix = next(fixes, "let this user write to the keys shifter:* of the store")
         return Finding("state.write", FAIL, str(error), fix)
-    finally:
-        await claims.close()
     return Finding("state.write", OK, "a claim is taken")
+
+
+async def _answered(
+    ping: Callable[[], Awaitable[str]], clock: Clock, until: float
+) -> str:
+    """The answer to a ping, which is repeated while the store is away.
+
+    Args:
+        ping: Asks the store.
+        clock: Paces the asking.
+        until: Monotonic time at which to give up; at least one try is made.
+
+    Returns:
+        What the store reports of itself.
+
+    Raises:
+        StoreUnavailableError, StoreRefusedError: The error of the last try.
+    """
+    while True:
+        try:
+            return await ping()
+        except StoreUnavailableError:
+            if clock.monotonic() + _PAUSE_S > until:
+                raise
+        await clock.sleep(_PAUSE_S)

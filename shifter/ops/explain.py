@@ -1,4 +1,4 @@
-"""What would happen to a job now, and which rule decides it: `shifter explain`.
+"""Explains what would happen to a job now, and which rule decides it.
 
 Lanes, circuits, overrides and the quality are read from the log and the state store.
 Slots, limits and the event loop are those of an idle process: a running service knows
@@ -18,6 +18,7 @@ from shifter.errors import StoreError
 from shifter.fleet.overrides import cells_of
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Priority, parse_lane
+from shifter.ops.overrides import opened_fleet
 from shifter.policy.admission.decision import RuleFinding
 from shifter.policy.admission.input import Decision
 from shifter.policy.protection.dependency import Dependency
@@ -50,7 +51,7 @@ class JobWindows(NamedTuple):
         of_lane: Windows of its lane, as declared.
         lane_waits: Whether the lane waits for a quiet time.
         job_waits: Whether the job waits for a quiet time.
-        overrides: What operators set over these windows, by scope.
+        overrides: Settings that operators made over these windows, by scope.
         opens_s: Seconds until the job may start; ``None`` if it may start now.
     """
 
@@ -119,27 +120,26 @@ async def _admission(
 ) -> Admission:
     """The admission of an idle process that has just read the fleet's state."""
     settings, clock = app.settings, SystemClock()
+    views = Views()
     if settings.state_url is not None:
-        await _learn_windows(app, warn)
+        async with opened_fleet(settings) as store:
+            try:
+                app.hours.learn(*await cells_of(store, wiring.new_worker_id()))
+            except StoreError as error:
+                warn(f"hours set by hand are not known: {error}")
+            # Circuits and the quality decide only where a job has a dependency or a
+            # cheaper answer.
+            if job.dependency is not None or job.cheaper is not None:
+                watch = _watch(app, job.dependency, clock)
+                await watch.look(store)
+                if watch.replica.synced_at is None:
+                    warn("the state store does not answer: the fleet is not known")
+                views = Views(needs=watch.needs)
     lanes = await look_once(settings, app.queues)
     if lanes is None:
         warn("no log and state store are configured: lanes are not known")
-    views = Views(lanes)
-    # A job without a dependency and without a cheaper answer is decided without them.
-    needs_fleet = job.dependency is not None or job.cheaper is not None
-    if needs_fleet and settings.state_url is not None:
-        watch = _watch(app, job.dependency, clock)
-        store = wiring.open_fleet(settings)
-        try:
-            await watch.look(store)
-        finally:
-            await store.close()
-        if watch.replica.synced_at is None:
-            warn("the state store does not answer: the fleet is not known")
-        views = Views(lanes, watch.needs)
-    return Admission(
-        app.admission_policy, clock, limit=settings.concurrency, views=views
-    )
+    limit, views = settings.concurrency, views._replace(lanes=lanes)
+    return Admission(app.admission_policy, clock, limit=limit, views=views)
 
 
 def _watch(
@@ -153,17 +153,6 @@ def _watch(
         lambda _: dependency,
         clock,
     )
-
-
-async def _learn_windows(app: Shifter, warn: Callable[[str], None]) -> None:
-    """Bring the overrides of the fleet into an app."""
-    store = wiring.open_fleet(app.settings)
-    try:
-        app.hours.learn(*await cells_of(store, wiring.new_worker_id()))
-    except StoreError as error:
-        warn(f"hours set by hand are not known: {error}")
-    finally:
-        await store.close()
 
 
 def _windows(app: Shifter, plan: CallPlan, clock: Clock) -> JobWindows | None:

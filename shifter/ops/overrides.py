@@ -1,6 +1,6 @@
 """Settings that an operator makes by hand: circuits, the quality, execution windows.
 
-An override holds for a while, for the whole fleet, and carries who made it and why.
+An override holds for a while, for the whole fleet, and carries its owner and reason.
 All three kinds are cells of the same shared state, so one mechanism sets and removes
 them: a target names the cell and the values that it takes.
 """
@@ -33,8 +33,8 @@ class OverrideTarget(NamedTuple):
     """What an operator overrides.
 
     Attributes:
-        name: How messages name it.
-        field: How an error names its value.
+        name: Its name in messages.
+        field: The name of its value in an error.
         cell: Cell of the shared state that holds the override.
         values: Values that the override may take.
     """
@@ -50,7 +50,7 @@ class Override(NamedTuple):
 
     Attributes:
         to: One of the target's values.
-        owner: Who makes it.
+        owner: User and host that make it.
         reason: Why, shown with the override.
         lasts_ms: How long it holds from now on; then the fleet decides again.
     """
@@ -159,22 +159,24 @@ async def read_fleet(settings: Settings) -> Fleet:
     Raises:
         StoreError: The state store does not answer.
     """
-    async with _opened(settings) as (store, process):
-        return await look(store, process)
+    async with opened_fleet(settings) as store:
+        return await look(store, wiring.new_worker_id())
 
 
 async def _replace(
     settings: Settings, target: OverrideTarget, cell: OverrideCell | None
 ) -> Fleet:
-    async with _opened(settings) as (store, process):
+    process = wiring.new_worker_id()
+    async with opened_fleet(settings) as store:
         await set_by_hand(store, process, target.cell, cell)
         return await look(store, process)
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[tuple[FleetStore, str]]:
+async def opened_fleet(settings: Settings) -> AsyncGenerator[FleetStore]:
+    """The shared state of the fleet, closed at the end."""
     store = wiring.open_fleet(settings)
     try:
-        yield store, wiring.new_worker_id()
+        yield store
     finally:
         await store.close()

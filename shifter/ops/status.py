@@ -1,4 +1,4 @@
-"""The state of a namespace at one moment: what ``shifter status --json`` prints.
+"""The state of a namespace at one moment, as ``shifter status --json`` prints it.
 
 The field names are a published contract (design, section 13).
 """
@@ -99,7 +99,7 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class StatusSources(NamedTuple):
-    """Where an overview is read from.
+    """The stores that an overview is read from.
 
     Attributes:
         namespace: Of the lanes.

@@ -40,7 +40,7 @@ from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.fleet import SqliteFleetStore, SqlitePresenceStore
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import budget_cells, circuit_cells, window_cells
+from shifter.cli.status import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
 from shifter.deadletter.plan import replay_id
 from shifter.fleet.busy_flag import BusyFlag

@@ -15,17 +15,11 @@ from shifter.adapters.system import SystemClock
 from shifter.config import Settings, load_settings
 from shifter.config.endpoint import Secret, mask_url
 from shifter.errors import ConfigError
-from shifter.ops.doctor import check_log, check_state
+from shifter.ops.doctor import check_state
+from shifter.wiring.registry import log_adapter
 from stack.redis import RedisServer
 
 PASSWORD = "hunter2secret"
-
-
-class Answering:
-    """A log that is there."""
-
-    async def ping(self):
-        return "a log"
 
 
 def named(findings, name):
@@ -36,7 +30,7 @@ def named(findings, name):
 async def test_the_doctor_warns_of_a_redis_that_lets_anybody_in(redis_url, namespace):
     settings = Settings(namespace=namespace, state_url=Secret.of_url(redis_url))
 
-    [access] = named(await check_state(settings, SystemClock()), "state.access")
+    [access] = named(await check_state(settings, SystemClock(), 0.0), "state.access")
 
     assert access.status == "warn"
     assert "asks for no password" in access.detail
@@ -47,7 +41,7 @@ async def test_the_doctor_warns_of_a_redis_that_lets_anybody_in(redis_url, names
 async def test_a_redis_that_asks_for_a_password_is_ok(namespace):
     with RedisServer(user=("worker", PASSWORD)) as server:
         settings = Settings(namespace=namespace, state_url=Secret.of_url(server.url))
-        found = await check_state(settings, SystemClock())
+        found = await check_state(settings, SystemClock(), 0.0)
 
     assert [f.status for f in named(found, "state.access")] == ["ok"]
     assert [f.status for f in named(found, "state.write")] == ["ok"]
@@ -65,18 +59,18 @@ async def test_a_redis_that_asks_for_a_password_is_ok(namespace):
     ],
 )
 @pytest.mark.parametrize("host", ["broker.example", "localhost"])
-async def test_the_doctor_warns_of_a_broker_that_is_not_verified(query, is_well, host):
+def test_the_doctor_warns_of_a_broker_that_is_not_verified(query, is_well, host):
     url = Secret.of_url(f"kafka://{host}/?{query}")
     settings = Settings(namespace="shop", log_url=url)
 
-    found = await check_log(settings, Answering())
+    found = log_adapter(settings).check_transport(settings)
 
     [transport] = named(found, "log.transport")
     assert transport.status == ("ok" if is_well else "warn"), transport
     assert is_well or "not verified" in transport.detail
 
 
-async def test_a_file_of_the_current_folder_that_switches_verification_off_is_seen(
+def test_a_file_of_the_current_folder_that_switches_verification_off_is_seen(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -87,7 +81,9 @@ async def test_a_file_of_the_current_folder_that_switches_verification_off_is_se
     )
     settings = load_settings("shop", environ={})
 
-    [transport] = named(await check_log(settings, Answering()), "log.transport")
+    [transport] = named(
+        log_adapter(settings).check_transport(settings), "log.transport"
+    )
 
     assert transport.status == "warn"
     assert "shifter.toml" in transport.detail

@@ -23,7 +23,7 @@ from shifter.adapters.redis.fleet import RedisFleetStore, RedisPresenceStore
 from shifter.adapters.redis.keys import ClaimKeys, fleet_keys, presence_keys
 from shifter.adapters.redis.scripts import read_script
 from shifter.adapters.system import SystemClock
-from shifter.cli.columns import window_cells
+from shifter.cli.status import window_cells
 from shifter.config.load import load_settings
 from shifter.errors import StoreRefusedError
 from shifter.fleet.hours import Hours

@@ -96,7 +96,7 @@ def test_without_a_terminal_and_a_yes_nothing_is_done(dead, verb):
     ("answer", "code", "count"), [("yes\n", 3, 6), ("y\n", 1, 0), ("", 1, 0)]
 )
 def test_at_a_terminal_only_a_whole_yes_is_one(dead, monkeypatch, answer, code, count):
-    monkeypatch.setattr("shifter.cli.consent.is_terminal", lambda stream: True)
+    monkeypatch.setattr("shifter.cli.session.is_terminal", lambda stream: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
 
     ended = dead.run("dlt", "replay", "mail", "--slow-start", "0s")
