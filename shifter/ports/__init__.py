@@ -6,10 +6,7 @@ write an adapter, a public conformance suite in `shifter.testing.conformance`.
 
 from __future__ import annotations
 
-from shifter.ports.clock import (
-    Clock,
-    sleep_or_wake,
-)
+from shifter.ports.clock import Clock, sleep_or_wake
 from shifter.ports.log import (
     AppendAnswer,
     Appended,

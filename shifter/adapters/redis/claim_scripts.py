@@ -34,10 +34,7 @@ from shifter.model.claim import (
     merged,
 )
 from shifter.model.fleet import read_whole
-from shifter.policy.delivery.claim_state import (
-    Claim,
-    is_sound,
-)
+from shifter.policy.delivery.claim_state import Claim, is_sound
 
 _SCRIPTS: Final = (
     ("claim", "decide"),

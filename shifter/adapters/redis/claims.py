@@ -27,10 +27,7 @@ from shifter.adapters.redis.claim_scripts import (
 )
 from shifter.adapters.redis.client import RedisClient
 from shifter.adapters.redis.keys import ClaimKeys, from_field, to_field
-from shifter.adapters.redis.scripts import (
-    Command,
-    describe,
-)
+from shifter.adapters.redis.scripts import Command, describe
 from shifter.model.claim import (
     Cancelled,
     ClaimAnswer,

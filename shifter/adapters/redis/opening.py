@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from shifter.adapters.redis.claims import RedisClaimStore
+from shifter.adapters.redis.client import RedisClient, open_redis
+from shifter.adapters.redis.doctor import check_server
+from shifter.adapters.redis.fleet import RedisFleetStore, RedisPresenceStore
 from shifter.config import Settings
 from shifter.errors import ConfigError
 from shifter.model.advice import Finding
 from shifter.ports import ClaimStore, Clock, FleetStore, LaneLog, PresenceStore
-
-if TYPE_CHECKING:
-    from shifter.adapters.redis.client import RedisClient
 
 _TIMEOUT_S: Final = 1.0
 """Of presence and fleet calls, for which no job waits."""
@@ -20,7 +21,7 @@ class RedisStates:
     """`shifter.wiring.registry.StateAdapter` for every scheme of Redis."""
 
     def import_parts(self) -> None:
-        """Import what background threads use, in the calling thread."""
+        """Do nothing: the import of this module has imported its parts."""
 
     def open_claims(
         self,
@@ -30,8 +31,6 @@ class RedisStates:
         with_waiting: bool = False,  # noqa: ARG002  # no log is in Redis
     ) -> ClaimStore:
         """Claims; a call may take as long as the setting ``claim_timeout``."""
-        from shifter.adapters.redis.claims import RedisClaimStore  # noqa: PLC0415
-
         client = _client(settings, settings.claim_timeout_ms / 1_000)
         return RedisClaimStore(client, settings.namespace)
 
@@ -41,20 +40,14 @@ class RedisStates:
         beside: LaneLog | None,  # noqa: ARG002  # no log shares Redis' transactions
     ) -> PresenceStore:
         """Reports of live workers."""
-        from shifter.adapters.redis.fleet import RedisPresenceStore  # noqa: PLC0415
-
         return RedisPresenceStore(_client(settings), settings.namespace)
 
     def open_fleet(self, settings: Settings) -> FleetStore:
         """The fleet's shared decisions."""
-        from shifter.adapters.redis.fleet import RedisFleetStore  # noqa: PLC0415
-
         return RedisFleetStore(_client(settings), settings.namespace)
 
     async def check_server(self, settings: Settings, clock: Clock) -> list[Finding]:
         """Whether Redis answers, refuses strangers and keeps what it is given."""
-        from shifter.adapters.redis.doctor import check_server  # noqa: PLC0415
-
         return await check_server(_url(settings), clock)
 
 
@@ -65,6 +58,4 @@ def _url(settings: Settings) -> str:
 
 
 def _client(settings: Settings, timeout_s: float = _TIMEOUT_S) -> RedisClient:
-    from shifter.adapters.redis.client import open_redis  # noqa: PLC0415
-
     return open_redis(_url(settings), timeout_s=timeout_s)

@@ -1,9 +1,9 @@
-"""Looks after the log in a file: what waits, the topics, and SQLite's own state."""
+"""Looks into the log in a file without draining it: what waits, and in which topics."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,10 +13,15 @@ from shifter.adapters.sqlite.lane_table import (
     first_record,
     first_since,
     make_topic,
+    read_records,
     topic_id,
     unpack,
 )
+from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.advice import OK, WARN, Finding
+from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import made_ms
+from shifter.model.lane import parse_lane
 from shifter.ports import (
     Delivery,
     LaneDepth,
@@ -26,12 +31,26 @@ from shifter.ports import (
     TopicSpec,
     widening,
 )
+from shifter.wire.headers import read_headers
 
 _PAGE: Final = 500
-_PAGE_BYTES: Final = 4_000_000
 _NOTHING: Final = Span(0, 0)
 _SAFE_SINCE: Final = (3, 51, 3)
 _SAFE_IN: Final = frozenset({(3, 50): 7, (3, 44): 6}.items())
+
+
+_SOON_MS: Final = 500
+"""Nearly all records are appended so soon after their ids were made."""
+_LATE_MS: Final = 15_000
+"""A service waits 10 s for the log, unless ``accept_timeout`` says otherwise."""
+_CLOCK_BACK_MS: Final = 2_000
+"""How far a clock may have gone back between the making of an id and the append."""
+_MOST_PLACES: Final = 50_000
+"""Rows read of a lane and a span of time: an id that no job has costs 0.1 s at most.
+
+A record is appended in the same transactions as those whose ids are a little older: in
+0.5 s few files take so many.
+"""
 
 
 class SqliteLogAdmin:
@@ -134,7 +153,8 @@ class SqliteLogAdmin:
             span = Span(0, end) if spans is None else spans.get(part, _NOTHING)
             after, last = lane << SHIFT | span.first, lane << SHIFT | span.end
             while True:
-                rows = await self._database.read(partial(_page, after, last))
+                page = partial(read_records, first=after, last=last, most=_PAGE)
+                rows, _ = await self._database.read(page)
                 if not rows:
                     break
                 after = rows[-1][0] + 1
@@ -169,22 +189,6 @@ def wal_is_fixed(version: tuple[int, ...]) -> bool:
     """
     least = dict(_SAFE_IN).get((version[0], version[1]))
     return version >= _SAFE_SINCE or (least is not None and version[2] >= least)
-
-
-def _page(
-    after: int, last: int, connection: sqlite3.Connection
-) -> list[tuple[int, int, bytes]]:
-    rows: list[tuple[int, int, bytes]] = []
-    size = 0
-    for row in connection.execute(
-        "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-        (after, last, _PAGE),
-    ):
-        rows.append(row)
-        size += len(row[2])
-        if size >= _PAGE_BYTES:
-            break
-    return rows
 
 
 def _about(connection: sqlite3.Connection) -> tuple[str, int]:
@@ -241,3 +245,87 @@ def check_library() -> Finding:
     detail = f"{found} has the WAL-reset bug, which shifter locks out of its files"
     fix = "use SQLite 3.51.3 or newer; until then other tools only read these files"
     return Finding("sqlite", WARN, detail, fix)
+
+
+def find_waiting(
+    connection: sqlite3.Connection, namespace: str, job_id: str
+) -> JobStatus | None:
+    """The state of a job whose record waits in a lane; ``None`` where none is found.
+
+    An index over ids costs 1.4 us more for each record that is appended (2.3 without
+    one) and 0.5 us for each that is drained, so there is none. An id that the service
+    made is a UUID of version 7 and begins with the time, so its place is found by
+    halving, and few records are read.
+
+    This finds what has been in a lane since the time of its id. A job that was delayed,
+    was put off, or has an id of its caller is recorded as waiting in the claims.
+
+    Args:
+        connection: Needs no transaction.
+        namespace: The fleet's; others may share the file.
+        job_id: In the canonical spelling.
+    """
+    made = made_ms(job_id)
+    if made is None:
+        return None
+    lanes = _lanes_of(connection, namespace)
+    for since, until in (
+        (made, made + _SOON_MS),
+        (made + _SOON_MS, made + _LATE_MS),
+        (made - _CLOCK_BACK_MS, made),
+    ):
+        for lane, end in lanes:
+            found = _between(connection, (lane, end), (since, until), job_id)
+            if found is not None:
+                return found
+    return None
+
+
+def _lanes_of(connection: sqlite3.Connection, namespace: str) -> list[tuple[int, int]]:
+    """Ids of the lanes of a namespace in which records wait, and where they end."""
+    rows = connection.execute(
+        "SELECT name, lane.id, next FROM lane JOIN topic ON topic.id = lane.topic "
+        "WHERE live > 0"
+    ).fetchall()
+    found = []
+    for name, lane, end in rows:
+        of = parse_lane(name)
+        if of is not None and of.namespace == namespace:
+            found.append((lane, end))
+    return found
+
+
+def _between(
+    connection: sqlite3.Connection,
+    at: tuple[int, int],
+    span_ms: tuple[int, int],
+    job_id: str,
+) -> JobStatus | None:
+    """A job's state, if it was appended to a lane within a span of time."""
+    lane, end = at
+    low = first_since(connection, lane, Span(0, end), span_ms[0])
+    span = Span(low, min(end, low + _MOST_PLACES))
+    high = first_since(connection, lane, span, span_ms[1])
+    base = lane << SHIFT
+    # The text of an id may occur in the payload of another job.
+    rows = connection.execute(
+        "SELECT crc, body FROM job WHERE id >= ? AND id < ? AND instr(body, ?) > 0",
+        (base + low, base + high, job_id.encode()),
+    )
+    return next(_states(rows, job_id), None)
+
+
+def _states(rows: sqlite3.Cursor, job_id: str) -> Iterator[JobStatus]:
+    for crc, raw in rows:
+        body = unpack(crc, raw)
+        if body is None:
+            continue
+        try:
+            envelope = read_headers(body.headers).envelope
+        except (DecodeError, UnsupportedVersionError):
+            continue
+        if envelope.id == job_id:
+            # A later one was started before; its claim is forgotten.
+            attempt = envelope.attempt if envelope.attempt > 1 else 0
+            state = JobState.WAITING
+            yield JobStatus(job_id, state, attempt, None, body.appended_ms)

@@ -19,14 +19,8 @@ import msgspec
 from shifter.model.claim import WaitingJobs
 from shifter.model.lane import check_name
 from shifter.model.time import StoreMs
-from shifter.policy.delivery.claim import (
-    ClaimWrite,
-)
-from shifter.policy.delivery.claim_state import (
-    Claim,
-    is_sound,
-    waiting_claim,
-)
+from shifter.policy.delivery.claim import ClaimWrite
+from shifter.policy.delivery.claim_state import Claim, is_sound, waiting_claim
 from shifter.wire.untrusted import bounded
 
 _CHUNK: Final = 512

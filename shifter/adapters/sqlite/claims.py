@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+from shifter.adapters.sqlite.admin import find_waiting
 from shifter.adapters.sqlite.claim_rows import ClaimRows, ClaimSweep, key_prefix
 from shifter.adapters.sqlite.database import Database
-from shifter.adapters.sqlite.lane_table import find_waiting
 from shifter.model.claim import (
     ClaimAnswer,
     ClaimRequest,

@@ -98,25 +98,6 @@ CLAIMS_DDL: Final = (
 )
 
 
-def check_version(found: int, path: Path) -> None:
-    """Return if this program knows a file's version, before it touches the file.
-
-    Raises:
-        ConfigError: The file is of a newer version.
-    """
-    if found > VERSION:
-        want = f"its version is {found}, this program knows {VERSION}; upgrade shifter"
-        raise ConfigError("sqlite file", str(path), want)
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a file to this version; call it inside a write transaction."""
-    for statement in (*_LOG_DDL, *_SPOOL_DDL, *CLAIMS_DDL):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
 _BUSY_S: Final = 5.0
 _PAGE_BYTES: Final = 8_192
 _STATEMENTS: Final = 256
@@ -166,9 +147,11 @@ def make(path: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         _check_owner(connection, path)
         check_schema(connection, path)
-        check_version(version, path)
         if version == VERSION:
             return
+        if version > VERSION:
+            want = f"its version is {version}, this program knows {VERSION}"
+            raise ConfigError("sqlite file", str(path), f"{want}; upgrade shifter")
         # Only where the file is new: pages are counted in this size for ever.
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -178,7 +161,10 @@ def make(path: Path) -> None:
             raise ConfigError("sqlite file", str(path), want)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
-            migrate(connection)
+            for statement in (*_LOG_DDL, *_SPOOL_DDL, *CLAIMS_DDL):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
     finally:
         connection.close()
 

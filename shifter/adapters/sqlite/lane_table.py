@@ -1,4 +1,4 @@
-"""Lanes in the file: records as rows, appended, promoted when they are due, and found.
+"""Lanes in the file: records as rows, appended, promoted when they are due, and read.
 
 Every function that writes works inside a transaction of its caller. Keyed records lie
 in parts of their topic that one live member at a time drains, so that the order of a
@@ -13,17 +13,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from shifter.errors import DecodeError, UnsupportedVersionError
-from shifter.model.claim import JobState, JobStatus
-from shifter.model.job import made_ms
 from shifter.model.lane import parse_lane
 from shifter.ports import Delivery, Record, Span
-from shifter.wire.headers import Headers, read_headers
+from shifter.wire.headers import Headers
 
 SHIFT: Final = 40
 """A job's id: its lane's, shifted by this, plus its place there."""
@@ -34,23 +31,13 @@ DUE_SHIFT: Final = 20
 WHOLE: Final = Span(0, 1 << SHIFT)
 """Every place of a lane."""
 
+_MOST_BYTES: Final = 4_000_000
+"""Of the bodies that are read at once; one record is read, however large."""
+
 _KEY_PARTS: Final = 8
 _PROMOTED: Final = 1_000
 # The year 2109, so that a shifted instant fits in a row's id.
 _LAST_MS: Final = 1 << 42
-
-_SOON_MS: Final = 500
-"""Nearly all records are appended so soon after their ids were made."""
-_LATE_MS: Final = 15_000
-"""A service waits 10 s for the log, unless ``accept_timeout`` says otherwise."""
-_CLOCK_BACK_MS: Final = 2_000
-"""How far a clock may have gone back between the making of an id and the append."""
-_MOST_PLACES: Final = 50_000
-"""Rows read of a lane and a span of time: an id that no job has costs 0.1 s at most.
-
-A record is appended in the same transactions as those whose ids are a little older: in
-0.5 s few files take so many.
-"""
 
 
 class Body(NamedTuple):
@@ -259,38 +246,35 @@ def set_aside(
     )
 
 
-def find_waiting(
-    connection: sqlite3.Connection, namespace: str, job_id: str
-) -> JobStatus | None:
-    """The state of a job whose record waits in a lane; ``None`` where none is found.
-
-    An index over ids costs 1.4 us more for each record that is appended (2.3 without
-    one) and 0.5 us for each that is drained, so there is none. An id that the service
-    made is a UUID of version 7 and begins with the time, so its place is found by
-    halving, and few records are read.
-
-    This finds what has been in a lane since the time of its id. A job that was delayed,
-    was put off, or has an id of its caller is recorded as waiting in the claims.
+def read_records(
+    connection: sqlite3.Connection, first: int, last: int, most: int
+) -> tuple[list[tuple[int, int, bytes]], bool]:
+    """Id, checksum and bytes of records in a range of ids.
 
     Args:
         connection: Needs no transaction.
-        namespace: The fleet's; others may share the file.
-        job_id: In the canonical spelling.
+        first: The first id, included.
+        last: The last id, excluded.
+        most: The most records; fewer are read if they are large.
+
+    Returns:
+        The records, and whether their size cut them off.
     """
-    made = made_ms(job_id)
-    if made is None:
-        return None
-    lanes = _lanes(connection, namespace)
-    for since, until in (
-        (made, made + _SOON_MS),
-        (made + _SOON_MS, made + _LATE_MS),
-        (made - _CLOCK_BACK_MS, made),
-    ):
-        for lane, end in lanes:
-            found = _between(connection, (lane, end), (since, until), job_id)
-            if found is not None:
-                return found
-    return None
+    rows: list[tuple[int, int, bytes]] = []
+    size = 0
+    with contextlib.closing(
+        connection.execute(
+            "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? "
+            "ORDER BY id LIMIT ?",
+            (first, last, most),
+        )
+    ) as found:
+        for row in found:
+            rows.append(row)
+            size += len(row[2])
+            if size >= _MOST_BYTES:
+                return rows, True
+    return rows, False
 
 
 def first_record(
@@ -328,53 +312,3 @@ def first_since(
         else:
             high = middle
     return low
-
-
-def _lanes(connection: sqlite3.Connection, namespace: str) -> list[tuple[int, int]]:
-    """Ids of the lanes of a namespace in which records wait, and where they end."""
-    rows = connection.execute(
-        "SELECT name, lane.id, next FROM lane JOIN topic ON topic.id = lane.topic "
-        "WHERE live > 0"
-    ).fetchall()
-    found = []
-    for name, lane, end in rows:
-        of = parse_lane(name)
-        if of is not None and of.namespace == namespace:
-            found.append((lane, end))
-    return found
-
-
-def _between(
-    connection: sqlite3.Connection,
-    at: tuple[int, int],
-    span_ms: tuple[int, int],
-    job_id: str,
-) -> JobStatus | None:
-    """A job's state, if it was appended to a lane within a span of time."""
-    lane, end = at
-    low = first_since(connection, lane, Span(0, end), span_ms[0])
-    span = Span(low, min(end, low + _MOST_PLACES))
-    high = first_since(connection, lane, span, span_ms[1])
-    base = lane << SHIFT
-    # The text of an id may occur in the payload of another job.
-    rows = connection.execute(
-        "SELECT crc, body FROM job WHERE id >= ? AND id < ? AND instr(body, ?) > 0",
-        (base + low, base + high, job_id.encode()),
-    )
-    return next(_states(rows, job_id), None)
-
-
-def _states(rows: sqlite3.Cursor, job_id: str) -> Iterator[JobStatus]:
-    for crc, raw in rows:
-        body = unpack(crc, raw)
-        if body is None:
-            continue
-        try:
-            envelope = read_headers(body.headers).envelope
-        except (DecodeError, UnsupportedVersionError):
-            continue
-        if envelope.id == job_id:
-            # A later one was started before; its claim is forgotten.
-            attempt = envelope.attempt if envelope.attempt > 1 else 0
-            state = JobState.WAITING
-            yield JobStatus(job_id, state, attempt, None, body.appended_ms)

@@ -7,17 +7,20 @@ rows.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from shifter.adapters.sqlite.lane_table import SHIFT, Body, set_aside, unpack
+from shifter.adapters.sqlite.lane_table import (
+    SHIFT,
+    Body,
+    read_records,
+    set_aside,
+    unpack,
+)
 from shifter.adapters.sqlite.member import LiveMember
 
 _NOBODY: Final = 0
-_MOST_BYTES: Final = 4_000_000
-"""Of one lane in one fetch; at least one record is taken, however large."""
 
 
 class LeasedRecord(NamedTuple):
@@ -144,13 +147,7 @@ class Fetch:
             wanted: How many records should be there.
         """
         connection, base, (first, last) = self._connection, at.lane << SHIFT, span
-        rows, is_cut = _within(
-            connection.execute(
-                "SELECT id, crc, body FROM job WHERE id >= ? AND id < ? "
-                "ORDER BY id LIMIT ?",
-                (base + first, base + last, most),
-            )
-        )
+        rows, is_cut = read_records(connection, base + first, base + last, most)
         if (is_cut or len(rows) == most) and len(rows) < wanted:
             # The rest is left without a lease.
             rest, last = (rows[-1][0] - base + 1, last), rows[-1][0] - base + 1
@@ -216,19 +213,6 @@ def _write_lease(
         (lane, *span, member, left),
     )
     return written.lastrowid or 0
-
-
-def _within(cursor: sqlite3.Cursor) -> tuple[list[tuple[int, int, bytes]], bool]:
-    """The first rows, up to `_MOST_BYTES` of bodies, and whether that cut them off."""
-    rows: list[tuple[int, int, bytes]] = []
-    size = 0
-    with contextlib.closing(cursor):
-        for row in cursor:
-            rows.append(row)
-            size += len(row[2])
-            if size >= _MOST_BYTES:
-                return rows, True
-    return rows, False
 
 
 def _spans(job_ids: Iterable[int]) -> list[tuple[int, int]]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from shifter.adapters.sqlite.admin import SqliteLogAdmin
+from shifter.adapters.sqlite.claims import SqliteClaimStore
+from shifter.adapters.sqlite.database import Database
+from shifter.adapters.sqlite.feed import SqliteLaneFeed
+from shifter.adapters.sqlite.fleet import SqliteFleetStore, SqlitePresenceStore
+from shifter.adapters.sqlite.log import SqliteAtomicLog, SqliteLaneLog
+from shifter.adapters.sqlite.mover import SqliteDelayMover
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.config.endpoint import sqlite_path
@@ -23,10 +29,6 @@ from shifter.ports import (
     PresenceStore,
 )
 
-if TYPE_CHECKING:
-    from shifter.adapters.sqlite.database import Database
-    from shifter.adapters.sqlite.log import SqliteLaneLog
-
 
 class SqliteLogs:
     """`shifter.wiring.registry.LogAdapter` for ``sqlite://``."""
@@ -34,13 +36,10 @@ class SqliteLogs:
     is_embedded = True
 
     def import_parts(self) -> None:
-        """Import what background threads use, in the calling thread."""
-        import shifter.adapters.sqlite.admin  # noqa: F401, PLC0415
+        """Do nothing: the import of this module has imported its parts."""
 
     def open_log(self, settings: Settings) -> SqliteLaneLog:
         """Where records become durable; the first record of a topic makes it."""
-        from shifter.adapters.sqlite.log import SqliteLaneLog  # noqa: PLC0415
-
         return SqliteLaneLog(
             _database("log", settings.log_url),
             SystemClock(),
@@ -50,14 +49,10 @@ class SqliteLogs:
 
     def open_atomic_log(self, settings: Settings, name: str) -> AtomicLog:
         """Appends in one transaction of the file."""
-        from shifter.adapters.sqlite.log import SqliteAtomicLog  # noqa: PLC0415
-
         return SqliteAtomicLog(self.open_log(settings), name)
 
     def open_admin(self, settings: Settings) -> LogAdmin:
         """Looks after the topics in the file."""
-        from shifter.adapters.sqlite.admin import SqliteLogAdmin  # noqa: PLC0415
-
         return SqliteLogAdmin(_database("log", settings.log_url), makes_topics=True)
 
     def open_member(
@@ -99,14 +94,10 @@ class SqliteMember:
         topics: Iterable[str],
     ) -> LaneFeed:
         """The lanes of one priority."""
-        from shifter.adapters.sqlite.feed import SqliteLaneFeed  # noqa: PLC0415
-
         return SqliteLaneFeed(self._log, sorted(topics), SystemClock())
 
     def open_mover(self) -> DelayMover:
         """What moves delayed records to their lanes when they are due."""
-        from shifter.adapters.sqlite.mover import SqliteDelayMover  # noqa: PLC0415
-
         return SqliteDelayMover(self._log, SystemClock())
 
 
@@ -114,14 +105,12 @@ class SqliteStates:
     """`shifter.wiring.registry.StateAdapter` for ``sqlite://``."""
 
     def import_parts(self) -> None:
-        """Import what background threads use, in the calling thread."""
+        """Do nothing: the import of this module has imported its parts."""
 
     def open_claims(
         self, settings: Settings, beside: LaneLog | None, *, with_waiting: bool = False
     ) -> ClaimStore:
         """Claims, in the transactions of the log where both are one file."""
-        from shifter.adapters.sqlite.claims import SqliteClaimStore  # noqa: PLC0415
-
         database = _state_database(settings, beside)
         return SqliteClaimStore(
             database, settings.namespace, SystemClock(), finds_waiting=with_waiting
@@ -131,10 +120,6 @@ class SqliteStates:
         self, settings: Settings, beside: LaneLog | None
     ) -> PresenceStore:
         """Reports of live workers."""
-        from shifter.adapters.sqlite.fleet import (  # noqa: PLC0415
-            SqlitePresenceStore,
-        )
-
         database = _state_database(settings, beside)
         return SqlitePresenceStore(database, settings.namespace, SystemClock())
 
@@ -144,8 +129,6 @@ class SqliteStates:
         Every process writes there five times a second; in the log's own file these
         writes would wait for the jobs' and the jobs' for them.
         """
-        from shifter.adapters.sqlite.fleet import SqliteFleetStore  # noqa: PLC0415
-
         url = "" if settings.state_url is None else settings.state_url.reveal()
         path = sqlite_path("state", url)
         beside = path.with_name(f"{path.name}.fleet")
@@ -171,14 +154,10 @@ def _state_database(settings: Settings, beside: LaneLog | None) -> Database:
 
 
 def _database(field: str, url: Secret | None) -> Database:
-    from shifter.adapters.sqlite.database import Database  # noqa: PLC0415
-
     return Database(sqlite_path(field, "" if url is None else url.reveal()))
 
 
 def _sqlite_log(log: LaneLog) -> SqliteLaneLog:
-    from shifter.adapters.sqlite.log import SqliteLaneLog  # noqa: PLC0415
-
     if not isinstance(log, SqliteLaneLog):
         raise TypeError(log)
     return log

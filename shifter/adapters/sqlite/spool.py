@@ -10,7 +10,7 @@ from typing import Final
 
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.file import FileLock
-from shifter.adapters.sqlite.lane_table import pack, unpack
+from shifter.adapters.sqlite.lane_table import pack, set_aside, unpack
 from shifter.ports import Clock, SpoolDepth, SpoolEntry
 
 MAX_BYTES: Final = 1 << 30
@@ -131,10 +131,8 @@ class SqliteSpool:
     def _damaged(self, rows: Sequence[tuple[int, object]]) -> None:
         def write(connection: sqlite3.Connection) -> None:
             now = self._clock.epoch_ms()
-            connection.executemany(
-                "INSERT INTO damaged (source, noted_ms, body) VALUES (?, ?, ?)",
-                [(f"spool {number}", now, raw) for number, raw in rows],
-            )
+            for number, raw in rows:
+                set_aside(connection, f"spool {number}", now, raw)
             _delete(connection, [number for number, _ in rows])
 
         self.database.write_sync(write)
