@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from docs_build.diagram import Edge, svg, table
 from shifter.model.claim import ClaimUpdate, JobState
 from shifter.model.time import EpochMs, StoreMs
-from shifter.policy.delivery import claim as claims, retry
+from shifter.policy.delivery import claim as claims, job_limits, retry
 from shifter.policy.delivery.claim_state import Claim
 from shifter.policy.protection.circuit import states
 from shifter.policy.protection.circuit.evidence import CallOutcome
@@ -247,9 +247,9 @@ def _job_edges() -> Iterator[Edge]:
             policy, outcome, attempt=attempt, now=now, deadline_ms=deadline_ms, u=0.5
         )
         yield _job_edge(event, answer)
-    for losses in (1, retry.WORKER_LOSSES):
+    for losses in (1, job_limits.WORKER_LOSSES):
         yield _job_edge(
-            f"the worker is lost, for the {losses}. time", retry.lost(losses)
+            f"the worker is lost, for the {losses}. time", job_limits.lost(losses)
         )
 
 

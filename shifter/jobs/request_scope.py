@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from shifter.errors import DeadlineExceededError
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 from shifter.model.time import EpochMs
-from shifter.policy.delivery.expiry import remaining_ms
+from shifter.policy.delivery.job_limits import remaining_ms
 from shifter.wire.headers import read_traceparent
 
 

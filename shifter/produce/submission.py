@@ -42,7 +42,7 @@ from shifter.model.lane import Priority
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.admission.input import DEFER, DEGRADE, RUN, SHED, Decision
-from shifter.policy.delivery.expiry import attempt_limit_ms
+from shifter.policy.delivery.job_limits import attempt_limit_ms
 from shifter.produce.admission import Admission
 from shifter.produce.options import (
     CallOptions,

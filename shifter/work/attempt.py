@@ -21,7 +21,7 @@ from shifter.errors import (
 from shifter.fleet.calls import SUCCESS, Caller, CallVerdict, verdict_of
 from shifter.jobs.context import Context
 from shifter.model.time import EpochMs, duration_ms
-from shifter.policy.delivery.expiry import attempt_limit_ms
+from shifter.policy.delivery.job_limits import attempt_limit_ms
 from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,

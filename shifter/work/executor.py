@@ -24,7 +24,8 @@ from shifter.jobs.request_scope import follow
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.delivery.retry import Outcome, is_suspect
+from shifter.policy.delivery.job_limits import is_suspect
+from shifter.policy.delivery.retry import Outcome
 from shifter.ports import Clock
 from shifter.runtime.handler import completed, is_coroutine_function
 from shifter.runtime.threads import ThreadCall

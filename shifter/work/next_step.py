@@ -14,17 +14,15 @@ from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
-from shifter.policy.delivery.expiry import is_expired
+from shifter.policy.delivery.job_limits import End, is_expired, is_put_off_too_long
 from shifter.policy.delivery.retry import (
     DeadLettered,
-    End,
     Interrupted,
     Outcome,
     RetryPolicy,
     TryAgain,
     after_attempt,
 )
-from shifter.policy.delivery.uncharged_repeats import is_put_off_too_long
 from shifter.ports import Record
 from shifter.wire.envelope import MAX_TURNS
 from shifter.wire.failure import ErrorFacts

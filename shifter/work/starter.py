@@ -18,8 +18,8 @@ from shifter.model.claim import Cancelled, JobState
 from shifter.model.job import OnBudget
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
-from shifter.policy.delivery.expiry import is_expired
-from shifter.policy.delivery.retry import Expired, lost
+from shifter.policy.delivery.job_limits import is_expired, lost
+from shifter.policy.delivery.retry import Expired
 from shifter.policy.protection.dependency import Protection
 from shifter.work.claiming import Claimed
 from shifter.work.completer import Completer

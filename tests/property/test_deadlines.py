@@ -5,7 +5,11 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from shifter.model.time import EpochMs
-from shifter.policy.delivery.expiry import attempt_limit_ms, is_expired, remaining_ms
+from shifter.policy.delivery.job_limits import (
+    attempt_limit_ms,
+    is_expired,
+    remaining_ms,
+)
 
 instants = st.integers(-(10**15), 10**15).map(EpochMs)
 skews = st.integers(-86_400_000, 86_400_000)

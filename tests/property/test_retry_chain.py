@@ -9,10 +9,10 @@ from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy, bound_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
+from shifter.policy.delivery.job_limits import End
 from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,
-    End,
     Expired,
     Failed,
     Interrupted,

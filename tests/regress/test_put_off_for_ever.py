@@ -15,8 +15,8 @@ import pytest
 from shifter import Context, Shifter, Throttled
 from shifter.config import Settings
 from shifter.errors import CircuitOpenError
-from shifter.policy.delivery import uncharged_repeats
-from shifter.policy.delivery.uncharged_repeats import is_put_off_too_long
+from shifter.policy.delivery import job_limits
+from shifter.policy.delivery.job_limits import is_put_off_too_long
 from shifter.ports import Record
 from shifter.testing import TestApp
 from shifter.wire.headers import read_headers
@@ -40,7 +40,7 @@ def test_the_bounds_are_a_number_and_a_time():
 async def test_a_job_that_is_throttled_at_once_ends_after_a_number(
     monkeypatch, key, error
 ):
-    monkeypatch.setattr(uncharged_repeats, "MAX_PUT_OFF", 300)
+    monkeypatch.setattr(job_limits, "MAX_PUT_OFF", 300)
     app, runs = app_of(), []
 
     @app.job(attempts=1, on_block="hold")

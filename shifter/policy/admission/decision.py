@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
-from shifter.policy.admission import explain as show
+from shifter.policy.admission import input as values
 from shifter.policy.admission.input import (
     DEFER,
     DEGRADE,
@@ -160,17 +160,17 @@ def _limit(_: OutlookPolicy, case: AdmissionInput) -> _Said:
 
 
 _HERE: Final = (
-    _Rule("deadline", _deadline, show.deadline),
-    _Rule("retry budget", _budget, show.budget),
-    _Rule("circuit", _circuit, show.circuit),
-    _Rule("due time", _due, show.due),
-    _Rule("inline", _inline, show.inline),
-    _Rule("quality", _quality, show.quality),
-    _Rule("level", _level, show.level),
-    _Rule("no inversion", _floor, show.floor),
-    _Rule("event loop", _lag, show.lag),
-    _Rule("dependency limit", _dependency, show.dependency),
-    _Rule("local limit", _limit, show.limit),
+    _Rule("deadline", _deadline, values.show_deadline),
+    _Rule("retry budget", _budget, values.show_budget),
+    _Rule("circuit", _circuit, values.show_circuit),
+    _Rule("due time", _due, values.show_due),
+    _Rule("inline", _inline, values.show_inline),
+    _Rule("quality", _quality, values.show_quality),
+    _Rule("level", _level, values.show_level),
+    _Rule("no inversion", _floor, values.show_floor),
+    _Rule("event loop", _lag, values.show_lag),
+    _Rule("dependency limit", _dependency, values.show_dependency),
+    _Rule("local limit", _limit, values.show_limit),
 )
 _SAYS: Final = tuple(rule.says for rule in _HERE)
 
@@ -214,6 +214,6 @@ def explain(
     text = (
         f"otherwise: {later.verdict.value}" if reason is None else later.verdict.value
     )
-    found = show.lane(policy, case)
+    found = values.show_lane(policy, case)
     findings.append(RuleFinding("lane", found, text, reason is not None))
     return decision, findings

@@ -1,7 +1,8 @@
-"""What the admission decision looks at, and what it answers: plain values.
+"""What the admission decision looks at, what it answers, and its numbers as text.
 
-Everything has a default that means "all is well", so that a process that knows nothing
-of a dependency or a lane decides without it.
+Every value has a default that means "all is well", so that a process without facts
+about a dependency or a lane decides without them. `show_deadline` and the functions
+after it write the numbers that a rule looks at, for an explanation.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import Final, NamedTuple
 
 from shifter.model.answer import Quality
 from shifter.model.reason import Reason
-from shifter.policy.admission.lane_outlook import LaneFacts
+from shifter.policy.admission.lane_outlook import LaneFacts, OutlookPolicy, eta_s
 
 _FOR_WANT_OF_ROOM: Final = frozenset({Reason.OVERLOADED, Reason.LIMIT_REACHED})
 
 
 @dataclass(frozen=True, slots=True)
 class DependencyNeeds:
-    """What the job's dependencies say, all of them together; all well by default.
+    """The state of all dependencies of a job together; all well by default.
 
     Attributes:
         is_open: Whether a circuit is open.
@@ -37,38 +38,38 @@ class DependencyNeeds:
 
 
 WELL: Final = DependencyNeeds()
-"""Nothing speaks against a call."""
+"""Every dependency may be called."""
 
 
 @dataclass(slots=True)
 class AdmissionInput:
-    """Everything the decision is made of; all well by default.
+    """Every value that the decision uses; all well by default.
 
-    Plain values, and one object a process, which is written anew before each decision:
-    making one would take as long as deciding.
+    A process has one object and writes it anew before each decision, since making an
+    object would take as long as deciding.
 
     Attributes:
         rank: Of the job's priority.
         level: 0-399, within its priority.
         left_s: Seconds to its deadline, negative when late; ``None`` without one.
-        waits_for: Why it must not start now; ``None`` if it may.
-        opens_s: Seconds until it may, >= 0.
+        waits_for: Why the job must not start now; ``None`` if it may.
+        opens_s: Seconds until it may start, >= 0.
         runs_here: Whether its handler can run in this process.
         has_fallback: Whether there is a cheaper answer.
         is_extra: Whether it is a retry or a replay, charged to a budget.
         can_wait: Whether there is a lane for it.
-        queued_s: How long it stood in line here before it was asked about, >= 0; a
-            load signal.
+        queued_s: How long the job was queued here before its decision, >= 0; a load
+            signal.
         threshold: The prioritizer's: lower levels are not run.
         floor: The highest rank shed in this window, -1 if none.
-        lane_floor: The same of the job's queue.
+        lane_floor: The highest rank shed of the job's queue in this window, or -1.
         free: Slots of this process left for the job's priority.
-        limit: Slots there are for it.
+        limit: All slots that the job's priority may fill.
         fallbacks_free: Slots left for cheaper answers.
         lag_ms: The event loop's lag.
-        lag_limit_ms: From here on only ``CRITICAL`` is run.
-        needs: What its dependencies say.
-        lane: Its lane; ``None`` when nothing is known.
+        lag_limit_ms: The lag from which on only ``CRITICAL`` is run.
+        needs: The state of its dependencies.
+        lane: The facts about its lane; ``None`` if there are none.
         u: One draw from [0, 1), for the jitter of ``retry_after``.
     """
 
@@ -97,10 +98,10 @@ class AdmissionInput:
 
 @dataclass(slots=True)
 class Load:
-    """What this process does now, as the caller measures it.
+    """The work of this process now, as the caller measures it.
 
     Attributes:
-        inflight: Slots taken.
+        inflight: Slots in use.
         limit: All slots, >= 1.
         fallbacks: Cheaper answers under way; they have as many slots of their own.
         lag_ms: The event loop's lag, >= 0.
@@ -136,10 +137,10 @@ class Decision(NamedTuple):
     """The answer.
 
     Attributes:
-        verdict: What is done.
-        reason: Why it is not run; ``ACCEPTED`` when it is.
+        verdict: What is done with the job.
+        reason: Why it is not run; ``ACCEPTED`` if it is run.
         eta_s: When it is expected to start, if it is deferred and that is known.
-        retry_after_s: When asking again makes sense, if it is shed; ``None`` never.
+        retry_after_s: When a shed job may be submitted again; ``None`` for never.
     """
 
     verdict: Verdict
@@ -151,3 +152,79 @@ class Decision(NamedTuple):
     def is_want_of_room(self) -> bool:
         """Whether it was shed because there was more work than room."""
         return self.verdict is SHED and self.reason in _FOR_WANT_OF_ROOM
+
+
+def show_deadline(case: AdmissionInput) -> str:
+    """Time left to the deadline."""
+    left_s = case.left_s
+    return "none" if left_s is None else f"{left_s:.1f} s left"
+
+
+def show_budget(case: AdmissionInput) -> str:
+    """Whether the retry budget can pay for an extra execution."""
+    if not case.is_extra:
+        return "a first execution, not charged"
+    return "can pay" if case.needs.has_budget else "exhausted"
+
+
+def show_circuit(case: AdmissionInput) -> str:
+    """State of the circuits."""
+    return "open" if case.needs.is_open else "closed"
+
+
+def show_due(case: AdmissionInput) -> str:
+    """When the job may start."""
+    if case.waits_for is None:
+        return "may start now"
+    return f"{case.waits_for.value}: may start in {case.opens_s:.1f} s"
+
+
+def show_inline(case: AdmissionInput) -> str:
+    """Whether this process can run the job."""
+    return "can run here" if case.runs_here else "cannot run here"
+
+
+def show_quality(case: AdmissionInput) -> str:
+    """The fleet's quality, and whether there is a cheaper answer."""
+    fallback = "a fallback" if case.has_fallback else "no fallback"
+    return f"{case.needs.quality.value}, {fallback}"
+
+
+def show_level(case: AdmissionInput) -> str:
+    """The job's level and the threshold."""
+    return f"level {case.level}, threshold {case.threshold}"
+
+
+def show_floor(case: AdmissionInput) -> str:
+    """The job's rank, and the highest one that was shed in this window."""
+    highest = case.floor
+    was = "nothing shed" if highest < 0 else f"rank {highest} was shed"
+    return f"rank {case.rank}, {was} in this window"
+
+
+def show_lag(case: AdmissionInput) -> str:
+    """The event loop's lag."""
+    return f"lag {case.lag_ms:.1f} ms, limit {case.lag_limit_ms:.0f} ms"
+
+
+def show_dependency(case: AdmissionInput) -> str:
+    """Whether the limits of the dependencies have room."""
+    return "has room" if case.needs.has_room else "full"
+
+
+def show_limit(case: AdmissionInput) -> str:
+    """Free slots of this process."""
+    return f"{case.free} of {case.limit} slots free"
+
+
+def show_lane(policy: OutlookPolicy, case: AdmissionInput) -> str:
+    """The jobs that wait, the drain rate, and when a job deferred now starts."""
+    facts, left_s = case.lane, case.left_s
+    if facts is None:
+        return "not known"
+    expected_s = eta_s(facts)
+    rate = "rate not known" if facts.rate_per_s is None else f"{facts.rate_per_s:.1f}/s"
+    text = f"{facts.waiting} waiting, {rate}, oldest {facts.oldest_age_s:.1f} s"
+    if expected_s is not None:
+        text += f", starts in {expected_s:.1f} s x {policy.safety:g}"
+    return text if left_s is None else f"{text}, deadline in {left_s:.1f} s"

@@ -2,19 +2,19 @@
 
 The rules, in order:
 
-1. An outcome that says what the job has become (success, discard, dead letter, expiry,
-   cancel) ends it so.
+1. An outcome that is an end of the job (success, discard, dead letter, expiry,
+   cancel) ends the job so.
 2. A failure is *charged*: the next attempt has the next number, and there is none after
    ``max_attempts``. A retry that the handler asked for is a failure too, with a wait of
    its own choice.
-3. A throttle or an interruption is *not charged*: nobody learnt anything about the job,
+3. A throttle or an interruption is *not charged*: it is no fact about the job,
    and the attempt comes again under the same number. A job that is throttled for ever
-   ends all the same: see `shifter.policy.delivery.uncharged_repeats`.
-4. Whatever comes next would start at or after the deadline: the job ends now as
-   expired, instead of waiting for nothing.
+   ends all the same: see `shifter.policy.delivery.job_limits`.
+4. If the next attempt would start at or after the deadline, the job ends now as
+   expired, since no later attempt could help.
 5. No wait is longer than `shifter.policy.delivery.delay.MAX_DELAY_MS`.
 
-The fleet's retry budget is another question, asked by the caller. Sources: gRPC
+The caller asks the retry budget of the fleet. Sources: gRPC
 proposal A6 (attempts count the first; push-back replaces the backoff); Sidekiq's and
 River's snooze (not charged).
 """
@@ -30,10 +30,7 @@ from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy, full_jitter
 from shifter.policy.delivery.delay import MAX_DELAY_MS
-from shifter.policy.delivery.expiry import is_expired
-
-WORKER_LOSSES = 3
-"""A job that took so many workers with it is not run again."""
+from shifter.policy.delivery.job_limits import End, is_expired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +94,14 @@ class ThrottledOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """The handler said that the job has no value any more."""
+    """The handler raised `Discard`: the job has no value any more."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """The handler said that the job cannot succeed."""
+    """The handler raised `DeadLetter`: the job cannot succeed."""
 
     reason: str
 
@@ -116,7 +113,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class WasCancelled:
-    """Somebody cancelled the job while it ran."""
+    """An operator or the service cancelled the job while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +132,7 @@ Outcome: TypeAlias = (
     | WasCancelled
     | Interrupted
 )
-"""What an attempt came to."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The job is over.
-
-    Attributes:
-        state: A terminal state.
-        reason: Why, where the state alone does not say it.
-    """
-
-    state: JobState
-    reason: Reason | None = None
+"""The result of an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +166,7 @@ def after_attempt(
 
     Args:
         policy: Of the job type.
-        outcome: What the attempt came to.
+        outcome: The result of the attempt.
         attempt: Its number, >= 1; may be above ``max_attempts`` when the policy was
             made stricter while the job waited, and then a failure is the last one.
         now: When it ended.
@@ -207,25 +191,6 @@ def after_attempt(
     if is_expired(deadline_ms, answer.due_ms):
         return End(JobState.EXPIRED, Reason.EXPIRED)
     return answer
-
-
-def is_suspect(losses: int, limit: int = WORKER_LOSSES) -> bool:
-    """Whether the next run is the last that `lost` allows, and must be run apart.
-
-    What died beside the guilty one is as suspect: all are lost together, come back
-    together, and would be lost together. Run apart, only the guilty one ends.
-    """
-    return losses >= max(1, limit - 1)
-
-
-def lost(losses: int, limit: int = WORKER_LOSSES) -> End | None:
-    """Whether a job that took workers with it is over; ``None`` to run it once more.
-
-    Args:
-        losses: How many workers vanished while they ran this very attempt, >= 0.
-        limit: So many are enough, >= 1.
-    """
-    return End(JobState.DEAD, Reason.WORKER_LOST) if losses >= limit else None
 
 
 def _later(now: EpochMs, wait_ms: int) -> EpochMs:

@@ -10,10 +10,10 @@ from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy
 from shifter.policy.delivery.delay import MAX_DELAY_MS
+from shifter.policy.delivery.job_limits import End, lost
 from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,
-    End,
     Expired,
     Failed,
     Interrupted,
@@ -25,7 +25,6 @@ from shifter.policy.delivery.retry import (
     TryAgain,
     WasCancelled,
     after_attempt,
-    lost,
 )
 
 NOW = EpochMs(1_000_000)

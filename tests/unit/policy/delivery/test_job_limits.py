@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 from shifter.model.time import EpochMs
-from shifter.policy.delivery.expiry import attempt_limit_ms, is_expired, remaining_ms
+from shifter.policy.delivery.job_limits import (
+    attempt_limit_ms,
+    is_expired,
+    remaining_ms,
+)
 
 NOW = EpochMs(1_000)
 
