@@ -1,9 +1,9 @@
 """What may be a handler, and how a call of one is completed.
 
 A handler is a function or another callable. Its call returns a value, or an awaitable
-that does the work. The kind of the callable does not say which: a decorator turns an
-``async def`` into a plain function that returns a coroutine. The result says it, so it
-is looked at wherever a handler runs.
+that does the work. The kind of the callable does not decide which: a decorator turns an
+``async def`` into a plain function that returns a coroutine. The result decides it, so
+the result is looked at wherever a handler runs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _NAMES: Final = uuid.UUID("6f3d6f0e-6d2f-5a3c-9d4f-3c1a0f7f5b11")
 _TRIES: Final = 30
 _AGAIN_S: Final = 1.0
 _LOOK_S: Final = 30.0
-"""Longest sleep, so that a wall clock that somebody sets is noticed."""
+"""Longest sleep, so that a wall clock that is set meanwhile is noticed."""
 
 
 def firing_id(namespace: str, job: str, at_ms: EpochMs) -> str:

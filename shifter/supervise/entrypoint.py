@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import functools
 import multiprocessing
 import os
 import signal
@@ -33,7 +34,7 @@ from shifter.runtime.process_group import (
     lead_session,
 )
 from shifter.supervise.cron import CronSchedule
-from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
+from shifter.supervise.supervisor import ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging
 from shifter.wiring.worker import FleetTerms, lanes_served, open_worker
 from shifter.work.attempt import STOP_GRACE_S
@@ -76,7 +77,7 @@ async def supervise(
     policy = HealthPolicy(overdue_s=overdue_s)
     health = ProcessHealth(options.processes, SystemClock(), policy)
     supervisor = Supervisor(
-        Entry(worker_process, (options,)),
+        functools.partial(worker_process, options),
         processes=options.processes,
         kill_after_s=drain_timeout_s + _KILL_GRACE_S,
         health=health,

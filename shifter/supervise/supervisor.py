@@ -22,9 +22,9 @@ import socket
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import SpawnProcess
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from shifter.policy.health import HealthPolicy, WorkProgress, ailment
+from shifter.policy.health import HealthPolicy, ailment
 from shifter.ports import Clock
 from shifter.runtime.process_group import kill_session
 from shifter.telemetry import Event, Log, Snapshot, Totals
@@ -109,7 +109,7 @@ class ProcessHealth:
         process.channel.close()
         del self._running[slot]
         self._totals.retire(str(slot))
-        return process.heartbeat is not None and process.heartbeat.is_ready
+        return process.heartbeat is not None and process.heartbeat.progress.is_ready
 
     def conditions(self) -> list[ProcessCondition]:
         """All processes, by slot; one that does not run is neither live nor ready."""
@@ -126,53 +126,33 @@ class ProcessHealth:
         if heartbeat is not None:
             process.heartbeat = heartbeat
             process.heartbeat_at = self._clock.monotonic()
-            self._totals.absorb(str(slot), heartbeat.snapshot)
+            self._totals.absorb(str(slot), heartbeat.metrics)
 
     def _condition(self, slot: int) -> ProcessCondition:
         process = self._running.get(slot)
         if process is None:
             return ProcessCondition(slot, None, False, False, "starts again soon")
         self._receive(slot, process)
-        silent_s, heartbeat = (
-            self._clock.monotonic() - process.heartbeat_at,
-            process.heartbeat,
-        )
-        if heartbeat is None:
-            wrong = ailment(self._policy, None, silent_s=silent_s)
-            return ProcessCondition(
-                slot, None, wrong is None, False, wrong or "starting"
-            )
-        progress = WorkProgress(
-            heartbeat.is_ready,
-            heartbeat.unpolled_s,
-            heartbeat.unsettled_s,
-            heartbeat.running,
-            heartbeat.overdue_s,
-        )
+        heartbeat = process.heartbeat
+        silent_s = self._clock.monotonic() - process.heartbeat_at
+        progress = None if heartbeat is None else heartbeat.progress
         wrong = ailment(self._policy, progress, silent_s=silent_s)
-        is_live, is_joined = wrong is None, heartbeat.is_ready
+        is_live = wrong is None
+        if heartbeat is None:
+            return ProcessCondition(slot, None, is_live, False, wrong or "starting")
+        is_joined = heartbeat.progress.is_ready
         # A restart does not help while the store refuses, but the process is not ready.
         is_ready = is_live and is_joined and not heartbeat.refusal
         detail = wrong or heartbeat.refusal or ("ok" if is_joined else "joining")
         return ProcessCondition(slot, heartbeat.pid, is_live, is_ready, detail)
 
 
-class Entry(NamedTuple):
-    """What a child runs: a module-level function and its plain arguments.
-
-    The function gets one more argument: the socket for its heartbeats
-    (`shifter.work.heartbeat`).
-    """
-
-    function: Callable[..., None]
-    arguments: tuple[Any, ...]
-
-
 class Supervisor:
-    """Runs worker processes until told to stop.
+    """Runs worker processes until `stop`.
 
     Args:
-        entry: What each child runs.
+        target: What each child runs: a module-level function, or a partial of one,
+            which takes the socket for its heartbeats (`shifter.work.heartbeat`).
         processes: Number of children, >= 1.
         kill_after_s: Seconds after a stop until a child that still runs is aborted.
         health: Receives the heartbeats of the children.
@@ -181,14 +161,14 @@ class Supervisor:
 
     def __init__(
         self,
-        entry: Entry,
+        target: Callable[[socket.socket], None],
         *,
         processes: int,
         kill_after_s: float,
         health: ProcessHealth,
         watchdog_s: float,
     ) -> None:
-        self._entry, self._processes = entry, processes
+        self._target, self._processes = target, processes
         self._health, self._watchdog_s = health, watchdog_s
         self._kill_after_s = kill_after_s
         self._context = multiprocessing.get_context("spawn")
@@ -305,8 +285,8 @@ class Supervisor:
         """A child's exit code, and whether it had joined its groups before it ended."""
         ours, theirs = heartbeat_sockets()
         child = self._context.Process(
-            target=self._entry.function,
-            args=(*self._entry.arguments, theirs),
+            target=self._target,
+            args=(theirs,),
             name=f"shifter-worker-{slot}",
         )
         child.start()

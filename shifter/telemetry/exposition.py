@@ -60,12 +60,15 @@ class Exposition(Collector):
             yield family
 
 
+_FAMILIES: Final[dict[str, type[Family]]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
+
+
 def _family(spec: Spec) -> Family:
-    if spec.kind == "counter":
-        return CounterMetricFamily(spec.name, spec.help, labels=spec.labels)
-    if spec.kind == "gauge":
-        return GaugeMetricFamily(spec.name, spec.help, labels=spec.labels)
-    return HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+    return _FAMILIES[spec.kind](spec.name, spec.help, labels=spec.labels)
 
 
 def _add(family: Family, spec: Spec, values: tuple[str, ...], reading: Reading) -> None:

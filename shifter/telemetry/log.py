@@ -27,7 +27,7 @@ LINES: Final = 20
 WINDOW_S: Final = 10.0
 
 MAX_KINDS: Final = 200
-"""Kinds told apart at once; further ones share the window of their event.
+"""Kinds that are distinguished at once; further ones share the window of their event.
 
 Causes come from records, and any producer may write those.
 """

@@ -65,7 +65,7 @@ def _console(out: TextIO) -> list[Processor]:
 
 
 def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
-    # structlog's own formatters print what the exception says as it is.
+    # structlog's own formatters print the text of an exception unescaped.
     text = "".join(traceback.format_exception(*exc_info, limit=-_MAX_FRAMES))
     for line in text.splitlines():
         print(_indent(line) + printable(line.strip(), _MAX_FIELD), file=out)

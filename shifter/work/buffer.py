@@ -30,7 +30,7 @@ from shifter.policy.schedule.lane_choice import (
     charge,
     choose,
 )
-from shifter.work.item import Item
+from shifter.work.item import NOT_IN_LINE, Item
 from shifter.work.slot_time import SlotTime
 from shifter.work.waiting_limits import WaitingLimits
 
@@ -194,18 +194,17 @@ class Buffer:
         return len(self._quiet[topic])
 
     def put(self, item: Item, *, now: float) -> None:
-        """Queue a fetched item, or park it behind the running item of its key."""
-        if item.key_id is not None:
+        """Queue an item: in the place that it had, if it was taken before.
+
+        A fetched item is parked behind the running item of its key.
+        """
+        if item.key_id is not None and item.ready_at == NOT_IN_LINE:
             parked = self._parked.get(item.key_id)
             if parked is not None:
                 parked.append(item)
                 self._limits.add(item, in_line=False)
                 return
             self._parked[item.key_id] = deque()
-        self._enter(item, now)
-
-    def put_back(self, item: Item, *, now: float) -> None:
-        """Queue an item that was taken before, in the place that it had."""
         self._enter(item, now)
 
     def choose(self, slots: int, *, now: float) -> list[Item]:

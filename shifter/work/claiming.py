@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.claim import (
@@ -29,6 +29,16 @@ from shifter.model.job import ClaimsMode
 from shifter.ports import ClaimStore, Clock
 from shifter.work.attempt import Attempt, Stop
 from shifter.work.item import Item
+from shifter.work.job_observer import JobObserver
+
+_DUPLICATE_WAIT_S: Final = 0.2
+"""How long a second record of a job waits whose claim an item of this process holds."""
+_AWAY_WAIT_S: Final = 1.0
+"""How long a job that parks waits before it asks again, while the store is away."""
+_PROBE_EVERY_S: Final = 0.2
+_PROBE_KEEP_MS: Final = 60_000
+_PROBE_PREFIX: Final = "-"
+"""Begins the identity of a probe; no job's identity begins with it."""
 
 
 class Claimed(NamedTuple):
@@ -43,16 +53,6 @@ class Claimed(NamedTuple):
     run: list[Item]
     settle: list[tuple[Item, Finished | HandedOver | Cancelled]]
     wait: list[tuple[Item, float]]
-
-
-class ClaimsObserver(Protocol):
-    """Counts and logs failures of the claim store."""
-
-    def claims_failed(self, error: StoreError) -> None:
-        """A call to the store was refused, or had no answer."""
-
-    def claims_recovered(self) -> None:
-        """The store takes claims again."""
 
 
 class Claiming:
@@ -73,7 +73,7 @@ class Claiming:
         self,
         store: ClaimStore,
         clock: Clock,
-        observer: ClaimsObserver,
+        observer: JobObserver,
         *,
         owner: str,
         lease_ms: int,
@@ -177,14 +177,14 @@ class Claiming:
                     self._is_away.clear()
                     self._observer.claims_recovered()
                 await self._is_away.wait()
-            await self._clock.sleep(_LOOK_S)
+            await self._clock.sleep(_PROBE_EVERY_S)
 
     async def _probe(self) -> None:
         """Claim an identity of this worker's own, and let it expire.
 
         A read would not do: a store that cannot write answers reads.
         """
-        name = f"{_NOBODY}{self._owner}"
+        name = f"{_PROBE_PREFIX}{self._owner}"
         request = ClaimRequest(name, name, 1, 1)
         [answer] = await self._store.claim([request], owner=self._owner, lease_ms=1)
         if isinstance(answer, Granted):
@@ -257,11 +257,3 @@ def _stop_parked(attempts: Iterable[Attempt]) -> None:
         job = attempt.item.job
         if job is not None and job.spec.claims is ClaimsMode.PARK:
             attempt.stop(Stop.LEASE_LOST)
-
-
-_DUPLICATE_WAIT_S = 0.2
-_AWAY_WAIT_S = 1.0
-_LOOK_S = 0.2
-_PROBE_KEEP_MS = 60_000
-_NOBODY = "-"
-"""Begins an identity that no job has."""

@@ -1,4 +1,4 @@
-"""What follows an attempt: hand on, tell the claim store, settle, in that order.
+"""Carries out what follows an attempt: append, record in the claim store, settle.
 
 effect → successor acknowledged → claim updated with the fence → settled. A crash
 between any two of these is repaired by the claim store's answers; a fence that lost
@@ -11,9 +11,9 @@ through beside them, since a log may take seconds where the claim store takes no
 Ends that the claim store cannot record are recorded once it is back. Most are settled
 at once and recorded later; unsettled, they would be delivered again. A job with an
 idempotency key shares its claim with other jobs of the key, so it is settled only after
-its end was recorded: the others would find it *running* for an hour, and then take
-effect again. If the worker dies before that, the record is delivered again, and the
-same turn runs again.
+its end was recorded: otherwise the next job of the key would find it *running* for an
+hour, and then take effect again. If the worker dies before that, the record is
+delivered again, and the same turn runs again.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ from shifter.work.item import Item, Unreadable, by_feed
 from shifter.work.next_step import NextStep, ended_update, succeeded
 from shifter.work.state import DrainState
 
-_HAND_OVER_TIMEOUT_S = 35.0
-_BACKOFF_S = (0.2, 1.0, 5.0, 15.0)
-_ASK_AGAIN_S = 0.2
+_HAND_OVER_TIMEOUT_S: Final = 35.0
+"""One try to append; `HealthPolicy.stalled_s` is longer."""
+_BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
+"""Pauses between tries to append; the last one repeats."""
+_ASK_AGAIN_S: Final = 0.2
+"""When an item whose fence was lost asks for its claim again."""
 _PAUSE_S: Final = 0.5
 _MOST: Final = 10_000
 """Ends of settled jobs that are remembered; more are forgotten."""
@@ -52,7 +55,8 @@ class Completer:
         claims: Where ends are recorded.
         lease_s: How long a claim can be trusted, > 0.
         fewer: Called when fewer steps are pending.
-        give_up: Called when this process cannot write to the log, and others can.
+        give_up: Called when this process cannot write to the log, and other processes
+            can.
 
     Attributes:
         pending: Steps that are not carried out yet.
@@ -69,7 +73,7 @@ class Completer:
     ) -> None:
         self._state, self._claims = state, claims
         self._fewer, self._give_up = fewer, give_up
-        self._late = UnrecordedEnds(claims, state.clock, lease_s, self._settle)
+        self._unrecorded = UnrecordedEnds(claims, state.clock, lease_s, self._settle)
         self._steps: list[NextStep] = []
         self._succeeded: list[Item] = []
         self._wake = asyncio.Event()
@@ -105,12 +109,12 @@ class Completer:
     async def drained(self) -> None:
         """Wait until every step so far was carried out."""
         await self._idle.wait()
-        await self._late.record()
+        await self._unrecorded.record()
 
     async def run(self) -> None:
         """Carry steps out until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._late.run())
+            group.create_task(self._unrecorded.run())
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -192,7 +196,7 @@ class Completer:
         try:
             answers = iter(await self._claims.finish(updates) if updates else ())
         except StoreError:
-            await self._late.put(steps)
+            await self._unrecorded.put(steps)
             return
         waiting = _still_waiting(steps)
         held = [step.update is None or next(answers) for step in steps]
@@ -214,7 +218,7 @@ class Completer:
             and not step.is_copy
         ]
         if ended:
-            self._late.note(ended)
+            self._unrecorded.note(ended)
 
     async def _settle(self, steps: Sequence[tuple[NextStep, bool]]) -> None:
         """End steps that were recorded; each with whether its claim was still held."""
@@ -373,7 +377,7 @@ class UnrecordedEnds:
 def _still_waiting(steps: Iterable[NextStep]) -> list[WaitingJobs]:
     """Jobs that were put off without a claim.
 
-    Their records lie elsewhere in the log than their ids tell.
+    Their records do not lie where their ids point in the log.
     """
     found: list[WaitingJobs] = []
     for step in steps:

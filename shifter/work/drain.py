@@ -41,7 +41,7 @@ from shifter.work.delay_queue import DelayQueue
 from shifter.work.dependency_gate import DependencyGate
 from shifter.work.executor import Executor, ProcessRunner
 from shifter.work.fetcher import Fetcher
-from shifter.work.item import NOT_IN_LINE, Item, ItemReader
+from shifter.work.item import Item, ItemReader
 from shifter.work.job_observer import JobObserver
 from shifter.work.lane_gate import LaneGate
 from shifter.work.next_step import Moment, NextStep, NextSteps
@@ -54,7 +54,7 @@ _WAITING_LEAST: Final = 2_000
 _GIVEN_UP_S: Final = 1.0
 """How long a worker that cannot write to the log waits for what is pending."""
 _PARKED_MS: Final = 5_000
-"""How long a job waits whose death is its dependency's, before it runs again."""
+"""How long a job waits, uncharged, whose failure is its dependency's."""
 _PATIENCE_MS: Final = 5_000
 """A job above LOW that has waited for so long makes the load 1."""
 _QUIESCE_LOOK_S: Final = 0.02
@@ -76,7 +76,7 @@ class DrainProgress(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Drain:
-    """Runs jobs until told to stop. Owned by one event loop.
+    """Runs jobs until `stop`. Owned by one event loop.
 
     The caller opens what it is made of, and closes it.
 
@@ -318,13 +318,9 @@ class Drain:
 
     def _ready_again(self, item: Item) -> None:
         """Put an item that was delayed back among those that may start."""
-        if self._stopping.is_set():
-            return
-        buffer = self.state.buffer
-        was_in_line = item.ready_at != NOT_IN_LINE
-        put = buffer.put_back if was_in_line else buffer.put
-        put(item, now=self.clock.monotonic())
-        self._wake.set()
+        if not self._stopping.is_set():
+            self.state.buffer.put(item, now=self.clock.monotonic())
+            self._wake.set()
 
     async def _quiesce(self, drain_timeout_s: float) -> None:
         """Shutdown in order: nothing new starts, what runs ends, ends are recorded."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from shifter.model.lane import Priority
 from shifter.policy.delivery.delay import TIERS_S
@@ -20,9 +21,10 @@ from shifter.work.next_step import Moment, NextStep
 from shifter.work.state import DrainState
 from shifter.work.waiting_limits import TURN_S
 
-_FETCH_WAIT_S = 0.5
-_HELD_MOST_MS = TIERS_S[0] * 1_000 + 500
-_LATER_MS = 60_000
+_FETCH_WAIT_S: Final = 0.5
+_HELD_MOST_MS: Final = TIERS_S[0] * 1_000 + 500
+"""Delays up to the shortest delay tier are waited for here: the log has no shorter."""
+_LATER_MS: Final = 60_000
 """How long opportunistic items wait in the log while too many wait in memory."""
 
 
@@ -63,7 +65,7 @@ class Fetcher:
 
     def made_room(self) -> None:
         """Note that items have started or ended, so that more may be fetched."""
-        # A lane that is full no more is read again while a fetch waits for others.
+        # A lane that is full no longer is read again while a fetch waits for others.
         self._look()
         self._room.set()
 
@@ -116,7 +118,7 @@ class Fetcher:
             self._completer.add(steps.refused(entry, entry.refusal, None, moment))
 
     def _early(self, item: Item, due_ms: int, moment: Moment) -> None:
-        """Hold an item for a short rest of its delay; send others back to the log."""
+        """Hold an item for a short rest of its delay; send it back to the log else."""
         wait_ms, state = due_ms - moment.now, self._state
         if wait_ms <= _HELD_MOST_MS:
             state.delayed.hold(item, until=moment.monotonic + wait_ms / 1_000)

@@ -17,9 +17,9 @@ from typing import Final
 import msgspec
 
 from shifter.errors import StoreError
+from shifter.policy.health import WorkProgress
 from shifter.ports import PresenceStore, WorkerReport
-from shifter.telemetry import Event
-from shifter.telemetry.metric import Reading, Snapshot
+from shifter.telemetry import Event, Snapshot
 from shifter.work.drain import Drain
 
 _EVERY_S: Final = 1.0
@@ -33,31 +33,15 @@ class Heartbeat(msgspec.Struct, array_like=True):
 
     Attributes:
         pid: Of the process.
-        is_ready: Whether it has joined and may claim.
-        unpolled_s: See `shifter.policy.health.WorkProgress`.
-        unsettled_s: See `shifter.policy.health.WorkProgress`.
-        running: See `shifter.policy.health.WorkProgress`.
-        overdue_s: See `shifter.policy.health.WorkProgress`.
-        metrics: Name, label values and reading of each series.
+        progress: What it does, and since when something has not proceeded.
+        metrics: All readings of its metrics.
         refusal: Why the claim store refuses to write; empty while it does not.
     """
 
     pid: int
-    is_ready: bool
-    unpolled_s: float
-    unsettled_s: float
-    running: int
-    overdue_s: float
-    metrics: list[tuple[str, tuple[str, ...], Reading]]
+    progress: WorkProgress
+    metrics: Snapshot
     refusal: str = ""
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The metrics, as a process keeps them."""
-        found: Snapshot = {}
-        for name, labels, reading in self.metrics:
-            found.setdefault(name, {})[labels] = reading
-        return found
 
 
 def heartbeat_sockets() -> tuple[socket.socket, socket.socket]:
@@ -118,20 +102,15 @@ def _beat(channel: socket.socket, drain: Drain, *, is_ready: bool) -> None:
     overdue_s = [attempt.overdue_s(now) for attempt in drain.progress().attempts]
     observer.fold()
     observer.running(running, drain.state.limits.bytes)
-    heartbeat = Heartbeat(
-        os.getpid(),
+    progress = WorkProgress(
         is_ready,
         drain.unpolled_s,
         drain.unsettled_s,
         sum(running.values()),
         max(overdue_s, default=0.0),
-        [
-            (name, labels, reading)
-            for name, series in observer.metrics.snapshot().items()
-            for labels, reading in series.items()
-        ],
-        drain.state.claiming.refusal,
     )
+    metrics, refusal = observer.metrics.snapshot(), drain.state.claiming.refusal
+    heartbeat = Heartbeat(os.getpid(), progress, metrics, refusal)
     # The buffer is full, or the supervisor is gone: the next one repeats all of it.
     with contextlib.suppress(OSError):
         channel.send(msgspec.msgpack.encode(heartbeat), socket.MSG_DONTWAIT)

@@ -83,7 +83,7 @@ class IsolatedProcesses:
             ProcessDiedError: Its process died.
             Retry, Throttled, Discard, DeadLetter: As the handler raised them.
         """
-        # The time of an attempt does not run while others use the children.
+        # The time of an attempt does not run while other attempts use the children.
         attempt.wait_to_begin(math.inf)
         async with self._free:
             await self._run(job, attempt, begins)

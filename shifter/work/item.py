@@ -57,7 +57,7 @@ class Item:
         blocked_since: Monotonic seconds of its first retry in place, else ``None``.
         busy_since: Monotonic seconds since when another holds its claim, if one does.
         first_failed_ms: Epoch milliseconds of its first failure, if any.
-        misfit_since_ms: Epoch milliseconds since when it waits for a worker that knows
+        misfit_since_ms: Epoch milliseconds since when it waits for a worker that has
             its type and fields, if it does.
         was_run: Whether a run of it ended without a success.
         put_off: How often it was put off without being charged, >= 0.

@@ -55,13 +55,13 @@ class JobObserver:
         self._limited = LimitedLog(self._log)
         self._misfits: set[str] = set()
         self._fleet_log = LoggingObserver(self._log)
-        self._says_done = self._log.is_on(logging.DEBUG)
+        self._logs_done = self._log.is_on(logging.DEBUG)
         self._lanes: dict[Lane, _LaneMetrics] = {}
         self._ended: Counter[str] = Counter()
         self._before: dict[str, int] = {}
         self._since: float = clock.monotonic()
         self._rates: dict[str, float] = {}
-        self._claims_said_at: float = -_RATE_WINDOW_S
+        self._claims_logged_at: float = -_RATE_WINDOW_S
 
     def started(self, items: Sequence[Item], now_ms: int) -> None:
         """Attempts start."""
@@ -90,7 +90,7 @@ class JobObserver:
         for lane, count in Counter([item.lane for item in items]).items():
             self._series(lane).done.inc(count)
             self._ended[lane.name] += count
-        if self._says_done:
+        if self._logs_done:
             for item in items:
                 facts = _facts(NextStep(item, JobState.DONE))
                 self._log.debug(Event.JOB_ENDED, outcome="done", **facts)
@@ -109,16 +109,16 @@ class JobObserver:
             return
         facts = {**_facts(step), **_failure(step)}
         if step.state is JobState.WAITING:
-            self._say(logging.INFO, Event.JOB_RETRIED, facts)
+            self._write(logging.INFO, Event.JOB_RETRIED, facts)
             return
         outcome = step.state.value
         self.metrics.jobs.of(lane.queue, lane.priority.value, outcome).inc()
         if step.refusal is None:
             facts["outcome"] = outcome
-            self._say(logging.WARNING, Event.JOB_ENDED, facts)
+            self._write(logging.WARNING, Event.JOB_ENDED, facts)
             return
         self.metrics.dead_letters.of(lane.queue, step.refusal.reason.value).inc()
-        self._say(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
+        self._write(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
 
     def _misfit(self, item: Item, why: ItemRefusal) -> None:
         """A job waits for a worker that has its type: one line for all of the type."""
@@ -139,7 +139,7 @@ class JobObserver:
         known.add(job)
         self.metrics.misfits.of(lane.queue, job, why.reason.value).inc()
 
-    def _say(self, level: int, event: Event, facts: dict[str, Any]) -> None:
+    def _write(self, level: int, event: Event, facts: dict[str, Any]) -> None:
         """Write a line about an event that may repeat for every record of a lane."""
         now = self._clock.monotonic()
         self._limited.write(level, event, facts, by=_CAUSES, now=now)
@@ -192,19 +192,19 @@ class JobObserver:
     def fence_lost(self, item: Item) -> None:
         """Another worker was granted the job while it ran here."""
         facts = {"job_id": item.envelope.id, "lane": item.lane.name}
-        self._say(logging.WARNING, Event.CLAIM_LOST, facts)
+        self._write(logging.WARNING, Event.CLAIM_LOST, facts)
 
     def headers_dropped(self, item: Item) -> None:
         """Headers of the user did not fit; the job runs without them."""
         count = item.read.dropped
         self.metrics.headers_dropped.of(item.lane.queue).inc(count)
         facts = {"lane": item.lane.name, "job_id": item.envelope.id, "count": count}
-        self._say(logging.WARNING, Event.HEADERS_DROPPED, facts)
+        self._write(logging.WARNING, Event.HEADERS_DROPPED, facts)
 
     def hand_over_failed(self, step: NextStep, detail: str) -> None:
         """The log did not take the next record of a job; it is appended again later."""
         facts = {**_facts(step), "detail": detail}
-        self._say(logging.WARNING, Event.APPEND_REFUSED, facts)
+        self._write(logging.WARNING, Event.APPEND_REFUSED, facts)
 
     def lost(self, lost: LostRange) -> None:
         """The log deleted records before a worker read them."""
@@ -215,13 +215,13 @@ class JobObserver:
         """A call to the claim store failed; logged at most every few seconds."""
         self.metrics.claim_store_errors.of().inc()
         now = self._clock.monotonic()
-        if now >= self._claims_said_at + _RATE_WINDOW_S:
-            self._claims_said_at = now
+        if now >= self._claims_logged_at + _RATE_WINDOW_S:
+            self._claims_logged_at = now
             self._log.warning(Event.CLAIMS_UNAVAILABLE, detail=str(error))
 
     def claims_recovered(self) -> None:
         """The claim store takes claims again."""
-        self._claims_said_at = -_RATE_WINDOW_S
+        self._claims_logged_at = -_RATE_WINDOW_S
         self._log.info(Event.CLAIMS_RECOVERED)
 
     def circuit_changed(self, change: Change) -> None:
@@ -255,7 +255,7 @@ class JobObserver:
 _MISFITS_MOST = 50
 
 _CAUSES = ("lane", "outcome", "reason", "fingerprint")
-"""Fields that tell the causes of a line apart."""
+"""Fields whose values distinguish the causes of a line."""
 
 _CIRCUIT_WORDS = ("closed", "half_open", "open")
 

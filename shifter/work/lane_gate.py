@@ -200,8 +200,7 @@ class LaneGate:
 
     def left(self, item: Item) -> None:
         """Note that an item of `take` ended, or was not run."""
-        if item.is_opportunistic:
-            self._using.discard(item)
+        self._using.discard(item)
 
     def due_ms(self, item: Item, now: EpochMs) -> EpochMs:
         """When an item may start, by its own due time and its hours; from now on.
@@ -216,7 +215,7 @@ class LaneGate:
         return hours.opening_ms(None if job is None else job.spec, item.lane, due)
 
     def is_crowded(self, item: Item) -> bool:
-        """Whether an item would be in the way of others of its lane that may start."""
+        """Whether an item would hold up items of its lane that may start."""
         topic = item.delivery.topic
         return (
             item.is_opportunistic

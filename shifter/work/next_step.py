@@ -44,7 +44,7 @@ While it does, other jobs of the key wait: also where the log has lost this one.
 
 _MISFIT_LEAST_MS = 1_000
 _MISFIT_MOST_MS = 15_000
-"""How long a job waits before it is offered to another worker that may know it.
+"""How long a job waits before it is offered to another worker that may have its type.
 
 The wait is a quarter of what it has waited already, within these bounds: a job is
 offered 16 times in the first minute and 72 times in 15 min, which finds one new worker

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from shifter.model.lane import Lane, Priority
@@ -26,6 +27,7 @@ _REMEMBERED: Final = 64
 """Ends after which the mean begins to forget: the newest 64 to 128 count."""
 
 
+@dataclass(slots=True)
 class _Usage:
     """The slots that one lane holds.
 
@@ -39,20 +41,13 @@ class _Usage:
         total_s: Their slot time.
     """
 
-    __slots__ = (
-        "charged_s",
-        "cost_s",
-        "count",
-        "ended_s",
-        "running",
-        "since_s",
-        "total_s",
-    )
-
-    def __init__(self) -> None:
-        self.running = self.count = 0
-        self.since_s = self.ended_s = self.charged_s = 0.0
-        self.cost_s = self.total_s = 0.0
+    running: int = 0
+    since_s: float = 0.0
+    ended_s: float = 0.0
+    charged_s: float = 0.0
+    cost_s: float = 0.0
+    count: int = 0
+    total_s: float = 0.0
 
     def mean_s(self, now: float) -> float:
         """How long a job holds its slot; 0 while that is unknown.

@@ -113,12 +113,12 @@ class Starter:
         self._not_granted(claimed)
 
     def let_go(self, item: Item) -> None:
-        """Free what an item took that is not run after all: others may start."""
+        """Free what an item took that is not run after all: other items may start."""
         self._state.dependency_gate.release(item)
         self.left(item, self._state.clock.monotonic())
 
     def left(self, item: Item, now: float) -> None:
-        """Let others start in the place of an item that ended or was let go.
+        """Let other items start in the place of one that ended or was let go.
 
         Args:
             item: Chosen before; it has ended, or is not run.
@@ -141,11 +141,9 @@ class Starter:
         held = self._state.dependency_gate.admit(item)
         if held is None:
             return True
-        job = item.job
-        on_budget = None if job is None else job.spec.on_budget
-        if held.by is Protection.BUDGET and on_budget is OnBudget.DEAD_LETTER:
-            dependency = None if job is None else job.dependency
-            name = "" if dependency is None else dependency.name
+        job, is_unpaid = item.job, held.by is Protection.BUDGET
+        if is_unpaid and job and job.spec.on_budget is OnBudget.DEAD_LETTER:
+            name = "" if job.dependency is None else job.dependency.name
             detail = f"retry budget of {name!r} is exhausted"
             item.refusal = ItemRefusal(held.reason, detail)
             return True
@@ -189,7 +187,11 @@ class Starter:
             self._wait(item, wait_s)
 
     def _wait(self, item: Item, wait_s: float) -> None:
-        """Ask again when the other's lease ends; not for ever in a lane's way."""
+        """Ask again when the other worker's lease ends.
+
+        An item that has asked for too long goes back to the log, so that it does not
+        hold up its lane.
+        """
         state, now = self._state, self._state.clock.monotonic()
         if item.busy_since is None:
             item.busy_since = now
@@ -203,7 +205,7 @@ class Starter:
 def _still_owned(items: list[Item]) -> tuple[list[Item], list[Item]]:
     """Tell feeds that items start; those whose records this process still owns first.
 
-    The others' partitions or leases went to another worker since they were fetched.
+    The partitions or leases of the rest went to another worker since they were fetched.
     """
     owned: list[Item] = []
     gone: list[Item] = []

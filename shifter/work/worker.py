@@ -173,7 +173,7 @@ class Worker:
             self.drain.give_up(cast("StoreRefusedError", group.exceptions[0]))
 
     async def _close(self) -> None:
-        """Close the feeds first, since other members wait for them; the claims last.
+        """Close the feeds first, since the other members of the group wait for that.
 
         The claims of attempts that do not end are released just before the process
         ends. Otherwise the next worker would count this one as lost.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from pathlib import Path
 
 from shifter.adapters.system import SystemClock
 from shifter.supervise.entrypoint import worker_process
-from shifter.supervise.supervisor import Entry, ProcessHealth, Supervisor
+from shifter.supervise.supervisor import ProcessHealth, Supervisor
 from shifter.work.worker import WorkOptions
 from stack.process import free_port
 from tests.acceptance.fleet import TARGET
@@ -30,7 +31,7 @@ async def test_a_log_that_is_away_at_the_start_ends_no_supervisor(
     monkeypatch.setenv("SHIFTER_STATE", f"sqlite:///{tmp_path}/state.db")
     starts, health = tmp_path / "starts", ProcessHealth(1, SystemClock())
     supervisor = Supervisor(
-        Entry(child, (str(starts),)),
+        functools.partial(child, str(starts)),
         processes=1,
         kill_after_s=5,
         health=health,

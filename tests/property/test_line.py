@@ -182,7 +182,7 @@ class KeyedBuffer(RuleBasedStateMachine):
             item = data.draw(st.sampled_from(self.running))
             self.running.remove(item)
             self.started.remove(item)
-            self.buffer.put_back(item, now=float(self.count))
+            self.buffer.put(item, now=float(self.count))
 
     @rule(data=st.data())
     def end(self, data):

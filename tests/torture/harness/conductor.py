@@ -345,7 +345,8 @@ def _counted(pulse: Heartbeat) -> dict[str, float]:
         "/".join((name, *labels)): (
             sum(reading.counts) if isinstance(reading, Bars) else reading
         )
-        for name, labels, reading in pulse.metrics
+        for name, series in pulse.metrics.items()
+        for labels, reading in series.items()
     }
 
 
