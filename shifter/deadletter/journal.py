@@ -102,9 +102,14 @@ class OffsetSet:
         return sum(end - first for first, end in self)
 
 
-class RunBegun(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="begun"
-):
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry"):
+    """What all entries have; the field names are a contract of the journal's topic."""
+
+    run: str
+    at_ms: int
+
+
+class RunBegun(_Entry, frozen=True, kw_only=True, tag="begun"):
     """A run began.
 
     Attributes:
@@ -124,8 +129,6 @@ class RunBegun(
             earlier versions.
     """
 
-    run: str
-    at_ms: int
     action: str
     by: str
     reason: str
@@ -139,9 +142,7 @@ class RunBegun(
     topic_id: str = ""
 
 
-class RunTaken(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="taken"
-):
+class RunTaken(_Entry, frozen=True, kw_only=True, tag="taken"):
     """A process begins or resumes a run.
 
     A process that has read the journal up to its own entry has read everything that was
@@ -153,12 +154,10 @@ class RunTaken(
         by: Person who began or resumed it.
     """
 
-    run: str
-    at_ms: int
     by: str = ""
 
 
-class RunStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="step"):
+class RunStep(_Entry, frozen=True, kw_only=True, tag="step"):
     """A run handled letters: written together with their records.
 
     Attributes:
@@ -170,16 +169,12 @@ class RunStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag=
             ``imported``, ``refused``, and ``skipped`` with its reason behind a colon.
     """
 
-    run: str
-    at_ms: int
     upto: dict[int, int]
     handled: Ranges = {}
     counts: dict[str, int] = {}
 
 
-class RunEnded(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", tag="ended"
-):
+class RunEnded(_Entry, frozen=True, kw_only=True, tag="ended"):
     """A run ended, or stopped for now.
 
     Attributes:
@@ -189,8 +184,6 @@ class RunEnded(
         why: What stopped it; empty if it is done.
     """
 
-    run: str
-    at_ms: int
     is_done: bool
     why: str = ""
 

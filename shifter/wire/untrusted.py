@@ -206,12 +206,7 @@ def check_depth(
         raise _too_many(reason)
 
 
-def check_msgpack_depth(
-    raw: bytes,
-    limit: int = MAX_DEPTH,
-    *,
-    reason: Reason = Reason.UNDECODABLE_PAYLOAD,
-) -> None:
+def check_msgpack_depth(raw: bytes, limit: int = MAX_DEPTH) -> None:
     """Return if a msgpack document passes the bounds of `check_depth`.
 
     A length may be false, so the scan ends where the bytes do. Its time is linear; runs
@@ -228,12 +223,12 @@ def check_msgpack_depth(
         count, size, found, children = _next(raw, position, to_come[-1])
         position, containers = position + size, containers + found
         if found and len(to_come) > limit:
-            raise DecodeError(reason, f"nested deeper than {limit}")
+            raise DecodeError(Reason.UNDECODABLE_PAYLOAD, f"nested deeper than {limit}")
         to_come[-1] -= count
         if children is not None:
             to_come.append(children)
         if containers > MAX_CONTAINERS:
-            raise _too_many(reason)
+            raise _too_many(Reason.UNDECODABLE_PAYLOAD)
         while to_come and not to_come[-1]:
             to_come.pop()
 
