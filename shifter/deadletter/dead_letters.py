@@ -109,6 +109,7 @@ class DeadLetters(LetterReader):
         """
         begun = await self._begun(selection, DISCARD, reason=reason, by=by, name=name)
         begun = msgspec.structs.replace(begun, limit=limit)
+        # Nothing is sent, so there is no lane to spare and no outcome to stop for.
         pace = PacePolicy(slow_start_s=0)
         return await self._run(begun, pace, StopPolicy(ratio=2), on_progress)
 
@@ -140,6 +141,7 @@ class DeadLetters(LetterReader):
             HeldElsewhereError, StoreError: As `replay`.
         """
         history = await self._parts.journal.load() if history is None else history
+        # A name that does not exist is refused before the wait for the lease.
         find_run(history, name)
         async with self._lease(name, on_wait) as lease:
             history = await self._load_history(name, by, history)

@@ -89,6 +89,7 @@ class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _text_number(raw: bytes) -> int | None:
+    # 18 digits always fit 64 bits.
     return int(raw) if raw.isdigit() and len(raw) <= 18 else None
 
 

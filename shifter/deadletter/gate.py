@@ -74,6 +74,7 @@ class CircuitGate:
 
     async def _read(self) -> None:
         for worker in await self._presence.workers():
+            # Kept when a worker leaves: the next one calls the same dependencies.
             self._uses.update(worker.uses)
         found = await look(self._fleet, self._process)
         self._open = frozenset(
@@ -138,6 +139,7 @@ class Watch:
                 self._open.append((job_id, attempt))
             elif status.state in (JobState.DONE, JobState.DISCARDED):
                 self.succeeded += 1
+            # A cancelled job shows nothing about the failure.
             elif status.state is not JobState.CANCELLED:
                 self.failed += 1
 

@@ -248,6 +248,7 @@ class RunHistory:
     def note(self, entry: Entry) -> None:
         """Add an entry; one of a run that never began is ignored."""
         if isinstance(entry, RunBegun):
+            # A name is used once: a second beginning does not replace the run.
             self.runs.setdefault(entry.run, Run(begun=entry, at_ms=entry.at_ms))
             return
         if isinstance(entry, RunTaken):

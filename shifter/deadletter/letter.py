@@ -78,6 +78,7 @@ class ClassName(str):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
+    # A filter compares with == only, so equal names may have different hashes.
     __hash__ = str.__hash__
 
 
@@ -249,6 +250,7 @@ def _json(value: bytes | None, decoder: msgspec.json.Decoder[Any]) -> Any:
 def _step(found: Any, step: str | int) -> Any:
     if isinstance(found, dict):
         return found.get(str(step))
+    # A negative number counts from the end, as in Python.
     if isinstance(found, list) and isinstance(step, int):
         return found[step] if -len(found) <= step < len(found) else None
     return None

@@ -201,6 +201,7 @@ class BatchControl:
     def sent(self, samples: list[SampledReplay]) -> None:
         """Note what a batch sent; the start of each lane's last letters is watched."""
         now, last = self._clock.monotonic(), dict[str, list[SampledReplay]]()
+        # The last letter of a lane starts last, since a lane keeps its order.
         for sample in reversed(samples):
             of_lane = last.setdefault(sample.lane, [])
             if len(of_lane) < _PROBES and sample.lane not in self._unserved:
@@ -247,6 +248,7 @@ class BatchControl:
             workers = await self._presence.workers()
         except StoreError:
             return
+        # The first workers bring live jobs, which need room from now on.
         if workers and not self._has_workers:
             self._is_free = False
         self._has_workers = bool(workers)

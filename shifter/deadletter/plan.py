@@ -158,6 +158,7 @@ def decide(
     name = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
     new_id = replay_id(routes.run, name if read is None else read.envelope.id)
     count = replays_of(delivery.headers) if read is None else read.envelope.replays
+    # Before the target: a letter that fails for ever is parked wherever it would go.
     if count >= policy.max_replays:
         headers = [*delivery.headers, (REPLAY_ID_HEADER, new_id.encode())]
         value = delivery.value or b""
@@ -181,6 +182,7 @@ def decide(
     return Send(_to_lane(delivery, read, lane, changes), new_id)
 
 
+# A run decides many letters, and few topics occur in them.
 _lane = functools.lru_cache(maxsize=256)(parse_lane)
 
 

@@ -198,11 +198,13 @@ class Replayer:
             async with asyncio.TaskGroup() as group:
                 before: asyncio.Task[None] | None = None
                 async for batch in self._batches(rest):
+                    # In order: a step counts all letters before it as looked at.
                     if before is not None:
                         await before
                     before = group.create_task(self._work(batch))
                 self._is_read_up = True
         except BaseExceptionGroup as errors:
+            # Callers handle the errors of the log, not a group of them.
             raise errors.exceptions[0] from None
 
     async def _batches(self, rest: dict[int, Span]) -> AsyncGenerator[ReplayBatch]:
@@ -284,6 +286,7 @@ class Replayer:
                 await self._note_waiting([each for each, _ in sending])
                 return refused
             for place, why in refusals.items():
+                # The last record is the step; without it nothing may be sent.
                 if why.reason in _ALL_REFUSED or place == len(sending):
                     raise _Stopped(f"the log takes nothing more: {why.detail}")
                 refused.add(id(sending[place][0]))

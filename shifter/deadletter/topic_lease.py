@@ -68,6 +68,7 @@ async def holding(
                 yield lease
             finally:
                 keeper.cancel()
+                # A waiting claim can be claimed again at once.
                 update = ClaimUpdate(name, fence, JobState.WAITING, 1, 1, _KEEP_MS)
                 with contextlib.suppress(StoreError):
                     await claims.finish([update])
@@ -86,6 +87,7 @@ async def _take(
     name = replay_id("hold", source)
     give_up_at = clock.monotonic() + LEASE_MS / 1_000
     while True:
+        # The store grants the lease after this instant, so trust ends before the lease.
         asked_at = clock.monotonic()
         [answer] = await claims.claim(
             [ClaimRequest(name, name, 1, 1)], owner=owner, lease_ms=LEASE_MS

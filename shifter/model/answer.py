@@ -10,6 +10,9 @@ from shifter.model.reason import Reason
 
 R = TypeVar("R")
 
+# Answers have no equality of their own: it would compare values of handlers, which
+# may have an expensive or a broken one.
+
 
 class Quality(StrEnum):
     """Quality of an answer, and of the fleet; the value is the published word.

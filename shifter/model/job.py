@@ -175,6 +175,7 @@ def made_ms(job_id: str) -> int | None:
     >>> made_ms("0192f3c4-aaaa-4000-8000-000000000000"), made_ms("")
     (None, None)
     """
+    # The third group begins with the version.
     if job_id[14:15] != "7":
         return None
     return int(job_id[:8] + job_id[9:13], 16)

@@ -24,6 +24,7 @@ LEVELS_PER_PRIORITY = 100
 MAX_LEVEL = 399
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
+# The lanes of such a queue would look like the topics of delay tiers.
 _RESERVED_QUEUES = frozenset({"delay"})
 
 

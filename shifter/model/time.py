@@ -35,6 +35,8 @@ MAX_DURATION_MS = 366 * 86_400_000
 """One year; a longer duration is taken for a mistake."""
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+# A float of seconds is off by 2**-53 of itself at most, and so is its product with
+# a thousand; twice their sum is on the safe side.
 _ROUNDING = 2**-51
 _MILLISECOND = timedelta(milliseconds=1)
 _TEXT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)\Z")
@@ -84,6 +86,7 @@ def _rounded_up(ms: float) -> int:
 def _milliseconds(value: object) -> int | float | None:
     if isinstance(value, timedelta):
         return value / _MILLISECOND  # exact, which seconds times a thousand are not
+    # Python takes a bool for a number, and True would be one second.
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):

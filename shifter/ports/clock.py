@@ -33,6 +33,7 @@ async def sleep_or_wake(clock: Clock, seconds: float, woken: asyncio.Event) -> N
     """
     import asyncio  # noqa: PLC0415  # `import shifter` does without
 
+    # The clock may be a fake one, so asyncio.timeout cannot measure the wait.
     async with asyncio.TaskGroup() as group:
         timer = group.create_task(clock.sleep(seconds))
         timer.add_done_callback(lambda _: woken.set())

@@ -224,6 +224,7 @@ def dead_letter_headers(
         for field in DeadLetterInfo.__struct_fields__
         if (value := getattr(info, field)) is not None
     }
+    # Message and stack get the room that everything else leaves.
     diagnostics = [facts[field] for field in _DIAGNOSTICS]
     facts.update(dict.fromkeys(_DIAGNOSTICS, b""))
     added: Headers = [(header_name(field), facts[field]) for field in facts]
@@ -280,6 +281,7 @@ def _bounded(field: str, value: int) -> int:
 
 def read_text(field: str, value: bytes) -> str:
     """A text of a dead letter, bounded and printable; it is untrusted."""
+    # A character takes at most four bytes, so nothing longer needs to be decoded.
     return _clean(field, value[: 4 * TEXT_LIMITS[field]].decode("utf-8", "replace"))
 
 

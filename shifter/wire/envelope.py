@@ -147,6 +147,7 @@ def decode_envelope(raw: bytes) -> EnvelopeV1:
         envelope = _DECODER.decode(raw)
     except Exception as error:  # noqa: BLE001  # msgspec's errors have no common type
         raise _undecodable(raw, error) from None
+    # Almost all ids are canonical already, and this check costs least.
     if (
         envelope.id.encode().translate(HEX_SHAPE) != _CANONICAL
         or envelope.replay_of is not None

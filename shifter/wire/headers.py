@@ -143,6 +143,7 @@ def read_headers(headers: Headers) -> ReadHeaders:
     for header in headers:
         name, value = header
         if name == ENVELOPE_HEADER:
+            # With two envelopes it is not known which one the producer meant.
             if value is None or raw is not None:
                 raise _bad(f"header {name!r} is null, or stands there twice")
             raw = value
@@ -236,6 +237,7 @@ def _users(headers: Headers) -> tuple[Headers, int]:
     for header in headers:
         name, value = header
         if name in _TRACE_STATE:
+            # Instrumentation appends its own; the first is that of the submission.
             if name in seen:
                 continue
             seen.add(name)
@@ -271,6 +273,7 @@ def _content_type(value: bytes) -> str:
     known = _CONTENT_TYPES.get(value)
     if known is not None:
         return known
+    # A character takes at most four bytes.
     text = value[: 4 * MAX_CONTENT_TYPE_BYTES].decode("utf-8", "backslashreplace")
     return printable(text, MAX_CONTENT_TYPE_BYTES)
 

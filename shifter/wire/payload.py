@@ -127,6 +127,7 @@ def _payload_type(
 
 
 def _struct(fields: list[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
+    # Keyword-only: a parameter without a default may then follow one that has one.
     return msgspec.defstruct(
         "Payload", fields, kw_only=True, forbid_unknown_fields=True
     )
@@ -268,7 +269,7 @@ class PayloadCodec:
             raise PayloadError(
                 self._job, _unwritable(arguments, error, encode)
             ) from error
-        # JSON has no NaN: msgspec writes null, which an optional number would swallow.
+        # JSON has no NaN: msgspec writes null, which an optional number would accept.
         if b"null" in raw and content_type == JSON:
             self._refuse_not_finite(arguments)
         try:
@@ -292,6 +293,7 @@ class PayloadCodec:
         return arguments
 
     def _misfit(self, arguments: Mapping[str, Any]) -> str | None:
+        # msgspec reports the first wrong field only, and calls it a field.
         fields = msgspec.structs.fields(self._struct)
         known = [field.name for field in fields]
         for name in arguments:

@@ -85,6 +85,7 @@ def envelope_schema() -> dict[str, Any]:
         field: {"description": documented[field], **_inlined(shape, types)}
         for field, shape in schema["properties"].items()
     }
+    # For msgspec the version is a number with two equal bounds.
     properties["v"] = {"description": documented["v"], "const": 1}
     return {
         "$schema": _DIALECT,

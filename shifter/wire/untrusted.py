@@ -196,6 +196,7 @@ def check_depth(
     # Most documents are one flat object. Searching bytes for a number is fast.
     if _OPEN_ARRAY not in raw and raw.rfind(b"{") <= 0 < limit:
         return
+    # Fewer brackets than the limit, those in strings included, cannot nest deeper.
     if raw.count(b"{") + raw.count(b"[") <= limit:
         return
     steps = _STRINGS.sub(b"", raw).translate(_STEPS, _NO_BRACKET)
