@@ -13,7 +13,7 @@ from rich.console import Console
 
 from shifter.adapters.system import SystemClock
 from shifter.cli.output import is_terminal, note, write_json, write_line, write_table
-from shifter.cli.problem import Exit, ProblemError, usage
+from shifter.cli.problem import Exit, ProblemError, innermost, usage
 from shifter.cli.progress import ProgressDisplay, Reading
 from shifter.cli.session import InSession
 from shifter.demo.deployment import DeploymentError, Servers
@@ -109,7 +109,13 @@ def _play(plan: Plan, show: Show) -> Outcome:
     try:
         return asyncio.run(play(plan, show))
     except* DeploymentError as group:
-        raise _cannot_go_on(_innermost(group)) from None
+        raise ProblemError(
+            "demo",
+            "the demo cannot go on",
+            str(innermost(group)),
+            "try again; if it comes back, look with: shifter doctor",
+            Exit.UNAVAILABLE,
+        ) from None
     except* asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
@@ -148,16 +154,3 @@ def _make_folder(out: Path) -> None:
         fix = "choose another folder with --out"
         what = f"the folder {str(out)!r} cannot be made"
         raise ProblemError("output", what, why, fix, Exit.CANNOT_CREATE) from None
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _cannot_go_on(error: BaseException) -> ProblemError:
-    fix = "try again; if it comes back, look with: shifter doctor"
-    return ProblemError(
-        "demo", "the demo cannot go on", str(error), fix, Exit.UNAVAILABLE
-    )

@@ -1,38 +1,52 @@
-"""`shifter dlt list|show|runs`: dead letters by failure, one of them, and the runs."""
+"""`shifter dlt list|show|runs`, and how the dlt verbs select, find and show letters."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from cyclopts import Parameter
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.dlt_letters import (
-    NO_CHOICE,
-    Choice,
-    letter_at,
-    note_unknown,
-    parse_place,
-    triage_of,
-    whole,
-    write_whole,
-)
 from shifter.cli.output import (
     blocks_are_shown,
     escape,
     instant_text,
     note,
     write_json,
+    write_line,
+    write_rows,
     write_table,
 )
-from shifter.cli.problem import usage
+from shifter.cli.problem import Exit, ProblemError, usage
+from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
+from shifter.deadletter.dialect import read_facts
+from shifter.deadletter.filter import compile_filter, named_fingerprints
+from shifter.deadletter.filter_lexer import instant_ms
 from shifter.deadletter.journal import Journal, Run
-from shifter.deadletter.triage import FailureGroup, Triage
+from shifter.deadletter.letter import Letter, read_job, replays_of, shown_json
+from shifter.deadletter.reader import (
+    LetterReader,
+    OnProgress,
+    Selection,
+)
+from shifter.deadletter.triage import MAX_GROUPS, FailureGroup, Triage, brief
+from shifter.errors import ConfigError, DecodeError
+from shifter.model.advice import nearest
+from shifter.model.job import canonical_id
+from shifter.model.time import duration_ms
 from shifter.ops.sparkline import sparkline
+from shifter.ports import Clock, Delivery
+from shifter.wire.dead_letter import read_dead_letter
+from shifter.wire.untrusted import encode_line
+from shifter.wiring.dead_letters import opened_letter_reader
 
 COLUMNS: Final = (
     *("count", "reason", "error", "message", "first seen", "last seen", "course"),
@@ -43,6 +57,54 @@ _RUN_COLUMNS: Final = (
 )
 _MESSAGE: Final = 60
 _SPARK: Final = 12
+_OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})-([0-9]{1,18})\Z")
+
+
+class Place(NamedTuple):
+    """A position in a topic."""
+
+    partition: int
+    offset: int
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which dead letters are meant.
+
+    Attributes:
+        filter: Condition such as 'error == "SMTPError" and age < 6h and
+            payload.order_id > 10'.
+        since: Appended at or after this: 6h ago, or 2026-01-31T08:00:00Z.
+        until: Appended before this: 6h ago, or 2026-01-31T08:00:00Z.
+        offsets: PARTITION:FIRST-LAST, both included; may be repeated.
+        all: Include those that a replay, a discard or an edit has handled.
+    """
+
+    filter: str = ""
+    since: str | None = None
+    until: str | None = None
+    offsets: tuple[str, ...] = ()
+    all: bool = False
+
+    def selection(self, clock: Clock) -> Selection:
+        """The selection, as the library takes it.
+
+        Raises:
+            FilterError, ConfigError: An option cannot be read.
+        """
+        compile_filter(self.filter)
+        parts = dict(_offsets(text) for text in self.offsets)
+        return Selection(
+            filter=self.filter,
+            since_ms=_instant("--since", self.since, clock),
+            until_ms=_instant("--until", self.until, clock),
+            parts=parts or None,
+            again=self.all,
+        )
+
+
+NO_CHOICE: Final = Choice()
 
 
 def dlt_list(
@@ -122,11 +184,11 @@ def dlt_runs(
         session: This command line.
     """
     found = asyncio.run(_runs(session.settings(), run))
-    if json:
-        write_json([run_facts(each) for each in found])
-        return
-    rows = [_run_row(each) for each in found]
-    write_table(_RUN_COLUMNS, rows, empty="no runs")
+    rows, facts = (
+        [_run_row(each) for each in found],
+        [run_facts(each) for each in found],
+    )
+    write_rows(_RUN_COLUMNS, rows, facts, as_json=json, empty="no runs")
 
 
 def write_groups(found: Triage, groups: list[FailureGroup], *, empty: str) -> None:
@@ -204,3 +266,205 @@ def _run_row(run: Run) -> tuple[object, ...]:
         begun.reason,
         begun.filter or "-",
     )
+
+
+async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
+    """The selected letters grouped by failure; shows progress."""
+    async with opened_letter_reader(need_log(settings), source) as reader:
+        with scan_progress("reading", SystemClock()) as bar:
+            return await reader.triage(selection, bar)
+
+
+def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
+    """Note each fingerprint of a filter that no dead letter has, and the nearest."""
+    named = named_fingerprints(selection.filter)
+    if not named:
+        return
+    found = asyncio.run(triage_of(settings, source, selection._replace(filter="")))
+    known = [group.fingerprint for group in found.groups()]
+    for name in named:
+        if name not in known:
+            hint = nearest(name, known, "fingerprints")
+            note(f"no open dead letter has fingerprint {name!r}: {hint}")
+
+
+async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
+    """The dead letter of a name; shows progress."""
+    async with opened_letter_reader(need_log(settings), source) as reader:
+        with scan_progress("reading", SystemClock()) as bar:
+            return await find(reader, which, bar)
+
+
+async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
+    """The newest letter of a job's id or fingerprint, or that at PARTITION/OFFSET.
+
+    Args:
+        reader: Dead letters of one topic.
+        which: A job's id, a fingerprint, or PARTITION/OFFSET.
+        bar: Called with the progress.
+
+    Raises:
+        ProblemError: The name has another form, or no letter has it.
+    """
+    selection, wanted = Selection(again=True), _wanted(which)
+    place = parse_place(which)
+    if place is not None:
+        bounds = {place.partition: (place.offset, place.offset + 1)}
+        selection = selection._replace(parts=bounds)
+    found, others = None, set[str]()
+    async for letter in reader.letters(selection, bar):
+        if wanted(letter):
+            found = letter.delivery
+        elif found is None and len(others) < MAX_GROUPS:
+            others.add(brief(letter.delivery)[0])
+    if found is not None:
+        return found
+    is_named = place is None and which.isalnum()
+    raise ProblemError(
+        "unknown_dead_letter",
+        f"{reader.source} holds no dead letter {which}",
+        "it was never there, or its retention has passed",
+        nearest(which, others, "fingerprints")
+        if is_named
+        else f"shifter dlt list {reader.source}",
+        Exit.FAILURE,
+    )
+
+
+def parse_place(text: str) -> Place | None:
+    """A ``partition/offset``; ``None`` if it is none.
+
+    >>> parse_place("0/42"), parse_place("-1/42"), parse_place("x")
+    (Place(partition=0, offset=42), None, None)
+    """
+    partition, slash, offset = text.partition("/")
+    if slash and _is_count(partition, 9) and _is_count(offset, 18):
+        return Place(int(partition), int(offset))
+    return None
+
+
+def whole(delivery: Delivery) -> dict[str, Any]:
+    """One dead letter with everything in it, as JSON values."""
+    payload, encoding = readable(delivery.value or b"")
+    story = read_facts(delivery.headers, delivery.appended_ms)
+    read = read_job(delivery.headers)
+    return {
+        "topic": delivery.topic,
+        "partition": delivery.partition,
+        "offset": delivery.offset,
+        "appended_ms": delivery.appended_ms,
+        "key": None if delivery.key is None else _text_or_hex(delivery.key),
+        "dead_letter": msgspec.to_builtins(read_dead_letter(delivery.headers)),
+        "story": msgspec.to_builtins(story),
+        "replay_of": None if read is None else read.envelope.replay_of,
+        "replays": replays_of(delivery.headers),
+        "headers": [
+            {"name": name, "value": None if raw is None else _text_or_hex(raw)}
+            for name, raw in delivery.headers
+        ],
+        "payload_encoding": encoding,
+        "payload": payload,
+    }
+
+
+def readable(value: bytes) -> tuple[Any, str]:
+    """A payload as JSON where it is JSON, else as hex, with which of the two."""
+    try:
+        return shown_json(value), "json"
+    except (DecodeError, ValueError, RecursionError):
+        return value.hex(), "hex"
+
+
+def write_whole(letter: dict[str, Any]) -> None:
+    """Write one dead letter as text: facts, route, stack, headers, payload."""
+    story = dict(letter["story"])
+    stack = story.pop("error_stack", "")
+    for name, value in story.items():
+        if value is not None and not name.startswith("origin_"):
+            shown = instant_text(value) if name.endswith("_ms") else value
+            write_line(f"{name.removesuffix('_ms')}: {escape(shown)}")
+    write_line("road:")
+    for step in _route(letter, story):
+        write_line(f"  {escape(step)}")
+    if stack:
+        write_line("stack:")
+        for line in stack.splitlines():
+            write_line(f"  {escape(line)}")
+    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+    write_line(f"headers of {place}:")
+    for header in letter["headers"]:
+        value = "-" if header["value"] is None else escape(header["value"])
+        write_line(f"  {escape(header['name'])}: {value}")
+    write_line(f"payload ({letter['payload_encoding']}):")
+    text = msgspec.json.format(encode_line(letter["payload"]), indent=2).decode()
+    write_line(text)
+
+
+def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
+    """The places that a dead letter has been at, in order."""
+    steps = []
+    if letter["replay_of"] is not None:
+        steps.append(f"replay {letter['replays']} of job {letter['replay_of']}")
+    if story["origin_topic"] is not None:
+        place = "/".join(
+            "?" if story[name] is None else str(story[name])
+            for name in ("origin_topic", "origin_partition", "origin_offset")
+        )
+        at_ms = story["origin_timestamp_ms"]
+        since = "" if at_ms is None else f" at {instant_text(at_ms)}"
+        steps.append(f"read from {place}, written{since}")
+    if story["first_failed_ms"] is not None:
+        steps.append(f"failed first at {instant_text(story['first_failed_ms'])}")
+    attempts = story["attempts"]
+    tried = "" if attempts is None else f" after {attempts} attempts"
+    steps.append(f"given up{tried} at {instant_text(story['last_failed_ms'])}")
+    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+    steps.append(f"parked at {place}")
+    return steps
+
+
+def _wanted(which: str) -> Callable[[Letter], bool]:
+    """A test for the letter of a name: a place, a job's id, or a fingerprint."""
+    if parse_place(which) is not None:
+        return lambda _: True
+    job_id = canonical_id(which)
+    if job_id is None:
+        if which.isalnum():
+            return lambda letter: brief(letter.delivery)[0] == which
+        fix = "use the id of a job, a fingerprint, or partition/offset such as 0/42"
+        raise usage("not a dead letter's name", f"it is {which!r}", fix)
+    return lambda letter: letter.story.job_id == job_id
+
+
+def _instant(flag: str, text: str | None, clock: Clock) -> int | None:
+    if text is None:
+        return None
+    at_ms = instant_ms(text) if "-" in text else None
+    if at_ms is not None:
+        return at_ms
+    try:
+        return clock.epoch_ms() - duration_ms(flag, text)
+    except ConfigError:
+        want = "use a span such as 6h, or an instant such as 2026-01-31T08:00:00Z"
+        raise ConfigError(flag, text, want) from None
+
+
+def _offsets(text: str) -> tuple[int, tuple[int, int]]:
+    match = _OFFSETS.match(text)
+    if match is None:
+        raise ConfigError(
+            "--offsets", text, "use PARTITION:FIRST-LAST, such as 0:100-199"
+        )
+    part, first, last = (int(digits) for digits in match.groups())
+    return part, (first, last + 1)
+
+
+def _text_or_hex(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"hex:{raw.hex()}"
+
+
+def _is_count(text: str, digits: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= digits

@@ -14,8 +14,7 @@ from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
-from shifter.cli.dlt import run_facts
-from shifter.cli.dlt_letters import NO_CHOICE, Choice, letter_at
+from shifter.cli.dlt import NO_CHOICE, Choice, letter_at, run_facts
 from shifter.cli.output import note, write_json
 from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Iterable
 
 import msgspec
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.dlt import run_facts, write_groups
-from shifter.cli.dlt_letters import (
+from shifter.cli.dlt import (
     NO_CHOICE,
     Choice,
     note_unknown,
+    run_facts,
     triage_of,
+    write_groups,
 )
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
@@ -24,10 +24,10 @@ from shifter.cli.session import InSession, consent, need_log, need_state, who
 from shifter.config import Settings
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Run, RunHistory
+from shifter.deadletter.journal import Run
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.plan import ANY_ORIGIN, Forecast, ReplayPolicy
-from shifter.deadletter.reader import Selection
+from shifter.deadletter.reader import OnProgress, Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
 from shifter.model.time import duration_ms
@@ -114,14 +114,24 @@ def dlt_replay(  # noqa: PLR0913  # one parameter an option
         if dry_run or not forecast.moved:
             return Exit.OK
         consent(f"{forecast.moved} dead letters of {source} go back", yes=yes)
-    wanted = {
-        "name": name,
-        "limit": limit,
-        "policy": policy,
-        "pace": pace,
-        "stop": stop,
-    }
-    run = asyncio.run(_replay(settings, source, selection, reason, wanted))
+    run = asyncio.run(
+        _act(
+            settings,
+            source,
+            "replaying",
+            lambda letters, bar: letters.replay(
+                selection,
+                reason=reason,
+                by=who(),
+                name=name,
+                limit=limit,
+                policy=policy,
+                pace=pace,
+                stop=stop,
+                on_progress=bar,
+            ),
+        )
+    )
     if not run.counts:
         note_unknown(settings, source, selection)
     return _report(run, as_json=json)
@@ -176,7 +186,21 @@ def dlt_discard(  # noqa: PLR0913  # one parameter an option
         if dry_run or not count:
             return Exit.OK
         consent(f"{count} dead letters of {source} are discarded", yes=yes)
-    run = asyncio.run(_discard(settings, source, selection, reason, (name, limit)))
+    run = asyncio.run(
+        _act(
+            settings,
+            source,
+            "discarding",
+            lambda letters, bar: letters.discard(
+                selection,
+                reason=reason,
+                by=who(),
+                name=name,
+                limit=limit,
+                on_progress=bar,
+            ),
+        )
+    )
     if not run.counts:
         note_unknown(settings, source, selection)
     return _report(run, as_json=json)
@@ -231,37 +255,16 @@ async def _forecast(
             )
 
 
-async def _replay(
+async def _act(
     settings: Settings,
     source: str,
-    selection: Selection,
-    reason: str,
-    wanted: dict[str, Any],
+    what: str,
+    act: Callable[[DeadLetters, OnProgress], Awaitable[Run]],
 ) -> Run:
+    """Act on the dead letters of a source, and show how far it is."""
     async with opened_dead_letters(need_log(settings), source) as letters:
-        with _interruptible(), scan_progress("replaying", SystemClock()) as bar:
-            return await letters.replay(
-                selection, reason=reason, by=who(), on_progress=bar, **wanted
-            )
-
-
-async def _discard(
-    settings: Settings,
-    source: str,
-    selection: Selection,
-    reason: str,
-    rest: tuple[str | None, int | None],
-) -> Run:
-    async with opened_dead_letters(need_log(settings), source) as letters:
-        with _interruptible(), scan_progress("discarding", SystemClock()) as bar:
-            return await letters.discard(
-                selection,
-                reason=reason,
-                by=who(),
-                name=rest[0],
-                limit=rest[1],
-                on_progress=bar,
-            )
+        with _interruptible(), scan_progress(what, SystemClock()) as bar:
+            return await act(letters, bar)
 
 
 async def _resume(
@@ -271,30 +274,20 @@ async def _resume(
     pace: PacePolicy,
     stop: StopPolicy,
 ) -> Run:
-    async with opened_run(need_log(settings), name, source) as (letters, history):
-        return await _go_on(letters, name, pace, stop, history)
-
-
-async def _go_on(
-    letters: DeadLetters,
-    name: str,
-    pace: PacePolicy,
-    stop: StopPolicy,
-    history: RunHistory,
-) -> Run:
     def waits(seconds: float) -> None:
         note(f"another process held the topic: looking again in {seconds:.1f} s")
 
-    with _interruptible(), scan_progress("replaying", SystemClock()) as bar:
-        return await letters.resume(
-            name,
-            by=who(),
-            pace=pace,
-            stop=stop,
-            on_progress=bar,
-            on_wait=waits,
-            history=history,
-        )
+    async with opened_run(need_log(settings), name, source) as (letters, history):
+        with _interruptible(), scan_progress("replaying", SystemClock()) as bar:
+            return await letters.resume(
+                name,
+                by=who(),
+                pace=pace,
+                stop=stop,
+                on_progress=bar,
+                on_wait=waits,
+                history=history,
+            )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from shifter.cli.output import report
-from shifter.cli.problem import Exit, Problem, explain, usage
+from shifter.cli.problem import Exit, Problem, explain, innermost, usage
 from shifter.cli.session import Session
 from shifter.cli.verbs import GROUPS, VERBS, exit_codes
 from shifter.model.advice import nearest
@@ -136,7 +136,7 @@ def _end(tokens: Sequence[str]) -> int:
     except CycloptsError as error:
         problem = _misuse(error)
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001  # the last line
-        cause = _first(error)
+        cause = innermost(error)
         if isinstance(cause, KeyboardInterrupt):
             return Exit.INTERRUPTED
         if isinstance(cause, OSError) and _is_output(cause):
@@ -147,13 +147,6 @@ def _end(tokens: Sequence[str]) -> int:
         problem = _fault(cause) if found is None else found
     report(problem, as_json=_wants_json(tokens))
     return problem.exit_code
-
-
-def _first(error: BaseException) -> BaseException:
-    # A task group wraps what one of its tasks raised.
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _misuse(error: CycloptsError) -> Problem:

@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.output import instant_text, note, write_json, write_line, write_table
+from shifter.cli.output import (
+    instant_text,
+    note,
+    write_json,
+    write_line,
+    write_rows,
+    write_table,
+)
 from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log
@@ -153,19 +160,13 @@ def _forward_all(spool: Any, log: Any) -> None:
 
 
 def _show(path: Path, depth: SpoolDepth, *, as_json: bool) -> None:
-    if as_json:
-        found = {
-            "as_of_ms": SystemClock().epoch_ms(),
-            "file": str(path),
-            **depth._asdict(),
-        }
-        found.pop("first")
-        write_json(found)
-        return
+    now_ms = SystemClock().epoch_ms()
+    facts = {"as_of_ms": now_ms, "file": str(path), **depth._asdict()}
+    facts.pop("first")
     oldest = "-" if depth.oldest_ms is None else instant_text(depth.oldest_ms)
     row = (path, depth.waiting, oldest, depth.refused, f"{depth.used:.1%}")
-    write_table(_SPOOL_COLUMNS, [row], empty="")
-    if depth.refused:
+    write_rows(_SPOOL_COLUMNS, [row], facts, as_json=as_json, empty="")
+    if depth.refused and not as_json:
         note(f"{depth.refused} records were refused by the log and are kept here")
 
 

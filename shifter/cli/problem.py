@@ -104,6 +104,13 @@ _EXAMPLES: Final = {
 }
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The first error inside the groups that task groups wrap around it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def explain(error: BaseException) -> Problem | None:
     """The problem behind an exception; ``None`` for an internal error."""
     if isinstance(error, ProblemError):
