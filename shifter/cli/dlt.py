@@ -1,4 +1,4 @@
-"""`shifter dlt list|show|runs`, and how the dlt verbs select, find and show letters."""
+"""`shifter dlt list|runs`, and how all dlt verbs select and find dead letters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from shifter.cli.output import (
     instant_text,
     note,
     write_json,
-    write_line,
     write_rows,
     write_table,
 )
@@ -27,25 +26,22 @@ from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
-from shifter.deadletter.dialect import read_facts
 from shifter.deadletter.filter import compile_filter, named_fingerprints
 from shifter.deadletter.filter_lexer import instant_ms
 from shifter.deadletter.journal import Journal, Run
-from shifter.deadletter.letter import Letter, read_job, replays_of, shown_json
+from shifter.deadletter.letter import Letter
 from shifter.deadletter.reader import (
     LetterReader,
     OnProgress,
     Selection,
 )
 from shifter.deadletter.triage import MAX_GROUPS, FailureGroup, Triage, brief
-from shifter.errors import ConfigError, DecodeError
+from shifter.errors import ConfigError
 from shifter.model.advice import nearest
 from shifter.model.job import canonical_id
 from shifter.model.time import duration_ms
 from shifter.ops.sparkline import sparkline
 from shifter.ports import Clock, Delivery
-from shifter.wire.dead_letter import read_dead_letter
-from shifter.wire.untrusted import encode_line
 from shifter.wiring.dead_letters import opened_letter_reader
 
 COLUMNS: Final = (
@@ -146,29 +142,6 @@ def dlt_list(
         )
 
 
-def dlt_show(
-    source: str, which: str | None = None, /, *, json: bool = False, session: InSession
-) -> None:
-    """Show one dead letter whole: reason, route, stack, headers, payload.
-
-    Example: shifter dlt show mail 0/42
-
-    Args:
-        source: A queue of the namespace, any topic, or TOPIC/PARTITION/OFFSET.
-        which: Id of its job, a fingerprint (its newest dead letter), or
-            PARTITION/OFFSET.
-        json: Print one JSON object.
-        session: This command line.
-    """
-    if which is None:
-        source, which = _split(source)
-    letter = whole(asyncio.run(letter_at(session.settings(), source, which)))
-    if json:
-        write_json(letter)
-    else:
-        write_whole(letter)
-
-
 def dlt_runs(
     run: str | None = None, /, *, json: bool = False, session: InSession
 ) -> None:
@@ -241,14 +214,6 @@ async def _runs(settings: Settings, name: str | None) -> list[Run]:
     async with wiring.opened_admin(need_log(settings)) as admin:
         history = await Journal(admin, settings.namespace).load()
     return list(history.runs.values()) if name is None else [find_run(history, name)]
-
-
-def _split(text: str) -> tuple[str, str]:
-    topic, _, rest = text.partition("/")
-    if parse_place(rest) is None:
-        fix = "add the job's id or PARTITION/OFFSET: shifter dlt show mail 0/42"
-        raise usage("no dead letter is named", f"only {text!r} is given", fix)
-    return topic, rest
 
 
 def _run_row(run: Run) -> tuple[object, ...]:
@@ -343,86 +308,6 @@ def parse_place(text: str) -> Place | None:
     return None
 
 
-def whole(delivery: Delivery) -> dict[str, Any]:
-    """One dead letter with everything in it, as JSON values."""
-    payload, encoding = readable(delivery.value or b"")
-    story = read_facts(delivery.headers, delivery.appended_ms)
-    read = read_job(delivery.headers)
-    return {
-        "topic": delivery.topic,
-        "partition": delivery.partition,
-        "offset": delivery.offset,
-        "appended_ms": delivery.appended_ms,
-        "key": None if delivery.key is None else _text_or_hex(delivery.key),
-        "dead_letter": msgspec.to_builtins(read_dead_letter(delivery.headers)),
-        "story": msgspec.to_builtins(story),
-        "replay_of": None if read is None else read.envelope.replay_of,
-        "replays": replays_of(delivery.headers),
-        "headers": [
-            {"name": name, "value": None if raw is None else _text_or_hex(raw)}
-            for name, raw in delivery.headers
-        ],
-        "payload_encoding": encoding,
-        "payload": payload,
-    }
-
-
-def readable(value: bytes) -> tuple[Any, str]:
-    """A payload as JSON where it is JSON, else as hex, with which of the two."""
-    try:
-        return shown_json(value), "json"
-    except (DecodeError, ValueError, RecursionError):
-        return value.hex(), "hex"
-
-
-def write_whole(letter: dict[str, Any]) -> None:
-    """Write one dead letter as text: facts, route, stack, headers, payload."""
-    story = dict(letter["story"])
-    stack = story.pop("error_stack", "")
-    for name, value in story.items():
-        if value is not None and not name.startswith("origin_"):
-            shown = instant_text(value) if name.endswith("_ms") else value
-            write_line(f"{name.removesuffix('_ms')}: {escape(shown)}")
-    write_line("road:")
-    for step in _route(letter, story):
-        write_line(f"  {escape(step)}")
-    if stack:
-        write_line("stack:")
-        for line in stack.splitlines():
-            write_line(f"  {escape(line)}")
-    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
-    write_line(f"headers of {place}:")
-    for header in letter["headers"]:
-        value = "-" if header["value"] is None else escape(header["value"])
-        write_line(f"  {escape(header['name'])}: {value}")
-    write_line(f"payload ({letter['payload_encoding']}):")
-    text = msgspec.json.format(encode_line(letter["payload"]), indent=2).decode()
-    write_line(text)
-
-
-def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
-    """The places that a dead letter has been at, in order."""
-    steps = []
-    if letter["replay_of"] is not None:
-        steps.append(f"replay {letter['replays']} of job {letter['replay_of']}")
-    if story["origin_topic"] is not None:
-        place = "/".join(
-            "?" if story[name] is None else str(story[name])
-            for name in ("origin_topic", "origin_partition", "origin_offset")
-        )
-        at_ms = story["origin_timestamp_ms"]
-        since = "" if at_ms is None else f" at {instant_text(at_ms)}"
-        steps.append(f"read from {place}, written{since}")
-    if story["first_failed_ms"] is not None:
-        steps.append(f"failed first at {instant_text(story['first_failed_ms'])}")
-    attempts = story["attempts"]
-    tried = "" if attempts is None else f" after {attempts} attempts"
-    steps.append(f"given up{tried} at {instant_text(story['last_failed_ms'])}")
-    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
-    steps.append(f"parked at {place}")
-    return steps
-
-
 def _wanted(which: str) -> Callable[[Letter], bool]:
     """A test for the letter of a name: a place, a job's id, or a fingerprint."""
     if parse_place(which) is not None:
@@ -457,13 +342,6 @@ def _offsets(text: str) -> tuple[int, tuple[int, int]]:
         )
     part, first, last = (int(digits) for digits in match.groups())
     return part, (first, last + 1)
-
-
-def _text_or_hex(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return f"hex:{raw.hex()}"
 
 
 def _is_count(text: str, digits: int) -> bool:

@@ -53,9 +53,10 @@ _MODULES: Final = {
     "log": "files",
     "dlt replay": "dlt_replay",
     "dlt discard": "dlt_replay",
-    "dlt export": "dlt_files",
-    "dlt import": "dlt_files",
-    "dlt edit": "dlt_files",
+    "dlt show": "dlt_letters",
+    "dlt edit": "dlt_letters",
+    "dlt export": "dlt_letters",
+    "dlt import": "dlt_letters",
 }
 
 

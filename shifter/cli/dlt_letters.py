@@ -1,4 +1,4 @@
-"""`shifter dlt export|import|edit`: files of dead letters, and new payloads."""
+"""`shifter dlt show|edit|export|import`: dead letters whole, one of them or a file."""
 
 from __future__ import annotations
 
@@ -8,25 +8,52 @@ import os
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
+import msgspec
 from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
-from shifter.cli.dlt import NO_CHOICE, Choice, letter_at, run_facts
-from shifter.cli.output import note, write_json
+from shifter.cli.dlt import NO_CHOICE, Choice, letter_at, parse_place, run_facts
+from shifter.cli.output import escape, instant_text, note, write_json, write_line
 from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, consent, need_log, need_state, who
 from shifter.config import Settings
+from shifter.deadletter import transfer
+from shifter.deadletter.dialect import read_facts
 from shifter.deadletter.journal import Run
-from shifter.deadletter.letter import read_job
+from shifter.deadletter.letter import read_job, replays_of, shown_json
 from shifter.deadletter.reader import Selection
-from shifter.deadletter.transfer import heading, line_of, read_lines, write_line
 from shifter.errors import DecodeError
 from shifter.ports import Delivery
+from shifter.wire.dead_letter import read_dead_letter
+from shifter.wire.untrusted import encode_line
 from shifter.wiring.dead_letters import opened_dead_letters, opened_letter_reader
+
+
+def dlt_show(
+    source: str, which: str | None = None, /, *, json: bool = False, session: InSession
+) -> None:
+    """Show one dead letter whole: reason, route, stack, headers, payload.
+
+    Example: shifter dlt show mail 0/42
+
+    Args:
+        source: A queue of the namespace, any topic, or TOPIC/PARTITION/OFFSET.
+        which: Id of its job, a fingerprint (its newest dead letter), or
+            PARTITION/OFFSET.
+        json: Print one JSON object.
+        session: This command line.
+    """
+    if which is None:
+        source, which = _split(source)
+    letter = _whole(asyncio.run(letter_at(session.settings(), source, which)))
+    if json:
+        write_json(letter)
+    else:
+        _write_whole(letter)
 
 
 def dlt_export(
@@ -89,7 +116,7 @@ def dlt_import(
     else:
         with _reading(file) as stream:
             # The whole file is checked before anything is written.
-            count = sum(1 for _ in read_lines(stream))
+            count = sum(1 for _ in transfer.read_lines(stream))
             consent(f"{count} dead letters go to {source}", yes=yes)
             stream.seek(0)
             origin = (str(file.absolute()), reason)
@@ -149,10 +176,10 @@ async def _export(
 ) -> int:
     count = 0
     async with opened_letter_reader(need_log(settings), source) as reader:
-        stream.write(heading(kind))
+        stream.write(transfer.heading(kind))
         with scan_progress("reading", SystemClock()) as bar:
             async for letter in reader.letters(selection, bar):
-                stream.write(write_line(line_of(letter), kind))
+                stream.write(transfer.write_line(transfer.line_of(letter), kind))
                 count += 1
     return count
 
@@ -163,7 +190,7 @@ async def _import(
     file, reason = origin
     async with opened_dead_letters(need_log(settings), source) as letters:
         return await letters.bring_in(
-            read_lines(stream), reason=reason, by=who(), file=file
+            transfer.read_lines(stream), reason=reason, by=who(), file=file
         )
 
 
@@ -235,3 +262,98 @@ def _reading(file: Path) -> Generator[TextIO]:
         ) from None
     with stream:
         yield stream
+
+
+def _split(text: str) -> tuple[str, str]:
+    topic, _, rest = text.partition("/")
+    if parse_place(rest) is None:
+        fix = "add the job's id or PARTITION/OFFSET: shifter dlt show mail 0/42"
+        raise usage("no dead letter is named", f"only {text!r} is given", fix)
+    return topic, rest
+
+
+def _whole(delivery: Delivery) -> dict[str, Any]:
+    """One dead letter with everything in it, as JSON values."""
+    payload, encoding = _readable(delivery.value or b"")
+    story = read_facts(delivery.headers, delivery.appended_ms)
+    read = read_job(delivery.headers)
+    return {
+        "topic": delivery.topic,
+        "partition": delivery.partition,
+        "offset": delivery.offset,
+        "appended_ms": delivery.appended_ms,
+        "key": None if delivery.key is None else _text_or_hex(delivery.key),
+        "dead_letter": msgspec.to_builtins(read_dead_letter(delivery.headers)),
+        "story": msgspec.to_builtins(story),
+        "replay_of": None if read is None else read.envelope.replay_of,
+        "replays": replays_of(delivery.headers),
+        "headers": [
+            {"name": name, "value": None if raw is None else _text_or_hex(raw)}
+            for name, raw in delivery.headers
+        ],
+        "payload_encoding": encoding,
+        "payload": payload,
+    }
+
+
+def _readable(value: bytes) -> tuple[Any, str]:
+    """A payload as JSON where it is JSON, else as hex, with which of the two."""
+    try:
+        return shown_json(value), "json"
+    except (DecodeError, ValueError, RecursionError):
+        return value.hex(), "hex"
+
+
+def _write_whole(letter: dict[str, Any]) -> None:
+    """Write one dead letter as text: facts, route, stack, headers, payload."""
+    story = dict(letter["story"])
+    stack = story.pop("error_stack", "")
+    for name, value in story.items():
+        if value is not None and not name.startswith("origin_"):
+            shown = instant_text(value) if name.endswith("_ms") else value
+            write_line(f"{name.removesuffix('_ms')}: {escape(shown)}")
+    write_line("road:")
+    for step in _route(letter, story):
+        write_line(f"  {escape(step)}")
+    if stack:
+        write_line("stack:")
+        for line in stack.splitlines():
+            write_line(f"  {escape(line)}")
+    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+    write_line(f"headers of {place}:")
+    for header in letter["headers"]:
+        value = "-" if header["value"] is None else escape(header["value"])
+        write_line(f"  {escape(header['name'])}: {value}")
+    write_line(f"payload ({letter['payload_encoding']}):")
+    text = msgspec.json.format(encode_line(letter["payload"]), indent=2).decode()
+    write_line(text)
+
+
+def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
+    """The places that a dead letter has been at, in order."""
+    steps = []
+    if letter["replay_of"] is not None:
+        steps.append(f"replay {letter['replays']} of job {letter['replay_of']}")
+    if story["origin_topic"] is not None:
+        place = "/".join(
+            "?" if story[name] is None else str(story[name])
+            for name in ("origin_topic", "origin_partition", "origin_offset")
+        )
+        at_ms = story["origin_timestamp_ms"]
+        since = "" if at_ms is None else f" at {instant_text(at_ms)}"
+        steps.append(f"read from {place}, written{since}")
+    if story["first_failed_ms"] is not None:
+        steps.append(f"failed first at {instant_text(story['first_failed_ms'])}")
+    attempts = story["attempts"]
+    tried = "" if attempts is None else f" after {attempts} attempts"
+    steps.append(f"given up{tried} at {instant_text(story['last_failed_ms'])}")
+    place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+    steps.append(f"parked at {place}")
+    return steps
+
+
+def _text_or_hex(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return f"hex:{raw.hex()}"
