@@ -250,7 +250,7 @@ class MemoryLog:
             del self._watchers[number]
 
     def wake(self) -> None:
-        """Say that there may be more to fetch."""
+        """Wake the watchers: there may be more to fetch."""
         for loop, changed in list(self._watchers.values()):
             # A watcher whose loop has ended leaves no one to wake.
             with contextlib.suppress(RuntimeError):

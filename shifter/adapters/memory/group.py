@@ -1,4 +1,4 @@
-"""Consumer groups in memory: who owns which partition, and what is settled there.
+"""Consumer groups in memory: which member owns a partition, and what is settled.
 
 Partitions are spread over all members and moved only where the balance asks for it,
 as cooperative-sticky does. A change of owner starts a new epoch; what an older epoch

@@ -386,7 +386,7 @@ class MemorySpool:
 
     @contextmanager
     def forwarding(self) -> Generator[bool]:
-        """Be the one who forwards."""
+        """Be the one that forwards; yields ``False`` while another does."""
         is_ours = self._forwarder.acquire(blocking=False)
         try:
             yield is_ours

@@ -62,6 +62,7 @@ STATE_LETTER: Final = {
 LETTER_STATE: Final = {letter: state for state, letter in STATE_LETTER.items()}
 
 _CANCEL_ASKED: Final = "q"
+# The scripts write some hundred bytes; a longer value is another program's.
 _MAX_VALUE: Final = 4_096
 _RECORD: Final = re.compile(
     rb"1([rqwdxeci])" + rb";".join([rb"([0-9]+)"] * 7) + rb";([^;]*);(.*)\Z", re.DOTALL
@@ -254,7 +255,7 @@ class ClaimScripts:
             further: Sent along; their answers are ignored.
 
         Returns:
-            Positions in ``keys``, when the script ran, and what it said of them.
+            Positions in ``keys``, when the script ran, and its answer for them.
         """
         if not keys:
             return []

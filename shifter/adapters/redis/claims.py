@@ -55,6 +55,7 @@ _GOES_ON: Final = "-rqw"
 """The answer of ``point.lua`` for a job whose claim lies at another key."""
 # Jobs with a key of the user's that run here now; far more than can.
 _POINTERS: Final = 100_000
+# Calls of one round trip: other callers are served between two of them.
 _WAITING_CALLS: Final = 64
 
 

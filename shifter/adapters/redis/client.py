@@ -58,7 +58,46 @@ RedisClient: TypeAlias = Redis | RedisCluster
 # Calls are batches, so few are on their way at once; while the server is away this
 # also bounds how many connections are tried at the same time.
 _CONNECTIONS: Final = 16
+# A connection that was idle for longer is tested first: a firewall may have dropped it.
 _HEALTH_CHECK_S: Final = 15
+
+_MAX_DETAIL: Final = 200
+_REFUSING: Final = (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+_PASSING: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ClusterError,
+    RedisClusterException,
+    NoScriptError,
+    OSError,
+    TimeoutError,
+)
+# Inside a script an old server buries the code in the text of a plain error, and the
+# client hides the error of each sentinel in "no master found".
+_REFUSED_CODE: Final = re.compile(
+    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|WRONGTYPE)\b"
+    r"|\b[Uu]nknown (Redis )?command\b"
+    r"|AuthenticationError\(|\bThe user executing the script can't\b"
+)
+_PASSING_CODE: Final = re.compile(
+    r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
+)
+# Python raises a plain connection error with this text; a second try cannot help.
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
+_PIPELINE: Final = re.compile(
+    r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
+)
+_CLIENT: Final = re.compile(r"<redis\..*?> - ", re.DOTALL)
+
+CAUGHT: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What a call may raise that `store_error` can judge."""
 
 
 def open_redis(
@@ -155,8 +194,8 @@ def translated(store: str, op: str) -> Generator[None]:
     """Turn the client's errors into the product's; unknown ones pass untouched.
 
     The client sends within ``asyncio.wait_for``, which before Python 3.12 forgets a
-    cancellation that meets it just when it is done: here it is raised again, or
-    whoever was cancelled would go on for ever.
+    cancellation that meets it just when it is done. Here it is raised again; otherwise
+    the cancelled task would go on for ever.
 
     Raises:
         StoreUnavailableError: The outcome is unknown.
@@ -199,45 +238,6 @@ def _by_sentinel(parsed: RedisUrl, options: dict[str, Any]) -> Redis:
     return client
 
 
-_MAX_DETAIL: Final = 200
-_REFUSING: Final = (
-    AuthenticationError,
-    AuthenticationWrongNumberOfArgsError,
-    AuthorizationError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-)
-_PASSING: Final = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    ClusterError,
-    RedisClusterException,
-    NoScriptError,
-    OSError,
-    TimeoutError,
-)
-# Inside a script an old server buries the code in the text of a plain error, and the
-# client hides the error of each sentinel in "no master found".
-_REFUSED_CODE: Final = re.compile(
-    r"\b(NOAUTH|WRONGPASS|NOPERM|OOM|READONLY|MISCONF|DENIED|WRONGTYPE)\b"
-    r"|\b[Uu]nknown (Redis )?command\b"
-    r"|AuthenticationError\(|\bThe user executing the script can't\b"
-)
-_PASSING_CODE: Final = re.compile(
-    r"\b(LOADING|BUSY|UNKILLABLE|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOREPLICAS)\b"
-)
-# Python says so in the text of a plain connection error; no second try mends it.
-_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
-_PIPELINE: Final = re.compile(
-    r"Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL
-)
-_CLIENT: Final = re.compile(r"<redis\..*?> - ", re.DOTALL)
-
-CAUGHT: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""What a call may raise that `store_error` can judge."""
-
-
 def store_error(error: BaseException, *, store: str, op: str) -> StoreError | None:
     """The store error for this one; ``None`` if this one should pass unchanged.
 
@@ -254,8 +254,8 @@ def store_error(error: BaseException, *, store: str, op: str) -> StoreError | No
         return StoreRefusedError(store, op, detail)
     if isinstance(error, _PASSING) or (speaks and _PASSING_CODE.search(detail)):
         return StoreUnavailableError(store, op, detail)
-    # A script that stumbles met what others wrote under our keys; whatever else the
-    # server may say, only an argument of ours is our own fault.
+    # A script that fails met values of other programs under our keys. Of all other
+    # answers, only an argument that the client cannot send is a fault of this package.
     return (
         None if isinstance(error, DataError) else StoreRefusedError(store, op, detail)
     )

@@ -149,13 +149,13 @@ class RedisPresenceStore:
         self.unreadable = 0
 
     async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
-        """Say that a worker lives."""
+        """Report that a worker is alive."""
         args = (bounded_id(report.worker_id), encode_report(report), keep_ms)
         command = self._report.command(self._keys, args)
         await self._runner.send("presence.report", command)
 
     async def withdraw(self, worker_id: str) -> None:
-        """Say that a worker left."""
+        """Remove the report of a worker that left."""
         command = self._leave.command(self._keys, (bounded_id(worker_id),))
         await self._runner.send("presence.withdraw", command)
 

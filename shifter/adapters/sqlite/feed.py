@@ -41,8 +41,11 @@ from shifter.ports import (
 
 T = TypeVar("T")
 
+# Four beats in the time that a member counts as alive: one that is lost ends nothing.
 _BEAT_S: Final = 2.5
+# A datagram that is lost delays a record by so much.
 _LOOK_S: Final = 0.5
+# A busy member fetches sooner, and its ends are written with the fetch.
 _SETTLE_S: Final = 0.02
 
 
@@ -134,13 +137,10 @@ class SqliteLaneFeed:
             # The loop stood still for so long that others took over: leave for good.
             self._is_lost = True
             return []
-        owned = self._owned
         return [
             one
             for one in deliveries
-            if owned.get((one.topic, one.partition, one.offset), (0, 0))[0]
-            == one.epoch
-            != 0
+            if one.epoch and self._lease_of(one)[0] == one.epoch
         ]
 
     async def hand_over(
@@ -148,9 +148,9 @@ class SqliteLaneFeed:
     ) -> list[AppendAnswer]:
         """Write each delivery's successor, in one transaction with the delivery's end.
 
-        A dead letter is no successor of which the claim store would ever hear: its
+        A dead letter is no successor that the claim store would ever record: its
         source stays until `settle`, so that a crash before the claim was ended leaves
-        somebody to end it.
+        a record whose next delivery ends it.
         """
         kept = [(self._lease_of(delivery), record) for delivery, record in pairs]
         try:
@@ -355,7 +355,7 @@ class SqliteLaneFeed:
         self._settling = None
         with contextlib.suppress(StoreError):
             # What fails is tried again with the next fetch.
-            await self._write_ended(_nothing)
+            await self._write_ended(lambda _: None)
 
     def _rung(self) -> None:
         if self._bell is not None:
@@ -371,7 +371,3 @@ class SqliteLaneFeed:
     def _lease_of(self, delivery: Delivery) -> tuple[int, int]:
         at = (delivery.topic, delivery.partition, delivery.offset)
         return self._owned.get(at, (0, 0))
-
-
-def _nothing(_: sqlite3.Connection) -> None:
-    return

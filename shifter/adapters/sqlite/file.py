@@ -86,6 +86,7 @@ _NETWORK: Final = (
     "smb",
 )
 _LABEL: Final = "sqlite file"
+# A process that opens a file may not hang for ever behind one that was stopped.
 _OPENING_S: Final = 10.0
 _LOOK_S: Final = 0.01
 

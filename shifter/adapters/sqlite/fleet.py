@@ -33,10 +33,13 @@ from shifter.runtime.forking import put_away_for_forks
 from shifter.runtime.threads import in_thread
 from shifter.wire.untrusted import bounded
 
+# A sync is due every 0.2 s: after a second, five more would wait behind this one.
 _BUSY_S: Final = 1.0
+# The processes of one machine need some kilobytes; a larger value is not decoded.
 _MAX_TABLE_BYTES: Final = 67_108_864
 # Ends may be forged so that they come first: a listing passes over what is unreadable.
 _MOST_LOOKED_AT: Final = 10_000
+# A worker's report has some hundred bytes; a larger value is none.
 _MAX_REPORT_BYTES: Final = 65_536
 # About a millisecond; a million claims in a few minutes, with one idle worker.
 _SWEPT_PER_REPORT: Final = 5_000
@@ -201,7 +204,7 @@ class SqlitePresenceStore:
         self.unreadable = 0
 
     async def report(self, report: WorkerReport, *, keep_ms: int) -> None:
-        """Say that a worker lives."""
+        """Report that a worker is alive."""
         key, value = self._key(report.worker_id), encode_report(report)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -220,7 +223,7 @@ class SqlitePresenceStore:
         await self._database.write(write)
 
     async def withdraw(self, worker_id: str) -> None:
-        """Say that a worker left."""
+        """Remove the report of a worker that left."""
         key = self._key(worker_id)
 
         def write(connection: sqlite3.Connection) -> None:

@@ -20,7 +20,8 @@ from shifter.adapters.sqlite.lane_table import (
 )
 from shifter.adapters.sqlite.member import LiveMember
 
-_NOBODY: Final = 0
+# No member has this number, so the next fetch takes what is leased to it.
+_NO_MEMBER: Final = 0
 
 
 class LeasedRecord(NamedTuple):
@@ -151,7 +152,7 @@ class Fetch:
         if (is_cut or len(rows) == most) and len(rows) < wanted:
             # The rest is left without a lease.
             rest, last = (rows[-1][0] - base + 1, last), rows[-1][0] - base + 1
-            _write_lease(connection, at.lane, rest, _NOBODY, wanted - len(rows))
+            _write_lease(connection, at.lane, rest, _NO_MEMBER, wanted - len(rows))
         elif len(rows) < wanted:
             # The file lost them: they must not be waited for.
             connection.execute(

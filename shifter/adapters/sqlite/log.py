@@ -32,7 +32,17 @@ from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknow
 from shifter.runtime.forking import renew_in_child
 
 KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
-"""Below this much free space nothing is accepted, so that draining still works."""
+"""Below this much free space nothing is accepted, so that draining still works.
+
+A settled record is deleted by a write to the journal, which needs room too.
+"""
+
+# Not one of the tables that every file has: it is made when it is first needed, so that
+# a file keeps its version.
+_DDL: Final = (
+    "CREATE TABLE IF NOT EXISTS sender "
+    "(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID"
+)
 
 _APPENDED: Final = Appended()
 _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
@@ -74,7 +84,7 @@ class _Awaited:
         self._inbox.done.append(self)
 
     def finish(self) -> None:
-        """Tell the caller; called on the loop's thread."""
+        """Answer the caller; called on the loop's thread."""
         self.bucket.discard(self)
         if not self.future.done():
             self.future.set_result(self._answers)
@@ -168,15 +178,46 @@ class SqliteLaneLog:
             is_first = not self._line
             self._line.append(wanted)
         if is_first:
-            batch = _Batch(self)
             try:
-                self.database.submit(batch.write, batch.answer)
+                self._submit_line()
             except StoreUnavailableError:
                 # Closed between the check above and here; others may have queued too.
-                line = self.take_line()
-                self.tell(line, [[_CLOSED] * len(one.records) for one in line])
+                line = self._take_line()
+                self._answer(line, [[_CLOSED] * len(one.records) for one in line])
 
-    def tell(
+    def _submit_line(self) -> None:
+        """Have all that is in line, when the writer comes to it, written at once."""
+        taken: list[list[_Wanted]] = []
+
+        def line() -> list[_Wanted]:
+            # The same one if the writer has to come again.
+            if not taken:
+                taken.append(self._take_line())
+            return taken[0]
+
+        def write(
+            connection: sqlite3.Connection,
+        ) -> tuple[list[list[AppendAnswer]], list[str]]:
+            records = [record for wanted in line() for record in wanted.records]
+            answers = iter(self.write(connection, records))
+            answered = [[next(answers) for _ in wanted.records] for wanted in line()]
+            return answered, waiting(connection, {record.topic for record in records})
+
+        def answer(
+            result: tuple[list[list[AppendAnswer]], list[str]] | None,
+            error: BaseException | None,
+        ) -> None:
+            if result is not None:
+                answered, members = result
+                self._answer(line(), answered)
+                wake_members(members)
+                return
+            failed = failure(error)
+            self._answer(line(), [[failed] * len(one.records) for one in line()])
+
+        self.database.submit(write, answer)
+
+    def _answer(
         self, line: Sequence[_Wanted], answered: Iterable[list[AppendAnswer]]
     ) -> None:
         """Give every caller its answers; each event loop is woken once."""
@@ -184,7 +225,7 @@ class SqliteLaneLog:
             wanted.tell(answers)
         self._inboxes.wake()
 
-    def take_line(self) -> list[_Wanted]:
+    def _take_line(self) -> list[_Wanted]:
         """All that callers want written now."""
         with self._guard:
             line, self._line = self._line, []
@@ -260,40 +301,6 @@ class SqliteLaneLog:
         )
 
 
-class _Batch:
-    """What is in line when the writer comes to it; the same if it has to come again."""
-
-    def __init__(self, log: SqliteLaneLog) -> None:
-        self._log = log
-        self._line: list[_Wanted] | None = None
-
-    def write(
-        self, connection: sqlite3.Connection
-    ) -> tuple[list[list[AppendAnswer]], list[str]]:
-        """Append all that is in line; returns the answers and the members to wake."""
-        if self._line is None:
-            self._line = self._log.take_line()
-        records = [record for wanted in self._line for record in wanted.records]
-        answers = iter(self._log.write(connection, records))
-        answered = [[next(answers) for _ in wanted.records] for wanted in self._line]
-        return answered, waiting(connection, {record.topic for record in records})
-
-    def answer(
-        self,
-        result: tuple[list[list[AppendAnswer]], list[str]] | None,
-        error: BaseException | None,
-    ) -> None:
-        """Answer every caller, after the commit."""
-        line = self._log.take_line() if self._line is None else self._line
-        if result is not None:
-            answered, members = result
-            self._log.tell(line, answered)
-            wake_members(members)
-            return
-        answer = failure(error)
-        self._log.tell(line, [[answer] * len(wanted.records) for wanted in line])
-
-
 def failure(error: BaseException | None) -> AppendAnswer:
     """The answer to a record whose transaction failed."""
     if isinstance(error, NoSpaceError):
@@ -301,14 +308,6 @@ def failure(error: BaseException | None) -> AppendAnswer:
     if isinstance(error, StoreRefusedError):
         return Refused(Reason.REFUSED_BY_LOG, str(error))
     return Unknown(str(error))
-
-
-# Not one of the tables that every file has: it is made when it is first needed, so that
-# a file keeps its version.
-_DDL: Final = (
-    "CREATE TABLE IF NOT EXISTS sender "
-    "(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID"
-)
 
 
 class _NoneWritten(Exception):  # noqa: N818  # undoes a transaction, never seen outside

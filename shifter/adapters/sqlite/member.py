@@ -26,6 +26,9 @@ from typing import Final, NamedTuple
 
 from shifter.ports import Clock
 
+_BYTE: Final = b"!"
+_PREFIX: Final = "shifter-"
+
 ALIVE_MS: Final = 10_000
 """How long a member counts as alive without a sign of life."""
 
@@ -80,7 +83,7 @@ class MemberTable:
         return kept.rowcount == 1
 
     def leave(self, connection: sqlite3.Connection, *numbers: int) -> None:
-        """Be over now, or say so of members that have ended."""
+        """Remove this member, or members that have ended."""
         connection.executemany(
             "DELETE FROM member WHERE id = ?", [(number,) for number in numbers]
         )
@@ -109,14 +112,14 @@ class MemberTable:
 
 
 def note_waiting(connection: sqlite3.Connection, number: int) -> None:
-    """Say that a member wants to be rung from now on."""
+    """Send this member a datagram for every append from now on."""
     connection.execute(
         "UPDATE member SET waiting = 1 WHERE id = ? AND waiting = 0", (number,)
     )
 
 
 def waiting(connection: sqlite3.Connection, topics: Iterable[str]) -> list[str]:
-    """Sockets of the members to be rung for one of these topics."""
+    """Sockets of the members that wait for one of these topics."""
     rows = connection.execute("SELECT socket, topics FROM member WHERE waiting = 1")
     wanted = set(topics)
     return [
@@ -124,10 +127,6 @@ def waiting(connection: sqlite3.Connection, topics: Iterable[str]) -> list[str]:
         for path, names in rows.fetchall()
         if path and not wanted.isdisjoint(names.split("\n"))
     ]
-
-
-_BYTE = b"!"
-_PREFIX = "shifter-"
 
 
 class WakeupSocket:

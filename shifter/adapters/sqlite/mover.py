@@ -1,8 +1,8 @@
 """Brings records to their lanes that only wait for their hours, once they are wanted.
 
 Every fetch promotes what is due. This moves what is not due yet and waits for a window
-that an operator has opened by hand. Any number of movers share the work: a record is
-moved by who deletes it.
+that an operator has opened by hand. Any number of movers share the work: the mover that
+deletes a record moves it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from shifter.errors import StoreError
 from shifter.ports import Clock, Record, Rushed
 from shifter.wire.headers import hastened_ms
 
+# A batch is one read, and one transaction if anything is moved.
 _BATCH: Final = 500
 _AGAIN_S: Final = 0.5
 _EASE: Final = 20

@@ -20,6 +20,7 @@ from shifter.adapters.sqlite.connection import closed_on_error, make
 from shifter.adapters.sqlite.file import FileLock
 from shifter.adapters.sqlite.lane_table import SHIFT
 
+# Each is one read around a damaged page; a file with more damage is read in part.
 _PROBES: Final = 20_000
 _LAST: Final = (1 << 63) - 1
 _ALL: Final = -1
@@ -52,7 +53,7 @@ class Rebuilt(NamedTuple):
 def rebuild(path: Path, lock: FileLock, now_ms: int) -> Rebuilt:
     """Put a sound file in the place of a damaged one.
 
-    Who has the damaged one open is refused from then on, and has to start anew.
+    A process that has the damaged one open is refused from then on, and must restart.
 
     Args:
         path: The file.

@@ -150,7 +150,7 @@ def cancel_job(rows: ClaimRows[K], job_id: str, keep_ms: int) -> JobStatus:
 
 
 def find_status(rows: ClaimRows[K], job_id: str) -> JobStatus | None:
-    """The state of a job; ``None`` when no row tells it."""
+    """The state of a job; ``None`` when there is no row."""
     _, key, alias = _load_job(rows, job_id)
     return status_found(job_id, rows.get(key), alias=alias)
 
