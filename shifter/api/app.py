@@ -266,7 +266,7 @@ class Shifter(HasLanes, HasStates):
         self, function: Callable[..., Any], options: JobOptions
     ) -> Job[..., Any]:
         spec = declare_job(function, options, taken=self.handlers)
-        self._lane_rules.check(spec)
+        self._check_lanes(spec)
         job: Job[..., Any] = Job(self, spec, function, options.get("uses"))
         if spec.cron is not None:
             job.check_alone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict, Unpack
 
 from shifter.adapters.system import SystemClock
@@ -12,7 +12,7 @@ from shifter.fleet.hours import Hours
 from shifter.jobs.schedule import Window, read_windows
 from shifter.model.advice import nearest
 from shifter.model.job import JobSpec, LaneRule
-from shifter.model.lane import Lane, Priority, check_name
+from shifter.model.lane import Lane, Priority, check_name, check_priority, check_quiet
 from shifter.policy.schedule.hours import ever_meet
 
 _OPTIONS: Final = ("priority", "window", "opportunistic")
@@ -32,58 +32,8 @@ class LaneOptions(TypedDict, total=False):
     opportunistic: bool
 
 
-class LaneRules:
-    """The rules of one app.
-
-    Args:
-        namespace: Of the app.
-
-    Attributes:
-        by_lane: Rules by the lane's name.
-    """
-
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
-        self.by_lane: dict[str, LaneRule] = {}
-
-    def declare(
-        self, queue: str, options: Mapping[str, Any], specs: Iterable[JobSpec]
-    ) -> None:
-        """Say when lanes are drained.
-
-        Args:
-            queue: Whose.
-            options: As of `LaneOptions`.
-            specs: Jobs that are registered already.
-
-        Raises:
-            ConfigError: An option is wrong or missing, a lane has a rule already, or
-                its hours and those of a job never meet.
-        """
-        check_name("queue", queue)
-        rule, priorities = _rule(options)
-        lanes = [Lane(self._namespace, queue, one).name for one in priorities]
-        for lane in lanes:
-            if lane in self.by_lane:
-                raise ConfigError("lane", lane, "it has a rule already")
-        for spec in specs:
-            if spec.queue == queue:
-                _check_meeting(spec, rule)
-        self.by_lane |= dict.fromkeys(lanes, rule)
-
-    def check(self, spec: JobSpec) -> None:
-        """Refuse a job whose hours and those of a lane of its queue never meet.
-
-        Raises:
-            ConfigError: Names both.
-        """
-        for priority in Priority:
-            lane = Lane(self._namespace, spec.queue, priority).name
-            _check_meeting(spec, self.by_lane.get(lane, _ALWAYS))
-
-
 class HasLanes:
-    """An app's side of it.
+    """The lanes of an app, and when each of them is drained.
 
     Args:
         namespace: First part of every lane's name.
@@ -91,15 +41,15 @@ class HasLanes:
     Attributes:
         jobs: Those that are registered, by name.
         handlers: The same by name and by alias: the types that a record may have.
-        hours: Of jobs and lanes, and what somebody set over them.
+        hours: Windows of jobs and lanes, and the overrides of operators.
     """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = check_name("namespace", namespace)
         self.jobs: dict[str, Job[..., Any]] = {}
         self.handlers: dict[str, Job[..., Any]] = {}
-        self._lane_rules = LaneRules(namespace)
-        self.hours = Hours(SystemClock(), self._lane_rules.by_lane)
+        self._rules: dict[str, LaneRule] = {}
+        self.hours = Hours(SystemClock(), self._rules)
 
     def find_job(self, name: str) -> Job[..., Any]:
         """The job of that name, or of that alias.
@@ -112,14 +62,32 @@ class HasLanes:
         return self.handlers[name]
 
     def lane(self, queue: str, **options: Unpack[LaneOptions]) -> None:
-        """Say when lanes of a queue are drained: `LaneOptions`, at least one.
+        """Set when lanes of a queue are drained: `LaneOptions`, at least one.
 
         Raises:
-            ConfigError: An option is wrong, a lane was declared before, or its hours
-                and those of a job never meet.
+            ConfigError: An option is wrong or missing, a lane has a rule already, or
+                its hours and those of a job never meet.
         """
-        specs = [job.spec for job in self.jobs.values()]
-        self._lane_rules.declare(queue, options, specs)
+        check_name("queue", queue)
+        rule, priorities = _rule(options)
+        lanes = [Lane(self.namespace, queue, one).name for one in priorities]
+        for lane in lanes:
+            if lane in self._rules:
+                raise ConfigError("lane", lane, "it has a rule already")
+        for job in self.jobs.values():
+            if job.spec.queue == queue:
+                _check_meeting(job.spec, rule)
+        self._rules |= dict.fromkeys(lanes, rule)
+
+    def _check_lanes(self, spec: JobSpec) -> None:
+        """Refuse a job whose hours and those of a lane of its queue never meet.
+
+        Raises:
+            ConfigError: Names both.
+        """
+        for priority in Priority:
+            lane = Lane(self.namespace, spec.queue, priority).name
+            _check_meeting(spec, self._rules.get(lane, _ALWAYS))
 
 
 _ALWAYS: Final = LaneRule()
@@ -144,10 +112,9 @@ def _rule(options: Mapping[str, Any]) -> tuple[LaneRule, Sequence[Priority]]:
     if not windows and not is_quiet:
         raise ConfigError("lane", dict(options), "give a window=, opportunistic=True")
     priority = options.get("priority")
-    if priority is not None and not isinstance(priority, Priority):
-        raise ConfigError("priority", priority, "use a shifter.Priority")
-    if is_quiet and priority is not Priority.LOW:
-        want = "only LOW work waits for a quiet time: use priority=Priority.LOW"
-        raise ConfigError("priority", priority, want)
+    if priority is not None:
+        check_priority(priority)
+    if is_quiet:
+        check_quiet("priority", priority, priority)
     rule = LaneRule(windows, is_quiet)
     return rule, tuple(Priority) if priority is None else (priority,)

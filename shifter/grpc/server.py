@@ -186,11 +186,13 @@ class GrpcCall:
             self._plan = self._plan._replace(deadline_ms=left_ms)
             deadline_ms = self._admission.clock.epoch_ms() + left_ms
         request_scope.begin(
-            deadline_ms,
-            draw=self._caller.draw,
-            arrived_at=self._arrived_at,
-            priority=self._plan.priority,
-            is_retry=self._caller.is_retry,
+            request_scope.Ambient(
+                deadline_ms,
+                draw=self._caller.draw,
+                arrived_at=self._arrived_at,
+                priority=self._plan.priority,
+                is_retry=self._caller.is_retry,
+            )
         )
         decision = self._ending.enter_context(self._admission.slot(self._plan))
         if decision.verdict is Verdict.RUN:

@@ -13,7 +13,7 @@ from shifter.errors import ConfigError
 from shifter.jobs.schedule import Window, read_cron, read_windows
 from shifter.model.advice import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
-from shifter.model.lane import Priority, check_name
+from shifter.model.lane import Priority, check_name, check_priority, check_quiet
 from shifter.model.time import Duration, duration_ms
 from shifter.policy.protection.circuit.states import check_lease
 from shifter.policy.protection.dependency import Dependency
@@ -94,9 +94,8 @@ def declare_job(
     if spec.backoff_cap_ms < spec.backoff_base_ms:
         want = f"must be at least backoff ({spec.backoff_base_ms} ms)"
         raise ConfigError("max_backoff", options.get("max_backoff"), want)
-    if spec.opportunistic and spec.priority is not Priority.LOW:
-        want = "only LOW work waits for a quiet time: use priority=Priority.LOW"
-        raise ConfigError("opportunistic", True, want)
+    if spec.opportunistic:
+        check_quiet("opportunistic", True, spec.priority)
     _check_uses(options.get("uses"), spec)
     return spec
 
@@ -150,12 +149,6 @@ def _isolation(function: Callable[..., Any], isolate: object) -> Isolation:
     return Isolation.PROCESS
 
 
-def _priority(_: str, value: object) -> Priority:
-    if isinstance(value, Priority):
-        return value
-    raise ConfigError("priority", value, "use a shifter.Priority")
-
-
 def _attempts(_: str, value: Any) -> int:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if is_whole and 1 <= value <= _MAX_ATTEMPTS:
@@ -181,7 +174,7 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], object]]]] = {
     "on_block": ("on_block", lambda name, value: _choice(name, value, OnBlock)),
     "claims": ("claims", lambda name, value: _choice(name, value, ClaimsMode)),
     "queue": ("queue", check_name),
-    "priority": ("priority", _priority),
+    "priority": ("priority", lambda _, value: check_priority(value)),
     "attempts": ("attempts", _attempts),
     "inline": ("inline", _flag),
     "window": ("windows", read_windows),

@@ -101,28 +101,9 @@ def left_to_call_ms(now: EpochMs, called: str) -> int | None:
     return remaining_ms(deadline_ms, now)
 
 
-def begin(
-    deadline_ms: int | None,
-    *,
-    draw: float | None = None,
-    arrived_at: float | None = None,
-    priority: Priority | None = None,
-    is_retry: bool = False,
-    traceparent: str | None = None,
-) -> None:
-    """Serve a job or a call from here to the end of this task; as of `within`.
-
-    Args:
-        deadline_ms: Epoch milliseconds; ``None`` for no deadline.
-        draw: From [0, 1).
-        arrived_at: Monotonic seconds.
-        priority: Of the job or the call.
-        is_retry: Whether it was made before.
-        traceparent: What is deferred on its behalf carries it.
-    """
-    _AMBIENT.set(
-        Ambient(deadline_ms, draw, arrived_at, priority, is_retry, traceparent)
-    )
+def begin(brought: Ambient) -> None:
+    """Serve a job or a call from here to the end of this task; see `within`."""
+    _AMBIENT.set(brought)
 
 
 def within(

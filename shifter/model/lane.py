@@ -130,3 +130,25 @@ def check_name(field: str, value: object) -> str:
     if field == "queue" and value in _RESERVED_QUEUES:
         raise ConfigError(field, value, "this name is reserved for delay topics")
     return value
+
+
+def check_priority(value: object) -> Priority:
+    """Return ``value`` if it is a priority.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if isinstance(value, Priority):
+        return value
+    raise ConfigError("priority", value, "use a shifter.Priority")
+
+
+def check_quiet(field: str, value: object, priority: Priority | None) -> None:
+    """Return if work of a priority may wait for a quiet time.
+
+    Raises:
+        ConfigError: It is no work of the LOW priority.
+    """
+    if priority is not Priority.LOW:
+        want = "only LOW work waits for a quiet time: use priority=Priority.LOW"
+        raise ConfigError(field, value, want)

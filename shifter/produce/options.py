@@ -14,7 +14,7 @@ from shifter.errors import ConfigError
 from shifter.fleet.hours import Hours
 from shifter.jobs.request_scope import ambient, left_ms, nearer
 from shifter.model.job import Isolation, JobSpec, check_job_id
-from shifter.model.lane import Lane, Priority
+from shifter.model.lane import Lane, Priority, check_priority
 from shifter.model.time import Duration, EpochMs, duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 from shifter.ports import Clock
@@ -87,7 +87,9 @@ def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
     Raises:
         ConfigError: An option is malformed, or two of them contradict each other.
     """
-    priority = spec.priority if options.priority is None else options.priority
+    priority = spec.priority
+    if options.priority is not None:
+        priority = check_priority(options.priority)
     deadline_ms = spec.deadline_ms
     if options.deadline is not None:
         deadline_ms = duration_ms("deadline", options.deadline, minimum_ms=1)
@@ -96,8 +98,8 @@ def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
     named = (options.key, options.idempotency_key, options.job_id)
     return CallPlan(
         spec=spec,
-        lane=Lane(namespace, spec.queue, _priority(priority)).name,
-        priority=_priority(priority),
+        lane=Lane(namespace, spec.queue, priority).name,
+        priority=priority,
         delay_ms=delay_ms,
         due_ms=_due_ms(options.due_at),
         deadline_ms=deadline_ms,
@@ -135,12 +137,6 @@ def at_an_opening(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
     lane = Lane(plan.namespace, spec.queue, plan.priority)
     opening_ms = hours.opening_ms(spec, lane, due_ms)
     return plan if opening_ms == due_ms else plan._replace(opens_ms=opening_ms)
-
-
-def _priority(value: object) -> Priority:
-    if isinstance(value, Priority):
-        return value
-    raise ConfigError("priority", value, "use a shifter.Priority")
 
 
 def _delay_ms(options: CallOptions, deadline_ms: int | None) -> int | None:

@@ -166,7 +166,9 @@ class Executor:
         item = attempt.item
         trace = item.read.traceparent
         deadline_ms, is_retry = item.envelope.deadline_ms, item.is_extra
-        request_scope.begin(deadline_ms, is_retry=is_retry, traceparent=trace)
+        request_scope.begin(
+            request_scope.Ambient(deadline_ms, is_retry=is_retry, traceparent=trace)
+        )
         if trace is not None:
             follow(trace)
         self._begins(attempt)

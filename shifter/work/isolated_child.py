@@ -265,7 +265,9 @@ def serve_calls(
             call, trace = called.call, called.context.traceparent
             ROLE.set(CallerFacts(call.priority, call.is_extra, call.holds, channel))
             request_scope.begin(
-                call.deadline_ms, is_retry=call.is_extra, traceparent=trace
+                request_scope.Ambient(
+                    call.deadline_ms, is_retry=call.is_extra, traceparent=trace
+                )
             )
             follow(trace)
             channel.send(_answer(called, jobs, runner))

@@ -106,7 +106,7 @@ def from_workers(fleet, service):
 
 def in_a_trace(call):
     with request_scope.within():
-        request_scope.begin(None, traceparent=TRACE)
+        request_scope.begin(request_scope.Ambient(traceparent=TRACE))
         return call()
 
 
@@ -154,7 +154,7 @@ def test_its_log_lines_are_formatted_and_know_the_job(from_workers, place):
 @pytest.mark.parametrize("place", BY_SUBMIT)
 async def test_it_sees_its_attempt_where_it_is_submitted(fleet, service, place):
     with request_scope.within():
-        request_scope.begin(None, traceparent=TRACE)
+        request_scope.begin(request_scope.Ambient(traceparent=TRACE))
         answer = await service[place].options(deadline="1h").submit()
 
     check_inline(fleet, place, answer)
