@@ -14,9 +14,13 @@ from __future__ import annotations
 from shifter.fleet.report import BudgetReport
 from shifter.model.fleet import BudgetWish, RateGrant, RateWish
 from shifter.model.lane import Priority
-from shifter.policy.protection.budget import RETRY_MILLI, Budget, BudgetPolicy
+from shifter.policy.protection.budget import (
+    RETRY_MILLI,
+    URGENT_FIRST,
+    Budget,
+    BudgetPolicy,
+)
 from shifter.policy.protection.rate import RatePolicy, take
-from shifter.policy.protection.shared_budget import URGENT_FIRST, wish
 
 _TELL_EVERY_MS = 1_000
 _RATE_LEASE_MS = 1_000
@@ -36,7 +40,7 @@ class RetryLease:
         self._policy = policy
         self._earns_milli = policy.deposit_milli
         self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
-        self._whose = wish(name, policy, earned_milli=0, wants=_NOTHING)[:5]
+        self._whose = policy.wish(name, 0, _NOTHING)[:5]
         self._firsts = self._told_firsts = self._told_wants = 0
         self._owed_milli = 0
         self._told_ms = 0

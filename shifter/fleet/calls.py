@@ -31,8 +31,7 @@ from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
 from shifter.policy.protection.circuit.states import Permit
-from shifter.policy.protection.dependency import Dependency, Protection
-from shifter.policy.protection.failures import is_failure
+from shifter.policy.protection.dependency import Dependency, Protection, is_failure
 
 
 class CallVerdict(NamedTuple):

@@ -17,7 +17,6 @@ from shifter.adapters.system import SystemClock
 from shifter.model.fleet import FleetReport, Proposal, RateWish
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.fleet_table import FleetTable
-from shifter.policy.protection.shared_budget import wish
 from shifter.testing.conformance.fleet import FleetStoreConformance, fleet_report
 
 
@@ -125,7 +124,7 @@ class TestRedisFleet(FleetStoreConformance):
 
     async def test_every_key_fades(self, fleet_bench):
         store = fleet_bench.open()
-        budget = wish("mailer", BudgetPolicy(), earned_milli=1_800, wants=(1, 0, 0, 0))
+        budget = BudgetPolicy().wish("mailer", 1_800, (1, 0, 0, 0))
         rate, cell = RateWish("mailer", 1_000, 1, 1), Proposal("c", b"", b"1")
         report = fleet_report(evidence=b"e", budgets=[budget], rates=[rate])
         await store.sync(report._replace(proposals=[cell]))
@@ -160,7 +159,7 @@ class TestRedisFleet(FleetStoreConformance):
             (rates, "mailer"),
         ):
             await fleet_bench.client.hset(key, field, garbage)
-        budget = wish("mailer", BudgetPolicy(), earned_milli=0, wants=(1, 0, 0, 0))
+        budget = BudgetPolicy().wish("mailer", 0, (1, 0, 0, 0))
         rate = RateWish("mailer", 1_000, 1, 1)
         view = await store.sync(fleet_report(budgets=[budget], rates=[rate]))
 
@@ -181,7 +180,7 @@ class TestRedisFleet(FleetStoreConformance):
         row = b"\x93\xcf" + (far_ms // 500).to_bytes(8, "big") + b"\x00\xcd\xff\xff"
         await client.hset(budgets, "mailer", row)
         await client.hset(rates, "mailer", far_ms * 1_000)
-        budget = wish("mailer", BudgetPolicy(), earned_milli=0, wants=(1, 0, 0, 0))
+        budget = BudgetPolicy().wish("mailer", 0, (1, 0, 0, 0))
         view = await store.sync(
             fleet_report(budgets=[budget], rates=[RateWish("mailer", 1_000, 1, 1)])
         )
@@ -262,11 +261,10 @@ def full_report(draw):
             for _ in range(draw.randrange(4))
         ],
         [
-            wish(
+            policy.wish(
                 name,
-                policy,
-                earned_milli=draw.randrange(-9_000, 50_000),
-                wants=tuple(draw.choice((0, 0, 1, 30)) for _ in range(4)),
+                draw.randrange(-9_000, 50_000),
+                tuple(draw.choice((0, 0, 1, 30)) for _ in range(4)),
             )
             for name in names
         ],

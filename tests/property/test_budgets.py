@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
-from shifter.policy.protection.budget import Budget, BudgetPolicy
+from shifter.policy.protection.budget import URGENT_FIRST, Budget, BudgetPolicy, serve
 from shifter.policy.protection.limit import (
     LimitPolicy,
     LimitSample,
@@ -16,7 +16,6 @@ from shifter.policy.protection.limit import (
 )
 from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
 from shifter.policy.protection.rate import RatePolicy, take
-from shifter.policy.protection.shared_budget import serve, wish
 
 budgets = st.builds(
     BudgetPolicy,
@@ -55,9 +54,6 @@ def test_retries_of_every_stretch_are_within_what_it_earned_and_the_floor(
             assert made * 1_000 <= policy.floor_milli + earned
 
 
-URGENT_FIRST = sorted(Priority, key=lambda priority: -priority.rank)
-
-
 @given(budgets, actions)
 def test_what_is_shared_is_granted_as_it_is_to_one(policy, actions):
     budget, row, now_ms = Budget(policy), {}, 10**12
@@ -66,7 +62,7 @@ def test_what_is_shared_is_granted_as_it_is_to_one(policy, actions):
         wants = [0 if is_first else count * (p is priority) for p in URGENT_FIRST]
         firsts = count if is_first else 0
         earned_milli = firsts * policy.deposit_milli
-        asked = wish("mailer", policy, earned_milli=earned_milli, wants=tuple(wants))
+        asked = policy.wish("mailer", earned_milli, tuple(wants))
         row, granted = serve(row, asked, now_ms=now_ms)
         budget.deposit(now_ms, firsts)
         alone = [

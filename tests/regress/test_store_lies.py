@@ -46,7 +46,6 @@ from shifter.policy.delivery.claim_state import (
     MAX_LEASE_MS,
 )
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.shared_budget import wish
 from shifter.testing.conformance.fleet import fleet_report
 from shifter.testing.conformance.presence import report_of
 from tests.acceptance.fleet import Fleet
@@ -282,7 +281,7 @@ async def test_a_budget_row_that_no_fleet_wrote_grants_nothing_more(
     bucket = (now_ms // policy.bucket_ms).to_bytes(8, "big")
     row = row.replace(b"\x93\x00", b"\x93\xcf" + bucket, 1)
     await client.hset(fleet_keys(namespace)[4], "mailer", row)
-    asked = wish("mailer", policy, earned_milli=0, wants=(1_000_000, 0, 0, 0))
+    asked = policy.wish("mailer", 0, (1_000_000, 0, 0, 0))
 
     view = await store.sync(fleet_report(budgets=[asked]))
 

@@ -27,8 +27,8 @@ from shifter.model.fleet import (
     RateGrant,
     RateWish,
 )
+from shifter.policy.protection.budget import BudgetRow, is_sound, serve
 from shifter.policy.protection.rate import take
-from shifter.policy.protection.shared_budget import BudgetRow, is_sound, serve
 
 V = TypeVar("V")
 

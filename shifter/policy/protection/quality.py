@@ -8,7 +8,7 @@ does not make the quality swing. Source: brownout (Klein et al., ICSE 2014).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shifter.errors import ConfigError
 from shifter.model.answer import Quality
@@ -50,78 +50,49 @@ class QualityPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class QualityOverride:
-    """Somebody set it.
-
-    Attributes:
-        quality: To this.
-        owner: Who.
-        reason: Why.
-        until_ms: From here on load decides again.
-    """
-
-    quality: Quality
-    owner: str
-    reason: str
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class QualityState:
-    """What load says, and since when it says something else.
+    """The quality by load, and since when the load asks for another one.
 
     Attributes:
-        quality: By load.
+        quality: The quality by load.
         high_since_ms: Since when the load is at or above ``lower_at``, if it is.
-        low_since_ms: Since when it is at or below ``raise_at``, if it is.
-        by_hand: Holds over load, while it lasts.
+        low_since_ms: Since when the load is at or below ``raise_at``, if it is.
     """
 
     quality: Quality = Quality.FULL
     high_since_ms: int | None = None
     low_since_ms: int | None = None
-    by_hand: QualityOverride | None = None
 
 
 def observe(
     policy: QualityPolicy, state: QualityState, *, load: float, now_ms: int
 ) -> QualityState:
-    """The state after the load was seen; a load that is no number changes nothing.
+    """The state after the load was observed; NaN changes nothing. Pure.
 
-    Pure.
+    Args:
+        policy: When load changes the quality.
+        state: The state before.
+        load: The load; 1 is all there is room for.
+        now_ms: When it was observed.
     """
     if load >= policy.lower_at:
         since_ms = now_ms if state.high_since_ms is None else state.high_since_ms
         if now_ms - since_ms >= policy.lower_after_ms:
-            return _moved(state, 1, high_since_ms=now_ms)
-        return replace(state, high_since_ms=since_ms, low_since_ms=None)
+            return QualityState(_step(state.quality, 1), high_since_ms=now_ms)
+        return QualityState(state.quality, high_since_ms=since_ms)
     if load <= policy.raise_at:
         since_ms = now_ms if state.low_since_ms is None else state.low_since_ms
         if now_ms - since_ms >= policy.raise_after_ms:
-            return _moved(state, -1, low_since_ms=now_ms)
-        return replace(state, high_since_ms=None, low_since_ms=since_ms)
+            return QualityState(_step(state.quality, -1), low_since_ms=now_ms)
+        return QualityState(state.quality, low_since_ms=since_ms)
     if load == load:  # noqa: PLR0124  # NaN is not equal to itself
-        return replace(state, high_since_ms=None, low_since_ms=None)
+        return QualityState(state.quality)
     return state
 
 
-def in_force(state: QualityState, *, now_ms: int) -> Quality:
-    """The quality to serve at: the one set by hand while it lasts, else by load."""
-    by_hand = state.by_hand
-    if by_hand is not None and now_ms < by_hand.until_ms:
-        return by_hand.quality
-    return state.quality
-
-
-def _moved(
-    state: QualityState,
-    step: int,
-    *,
-    high_since_ms: int | None = None,
-    low_since_ms: int | None = None,
-) -> QualityState:
-    index = min(max(0, _STEPS.index(state.quality) + step), len(_STEPS) - 1)
-    return QualityState(_STEPS[index], high_since_ms, low_since_ms, state.by_hand)
+def _step(quality: Quality, steps: int) -> Quality:
+    index = _STEPS.index(quality) + steps
+    return _STEPS[min(max(0, index), len(_STEPS) - 1)]
 
 
 def is_spared(quality: Quality, rank: int) -> bool:

@@ -21,7 +21,6 @@ from shifter.model.fleet import (
     RateWish,
 )
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.shared_budget import wish
 from shifter.ports import FleetStore
 
 KEEP_MS: Final = 60_000
@@ -48,7 +47,7 @@ def retries(*, firsts: int = 0, wants: tuple[int, int, int, int]) -> BudgetWish:
     """A wish to a budget of 100 retries, which earns one with five first attempts."""
     policy = BudgetPolicy()
     earned_milli = firsts * policy.deposit_milli
-    return wish("mailer", policy, earned_milli=earned_milli, wants=wants)
+    return policy.wish("mailer", earned_milli, wants)
 
 
 class FleetStoreConformance:

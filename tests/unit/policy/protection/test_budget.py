@@ -4,7 +4,7 @@ import pytest
 
 from shifter.errors import ConfigError
 from shifter.model.lane import Priority
-from shifter.policy.protection.budget import Budget, BudgetPolicy, Lease
+from shifter.policy.protection.budget import Budget, BudgetPolicy
 from shifter.policy.protection.throttle import (
     DoNotRetry,
     RetryAfter,
@@ -33,15 +33,15 @@ def test_five_first_attempts_earn_one_retry():
 
     budget.deposit(0)
     assert budget.withdraw(0, CRITICAL, 2) == 1
-    assert budget.left_milli(0) == 0
+    assert budget.sums_milli(0) == (1_000, 1_000)
 
 
 def test_deposits_end_with_the_ttl():
     budget = Budget(EARNED_ONLY)
     budget.deposit(0, 50)
 
-    assert budget.left_milli(9_499) == 10_000
-    assert budget.left_milli(10_000) == 0
+    assert budget.sums_milli(9_499) == (10_000, 0)
+    assert budget.sums_milli(10_000) == (0, 0)
     assert budget.withdraw(10_000, CRITICAL) == 0
 
 
@@ -74,18 +74,6 @@ def test_nothing_is_ever_retried_without_ratio_and_floor():
     budget.deposit(0, 10**9)
 
     assert budget.withdraw(0, CRITICAL) == 0
-
-
-def test_a_lease_is_spent_one_by_one_until_it_ends():
-    lease = Budget(BudgetPolicy()).lease(0, CRITICAL, 2)
-
-    assert lease == Lease(2, 500)
-    one = lease.spend(now_ms=499)
-    assert one == Lease(1, 500)
-    assert one.spend(now_ms=500) is None
-    none = one.spend(now_ms=0)
-    assert none == Lease(0, 500)
-    assert none.spend(now_ms=0) is None
 
 
 @pytest.mark.parametrize(

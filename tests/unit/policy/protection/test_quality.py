@@ -6,10 +6,8 @@ from shifter.errors import ConfigError
 from shifter.model.answer import Quality
 from shifter.policy.delivery.failure_burst import FailureBurst, FailureBurstPolicy
 from shifter.policy.protection.quality import (
-    QualityOverride,
     QualityPolicy,
     QualityState,
-    in_force,
     observe,
 )
 
@@ -64,15 +62,6 @@ def test_a_load_that_is_no_number_changes_nothing(first):
     before = seen((first, 0))
 
     assert seen((float("nan"), 10**6), state=before) is before
-
-
-def test_what_was_set_by_hand_holds_until_its_end():
-    by_hand = QualityOverride(Quality.MINIMAL, "ops", "game day", until_ms=100)
-    state = QualityState(by_hand=by_hand)
-
-    assert in_force(state, now_ms=99) is Quality.MINIMAL
-    assert in_force(state, now_ms=100) is Quality.FULL
-    assert seen((1.0, 0), (1.0, 5_000), state=state).by_hand is by_hand
 
 
 @pytest.mark.parametrize(
