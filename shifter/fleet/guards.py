@@ -4,14 +4,25 @@
 guard that refuses a call returns what the guards before it reserved. Three guards are
 here: the concurrency limit, the retry budget and the rate. The fourth, the circuit, is
 `shifter.fleet.circuit.Breaker`.
+
+Budget and rate belong to the whole fleet. A process spends them from *leases*, so that
+no call waits for the store; the next sync reports what was spent and asks for what was
+missing. While the store is away, each process uses its own share.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Final, NamedTuple
 
-from shifter.fleet.budget_lease import RateLease, RetryLease
+from shifter.fleet.shared_state import BudgetReport
+from shifter.model.fleet import BudgetWish, RateGrant, RateWish
 from shifter.model.lane import Priority
+from shifter.policy.protection.budget import (
+    RETRY_MILLI,
+    URGENT_FIRST,
+    Budget,
+    BudgetPolicy,
+)
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
 from shifter.policy.protection.circuit.states import Permit
 from shifter.policy.protection.dependency import Protection
@@ -23,6 +34,7 @@ from shifter.policy.protection.limit import (
     adjust,
     may_start,
 )
+from shifter.policy.protection.rate import RatePolicy, take
 from shifter.policy.protection.throttle import (
     ThrottlePolicy,
     after_call,
@@ -36,6 +48,15 @@ _AGAIN_MS: Final = 250
 Leases are renewed by each sync, every 200 ms, so an earlier request would be refused by
 the same numbers.
 """
+
+_REPORT_EVERY_MS: Final = 1_000
+"""First attempts are reported this often; a missing retry is asked for at once."""
+
+_RATE_LEASE_MS: Final = 1_000
+"""How long granted calls may be made: five syncs, so that one may fail."""
+
+_NOTHING: Final = (0, 0, 0, 0)
+_PLACE: Final = {priority: place for place, priority in enumerate(URGENT_FIRST)}
 
 _WINDOW_MS: Final = 1_000
 """Length of a sample of the limit: a second holds enough calls for a percentile."""
@@ -86,13 +107,7 @@ class CallRequest:
 
 
 class Guard:
-    """One protection of one dependency. Belongs to one thread at a time.
-
-    A guard overrides the verbs that it needs; by default it does nothing.
-
-    Attributes:
-        by: The name of the protection.
-    """
+    """One protection of one dependency; it overrides the verbs that it needs."""
 
     by: ClassVar[Protection]
 
@@ -160,12 +175,9 @@ class LimitGuard(Guard):
     def ended(self, _: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
         """Learn from a call; an ignored one only leaves."""
         self.inflight -= 1
-        is_ignored = end.outcome is CallOutcome.IGNORED
-        self._dropped += end.outcome is CallOutcome.THROTTLED or (
-            end.was_cut and not is_ignored
-        )
-        if not is_ignored:
+        if end.outcome is not CallOutcome.IGNORED:
             self._took_ms.append(end.took_ms)
+            self._dropped += end.was_cut or end.outcome is CallOutcome.THROTTLED
         if self._since_ms is None:
             self._since_ms = now_ms
         elif now_ms - self._since_ms >= _WINDOW_MS:
@@ -188,19 +200,30 @@ class LimitGuard(Guard):
         self.state = adjust(self._policy, self.state, sample)
 
 
-class BudgetGuard(Guard):
-    """Charges extra executions to the fleet's budget and to this process's throttle.
+class RetryLease(Guard):
+    """Extra executions that this process may make. Belongs to one thread.
 
     Args:
-        lease: The retries that this process may spend.
-        throttle: A second bound, by what this process sees; ``None`` for none.
+        name: The name of the dependency.
+        policy: The policy of the fleet's budget.
+        throttle: A second bound, by the calls of this process; ``None`` for none.
     """
 
     by = Protection.BUDGET
 
-    def __init__(self, lease: RetryLease, throttle: ThrottlePolicy | None) -> None:
-        self._lease, self._throttle = lease, throttle
+    def __init__(
+        self, name: str, policy: BudgetPolicy, throttle: ThrottlePolicy | None = None
+    ) -> None:
+        self._policy, self._throttle = policy, throttle
         self._tokens_milli = 0 if throttle is None else full(throttle)
+        self._earns_milli = policy.deposit_milli
+        self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
+        self._wish_terms = policy.wish(name, 0, _NOTHING)[:5]
+        self._firsts = self._reported_firsts = self._reported_wants = 0
+        self._owed_milli = self._reported_ms = self._empty_until_ms = 0
+        self._left, self._until_ms, self._wanted = [0] * 4, [0] * 4, [0] * 4
+        self._alone = Budget(policy)
+        self._is_alone, self._share = True, 1
 
     def admit(self, request: CallRequest) -> int | None:
         """Charge an extra execution; a first one passes."""
@@ -209,45 +232,164 @@ class BudgetGuard(Guard):
         throttle = self._throttle
         if throttle is not None and not may_retry(throttle, self._tokens_milli):
             return _AGAIN_MS
-        request.has_paid = self._lease.spend(request.priority, request.now_ms)
+        request.has_paid = self.spend(request.priority, request.now_ms)
         return None if request.has_paid else _AGAIN_MS
+
+    def spend(self, priority: Priority, now_ms: int) -> bool:
+        """Take a retry; ``False`` if there is none."""
+        if self._is_alone:
+            taken = self._alone.withdraw(now_ms, priority, share=self._share)
+            self._owed_milli += taken * RETRY_MILLI
+            return taken == 1
+        place = _PLACE[priority]
+        self._wanted[place] += 1
+        if not self._left[place] or now_ms >= self._until_ms[place]:
+            return False
+        self._left[place] -= 1
+        # A process that loses the store goes on from what it spent before.
+        self._alone.spent(now_ms)
+        return True
 
     def give_back(self, request: CallRequest) -> None:
         """Return the retry that was charged, if one was."""
         if request.has_paid:
             request.has_paid = False
-            self._lease.give_back(request.priority)
+            self._left[_PLACE[request.priority]] += 1
 
     def begin(self, request: CallRequest) -> None:
         """Earn a share of a retry from a first execution; a probe earns nothing."""
-        if not (request.is_extra or request.is_probe):
-            self._lease.first(request.now_ms)
+        if request.is_extra or request.is_probe:
+            return
+        self._alone.deposit(request.now_ms)
+        if self._is_alone:
+            self._owed_milli -= self._earns_milli
+        else:
+            self._firsts += 1
 
-    def ended(self, _: CallPermit, end: CallEnd, *, now_ms: int) -> bool:  # noqa: ARG002  # as of `Guard`
+    def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:  # noqa: ARG002  # as of `Guard`
         """Let the throttle learn from the call, unless it is ignored."""
-        throttle = self._throttle
-        if throttle is not None and end.outcome is not CallOutcome.IGNORED:
+        if self._throttle is not None and end.outcome is not CallOutcome.IGNORED:
             ok = end.outcome is CallOutcome.SUCCESS
-            self._tokens_milli = after_call(throttle, self._tokens_milli, ok=ok)
+            self._tokens_milli = after_call(self._throttle, self._tokens_milli, ok=ok)
         return False
 
+    def report(self, now_ms: int) -> BudgetReport:
+        """The budget as operators see it."""
+        return BudgetReport(*self._terms, *self._alone.sums_milli(now_ms))
 
-class RateGuard(Guard):
-    """Bounds the calls a second of the whole fleet.
+    def is_exhausted(self, now_ms: int) -> bool:
+        """Whether a retry was refused within the last second."""
+        return now_ms < self._empty_until_ms
+
+    def wish(self, now_ms: int) -> BudgetWish | None:
+        """The report and the request of the next sync; ``None`` for neither."""
+        is_due = now_ms - self._reported_ms >= _REPORT_EVERY_MS
+        is_news = is_due and (self._firsts or self._owed_milli > 0)
+        if self._is_alone or not (is_news or any(self._wanted)):
+            return None
+        wants = self._missing(now_ms) if any(self._wanted) else _NOTHING
+        if not (is_news or any(wants)):
+            return None
+        self._reported_firsts, self._reported_wants = self._firsts, sum(wants)
+        earned_milli = self._firsts * self._earns_milli - self._owed_milli
+        return BudgetWish(*self._wish_terms, earned_milli, wants)
+
+    def granted(self, retries: tuple[int, ...], now_ms: int) -> None:
+        """Add the retries that the store granted for the last request."""
+        self._firsts -= self._reported_firsts
+        self._reported_firsts = self._owed_milli = 0
+        self._reported_ms, self._wanted = now_ms, [0] * 4
+        if sum(retries) < self._reported_wants:
+            self._empty_until_ms = now_ms + _REPORT_EVERY_MS
+        for place, count in enumerate(retries):
+            if count:
+                self._left[place] += count
+                self._until_ms[place] = now_ms + self._policy.lease_ms
+
+    def settle(self, peers: int | None) -> None:
+        """Note how many processes share the store; ``None`` if it does not answer.
+
+        A store that did not answer may still have received a report, so nothing is
+        reported twice: what a process earns and spends alone is settled alone. Only
+        what it spent beyond its earnings, within its share of the floor, is repaid
+        when the store is back.
+        """
+        if peers is None:
+            self._owed_milli = self._owed_milli if self._is_alone else 0
+            self._firsts = 0
+        else:
+            self._share = max(1, peers)
+            if self._is_alone:
+                most_milli = self._policy.floor_milli // self._share
+                self._owed_milli = min(max(0, self._owed_milli), most_milli)
+        self._is_alone = peers is None
+
+    def _missing(self, now_ms: int) -> tuple[int, int, int, int]:
+        """Retries that were wanted since the last sync and are not left of a lease."""
+        for place, until_ms in enumerate(self._until_ms):
+            if now_ms >= until_ms:
+                self._left[place] = 0
+        critical, high, normal, low = (
+            max(0, wanted - left)
+            for wanted, left in zip(self._wanted, self._left, strict=True)
+        )
+        return critical, high, normal, low
+
+
+class RateLease(Guard):
+    """Calls that this process may make by the fleet's rate. Belongs to one thread.
 
     Args:
-        lease: The calls that this process may make.
+        name: The name of the dependency.
+        policy: The policy of the rate.
     """
 
     by = Protection.RATE
 
-    def __init__(self, lease: RateLease) -> None:
-        self._lease = lease
+    def __init__(self, name: str, policy: RatePolicy) -> None:
+        self._name, self._policy = name, policy
+        self._left = self._until_ms = self._wanted = self._not_before_ms = 0
+        self._alone_us, self._is_alone, self._share = 0, True, 1
 
     def admit(self, request: CallRequest) -> int | None:
         """Take one call from the lease."""
-        return None if self._lease.spend(request.now_ms) else _AGAIN_MS
+        now_ms = request.now_ms
+        if self._is_alone:
+            asked = self._policy.wish(self._name, 1)
+            asked = asked._replace(interval_us=asked.interval_us * self._share)
+            taken = take(asked, self._alone_us, now_us=now_ms * 1_000)
+            self._alone_us = taken.spread_us
+            return None if taken.calls else _AGAIN_MS
+        self._wanted += 1
+        if not self._left or now_ms >= self._until_ms:
+            return _AGAIN_MS
+        self._left -= 1
+        return None
 
     def give_back(self, request: CallRequest) -> None:  # noqa: ARG002  # as of `Guard`
         """Return the call to the lease."""
-        self._lease.give_back()
+        self._left += 1
+
+    def wish(self, now_ms: int) -> RateWish | None:
+        """The request of the next sync; ``None`` if no call is missing."""
+        if now_ms >= self._until_ms:
+            self._left = 0
+        want = self._wanted - self._left
+        if want <= 0 or now_ms < self._not_before_ms:
+            return None
+        return self._policy.wish(self._name, want)
+
+    def granted(self, grant: RateGrant, now_ms: int) -> None:
+        """Add the calls that the store granted."""
+        self._wanted = 0
+        self._left += grant.calls
+        if grant.calls:
+            self._until_ms = now_ms + _RATE_LEASE_MS
+        else:
+            self._not_before_ms = now_ms + grant.wait_us // 1_000
+
+    def settle(self, peers: int | None) -> None:
+        """Note how many processes share the store; ``None`` if it does not answer."""
+        self._is_alone = peers is None
+        if peers is not None:
+            self._share = max(1, peers)

@@ -1,33 +1,43 @@
 """Everything that stands between one process's calls and one dependency.
 
-The protections are a list of guards (`shifter.fleet.guard.Guard`), asked in this order:
-circuit, concurrency limit, retry budget (extra executions only), rate. The first one
-that refuses decides how long to wait. The trial calls of a half-open circuit bypass the
-other guards: there are few of them, and without them the circuit could never close.
+The protections are a list of guards (`shifter.fleet.guards.Guard`), asked in this
+order: circuit, concurrency limit, retry budget (extra executions only), rate. The first
+one that refuses decides how long to wait. The trial calls of a half-open circuit bypass
+the other guards: there are few of them, and without them the circuit could never close.
+
+A change of a circuit is a `Change`; `FleetObserver` and the dependency's ``on_change``
+learn of it.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from shifter.fleet.budget_lease import RateLease, RetryLease
 from shifter.fleet.circuit import Breaker, StoreContact
 from shifter.fleet.guards import (
-    BudgetGuard,
     CallPermit,
     CallRequest,
     Guard,
     LimitGuard,
-    RateGuard,
+    RateLease,
+    RetryLease,
 )
-from shifter.fleet.report import PROTECTIONS, DependencyReport
+from shifter.fleet.shared_state import PROTECTIONS, DependencyReport, state_word
+from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.policy.delivery.failure_burst import FailureBurst
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
-from shifter.policy.protection.circuit.states import CircuitRefusal
+from shifter.policy.protection.circuit.states import (
+    CircuitRefusal,
+    CircuitState,
+    Closed,
+    HalfOpen,
+    Open,
+)
 from shifter.policy.protection.dependency import Dependency, Protection
+from shifter.telemetry import Event, Log
 
 _LONGEST_MS: Final = 1_000
 """Longest wait of a refused call, so that it notices a circuit that has closed."""
@@ -40,6 +50,13 @@ _REASONS: Final = {
     Protection.LIMIT: Reason.LIMIT_REACHED,
     Protection.BUDGET: Reason.BUDGET_EXHAUSTED,
     Protection.RATE: Reason.RATE_LIMITED,
+}
+
+
+_EVENTS: Final = {
+    Closed: Event.CIRCUIT_CLOSED,
+    Open: Event.CIRCUIT_OPENED,
+    HalfOpen: Event.CIRCUIT_PROBED,
 }
 
 
@@ -86,17 +103,17 @@ class DependencyProtection:
         self._dark = frozenset(dependency.dark)
         self.breaker = Breaker(dependency, draws, contact)
         self.circuit = self.breaker.shared
-        self.retries = RetryLease(dependency.name, dependency.budget)
+        name, throttle = dependency.name, dependency.throttle
+        self.retries = RetryLease(name, dependency.budget, throttle)
         limit, rate = dependency.limit, dependency.rate
         self.limit = None if limit is None else LimitGuard(limit)
-        self.calls = None if rate is None else RateLease(dependency.name, rate)
-        budget = BudgetGuard(self.retries, dependency.throttle)
+        self.calls = None if rate is None else RateLease(name, rate)
         limits: list[Guard] = [] if self.limit is None else [self.limit]
-        rates = [] if self.calls is None else [RateGuard(self.calls)]
-        learning = limits if dependency.throttle is None else [*limits, budget]
-        self._guards = [self.breaker, *limits, budget, *rates]
+        rates = [] if self.calls is None else [self.calls]
+        learning = limits if throttle is None else [*limits, self.retries]
+        self._guards = [self.breaker, *limits, self.retries, *rates]
         # The path of every call: guards whose verb does nothing are left out.
-        self._beginning = [*limits, budget]
+        self._beginning = [*limits, self.retries]
         self._ending = [self.breaker, *learning]
         self._bursts: dict[str, FailureBurst] = {}
         self.refused = dict.fromkeys(PROTECTIONS, 0)
@@ -215,11 +232,17 @@ class DependencyProtection:
             would_hold_back=_counts(self.would_refuse),
             limit=0 if limit is None else int(limit.state.limit),
             inflight=0 if limit is None else limit.inflight,
-            budget=self.retries.words(now_ms),
+            budget=self.retries.report(now_ms),
         )
         if not (self._report.failures or self._report.slow):
             self._report_until_ms = now_ms + _REPORT_KEPT_MS
         return self._report
+
+    def propose(self, store_ms: int) -> Proposal | None:
+        """Propose a change of the fleet's circuit, if there is one."""
+        if not self.circuit.has_news:
+            return None
+        return self.circuit.propose(store_ms, self._draws.random())
 
     def unchanged_report(self, now_ms: int) -> DependencyReport | None:
         """The last report, if nothing has happened since; ``None`` if a new one is due.
@@ -245,3 +268,122 @@ class DependencyProtection:
 def _counts(counter: dict[Protection, int]) -> tuple[int, int, int, int]:
     circuit, limit, budget, rate = counter.values()
     return circuit, limit, budget, rate
+
+
+class SentReport:
+    """What one sync reports and asks for, and what each part of its answer is for.
+
+    Attributes:
+        report: The report as it was sent.
+        proposals: The proposals of circuits; others may follow them in the report.
+        budgets: The retries asked for.
+        rates: The calls asked for.
+        is_alarmed: Whether this process suspects a dependency.
+    """
+
+    report: FleetReport
+
+    def __init__(self) -> None:
+        self.proposals: list[tuple[DependencyProtection, Proposal]] = []
+        self.budgets: list[tuple[RetryLease, BudgetWish]] = []
+        self.rates: list[tuple[RateLease, RateWish]] = []
+        self.is_alarmed = False
+
+    def add(
+        self, protection: DependencyProtection, now_ms: int, store_ms: int | None
+    ) -> DependencyReport:
+        """Return the report of one dependency; add its proposal and its wishes.
+
+        Args:
+            protection: The protection of the dependency.
+            now_ms: The time, by this process's monotonic clock.
+            store_ms: The time, by the store's clock; ``None`` before its first answer.
+        """
+        report = protection.report(now_ms)
+        retries, rate = protection.retries, protection.calls
+        if report.failures or report.slow:
+            self.is_alarmed |= protection.breaker.is_suspicious(now_ms)
+        if store_ms is not None and (proposal := protection.propose(store_ms)):
+            self.proposals.append((protection, proposal))
+        if (budget_wish := retries.wish(now_ms)) is not None:
+            self.budgets.append((retries, budget_wish))
+        if rate is not None and (rate_wish := rate.wish(now_ms)) is not None:
+            self.rates.append((rate, rate_wish))
+        return report
+
+    def answered(self, view: FleetView, now_ms: int) -> None:
+        """Hand the answer's parts to those that asked."""
+        # Proposals of the quality and of other cells come last and need no answer.
+        for (protection, _), accepted in zip(
+            self.proposals, view.accepted, strict=False
+        ):
+            protection.circuit.answered(accepted=accepted)
+        for (retries, _), granted in zip(self.budgets, view.granted, strict=True):
+            retries.granted(granted, now_ms)
+        for (rate, _), grant in zip(self.rates, view.rates, strict=True):
+            rate.granted(grant, now_ms)
+
+
+class Change(NamedTuple):
+    """A change of a circuit.
+
+    Attributes:
+        dependency: The dependency of the circuit.
+        state: Its new state.
+        is_fleet: Whether it is the fleet's circuit; else it is this process's own.
+    """
+
+    dependency: Dependency
+    state: CircuitState
+    is_fleet: bool
+
+    @property
+    def scope(self) -> str:
+        """``fleet`` or ``process``."""
+        return "fleet" if self.is_fleet else "process"
+
+
+class FleetObserver(Protocol):
+    """Observes changes; called in the thread that learns of them."""
+
+    def circuit_changed(self, change: Change) -> None:
+        """A circuit changed."""
+
+    def found_strange(self, count: int) -> None:
+        """So many values in the store could not be read and were ignored."""
+
+
+class LoggingObserver:
+    """Logs changes; a worker's `JobObserver` counts them as well.
+
+    Args:
+        log: Where lines go.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def circuit_changed(self, change: Change) -> None:
+        """A circuit changed."""
+        self._log.warning(
+            _EVENTS[type(change.state)],
+            dependency=change.dependency.name,
+            scope=change.scope,
+            generation=change.state.generation,
+        )
+
+    def found_strange(self, count: int) -> None:
+        """Values in the store could not be read."""
+        self._log.warning(Event.FLEET_STRANGE, values=count)
+
+
+def call_back(change: Change) -> None:
+    """Call the dependency's ``on_change``; an error of it is logged, not raised."""
+    callback = change.dependency.on_change
+    if callback is None:
+        return
+    name = change.dependency.name
+    try:
+        callback(name, state_word(change.state))
+    except Exception as error:  # noqa: BLE001  # a user's code: no reason to stop work
+        Log().warning(Event.CALLBACK_FAILED, dependency=name, error=repr(error))

@@ -1,76 +1,74 @@
 """The fleet's state as a local replica: read without waiting, renewed by each sync.
 
-While the store is away the last view holds for `TRUST_S`; then circuits go by local
+A sync is one round trip in the background: it reports this process's evidence, makes
+proposals, asks for retries and calls, and reads the shared state. No decision waits for
+it. While the store is away the last view holds for `TRUST_S`; then circuits go by local
 evidence. Budgets and rates go by a local share as soon as a sync failed.
+
+After a failure the waits between syncs grow and are jittered, so that a store that
+recovers is not overloaded by all processes at once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import msgspec
 
+from shifter.errors import StoreError
 from shifter.fleet.circuit import StoreContact
-from shifter.fleet.events import Change, FleetObserver, call_back
-from shifter.fleet.protection import DependencyProtection
-from shifter.fleet.quality import FleetQuality
-from shifter.fleet.report import (
+from shifter.fleet.load import CellOwner, FleetQuality
+from shifter.fleet.protection import (
+    Change,
+    DependencyProtection,
+    FleetObserver,
+    SentReport,
+    call_back,
+)
+from shifter.fleet.shared_state import (
     DependencyReport,
     ProcessReport,
-    Statements,
+    by_hand_cell,
+    circuit_cell,
+    read_setting,
     tallies_of,
     words_text,
 )
-from shifter.fleet.shared_state import by_hand_cell, circuit_cell, read_setting
 from shifter.model.answer import Quality
 from shifter.model.fleet import (
     MAX_LOAD,
-    BudgetWish,
     FleetReport,
     FleetView,
-    Proposal,
-    RateWish,
 )
 from shifter.model.time import EpochMs
 from shifter.policy.protection.circuit.states import CircuitState
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
-from shifter.ports import Clock
+from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
 from shifter.runtime.forking import renew_in_child
 
 TRUST_S: Final = 30.0
+"""For so long the last view holds while the store does not answer."""
+
 KEEP_MS: Final = 2_000
+"""The store forgets a report at this age: ten syncs, so that some may fail."""
+
+EVERY_S: Final = 0.2
+"""Wait between two syncs."""
+
 _JUMP_MS: Final = 1_000
+"""A larger step of the store's offset is a jump of a clock, not a slow answer."""
 
+_LONGEST_S: Final = 2.0
+"""Longest wait after failures, so that a store that is back is noticed soon."""
 
-class _Asked:
-    """What dependencies propose and ask for at one sync, and whose it is."""
-
-    def __init__(self) -> None:
-        self.proposals: list[tuple[DependencyProtection, Proposal]] = []
-        self.budgets: list[tuple[DependencyProtection, BudgetWish]] = []
-        self.rates: list[tuple[DependencyProtection, RateWish]] = []
-        self.is_alarmed = False
-
-
-class CellOwner(Protocol):
-    """Something else that the fleet shares in cells of its own."""
-
-    def propose(self) -> Iterable[Proposal]:
-        """Cells to be set at the next sync."""
-
-    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
-        """Take in all cells; ``now_ms`` is the store's clock."""
-
-
-class SentReport(NamedTuple):
-    """A report with what is needed to understand its answer."""
-
-    report: FleetReport
-    by: _Asked
+_LEAST_S: Final = 0.01
+"""Shortest wait, after urgent news: a busy process must not sync without a pause."""
 
 
 class FleetReplica:
@@ -85,15 +83,17 @@ class FleetReplica:
         seed: Of jitter; ``None`` from the system.
 
     Attributes:
-        protections: By name of the dependency.
+        protections: The protections, by name of the dependency.
+        lock: Held around whatever touches a protection.
         load: How busy this process is; 1 is all there is room for.
-        shed: What its admission refused, and would have in the dark.
+        shed: The jobs that its admission refused, and would have refused if it were
+            not dark.
         synced_at: Monotonic seconds of the last view; ``None`` without one.
         failures: Syncs that failed in a row.
         is_urgent: Whether the next sync should not wait.
         urgent: Called when it becomes urgent, in the thread that noticed it.
-        tenants: What else is shared; those with cells of their own.
-        highest_load: Of the fleet's processes, as of the last view.
+        tenants: The owners of other cells.
+        highest_load: The highest load of a process, as of the last view.
     """
 
     def __init__(  # made in three places, by keyword
@@ -115,7 +115,7 @@ class FleetReplica:
             d.name: DependencyProtection(d, self._random, self._contact)
             for d in dependencies
         }
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._version = 0
         self._offset_ms: int | None = None
         self._peers: int | None = None
@@ -129,13 +129,8 @@ class FleetReplica:
         renew_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
-        # Another thread may have held it; this board is synchronised no more.
-        self._lock, self.urgent = threading.Lock(), None
-
-    @property
-    def lock(self) -> threading.Lock:
-        """Held around whatever touches a protection."""
-        return self._lock
+        # Another thread may have held the lock; the child's replica is not synced.
+        self.lock, self.urgent = threading.Lock(), None
 
     @property
     def quality(self) -> Quality:
@@ -158,52 +153,33 @@ class FleetReplica:
 
     def report(self) -> SentReport:
         """The report for the next sync."""
-        now_ms = int(self._clock.monotonic() * 1_000)
+        now_ms, store_ms, sent = self.now_ms(), self.store_ms(), SentReport()
         self.is_urgent = False
-        reports: Statements = {}
-        by = _Asked()
+        reports: dict[str, DependencyReport] = {}
         for name, protection in self.protections.items():
-            quiet = protection.unchanged_report(now_ms)
-            reports[name] = (
-                self._reported(protection, now_ms, by) if quiet is None else quiet
-            )
-        proposals = [proposal for _, proposal in by.proposals]
+            report = protection.unchanged_report(now_ms)
+            if report is None:
+                # One lock per report: a decision waits for one report at most.
+                with self.lock:
+                    report = sent.add(protection, now_ms, store_ms)
+            reports[name] = report
+        proposals = [proposal for _, proposal in sent.proposals]
         if (quality := self._quality.propose()) is not None:
             proposals.append(quality)
         for tenant in self.tenants:
             proposals += tenant.propose()
-        report = FleetReport(
+        sent.report = FleetReport(
             self._process,
             min(max(0.0, self.load()), MAX_LOAD),
             words_text(self._process_report(reports)),
-            by.is_alarmed,
+            sent.is_alarmed,
             KEEP_MS,
             self._version,
             proposals,
-            [wish for _, wish in by.budgets],
-            [wish for _, wish in by.rates],
+            [wish for _, wish in sent.budgets],
+            [wish for _, wish in sent.rates],
         )
-        return SentReport(report, by)
-
-    def _reported(
-        self, protection: DependencyProtection, now_ms: int, by: _Asked
-    ) -> DependencyReport:
-        """The report of one dependency; its proposals and wishes go to ``by``."""
-        # One lock per dependency's report: a decision waits for one report at most.
-        with self._lock:
-            statement = protection.report(now_ms)
-            if statement.failures or statement.slow:
-                suspicious = protection.breaker.is_suspicious(now_ms)
-                by.is_alarmed = by.is_alarmed or suspicious
-            if (proposal := self._propose(protection)) is not None:
-                by.proposals.append((protection, proposal))
-            if (saved := protection.retries.wish(now_ms)) is not None:
-                by.budgets.append((protection, saved))
-            if protection.calls is not None and (
-                called := protection.calls.wish(now_ms)
-            ):
-                by.rates.append((protection, called))
-        return statement
+        return sent
 
     def learn(self, sent: SentReport, view: FleetView) -> None:
         """Apply the answer to a report."""
@@ -212,10 +188,10 @@ class FleetReplica:
         self._set_clock(view.now_ms, now_ms)
         movable: Iterable[DependencyProtection] = self.protections.values()
         if view.cells is None:
-            movable = [protection for protection, _ in sent.by.proposals]
+            movable = [protection for protection, _ in sent.proposals]
         before = [(protection, protection.circuit.state) for protection in movable]
-        with self._lock:
-            self._answer(sent, view, now_ms)
+        with self.lock:
+            sent.answered(view, now_ms)
         strange = view.strange
         if view.cells is not None:
             strange += self._learn_cells(view.cells, view.now_ms)
@@ -232,8 +208,8 @@ class FleetReplica:
     def failed(self, sent: SentReport) -> None:
         """Note that the store did not answer; the proposals are made again."""
         self.failures += 1
-        with self._lock:
-            for protection, _ in sent.by.proposals:
+        with self.lock:
+            for protection, _ in sent.proposals:
                 protection.circuit.answered(accepted=False)
         self._settle(peers=None)
 
@@ -251,12 +227,7 @@ class FleetReplica:
             state = changed.breaker.own.state
             self._tell(Change(changed.dependency, state, is_fleet=False))
 
-    def _propose(self, protection: DependencyProtection) -> Proposal | None:
-        if self._offset_ms is None or not protection.circuit.has_news:
-            return None
-        return protection.circuit.propose(self._store_ms(), self._random.random())
-
-    def _process_report(self, reports: Statements) -> ProcessReport:
+    def _process_report(self, reports: dict[str, DependencyReport]) -> ProcessReport:
         words = msgspec.structs.replace(self.shed(), dependencies=reports)
         if words == ProcessReport() or self._offset_ms is None:
             return words
@@ -268,19 +239,8 @@ class FleetReplica:
         if abs(by_ms) < _JUMP_MS:
             return
         for protection in self.protections.values():
-            with self._lock:
+            with self.lock:
                 protection.circuit.clock_jumped(store_ms, by_ms)
-
-    def _answer(self, sent: SentReport, view: FleetView, now_ms: int) -> None:
-        by = sent.by
-        # The last proposals are those of the quality and of tenants, who ask nothing.
-        for (protection, _), accepted in zip(by.proposals, view.accepted, strict=False):
-            protection.circuit.answered(accepted=accepted)
-        for (protection, _), granted in zip(by.budgets, view.granted, strict=True):
-            protection.retries.granted(granted, now_ms)
-        for (protection, _), grant in zip(by.rates, view.rates, strict=True):
-            if protection.calls is not None:
-                protection.calls.granted(grant, now_ms)
 
     def _settle(self, *, peers: int | None) -> None:
         age_s = self.age_s
@@ -291,12 +251,10 @@ class FleetReplica:
             return
         self._peers = peers
         for protection in self.protections.values():
-            with self._lock:
-                for lease in (protection.retries, protection.calls):
-                    if lease is not None and peers is None:
-                        lease.left_alone()
-                    elif lease is not None and peers is not None:
-                        lease.answered(peers)
+            with self.lock:
+                protection.retries.settle(peers)
+                if protection.calls is not None:
+                    protection.calls.settle(peers)
 
     def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> int:
         strange = self._quality.learn(cells)
@@ -306,7 +264,7 @@ class FleetReplica:
             circuit = protection.circuit
             text = cells.get(by_hand_cell(name))
             setting = None if text is None else read_setting(text)
-            with self._lock:
+            with self.lock:
                 is_state = circuit.learn(cells.get(circuit_cell(name), b""), now_ms)
                 circuit.by_hand = setting
             strange += (not is_state) + (text is not None and setting is None)
@@ -317,7 +275,7 @@ class FleetReplica:
             return 0
         reports, strange = tallies_of(view.evidence, but=self._process)
         for name, protection in self.protections.items():
-            with self._lock:
+            with self.lock:
                 protection.breaker.weigh(reports.get(name, []), now_ms=now_ms)
             self.is_urgent = self.is_urgent or protection.circuit.is_urgent
         return strange
@@ -329,7 +287,7 @@ class FleetReplica:
         for protection, was in before:
             state = protection.circuit.state
             if state.generation != was.generation:
-                with self._lock:
+                with self.lock:
                     protection.breaker.follow()
                 changes.append(Change(protection.dependency, state, is_fleet=True))
         return changes
@@ -345,3 +303,82 @@ class FleetReplica:
 
     def _store_ms(self) -> int:
         return self.now_ms() + (self._offset_ms or 0)
+
+
+class FleetSync:
+    """Keeps one replica in step with the fleet.
+
+    Args:
+        replica: The fleet's state in this process.
+        store: The store that the fleet shares.
+        clock: Monotonic; its `sleep` is used for the waits.
+        every_s: Seconds between two syncs, > 0.
+        seed: Of the jitter; ``None`` from the system.
+
+    Attributes:
+        tried: Set after the first sync, whether it succeeded or not.
+    """
+
+    def __init__(
+        self,
+        replica: FleetReplica,
+        store: FleetStore,
+        clock: Clock,
+        *,
+        every_s: float = EVERY_S,
+        seed: int | None = None,
+    ) -> None:
+        self._replica, self._store, self._clock = replica, store, clock
+        self._every_s = every_s
+        self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
+        self._news = asyncio.Event()
+        self.tried = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> None:
+        """Sync until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._replica.urgent = self.wake
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._store.listen(self._news.set))
+                while True:
+                    await self.once()
+                    await self._pause()
+        finally:
+            # Calls to dependencies may end later than this loop.
+            self._replica.urgent = None
+
+    async def once(self) -> None:
+        """One sync."""
+        self._news.clear()
+        sent = self._replica.report()
+        try:
+            view = await self._store.sync(sent.report)
+            with understood("the state store", "fleet.sync"):
+                self._replica.learn(sent, view)
+        except StoreError:
+            self._replica.failed(sent)
+        self.tried.set()
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    def wake(self) -> None:
+        """Sync at once; may be called from any thread."""
+        if self._loop is not None:
+            # A thread that called this just before `run` ended finds a closed loop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
+
+    async def _pause(self) -> None:
+        failures = self._replica.failures
+        if self._replica.is_urgent and not failures:
+            await self._clock.sleep(_LEAST_S)
+            return
+        longest_s = min(_LONGEST_S, self._every_s * 2**failures)
+        wait_s = (
+            longest_s * (0.5 + self._random.random() / 2) if failures else longest_s
+        )
+        await sleep_or_wake(self._clock, wait_s, self._news)

@@ -1,39 +1,42 @@
-"""What an operator sees of a fleet: rows for every dependency, the quality, the shed.
+"""What operators see of a fleet, and the overrides that they set.
 
-What processes say of themselves is summed up; what they agreed on is in the cells.
+The reports of processes are summed up; what processes agreed on is in the cells. An
+operator's program is no process of the fleet: it reports nothing of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from shifter.fleet.hours import scope_of
-from shifter.fleet.overrides import question
-from shifter.fleet.report import (
-    PROTECTIONS,
-    URGENT_FIRST,
-    DependencyReport,
-    ProcessReport,
-    read_words,
-)
 from shifter.fleet.shared_state import (
+    PROTECTIONS,
     QUALITY,
     QUALITY_BY_HAND,
+    DependencyReport,
+    OverrideCell,
+    ProcessReport,
     by_hand_cell,
     circuit_cell,
     dependency_of,
     read_circuit,
     read_quality,
     read_setting,
+    read_words,
+    setting_text,
     state_word,
 )
-from shifter.model.fleet import FleetView
+from shifter.model.fleet import FleetReport, FleetView, Proposal
+from shifter.policy.protection.budget import URGENT_FIRST
 from shifter.policy.protection.circuit.states import HalfOpen, Open
 from shifter.policy.protection.dependency import Protection
 from shifter.ports import FleetStore, understood
+
+_TRIES: Final = 5
+"""Attempts to set a cell that others set at the same time."""
 
 
 class OverrideRow(msgspec.Struct, frozen=True):
@@ -310,3 +313,46 @@ def _quality(
         load=sum(loads) / len(loads) if loads else None,
         processes=len(loads),
     )
+
+
+async def set_by_hand(
+    store: FleetStore, process: str, cell: str, setting: OverrideCell | None
+) -> None:
+    """Set a cell, or let go of it; its end is given from now by the store's clock.
+
+    Args:
+        store: Where the fleet agrees.
+        process: Name of the operator's program.
+        cell: `by_hand_cell` of a dependency, `QUALITY_BY_HAND`, or a `window_cell`.
+        setting: With ``until_ms`` as milliseconds from now; ``None`` to let go.
+
+    Raises:
+        StoreError: It does not answer.
+        RuntimeError: Others set it again and again at the same time.
+    """
+    view = await store.sync(question(process))
+    for _ in range(_TRIES):
+        held = ({} if view.cells is None else view.cells).get(cell, b"")
+        text = b""
+        if setting is not None:
+            until_ms = view.now_ms + setting.until_ms
+            text = setting_text(msgspec.structs.replace(setting, until_ms=until_ms))
+        if held == text:
+            return
+        asking = question(process)
+        change = [Proposal(cell, held, text)]
+        view = await store.sync(asking._replace(proposals=change))
+        if view.accepted[0]:
+            return
+    raise RuntimeError(f"{cell} changes all the time")
+
+
+async def cells_of(store: FleetStore, process: str) -> tuple[Mapping[str, bytes], int]:
+    """All cells, and the store's clock; arguments and errors as of `set_by_hand`."""
+    view = await store.sync(question(process))
+    return {} if view.cells is None else view.cells, view.now_ms
+
+
+def question(process: str) -> FleetReport:
+    """A report without evidence that asks for all cells."""
+    return FleetReport(process, 0.0, b"", is_alarmed=True, keep_ms=0, version=0)

@@ -15,8 +15,8 @@ from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.api.job import BoundJob, Job
 from shifter.errors import StoreError
-from shifter.fleet.overrides import cells_of
 from shifter.fleet.replica import FleetReplica
+from shifter.fleet.view import cells_of
 from shifter.model.lane import Priority, parse_lane
 from shifter.ops.overrides import opened_fleet
 from shifter.policy.admission.decision import RuleFinding

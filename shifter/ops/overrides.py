@@ -18,9 +18,8 @@ from shifter.api.app import Shifter
 from shifter.config import Settings
 from shifter.errors import ConfigError
 from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
-from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_cell
-from shifter.fleet.view import Fleet, WindowRow, look
+from shifter.fleet.view import Fleet, WindowRow, look, set_by_hand
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority, check_name, parse_lane
 from shifter.policy.schedule.hours import next_opening_ms

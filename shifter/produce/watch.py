@@ -29,15 +29,15 @@ from shifter.fleet.calls import (
 )
 from shifter.fleet.guards import LimitGuard
 from shifter.fleet.protection import DependencyProtection
-from shifter.fleet.replica import FleetReplica
-from shifter.fleet.report import URGENT_FIRST, ProcessReport
-from shifter.fleet.sync import FleetSync
+from shifter.fleet.replica import FleetReplica, FleetSync
+from shifter.fleet.shared_state import ProcessReport
 from shifter.jobs.request_scope import ambient
 from shifter.model.answer import Quality
 from shifter.model.job import JobSpec
 from shifter.model.lane import Priority
 from shifter.policy.admission.input import WELL, DependencyNeeds, Verdict
 from shifter.policy.admission.lane_outlook import LaneFacts, next_rate
+from shifter.policy.protection.budget import URGENT_FIRST
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import (
     Clock,

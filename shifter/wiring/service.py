@@ -11,7 +11,7 @@ from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import ConfigError, StoreError
-from shifter.fleet.events import LoggingObserver
+from shifter.fleet.protection import LoggingObserver
 from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.policy.protection.dependency import Dependency

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shifter.errors import StoreError
-from shifter.fleet.events import Change, LoggingObserver
+from shifter.fleet.protection import Change, LoggingObserver
 from shifter.fleet.shared_state import state_word
 from shifter.model.claim import JobState
 from shifter.model.lane import Lane

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
+from shifter.fleet.load import BusyFlag
 from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane, Priority

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.fleet_history import Plan
 from benchmarks.fleet_play import play
-from shifter.fleet.budget_lease import RetryLease
 from shifter.fleet.circuit import SharedCircuit
+from shifter.fleet.guards import RetryLease
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit.evidence import EvidencePolicy
 from shifter.policy.protection.circuit.states import (
@@ -109,7 +109,7 @@ def b10_budgets_of_one_process():
     """Seeded: each process takes the whole floor for itself."""
 
     def wish(self, now_ms):
-        self.is_alone, self.share = True, 1
+        self._is_alone, self._share = True, 1
 
     RetryLease.wish = wish
     RetryLease.spend = lambda self, priority, now_ms: (

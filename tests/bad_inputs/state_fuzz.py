@@ -43,8 +43,8 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.status import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
 from shifter.deadletter.plan import replay_id
-from shifter.fleet.busy_flag import BusyFlag
 from shifter.fleet.hours import Hours
+from shifter.fleet.load import BusyFlag
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.view import look
 from shifter.model.claim import (

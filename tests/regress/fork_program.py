@@ -18,8 +18,8 @@ from typing import Any
 
 from shifter import Shifter
 from shifter.errors import RejectedError
-from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.shared_state import OverrideCell, by_hand_cell
+from shifter.fleet.view import set_by_hand
 from shifter.wiring import open_fleet
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "forks"))

@@ -25,7 +25,7 @@ from shifter.adapters.sqlite.fleet import SqliteFleetStore
 from shifter.adapters.sqlite.fsck import check
 from shifter.adapters.system import SystemClock
 from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
-from shifter.fleet.overrides import question
+from shifter.fleet.view import question
 from tests.acceptance.fleet import TARGET, Fleet
 
 pytestmark = pytest.mark.timeout(120)

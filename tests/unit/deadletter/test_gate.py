@@ -7,13 +7,13 @@ import pytest
 from shifter.adapters.memory.state import MemoryFleetStore, MemoryPresenceStore
 from shifter.deadletter.gate import CircuitGate
 from shifter.errors import StoreUnavailableError
-from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.shared_state import (
     OverrideCell,
     by_hand_cell,
     circuit_cell,
     circuit_text,
 )
+from shifter.fleet.view import set_by_hand
 from shifter.model.fleet import FleetReport, Proposal
 from shifter.policy.protection.circuit.states import Closed, HalfOpen, Open
 from shifter.ports import WorkerReport

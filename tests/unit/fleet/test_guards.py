@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from shifter import Priority
-from shifter.fleet.budget_lease import RateLease, RetryLease
 from shifter.fleet.guards import (
-    BudgetGuard,
     CallPermit,
     CallRequest,
     LimitGuard,
-    RateGuard,
+    RateLease,
+    RetryLease,
 )
 from shifter.model.fleet import RateGrant
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
@@ -112,8 +111,7 @@ def test_adaptive_limit_is_lowered_by_calls_that_were_throttled_or_cut(end, is_l
 
 
 def test_budget_admits_a_first_call_and_earns_from_it_when_it_begins():
-    lease = RetryLease("bank", NO_FLOOR)
-    guard = BudgetGuard(lease, None)
+    guard = RetryLease("bank", NO_FLOOR)
 
     assert guard.admit(request(is_extra=True)) is not None
     for _ in range(2):
@@ -124,7 +122,7 @@ def test_budget_admits_a_first_call_and_earns_from_it_when_it_begins():
 
 
 def test_budget_earns_nothing_from_a_probe():
-    guard = BudgetGuard(RetryLease("bank", NO_FLOOR), None)
+    guard = RetryLease("bank", NO_FLOOR)
     for _ in range(10):
         guard.begin(request(permit=PROBE))
 
@@ -132,10 +130,9 @@ def test_budget_earns_nothing_from_a_probe():
 
 
 def test_budget_that_did_not_charge_a_call_gives_nothing_back():
-    lease = RetryLease("bank", NO_FLOOR)
-    lease.answered(1)
-    lease.granted((1, 0, 0, 0), 0)
-    guard = BudgetGuard(lease, None)
+    guard = RetryLease("bank", NO_FLOOR)
+    guard.settle(peers=1)
+    guard.granted((1, 0, 0, 0), 0)
     paid, unpaid = (request(Priority.CRITICAL, is_extra=True) for _ in range(2))
     assert guard.admit(paid) is None
     assert guard.admit(unpaid) is not None
@@ -150,8 +147,8 @@ def test_budget_that_did_not_charge_a_call_gives_nothing_back():
 
 
 def test_throttle_refuses_retries_after_failures_until_calls_succeed():
-    lease = RetryLease("bank", BudgetPolicy(floor_per_s=100))
-    guard = BudgetGuard(lease, ThrottlePolicy(max_tokens=4, token_ratio=1.0))
+    throttle = ThrottlePolicy(max_tokens=4, token_ratio=1.0)
+    guard = RetryLease("bank", BudgetPolicy(floor_per_s=100), throttle)
     for _ in range(2):
         guard.ended(PERMIT, call_ended(CallOutcome.FAILURE), now_ms=0)
     assert guard.admit(request(is_extra=True)) is not None
@@ -164,26 +161,122 @@ def test_throttle_refuses_retries_after_failures_until_calls_succeed():
 
 
 def test_rate_admits_as_many_calls_as_were_granted_until_the_lease_ends():
-    lease = RateLease("bank", RatePolicy(per_s=10))
-    lease.answered(1)
-    lease.granted(RateGrant(2, 0), 0)
-    guard = RateGuard(lease)
+    guard = RateLease("bank", RatePolicy(per_s=10))
+    guard.settle(peers=1)
+    guard.granted(RateGrant(2, 0), 0)
 
     answers = [guard.admit(request()) for _ in range(3)]
 
     assert answers[:2] == [None, None]
     assert answers[2] > 0
-    lease.granted(RateGrant(1, 0), 0)
+    guard.granted(RateGrant(1, 0), 0)
     assert guard.admit(request(now_ms=1_000)) is not None
 
 
 def test_rate_admits_another_call_for_one_that_was_given_back():
-    lease = RateLease("bank", RatePolicy(per_s=10))
-    lease.answered(1)
-    lease.granted(RateGrant(1, 0), 0)
-    guard, asked = RateGuard(lease), request()
+    guard, asked = RateLease("bank", RatePolicy(per_s=10)), request()
+    guard.settle(peers=1)
+    guard.granted(RateGrant(1, 0), 0)
 
     guard.admit(asked)
     guard.give_back(asked)
 
     assert guard.admit(request()) is None
+
+
+def test_lease_of_retries_ends_with_its_time():
+    guard = RetryLease("bank", BudgetPolicy(lease_ms=500))
+    guard.settle(peers=1)
+    guard.granted((0, 0, 2, 0), 0)
+
+    assert guard.spend(Priority.NORMAL, 499)
+    assert not guard.spend(Priority.NORMAL, 500)
+
+
+def test_lease_of_one_priority_is_not_spent_by_another():
+    guard = RetryLease("bank", BudgetPolicy())
+    guard.settle(peers=1)
+    guard.granted((1, 0, 0, 0), 0)
+
+    assert not guard.spend(Priority.LOW, 0)
+    assert guard.spend(Priority.CRITICAL, 0)
+
+
+def test_lease_asks_for_the_retries_that_were_missing():
+    guard = RetryLease("bank", BudgetPolicy())
+    guard.settle(peers=1)
+    for _ in range(3):
+        guard.spend(Priority.LOW, 0)
+
+    assert guard.wish(0).wants == (0, 0, 0, 3)
+    guard.granted((0, 0, 0, 1), 0)
+    assert guard.is_exhausted(0)
+    assert guard.wish(0) is None
+
+
+def test_lease_reports_first_attempts_once_a_second():
+    guard = RetryLease("bank", BudgetPolicy(ratio=0.5))
+    guard.settle(peers=1)
+    for _ in range(4):
+        guard.begin(request())
+
+    assert guard.wish(999) is None
+    assert guard.wish(1_000).deposit_milli == 2_000
+    guard.granted((0, 0, 0, 0), 1_000)
+    assert guard.wish(9_000) is None
+
+
+def test_wish_whose_answer_was_lost_is_not_reported_again():
+    guard = RetryLease("bank", BudgetPolicy(ratio=0.5))
+    guard.settle(peers=1)
+    guard.begin(request())
+    assert guard.wish(1_000) is not None
+
+    guard.settle(peers=None)
+    guard.settle(peers=1)
+
+    assert guard.wish(9_000) is None
+
+
+def test_process_without_a_store_repays_at_most_its_share_of_the_floor():
+    guard = RetryLease("bank", BudgetPolicy(floor_per_s=10, ttl_ms=10_000))
+    while guard.spend(Priority.CRITICAL, 0):
+        pass
+
+    guard.settle(peers=4)
+
+    assert guard.wish(9_000).deposit_milli == -25_000
+
+
+def test_process_without_a_store_takes_its_share_of_the_floor():
+    guard = RetryLease("bank", BudgetPolicy(floor_per_s=10, ttl_ms=10_000))
+    guard.settle(peers=4)
+    guard.settle(peers=None)
+
+    spent = 0
+    while guard.spend(Priority.CRITICAL, 0):
+        spent += 1
+
+    assert spent == 25
+
+
+def test_rate_without_a_store_is_the_share_of_this_process():
+    guard = RateLease("bank", RatePolicy(per_s=10))
+    guard.settle(peers=2)
+    guard.settle(peers=None)
+
+    admitted = sum(guard.admit(request(now_ms=at)) is None for at in range(1_000))
+
+    assert admitted == 5
+
+
+def test_rate_does_not_ask_again_before_a_call_may_be_granted():
+    guard = RateLease("bank", RatePolicy(per_s=1))
+    guard.settle(peers=1)
+    guard.admit(request())
+    assert guard.wish(0).want == 1
+    guard.granted(RateGrant(0, 700_000), 0)
+    guard.admit(request(now_ms=1))
+
+    assert guard.wish(699) is None
+    assert guard.wish(700).want == 1

@@ -95,7 +95,7 @@ def test_call_that_the_budget_refuses_gives_back_its_share_of_the_ramp():
 
 def test_retry_that_the_rate_refuses_is_not_charged():
     guarded = protection(rate=RatePolicy(per_s=1))
-    guarded.retries.answered(1)
+    guarded.retries.settle(peers=1)
     guarded.retries.granted((1, 0, 0, 0), 0)
     admit(guarded)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from shifter import Priority, Quality
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.fleet.calls import FAILURE, Caller
-from shifter.fleet.overrides import set_by_hand
 from shifter.fleet.protection import Rejected
 from shifter.fleet.replica import TRUST_S, FleetReplica
 from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_cell
+from shifter.fleet.view import set_by_hand
 from shifter.policy.protection.circuit.states import Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import EvidencePolicy

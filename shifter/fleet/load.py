@@ -1,12 +1,17 @@
-"""The quality that the fleet serves at, as one process sees it.
+"""What load decides for the whole fleet: the quality of answers, and a busy flag.
 
 Every process applies the same rule to the mean load of the fleet. The first process
 whose rule moves the quality proposes it, and the value of the cell holds for all.
+
+The busy flag is a cell with an end, set by one busy process and renewed while its load
+lasts. While it is set, no process starts opportunistic work. The flag of a process that
+died ends by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 from shifter.fleet.shared_state import (
     QUALITY,
@@ -17,8 +22,26 @@ from shifter.fleet.shared_state import (
     read_setting,
 )
 from shifter.model.answer import Quality
-from shifter.model.fleet import Proposal
+from shifter.model.fleet import MAX_INSTANT_MS, Proposal, read_whole
 from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
+from shifter.ports import Clock
+
+BUSY_CELL: Final = "load"
+BUSY_MS: Final = 1_500
+"""How long the busy flag holds; it is renewed when half of the time is over.
+
+Half of it, 750 ms, is more than three syncs: a failed one does not end the flag.
+"""
+
+
+class CellOwner(Protocol):
+    """Shares something with the fleet in cells of its own."""
+
+    def propose(self) -> Iterable[Proposal]:
+        """The cells to be set at the next sync."""
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Read all cells; ``now_ms`` is the time by the store's clock."""
 
 
 class FleetQuality:
@@ -77,3 +100,42 @@ class FleetQuality:
         is_new = self._text != before
         is_strange = bool(self._text) and quality is None and is_new
         return (text is not None and not is_one) + is_strange
+
+
+class BusyFlag:
+    """One process's view of the flag. Belongs to the thread that syncs.
+
+    Args:
+        clock: Wall time.
+        is_busy: Whether this process has load; ``None`` if it never sets the flag.
+
+    Attributes:
+        until_ms: When the flag ends, by this process's wall clock; 0 if it is not set.
+    """
+
+    def __init__(self, clock: Clock, is_busy: Callable[[], bool] | None = None) -> None:
+        self._clock, self.is_busy = clock, is_busy
+        self._text, self.until_ms = b"", 0
+        self._ahead_ms: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether some process has load, as of the last sync."""
+        return self._clock.epoch_ms() < self.until_ms
+
+    def propose(self) -> Iterable[Proposal]:
+        """Set or renew the flag, if this process is busy."""
+        now, ahead_ms = self._clock.epoch_ms(), self._ahead_ms
+        if ahead_ms is None or self.until_ms - now > BUSY_MS // 2:
+            return
+        if self.is_busy is not None and self.is_busy():
+            yield Proposal(BUSY_CELL, self._text, b"%d" % (now - ahead_ms + BUSY_MS))
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Read the flag; ``now_ms`` is the store's clock."""
+        self._ahead_ms = self._clock.epoch_ms() - now_ms
+        self._text = cells.get(BUSY_CELL, b"")
+        # A forged or broken end delays opportunistic work no longer than a flag does.
+        found = read_whole(self._text.decode("latin-1"), MAX_INSTANT_MS)
+        until_ms = 0 if found is None else min(found, now_ms + BUSY_MS)
+        self.until_ms = until_ms + self._ahead_ms

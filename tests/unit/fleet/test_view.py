@@ -1,0 +1,185 @@
+"""What operators see of a fleet, and set in it, on a memory store."""
+
+from __future__ import annotations
+
+import pytest
+
+from shifter import Priority
+from shifter.adapters.memory.state import MemoryFleetStore
+from shifter.fleet.hours import queue_scope, window_cell
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.shared_state import (
+    QUALITY_BY_HAND,
+    OverrideCell,
+    ProcessReport,
+    by_hand_cell,
+)
+from shifter.fleet.view import look, set_by_hand
+from shifter.model.fleet import FleetReport
+from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
+from shifter.policy.protection.dependency import Dependency
+from shifter.protection import EvidencePolicy, LimitPolicy
+from shifter.testing.clock import FakeClock
+
+BANK = Dependency(
+    "bank",
+    evidence=EvidencePolicy(consecutive_failures=2),
+    limit=LimitPolicy(initial=7),
+)
+
+
+class Fleet:
+    """Processes that share a store, and one clock."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.store = MemoryFleetStore(self.clock)
+
+    def process(self, name, *, load=0.0):
+        board = FleetReplica([BANK], self.clock, process=name)
+        board.load = lambda: load
+        return board
+
+    async def sync(self, *boards):
+        for board in boards:
+            told = board.report()
+            board.learn(told, await self.store.sync(told.report))
+
+    def call(self, board, outcome):
+        bank, now_ms = board.protections["bank"], board.now_ms()
+        permit = bank.admit(Priority.NORMAL, is_extra=False, now_ms=now_ms)
+        bank.ended(permit, CallEnd(outcome, 1), now_ms=now_ms)
+
+
+@pytest.fixture
+def fleet():
+    return Fleet()
+
+
+async def test_calls_of_all_processes_are_summed_up(fleet):
+    boards = [fleet.process(name) for name in "ab"]
+    for board in boards:
+        fleet.call(board, CallOutcome.SUCCESS)
+        fleet.call(board, CallOutcome.FAILURE)
+    await fleet.sync(*boards)
+
+    (row,) = (await look(fleet.store, "cli")).circuits
+
+    assert (row.dependency, row.state, row.processes) == ("bank", "closed", 2)
+    assert (row.calls, row.failures) == (4, 2)
+    assert (row.limit, row.inflight) == (14, 0)
+
+
+async def test_open_circuit_shows_when_it_lets_probes_through(fleet):
+    boards = [fleet.process(name) for name in "ab"]
+    await fleet.sync(*boards)
+    for board in boards:
+        for _ in range(2):
+            fleet.call(board, CallOutcome.FAILURE)
+    await fleet.sync(*boards, *boards, *boards)
+
+    (row,) = (await look(fleet.store, "cli")).circuits
+
+    assert row.state == "open"
+    assert 2.5 <= row.reopens_s <= 5.0
+    fleet.clock.advance(5.0)
+    (later,) = (await look(fleet.store, "cli")).circuits
+    assert (later.reopens_s, later.processes, later.age_s) == (0, 0, None)
+
+
+async def test_refused_starts_are_counted_by_protection(fleet):
+    board = fleet.process("a")
+    await fleet.sync(board)
+    for _ in range(2):
+        fleet.call(board, CallOutcome.FAILURE)
+    bank = board.protections["bank"]
+    for _ in range(3):
+        bank.admit(Priority.NORMAL, is_extra=False, now_ms=board.now_ms())
+    await fleet.sync(board)
+
+    (row,) = (await look(fleet.store, "cli")).circuits
+
+    assert row.held_back == {"circuit": 3}
+    assert row.would_hold_back == {}
+
+
+async def test_shed_jobs_are_shown_by_priority(fleet):
+    board = fleet.process("a")
+    board.shed = lambda: ProcessReport(shed=(0, 0, 1, 2), would_shed=(0, 0, 0, 3))
+    await fleet.sync(board)
+
+    admission = (await look(fleet.store, "cli")).admission
+
+    assert admission.shed == {"NORMAL": 1, "LOW": 2}
+    assert admission.would_shed == {"LOW": 3}
+
+
+async def test_age_of_a_row_is_that_of_the_oldest_report(fleet):
+    first, other = fleet.process("a"), fleet.process("b")
+    await fleet.sync(first, first)
+    fleet.clock.advance(1.0)
+    await fleet.sync(other, other)
+    fleet.clock.advance(0.5)
+
+    (row,) = (await look(fleet.store, "cli")).circuits
+
+    assert row.age_s == pytest.approx(1.5)
+
+
+async def test_load_is_the_mean_of_the_processes(fleet):
+    await fleet.sync(fleet.process("a", load=1.0), fleet.process("b", load=0.5))
+
+    quality = (await look(fleet.store, "cli")).quality
+
+    assert (quality.load, quality.processes) == (0.75, 2)
+
+
+async def test_operators_program_is_no_process_of_the_fleet(fleet):
+    await look(fleet.store, "cli")
+    found = await look(fleet.store, "cli")
+
+    assert (found.circuits, found.quality.processes) == ([], 0)
+    assert found.quality.load is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "to", "rows"),
+    [
+        (by_hand_cell("bank"), "open", lambda seen: seen.circuits),
+        (QUALITY_BY_HAND, "MINIMAL", lambda seen: [seen.quality]),
+        (window_cell(queue_scope("mail")), "closed", lambda seen: seen.windows),
+    ],
+)
+async def test_override_is_shown_until_it_ends(fleet, cell, to, rows):
+    override = OverrideCell(to, "ann", "game day", 60_000)
+    await set_by_hand(fleet.store, "cli", cell, override)
+    fleet.clock.advance(15.0)
+
+    (row,) = rows(await look(fleet.store, "cli"))
+
+    assert (row.by_hand.to, row.by_hand.owner, row.by_hand.left_s) == (to, "ann", 45)
+    fleet.clock.advance(45.0)
+    after = rows(await look(fleet.store, "cli"))
+    assert all(row.by_hand is None for row in after)
+
+
+async def test_override_that_is_removed_is_gone(fleet):
+    cell = by_hand_cell("bank")
+    await set_by_hand(fleet.store, "cli", cell, OverrideCell("open", "a", "b", 60_000))
+
+    await set_by_hand(fleet.store, "cli", cell, None)
+
+    assert (await look(fleet.store, "cli")).circuits == []
+
+
+async def test_override_gives_up_when_others_change_the_cell_all_the_time(fleet):
+    async def sync(report: FleetReport):
+        view = await answer(report._replace(proposals=()))
+        return view._replace(accepted=[False for _ in report.proposals])
+
+    answer, fleet.store.sync = fleet.store.sync, sync
+
+    with pytest.raises(RuntimeError, match="hand/circuit/bank"):
+        await set_by_hand(
+            fleet.store, "cli", by_hand_cell("bank"), OverrideCell("open", "a", "b", 9)
+        )
