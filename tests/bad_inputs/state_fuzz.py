@@ -43,6 +43,7 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.status import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
 from shifter.deadletter.plan import replay_id
+from shifter.fleet.guards import CallRequest
 from shifter.fleet.hours import Hours
 from shifter.fleet.load import BusyFlag
 from shifter.fleet.replica import FleetReplica
@@ -455,11 +456,12 @@ class Readers:
         shield = self.board.protections["bank"]
         now_ms = int(self._clock.monotonic() * 1_000)
         with self.board.lock:
-            shield.retries.first(now_ms)
+            call = CallRequest(Priority.NORMAL, is_extra=False, now_ms=now_ms)
+            shield.retries.begin(call)
             shield.retries.spend(Priority.NORMAL, now_ms)
             shield.breaker.ask(now_ms)
             if shield.calls is not None:
-                shield.calls.spend(now_ms)
+                shield.calls.admit(call)
         told = self.board.report()
         report = told.report._replace(is_alarmed=True, version=0)
         view = await self.fleet.sync(report)
