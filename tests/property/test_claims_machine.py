@@ -351,7 +351,7 @@ class Pair:
         await self.both(self.stores[n], lambda which: which.status(job_id))
 
     async def age(self, key, ms):
-        claim = self.twin._claim_of(key)
+        claim = self.twin._kept.get(key)
         if claim is None:
             return
         aged = claim._replace(
