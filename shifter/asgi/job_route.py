@@ -112,7 +112,7 @@ class JobRoutes(NamedTuple):
         status_path = place(request.root_path, self.status_path)
         response = of_answer(answer, status_path=status_path, is_known=is_known)
         if RESULT_HEADER in response.headers:
-            self._say_left_out(plan.spec.name)
+            self._count_left_out(plan.spec.name)
         if is_async and response.status == 202:
             applied = {**response.headers, "preference-applied": "respond-async"}
             return response._replace(headers=applied)
@@ -123,7 +123,7 @@ class JobRoutes(NamedTuple):
         key = plan.idempotency_key
         return key is None or await self.keys.is_for(plan.spec, key, body)
 
-    def _say_left_out(self, job: str) -> None:
+    def _count_left_out(self, job: str) -> None:
         self.left_out[job] += 1
         if self.left_out[job] == 1:
             want = "return what msgspec writes as JSON, or a model of pydantic"
@@ -199,7 +199,7 @@ class Keys:
         if key is None:
             return None
         if user is None:
-            self._say(NO_USER)
+            self._count(NO_USER)
         return f"http.{_digest([user, route, key])}"
 
     async def is_for(self, spec: JobSpec, key: str, body: bytes) -> bool:
@@ -216,13 +216,15 @@ class Keys:
             async with asyncio.timeout(_ASK_S):
                 kept = await self._app.note(name, word, keep_ms=spec.dedup_ms)
         except (StoreError, ConfigError, TimeoutError):
-            self._say(UNCHECKED)  # the claim decides "once", whatever this check finds
+            self._count(
+                UNCHECKED
+            )  # the claim decides "once", whatever this check finds
             return True
         if kept != word:
             self.counts[OTHER_BODY] += 1
         return kept == word
 
-    def _say(self, what: str) -> None:
+    def _count(self, what: str) -> None:
         self.counts[what] += 1
         if self.counts[what] == 1:
             advice = _ADVICE[what]

@@ -18,8 +18,7 @@ import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn
 
 import grpc
 import grpc.aio
@@ -146,7 +145,7 @@ class GrpcRefusal(NamedTuple):
     trailing: tuple[tuple[str, str], ...]
 
 
-class GrpcCall:
+class GrpcCall(contextlib.ExitStack):
     """A call from its arrival to its end; frees its slot at the end of the block.
 
     The block runs in the context that gRPC's servers make for each call; the deadline
@@ -166,12 +165,9 @@ class GrpcCall:
         caller: CallerMetadata,
         arrived_at: float,
     ) -> None:
+        super().__init__()
         self._admission, self._caller, self._arrived_at = admission, caller, arrived_at
         self._plan = plan._replace(is_retry=caller.is_retry)
-        self._ending = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
 
     def decide(self, context: Any) -> GrpcRefusal | None:
         """Take a slot, or return the refusal.
@@ -194,21 +190,13 @@ class GrpcCall:
                 is_retry=self._caller.is_retry,
             )
         )
-        decision = self._ending.enter_context(self._admission.slot(self._plan))
+        decision = self.enter_context(self._admission.slot(self._plan))
         if decision.verdict is Verdict.RUN:
             _cut_with(context)
             return None
         code = _CODES.get(decision.reason, grpc.StatusCode.RESOURCE_EXHAUSTED)
         trailing = pushback(decision.retry_after_s)
         return GrpcRefusal(code, decision.reason.value, (trailing,))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ending.__exit__(kind, error, trace)
 
 
 def _cut_with(context: Any) -> None:

@@ -1,11 +1,11 @@
 """Whether a worker process is alive, and whether it is ready.
 
-Alive means that it gets on, not that it exists: its event loop turns, its lanes are
-polled, what ended is settled, and attempts end when their time is up. A process that
-exists and does none of that holds partitions and claims that others could serve.
+A process is alive if it makes progress: its event loop runs, its lanes are polled,
+ended jobs are settled, and attempts end at their limit. A process
+without progress holds partitions and claims that others could serve.
 
-Nothing here asks whether Kafka or Redis answer: a restart does not bring them back, and
-a fleet that restarts while they are away makes their return harder.
+The state of Kafka and Redis does not count: a restart of a worker does not bring them
+back, and a fleet that restarts during their outage makes their return harder.
 
 Source: Google, Site Reliability Engineering, ch. 22, on health checks that spread an
 outage; the Kubernetes documentation on liveness probes says the same.
@@ -45,7 +45,7 @@ class HealthPolicy:
 
 
 class WorkProgress(NamedTuple):
-    """What a process said last.
+    """The last report of a process.
 
     Attributes:
         is_ready: Whether it joined and may claim.
@@ -65,29 +65,33 @@ class WorkProgress(NamedTuple):
 
 
 def ailment(
-    policy: HealthPolicy, said: WorkProgress | None, *, silent_s: float
+    policy: HealthPolicy, progress: WorkProgress | None, *, silent_s: float
 ) -> str | None:
     """What is wrong with a process; ``None`` when it is alive.
 
     Args:
         policy: Bounds.
-        said: Its last word; ``None`` before the first.
-        silent_s: Seconds since then, or since its start.
+        progress: Its last report; ``None`` before the first.
+        silent_s: Seconds since that report, or since the start of the process.
 
     A process whose slots are all busy does not poll: attempts that run count as life,
     since each of them has a limit of its own.
 
     Pure.
     """
-    if said is None:
+    if progress is None:
         # It still starts: importing an app and joining a group have their own time.
         return None if silent_s <= policy.stalled_s else "has not begun"
     if silent_s > policy.silent_s:
         return f"silent for {silent_s:.0f} s"
-    if said.unsettled_s > policy.stalled_s:
-        return f"nothing settled for {said.unsettled_s:.0f} s"
-    if said.overdue_s > policy.overdue_s:
-        return f"an attempt goes on {said.overdue_s:.0f} s after it was stopped"
-    if said.is_ready and not said.running and said.unpolled_s > policy.stalled_s:
-        return f"nothing polled for {said.unpolled_s:.0f} s"
+    if progress.unsettled_s > policy.stalled_s:
+        return f"nothing settled for {progress.unsettled_s:.0f} s"
+    if progress.overdue_s > policy.overdue_s:
+        return f"an attempt goes on {progress.overdue_s:.0f} s after it was stopped"
+    if (
+        progress.is_ready
+        and not progress.running
+        and progress.unpolled_s > policy.stalled_s
+    ):
+        return f"nothing polled for {progress.unpolled_s:.0f} s"
     return None

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
 from shifter.api.app import Shifter
@@ -270,12 +269,7 @@ class TestApp:
         self._open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         try:
             await self._stopped()
         finally:
@@ -285,12 +279,7 @@ class TestApp:
         self._open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             loop = self._loop
             if loop is not None and not loop.is_closed() and not loop.is_running():

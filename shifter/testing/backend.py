@@ -48,15 +48,15 @@ class _StatesAtOnce:
 
 
 class MemoryBackend:
-    """What stands in for the servers, and the worker on it.
+    """The log and the claims in place of servers, and the worker that drains them.
 
     Attributes:
         settings: The defaults; one partition, so that lanes keep their order.
-        clocks: Its time.
+        clocks: The virtual time.
         log: The log.
         claims: The claim store.
-        publisher: The service's side.
-        failures: What handlers are made to raise.
+        publisher: The accepting side, for the app.
+        failures: The planned failures of handlers.
     """
 
     def __init__(self, namespace: str, *, epoch_ms: int) -> None:
@@ -75,7 +75,7 @@ class MemoryBackend:
         )
 
     def create_topics(self, queues: Iterable[str]) -> None:
-        """Make what these queues need; again is harmless."""
+        """Create the topics of these queues that do not exist."""
         for spec in topic_specs(self.settings, queues):
             self.log.create(spec)
 
@@ -133,7 +133,7 @@ class MemoryBackend:
         return Worker(drain, task, self.log, gate, tally, handlers)
 
     async def stop(self, worker: Worker) -> None:
-        """End a worker and what it still runs."""
+        """Stop a worker and the attempts that it still runs."""
         worker.drain.stop()
         for _ in range(_CLOSING_ROUNDS):
             if worker.task.done():
@@ -157,6 +157,6 @@ def _served(lanes: Mapping[str, Lane], priority: Priority) -> list[str]:
 
 
 def _dependencies(jobs: Iterable[Job[..., Any]]) -> Iterable[Dependency]:
-    """Whatever the apps of these jobs declared; handlers may call any of it."""
+    """The dependencies of the apps of these jobs: a handler may call any of them."""
     apps = {id(job.app): job.app for job in jobs}
     return [found for app in apps.values() for found in app.dependencies.values()]

@@ -32,7 +32,7 @@ of callbacks between two signs (append, fetch, choose, claim, start) has about t
 _SPINS: Final = 200
 _LOOK_EVERY_S: Final = 0.001
 _LOCKED_S: Final = 1.0
-"""How long handlers that all wait at locks may be about to be woken from outside."""
+"""Real time after which handlers that all wait at locks count as idle, seconds."""
 
 
 class HorizonClock:
@@ -70,7 +70,7 @@ class Gate:
         self.changed: list[asyncio.Event] = []
 
     def look(self) -> None:
-        """Say that time went on: delayed records may be due."""
+        """Let feeds look again after a move of the clock: records may be due."""
         for changed in self.changed:
             changed.set()
 
@@ -115,7 +115,7 @@ class Clocks(NamedTuple):
     Attributes:
         front: Handlers and the test wait here: each wait is an instant to stop at.
         back: The worker's own periodic work waits here: jumped over, then woken once.
-        log: What is due.
+        log: The log's clock, which decides what is due.
     """
 
     front: HandlerClock
@@ -129,15 +129,15 @@ class Clocks(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """What is driven.
+    """The worker under test, and the parts that the driver reads.
 
     Attributes:
-        drain: A worker's own.
-        task: Where it runs.
-        log: What it drains.
-        gate: Keeps it still between two drains.
-        tally: What it did.
-        handlers: Those that run in the loop.
+        drain: The drain of the worker.
+        task: The task that runs the drain.
+        log: The log that is drained.
+        gate: Stops its feeds between two drains.
+        tally: Counts its jobs.
+        handlers: Handlers that run in the loop, by their task.
     """
 
     drain: Drain
@@ -152,7 +152,7 @@ class Driver:
     """Drives one worker. Owned by its event loop.
 
     Args:
-        worker: What is driven.
+        worker: The worker.
         clocks: Moved by this class only.
         lease_s: A claim's lease; no jump is longer than a third of it while
             something runs, so that leases are renewed.
@@ -169,7 +169,7 @@ class Driver:
         self._since: float = 0.0
 
     async def run(self, advance_s: float) -> None:
-        """Do all that is due within so many seconds, and let it end.
+        """Run everything that is due within so many seconds, to its end.
 
         Raises:
             StuckError: A handler waits for something that does not happen.
@@ -216,7 +216,7 @@ class Driver:
         self._worker.gate.look()
 
     async def _rest(self) -> None:
-        """Return when nothing goes on any more without the clock."""
+        """Return once nothing happens without a move of the clock."""
         quiet = spins = 0
         began = self._real.monotonic()
         while quiet < _QUIET_ROUNDS:

@@ -175,7 +175,7 @@ def waits_in_loop(task: asyncio.Task[Any]) -> bool:
 
 
 class Failures:
-    """What is planned to go wrong, by job name."""
+    """The planned failures of handlers, by job name."""
 
     def __init__(self) -> None:
         self._planned: dict[str, list[tuple[BaseException, int | None]]] = {}
@@ -185,7 +185,7 @@ class Failures:
         self._planned.setdefault(name, []).append((error, times))
 
     def strike(self, name: str) -> None:
-        """Raise what is planned for this run, if anything is."""
+        """Raise the failure that is planned for this run, if there is one."""
         planned = self._planned.get(name)
         if not planned:
             return
@@ -204,11 +204,11 @@ class RehearsedJob:
     else in a thread.
 
     Attributes:
-        spec: As declared, but for that.
-        codec: The job's own.
-        dependency: The job's own.
-        cheaper: The job's own.
-        context_parameter: A run always gets its context, to be written down.
+        spec: As declared, except for the isolation.
+        codec: As declared.
+        dependency: As declared.
+        cheaper: As declared.
+        context_parameter: Set for every job, since each run records its context.
         handlers: Handlers that run in the loop, by their task.
     """
 
@@ -229,7 +229,7 @@ class RehearsedJob:
 
     @property
     def function(self) -> Callable[..., Any]:
-        """The handler, with its witness."""
+        """The handler, which records its run."""
         is_async = self.spec.isolation is Isolation.LOOP
         return self._run if is_async else self._run_in_thread
 
@@ -279,7 +279,7 @@ class RehearsedJob:
 
 @contextlib.contextmanager
 def _noted(call: Call) -> Generator[None]:
-    """Write down what ended the block, unless it ended well."""
+    """Record the error that ends the block."""
     try:
         yield
     except BaseException as error:

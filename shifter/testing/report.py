@@ -74,10 +74,10 @@ class DrainReport(NamedTuple):
 
 
 class CountingObserver(JobObserver):
-    """A ledger that can be read.
+    """An observer of jobs that counts them.
 
     Attributes:
-        counts: Of the fields of `DrainReport`, since the start.
+        counts: The counts of `DrainReport` by field, since the start.
     """
 
     def __init__(self, clock: Clock, *, worker: str) -> None:
@@ -135,7 +135,7 @@ class Letter:
 
 
 def read_letter(delivery: Delivery, jobs: Mapping[str, Job[..., Any]]) -> Letter | None:
-    """The letter in a record of a dead-letter topic; ``None`` if it is none."""
+    """The dead letter in a record; ``None`` without the headers of one."""
     info = read_dead_letter(delivery.headers)
     if info is None:
         return None

@@ -6,8 +6,8 @@ import string
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from shifter.policy.delivery.ack_map import AckMap, binding, decode, encode
-from shifter.policy.delivery.ack_metadata import MAX_CHARS
+from shifter.policy.delivery.ack_map import AckMap
+from shifter.policy.delivery.ack_metadata import MAX_CHARS, binding, decode, encode
 
 BOUND = binding("group", "topic", 0)
 

@@ -31,7 +31,8 @@ from confluent_kafka import (
 from shifter.adapters.kafka.errors import describe, kafka_error
 from shifter.adapters.kafka.reader import Partition, headers_of
 from shifter.adapters.kafka.start_offsets import Start
-from shifter.policy.delivery.ack_map import AckMap, binding, encode, mark
+from shifter.policy.delivery.ack_map import AckMap
+from shifter.policy.delivery.ack_metadata import binding, encode, mark
 from shifter.ports import Delivery
 
 _TOO_LONG: Final = "OFFSET_METADATA_TOO_LARGE"

@@ -31,7 +31,7 @@ from shifter.adapters.kafka.start_offsets import Commit, is_foreign
 from shifter.adapters.kafka.topic_ids import describe_ids
 from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.model.lane import delay_topic, parse_lane
-from shifter.policy.delivery.ack_map import Range, binding, decode
+from shifter.policy.delivery.ack_metadata import Range, binding, decode
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import Clock, LaneDepth, Span
 

@@ -26,7 +26,7 @@ from shifter.adapters.kafka.start_offsets import (
     without,
 )
 from shifter.errors import StoreRefusedError
-from shifter.policy.delivery.ack_map import Range
+from shifter.policy.delivery.ack_metadata import Range
 from shifter.ports import Clock, LostRange
 
 _Answer = TypeVar("_Answer")

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from shifter.adapters.kafka.reader import Partition
-from shifter.policy.delivery.ack_map import Range, binding, decode, topic_id_of
+from shifter.policy.delivery.ack_metadata import Range, binding, decode, topic_id_of
 
 EARLIEST: Final = "earliest"
 LATEST: Final = "latest"

@@ -1,14 +1,14 @@
 """Run, defer, degrade or shed: the one decision, as one table of rules.
 
-The rules are asked in order. Each either has nothing to say, settles the matter, or
-names a reason why the job is not run here; then the second table asks what else can be
-done: defer if its lane can finish it in time, else the cheaper answer, else a refusal
-with the time after which asking again makes sense.
+The rules are applied in order. A rule finds nothing, or makes the decision, or gives a
+reason why the job is not run here. With such a reason the job is deferred if its lane
+can finish it in time; otherwise it gets the cheaper answer, or it is shed with the time
+after which it may be submitted again.
 
-`decide` walks the tables until they answer, `explain` shows every rule with its
-numbers: one table, so that what is explained is what is decided. Everything a rule
-looks at is in `AdmissionInput`, so the decision is a function of values: no clock, no
-draw, no store is asked.
+`decide` applies the rules until one finds something, `explain` shows all of them with
+their numbers. Both use one table, so an explanation cannot differ from the decision. A
+rule reads `AdmissionInput` only, so the decision is a function of values: it uses no
+clock, no draw and no store.
 
 Source: design record, section 6.
 """
@@ -40,7 +40,8 @@ from shifter.policy.protection.quality import is_spared
 
 _FULL: Final = Quality.FULL
 _CRITICAL: Final = Priority.CRITICAL.rank
-# Why a job is not run here; refused it is for its lane's sake.
+# Reasons not to run a job here which do not explain a shed: that has its own reason,
+# the lane, unless the job's deadline comes before it may start.
 _ONLY_HERE: Final = frozenset(
     {Reason.ACCEPTED, Reason.NOT_DUE, Reason.NOT_INLINE, Reason.WINDOW_CLOSED}
 )
@@ -58,10 +59,10 @@ def decide(policy: OutlookPolicy, case: AdmissionInput) -> Decision:
     >>> decide(OutlookPolicy(), AdmissionInput(rank=2, level=250))[:2]
     (<Verdict.RUN: 'run'>, <Reason.ACCEPTED: 'accepted'>)
     """
-    for says in _SAYS:
-        said = says(policy, case)
-        if said is not None:
-            return said if isinstance(said, Decision) else _later(policy, case, said)
+    for apply in _APPLIED:
+        found = apply(policy, case)
+        if found is not None:
+            return found if isinstance(found, Decision) else _later(policy, case, found)
     return _RUN
 
 
@@ -91,29 +92,30 @@ def _shed(policy: OutlookPolicy, case: AdmissionInput, reason: Reason) -> Decisi
     return Decision(SHED, reason, None, after_s)
 
 
-_Said: TypeAlias = Decision | Reason | None
-"""The answer; a reason not to run it here; nothing."""
+_Finding: TypeAlias = Decision | Reason | None
+"""The decision, a reason not to run the job here, or nothing."""
 
 
 class _Rule(NamedTuple):
     name: str
-    says: Callable[[OutlookPolicy, AdmissionInput], _Said]
+    apply: Callable[[OutlookPolicy, AdmissionInput], _Finding]
     shows: Callable[[AdmissionInput], str]
 
 
-def _deadline(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _deadline(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     left_s = case.left_s
     return _EXPIRED if left_s is not None and left_s <= 0 else None
 
 
-def _budget(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _budget(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     if case.is_extra and not case.needs.has_budget:
-        # Deferred, it would be run all the same; asked again, it would be one more.
+        # Deferred, the retry would be run later; with a time to retry, another would
+        # come.
         return Decision(SHED, Reason.BUDGET_EXHAUSTED)
     return None
 
 
-def _circuit(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _circuit(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     if not case.needs.is_open:
         return None
     if case.has_fallback and case.fallbacks_free > 0:
@@ -121,15 +123,15 @@ def _circuit(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return Reason.CIRCUIT_OPEN
 
 
-def _due(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _due(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     return case.waits_for
 
 
-def _inline(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _inline(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     return None if case.runs_here else Reason.NOT_INLINE
 
 
-def _quality(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _quality(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     quality = case.needs.quality
     if quality is _FULL or not case.has_fallback:
         return None
@@ -138,24 +140,24 @@ def _quality(_: OutlookPolicy, case: AdmissionInput) -> _Said:
     return None
 
 
-def _level(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _level(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     return Reason.OVERLOADED if case.level < case.threshold else None
 
 
-def _floor(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _floor(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     return Reason.OVERLOADED if case.rank < case.floor else None
 
 
-def _lag(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _lag(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     is_late = case.lag_ms >= case.lag_limit_ms
     return Reason.OVERLOADED if is_late and case.rank < _CRITICAL else None
 
 
-def _dependency(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _dependency(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     return None if case.needs.has_room else Reason.LIMIT_REACHED
 
 
-def _limit(_: OutlookPolicy, case: AdmissionInput) -> _Said:
+def _limit(_: OutlookPolicy, case: AdmissionInput) -> _Finding:
     return Reason.LIMIT_REACHED if case.free <= 0 else None
 
 
@@ -172,17 +174,17 @@ _HERE: Final = (
     _Rule("dependency limit", _dependency, values.show_dependency),
     _Rule("local limit", _limit, values.show_limit),
 )
-_SAYS: Final = tuple(rule.says for rule in _HERE)
+_APPLIED: Final = tuple(rule.apply for rule in _HERE)
 
 
 class RuleFinding(NamedTuple):
     """One rule, as `explain` shows it.
 
     Attributes:
-        rule: Its name.
-        found: The numbers it looked at.
-        says: What it would have done; empty when it has nothing to say.
-        is_decisive: Whether the decision is its doing.
+        rule: The name of the rule.
+        found: The numbers that the rule reads.
+        says: The outcome of the rule; empty if it finds nothing.
+        is_decisive: Whether this rule made the decision.
     """
 
     rule: str
@@ -194,26 +196,26 @@ class RuleFinding(NamedTuple):
 def explain(
     policy: OutlookPolicy, case: AdmissionInput
 ) -> tuple[Decision, list[RuleFinding]]:
-    """The decision and every rule with its numbers, in the order they are asked.
+    """The decision and every rule with its numbers, in the order of their application.
 
-    Pure. From the tables that `decide` walks.
+    Pure. Uses the table that `decide` uses.
     """
     decision, findings, reason = decide(policy, case), list[RuleFinding](), None
     is_settled = False
     for rule in _HERE:
-        said = rule.says(policy, case)
-        if isinstance(said, Decision):
-            text = f"{said.verdict.value}: {said.reason.value}"
+        found = rule.apply(policy, case)
+        if isinstance(found, Decision):
+            text = f"{found.verdict.value}: {found.reason.value}"
         else:
-            text = "" if said is None else f"not here: {said.value}"
-            reason = said if reason is None and not is_settled else reason
-        is_first = said is not None and not is_settled
-        is_settled = is_settled or said is not None
+            text = "" if found is None else f"not here: {found.value}"
+            reason = found if reason is None and not is_settled else reason
+        is_first = found is not None and not is_settled
+        is_settled = is_settled or found is not None
         findings.append(RuleFinding(rule.name, rule.shows(case), text, is_first))
     later = _later(policy, case, Reason.ACCEPTED if reason is None else reason)
     text = (
         f"otherwise: {later.verdict.value}" if reason is None else later.verdict.value
     )
-    found = values.show_lane(policy, case)
-    findings.append(RuleFinding("lane", found, text, reason is not None))
+    shown = values.show_lane(policy, case)
+    findings.append(RuleFinding("lane", shown, text, reason is not None))
     return decision, findings

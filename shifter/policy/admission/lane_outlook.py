@@ -59,12 +59,12 @@ class OutlookPolicy:
 
 
 class LaneFacts(NamedTuple):
-    """What is known of a lane.
+    """The facts about a lane.
 
     Attributes:
         waiting: Due jobs that wait, >= 0.
         rate_per_s: How many the fleet ends a second while they wait, >= 0; ``None``
-            where nothing has waited yet, so that nobody knows.
+            if no job has waited yet, so that the rate is unknown.
         oldest_age_s: How long the first of them has waited, >= 0.
     """
 

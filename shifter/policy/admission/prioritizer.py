@@ -1,9 +1,10 @@
-"""Which levels are let in while there is more work than room.
+"""The threshold of levels below which arrivals are turned away under overload.
 
-A window's measurements become one share of arrivals that must be turned away, and the
+The measurements of a window yield the share of arrivals that must be turned away. The
 levels of the last arrivals turn that share into a threshold: a job is let in if its
-level is not below it. So the least important go first, smoothly within a priority, and
-the test costs one comparison. ``CRITICAL`` is never below the threshold.
+level is not below it. So the least important jobs are turned away first, smoothly
+within a priority, and the test costs one comparison. ``CRITICAL`` is never below the
+threshold.
 
 The share is an integral of the worst of four errors, each 0 when all is as it should
 be: work that was let in beyond what ended and what is free (as Cinnamon has it); the
@@ -37,12 +38,13 @@ class PrioritizerPolicy:
     """Settings of the threshold.
 
     Attributes:
-        window_ms: How often it is set anew, >= 1.
-        arrivals: How many levels are remembered, >= 1.
+        window_ms: Time between two computations of the threshold, >= 1.
+        arrivals: Number of last arrivals whose levels count, >= 1.
         gain: How much of an error one window takes up, 0 < gain <= 1.
-        max_ratio: Largest share turned away, 0 <= ratio < 1: some of what comes must
-            get in, or nobody would see that the load has gone.
-        queueing_ms: Mean queueing time that is still well, > 0.
+        max_ratio: Largest share turned away, 0 <= ratio < 1: some arrivals must get
+            in, as only they show that the load has gone.
+        queueing_ms: Mean queueing time that is still well, > 0; 20 ms is the threshold
+            of DAGOR.
         lag_ms: Mean event-loop lag that is still well, > 0.
 
     Raises:
@@ -81,7 +83,7 @@ class Signals(NamedTuple):
         limit: All slots, >= 1.
         queueing_ms: Mean time from arrival to start, >= 0.
         lag_ms: Mean event-loop lag, >= 0.
-        outside: The worst of the user's own signals; 1 is as much as is well.
+        outside: The worst of the user's own signals; 1 means at capacity.
     """
 
     arrived: int = 0
@@ -125,7 +127,7 @@ class Levels:
 
 
 def error_of(policy: PrioritizerPolicy, signals: Signals) -> float:
-    """How far a window was from well: above 0 too much, below 0 room.
+    """The overload of a window: above 0 for too much work, below 0 for room.
 
     Returns:
         -0.5 to 1; the worst of the signals.
@@ -175,8 +177,9 @@ def level_of(priority: Priority, u: float) -> int:
 def stable_draw(user: str, *, hour: int) -> float:
     """The same draw for all calls of a user within an hour, in [0, 1).
 
-    All parts of one request then share their fate, where independent draws would let
-    hardly any request through whole; the hour is in it so that nobody is last for ever.
+    All parts of one request are then admitted or refused together; with independent
+    draws hardly any request would be served whole. The draw changes each hour, so that
+    no user is the last one for ever.
 
     >>> stable_draw("ann", hour=7) == stable_draw("ann", hour=7)
     True

@@ -7,7 +7,6 @@ starts a ``CRITICAL`` one at once.
 from __future__ import annotations
 
 import math
-from types import MappingProxyType
 from typing import Final
 
 from shifter.model.lane import Priority
@@ -19,15 +18,8 @@ A slot is not given back before its job ends, so the reserve for urgent work has
 kept free beforehand. At 8 slots, a quarter is two slots that ``LOW`` cannot take.
 """
 
-_SPOOL_SHARES: Final = MappingProxyType(
-    {
-        Priority.CRITICAL: 1.0,
-        Priority.HIGH: 0.95,
-        Priority.NORMAL: 0.85,
-        Priority.LOW: 0.7,
-    }
-)
-"""Share of the spool's allowed size up to which each priority may be spooled.
+_SPOOL_SHARES: Final = (0.7, 0.85, 0.95, 1.0)
+"""Share of the spool's allowed size that ``LOW`` … ``CRITICAL`` may fill, by rank.
 
 The steps leave each priority at least a twentieth of the spool that no lower one takes.
 """
@@ -106,4 +98,4 @@ def may_spool(priority: Priority, used: float) -> bool:
     >>> may_spool(Priority.CRITICAL, 0.99), may_spool(Priority.CRITICAL, 1.0)
     (True, False)
     """
-    return used < _SPOOL_SHARES[priority]
+    return used < _SPOOL_SHARES[priority.rank]

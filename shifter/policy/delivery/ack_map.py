@@ -1,4 +1,4 @@
-"""How far a reader of one partition is, when records end out of order.
+"""The position of a reader of one partition whose records end out of order.
 
 The *frontier* (commit watermark) is the lowest offset that was delivered and is still
 open; everything below it has ended. Records that ended above it are *ahead*: they are
@@ -15,32 +15,17 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from shifter.policy.delivery.ack_metadata import (
-    Range,
-    binding,
-    decode,
-    encode,
-    mark,
-    topic_id_of,
-)
-
-__all__ = [
-    "WINDOW",
-    "AckMap",
-    "Range",
-    "binding",
-    "decode",
-    "encode",
-    "mark",
-    "topic_id_of",
-]
+from shifter.policy.delivery.ack_metadata import Range
 
 WINDOW: Final = 10_000
-"""Records delivered since the frontier above which no more should be read."""
+"""Records delivered since the frontier above which no more should be read.
+
+The text of a commit holds at least 23,936 offsets, so a full window fits with gaps.
+"""
 
 
 class AckMap:
-    """What was delivered of one partition, and what of it has ended.
+    """The delivered records of one partition, and those of them that have ended.
 
     Both calls of the hot path take batches and cost a constant time a record,
     amortised.
@@ -141,7 +126,7 @@ class AckMap:
         return fresh
 
     def _forget(self, offset: int) -> None:
-        """Drop what `done` says of offsets below ``offset``."""
+        """Drop the ranges of `done` below ``offset``."""
         while self._done and self._done[0][1] <= offset:
             self._done.popleft()
         if self._done and self._done[0][0] < offset:

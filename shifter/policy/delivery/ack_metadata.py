@@ -3,7 +3,7 @@
 It is untrusted when it is read again: it carries a magic, a version and a checksum that
 covers the group, the topic, the partition and the position it belongs to. Whatever is
 doubtful is ignored as a whole; records then run again, which the claim store makes
-harmless. No text says anything of offsets that the log does not hold.
+harmless. A text counts only for offsets that the log holds.
 
 Two forms, the shorter is taken: the lengths of the runs of open and of ended records,
 or a bitmap. Behind it, after ``#``, stands the id of the topic that the commit counts:
@@ -25,7 +25,10 @@ Range: TypeAlias = tuple[int, int]
 """Offsets from the first, included, to the second, excluded."""
 
 MAX_CHARS: Final = 4_000
-"""Longest text that `encode` makes, without the id of the topic."""
+"""Longest text that `encode` makes, without the id of the topic.
+
+With an id of at most 64 characters it stays below the 4,095 characters of a broker.
+"""
 
 _MAGIC: Final = "s1"
 _RUNS: Final = b"r"
@@ -46,7 +49,7 @@ _TOPIC_ID: Final = re.compile(r"#([A-Za-z0-9+/_-]{1,64})\Z")
 
 
 def binding(group: str, topic: str, partition: int) -> str:
-    """What a text is bound to, for `encode` and `decode`."""
+    """The partition and group that a text belongs to, for `encode` and `decode`."""
     return f"{group}\n{topic}\n{partition}"
 
 
@@ -72,7 +75,7 @@ def topic_id_of(metadata: str | None) -> str | None:
 
 
 def encode(ranges: Sequence[Range], *, binding: str, position: int) -> str:
-    """Text that says which records ended ahead of a committed position.
+    """The text for the records that ended ahead of a committed position.
 
     Run lengths or a bitmap, whichever is shorter. The bitmap holds 23,936 offsets, more
     than a full window; what lies behind is left out, and would run again.
@@ -83,7 +86,7 @@ def encode(ranges: Sequence[Range], *, binding: str, position: int) -> str:
         position: The offset committed with this text.
 
     Returns:
-        At most `MAX_CHARS` ASCII characters; empty when there is nothing to say.
+        At most `MAX_CHARS` ASCII characters; empty without such records.
     """
     if not ranges:
         return ""
@@ -98,7 +101,7 @@ def encode(ranges: Sequence[Range], *, binding: str, position: int) -> str:
 def decode(
     metadata: str | None, *, binding: str, position: int, high: int
 ) -> list[Range]:
-    """What ended ahead of ``position``; empty where the text is not beyond doubt.
+    """The ranges that ended ahead of ``position``; empty if the text is in doubt.
 
     Never raises, whatever the text; works a bounded time.
 
@@ -106,7 +109,7 @@ def decode(
         metadata: As found beside a committed offset; untrusted.
         binding: From `binding`.
         position: The committed offset.
-        high: One past the last offset the log holds; nothing is said of what follows.
+        high: One past the last offset that the log holds.
 
     Returns:
         Ranges, ascending, disjoint, within ``position`` to ``high``.

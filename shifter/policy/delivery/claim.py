@@ -1,4 +1,4 @@
-"""Who may run a job now: the rules behind a claim store, as functions of values.
+"""Which worker may run a job now: the rules of a claim store, as pure functions.
 
 This is the specification. The memory store calls it, the Redis scripts mirror it, and
 a test drives both with the same random sequences and demands equal answers.
@@ -51,7 +51,7 @@ class ClaimAsk(NamedTuple):
         owner: The worker that asks.
         lease_ms: For so long, > 0.
         op: Names this call; never used again.
-        unanswered: Calls whose answer never arrived: nobody runs what they were
+        unanswered: Calls whose answer never arrived: no worker runs what they were
             granted, so their leases count as ended, and not as a loss.
         job_id: Where it is not the identity, else empty.
     """
@@ -94,7 +94,7 @@ def decide_claim(
 def decide_renew(
     claim: Claim | None, *, fence: int, lease_ms: int, now: StoreMs
 ) -> tuple[Renewal, ClaimWrite | None]:
-    """Extend a lease from now; also one that ended while nobody else took the job."""
+    """Extend a lease from now; also an ended one whose job no other worker took."""
     if claim is None or claim.state is not JobState.RUNNING or claim.fence != fence:
         return Renewal(held=False, cancel_requested=False), None
     renewed = claim._replace(lease_end_ms=now + lease_ms, updated_ms=now)
@@ -107,8 +107,8 @@ def decide_finish(
 ) -> tuple[bool, ClaimWrite | None]:
     """Write the end of a turn, if ``update.fence`` is still the newest.
 
-    A job that was asked to be cancelled and would go on later ends here, since nobody
-    runs it now. An end whose answer was lost is confirmed when it is said again. A job
+    A job with a requested cancel that would go on later ends here, since no worker runs
+    it now. An end whose answer was lost is confirmed when it is written again. A job
     that ran unclaimed, while the store was away, ends here with a fence of 0 where it
     is recorded as waiting and was never claimed.
     """
@@ -116,7 +116,7 @@ def decide_finish(
         return False, None
     is_unclaimed = claim[:3] == (JobState.WAITING, 0, 0) and update.state.is_terminal
     if claim.state is not JobState.RUNNING and not is_unclaimed:
-        return _says_the_same(claim, update), None
+        return _is_same_end(claim, update), None
     state, keep_ms = update.state, update.keep_ms
     if claim.cancel_keep_ms and state is JobState.WAITING:
         state, keep_ms = JobState.CANCELLED, max(keep_ms, claim.cancel_keep_ms)
@@ -181,7 +181,7 @@ def _after_a_clock_jump(claim: Claim, now: StoreMs) -> Claim:
 
 
 def _ended(claim: Claim, state: JobState, now: StoreMs) -> Claim:
-    """What stays of a claim nobody runs: no lease, no losses, nobody's."""
+    """A claim after its end: without a lease, losses and an owner."""
     _, fence, turn, attempt, *_, job_id = claim
     return Claim(state, fence, turn, attempt, updated_ms=now, job_id=job_id)
 
@@ -213,7 +213,7 @@ def _grant(
     )
 
 
-def _says_the_same(claim: Claim, update: ClaimUpdate) -> bool:
+def _is_same_end(claim: Claim, update: ClaimUpdate) -> bool:
     if claim.turn != update.turn:
         return False
     if update.state is JobState.WAITING:

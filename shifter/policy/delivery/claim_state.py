@@ -1,6 +1,6 @@
-"""What a claim store keeps for one identity, and what it says of a job.
+"""The record that a claim store keeps for one identity, and the job states it yields.
 
-`shifter.policy.delivery.claim` decides by it.
+`shifter.policy.delivery.claim` has the decisions on such a record.
 """
 
 from __future__ import annotations
@@ -12,13 +12,25 @@ from shifter.model.fleet import MAX_COUNT, MAX_INSTANT_MS
 from shifter.model.time import MAX_DURATION_MS, StoreMs
 
 RUNNING_GRACE_MS: Final = 3_600_000
-"""How long a running claim outlives its lease: losses are counted for so long."""
+"""How long a running claim outlives its lease; losses are counted until then.
+
+The record of a job whose worker vanished is delivered again within minutes, so an hour
+has room for a restart of the machine. It bounds the claims of jobs that never return.
+"""
 
 WAITING_KEEP_MS: Final = 7 * 86_400_000
-"""How long after it is due a plain job that waits is known to wait."""
+"""How long after its due time a waiting plain job keeps its state.
+
+The record in the log, not this state, keeps the job: a job that waits for more than a
+week is run all the same, but its state is unknown.
+"""
 
 OTHER_JOB_RETRY_MS: Final = 1_000
-"""How soon to ask again while another job of the same key waits."""
+"""Time to the next request while another job of the same key waits.
+
+A store does not announce the end of a claim, so the worker asks again; once a second
+is one request a second for each such job.
+"""
 
 MAX_LEASE_MS: Final = 3_600_000
 """The longest lease; the setting ``lease`` has the same bound."""

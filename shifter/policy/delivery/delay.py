@@ -3,8 +3,8 @@
 A tier is a topic in which every record waits the same time, so the topic is first in,
 first out and only its head is looked at. A record goes to the largest tier that still
 fits into what remains, then to the next one; the last piece, shorter than the shortest
-tier, is held in memory by whoever reads the lane. Any delay, a fixed number of topics,
-no other store.
+tier, is held in memory by the reader of the lane. So any delay needs a fixed number of
+topics and no other store.
 
 Tiers grow by a factor of 4, so a record waits at most three times in any tier but the
 largest: at most `MAX_HOPS` hops in all, and at most 21 for a delay up to 4.5 hours.
@@ -12,7 +12,7 @@ Time lost on the way (a slow append, a late mover) is made up for, since the nex
 chosen from what really remains: a job is never early, and late by no more than its last
 move was late and its append to the lane took.
 
-This module knows no clock and no topic; names are in `shifter.model.lane`, the mover
+This module uses no clock and no topic: names are in `shifter.model.lane`, the mover is
 in the log's adapter. Source: design record, section 4 (log-spaced delay topics).
 """
 
@@ -21,10 +21,15 @@ from __future__ import annotations
 from bisect import bisect_right
 
 TIERS_S = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384)
-"""Waiting times of the tiers, seconds, ascending."""
+"""Waiting times of the tiers, seconds, ascending.
+
+Powers of 4 from one second, the longest wait in memory, to 4.5 hours: eight topics,
+and at most three waits in each tier but the last.
+"""
 
 MAX_DELAY_MS = 30 * 86_400_000
-"""Longest delay of a job, included: 30 days."""
+"""Longest delay of a job, included: 30 days, less than the default ``retention`` of 37
+days, so that a delayed record is not deleted before it is due."""
 
 MAX_HOPS = 178
 """Most hops that any delay up to `MAX_DELAY_MS` takes: 157 full turns of the largest

@@ -55,7 +55,7 @@ class FailureBurst:
         self._kinds: dict[str, SlidingWindow] = {}
 
     def record(self, now_ms: int, fingerprint: str | None = None) -> None:
-        """Note that a job ended: dead, of this kind, or well."""
+        """Note that a job ended: dead of this kind, or without a kind otherwise."""
         self._ended.add(now_ms, 0)
         if fingerprint is None:
             return
@@ -66,7 +66,7 @@ class FailureBurst:
             kind.add(now_ms, 0)
 
     def suspected(self, now_ms: int) -> str | None:
-        """The kind that kills too many, the deadliest first; ``None`` if none does."""
+        """The most frequent kind if it ends too many jobs, else ``None``."""
         ended = self._ended.totals(now_ms)[0]
         dead, kind = max(
             ((w.totals(now_ms)[0], kind) for kind, w in self._kinds.items()),

@@ -1,4 +1,4 @@
-"""Which lanes get the slots that just became free.
+"""The choice of lanes for slots that became free.
 
 ``CRITICAL`` first, always. What it leaves is shared by weight between ``HIGH``,
 ``NORMAL`` and ``LOW``, then between the lanes (queues) of a priority: evenly, or by
@@ -15,14 +15,14 @@ average, and `charge` corrects that when it is known better.
 has stood in line, up to the weight of ``HIGH`` and no further: what is old enough
 counts as much as a fresh ``HIGH`` job, never more.
 
-**Nobody starves.** A priority that has something waiting gets one of any
+**No starvation.** A priority with waiting jobs gets one of any
 ``1 + sum(1 + high_weight / its own weight)`` slots in a row that ``CRITICAL`` leaves,
 the sum over the two others: with the default weights every 19th for ``LOW``, every 7th
 for ``NORMAL``, every 5th for ``HIGH``, whatever the ages. Of ``n`` lanes of a priority
 that cost the same, each gets one of any ``2 * n - 1`` slots in a row that its priority
 gets; otherwise one of any ``1 + sum(1 + its own cost / another's)``, where a cost is
 the time that a job takes over the weight. A flood of ``CRITICAL`` work
-does starve the rest: that is what the word is for.
+starves the rest by intent.
 
 Source: Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996 (tags, hierarchy,
 fairness bound); ageing against starvation: Silberschatz, Galvin, Gagne, "Operating
@@ -209,7 +209,7 @@ def _cost(policy: LaneChoicePolicy, priority: Priority, age_ms: int) -> int:
     elif priority is Priority.LOW:
         weight = policy.low_weight
     aged = _UNIT * policy.ageing_ms // (weight * (policy.ageing_ms + age_ms))
-    # Rounded so that no priority is cheaper than its weight says against HIGH.
+    # Rounded up so that no priority is cheaper than HIGH.
     return max(aged, -(-_UNIT // policy.high_weight))
 
 

@@ -4,10 +4,10 @@ Two states and a share. While there is load, only what could not make its deadli
 otherwise is started (`must_start_before`). While there is none, the share of slots that
 opportunistic work may hold grows by a step each interval, and is cut where a dependency
 shows strain: its limit is full or shrinks, it throttles, its circuit is open. So the
-idle time of a fleet is found out by itself, and nothing is known of anybody's capacity.
+idle time of a fleet is found without the capacity of any dependency.
 
-The share stops short of all slots: an attempt that runs is not interrupted, so whoever
-comes next must find a slot free.
+The share stops short of all slots: an attempt that runs is not interrupted, so the next
+urgent job must find a free slot.
 
 Sources: ProFaaStinate (arXiv 2309.15471) for the states; XFaaS (SOSP '23) for the share
 of opportunistic quota; additive increase, multiplicative decrease: Chiu and Jain, 1989.
@@ -21,12 +21,15 @@ from typing import NamedTuple
 from shifter.policy.bounds import check_at_least, check_ratio
 
 ALL_MILLI = 1_000
-"""All of a share."""
+"""A whole share in thousandths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpportunityPolicy:
     """Settings of opportunistic work.
+
+    With the defaults the share of an idle fleet is whole after two seconds: ten steps
+    of 200 ms.
 
     Attributes:
         interval_ms: How often the share changes at most, >= 1.
@@ -61,7 +64,7 @@ class OpportunityPolicy:
 
 
 class LoadSigns(NamedTuple):
-    """What is seen at one moment.
+    """The signs of load at one moment.
 
     Attributes:
         is_busy: Whether other work waits for slots, here or elsewhere in the fleet.
@@ -89,7 +92,7 @@ class OpportunityState(NamedTuple):
 def observe(
     policy: OpportunityPolicy, state: OpportunityState, signs: LoadSigns, *, now_ms: int
 ) -> OpportunityState:
-    """The state after a look, however often somebody looks.
+    """The state after a look; the frequency of looks does not matter.
 
     The first look at an idle fleet gives one step, so that a slot is free for it.
 
@@ -104,9 +107,9 @@ def observe(
         return state._replace(share_milli=policy.step_milli, changed_ms=now_ms)
     if now_ms - changed_ms < policy.interval_ms:
         return state
-    # One step a look: who did not look for long knows nothing of the time between.
+    # One step a look: the time since an earlier look was not observed.
     if signs.is_strained:
-        # Never to nothing: where there is no load, one slot goes on asking.
+        # Never 0: without load, one slot goes on to probe the dependency.
         share_milli = max(1, int(share_milli * policy.keep_ratio))
     else:
         share_milli = min(ALL_MILLI, share_milli + policy.step_milli)
@@ -126,8 +129,8 @@ def room(
     Args:
         policy: The settings.
         state: As of the last look.
-        slots: All there are, >= 1.
-        free: Those that nobody uses, >= 0.
+        slots: All slots, >= 1.
+        free: Slots that are not in use, >= 0.
         running: Opportunistic attempts under way, >= 0.
 
     Returns:

@@ -25,18 +25,8 @@ HOUR_MS: Final = 3_600_000
 HELD: Final = Renewal(held=True, cancel_requested=False)
 HELD_BUT_CANCELLED: Final = Renewal(held=True, cancel_requested=True)
 LOST: Final = Renewal(held=False, cancel_requested=False)
-ENDS: Final = (
-    JobState.DONE,
-    JobState.DEAD,
-    JobState.EXPIRED,
-    JobState.DISCARDED,
-)
-WITHOUT_EFFECT: Final = (
-    JobState.DEAD,
-    JobState.EXPIRED,
-    JobState.CANCELLED,
-    JobState.DISCARDED,
-)
+ENDS: Final = (JobState.DONE, JobState.DEAD, JobState.EXPIRED, JobState.DISCARDED)
+WITHOUT_EFFECT: Final = (*ENDS[1:], JobState.CANCELLED)
 
 
 class ClaimBench(Protocol):

@@ -5,7 +5,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from shifter.adapters.kafka.assignment import Assignment, Committer
 from shifter.adapters.kafka.start_offsets import Commit, Start, where_to_start, without
-from shifter.policy.delivery.ack_map import binding, decode, encode
+from shifter.policy.delivery.ack_metadata import binding, decode, encode
 from tests.unit.adapters.kafka.consumers import (
     ScriptedAnswer,
     ScriptedConsumer,

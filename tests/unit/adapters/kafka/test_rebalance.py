@@ -7,7 +7,7 @@ from shifter.adapters.kafka.assignment import Assignment, Committer
 from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.start_offsets import StartPlan
 from shifter.errors import StoreRefusedError
-from shifter.policy.delivery.ack_map import binding, encode
+from shifter.policy.delivery.ack_metadata import binding, encode
 from shifter.ports import LostRange
 from tests.unit.adapters.kafka.consumers import (
     ListeningOutlet,

@@ -4,8 +4,8 @@ import binascii
 
 import pytest
 
-from shifter.policy.delivery.ack_map import AckMap, binding, decode, encode
-from shifter.policy.delivery.ack_metadata import MAX_CHARS
+from shifter.policy.delivery.ack_map import AckMap
+from shifter.policy.delivery.ack_metadata import MAX_CHARS, binding, decode, encode
 
 BOUND = binding("shop.workers.low", "shop.mail.low", 3)
 
