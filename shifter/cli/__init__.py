@@ -20,10 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if tokens in (["version"], ["--version"]):
-        # Asked by scripts and health checks: the parser would double its price.
+        # Scripts and health checks ask for it: the parser would double its price.
         from shifter.cli.version import version  # noqa: PLC0415
 
-        # What cannot be written is reported by the parser's way.
+        # An output that cannot be written is reported below, as for any other verb.
         with contextlib.suppress(OSError):
             version()
             sys.stdout.flush()

@@ -51,8 +51,10 @@ COLUMNS: Final = (
 _RUN_COLUMNS: Final = (
     *("run", "action", "source", "state", "counts", "by", "begun", "reason", "filter"),
 )
+# Characters and columns that let a group fit on one line of a wide terminal.
 _MESSAGE: Final = 60
 _SPARK: Final = 12
+# Bounded digits: a partition and an offset of Kafka fit into them.
 _OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})-([0-9]{1,18})\Z")
 
 

@@ -25,6 +25,7 @@ from shifter.model.advice import nearest
 _GLOBAL: Final = Parameter(group="Global options")
 
 _PRINTS_NOTHING: Final[dict[str, Any]] = {"exit_on_error": False, "print_error": False}
+# A full disk, a broken one, and a closed or limited file: standard output is lost.
 _OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
 
@@ -193,7 +194,7 @@ def _is_output(error: OSError) -> bool:
 
 
 def _drop_stdout() -> None:
-    # What is left in the buffer would fail again when the interpreter ends.
+    # Text that is still in the buffer would fail again when the interpreter ends.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

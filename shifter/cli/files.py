@@ -31,6 +31,7 @@ from shifter.produce.forward import forward
 
 _SPOOL_COLUMNS: Final = ("file", "waiting", "oldest", "refused", "used")
 _DAMAGE_COLUMNS: Final = ("was at", "found", "bytes")
+# How long the log may take to answer for the last records that were forwarded.
 _FLUSH_S: Final = 10.0
 
 

@@ -57,7 +57,7 @@ class Cause:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WindowScope:
-    """Whose execution windows are meant, beside or instead of a queue.
+    """The lane or the job whose execution windows are meant.
 
     Attributes:
         priority: Only the queue's lane of this priority.

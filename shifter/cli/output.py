@@ -17,6 +17,7 @@ import msgspec
 from shifter.cli.problem import Problem
 from shifter.wire.untrusted import encode_line, printable
 
+# Characters of one cell or line: a payload or a stack may have millions.
 _LIMIT = 2_000
 _GAP = "  "
 

@@ -49,10 +49,10 @@ class Problem(NamedTuple):
 
     Attributes:
         kind: A stable word for scripts.
-        what: What did not work.
+        what: The step that failed.
         why: The reason, with the value at fault.
-        fix: What to do about it.
-        exit_code: How the command ends.
+        fix: An action that removes the reason.
+        exit_code: Exit code of the command.
     """
 
     kind: str

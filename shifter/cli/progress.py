@@ -27,9 +27,13 @@ from shifter.ports import Clock, LaneDepth
 from shifter.telemetry import Event, Log
 
 _REDRAW_S: Final = 0.25
+# Lines go to a log file or a collector, where one a second would bury the rest.
 _LINE_EVERY_S: Final = 5.0
+# A bar that is gone again within a second would only distract.
 _SCAN_SHOWN_AFTER_S: Final = 1.0
+# Allocations between two runs of the collector, instead of Python's 700 to 2,000.
 _SCAN_GARBAGE: Final = 200_000
+# A run waits for live jobs in short steps; only a wait that lasts is worth a word.
 _HELD_S: Final = 1.0
 
 
@@ -37,7 +41,7 @@ class Reading(NamedTuple):
     """How far something is.
 
     Attributes:
-        what: What is being done, a word or two.
+        what: The work, in a word or two.
         done: Part that is done.
         total: The whole, in the same unit; ``None`` while it is not known.
         numbers: Text beside the bar; by default ``done/total``.
@@ -50,7 +54,7 @@ class Reading(NamedTuple):
 
 
 class ProgressDisplay:
-    """Shows readings, no more often than anybody can read them.
+    """Shows readings, no more often than a person can read them.
 
     Args:
         clock: Paces the drawing.
@@ -146,7 +150,7 @@ def scan_progress(what: str, clock: Clock) -> Generator[OnProgress]:
     """Show a scan or a run; one that ends within a second shows nothing.
 
     Args:
-        what: What is being done, one word.
+        what: The work, one word.
         clock: Paces the drawing.
 
     Yields:
@@ -190,7 +194,7 @@ class BurstProgress:
     """Shows what is left of the lanes that a burst drains, until cancelled.
 
     Args:
-        depths: What the lanes hold; another task fills it, it is only read here.
+        depths: Depths of the lanes; another task renews them.
         clock: Paces the drawing.
         out: Where to draw.
     """

@@ -27,8 +27,10 @@ _VARIABLES: Final = {
     "state": "SHIFTER_STATE",
     "config": "SHIFTER_CONFIG",
 }
+# Places of a traceback that are shown: the line at fault and how it was reached.
 _FRAMES: Final = 3
 _WANT: Final = "use MODULE:APP with dots, such as shop.jobs:app for shop/jobs.py"
+# Frames of the import system and of this package do not help to mend a user's module.
 _NOT_THEIRS: Final = ("<frozen ", str(Path(__file__).parents[1]), importlib.__file__)
 
 
@@ -123,7 +125,7 @@ def consent(question: str, *, yes: bool) -> None:
     """Return if the operator confirms.
 
     Args:
-        question: What is going to be done.
+        question: The step, as a sentence without its full stop.
         yes: Whether the command line confirms it already.
 
     Raises:

@@ -24,7 +24,6 @@ from shifter.cli.output import (
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.fleet.view import (
-    AdmissionRow,
     BudgetRow,
     CircuitRow,
     OverrideRow,
@@ -36,6 +35,7 @@ from shifter.ops.status import Overview, StatusSources, open_sources, read_overv
 LANES: Final = (
     *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
 )
+LETTERS: Final = ("queue", "dead letters")
 WORKERS: Final = ("worker", "host", "pid", "slots", "running")
 CIRCUITS: Final = (
     *("dependency", "circuit", "calls", "failed", "inflight", "limit", "held back"),
@@ -45,7 +45,7 @@ BUDGETS: Final = (
     *("dependency", "ratio", "floor", "earned", "made", "left", "refused", "seen"),
 )
 WINDOWS: Final = ("hours of", "now", "windows", "opens in", "by hand")
-_REFRESH_S = 1.0
+_REFRESH_S: Final = 1.0
 
 
 def status(*, watch: bool = False, json: bool = False, session: InSession) -> None:
@@ -71,7 +71,8 @@ async def _status(settings: Settings, *, watch: bool, as_json: bool) -> None:
         elif as_json or not is_terminal(sys.stdout):
             await _repeat(sources, as_json=as_json)
         else:
-            from shifter.cli.live import watch_live  # noqa: PLC0415  # rich: 80 ms
+            # Importing rich takes 80 ms, which the other ways of showing do not pay.
+            from shifter.cli.live import watch_live  # noqa: PLC0415
 
             await watch_live(sources, _REFRESH_S)
 
@@ -87,27 +88,41 @@ def _print(overview: Overview, *, as_json: bool) -> None:
     if as_json:
         write_json(msgspec.to_builtins(overview))
         return
-    write_table(LANES, lane_cells(overview), empty="no lanes: shifter topics apply")
-    letters = [(row.queue, row.count) for row in overview.dead_letters]
-    _print_table(("queue", "dead letters"), letters)
-    _print_table(CIRCUITS, circuit_cells(overview.circuits))
-    _print_table(BUDGETS, budget_cells(overview.budgets))
-    if overview.quality is not None and overview.quality.quality != "FULL":
-        write_line()
-        write_line(quality_text(overview.quality))
-    shed = None if overview.admission is None else shed_text(overview.admission)
-    if shed is not None:
-        write_line()
-        write_line(shed)
-    _print_table(WINDOWS, window_cells(overview.windows))
-    _print_table(WORKERS, worker_cells(overview))
+    lanes, *others = tables(overview)
+    write_table(*lanes, empty="no lanes: shifter topics apply")
+    for headings, rows in others:
+        if headings == WINDOWS:
+            for text in _fleet_texts(overview):
+                write_line()
+                write_line(text)
+        if rows:
+            write_line()
+            write_table(headings, rows, empty="")
 
 
-def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    """A table behind an empty line, if it has any rows."""
-    if rows:
-        write_line()
-        write_table(headings, rows, empty="")
+def _fleet_texts(overview: Overview) -> list[str]:
+    """The quality where it is reduced, and what services shed, a line each."""
+    row, shed = overview.quality, overview.admission
+    texts = [quality_text(row)] if row is not None and row.quality != "FULL" else []
+    held = None if shed is None else _held_text(shed.shed, shed.would_shed)
+    return texts if held is None else [*texts, f"shed: {held}"]
+
+
+def tables(
+    overview: Overview,
+) -> list[tuple[tuple[str, ...], list[tuple[object, ...]]]]:
+    """The headings and rows of an overview, a table each, in the order of the view."""
+    letters: list[tuple[object, ...]] = [
+        (row.queue, row.count) for row in overview.dead_letters
+    ]
+    return [
+        (LANES, _lane_cells(overview)),
+        (LETTERS, letters),
+        (CIRCUITS, circuit_cells(overview.circuits)),
+        (BUDGETS, budget_cells(overview.budgets)),
+        (WINDOWS, window_cells(overview.windows)),
+        (WORKERS, _worker_cells(overview)),
+    ]
 
 
 def window_cells(rows: Sequence[WindowRow]) -> list[tuple[object, ...]]:
@@ -118,13 +133,13 @@ def window_cells(rows: Sequence[WindowRow]) -> list[tuple[object, ...]]:
             "open" if row.is_open else "closed",
             ", ".join(row.windows) or None,
             age_text(row.opens_s),
-            by_hand_text(row.by_hand),
+            _by_hand_text(row.by_hand),
         )
         for row in rows
     ]
 
 
-def by_hand_text(by_hand: OverrideRow | None) -> str | None:
+def _by_hand_text(by_hand: OverrideRow | None) -> str | None:
     """The owner, the remaining time and the reason of an override."""
     if by_hand is None:
         return None
@@ -143,7 +158,7 @@ def circuit_cells(rows: Sequence[CircuitRow]) -> list[tuple[object, ...]]:
             row.limit,
             _held_text(row.held_back, row.would_hold_back),
             _seen_text(row.age_s),
-            by_hand_text(row.by_hand),
+            _by_hand_text(row.by_hand),
         )
         for row in rows
     ]
@@ -196,14 +211,7 @@ def quality_text(row: QualityRow) -> str:
     return f"{text}; by hand of {by.owner} for {by.left_s:.0f} s more: {by.reason}"
 
 
-def shed_text(row: AdmissionRow) -> str | None:
-    """What services shed, as one line; ``None`` where they shed nothing."""
-    found = _held_text(row.shed, row.would_shed)
-    return None if found is None else f"shed: {found}"
-
-
-def lane_cells(overview: Overview) -> list[tuple[object, ...]]:
-    """Lanes as rows of text, in the order of the headings."""
+def _lane_cells(overview: Overview) -> list[tuple[object, ...]]:
     return [
         (
             lane.queue,
@@ -219,8 +227,7 @@ def lane_cells(overview: Overview) -> list[tuple[object, ...]]:
     ]
 
 
-def worker_cells(overview: Overview) -> list[tuple[object, ...]]:
-    """Workers as rows of text, in the order of the headings."""
+def _worker_cells(overview: Overview) -> list[tuple[object, ...]]:
     return [
         (
             worker.worker_id,

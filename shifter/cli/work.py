@@ -11,7 +11,6 @@ from collections.abc import Awaitable
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.api.app import Shifter
 from shifter.cli.output import warn
 from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import BurstProgress
@@ -30,6 +29,7 @@ from shifter.wiring.worker import lanes_served
 from shifter.work.worker import WorkOptions
 
 _MAX_PORT = 65_535
+# Errors of a --health address that another process has, or that this machine has not.
 _CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
@@ -83,7 +83,13 @@ def work(  # noqa: PLR0913  # one parameter an option
     )
     topics = list(lanes_served(app.namespace, app.queues, options))
     if not topics:
-        raise _nothing_to_do(app)
+        raise ProblemError(
+            "app",
+            f"app {app.namespace!r} has nothing to work on",
+            "no job is registered in it",
+            "declare one with @app.job, in a module that MODULE:APP imports",
+            Exit.CONFIG,
+        )
     configure_logging(settings.log_level, settings.log_format)
     return asyncio.run(_work(settings, options, topics))
 
@@ -173,13 +179,3 @@ def _checked(name: str, given: int | None, default: int) -> int:
         if option.name == name:
             option.check(f"--{name}", given)
     return given
-
-
-def _nothing_to_do(app: Shifter) -> ProblemError:
-    return ProblemError(
-        "app",
-        f"app {app.namespace!r} has nothing to work on",
-        "no job is registered in it",
-        "declare one with @app.job, in a module that MODULE:APP imports",
-        Exit.CONFIG,
-    )

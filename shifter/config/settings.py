@@ -204,7 +204,7 @@ OPTIONS: Final = (
 
 DEFAULT_ORIGIN: Final = "default"
 _HEADROOM_BYTES: Final = 100_000
-"""What an envelope's headers may add to a payload, and diagnostics to a record."""
+"""Bytes that headers of an envelope add to a payload, or diagnostics to a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +226,8 @@ class Settings:
         claim_timeout_ms: How long one call to the claim store may take.
         retention_ms: How long a topic keeps a record that was not drained.
         concurrency: Jobs running at once in one worker process.
-        waiting_bytes: What jobs that were fetched and wait may take in one worker
-            process, payloads and 2 kB each, about.
+        waiting_bytes: Memory that jobs which were fetched and wait may take in one
+            worker process: their payloads, and about 2 kB each.
         queue_weights: Share of a queue among those of one priority, by name; 1 for
             queues not named.
         processes: Worker processes.
@@ -300,7 +300,7 @@ class Settings:
         return self.max_record_bytes + _HEADROOM_BYTES
 
     def kafka_client(self) -> dict[str, str]:
-        """What every Kafka client needs: servers, security and extra properties.
+        """The properties of every Kafka client: servers, security, and extra ones.
 
         The values are plain: hand them to the client, and never log or show them.
 

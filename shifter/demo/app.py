@@ -25,6 +25,7 @@ NAMESPACE = "demo"
 QUEUE = "inference"
 TARGET = f"{__name__}:app"
 
+# A backend that is away takes longer to come back than a slot takes to become free.
 _AWAY_AGAIN_S = 0.5
 _BUSY_AGAIN_S = 0.2
 

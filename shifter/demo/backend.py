@@ -125,7 +125,7 @@ async def ask(socket: str, command: Command, answer: type[_T]) -> _T | None:
 
     Args:
         socket: Where the backend listens.
-        command: What it is to do.
+        command: The command.
         answer: `BackendState` for ``look``, `Answer` for all else.
 
     Returns:
@@ -194,7 +194,7 @@ class Backend:
                 return self._state(command.since)
             case "break":
                 self._is_down = True
-                # What runs is cut off in the middle, as when a machine dies.
+                # Requests that run are cut off in the middle, as when a machine dies.
                 for task in self._running:
                     task.cancel()
                 return Answer("ok")
@@ -298,7 +298,7 @@ async def _main(socket: str, slots: int, speed: float) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await ended.wait()
-        # Callers that are still there are not waited for.
+        # Connections of callers that still wait would keep the server open.
         os._exit(0)
 
 

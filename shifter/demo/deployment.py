@@ -1,4 +1,4 @@
-"""What a run starts beside the demo's own process: a folder, a backend, workers.
+"""Starts and ends all of a run beside the demo's process: folder, backend, workers.
 
 The temporary folder has the log and the settings. The workers are started as a user
 starts them: ``shifter work … --processes 2``. All of it ends with the block, and also
@@ -32,6 +32,7 @@ SLOTS: Final = 20
 PROCESSES: Final = 2
 
 _READY_S: Final = 15.0
+# The name of a UNIX socket may have 104 bytes on macOS.
 _FOLDER_LENGTH: Final = 60
 _CONFIG: Final = {
     "concurrency": SLOTS // PROCESSES,
@@ -156,7 +157,7 @@ class Deployment:
             **kept,
             **_kafka(),
             "PYTHONPATH": path,
-            # What a killed worker could not remove goes with the folder.
+            # Files that a killed worker could not remove go with the folder.
             "TMPDIR": str(self.folder),
             "SHIFTER_CONFIG": str(self._config),
             "DEMO_BACKEND": self.socket,
@@ -186,7 +187,7 @@ async def open_deployment(servers: Servers) -> AsyncGenerator[Deployment]:
 def _new_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="shifter-demo-")
     if len(folder) > _FOLDER_LENGTH:
-        # The name of a UNIX socket may have 104 bytes on macOS. The folder is 0700.
+        # A folder in the shared /tmp is safe, since mkdtemp gives it the mode 0700.
         shutil.rmtree(folder)
         folder = tempfile.mkdtemp(prefix="shifter-demo-", dir="/tmp")
     return Path(folder)

@@ -26,6 +26,7 @@ LENGTH_S: Final = 600.0
 
 _CONVERSATION: Final = "conversation"
 _COMPLETION: Final = "completion"
+# Shares that give each priority enough jobs to be seen: 306 are CRITICAL, 385 NORMAL.
 _EVERY_CRITICAL: Final = 10
 _EVERY_NORMAL: Final = 5
 # A number of tokens that the backend refuses each time.

@@ -37,9 +37,13 @@ KEYS: Final = {"b": "break", "h": "heal", "p": "poison", "k": "kill", "q": "quit
 
 _WANT: Final = "use SECOND:ACTION, such as '5:break,8:heal'"
 _TURN_S: Final = 0.05
+# A loaded machine starts two Python processes in a few seconds; 20 s mean a fault.
 _READY_S: Final = 20.0
+# The recording ends with two quiet minutes, so a sound run drains in seconds.
 _DRAIN_S: Final = 30.0
+# Workers commit settled records every half second; the rest is for a loaded machine.
 _SETTLE_S: Final = 3.0
+# The first arrival must not be late already when the play begins.
 _HEAD_START_S: Final = 0.2
 
 
@@ -77,7 +81,7 @@ def _cue(part: str) -> Cue:
 
 
 class Plan(NamedTuple):
-    """What is to be played.
+    """A run to play.
 
     Attributes:
         speed: Trace seconds a second, > 0.

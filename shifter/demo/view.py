@@ -84,11 +84,11 @@ def picture(frame: Frame, *, width: int, ascii_only: bool = False) -> Layout:
     """One frame.
 
     Args:
-        frame: What to draw.
+        frame: The run at one moment.
         width: Columns; 80 or more show everything.
         ascii_only: Whether block characters cannot be shown.
     """
-    # What does not fit is cut off at the bottom of the body, never the keys.
+    # A small terminal cuts off the bottom of the body, never the line of keys.
     body = Group(
         _head(frame, width, ascii_only=ascii_only),
         Text(),

@@ -23,7 +23,9 @@ from shifter.model.lane import Lane, Priority, dead_letter_topic
 from shifter.ports import Clock, LaneDepth, LogAdmin, PresenceStore
 from shifter.wire.dead_letter import read_dead_letter
 
+# As often as the live view is drawn.
 _EVERY_S: Final = 0.25
+# More than a tall terminal has lines.
 _LAST_EVENTS: Final = 50
 
 

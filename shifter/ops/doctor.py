@@ -1,6 +1,6 @@
 """Health of a deployment: versions, log, topics and state store, each with a fix.
 
-What only a vendor's client can tell is checked by its adapter, by way of
+The facts of a vendor's client are checked by its adapter, by way of
 `shifter.wiring`. A check that is not permitted to look (a missing right, an old
 server) is a warning, never a failure of the command.
 """
@@ -22,6 +22,7 @@ from shifter.ports import ClaimStore, Clock, LogAdmin
 from shifter.wiring.registry import log_adapter, state_adapter
 
 _PYTHON: Final = (3, 11)
+# Between two pings of a store that is away: short beside the seconds of a start.
 _PAUSE_S: Final = 0.5
 _TOPIC_FIX: Final = {
     "warn": "change it by hand: shifter never narrows a topic",
@@ -204,7 +205,7 @@ async def _answered(
         until: Monotonic time at which to give up; at least one try is made.
 
     Returns:
-        What the store reports of itself.
+        The store's own description.
 
     Raises:
         StoreUnavailableError, StoreRefusedError: The error of the last try.

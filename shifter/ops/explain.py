@@ -64,7 +64,7 @@ class JobWindows(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What would happen to a job now.
+    """The decision on a job, if it were submitted now.
 
     Attributes:
         job: Name of the job.

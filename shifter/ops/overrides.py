@@ -29,7 +29,7 @@ _OPEN_OR_CLOSED: Final = ("open", "closed")
 
 
 class OverrideTarget(NamedTuple):
-    """What an operator overrides.
+    """A setting that an operator can override.
 
     Attributes:
         name: Its name in messages.
@@ -99,8 +99,8 @@ async def set_override(
 
     Args:
         settings: Name the state store.
-        target: What to override.
-        override: What to set it to, for how long, by whom and why.
+        target: The setting to override.
+        override: Its value, its owner, its reason and its time.
 
     Returns:
         The fleet as it is with the override.

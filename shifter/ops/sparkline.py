@@ -37,7 +37,7 @@ def sparkline(
     Args:
         values: Each >= 0.
         width: Columns, >= 1.
-        most: What a full column stands for, >= 1; more is shown as that.
+        most: Value of a full column, >= 1; a larger one is shown as full.
         ascii_only: Whether block characters cannot be shown.
 
     >>> sparkline([0, 1, 4, 8], 3, most=8)
