@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from shifter.deadletter.filter import compile_filter
 from shifter.deadletter.gate import StopPolicy
@@ -44,7 +42,7 @@ from shifter.model.advice import nearest
 from shifter.model.lane import check_name, holds_jobs, parking_topic
 from shifter.ports import Delivery, Record
 from shifter.wire.envelope import CONTENT_TYPE_HEADER
-from shifter.wire.headers import JSON, Headers
+from shifter.wire.headers import JSON
 
 EDITED_OF: Final = "shifter-edited-of"
 """Header of an edited letter: the place of the original."""
@@ -77,16 +75,31 @@ class DeadLetters(LetterReader):
     ) -> Run:
         """Send dead letters back to their topics, each of them once.
 
+        Args:
+            selection: Which letters.
+            reason: Why, for the journal.
+            by: Person who begins the run.
+            name: Name of the run; ``None`` makes one.
+            limit: Most letters that are moved; ``None`` for no limit.
+            policy: How letters go back.
+            pace: How fast they go back.
+            stop: When the run stops by itself.
+            on_progress: Called after each batch.
+
+        Returns:
+            The run, which may have stopped before its end.
+
         Raises:
             FilterError: The filter is wrong.
             ConfigError: A target does not exist, or another run has the name.
             HeldElsewhereError: Another run works on this topic.
-            StoreError: The log or a store failed: `resume` goes on.
+            StoreError: The log or a store failed; `resume` goes on.
         """
         topics = await self._parts.admin.topics()
         self.check_targets(policy, topics)
-        begun = await self._begun(selection, REPLAY, reason=reason, by=by, name=name)
-        begun = msgspec.structs.replace(begun, limit=limit, policy=policy)
+        begun = await self._begin(
+            selection, REPLAY, name, reason=reason, by=by, limit=limit, policy=policy
+        )
         parking = parking_topic(self.source)
         if parking not in topics:
             await self._parts.admin.apply([parking_spec(self.source)])
@@ -104,11 +117,20 @@ class DeadLetters(LetterReader):
     ) -> Run:
         """Mark dead letters as handled; the log keeps them until its retention ends.
 
+        Args:
+            selection: Which letters.
+            reason: Why, for the journal.
+            by: Person who begins the run.
+            name: Name of the run; ``None`` makes one.
+            limit: Most letters that are discarded; ``None`` for no limit.
+            on_progress: Called after each batch.
+
         Raises:
             FilterError, ConfigError, HeldElsewhereError, StoreError: As for `replay`.
         """
-        begun = await self._begun(selection, DISCARD, reason=reason, by=by, name=name)
-        begun = msgspec.structs.replace(begun, limit=limit)
+        begun = await self._begin(
+            selection, DISCARD, name, reason=reason, by=by, limit=limit
+        )
         # Nothing is sent, so there is no lane to spare and no outcome to stop for.
         pace = PacePolicy(slow_start_s=0)
         return await self._run(begun, pace, StopPolicy(ratio=2), on_progress)
@@ -182,13 +204,11 @@ class DeadLetters(LetterReader):
         place = (delivery.offset, delivery.offset + 1)
         selection = Selection(parts={delivery.partition: place})
         at = f"{delivery.topic}/{delivery.partition}/{delivery.offset}"
-        record = Record(
-            self.source,
-            value,
-            [*_retyped(delivery.headers, content_type), (EDITED_OF, at.encode())],
-            delivery.key,
-        )
-        begun = await self._begun(selection, EDIT, reason=reason, by=by, name=None)
+        headers = [each for each in delivery.headers if each[0] != CONTENT_TYPE_HEADER]
+        headers.append((CONTENT_TYPE_HEADER, content_type.encode()))
+        headers.append((EDITED_OF, at.encode()))
+        record = Record(self.source, value, headers, delivery.key)
+        begun = await self._begin(selection, EDIT, reason=reason, by=by)
         parts, now_ms = self._parts, self._parts.clock.epoch_ms()
         step = RunStep(
             run=begun.run,
@@ -221,8 +241,7 @@ class DeadLetters(LetterReader):
                 number of those that were.
         """
         nothing = Selection(parts={})
-        begun = await self._begun(nothing, IMPORT, reason=reason, by=by, name=None)
-        begun = msgspec.structs.replace(begun, file=file)
+        begun = await self._begin(nothing, IMPORT, reason=reason, by=by, file=file)
         async with self._lease(begun.run):
             return await bring_in(self._parts, begun, records)
 
@@ -266,48 +285,33 @@ class DeadLetters(LetterReader):
             replayer = Replayer(parts, run, history, lease, pace=pace, stop=stop)
             return await replayer.carry_out(on_progress)
 
-    async def _begun(
-        self,
-        selection: Selection,
-        action: str,
-        *,
-        reason: str,
-        by: str,
-        name: str | None,
+    async def _begin(
+        self, selection: Selection, action: str, name: str | None = None, **fields: Any
     ) -> RunBegun:
+        """The first entry of a run, which is not written yet."""
         compile_filter(selection.filter)
-        self._check_source()
+        is_journal = self.source == self._parts.journal.topic
+        if is_journal or holds_jobs(self.namespace, self.source):
+            want = "it holds no dead letters: name their topic, or a queue"
+            raise ConfigError("dead letters", self.source, want)
         await self._parts.journal.prepare()
         at_ms = self._parts.clock.epoch_ms()
         # The id is read first: offsets of a topic deleted since then do not count.
         source_id = await topic_id(self._parts.admin, self.source)
         spans = await self.spans(selection)
         return RunBegun(
-            run=run_name(action, at_ms, self.source)
+            run=_run_name(action, at_ms, self.source)
             if name is None
             else check_name("--name", name),
             at_ms=at_ms,
             action=action,
-            by=by,
-            reason=reason,
             source=self.source,
             spans={part: (span.first, span.end) for part, span in spans.items()},
             filter=selection.filter,
             again=selection.again,
             topic_id=source_id,
+            **fields,
         )
-
-    def _check_source(self) -> None:
-        """Raise unless this may be a topic of dead letters: no lane and no journal."""
-        is_journal = self.source == self._parts.journal.topic
-        if is_journal or holds_jobs(self.namespace, self.source):
-            want = "it holds no dead letters: name their topic, or a queue"
-            raise ConfigError("dead letters", self.source, want)
-
-
-def _retyped(headers: Headers, content_type: str) -> Headers:
-    rest = [header for header in headers if header[0] != CONTENT_TYPE_HEADER]
-    return [*rest, (CONTENT_TYPE_HEADER, content_type.encode())]
 
 
 def find_run(history: RunHistory, name: str) -> Run:
@@ -322,10 +326,6 @@ def find_run(history: RunHistory, name: str) -> Run:
     return run
 
 
-def run_name(action: str, at_ms: int, source: str) -> str:
-    """A new name for a run: its action, and eight digits made of time and topic.
-
-    >>> run_name("replay", 0, "shop.mail.dlt") == run_name("replay", 0, "shop.mail.dlt")
-    True
-    """
+def _run_name(action: str, at_ms: int, source: str) -> str:
+    """A new name for a run: its action, and eight digits made of time and topic."""
     return f"{action}-{replay_id(str(at_ms), source)[:8]}"

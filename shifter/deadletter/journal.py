@@ -389,6 +389,12 @@ def parking_spec(source: str, max_record_bytes: int = _PARKING_BYTES) -> TopicSp
 def letter_specs(
     namespace: str, sources: Iterable[str], max_record_bytes: int
 ) -> list[TopicSpec]:
-    """Topics that runs on these dead-letter topics need: parking and the journal."""
+    """Topics that runs on these dead-letter topics need: parking and the journal.
+
+    Args:
+        namespace: Namespace of the journal.
+        sources: The dead-letter topics.
+        max_record_bytes: Largest record of a parking topic.
+    """
     parked = [parking_spec(source, max_record_bytes) for source in sources]
     return [*parked, journal_spec(namespace)]

@@ -94,6 +94,11 @@ def wait_s(policy: PacePolicy, count: int) -> float:
 def batch_size(policy: PacePolicy, moved: int, *, most: int) -> int:
     """Number of letters in one batch: at most a fortieth of a second's worth.
 
+    Args:
+        policy: Pace of the run.
+        moved: Letters that the run has moved, >= 0.
+        most: Largest answer, >= 1.
+
     >>> batch_size(PacePolicy(rate_per_s=1_000, slow_start_s=0), 0, most=2_000)
     25
     >>> batch_size(PacePolicy(slow_start_s=0), 0, most=2_000)

@@ -87,7 +87,14 @@ class ReplayRoutes:
     def among(
         cls, topics: Iterable[str], *, run: str, namespace: str, source: str
     ) -> ReplayRoutes:
-        """The routes of a run in a log that has these topics."""
+        """The routes of a run in a log that has these topics.
+
+        Args:
+            topics: All topics of the log.
+            run: The run's name.
+            namespace: Namespace of the fleet.
+            source: The dead-letter topic.
+        """
         lanes = (lane for lane in map(parse_lane, topics) if lane is not None)
         own = frozenset(lane.name for lane in lanes if lane.namespace == namespace)
         return cls(run=run, namespace=namespace, source=source, lanes=own)

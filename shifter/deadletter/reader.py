@@ -158,7 +158,18 @@ class LetterReader:
         limit: int | None = None,
         on_progress: OnProgress = no_progress,
     ) -> tuple[Forecast, Triage]:
-        """Count what a replay would do, and the failures that it would replay."""
+        """Count what a replay would do, and the failures that it would replay.
+
+        Args:
+            selection: Which letters.
+            policy: How letters would go back.
+            limit: Most letters that would be moved; ``None`` for no limit.
+            on_progress: Called after each batch that was read.
+
+        Raises:
+            FilterError: The filter is wrong.
+            ConfigError: A target does not exist.
+        """
         topics = await self._admin.topics()
         self.check_targets(policy, topics)
         routes = ReplayRoutes.among(
@@ -229,7 +240,13 @@ async def topic_id(admin: LogAdmin, topic: str) -> str:
 
 
 async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handled:
-    """Offsets that runs have handled, of the topic that has this name now."""
+    """Offsets that runs have handled, of the topic that has this name now.
+
+    Args:
+        admin: Admin of the log.
+        history: Everything that was read of the journal.
+        topic: Name of the dead-letter topic.
+    """
     found = await topic_id(admin, topic)
     named = history.handled(topic, found)
     unnamed = [
@@ -246,7 +263,13 @@ async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handl
 
 
 async def is_of_now(admin: LogAdmin, history: RunHistory, run: Run) -> bool:
-    """Whether the topic that a run worked on still exists."""
+    """Whether the topic that a run worked on still exists.
+
+    Args:
+        admin: Admin of the log.
+        history: Everything that was read of the journal.
+        run: The run.
+    """
     begun = run.begun
     found = await topic_id(admin, begun.source)
     if begun.topic_id:
@@ -275,6 +298,11 @@ async def count_open(admin: LogAdmin, history: RunHistory, topic: str) -> int:
     The count comes from the log's offsets and the journal. Not every offset holds a
     record: transactions take some, and compaction leaves gaps. If few offsets are open,
     they are read and counted; otherwise each counts as a letter.
+
+    Args:
+        admin: Admin of the log.
+        history: Everything that was read of the journal.
+        topic: Name of the dead-letter topic.
     """
     handled, spans = await handled_now(admin, history, topic), await admin.spans(topic)
     rest = {

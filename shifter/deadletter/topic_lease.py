@@ -60,7 +60,10 @@ async def holding(
         StoreUnavailableError: The claim store does not answer.
     """
     name = replay_id("hold", source)
-    fence, lease = await _take(claims, clock, source, owner, on_wait)
+    taken = await _take(claims, clock, name, owner, on_wait)
+    if taken is None:
+        raise HeldElsewhereError(source)
+    fence, lease = taken
     try:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep(claims, clock, lease, (name, fence)))
@@ -80,11 +83,11 @@ async def holding(
 async def _take(
     claims: ClaimStore,
     clock: Clock,
-    source: str,
+    name: str,
     owner: str,
     on_wait: Callable[[float], None],
-) -> tuple[int, TopicLease]:
-    name = replay_id("hold", source)
+) -> tuple[int, TopicLease] | None:
+    """The fence and the lease; ``None`` while another run renews it."""
     give_up_at = clock.monotonic() + LEASE_MS / 1_000
     while True:
         # The store grants the lease after this instant, so trust ends before the lease.
@@ -94,11 +97,9 @@ async def _take(
         )
         if isinstance(answer, Granted):
             return answer.fence, TopicLease(clock, asked_at + _trusted_s())
-        if not isinstance(answer, Busy):
-            raise HeldElsewhereError(source)
+        if not isinstance(answer, Busy) or asked_at >= give_up_at:
+            return None
         pause_s = answer.retry_in_ms / 1_000
-        if asked_at >= give_up_at:
-            raise HeldElsewhereError(source)
         on_wait(pause_s)
         await clock.sleep(pause_s)
 

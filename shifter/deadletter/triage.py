@@ -79,7 +79,13 @@ class CountsOverTime:
             self._counts = counts = wider
 
     def counts(self, first_ms: int, last_ms: int, columns: int) -> list[int]:
-        """Counts in equal parts of a span, as many parts as are asked for."""
+        """Counts in equal parts of a span of time.
+
+        Args:
+            first_ms: Beginning of the span.
+            last_ms: End of the span.
+            columns: Number of parts, >= 1.
+        """
         found = [0] * columns
         width = max(1, last_ms - first_ms)
         for place, count in self._counts.items():

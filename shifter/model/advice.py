@@ -58,7 +58,12 @@ def is_loopback(address: str) -> bool:
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
-    """A hint for a name that is not known: the nearest one, or some of them all.
+    """A hint for a name that does not exist: the nearest one, or the first twenty.
+
+    Args:
+        name: The wrong name.
+        known: All names.
+        what: What the names stand for, in the plural.
 
     >>> nearest("leese", ["lease", "log"], "settings")
     "did you mean 'lease'?"

@@ -145,6 +145,11 @@ def claim_identity(job_type: str, job_id: str, idempotency_key: str | None) -> s
     """The identity of which at most one attempt runs at a time.
 
     It is the job's id, or the job type with the user's idempotency key.
+
+    Args:
+        job_type: Name of the job type.
+        job_id: The job's id.
+        idempotency_key: The user's key; ``None`` if the job has none.
     """
     if idempotency_key is None:
         return job_id

@@ -58,7 +58,13 @@ class ClaimStore(Protocol):
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, lease_ms: int
     ) -> list[ClaimAnswer]:
-        """Ask to run; answers in order. No identity may be asked for twice at once."""
+        """Ask to run attempts; the answers are in order.
+
+        Args:
+            requests: At most one for an identity.
+            owner: The worker that asks.
+            lease_ms: How long a granted claim lasts unless it is renewed, > 0.
+        """
 
     async def renew(
         self, held: Sequence[tuple[str, int]], *, lease_ms: int
