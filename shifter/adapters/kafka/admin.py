@@ -202,6 +202,7 @@ def probe(config: KafkaConfig, *, timeout_s: float, clock: Clock) -> str:
             try:
                 found = client.list_topics(timeout=max(0.05, min(left_s, _SLICE_S)))
             except KafkaException as exc:
+                # Calls `error_cb`.
                 client.poll(0)
                 if last.is_cause or clock.monotonic() >= until:
                     raise store_error(exc, "connect", last) from exc

@@ -86,7 +86,10 @@ class Assignment:
     """
 
     def __init__(self, full_above: int) -> None:
+        # Half, so that a partition is not paused and resumed with each record.
         self._full_above, self._room_below = full_above, full_above // 2
+        # Held by `begin` and `withdraw`: a record that began after its partition was
+        # withdrawn would run here and at the next owner.
         self._lock = threading.Lock()
         self._by_epoch: dict[int, OwnedPartition] = {}
         self._started: dict[int, set[int]] = {}
@@ -173,6 +176,7 @@ class Assignment:
         run: list[Delivery] = []
         events: list[Message] = []
         part: OwnedPartition | None = None
+        # Records come in runs of one partition, which is looked up once a run.
         topic, index, floor, epoch = "", -1, 0, 0
         for message in messages:
             if message.error() is not None:

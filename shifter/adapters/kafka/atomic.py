@@ -56,6 +56,7 @@ _NO_COORDINATOR: Final = (
     "where there are fewer brokers than transaction.state.log.replication.factor says, "
     "there are no transactions"
 )
+# The errors of a sender whose name was taken over, or whose transaction was timed out.
 _FENCED: Final = frozenset(
     {
         "INVALID_PRODUCER_EPOCH",

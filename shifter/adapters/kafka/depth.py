@@ -197,6 +197,7 @@ class DepthGauge:
                 is_moving = error is not None and error.name() in _MOVING
                 if not is_moving or self._clock.monotonic() > until:
                     raise store_error(exc, op, self._last) from exc
+                # Waits, and calls `error_cb` meanwhile.
                 self._client.poll(_LOOK_AGAIN_S)
 
     def _group_of(self, topic: str) -> str:
@@ -342,6 +343,7 @@ class CommitReader:
             if group not in self._consumers:
                 config = self._config.consumer_config(group)
                 self._consumers[group] = make_client(Consumer, config, self._last)
+        # Each call blocks for its own group; a thread a group asks all at once.
         with ThreadPoolExecutor(max(1, len(of_group))) as pool:
             answers = pool.map(self._ask, of_group, of_group.values())
             return dict(zip(of_group, answers, strict=True))

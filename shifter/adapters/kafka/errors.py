@@ -91,6 +91,7 @@ _CAUSES: Final = frozenset({"SASL_AUTHENTICATION_FAILED", "_AUTHENTICATION", "_S
 # While a cause lasts it is reported two or three times a second (measured on 4.3), each
 # time followed by a few consequences: ten of them alone mean that it has ended.
 _CAUSE_OUTLIVES: Final = 10
+# Only the text of the error names the property.
 _NO_SUCH: Final = re.compile(r'No such configuration property: "([^"]*)"')
 _PROPERTY: Final = re.compile(r'(?:property "|: )((?:[a-z]+\.)+[a-z]+)(?:"| failed:)')
 

@@ -37,8 +37,11 @@ from shifter.wire.headers import Headers, hastened_ms, read_headers
 LANE_HEADER: Final = "shifter-lane"
 DUE_HEADER: Final = "shifter-due"
 
+# Epoch milliseconds up to the year 33658.
 _MAX_DIGITS: Final = 15
+# Kafka's limit on the name of a topic.
 _MAX_TOPIC: Final = 249
+# Names come from untrusted headers: they must not fill the memory.
 _MOST_LANES: Final = 1_000
 _PUT_BACK_TIER_S: Final = 64
 _PATIENCE_MS: Final = 600_000

@@ -22,6 +22,7 @@ from shifter.telemetry import Event, Log
 Observer: TypeAlias = Callable[[str, Mapping[str, object]], None]
 """Called on the feed's own thread for each event of it: its name, and facts."""
 
+# Events that need an operator, or explain why records are run again or not at all.
 _LOUD: Final = frozenset(
     {
         "made_again",

@@ -117,6 +117,7 @@ class Member:
     def start(self) -> None:
         """Start the thread."""
         name = f"shifter-kafka-{self._plan.group}"
+        # A daemon, since `close` leaves the thread to itself after its timeout.
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:

@@ -38,11 +38,16 @@ LIMIT: Final = 50_000
 # How many records must agree that a partition was read far enough: the time of a single
 # record may come from a clock that is wrong.
 _WITNESSES: Final = 16
+# A partition is read until its newest record lies this far ahead. The shorter distance
+# applies from a half-full heap on, and to a partition that is held, so that it is not
+# held and read in turns.
 _NEAR_MS: Final = 2_000
 _FAR_MS: Final = 10_000
 _FETCH: Final = 1_000
 _FETCH_WAIT_S: Final = 0.5
 _BATCH: Final = 2_000
+# Longer than the client's own time limit (message.timeout.ms, 30 s), whose answer names
+# the cause.
 _APPEND_S: Final = 35.0
 _BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
 # One append is under way at a time, unless it takes longer than this: a lane that the

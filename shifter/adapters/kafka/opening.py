@@ -41,6 +41,7 @@ _PROBE_S: Final = 2.0
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NETWORK: Final = Path("/proc/self/ns/net")
 _MOST_NAMES: Final = 1_000
+# Linux's limit on a host name; Kafka's limit on a member's name is 249.
 _HOST_CHARS: Final = 64
 # Below 2.15 librdkafka leaks a header list with each full queue and carries old
 # OpenSSL and curl; the floor is a security floor.

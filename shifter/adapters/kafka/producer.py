@@ -36,6 +36,7 @@ from shifter.ports import Clock, Refused
 from shifter.runtime.forking import renew_in_child
 
 _POLL_S: Final = 0.1
+# While a sender polls, the thread only checks whether the sender has ended.
 _PARKED_S: Final = 0.05
 _WARM_UP_S: Final = 1.0
 # The first acknowledgement of a fresh idempotent producer takes 0.51 s (measured).

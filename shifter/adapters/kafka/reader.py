@@ -29,6 +29,7 @@ Partition = tuple[str, int]
 _BATCH: Final = 500
 # Records may have a megabyte each.
 _BATCH_BYTES: Final = 8_000_000
+# The two limits above are checked after each step.
 _STEP: Final = 25
 # Longer than a failover with the brokers' default session: 11 to 13 s, as measured.
 _SILENCE_S: Final = 15.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -28,8 +28,6 @@ from shifter.adapters.kafka.start_offsets import (
 from shifter.errors import StoreRefusedError
 from shifter.policy.delivery.ack_metadata import Range
 from shifter.ports import Clock, LostRange
-
-_Answer = TypeVar("_Answer")
 
 # Less than half a session (10 s): a member that answers a rebalance late is expelled.
 _REVOKE_S: Final = 3.0
@@ -105,10 +103,7 @@ class Rebalancer:
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
     ) -> dict[Partition, Start]:
-        plan = self._plan
-        found = self._insist(consumer, lambda: find_starts(consumer, partitions, plan))
-        if found is None:
-            return {}
+        plan, found = self._plan, self._insist_on_starts(consumer, partitions)
         unread: Counter[str] = Counter()
         for (topic, _), start in found.items():
             if start.past is not None:
@@ -139,27 +134,29 @@ class Rebalancer:
             start=plan.without_commits,
         )
 
-    def _insist(self, consumer: Consumer, ask: Callable[[], _Answer]) -> _Answer | None:
-        """Ask until there is an answer; ``None`` if the member leaves before.
+    def _insist_on_starts(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition]
+    ) -> dict[Partition, Start]:
+        """Ask until there is an answer; empty if it is refused, or leaves before.
 
         A wrong position would lose records, so there is no other way out of a cluster
         that does not answer than to wait for it, or to leave.
         """
-        say_at = self._clock.monotonic() + _QUIET_S
+        report_at = self._clock.monotonic() + _QUIET_S
         while not self._requests.is_leaving:
             try:
-                return ask()
+                return find_starts(consumer, partitions, self._plan)
             except KafkaException as exc:
-                if self._clock.monotonic() > say_at:
-                    say_at = self._clock.monotonic() + _QUIET_S
+                if self._clock.monotonic() > report_at:
+                    report_at = self._clock.monotonic() + _QUIET_S
                     error = store_error(exc, "offsets")
                     if isinstance(error, StoreRefusedError):
                         self._bridge.refused(error)
-                        return None
+                        break
                     self._bridge.observe("start_unknown", detail=str(error))
                 self._requests.wait(_ASK_AGAIN_S)
                 _look_again(consumer, exc)
-        return None
+        return {}
 
     def _report(self, place: Partition, start: Start) -> None:
         if start.is_foreign:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicCollection, Uuid
@@ -67,7 +68,6 @@ class TopicIds:
     def __init__(self, config: KafkaConfig, clock: Clock) -> None:
         self._config, self._clock = config, clock
         self._lock, self._ask_at = threading.Lock(), 0.0
-        self._admin: AdminClient | None = None
         self._wanted: set[str] = set()
         self._ids: dict[str, str] = {}
         self._retired = {_NO_ID}
@@ -82,7 +82,7 @@ class TopicIds:
         names = set(topics)
         with self._lock:
             self._wanted |= names
-            client = self._client()
+            client = self._client
         found = describe_ids(client, names)
         with self._lock:
             self._learn(found)
@@ -106,7 +106,7 @@ class TopicIds:
                 )
                 if self._clock.monotonic() >= self._ask_at:
                     self._ask_at = self._clock.monotonic() + _EVERY_S
-                    self._pending = _asked(self._client(), self._wanted)
+                    self._pending = _asked(self._client, self._wanted)
             return self._ids
 
     def _learn(self, found: Mapping[str, str]) -> None:
@@ -125,7 +125,6 @@ class TopicIds:
             ids[topic] = topic_id
         self._ids = ids
 
+    @cached_property
     def _client(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = make_client(AdminClient, self._config.admin_config())
-        return self._admin
+        return make_client(AdminClient, self._config.admin_config())

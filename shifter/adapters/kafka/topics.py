@@ -202,6 +202,7 @@ class TopicKeeper:
         try:
             return self.client.list_topics(timeout=CALL_S)
         except KafkaException as exc:
+            # Calls `error_cb`, which may name the cause.
             self.client.poll(0)
             raise store_error(exc, "metadata", self.last) from exc
 

@@ -47,6 +47,8 @@ class TransactionReaper:
         line = msgspec.json.encode(self._config) + b"\n"
         with contextlib.suppress(OSError):
             self._process = process = subprocess.Popen(  # noqa: S603  # this very file
+                # Without -P a module of this folder (`config`, `errors`) would be
+                # imported in place of another one with its name.
                 [sys.executable, "-P", __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
