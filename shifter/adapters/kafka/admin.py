@@ -169,11 +169,7 @@ class KafkaLogAdmin:
 
     async def close(self) -> None:
         """Free everything; closing twice is harmless."""
-        await self._call(self._free)
-
-    def _free(self) -> None:
-        self._gauge.close()
-        self._held.close()
+        await self._call(self._held.close)
 
 
 def probe(config: KafkaConfig, *, timeout_s: float, clock: Clock) -> str:

@@ -235,10 +235,8 @@ class Assignment:
 
     def is_idle(self) -> bool:
         """Whether all that the log holds has ended. From any thread."""
-        return all(
-            part.at_end and not part.acks.open_count
-            for part in list(self.parts.values())
-        )
+        parts = list(self.parts.values())
+        return all(part.at_end and not part.acks.open_count for part in parts)
 
 
 class Committer:

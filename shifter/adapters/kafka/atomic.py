@@ -124,9 +124,8 @@ class KafkaAtomicLog:
             StoreUnavailableError, StoreRefusedError: The outcome is unknown, or another
                 sender has the name. `open` again to go on.
         """
-        return await self._call(
-            partial(self._append, records, self._clock.monotonic() + timeout_s)
-        )
+        until = self._clock.monotonic() + timeout_s
+        return await self._call(partial(self._append, records, until))
 
     async def close(self) -> None:
         """Abort what is under way, and free everything; open no more after that."""

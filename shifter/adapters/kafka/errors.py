@@ -116,14 +116,10 @@ class LastError:
 
     def __call__(self, error: KafkaError) -> None:
         """Remember ``error`` unless it only follows from the one remembered."""
-        self._since_cause += 1
-        known = self.error is not None and self.error.name() in _CAUSES
-        if known and error.name() not in _CAUSES:
-            if self._since_cause <= _CAUSE_OUTLIVES:
-                return
-        else:
-            self._since_cause = 0
-        self.error = error
+        is_consequence = self.is_cause and error.name() not in _CAUSES
+        self._since_cause = self._since_cause + 1 if is_consequence else 0
+        if self._since_cause == 0 or self._since_cause > _CAUSE_OUTLIVES:
+            self.error = error
 
     @property
     def is_cause(self) -> bool:

@@ -120,9 +120,8 @@ class KafkaLaneFeed:
         self, pairs: Sequence[tuple[Delivery, Record]], *, timeout_s: float
     ) -> list[AppendAnswer]:
         """Write each delivery's successor; the delivery itself is not settled."""
-        return await self._writer.append(
-            [record for _, record in pairs], timeout_s=timeout_s
-        )
+        records = [record for _, record in pairs]
+        return await self._writer.append(records, timeout_s=timeout_s)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """End deliveries; those taken away meanwhile are ignored. Returns at once."""

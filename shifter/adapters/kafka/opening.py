@@ -46,9 +46,8 @@ _HOST_CHARS: Final = 64
 # Below 2.15 librdkafka leaks a header list with each full queue and carries old
 # OpenSSL and curl; the floor is a security floor.
 _CONFLUENT: Final = (2, 15)
-_OFF: Final = ("false", "0", "f", "no")
 _UNVERIFIED: Final = {
-    "enable.ssl.certificate.verification": _OFF,
+    "enable.ssl.certificate.verification": ("false", "0", "f", "no"),
     "ssl.endpoint.identification.algorithm": ("none", ""),
     "https.endpoint.identification.algorithm": ("none", ""),
 }
@@ -115,10 +114,8 @@ class KafkaLogs:
         is_near = all(map(is_loopback, client["bootstrap.servers"].split(",")))
         given = {name: text.lower() for name, text in client.items()}
         protocol = given.get("security.protocol", "plaintext")
+        detail = f"{protocol}: payloads and credentials cross the network in the clear"
         if not protocol.endswith("ssl") and not is_near:
-            detail = (
-                f"{protocol}: payloads and credentials cross the network in the clear"
-            )
             return [
                 Finding("log.transport", WARN, detail, "security_protocol=SASL_SSL")
             ]

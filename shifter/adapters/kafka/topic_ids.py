@@ -44,9 +44,9 @@ def describe_ids(client: AdminClient, topics: Iterable[str]) -> dict[str, str]:
             error = kafka_error(exc)
             if error is None or error.name() != _ABSENT:
                 raise
-            continue
-        if topic_id != _NO_ID:
-            found[topic] = topic_id
+        else:
+            if topic_id != _NO_ID:
+                found[topic] = topic_id
     return found
 
 
