@@ -66,6 +66,7 @@ class KafkaLogAdmin:
         self._keeper = TopicKeeper(client, last, self._clock)
         group = KafkaConfig.group(namespace, "workers") if group is None else group
         self._gauge = DepthGauge(self._keeper, config, namespace=namespace, group=group)
+        self._held.callback(self._gauge.close)
         self._turn = asyncio.Lock()
 
     async def _call(self, function: Callable[..., _Answer], *args: object) -> _Answer:
