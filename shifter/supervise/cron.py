@@ -70,14 +70,20 @@ class CronSchedule:
     ) -> None:
         self._namespace, self._publisher, self._clock = namespace, publisher, clock
         self._store_ms = store_ms
-        self._jobs = {n: job for n, job in jobs.items() if job.spec.cron is not None}
+        self._jobs = jobs
+        self._crons = {
+            name: job.spec.cron
+            for name, job in jobs.items()
+            if job.spec.cron is not None
+        }
         self._looked = self._look()
 
     async def run(self) -> None:
         """Fire until cancelled; return at once if no job has a cron expression."""
         self._looked = self._look()
-        while self._jobs:
-            next_ms = min(self._after(name, self._looked.at_ms) for name in self._jobs)
+        while self._crons:
+            looked_ms = self._looked.at_ms
+            next_ms = min(next_firing_ms(c, looked_ms) for c in self._crons.values())
             wait_s = (next_ms - self._look().at_ms) / 1_000
             await self._clock.sleep(min(max(0.0, wait_s), _LOOK_S))
             await self.fire()
@@ -88,9 +94,9 @@ class CronSchedule:
         if before.is_stores != self._looked.is_stores:
             # Two clocks have no interval between them.
             return
-        for name in self._jobs:
+        for name, cron in self._crons.items():
             # After a machine slept, several instants may be due: only the first fires.
-            at_ms = self._after(name, before.at_ms)
+            at_ms = next_firing_ms(cron, before.at_ms)
             if at_ms <= self._looked.at_ms:
                 await self._write(name, at_ms)
 
@@ -118,9 +124,3 @@ class CronSchedule:
             if isinstance(answer, Deferred) or answer.retry_after_s is None:
                 return
             await self._clock.sleep(_AGAIN_S)
-
-    def _after(self, name: str, now: EpochMs) -> EpochMs:
-        expression = self._jobs[name].spec.cron
-        if expression is None:
-            raise ValueError(name)
-        return next_firing_ms(expression, now)

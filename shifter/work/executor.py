@@ -76,8 +76,8 @@ class Executor:
         concurrency: int,
         ended: Callable[[Attempt, Outcome], None],
         processes: ProcessRunner | None,
-        begins: Callable[[Attempt], None] = lambda _: None,
-        stuck: Callable[[Attempt], None] = lambda _: None,
+        begins: Callable[[Attempt], None],
+        stuck: Callable[[Attempt], None],
     ) -> None:
         self._clock, self._ended, self._processes = clock, ended, processes
         self._begins, self._stuck = begins, stuck

@@ -23,7 +23,7 @@ from shifter.telemetry import Event, Log, Metrics
 from shifter.telemetry.log import LimitedLog
 from shifter.telemetry.metric import Counter as Count, Histogram
 from shifter.work.attempt import Attempt
-from shifter.work.item import Item, ItemRefusal
+from shifter.work.item import Item, ItemRefusal, Unreadable
 from shifter.work.next_step import NextStep
 
 _RATE_WINDOW_S = 5.0
@@ -81,7 +81,7 @@ class JobObserver:
 
     def stuck(self, attempt: Attempt) -> None:
         """An attempt was stopped and does not end."""
-        facts = _facts(NextStep(attempt.item, JobState.RUNNING))
+        facts = _facts(attempt.item)
         why = "" if attempt.stopped is None else attempt.stopped.name.lower()
         self._log.error(Event.ATTEMPT_STUCK, stopped_for=why, **facts)
 
@@ -92,8 +92,7 @@ class JobObserver:
             self._ended[lane.name] += count
         if self._logs_done:
             for item in items:
-                facts = _facts(NextStep(item, JobState.DONE))
-                self._log.debug(Event.JOB_ENDED, outcome="done", **facts)
+                self._log.debug(Event.JOB_ENDED, outcome="done", **_facts(item))
 
     def ended(self, step: NextStep) -> None:
         """A delivery ended otherwise, or its job goes on in place."""
@@ -107,7 +106,7 @@ class JobObserver:
         if isinstance(step.entry, Item) and step.misfit is not None:
             self._misfit(step.entry, step.misfit)
             return
-        facts = {**_facts(step), **_failure(step)}
+        facts = {**_facts(step.entry), **_failure(step)}
         if step.state is JobState.WAITING:
             self._write(logging.INFO, Event.JOB_RETRIED, facts)
             return
@@ -203,7 +202,7 @@ class JobObserver:
 
     def hand_over_failed(self, step: NextStep, detail: str) -> None:
         """The log did not take the next record of a job; it is appended again later."""
-        facts = {**_facts(step), "detail": detail}
+        facts = {**_facts(step.entry), "detail": detail}
         self._write(logging.WARNING, Event.APPEND_REFUSED, facts)
 
     def lost(self, lost: LostRange) -> None:
@@ -260,8 +259,7 @@ _CAUSES = ("lane", "outcome", "reason", "fingerprint")
 _CIRCUIT_WORDS = ("closed", "half_open", "open")
 
 
-def _facts(step: NextStep) -> dict[str, Any]:
-    entry = step.entry
+def _facts(entry: Item | Unreadable) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "lane": entry.lane.name,
         "partition": entry.delivery.partition,
