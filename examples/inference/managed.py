@@ -242,7 +242,7 @@ class _Play:
             self._clock,
         )
         self.app.admission.views = Views(watch, self._backend.needs)
-        self.app.admission.heard = self._hear
+        self.app.admission.on_decision = self._hear
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._look(watch))]
             for drain in drains:

@@ -51,7 +51,7 @@ _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
 
 
 class LaneView(Protocol):
-    """What is known of lanes, without asking anybody."""
+    """The last known state of lanes; reading it waits for nothing."""
 
     def facts(self, lane: str) -> LaneFacts | None:
         """Of a lane; ``None`` when nothing is known."""
@@ -65,11 +65,11 @@ class Views(NamedTuple):
 
     Attributes:
         lanes: The fleet's lanes; ``None`` if they are not watched.
-        needs: What the dependencies say of a job at a priority; of their retry budget
-            only where it is an extra execution.
-        calling: Notes what a block that runs a job, or with ``is_fallback=True`` its
-            fallback, says of dependencies.
-        serving: The same of a request at a priority.
+        needs: The state of the dependencies of a job at a priority, and of their retry
+            budget where it is an extra execution.
+        calling: A block that runs a job, or with ``is_fallback=True`` its fallback; its
+            end is evidence about dependencies.
+        serving: A block that serves a request at a priority; likewise.
     """
 
     lanes: LaneView | None = None
@@ -94,7 +94,7 @@ class Admission:
 
     Attributes:
         signal_failures: How often a signal of the user's own raised.
-        heard: Told of each decision with the number of its window, for a history.
+        on_decision: Called with the window's number, the plan and the decision of each.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Admission:
         self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
         self.signal_failures = 0
-        self.heard: Callable[[int, CallPlan, Decision], None] | None = None
+        self.on_decision: Callable[[int, CallPlan, Decision], None] | None = None
         renew_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
@@ -159,9 +159,9 @@ class Admission:
             return self._threads
 
     def close(self) -> None:
-        """Let go of the threads; a call that runs in one is left to itself.
+        """Free the threads; a call that runs in one goes on.
 
-        What a dark run has counted goes into the log.
+        The counts of a dark run go into the log.
         """
         with self._lock:
             threads, self._threads = self._threads, None
@@ -186,10 +186,9 @@ class Admission:
         has_fallback: bool = False,
         can_wait: bool = True,
     ) -> Decision:
-        """What to do with a job. A slot it needs is taken until `let_go`.
+        """Decide about a job. A slot that it needs is taken until `let_go`.
 
-        In the dark whatever can be run here is run, and what would have been done is
-        only counted.
+        In the dark every job runs that can run here, and the decision is only counted.
 
         Args:
             plan: The job and its options.
@@ -211,8 +210,8 @@ class Admission:
                 self._load.inflight += 1
             elif decision.verdict is DEGRADE:
                 self._load.fallbacks += 1
-            if self.heard is not None:
-                self.heard(self._admitter.window, plan, decision)
+            if self.on_decision is not None:
+                self.on_decision(self._admitter.window, plan, decision)
         if decision.verdict is DEFER and self.views.lanes is not None:
             self.views.lanes.deferred(plan.lane)
         return decision
@@ -302,7 +301,7 @@ class Admission:
         return int(self.clock.monotonic() * 1_000)
 
     def _look(self, case: AdmissionInput, plan: CallPlan, *, can_run: bool) -> None:
-        """Write down what the decision needs to know of a job, and of now."""
+        """Collect the input of a decision: the job's facts, and the state of now."""
         now, load, admitter = self.clock.monotonic(), self._load, self._admitter
         load.lag_ms = self._lag.read_ms()
         if now >= admitter.until:
@@ -344,8 +343,11 @@ def _opens_s(plan: CallPlan, clock: Clock) -> float:
 
 
 _EVERY_S: Final = 0.05
+"""Between two calls of the timer."""
 _KEPT: Final = 0.7
+"""Share of a lag that is kept at the next call; half of it is gone after 0.1 s."""
 _IDLE_S: Final = 2.0
+"""Without a reader for so long, the timer sleeps."""
 
 
 class LoopLag:

@@ -24,9 +24,13 @@ from shifter.telemetry import Event, Log
 
 _BATCH: Final = 1_000
 _PATIENCE_S: Final = 10.0
+"""How long one append may take: no caller waits for it."""
 _PAUSE_S: Final = 1.0
+"""Between two looks while records wait."""
 _IDLE_S: Final = 5.0
+"""Between two looks while nothing waits; other processes may spool into the file."""
 _AGAIN_S: Final = 15.0
+"""Before records are tried again that the log refused for good."""
 _RETRIED: Final = PASSING | {Reason.CLOSED}
 
 
@@ -43,8 +47,8 @@ class Forwarder:
         log: Where they go.
         is_up: Whether the log answers; blocks for a second or two.
         ready_below: The number below which no record can still come in.
-        on_moved: Told the number of the oldest that waits, ``None`` if none.
-        on_up: Told that the log answers again.
+        on_moved: Called with the number of the oldest record that waits, or ``None``.
+        on_up: Called when the log answers again.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class Forwarder:
             try:
                 pause_s = self._turn()
             except StoreError:
-                # The next `put` of a caller says what is wrong, where it is heard.
+                # The next `put` of a caller raises it where it is handled.
                 pause_s = _IDLE_S
             self._news.wait(pause_s)
 
@@ -164,6 +168,7 @@ def _first_of_each_key(entries: Sequence[SpoolEntry]) -> list[SpoolEntry]:
 
 
 _MOST_KEYS: Final = 100_000
+"""Keys kept in memory; with more, every key is held."""
 
 
 class KeyGate:

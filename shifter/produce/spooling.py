@@ -65,9 +65,9 @@ class SpoolingLog:
         self._open: dict[object, int] = {}
         self._last = 0
         self._gate, self._is_away = KeyGate(), False
-        self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._writers: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, _SpoolWriter
+        ] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._forwarder: Forwarder | None = None
         renew_in_child(self._after_fork)
@@ -81,21 +81,21 @@ class SpoolingLog:
         linger_s = 0.0
         try:
             behind = self._behind(records)
-            told: list[AppendAnswer] = []
+            tried: list[AppendAnswer] = []
             if len(behind) < len(records):
                 ahead = _without(records, behind)
-                told = await self._log.append(ahead, timeout_s=patience_s)
-                if told.count(_APPENDED) == len(records):
-                    return told
-            answers, behind = self._merge(len(records), told, behind)
+                tried = await self._log.append(ahead, timeout_s=patience_s)
+                if tried.count(_APPENDED) == len(records):
+                    return tried
+            answers, behind = self._merge(len(records), tried, behind)
             if behind:
-                desk = self._desk()
+                writer = self._writer()
                 entries = _entries(records, behind, first)
-                kept = await desk.put(entries, timeout_s)
+                kept = await writer.put(entries, timeout_s)
                 _fill(answers, behind, kept)
             return [answer for answer in answers if answer is not None]
         except asyncio.CancelledError:
-            # What it gave to the desk may be written all the same.
+            # What it gave to the writer may be written all the same.
             linger_s = timeout_s
             raise
         finally:
@@ -113,11 +113,11 @@ class SpoolingLog:
         call, first = self._begin(len(records))
         try:
             behind = self._behind(records)
-            told: list[AppendAnswer] = []
+            tried: list[AppendAnswer] = []
             if len(behind) < len(records):
                 ahead = _without(records, behind)
-                told = self._log.append_sync(ahead, timeout_s=patience_s)
-            answers, behind = self._merge(len(records), told, behind)
+                tried = self._log.append_sync(ahead, timeout_s=patience_s)
+            answers, behind = self._merge(len(records), tried, behind)
             if behind:
                 kept = self._keep(_entries(records, behind, first), timeout_s)
                 _fill(answers, behind, kept)
@@ -131,7 +131,7 @@ class SpoolingLog:
         try:
             first = self._spool.depth().first
         except StoreError:
-            return  # said by the first record that needs it
+            return  # raised again by the first record that needs it
         if first is not None:
             # Their keys are not known: all keys wait until they are through.
             self._gate.move(first, floor=_EVERYTHING)
@@ -156,15 +156,15 @@ class SpoolingLog:
         return [i for i, record in enumerate(records) if self._gate.holds(record)]
 
     def _merge(
-        self, count: int, told: Sequence[AppendAnswer], behind: Sequence[int]
+        self, count: int, tried: Sequence[AppendAnswer], behind: Sequence[int]
     ) -> tuple[list[AppendAnswer | None], list[int]]:
         """The log's answers in their places, and all that go to the spool now."""
         answers: list[AppendAnswer | None] = [None] * count
-        waiting, tried = set(behind), iter(told)
+        waiting, each = set(behind), iter(tried)
         for index in range(count):
             if index in waiting:
                 continue
-            answers[index] = answer = next(tried)
+            answers[index] = answer = next(each)
             if _is_away(answer):
                 self._is_away = True
                 waiting.add(index)
@@ -227,12 +227,12 @@ class SpoolingLog:
     def _came_back(self) -> None:
         self._is_away = False
 
-    def _desk(self) -> _Desk:
+    def _writer(self) -> _SpoolWriter:
         loop = asyncio.get_running_loop()
-        desk = self._desks.get(loop)
-        if desk is None:
-            desk = self._desks.setdefault(loop, _Desk(self._keep))
-        return desk
+        writer = self._writers.get(loop)
+        if writer is None:
+            writer = self._writers.setdefault(loop, _SpoolWriter(self._keep))
+        return writer
 
     def _after_fork(self) -> None:
         # The thread and whoever held the locks stayed with the parent.
@@ -245,10 +245,10 @@ class SpoolingLog:
 _EVERYTHING: Final = 1 << 62
 
 
-_Wish: TypeAlias = tuple[list[SpoolEntry], asyncio.Future[list[AppendAnswer]]]
+_Request: TypeAlias = tuple[list[SpoolEntry], asyncio.Future[list[AppendAnswer]]]
 
 
-class _Desk:
+class _SpoolWriter:
     """Collects what one event loop spools meanwhile: one transaction for all of it.
 
     It has a thread of its own: those that asyncio shares may all be held up by the very
@@ -260,8 +260,8 @@ class _Desk:
     ) -> None:
         self._keep = keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shifter-spool")
-        self._line: list[_Wish] = []
-        self._clerk: asyncio.Task[None] | None = None
+        self._waiting: list[_Request] = []
+        self._task: asyncio.Task[None] | None = None
 
     async def put(
         self, entries: list[SpoolEntry], timeout_s: float
@@ -269,19 +269,19 @@ class _Desk:
         """Spool records with those of others."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[AppendAnswer]] = loop.create_future()
-        self._line.append((entries, future))
-        if self._clerk is None or self._clerk.done():
-            self._clerk = loop.create_task(self._serve(timeout_s))
+        self._waiting.append((entries, future))
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._serve(timeout_s))
         return await future
 
     async def _serve(self, timeout_s: float) -> None:
         loop, thread = asyncio.get_running_loop(), self._thread
-        while self._line:
-            line, self._line = self._line, []
-            entries = [entry for part, _ in line for entry in part]
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            entries = [entry for part, _ in batch for entry in part]
             kept = await loop.run_in_executor(thread, self._keep, entries, timeout_s)
             answers = iter(kept)
-            for part, future in line:
+            for part, future in batch:
                 mine = [next(answers) for _ in part]
                 if not future.done():
                     future.set_result(mine)

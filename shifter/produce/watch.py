@@ -51,6 +51,7 @@ from shifter.produce.admission import Admission
 from shifter.runtime.threads import BackgroundLoop, stopped_within
 
 _AGAIN_S: Final = 1.0
+"""Before a state store that could not be opened is opened again."""
 _FULL: Final = Quality.FULL
 
 
@@ -115,7 +116,11 @@ class DependencyWatch:
         priority: Priority,
         is_extra: bool,  # noqa: FBT001  # a callback
     ) -> DependencyNeeds:
-        """What the decision should know; takes nothing, and mostly no lock either."""
+        """The state of a job's dependency, for the decision; takes no permit.
+
+        A lock is taken only where the dependency is not calm: most decisions find a
+        closed circuit, full quality and room.
+        """
         quality, (_, protection, gate) = self.replica.quality, self._view(spec)
         if protection is None:
             return WELL if quality is _FULL else DependencyNeeds(quality=quality)
@@ -139,7 +144,7 @@ class DependencyWatch:
     def calling(
         self, spec: JobSpec, priority: Priority, *, is_fallback: bool = False
     ) -> AbstractContextManager[None]:
-        """A block that runs a job; notes what it says of the job's dependency.
+        """A block that runs a job; its end is evidence about the job's dependency.
 
         Args:
             spec: The job's.
@@ -195,7 +200,7 @@ class DependencyWatch:
             try:
                 store = self._open()
             except (StoreError, ConfigError):
-                # Alone it goes by its own evidence.
+                # Meanwhile the process decides by its own evidence.
                 await stopped_within(stopped, _AGAIN_S)
         if store is None:
             return
@@ -258,6 +263,7 @@ def _shed(admission: Admission) -> ProcessReport:
 
 
 _OLD_S: Final = 30.0
+"""After this age a view is not used: a lane may have filled up meanwhile."""
 
 
 class LaneSources(NamedTuple):

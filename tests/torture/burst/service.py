@@ -99,7 +99,7 @@ def heard(window: int, plan: CallPlan, decision: Decision) -> None:
 async def main(seconds: float) -> None:
     """Let them come."""
     async with app, asyncio.TaskGroup() as group:
-        app.admission.heard = heard
+        app.admission.on_decision = heard
         began, phase = time.monotonic(), ""
         for number, request in enumerate(requests(seconds)):
             left_s = began + request.at_s - time.monotonic()

@@ -115,7 +115,7 @@ def test_in_the_dark_what_is_not_due_waits_all_the_same():
 
 def test_each_decision_is_shown_with_its_window():
     shown, admission = [], make()
-    admission.heard = lambda *facts: shown.append(facts)
+    admission.on_decision = lambda *facts: shown.append(facts)
 
     decision = admission.decide(PLAN, can_run=True)
 
