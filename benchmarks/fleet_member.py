@@ -17,8 +17,9 @@ from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.fleet.guards import CallPermit
 from shifter.fleet.protection import Change, DependencyProtection
-from shifter.fleet.replica import FleetReplica, FleetSync, SentReport as Asked
+from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
+from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.model.lane import Priority
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome

@@ -29,8 +29,9 @@ from shifter.fleet.calls import (
 )
 from shifter.fleet.guards import LimitGuard
 from shifter.fleet.protection import DependencyProtection
-from shifter.fleet.replica import FleetReplica, FleetSync
+from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import ProcessReport
+from shifter.fleet.sync import FleetSync
 from shifter.jobs.request_scope import ambient
 from shifter.model.answer import Quality
 from shifter.model.job import JobSpec

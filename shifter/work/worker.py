@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, cast
 
 from shifter.errors import ShifterError, StoreError, StoreRefusedError
-from shifter.fleet.replica import EVERY_S, FleetSync
+from shifter.fleet.sync import EVERY_S, FleetSync
 from shifter.model.claim import ClaimUpdate
 from shifter.model.lane import Priority
 from shifter.ports import ClaimStore, DelayMover, FleetStore, LaneLog, PresenceStore

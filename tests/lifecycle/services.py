@@ -16,7 +16,8 @@ from shifter import Shifter, wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import StoreError
-from shifter.fleet.replica import FleetReplica, FleetSync
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport
 from shifter.model.lane import Priority
 from shifter.ports import Record

@@ -17,7 +17,8 @@ import pytest
 from shifter import Shifter
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.config import Settings
-from shifter.fleet.replica import FleetReplica, FleetSync
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.sync import FleetSync
 from shifter.jobs.schedule import next_firing_ms
 from shifter.model.time import EpochMs
 from shifter.supervise.cron import CronSchedule

@@ -27,8 +27,9 @@ from shifter.cli.status import window_cells
 from shifter.config.load import load_settings
 from shifter.errors import StoreRefusedError
 from shifter.fleet.hours import Hours
-from shifter.fleet.replica import FleetReplica, FleetSync
+from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import setting_text
+from shifter.fleet.sync import FleetSync
 from shifter.fleet.view import look
 from shifter.model.claim import Busy, ClaimRequest, Granted
 from shifter.model.fleet import (

@@ -10,7 +10,8 @@ import pytest
 
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
-from shifter.fleet.replica import EVERY_S, FleetReplica, FleetSync
+from shifter.fleet.replica import FleetReplica
+from shifter.fleet.sync import EVERY_S, FleetSync
 from shifter.policy.protection.dependency import Dependency
 from shifter.testing.clock import FakeClock
 
