@@ -50,12 +50,14 @@ Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 NO_USER: Final = "no user"
 UNCHECKED: Final = "unchecked"
 OTHER_BODY: Final = "other body"
+# A store that is away must not delay the request; the claim still runs the job once.
 _ASK_S: Final = 1.0
 _ADVICE: Final = {
     NO_USER: "give user=: until then, callers of a route share its keys",
     UNCHECKED: "the state store cannot be asked, and another body is not seen",
 }
 _LOOK_TWICE_S: Final = 0.4
+# A job accepted within this time may not be recorded yet.
 _NEW_MS: Final = 10_000
 _LOOK_AGAIN: Final = {"retry-after": "1"}
 _UNKNOWN: Final = "unknown"
@@ -66,9 +68,9 @@ class JobRoutes(NamedTuple):
 
     Attributes:
         app: The app of the jobs.
-        status_path: Where their states are served, below the root path.
+        status_path: The path of their states, below the root path.
         left_out: How often a result was no JSON, by job.
-        keys: Of their requests.
+        keys: The idempotency keys of their requests.
     """
 
     app: Shifter
@@ -141,6 +143,7 @@ class JobRoutes(NamedTuple):
                 return arguments
             unfit = problem(422, "the Idempotency-Key was used with another body")
         except TimeoutError:
+            # A client that sends its body slowly is not served past its own deadline.
             unfit = refusal(Reason.EXPIRED, None, is_known=False)
         except DecodeError as error:
             unfit = problem(400, "the body is no JSON object", detail=error.detail)
@@ -210,6 +213,7 @@ class Keys:
             key: As its job has it.
             body: A JSON document.
         """
+        # Decoded first, so that spaces and the order of fields do not matter.
         word = _digest(msgspec.json.decode(body))
         name = f"{spec.name}:{key}"
         try:

@@ -39,6 +39,7 @@ from shifter.telemetry import Event, Log
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _HEALTH: Final = ("/health", "/healthz", "/livez", "/readyz")
+# The draw of a user changes each hour, so that no user is refused all day.
 _HOUR_MS: Final = 3_600_000
 _ROUTE: Final = re.compile(r"(?P<method>[^\s]+) (?P<path>[^\s]+)")
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]*")
@@ -51,7 +52,8 @@ class AdmissionMiddleware:
 
     Args:
         service: The ASGI service that is protected.
-        app: Its admission decides; its number of slots is the setting ``concurrency``.
+        app: The app whose admission decides; the setting ``concurrency`` is its number
+            of slots.
         jobs: ``"POST /reports"`` to a job whose arguments are the request's body. Such
             a route, and all paths below, are without the ``root_path`` of a mounted
             service.
@@ -70,10 +72,11 @@ class AdmissionMiddleware:
         ignored: How often a header was ignored, or cut to its bounds, by header.
         keys: How often an ``Idempotency-Key`` came from no known user, could not be
             checked, or was refused for another body.
-        late: Requests that were cancelled at their deadline.
-        cut: Those of them whose response had begun, and was left without an end.
-        websockets: Connections that passed without a decision.
-        open_websockets: Those of them that are open now.
+        late: Number of requests that were cancelled at their deadline.
+        cut: Number of late requests whose response had begun and was left without an
+            end.
+        websockets: Number of connections that passed without a decision.
+        open_websockets: Number of those connections that are open now.
         left_out: How often a result was no JSON and was not sent, by job.
 
     Raises:
@@ -109,6 +112,7 @@ class AdmissionMiddleware:
         self.ignored: Counter[str] = Counter()
         self.websockets = self.open_websockets = self.late = self.cut = 0
         spec = JobSpec(name="http", queue="http")
+        # Made once: requests of one priority differ in their deadlines only.
         self._plans = {
             (priority, is_retry): plan_call(
                 app.namespace, spec, CallOptions(priority=priority)
@@ -205,6 +209,8 @@ class AdmissionMiddleware:
         priority, was_cut = granted_priority(
             usual if known is None else known,
             read_priority(request, self.ignored),
+            # Any proxy forwards a header, so none of them grants CRITICAL: only the
+            # service's own `classify` does.
             highest=Priority.HIGH if self._trusts_priority else None,
         )
         if was_cut:

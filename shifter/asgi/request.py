@@ -32,11 +32,15 @@ TIMEOUT_HEADER: Final = "shifter-timeout"
 _URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
 _KEY: Final = re.compile(rb'(?P<quote>"?)([\x21\x23-\x5b\x5d-\x7e]{1,255})(?P=quote)')
 _KEY_HEADER: Final = b"idempotency-key"
+# RFC 9218: urgency 0 is the highest, 7 the lowest, and 3 stands for a request without
+# the header, so that 3 is NORMAL.
 _HIGHEST: Final = 1
 _LOWEST: Final = 5
+# The headers read here have a few dozen bytes; a longer one would only cost time.
 _MAX_HEADER: Final = 512
 _HEIGHTS: Final = frozenset(map(str, range(LEVELS_PER_PRIORITY)))
 _TIMEOUTS: Final = (TIMEOUT_HEADER, "grpc-timeout")
+# Value of the first attempt: Envoy counts attempts, the others count earlier ones.
 _FIRST: Final = {
     PREVIOUS_HEADER: 0,
     "grpc-previous-rpc-attempts": 0,
@@ -60,7 +64,7 @@ class Request(NamedTuple):
         path: Without its query, and without the root path.
         headers: By lower-case name; the last of several.
         root_path: The prefix of a mounted service, without a slash at its end.
-        scope: As ASGI gives it, with additions of other middleware, such as the
+        scope: The scope of ASGI with the additions of other middleware, such as the
             authenticated user.
     """
 
@@ -85,7 +89,7 @@ def read_request(scope: Mapping[str, Any], ignored: Counter[str]) -> Request:
 
 
 def read_priority(request: Request, ignored: Counter[str]) -> Priority | None:
-    """What the ``Priority`` header of RFC 9218 asks for; ``None`` without one.
+    """The priority in the ``Priority`` header of RFC 9218; ``None`` without one.
 
     Urgency 0 and 1 are ``HIGH``, 5 to 7 ``LOW``, between them ``NORMAL``.
     """
@@ -108,6 +112,7 @@ def read_left_ms(request: Request, ignored: Counter[str]) -> int | None:
         text = request.headers.get(name)
         if text is not None:
             left_ms = read_timeout(text)
+            # The longest duration is a longer one that was cut, so it counts as well.
             if left_ms is None or left_ms == MAX_DURATION_MS:
                 ignored[name] += 1
             return left_ms

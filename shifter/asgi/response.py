@@ -28,10 +28,10 @@ class Response(NamedTuple):
     """One whole response.
 
     Attributes:
-        status: Its code.
-        body: What is sent as JSON.
-        headers: Besides length and type.
-        content_type: Of the body.
+        status: The status code.
+        body: The value that is sent as JSON.
+        headers: Headers other than length and type.
+        content_type: The type of the body.
     """
 
     status: int
@@ -65,6 +65,7 @@ def place(root_path: str, path: str) -> str:
     >>> place("/v1", "/jobs/7"), place("/v1", "https://cdn.example/7")
     ('/v1/jobs/7', 'https://cdn.example/7')
     """
+    # Two slashes begin a URL without a scheme, which names another host.
     is_own = path.startswith("/") and not path.startswith("//")
     if is_own and not path.startswith(f"{root_path}/"):
         path = quote(root_path, safe="/") + path
@@ -107,11 +108,12 @@ def of_answer(answer: Submitted[Any], *, status_path: str, is_known: bool) -> Re
 def of_value(value: object, marks: Mapping[str, str]) -> Response:
     """The result of a job: 200, or 204 with a header where it is no JSON.
 
-    The job has taken effect: after an error the client would send it again.
+    The job has taken effect, so a value that is no JSON is no error: the client would
+    send the request again.
 
     Args:
-        value: Whatever msgspec writes, and models of pydantic.
-        marks: Headers.
+        value: A value that msgspec can write, or a model of pydantic.
+        marks: Headers of the response.
     """
     try:
         raw = msgspec.json.encode(value, enc_hook=_of_model)
@@ -133,6 +135,7 @@ def refusal(reason: Reason, retry_after_s: float | None, *, is_known: bool) -> R
     """A refusal: 503, or 429 for a known caller, with ``Retry-After``."""
     usual = (429, "too many requests") if is_known else (503, "overloaded")
     status, title = _WORDS.get(reason, usual)
+    # Reasons that pass by themselves are no fault of the caller, known or not.
     if reason in PASSING:
         status = 503
     headers = {}

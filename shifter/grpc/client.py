@@ -76,6 +76,7 @@ class _Caller:
         own: list[Any] = list(details.metadata or ())
         named = {name for name, _ in own}
         ours = write_metadata(ambient())
+        # Metadata that the caller set for this call takes precedence.
         own += [(name, value) for name, value in ours if name not in named]
         is_aio = isinstance(details, grpc.aio.ClientCallDetails)
         metadata = grpc.aio.Metadata(*own) if is_aio else tuple(own)

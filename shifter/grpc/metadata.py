@@ -16,7 +16,9 @@ from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 PRIORITY: Final = "shifter-priority"
 ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
+# gRPC proposal A6: the push-back is a signed number of 32 bits, below 0 for never.
 _MAX_PUSHBACK_MS: Final = 2**31 - 1
+# Nine digits fit 32 bits; more digits are no count of attempts.
 _DIGITS: Final = 9
 
 
@@ -38,6 +40,7 @@ def read_metadata(
     pairs: Iterable[tuple[str, str | bytes]], ignored: Counter[str]
 ) -> CallerMetadata:
     """Read a caller's metadata; values that cannot be read are ignored and counted."""
+    # Binary metadata has bytes; none of the names read here is binary.
     found = {name: value for name, value in pairs if isinstance(value, str)}
     return CallerMetadata(
         _priority(found.get(PRIORITY), ignored),
@@ -57,6 +60,7 @@ def write_metadata(around: Ambient) -> list[tuple[str, str]]:
     if around.height is not None:
         pairs.append((HEIGHT_HEADER, around.height))
     if around.is_retry:
+        # gRPC counts its own retries; this one is the retry of the request around.
         pairs.append((PREVIOUS_HEADER, "1"))
     return pairs
 

@@ -135,7 +135,7 @@ class GrpcRefusal(NamedTuple):
     """The status of a call that is refused.
 
     Attributes:
-        code: Its status.
+        code: The status code.
         details: The reason.
         trailing: Metadata with the time of the next attempt.
     """
@@ -152,10 +152,10 @@ class GrpcCall(contextlib.ExitStack):
     and the other facts of the call are set there.
 
     Args:
-        admission: Decides.
-        plan: The call as the decision sees it.
+        admission: The admission that decides.
+        plan: The call with its options, as input of the decision.
         caller: The metadata that the caller sent.
-        arrived_at: Monotonic seconds.
+        arrived_at: Time of its arrival, monotonic seconds.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class GrpcCall(contextlib.ExitStack):
         """Take a slot, or return the refusal.
 
         Args:
-            context: Of either kind of server.
+            context: The context of the call, of either kind of server.
         """
         left_s, deadline_ms = context.time_remaining(), None
         # A synchronous server reports a huge value for a call without a deadline.
@@ -267,6 +267,8 @@ class _Guards:
             if inspect.isawaitable(found):
                 await found
                 return
+            # Closed here, since a generator that is left open runs its cleanup, and
+            # keeps what it holds, until it is collected.
             async with contextlib.aclosing(found):
                 async for part in found:
                     yield part
@@ -284,7 +286,7 @@ def _abort(refusal: GrpcRefusal, context: Any) -> NoReturn:
 
 
 def _checked(health: Iterable[str]) -> tuple[str, ...]:
-    """Beginnings of methods; ``"/"`` is one of them all."""
+    """Check prefixes of methods; ``"/"`` is refused, as every method begins with it."""
     found = () if isinstance(health, str) else tuple(health)
     for beginning in found:
         if not beginning.startswith("/") or beginning == "/":

@@ -26,6 +26,7 @@ from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
 
 _NAME: Final = "test-app"
+# 100 s of virtual time: attempts that are stopped have a grace time to end.
 _CLOSING_ROUNDS: Final = 2_000
 _CLOSING_STEP_S: Final = 0.05
 

@@ -8,6 +8,8 @@ import itertools
 
 from shifter.model.time import EpochMs, Monotonic
 
+# A chain of callbacks takes one round of the loop for each link; the longest of the
+# tests has about ten.
 _SETTLING_ROUNDS = 50
 _START_EPOCH_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 

@@ -29,6 +29,8 @@ _QUIET_ROUNDS: Final = 20
 """Rounds of the loop without any sign of work before time may move: the longest chain
 of callbacks between two signs (append, fetch, choose, claim, start) has about ten."""
 
+# Handlers in threads end within a few rounds; after that many, the driver sleeps
+# between two looks, to leave the processor to them.
 _SPINS: Final = 200
 _LOOK_EVERY_S: Final = 0.001
 _LOCKED_S: Final = 1.0
@@ -201,6 +203,7 @@ class Driver:
             instants.append(_at(now, clocks.back.next_wake_s()))
         else:
             instants.append(standing.next_at)
+        # An attempt that runs may end at any later instant, also past the drain's end.
         if standing.attempts:
             instants.append(now + self._longest_s)
             until = math.inf
@@ -212,6 +215,7 @@ class Driver:
 
     def _move_to(self, at: float) -> None:
         left_us = (at - self._clocks.back.monotonic()) * 1_000_000
+        # Rounded up to a microsecond: a shorter move would never reach the instant.
         self._clocks.move(max(1, math.ceil(round(left_us, 3))) / 1_000_000)
         self._worker.gate.look()
 

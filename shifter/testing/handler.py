@@ -102,6 +102,7 @@ class _Timer(asyncio.TimerHandle):
 def virtual_timers(loop: asyncio.AbstractEventLoop) -> Generator[None]:
     """Let the timers of handlers follow their clock while the block runs."""
     timers = _Timers(loop)
+    # A loop may have such attributes of its own already; they are put back.
     own = vars(loop)
     names = ("time", "call_at", "call_later")
     before = {name: own[name] for name in names if name in own}
@@ -155,6 +156,7 @@ class _Timers:
         due = handler.clock.timer(delay)
         frame = inspect.currentframe()
         caller = None if frame is None else frame.f_back
+        # Only a sleep is idle time; a timeout also runs while its handler works.
         if caller is not None and caller.f_code is _SLEEP:
             handler.sleeps += 1
             due.add_done_callback(lambda _: _woke(handler))
@@ -194,6 +196,7 @@ class Failures:
             planned[0] = (error, times - 1)
         elif times is not None:
             planned.pop(0)
+        # One error may be raised many times; a traceback would grow with each.
         raise error.with_traceback(None)
 
 
