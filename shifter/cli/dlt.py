@@ -259,10 +259,10 @@ async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
     """The dead letter of a name; shows progress."""
     async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
-            return await find(reader, which, bar)
+            return await _find(reader, which, bar)
 
 
-async def find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
+async def _find(reader: LetterReader, which: str, bar: OnProgress) -> Delivery:
     """The newest letter of a job's id or fingerprint, or that at PARTITION/OFFSET.
 
     Args:

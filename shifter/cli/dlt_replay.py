@@ -108,7 +108,7 @@ def dlt_replay(  # noqa: PLR0913  # one parameter an option
             groups = msgspec.to_builtins(kinds.groups())
             write_json({**msgspec.to_builtins(forecast), "groups": groups})
         else:
-            write_forecast(forecast, kinds, source)
+            _write_forecast(forecast, kinds, source)
         if not forecast.selected:
             note_unknown(settings, source, selection)
         if dry_run or not forecast.moved:
@@ -206,7 +206,7 @@ def dlt_discard(  # noqa: PLR0913  # one parameter an option
     return _report(run, as_json=json)
 
 
-def write_forecast(forecast: Forecast, kinds: Triage, source: str) -> None:
+def _write_forecast(forecast: Forecast, kinds: Triage, source: str) -> None:
     """Write what a replay would do, as two tables."""
     rows: list[tuple[object, ...]] = [
         ("send", topic, count) for topic, count in sorted(forecast.sent.items())

@@ -25,11 +25,14 @@ from shifter.model.lane import check_name
 from shifter.model.time import duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 
+DEFAULT_ORIGIN: Final = "default"
 DAY_MS: Final = 86_400_000
 # A record must outlive the longest delay a job may ask for (30 days), and then a week
 # without a worker that drains it: a holiday, or an outage that was noticed late.
 RETENTION_MS: Final = MAX_DELAY_MS + 7 * DAY_MS
 
+# Bytes that an envelope's headers may add to a payload, and diagnostics to a record.
+_HEADROOM_BYTES: Final = 100_000
 _MOST_WEIGHT: Final = 100
 _UNITS: Final = ((DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
 
@@ -200,11 +203,6 @@ OPTIONS: Final = (
     _word("log_level", ("info", "debug", "warning", "error")),
     _word("log_format", ("auto", "json", "console")),
 )
-
-
-DEFAULT_ORIGIN: Final = "default"
-_HEADROOM_BYTES: Final = 100_000
-"""Bytes that headers of an envelope add to a payload, or diagnostics to a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

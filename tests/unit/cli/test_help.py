@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 import shlex
+from dataclasses import fields, is_dataclass
 
 import pytest
 
@@ -60,14 +61,27 @@ def test_example_of_a_verb_is_a_command_line_that_it_accepts(words):
     assert set(ignored) <= {"session"}
 
 
+def options_of(verb) -> list[tuple[str, list[str]]]:
+    """Docstrings that describe options, each with the options that it must describe."""
+    function = function_of(verb)
+    given = inspect.signature(function, eval_str=True).parameters
+    shared = [
+        (inspect.getdoc(each.annotation), [f.name for f in fields(each.annotation)])
+        for each in given.values()
+        if is_dataclass(each.annotation)
+    ]
+    return [(inspect.getdoc(function), list(given)), *shared]
+
+
 @pytest.mark.parametrize("words", TABLE, ids=" ".join)
 def test_every_option_of_a_verb_is_described_by_a_sentence(words):
-    doc = inspect.getdoc(function_of(TABLE[words]))
-    described = re.findall(r"^    (\w+): (.+)", doc.partition("Args:")[2], re.MULTILINE)
-    given = inspect.signature(function_of(TABLE[words])).parameters
+    for doc, given in options_of(TABLE[words]):
+        described = re.findall(
+            r"^    (\w+): (.+)", re.split("Args:|Attributes:", doc)[-1], re.MULTILINE
+        )
 
-    assert [name for name, _ in described] == list(given)
-    assert [text for _, text in described if text.startswith("Whose")] == []
+        assert [name for name, _ in described] == given
+        assert [text for _, text in described if text.startswith("Whose")] == []
 
 
 def test_help_of_one_verb_imports_no_other(world, monkeypatch):
