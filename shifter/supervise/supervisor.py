@@ -32,6 +32,7 @@ from shifter.work.heartbeat import Heartbeat, heartbeat_sockets, newest_heartbea
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+"""Bounds of the pause before a child is started again; it doubles each time."""
 _LOOK_S = 1.0
 _DUMP_S = 5.0
 """How long a child has to print its stacks after SIGABRT."""
@@ -244,6 +245,7 @@ class Supervisor:
             for condition in self._health.conditions():
                 slot, child = condition.slot, self._children.get(condition.slot)
                 is_ill = child is not None and not condition.is_live
+                # Counted in looks: a child that recovers meanwhile begins anew.
                 ailing[slot] = ailing.get(slot, 0) + 1 if is_ill else 0
                 over_s = ailing[slot] * _LOOK_S - self._watchdog_s
                 if child is not None and over_s >= 0:

@@ -124,6 +124,7 @@ class Completer:
                 steps, self._steps = self._steps, []
                 forwards = [step for step in steps if step.record is not None]
                 if forwards:
+                    # Beside the rounds: the log may take seconds.
                     group.create_task(self._hand_on(forwards))
                     steps = [step for step in steps if step.record is None]
                 if steps:

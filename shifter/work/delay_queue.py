@@ -90,5 +90,6 @@ class DelayQueue:
         self._ready(item)
 
     def _drop_released(self) -> None:
+        # A released item stays in the heap until it is the first one.
         while self._heap and self._held.get(self._heap[0][2]) != self._heap[0][1]:
             heapq.heappop(self._heap)

@@ -85,6 +85,7 @@ class DependencyGate:
         job = item.job
         if job is None or item.refusal is not None:
             return None
+        # A repair replaces a degraded answer, so it is never degraded itself.
         has_fallback = job.cheaper is not None and not is_repair(item)
         item.quality = self._replica.quality
         item.is_degraded = has_fallback and is_spared(item.quality, _rank(item))

@@ -216,6 +216,7 @@ class Drain:
             starting = group.create_task(self._start_when_woken(group))
             await self._stopping.wait()
             await self._quiesce(drain_timeout_s)
+            # Batches that ask for their claims are tasks of `group` too: not cancelled.
             for task in (*fetching, starting, *owned):
                 task.cancel()
         executor.close()
@@ -287,6 +288,7 @@ class Drain:
         self.state.dependency_gate.ended(attempt)
         self._starter.left(item, now)
         if outcome is SUCCEEDED and not item.is_degraded:
+            # The usual end, which takes no step of its own.
             self._completer.add_done(item)
         elif outcome is SUCCEEDED:
             self._completer.add(self.state.next_steps.degraded(item))
@@ -327,6 +329,7 @@ class Drain:
         handed_back = self.state.buffer.clear()
         self.observer.worker(Event.WORKER_DRAINING, handed_back=handed_back)
         until = self.clock.monotonic() + drain_timeout_s
+        # A stuck attempt is not waited for: it ends with the process only.
         while self._starter.asking or self._executor.is_ending:
             if self._is_hurried or self.clock.monotonic() >= until:
                 self._executor.stop_all(Stop.SHUTDOWN)

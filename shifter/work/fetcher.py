@@ -80,6 +80,7 @@ class Fetcher:
         while not self._is_stopping:
             self._look()
             most = state.limits.most(priority, state.buffer.closed)
+            # No record is fetched that could not wait here.
             if most <= 0:
                 self._room.clear()
                 await sleep_or_wake(state.clock, TURN_S, self._room)

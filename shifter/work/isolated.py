@@ -156,6 +156,7 @@ class IsolatedProcesses:
                 if attempt.cancelled and not is_cancel_sent:
                     connection.send_bytes(_CANCEL)
                     is_cancel_sent = True
+                # Polled, since neither a stop nor a cancel ends a blocking read.
                 if not connection.poll(_POLL_S):
                     continue
                 reply = REPLIES.decode(connection.recv_bytes())

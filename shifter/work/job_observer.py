@@ -68,6 +68,7 @@ class JobObserver:
         for item in items:
             series = self._series(item.lane)
             series.attempts.inc()
+            # The time-shift of a job counts once.
             if item.attempt == 1:
                 since_ms = item.envelope.created_ms
                 if since_ms is None:

@@ -152,6 +152,8 @@ class LaneGate:
             self._rest()
 
     def _rest(self) -> None:
+        # Only a change is passed on: a feed that pauses a partition discards what it
+        # has read ahead.
         if (rested := self._stopped | self._full) != self._rested:
             self._rested = rested
             for feed in self.feeds.values():

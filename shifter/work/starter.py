@@ -71,8 +71,10 @@ class Starter:
         return (
             free > 0
             and not self._stopping.is_set()
+            # While one batch asks, the next one collects half of the slots.
             and (not self.asking or free * _ASKING_MOST >= self._concurrency)
             and self.asking < _ASKING_MOST
+            # Ends that pile up mean that the claim store is slow: more would not help.
             and self._completer.pending < 4 * self._concurrency + _BATCH_MOST
             and self._state.lane_gate.has_work(free)
         )
@@ -107,6 +109,7 @@ class Starter:
                 self._completer.add(step)
             elif item.job is not None:
                 ready.append((item, item.job))
+        # `choose` took a slot for each item.
         self._executor.give_back(len(items) - len(ready))
         self._state.observer.started([item for item, _ in ready], now_ms)
         self._executor.start(ready, now_ms=now_ms)

@@ -191,6 +191,7 @@ class Worker:
         await self.presence.close()
         with contextlib.suppress(StoreError):
             await self.fleet.close()
+        # In a thread, since closing blocks until what is queued was written.
         await in_thread(self.log.close, timeout_s=_CLOSE_S)
         with contextlib.suppress(StoreError):
             await drain.claims.finish(held_claims(drain))
