@@ -1,8 +1,12 @@
-"""Execution windows of jobs and lanes, and operators' overrides: read without waiting.
+"""When work may start: execution windows, their overrides, and the fleet's busy flag.
 
 An override applies to a queue, to one of its lanes, or to a type of job. The fleet
 shares overrides as it shares a circuit that an operator opened. Until a process has
 learnt of an override, it uses the windows that its program declares.
+
+The busy flag is a cell with an end, set by one busy process and renewed while its load
+lasts. While it is set, no process starts opportunistic work. The flag of a process that
+died ends by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Final
 
 from shifter.errors import ConfigError
 from shifter.fleet.shared_state import read_setting
-from shifter.model.fleet import Proposal
+from shifter.model.fleet import MAX_INSTANT_MS, Proposal, read_whole
 from shifter.model.job import JobSpec, LaneRule
 from shifter.model.lane import Lane, Priority, check_name
 from shifter.model.time import EpochMs
@@ -67,6 +71,14 @@ def window_cell(scope: str) -> str:
 def scope_of(cell: str) -> str | None:
     """The scope of an override's cell; ``None`` for other cells."""
     return cell.removeprefix(_CELL) if cell.startswith(_CELL) else None
+
+
+BUSY_CELL: Final = "load"
+BUSY_MS: Final = 1_500
+"""How long the busy flag holds; it is renewed when half of the time is over.
+
+Half of it, 750 ms, is more than three syncs: a failed one does not end the flag.
+"""
 
 
 class Hours:
@@ -175,3 +187,42 @@ def _scopes(lane: Lane) -> tuple[str, str]:
 
 def _nothing() -> None:
     return
+
+
+class BusyFlag:
+    """One process's view of the flag. Belongs to the thread that syncs.
+
+    Args:
+        clock: Wall time.
+        is_busy: Whether this process has load; ``None`` if it never sets the flag.
+
+    Attributes:
+        until_ms: When the flag ends, by this process's wall clock; 0 if it is not set.
+    """
+
+    def __init__(self, clock: Clock, is_busy: Callable[[], bool] | None = None) -> None:
+        self._clock, self.is_busy = clock, is_busy
+        self._text, self.until_ms = b"", 0
+        self._ahead_ms: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether some process has load, as of the last sync."""
+        return self._clock.epoch_ms() < self.until_ms
+
+    def propose(self) -> Iterable[Proposal]:
+        """Set or renew the flag, if this process is busy."""
+        now, ahead_ms = self._clock.epoch_ms(), self._ahead_ms
+        if ahead_ms is None or self.until_ms - now > BUSY_MS // 2:
+            return
+        if self.is_busy is not None and self.is_busy():
+            yield Proposal(BUSY_CELL, self._text, b"%d" % (now - ahead_ms + BUSY_MS))
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Read the flag; ``now_ms`` is the store's clock."""
+        self._ahead_ms = self._clock.epoch_ms() - now_ms
+        self._text = cells.get(BUSY_CELL, b"")
+        # A forged or broken end delays opportunistic work no longer than a flag does.
+        found = read_whole(self._text.decode("latin-1"), MAX_INSTANT_MS)
+        until_ms = 0 if found is None else min(found, now_ms + BUSY_MS)
+        self.until_ms = until_ms + self._ahead_ms

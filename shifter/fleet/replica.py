@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
 from shifter.fleet.circuit import StoreContact
-from shifter.fleet.load import CellOwner, FleetQuality
 from shifter.fleet.protection import (
     Change,
     DependencyProtection,
@@ -25,10 +24,15 @@ from shifter.fleet.protection import (
     call_back,
 )
 from shifter.fleet.shared_state import (
+    QUALITY,
+    QUALITY_BY_HAND,
     DependencyReport,
+    OverrideCell,
     ProcessReport,
     by_hand_cell,
     circuit_cell,
+    quality_text,
+    read_quality,
     read_setting,
     tallies_of,
     words_text,
@@ -38,11 +42,12 @@ from shifter.model.fleet import (
     MAX_LOAD,
     FleetReport,
     FleetView,
+    Proposal,
 )
 from shifter.model.time import EpochMs
 from shifter.policy.protection.circuit.states import CircuitState
 from shifter.policy.protection.dependency import Dependency
-from shifter.policy.protection.quality import QualityPolicy
+from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
 from shifter.ports import Clock
 from shifter.runtime.forking import renew_in_child
 
@@ -54,6 +59,77 @@ KEEP_MS: Final = 2_000
 
 _JUMP_MS: Final = 1_000
 """A larger step of the store's offset is a jump of a clock, not a slow answer."""
+
+
+class CellOwner(Protocol):
+    """Shares something with the fleet in cells of its own."""
+
+    def propose(self) -> Iterable[Proposal]:
+        """The cells to be set at the next sync."""
+
+    def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
+        """Read all cells; ``now_ms`` is the time by the store's clock."""
+
+
+class FleetQuality:
+    """The quality that the fleet serves at. Belongs to one thread; any may read it.
+
+    Every process applies the same rule to the mean load of the fleet. The first process
+    whose rule moves the quality proposes it, and the value of the cell holds for all.
+
+    Args:
+        policy: When load lowers it; ``None`` never.
+
+    Attributes:
+        by_load: The quality by load, as the fleet agreed.
+    """
+
+    def __init__(self, policy: QualityPolicy | None) -> None:
+        self._policy = policy
+        self._observed = QualityState()
+        self._text = b""
+        self._by_hand: OverrideCell | None = None
+        self.by_load = Quality.FULL
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether an operator has set it; the override may have ended."""
+        return self._by_hand is not None
+
+    def in_force(self, store_ms: int) -> Quality:
+        """The one set by hand while it lasts, else by load."""
+        setting = self._by_hand
+        if setting is not None and store_ms < setting.until_ms:
+            return Quality(setting.to)
+        return self.by_load
+
+    def propose(self) -> Proposal | None:
+        """Propose the quality by load, if it differs from the fleet's."""
+        if self._policy is None or self._observed.quality is self.by_load:
+            return None
+        return Proposal(QUALITY, self._text, quality_text(self._observed.quality))
+
+    def observe(self, loads: Sequence[float], now_ms: int) -> None:
+        """Apply the rule to the loads of all processes."""
+        if self._policy is None or not loads:
+            return
+        load = sum(loads) / len(loads)
+        self._observed = observe(self._policy, self._observed, load=load, now_ms=now_ms)
+
+    def learn(self, cells: Mapping[str, bytes]) -> int:
+        """Read the cells; return how many could not be read."""
+        text = cells.get(QUALITY_BY_HAND)
+        setting = None if text is None else read_setting(text)
+        is_one = setting is not None and setting.to in set(Quality)
+        self._by_hand = setting if is_one else None
+        before, self._text = self._text, cells.get(QUALITY, b"")
+        quality = read_quality(self._text)
+        if quality is not None and quality is not self.by_load:
+            self.by_load = quality
+            self._observed = QualityState(quality)
+        is_new = self._text != before
+        is_strange = bool(self._text) and quality is None and is_new
+        return (text is not None and not is_one) + is_strange
 
 
 class FleetReplica:

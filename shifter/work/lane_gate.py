@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shifter.fleet.hours import Hours
-from shifter.fleet.load import BusyFlag
+from shifter.fleet.hours import BusyFlag, Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.model.lane import Lane, Priority

@@ -44,8 +44,7 @@ from shifter.cli.status import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
 from shifter.deadletter.plan import replay_id
 from shifter.fleet.guards import CallRequest
-from shifter.fleet.hours import Hours
-from shifter.fleet.load import BusyFlag
+from shifter.fleet.hours import BusyFlag, Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.view import look
 from shifter.model.claim import (

@@ -1,4 +1,4 @@
-"""Execution windows that operators override, from one process to the next."""
+"""Execution windows that operators override, and the busy flag of a fleet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import pytest
 
 from shifter import Priority
 from shifter.adapters.memory.state import MemoryFleetStore
-from shifter.fleet.hours import Hours, job_scope, queue_scope, window_cell
+from shifter.fleet.hours import (
+    BUSY_CELL,
+    BUSY_MS,
+    BusyFlag,
+    Hours,
+    job_scope,
+    queue_scope,
+    window_cell,
+)
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import OverrideCell
 from shifter.fleet.view import look, set_by_hand
@@ -23,12 +31,13 @@ NIGHT = Window("22:00-06:00").weekly  # the clock starts at midnight
 class Process:
     """One process's side, with its own wall clock."""
 
-    def __init__(self, store, name, *, ahead_ms=0):
+    def __init__(self, store, name, *, ahead_ms=0, is_busy=None):
         self.clock, self.store = FakeClock(), store
         self.clock.shift_wall(ahead_ms)
         self.board = FleetReplica([], self.clock, process=name)
         self.hours = Hours(self.clock, {})
-        self.board.tenants.append(self.hours)
+        self.sign = BusyFlag(self.clock, is_busy)
+        self.board.tenants += [self.hours, self.sign]
 
     async def sync(self):
         told = self.board.report()
@@ -118,3 +127,41 @@ def test_a_closed_lane_is_awake_for_a_job_that_was_opened_by_itself():
     assert (closed, hours.is_lane_closed(LANE, now)) == (True, False)
     assert hours.opening_ms(SPEC, LANE, now) == now
     assert hours.opening_ms(other, LANE, now) > now
+
+
+async def test_load_in_one_process_is_seen_by_the_others_and_ends(store):
+    busy = [True]
+    first = Process(store, "a", is_busy=lambda: busy[0])
+    other = Process(store, "b")
+    for process in (first, other, first, other):
+        await process.sync()
+
+    seen = other.sign.is_set
+    busy[0] = False
+    other.clock.advance(BUSY_MS / 1_000)
+
+    assert (seen, other.sign.is_set) == (True, False)
+
+
+async def test_a_sign_is_renewed_while_the_load_lasts_and_not_each_time(store):
+    process = Process(store, "a", is_busy=lambda: True)
+    await process.sync()
+    await process.sync()
+    await process.sync()
+    first = store.table.cells[BUSY_CELL]
+    for clock in (process.clock, store._clock):
+        clock.advance(BUSY_MS / 1_000 / 2)
+    await process.sync()
+
+    assert store.table.cells[BUSY_CELL] != first
+
+
+@pytest.mark.parametrize("text", [b"soon", b"-1", b"9" * 40, b"999999999999999"])
+def test_a_broken_sign_holds_nobody_up_for_long(text):
+    clock = FakeClock()
+    sign = BusyFlag(clock)
+
+    sign.learn({BUSY_CELL: text}, clock.epoch_ms())
+    clock.advance(BUSY_MS / 1_000)
+
+    assert not sign.is_set

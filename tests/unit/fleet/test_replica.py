@@ -11,7 +11,7 @@ from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_ce
 from shifter.fleet.view import set_by_hand
 from shifter.policy.protection.circuit.states import Open
 from shifter.policy.protection.dependency import Dependency
-from shifter.protection import EvidencePolicy
+from shifter.protection import EvidencePolicy, QualityPolicy
 from shifter.testing.clock import FakeClock
 
 BANK = Dependency("bank", evidence=EvidencePolicy(min_calls=2))
@@ -33,10 +33,15 @@ class Observed:
 class Process:
     """One process of a fleet."""
 
-    def __init__(self, clock, store, name):
+    def __init__(self, clock, store, name, quality=None):
         self.store, self.seen = store, Observed()
         self.replica = FleetReplica(
-            [BANK], clock, process=name, observer=self.seen, seed=1
+            [BANK],
+            clock,
+            process=name,
+            observer=self.seen,
+            quality=quality,
+            seed=1,
         )
         self.bank = self.replica.protections["bank"]
 
@@ -140,3 +145,33 @@ async def test_cell_that_cannot_be_read_is_counted_and_ignored():
 
     assert process.seen.strange == before + 1
     assert process.replica.quality is Quality.FULL
+
+
+def loaded(loads):
+    """Processes of one fleet, each with a load of its own; and their clock."""
+    clock = FakeClock()
+    store, quality = MemoryFleetStore(clock), QualityPolicy(lower_after_ms=1_000)
+    processes = [Process(clock, store, f"p{at}", quality) for at in range(len(loads))]
+    for process, load in zip(processes, loads, strict=True):
+        process.replica.load = lambda load=load: load
+    return clock, processes
+
+
+async def test_lasting_load_of_all_lowers_the_quality_of_every_process():
+    clock, processes = loaded([1.0, 1.0])
+    for _ in range(4):
+        for process in processes:
+            await process.sync()
+        clock.advance(0.6)
+
+    assert {process.replica.quality for process in processes} == {Quality.REDUCED}
+
+
+async def test_load_of_one_process_of_two_lowers_nothing():
+    clock, processes = loaded([1.0, 0.0])
+    for _ in range(9):
+        for process in processes:
+            await process.sync()
+        clock.advance(0.6)
+
+    assert {process.replica.quality for process in processes} == {Quality.FULL}
