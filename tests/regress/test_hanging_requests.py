@@ -88,6 +88,7 @@ class Service:
 
         On a loaded machine a request may be cut before its call was made, or so soon
         afterwards that the cut does not implicate the dependency: those do not count.
+        Once the circuit is open, a request ends without an error.
         """
         cut = 0
         while cut < IN_A_ROW:
@@ -136,7 +137,7 @@ async def test_grpc_calls_that_their_deadline_cuts_open_the_circuit(kind, place)
 
             async def send():
                 call = getattr(channel, kind)("/t.S/Pay")(b"", timeout=CUT_S)
-                with pytest.raises(grpc.aio.AioRpcError):
+                with contextlib.suppress(grpc.aio.AioRpcError):
                     await (call if kind == "unary_unary" else anext(aiter(call)))
 
             await service.cut_calls(send)
@@ -159,7 +160,7 @@ async def test_calls_of_a_synchronous_grpc_server_are_cut_by_their_deadline():
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
 
             async def send():
-                with pytest.raises(grpc.aio.AioRpcError):
+                with contextlib.suppress(grpc.aio.AioRpcError):
                     await channel.unary_unary("/t.S/Pay")(b"", timeout=CUT_S)
 
             await service.cut_calls(send)
@@ -182,7 +183,7 @@ async def test_http_requests_that_are_cancelled_open_the_circuit(place):
     asgi = AdmissionMiddleware(serve, service.app)
 
     async def send():
-        with pytest.raises(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CUT_S):
                 await asgi(dict(SCOPE), None, None)
 
