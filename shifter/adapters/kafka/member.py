@@ -342,18 +342,37 @@ class Member:
         self.assignment.drop(self.assignment.parts.values())
 
     def _give_up_all(self, consumer: Consumer) -> None:
-        """Serve what rebalances still call back for, so that `close` has none to serve.
+        """Serve the rebalance callbacks that are left, so that ``close`` serves none.
 
-        A callback from within ``close`` asks a thread of the client that may be gone,
-        and waits for ever with the interpreter's lock: the whole process stands still
-        (confluent-kafka 2.16.1, ``Consumer_rebalance_cb``; seen once in about 15 closes
-        a moment after the group's topic had been made again).
+        ``Consumer.close`` ends the group's state on another thread of the client. If
+        it serves a callback at that moment, the callback asks that thread for the
+        rebalance protocol, the question is dropped with the group's queue, and the
+        callback waits for ever with the interpreter's lock: the whole process stands
+        still. Seen with confluent-kafka 2.16.1 (``Consumer_rebalance_cb`` within
+        ``rd_kafka_consumer_close``) in 1 of about 15 closes just after a topic of the
+        group had been made again, and when a member left before its first assignment
+        was served.
         """
         with contextlib.suppress(KafkaException):
             consumer.unsubscribe()
         until = self._clock.monotonic() + _GIVE_UP_S
-        while self.assignment.parts and self._clock.monotonic() < until:
-            consumer.poll(_SERVE_S)
+        is_served = False
+        while not is_served and self._clock.monotonic() < until:
+            before = self._rebalancer.callbacks
+            message = consumer.poll(_SERVE_S)
+            is_served = (
+                message is None
+                and self._rebalancer.callbacks == before
+                and not self.assignment.parts
+                and not _is_assigned(consumer)
+            )
+
+
+def _is_assigned(consumer: Consumer) -> bool:
+    try:
+        return bool(consumer.assignment())
+    except KafkaException:
+        return False
 
 
 def _no_ids(_: Iterable[str]) -> Mapping[str, str]:

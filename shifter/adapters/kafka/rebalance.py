@@ -54,6 +54,7 @@ class Rebalancer:
 
     Attributes:
         is_joined: Whether the group gave this member its share, if only an empty one.
+        callbacks: How many callbacks were served, >= 0.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Rebalancer:
     ) -> None:
         self._plan, self._assignment, self._committer = plan, assignment, committer
         self._requests, self._bridge, self._clock = requests, bridge, clock
-        self.is_joined = False
+        self.is_joined, self.callbacks = False, 0
         # Partitions that the client stopped reading, and its position if it named one.
         self._stalled: dict[Partition, int | None] = {}
 
@@ -87,6 +88,7 @@ class Rebalancer:
             self._assignment.settle(settled.popleft())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.callbacks += 1
         starts = self._starts(consumer, partitions) if partitions else {}
         self.is_joined = True
         offsets = []
@@ -165,6 +167,7 @@ class Rebalancer:
             self._bridge.lost(LostRange(*place, *lost))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.callbacks += 1
         parts = self._assignment.of(_places(partitions))
         self._assignment.withdraw(parts)
         if not self._requests.is_leaving:
@@ -188,6 +191,7 @@ class Rebalancer:
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Commit nothing: other members own these, a commit might undo their work."""
+        self.callbacks += 1
         parts = self._assignment.of(_places(partitions))
         self._assignment.drop(parts)
         self._bridge.observe("membership_lost", partitions=len(parts))
