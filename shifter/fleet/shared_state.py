@@ -281,20 +281,21 @@ def read_words(text: bytes) -> ProcessReport | None:
 def tallies_of(
     evidence: Mapping[str, bytes], *, but: str
 ) -> tuple[dict[str, list[CallTally]], int]:
-    """What the others say, by dependency, and how many cannot be understood.
+    """The evidence of the other processes.
 
     Args:
-        evidence: By process.
-        but: The process that asks.
+        evidence: The reports, by process.
+        but: The process whose report is left out.
+
+    Returns:
+        Tallies with calls, by dependency; and how many reports cannot be decoded.
     """
-    said: dict[str, list[CallTally]] = {}
+    tallies: dict[str, list[CallTally]] = {}
     strange = 0
     for process, text in evidence.items():
-        if process == but:
-            continue
-        words = read_words(text)
-        strange += words is None
-        for name, statement in words.dependencies.items() if words else ():
-            if statement.calls:
-                said.setdefault(name, []).append(statement.tally)
-    return said, strange
+        report = None if process == but else read_words(text)
+        strange += report is None and process != but
+        for name, of_one in report.dependencies.items() if report else ():
+            if of_one.calls:
+                tallies.setdefault(name, []).append(of_one.tally)
+    return tallies, strange

@@ -7,6 +7,7 @@ operator's program is no process of the fleet: it reports nothing of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
@@ -116,7 +117,7 @@ class BudgetRow(msgspec.Struct, frozen=True):
         ratio: Retries that a first attempt earns.
         floor_per_s: Retries a second whatever was earned, of the whole fleet.
         window_s: How long what is earned lasts.
-        processes: How many spoke of it.
+        processes: How many processes report it.
         age_s: As in `CircuitRow`.
         earned: Within the window, by first attempts.
         made: Extra executions within the window, and a little longer.
@@ -202,35 +203,33 @@ async def look(store: FleetStore, process: str) -> Fleet:
 
 
 def _fleet(view: FleetView) -> Fleet:
-    cells = {} if view.cells is None else view.cells
-    all_words = [
-        words for text in view.evidence.values() if (words := read_words(text))
-    ]
-    names = {name for words in all_words for name in words.dependencies}
+    cells, now_ms = {} if view.cells is None else view.cells, view.now_ms
+    processes = [one for text in view.evidence.values() if (one := read_words(text))]
+    names = {name for one in processes for name in one.dependencies}
     names |= {name for cell in cells if (name := dependency_of(cell)) is not None}
-    heard = {name: _heard(name, all_words, view.now_ms) for name in sorted(names)}
+    by_name = {name: _reports(name, processes, now_ms) for name in sorted(names)}
     return Fleet(
-        [_circuit(name, cells, words, view.now_ms) for name, words in heard.items()],
-        [_budget(name, words) for name, words in heard.items() if words.reports],
-        _quality(cells, view.loads, view.now_ms),
+        [_circuit(name, cells, found, now_ms) for name, found in by_name.items()],
+        [_budget(name, found) for name, found in by_name.items() if found.reports],
+        _quality(cells, view.loads, now_ms),
         AdmissionRow(
-            _by_priority([words.shed for words in all_words]),
-            _by_priority([words.would_shed for words in all_words]),
+            _sums(URGENT_FIRST, [one.shed for one in processes]),
+            _sums(URGENT_FIRST, [one.would_shed for one in processes]),
         ),
-        _windows(cells, view.now_ms),
+        _windows(cells, now_ms),
     )
 
 
-def _heard(name: str, all_words: Sequence[ProcessReport], now_ms: int) -> _Reports:
-    spoke = [words for words in all_words if name in words.dependencies]
-    said_ms = [words.said_ms for words in spoke if words.said_ms is not None]
-    age_s = max(0, now_ms - min(said_ms)) / 1_000 if said_ms else None
-    return _Reports([words.dependencies[name] for words in spoke], age_s)
+def _reports(name: str, processes: Sequence[ProcessReport], now_ms: int) -> _Reports:
+    reporting = [one for one in processes if name in one.dependencies]
+    sent_ms = [one.said_ms for one in reporting if one.said_ms is not None]
+    age_s = max(0, now_ms - min(sent_ms)) / 1_000 if sent_ms else None
+    return _Reports([one.dependencies[name] for one in reporting], age_s)
 
 
-def _budget(name: str, heard: _Reports) -> BudgetRow:
+def _budget(name: str, found: _Reports) -> BudgetRow:
     by = PROTECTIONS.index(Protection.BUDGET)
-    budgets = [words.budget for words in heard.reports]
+    budgets = [one.budget for one in found.reports]
     # Processes of two releases may differ for a while; the larger terms are shown.
     ratio_milli, floor_per_s, ttl_ms = max(budget[:3] for budget in budgets)
     earned = sum(budget.earned_milli for budget in budgets) / 1_000
@@ -241,24 +240,19 @@ def _budget(name: str, heard: _Reports) -> BudgetRow:
         floor_per_s=floor_per_s,
         window_s=ttl_ms / 1_000,
         processes=len(budgets),
-        age_s=heard.age_s,
+        age_s=found.age_s,
         earned=earned,
         made=made,
         left=round(floor_per_s * ttl_ms / 1_000 + earned - made, 3),
-        refused=sum(words.held_back[by] for words in heard.reports),
-        would_refuse=sum(words.would_hold_back[by] for words in heard.reports),
+        refused=sum(one.held_back[by] for one in found.reports),
+        would_refuse=sum(one.would_hold_back[by] for one in found.reports),
     )
 
 
-def _by_priority(rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
-    sums = zip(URGENT_FIRST, map(sum, zip(*rows, strict=True)), strict=False)
-    return {priority.value: count for priority, count in sums if count}
-
-
 def _circuit(
-    name: str, cells: Mapping[str, bytes], heard: _Reports, now_ms: int
+    name: str, cells: Mapping[str, bytes], found: _Reports, now_ms: int
 ) -> CircuitRow:
-    reports = heard.reports
+    reports = found.reports
     state = read_circuit(cells.get(circuit_cell(name), b""))
     opens_ms = state.until_ms if isinstance(state, Open) else None
     return CircuitRow(
@@ -268,19 +262,20 @@ def _circuit(
         probes=len(state.probes) if isinstance(state, HalfOpen) else 0,
         by_hand=_by_hand(cells.get(by_hand_cell(name)), now_ms),
         processes=len(reports),
-        age_s=heard.age_s,
-        calls=sum(words.calls for words in reports),
-        failures=sum(words.failures for words in reports),
-        inflight=sum(words.inflight for words in reports),
-        limit=sum(words.limit for words in reports) or None,
-        held_back=_sums([words.held_back for words in reports]),
-        would_hold_back=_sums([words.would_hold_back for words in reports]),
+        age_s=found.age_s,
+        calls=sum(one.calls for one in reports),
+        failures=sum(one.failures for one in reports),
+        inflight=sum(one.inflight for one in reports),
+        limit=sum(one.limit for one in reports) or None,
+        held_back=_sums(PROTECTIONS, [one.held_back for one in reports]),
+        would_hold_back=_sums(PROTECTIONS, [one.would_hold_back for one in reports]),
     )
 
 
-def _sums(rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
-    sums = zip(PROTECTIONS, map(sum, zip(*rows, strict=True)), strict=False)
-    return {protection.value: count for protection, count in sums if count}
+def _sums(words: Sequence[StrEnum], rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
+    """The sum of each column that is not 0, by its word."""
+    sums = zip(words, map(sum, zip(*rows, strict=True)), strict=False)
+    return {word.value: count for word, count in sums if count}
 
 
 def _by_hand(text: bytes | None, now_ms: int) -> OverrideRow | None:

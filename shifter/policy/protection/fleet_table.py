@@ -1,7 +1,7 @@
 """What the fleet shares, and what one sync does to it.
 
 The specification of the scripts of every store: Redis computes the same in Lua, SQLite
-and the memory adapter use this very table. Pure: whoever calls gives the time.
+and the memory adapter use this very table. Pure: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class LastReport:
-    """What one process said last.
+    """The last report of one process.
 
     Attributes:
-        until_ms: When it is forgotten.
-        load: How busy it is.
-        evidence: What it counted.
+        until_ms: When the report is forgotten.
+        load: How busy the process is.
+        evidence: The calls that it counted, opaque here.
     """
 
     until_ms: int
@@ -57,7 +57,7 @@ class FleetTable:
             so that one that forgot everything comes to no version that was known.
         cells: By name.
         voices: By process.
-        alarm_until_ms: Until when everybody's evidence is told.
+        alarm_until_ms: Until then, answers hold the evidence of all processes.
         budgets: By dependency.
         rates: By dependency; see `shifter.policy.protection.rate`.
     """
@@ -70,12 +70,12 @@ class FleetTable:
     rates: dict[str, int] = field(default_factory=dict)
 
     def sync(self, report: FleetReport, *, now_ms: int, now_us: int) -> FleetView:
-        """Take in what one process says, and answer it.
+        """Apply the report of one process, and answer it.
 
         Args:
-            report: What it says.
-            now_ms: By the store's clock.
-            now_us: The same in microseconds.
+            report: The report and the requests of the process.
+            now_ms: The time, by the store's clock.
+            now_us: The same time in microseconds.
         """
         if self.version == 0:
             self.version = now_us
@@ -103,7 +103,7 @@ class FleetTable:
         )
 
     def mend(self) -> int:
-        """Take out what no sync can have written, after the table was read.
+        """Remove values that no sync can have written, after the table was read.
 
         Of cells, voices, budgets and rates that are more than there is room for, none
         is kept.

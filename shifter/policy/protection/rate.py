@@ -1,8 +1,8 @@
 """How often a dependency is called: the generic cell rate algorithm.
 
-One number says all: the instant at which the calls granted so far would have been
-spread out evenly. A call may be early by the burst. Over any stretch of time the calls
-granted are at most the burst and what the rate allows in it.
+One number is the whole state: the instant at which the calls granted so far would have
+been spread out evenly. A call may be early by the burst. Over any stretch of time the
+calls granted are at most the burst and what the rate allows in it.
 
 A process takes several calls at once (a lease), so that none waits for the store.
 Waiting for the rate is never an attempt. Sources: ITU-T I.371 (GCRA, virtual
