@@ -89,24 +89,25 @@ class Hours:
         rules: The rules of lanes, by name; they may grow while an app is declared.
 
     Attributes:
+        by_hand: The overrides, by scope; some may have ended.
         changed: Called when an override changed, in the thread that learns of it.
     """
 
     def __init__(self, clock: Clock, rules: Mapping[str, LaneRule]) -> None:
         self._clock, self.rules = clock, rules
-        self._by_hand: dict[str, HoursOverride] = {}
-        self.changed: Callable[[], None] = _nothing
+        self.by_hand: Mapping[str, HoursOverride] = {}
+        self.changed: Callable[[], None] = lambda: None
 
     def propose(self) -> Iterable[Proposal]:
-        """Processes set nothing: people do."""
+        """Propose nothing: operators set overrides."""
         return ()
 
     def learn(self, cells: Mapping[str, bytes], now_ms: int) -> None:
-        """Take in what is set.
+        """Read the overrides.
 
         Args:
-            cells: All of the fleet's.
-            now_ms: By the store's clock.
+            cells: All cells of the fleet.
+            now_ms: The time, by the store's clock.
         """
         ahead_ms = self._clock.epoch_ms() - now_ms
         found: dict[str, HoursOverride] = {}
@@ -122,32 +123,27 @@ class Hours:
         self.set_by_hand(found)
 
     def set_by_hand(self, found: dict[str, HoursOverride]) -> None:
-        """What holds from now on, by what it belongs to."""
-        if found.keys() | self._by_hand.keys():
-            # One assignment: another thread sees the one before or this one.
-            self._by_hand = found
+        """Replace the overrides, by scope."""
+        if found.keys() | self.by_hand.keys():
+            # One assignment: another thread reads the old or the new overrides.
+            self.by_hand = found
             self.changed()
-
-    @property
-    def by_hand(self) -> Mapping[str, HoursOverride]:
-        """What is set, by what it belongs to; what is over may still be there."""
-        return self._by_hand
 
     @property
     def is_limiting(self) -> bool:
         """Whether a lane has windows, or an override exists."""
-        return bool(self._by_hand or self.rules)
+        return bool(self.by_hand or self.rules)
 
     def opening_ms(self, spec: JobSpec | None, lane: Lane, at: EpochMs) -> EpochMs:
         """The first instant from ``at`` on at which a job may start on a lane."""
         own = () if spec is None else spec.windows
-        if not own and not self._by_hand and not self.rules:
+        if not own and not self.by_hand and not self.rules:
             return at
         return opening_ms(self._windows(own, lane), self._settings(spec, lane), at)
 
     def is_lane_closed(self, lane: Lane, now: EpochMs) -> bool:
         """Whether nothing of a lane may start, whatever job it is."""
-        if not self._by_hand and not self.rules:
+        if not self.by_hand and not self.rules:
             return False
         settings = self._settings(None, lane)
         if opening_ms(self._windows((), lane), settings, now) <= now:
@@ -157,8 +153,8 @@ class Hours:
         return is_shut or not self._is_a_job_open(now)
 
     def next_end_ms(self, now: EpochMs) -> int | None:
-        """When the next setting ends; ``None`` without one."""
-        ends = (s.until_ms for s in self._by_hand.values() if s.until_ms > now)
+        """When the next override ends; ``None`` without one."""
+        ends = (s.until_ms for s in self.by_hand.values() if s.until_ms > now)
         return min(ends, default=None)
 
     def _windows(self, own: Windows, lane: Lane) -> list[Windows]:
@@ -166,27 +162,21 @@ class Hours:
         return [windows for windows in (own, rule.windows) if windows]
 
     def settings_of(self, spec: JobSpec | None, lane: Lane) -> dict[str, HoursOverride]:
-        """What is set for a job on a lane; without a job, for all of the lane."""
-        by_hand = self._by_hand
-        names = [*_scopes(lane), *([] if spec is None else [job_scope(spec.name)])]
+        """The overrides of a job on a lane; without a job, of all of the lane."""
+        by_hand = self.by_hand
+        names = [queue_scope(lane.queue), queue_scope(lane.queue, lane.priority)]
+        if spec is not None:
+            names.append(job_scope(spec.name))
         return {name: by_hand[name] for name in names if name in by_hand}
 
     def _settings(self, spec: JobSpec | None, lane: Lane) -> Sequence[HoursOverride]:
-        return list(self.settings_of(spec, lane).values()) if self._by_hand else ()
+        return list(self.settings_of(spec, lane).values()) if self.by_hand else ()
 
     def _is_a_job_open(self, now: EpochMs) -> bool:
         return any(
             scope.startswith("job/") and setting.is_open and setting.until_ms > now
-            for scope, setting in self._by_hand.items()
+            for scope, setting in self.by_hand.items()
         )
-
-
-def _scopes(lane: Lane) -> tuple[str, str]:
-    return queue_scope(lane.queue), queue_scope(lane.queue, lane.priority)
-
-
-def _nothing() -> None:
-    return
 
 
 class BusyFlag:

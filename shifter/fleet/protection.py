@@ -217,12 +217,6 @@ class DependencyProtection:
         self.breaker.put_back(answer, now_ms)
         return None
 
-    def has_room(self, priority: Priority) -> bool:
-        """Whether the concurrency limit lets one more call begin."""
-        if self.limit is None or Protection.LIMIT in self._dark:
-            return True
-        return self.limit.has_room(priority)
-
     def report(self, now_ms: int) -> DependencyReport:
         """The report to the other processes and to operators."""
         limit = self.limit
