@@ -228,7 +228,13 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreRefusedError(StoreError):
-    """A store refused: a right, topic or feature is missing; retrying will not help."""
+    """A store refused: a right, topic or feature is missing; retrying will not help.
+
+    Attributes:
+        store: ``kafka``, ``redis`` …, with the address that was tried.
+        op: The operation that it refused.
+        detail: The client's message, or what is missing; without secrets.
+    """
 
     def __init__(self, store: str, op: str, detail: str) -> None:
         self.store, self.op, self.detail = store, op, detail

@@ -167,7 +167,13 @@ def dlt_runs(
 
 
 def write_groups(found: Triage, groups: list[FailureGroup], *, empty: str) -> None:
-    """Groups as a table, each with its course over the time of all of them."""
+    """Write groups of dead letters as a table, each with its course over time.
+
+    Args:
+        found: All groups; they set the time that the courses span.
+        groups: The groups to show, in this order.
+        empty: Shown if there are none.
+    """
     span = found.span_ms
     ascii_only = not blocks_are_shown()
     rows = []
@@ -236,14 +242,26 @@ def _run_row(run: Run) -> tuple[object, ...]:
 
 
 async def triage_of(settings: Settings, source: str, selection: Selection) -> Triage:
-    """The selected letters grouped by failure; shows progress."""
+    """Group the selected dead letters by failure; shows progress.
+
+    Args:
+        settings: The command's settings.
+        source: Topic of the dead letters.
+        selection: Which of them.
+    """
     async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await reader.triage(selection, bar)
 
 
 def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
-    """Note each fingerprint of a filter that no dead letter has, and the nearest."""
+    """Note each fingerprint of a filter that no dead letter has, and the nearest.
+
+    Args:
+        settings: The command's settings.
+        source: Topic of the dead letters.
+        selection: The selection that has the filter.
+    """
     named = named_fingerprints(selection.filter)
     if not named:
         return
@@ -256,7 +274,13 @@ def note_unknown(settings: Settings, source: str, selection: Selection) -> None:
 
 
 async def letter_at(settings: Settings, source: str, which: str) -> Delivery:
-    """The dead letter of a name; shows progress."""
+    """Find one dead letter; shows progress.
+
+    Args:
+        settings: The command's settings.
+        source: Topic of the dead letters.
+        which: A job's id, a fingerprint, or PARTITION/OFFSET; see `_find`.
+    """
     async with opened_letter_reader(need_log(settings), source) as reader:
         with scan_progress("reading", SystemClock()) as bar:
             return await _find(reader, which, bar)

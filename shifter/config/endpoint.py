@@ -334,10 +334,15 @@ def property_name(field: str, name: str) -> str:
 
 
 def check_server(field: str, server: str, *, shown: str) -> None:
-    """Check the address of one server; an error shows ``shown`` in its place.
+    """Check the address of one server.
+
+    Args:
+        field: The setting that holds the address.
+        server: The address.
+        shown: Stands in the error in place of the address, which may hold a secret.
 
     Raises:
-        ConfigError: Neither a host nor a host with a port.
+        ConfigError: The address is neither a host nor a host with a port.
     """
     if not _is_host(server):
         want = "each server is host, host:port or [ipv6]:port, separated by commas"

@@ -277,6 +277,11 @@ def find_files(
     comes first, then ``shifter.toml``, or without it ``[tool.shifter]`` of
     ``pyproject.toml``, of the current directory.
 
+    Args:
+        explicit: Path of an explicit file, relative to ``cwd``; ``None`` without one.
+        environ: The environment: where the user's own files lie.
+        cwd: The current directory.
+
     Raises:
         ConfigError: A file cannot be read, is not UTF-8, or is not TOML.
     """

@@ -233,7 +233,13 @@ class Watcher:
 async def open_watcher(
     settings: Settings, socket: str, clock: Clock
 ) -> AsyncGenerator[Watcher]:
-    """A watcher with its own connections."""
+    """Open a watcher with its own connections.
+
+    Args:
+        settings: The run's log and state store.
+        socket: Path of the backend's socket.
+        clock: Clock of the run.
+    """
     admin, presence = wiring.open_admin(settings), wiring.open_presence(settings)
     try:
         yield Watcher(admin, presence, settings.namespace, socket, clock)

@@ -146,7 +146,13 @@ class SharedCircuit:
     def ended(
         self, permit: Permit, outcome: CallOutcome, retry_after_ms: int | None
     ) -> None:
-        """Note how a call ended: a probe changes the state, other calls the ramp."""
+        """Note how a call ended: a probe changes the state, other calls the ramp.
+
+        Args:
+            permit: The call's permit.
+            outcome: How the call ended.
+            retry_after_ms: How long the dependency asked not to be called, if it did.
+        """
         if permit.probe:
             self._ended.append((permit, outcome, retry_after_ms))
         elif self._ramp is not None and outcome is not CallOutcome.IGNORED:

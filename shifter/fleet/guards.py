@@ -129,6 +129,11 @@ class Guard:
     def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
         """Note how a call ended.
 
+        Args:
+            permit: The call's permit.
+            end: How the call ended.
+            now_ms: The time, by this process's monotonic clock.
+
         Returns:
             Whether this process's own circuit opened or closed.
         """

@@ -135,7 +135,13 @@ class Hours:
         return bool(self.by_hand or self.rules)
 
     def opening_ms(self, spec: JobSpec | None, lane: Lane, at: EpochMs) -> EpochMs:
-        """The first instant from ``at`` on at which a job may start on a lane."""
+        """The first instant at which a job may start on a lane.
+
+        Args:
+            spec: The job, with windows of its own; ``None`` for any job of the lane.
+            lane: The lane.
+            at: The earliest instant.
+        """
         own = () if spec is None else spec.windows
         if not own and not self.by_hand and not self.rules:
             return at

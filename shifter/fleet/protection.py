@@ -171,6 +171,14 @@ class DependencyProtection:
 
         The child counts the call itself, unless it was cut: then the child is killed,
         and its count is lost.
+
+        Args:
+            permit: The call's permit.
+            end: How the call ended.
+            now_ms: The time, by this process's monotonic clock.
+
+        Returns:
+            Whether this process's own circuit opened or closed.
         """
         self._report_until_ms = 0
         end = self.breaker.own.judged(end)

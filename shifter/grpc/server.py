@@ -106,7 +106,13 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor, grpc.ServerInterceptor):
         return guards.around(handler, guards.answer_aio, guards.answers_aio)
 
     def call(self, method: str, caller: CallerMetadata, arrived_at: float) -> GrpcCall:
-        """A call that has arrived; for the guards."""
+        """Prepare the decision about a call that has arrived; the guards use this.
+
+        Args:
+            method: Full name of the method.
+            caller: What the call's metadata say about its caller.
+            arrived_at: Monotonic seconds.
+        """
         own = None if self._classify is None else self._classify(method)
         priority, was_cut = granted_priority(
             Priority.NORMAL if own is None else own,

@@ -67,7 +67,12 @@ def declare_job(
     *,
     taken: Iterable[str] = (),
 ) -> JobSpec:
-    """Check what a decorator was given.
+    """Check the options of a decorator, and make the job's specification of them.
+
+    Args:
+        function: The handler.
+        options: The options by name, as given.
+        taken: Names and aliases of the app's other jobs.
 
     Raises:
         ConfigError: An option is unknown, malformed or contradicts another one; the

@@ -146,8 +146,13 @@ def check_priority(value: object) -> Priority:
 def check_quiet(field: str, value: object, priority: Priority | None) -> None:
     """Return if work of a priority may wait for a quiet time.
 
+    Args:
+        field: The option that asks for it, for the error.
+        value: The option's value, for the error.
+        priority: Priority of the work; ``None`` means work of all priorities.
+
     Raises:
-        ConfigError: It is no work of the LOW priority.
+        ConfigError: The work is not of the LOW priority alone.
     """
     if priority is not Priority.LOW:
         want = "only LOW work waits for a quiet time: use priority=Priority.LOW"

@@ -9,10 +9,15 @@ from shifter.errors import ConfigError
 
 
 def check_at_least(field: str, value: Any, minimum: int) -> None:
-    """Refuse anything but a whole number, ``minimum`` or more.
+    """Refuse anything but a whole number of some size.
+
+    Args:
+        field: The setting's name, for the error.
+        value: What was given for it.
+        minimum: The smallest number that is allowed.
 
     Raises:
-        ConfigError: It is none, or smaller.
+        ConfigError: The value is not a whole number, or is smaller.
     """
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or value < minimum:
@@ -22,8 +27,13 @@ def check_at_least(field: str, value: Any, minimum: int) -> None:
 def check_ratio(field: str, value: Any, *, most: float = 1.0) -> None:
     """Refuse anything outside ``(0, most]``; NaN and infinities are outside.
 
+    Args:
+        field: The setting's name, for the error.
+        value: What was given for it.
+        most: The largest number that is allowed.
+
     Raises:
-        ConfigError: It is outside, or no number.
+        ConfigError: The value is outside, or is not a number.
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not 0 < value <= most:

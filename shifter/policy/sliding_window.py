@@ -72,7 +72,13 @@ class SlidingWindow:
         self._row = self._ring[0]
 
     def add(self, now_ms: int, column: int, amount: int = 1) -> None:
-        """Add ``amount``, of either sign, to the bucket of now."""
+        """Add to the bucket of now.
+
+        Args:
+            now_ms: The time, monotonic.
+            column: Which of the numbers, from 0.
+            amount: How much, of either sign.
+        """
         if now_ms >= self._next_ms:
             self._advance(now_ms)
         self._row[column] += amount

@@ -230,7 +230,13 @@ class Admission:
     def explain(
         self, plan: CallPlan, *, can_run: bool, has_fallback: bool
     ) -> tuple[Decision, list[RuleFinding]]:
-        """What would be done now, with every rule and its numbers; decides nothing."""
+        """What would be done now, with every rule and its numbers; decides nothing.
+
+        Args:
+            plan: The call.
+            can_run: Whether the job may run in this process.
+            has_fallback: Whether the job has a fallback.
+        """
         case = AdmissionInput(0, 0, has_fallback=has_fallback)
         with self._lock:
             self._look(case, plan, can_run=can_run)

@@ -84,6 +84,11 @@ class CallPlan(NamedTuple):
 def plan_call(namespace: str, spec: JobSpec, options: CallOptions) -> CallPlan:
     """Check the options of a call against its job.
 
+    Args:
+        namespace: The app's namespace.
+        spec: The job's declaration.
+        options: The options of the call.
+
     Raises:
         ConfigError: An option is malformed, or two of them contradict each other.
     """
@@ -119,6 +124,11 @@ def as_of_now(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
     The deadline is the smaller of its own and what is left to the request under way. If
     the hours of the job have not begun when the job is due, it is put on its lane when
     they begin.
+
+    Args:
+        plan: The plan of the call, which may be reused.
+        clock: The process's clock.
+        hours: Windows of the lanes, and the operator's overrides.
     """
     if ambient().deadline_ms is not None:
         left = nearer(plan.deadline_ms, left_ms(clock.epoch_ms()))
@@ -127,7 +137,16 @@ def as_of_now(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
 
 
 def at_an_opening(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
-    """The plan, with the instant at which the hours of its job begin."""
+    """The plan, with the instant at which the hours of its job begin.
+
+    Args:
+        plan: The plan of the call.
+        clock: The process's clock.
+        hours: Windows of the lanes, and the operator's overrides.
+
+    Returns:
+        The same object if the job may start when it is due.
+    """
     spec = plan.spec
     if not spec.windows and not hours.is_limiting:
         return plan

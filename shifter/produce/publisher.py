@@ -118,10 +118,15 @@ class Publisher:
         self._last_kept: _Kept | None = None
 
     async def defer(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
-        """Write one job and wait for the log's word.
+        """Write one job, and wait until the log has answered.
 
         A repeat of an idempotency key that is done is not written: the answer names the
         job that had its effect.
+
+        Args:
+            plan: The call, complete for the current time.
+            payload: The job's arguments, encoded.
+            content_type: How they are encoded.
 
         Raises:
             OutcomeUnknownError: The log did not answer in time.
@@ -137,7 +142,17 @@ class Publisher:
         return self._accepted(plan, job_id, answers[0])
 
     def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
-        """The same for callers without an event loop; blocks up to the timeout."""
+        """Write one job as `defer` does, for callers without an event loop.
+
+        Args:
+            plan: The call, complete for the current time.
+            payload: The job's arguments, encoded.
+            content_type: How they are encoded.
+
+        Raises:
+            OutcomeUnknownError: The log did not answer in time; the call blocked for so
+                long.
+        """
         if (asked := self._asked(plan)) is not None:
             states, identity = asked
             if (first := states.done_by_sync(identity)) is not None:
@@ -156,6 +171,11 @@ class Publisher:
         Jobs are written in bulks, so that memory stays bounded by the log's own queue
         and not by the length of the input. Nothing is raised for a single job: an
         unknown outcome stands in the list as the error itself.
+
+        Args:
+            plan: The call, complete for the current time.
+            payloads: The arguments of each job, encoded; read as the bulks are made.
+            content_type: How they are encoded.
         """
         import asyncio  # noqa: PLC0415  # `import shifter` does without
 

@@ -121,6 +121,11 @@ class DependencyWatch:
 
         A lock is taken only where the dependency is not calm: most decisions find a
         closed circuit, full quality and room.
+
+        Args:
+            spec: The job.
+            priority: Priority of the call.
+            is_extra: Whether the call is a retry, a replay or a hedge.
         """
         quality, (_, protection, gate) = self.replica.quality, self._view(spec)
         if protection is None:

@@ -37,7 +37,13 @@ _LOOK_S: Final = 30.0
 
 
 def firing_id(namespace: str, job: str, at_ms: EpochMs) -> str:
-    """The id of a job that fires at an instant, the same in every process."""
+    """The id of a job that fires at an instant, the same in every process.
+
+    Args:
+        namespace: The app's namespace.
+        job: The job's name.
+        at_ms: The instant at which it fires.
+    """
     return str(uuid.uuid5(_NAMES, f"{namespace}:{job}:{at_ms}"))
 
 

@@ -192,7 +192,14 @@ class TestApp:
         job: str | None = None,
         for_: Duration = "1h",
     ) -> None:
-        """Start no more of these jobs, as ``shifter window close-now``; see there."""
+        """Start no more of these jobs, as ``shifter window close-now``.
+
+        Args:
+            queue: Queue of the jobs.
+            priority: Of that lane of the queue only.
+            job: Instead of a queue: one type of job.
+            for_: How long.
+        """
         self._set_hours(hours_scope(queue, priority, job), for_, is_open=False)
 
     def auto(self) -> None:

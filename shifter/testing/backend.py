@@ -94,7 +94,14 @@ class MemoryBackend:
         concurrency: int,
         seed: int,
     ) -> Worker:
-        """Start a worker for these jobs; it does nothing before its gate is opened."""
+        """Start a worker; it does nothing before its gate is opened.
+
+        Args:
+            jobs: The jobs of the app, by name and alias.
+            hours: Windows of the lanes, and what the test set by hand.
+            concurrency: Attempts at once.
+            seed: Of the worker's random draws.
+        """
         lanes = self._lanes({job.spec.queue for job in jobs.values()})
         gate, tally = Gate(), CountingObserver(self.clocks.back, worker=_NAME)
         handlers: dict[asyncio.Task[Any], Handler] = {}

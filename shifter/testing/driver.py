@@ -81,6 +81,11 @@ class GatedFeed(MemoryLaneFeed):
     """A feed that returns records only while its gate is open.
 
     It waits for records and never for time, so that an idle worker has no timers.
+
+    Args:
+        log: The log in memory.
+        topics: The lanes to read.
+        gate: Opened while a test drains.
     """
 
     def __init__(self, log: MemoryLog, topics: Sequence[str], gate: Gate) -> None:

@@ -183,7 +183,13 @@ class Failures:
         self._planned: dict[str, list[tuple[BaseException, int | None]]] = {}
 
     def plan(self, name: str, error: BaseException, times: int | None) -> None:
-        """Let the next runs of a job fail, after those planned before."""
+        """Let the next runs of a job fail, after those planned before.
+
+        Args:
+            name: The job's name.
+            error: What each of the runs raises.
+            times: How many runs; ``None``: all that follow.
+        """
         self._planned.setdefault(name, []).append((error, times))
 
     def strike(self, name: str) -> None:

@@ -35,6 +35,11 @@ def lanes_served(
 ) -> dict[str, Lane]:
     """The lanes a worker drains, by topic.
 
+    Args:
+        namespace: The app's namespace.
+        queues: The queues that jobs of the app use.
+        options: Which queues and priorities the worker serves.
+
     Raises:
         ConfigError: A queue is asked for that no job of the app uses.
     """

@@ -50,7 +50,13 @@ class ProcessRunner(Protocol):
     async def run(
         self, job: RegisteredJob, attempt: Attempt, *, begins: Callable[[], None]
     ) -> None:
-        """Run a job to its end and raise what it raised; a stop kills the process."""
+        """Run a job to its end and raise what it raised; a stop kills the process.
+
+        Args:
+            job: The job.
+            attempt: The attempt that is run.
+            begins: Called when the handler begins.
+        """
 
     def close(self) -> None:
         """End all processes."""
@@ -294,7 +300,13 @@ class Decoding:
     async def run(
         self, decode: Callable[..., dict[str, Any]], value: bytes | None, kind: str
     ) -> dict[str, Any]:
-        """Decode in the thread; raises what ``decode`` raises."""
+        """Decode in the thread; raises what ``decode`` raises.
+
+        Args:
+            decode: Makes arguments of a payload and its content type.
+            value: The payload.
+            kind: How it is written.
+        """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, decode, value, kind)
 

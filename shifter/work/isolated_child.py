@@ -248,10 +248,15 @@ def _report(number: int, begun: ActiveCall, outcome: CallOutcome | None) -> Call
 def serve_calls(
     connection: Connection, jobs: Mapping[str, RegisteredJob], clock: Clock
 ) -> None:
-    """The child's side: answer calls until the pipe closes.
+    """Answer the parent's calls in a child process until the pipe closes.
 
     All calls run in one event loop, as in a worker: what a handler keeps from call to
     call, such as a client of some server, belongs to a loop.
+
+    Args:
+        connection: The child's end of the pipe.
+        jobs: The jobs of the app, by name and alias.
+        clock: The child's clock.
     """
     channel = ChildChannel(connection)
     channel.send(IsolatedReady())

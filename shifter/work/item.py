@@ -180,7 +180,13 @@ class ItemReader:
         self._lanes, self._jobs, self._quiet = lanes, jobs, quiet
 
     def read(self, delivery: Delivery, feed: LaneFeed, now: int) -> Item | Unreadable:
-        """Read one delivery. Its content is not trusted, and nothing is raised."""
+        """Read one delivery. Its content is not trusted, and nothing is raised.
+
+        Args:
+            delivery: The record.
+            feed: The feed that it came from.
+            now: Wall clock.
+        """
         lane = self._lanes[delivery.topic]
         try:
             read = read_headers(delivery.headers)

@@ -120,7 +120,14 @@ class NextSteps:
     def after(
         self, item: Item, outcome: Outcome, error: ErrorFacts | None, at: Moment
     ) -> NextStep:
-        """The step after an attempt that did not succeed."""
+        """The step after an attempt that did not succeed.
+
+        Args:
+            item: The job.
+            outcome: How the attempt ended.
+            error: Facts of what was raised, for the dead letter; ``None`` without any.
+            at: The instant of the decision, and its draw.
+        """
         if item.refusal is not None:
             # A refusal names the cause better than the error of decoding.
             is_bad = item.refusal.reason is Reason.UNDECODABLE_PAYLOAD
@@ -151,7 +158,14 @@ class NextSteps:
         error: ErrorFacts | None,
         at: Moment,
     ) -> NextStep:
-        """A dead letter, unless another worker may be able to run the job."""
+        """A dead letter, unless another worker may be able to run the job.
+
+        Args:
+            entry: What was read.
+            refusal: Why this worker cannot run it.
+            error: Facts of what was raised, for the dead letter; ``None`` without any.
+            at: The instant of the decision, and its draw.
+        """
         if isinstance(entry, Item) and refusal.is_misfit:
             step = self._elsewhere(entry, refusal, at)
             if step is not None:

@@ -114,8 +114,16 @@ class DepthGauge:
     ) -> dict[int, Span]:
         """What a topic keeps now of what was appended between two instants.
 
-        By the broker's time index: the first record at or after an instant, so that
-        no record in between is left out, whatever order their producers' clocks give.
+        The broker's time index finds the first record at or after an instant, so that no
+        record in between is left out, whatever order their producers' clocks give.
+
+        Args:
+            topic: The topic's name.
+            since_ms: The first instant; ``None``: from the first record kept.
+            until_ms: The first instant that is not meant; ``None``: to the end.
+
+        Returns:
+            The offsets of each partition; an empty span where nothing was appended.
         """
         kept = self.spans([topic])
         first = self._at(kept, since_ms)

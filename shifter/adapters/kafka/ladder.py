@@ -220,7 +220,16 @@ class HopPlanner:
         return Record(topic, record.value, headers, record.key)
 
     def reroute(self, hop: Hop, detail: str, now_ms: int) -> None:
-        """Choose another way for a hop whose record was refused."""
+        """Choose another way for a hop whose record was refused.
+
+        A record for its lane is put back until some time after it was due, and is then a
+        dead letter. Any other record is put back on the ladder until it is taken.
+
+        Args:
+            hop: The hop; its next record and time are set.
+            detail: The refusal, for the dead letter.
+            now_ms: Wall clock.
+        """
         hop.ready_ms = now_ms
         if hop.destination is Destination.ONWARD and now_ms < hop.due_ms + _PATIENCE_MS:
             self._put_back(hop, _PUT_BACK_TIER_S)

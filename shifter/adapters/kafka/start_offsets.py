@@ -130,6 +130,12 @@ def where_to_start(
 def with_a_past(start: Start, kept: Range, choice: str) -> Start:
     """A start on a topic on which the group has no commit at all. Pure.
 
+    Args:
+        start: What `where_to_start` decided.
+        kept: Offsets the log holds: from the low to the high watermark.
+        choice: Setting ``without_commits``: ``earliest`` reads what is kept, ``latest``
+            skips it.
+
     >>> with_a_past(Start(3), (3, 3), "earliest").past
     >>> with_a_past(Start(3), (3, 9), "latest")[:3]
     (9, (), [(3, 9)])
@@ -165,8 +171,13 @@ def find_starts(
 ) -> dict[Partition, Start]:
     """Ask the broker where to begin each of these; one answer for all, or none.
 
+    Args:
+        consumer: A consumer of the group.
+        partitions: Partitions that the group was assigned.
+        plan: Group, topic ids, and what holds without a commit.
+
     Raises:
-        KafkaException: It did not answer; the same call may be tried again.
+        KafkaException: The broker did not answer; the same call may be tried again.
     """
     topics = {at.topic for at in partitions}
     # Before all else: if the topic is made again after this, its id will be seen to

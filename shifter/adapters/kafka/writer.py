@@ -58,7 +58,13 @@ _FULL: Final = Refused(Reason.QUEUE_FULL, "the client's queue is full")
 
 
 class PendingRecord:
-    """One record that one task awaits."""
+    """One record that one task awaits.
+
+    Args:
+        inbox: Brings the outcome to the task's event loop.
+        future: What the task awaits.
+        last: The client's last error, which the answer names if none came.
+    """
 
     __slots__ = ("_error", "_future", "_inbox", "_last", "bucket")
 
@@ -116,7 +122,14 @@ class PendingBatch:
     def report(
         self, index: int, error: KafkaError | None, message: Message | None
     ) -> None:
-        """Take the delivery report of record ``index``; called on a polling thread."""
+        """Take the delivery report of one record; a polling thread calls this.
+
+        Args:
+            index: The record's place in the batch.
+            error: Why it was not written, if so.
+            message: The record as written. One without an offset is a duplicate whose
+                first copy may be missing, so it counts as an error.
+        """
         if error is None:
             self._last.is_let_in = True
             if message is not None and message.offset() is None:

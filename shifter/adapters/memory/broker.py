@@ -92,7 +92,13 @@ class MemoryLog:
             return dict(self._specs)
 
     def truncate(self, topic: str, partition: int, end: int) -> None:
-        """Forget records below offset ``end``, as retention does."""
+        """Forget the first records of a partition, as retention does.
+
+        Args:
+            topic: The topic's name.
+            partition: The partition's number.
+            end: Records below this offset go.
+        """
         with self._lock:
             part = self._parts[topic][partition]
             end = min(end, part.end)

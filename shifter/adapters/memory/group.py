@@ -27,7 +27,14 @@ class MemoryPartition:
         return self.start + len(self.entries)
 
     def delivery(self, topic: str, index: int, offset: int, epoch: int) -> Delivery:
-        """The record at ``offset`` as a reader sees it."""
+        """A record as a reader sees it.
+
+        Args:
+            topic: The partition's topic.
+            index: The partition's number.
+            offset: The record's offset; the record must still be kept.
+            epoch: Assignment under which it is read.
+        """
         appended_ms, record = self.entries[offset - self.start]
         return Delivery(
             topic=topic,

@@ -167,7 +167,13 @@ def claim_args(requests: Sequence[ClaimRequest], *, point: bool) -> list[object]
 
 
 def claim_answers(words: Sequence[str], granted: Granted, n: int) -> list[ClaimAnswer]:
-    """The answers of ``claim.lua``: a grant for all that the reply does not list."""
+    """The answers of ``claim.lua``: a grant for all that the reply does not list.
+
+    Args:
+        words: The reply's list: index from 1, code, and two numbers for each exception.
+        granted: The answer to requests that are not listed.
+        n: Requests of the batch.
+    """
     answers: list[ClaimAnswer] = [granted] * n
     for at in range(0, len(words), 4):
         index, code, a, b = words[at : at + 4]
@@ -202,7 +208,13 @@ def finish_args(
 def renew_args(
     held: Sequence[tuple[str, int]], lease_ms: int, pointed: Container[str]
 ) -> list[object]:
-    """Fences of a batch for ``renew.lua``; ``pointed`` as for `finish_args`."""
+    """Fences of a batch for ``renew.lua``.
+
+    Args:
+        held: Identity and fence of each lease, in the order of their keys.
+        lease_ms: How long the leases last from now on.
+        pointed: Identities whose job keys follow, in the same order.
+    """
     args: list[object] = [len(held), lease_ms, *(fence for _, fence in held)]
     for index, (identity, _) in enumerate(held, 1):
         if identity in pointed:

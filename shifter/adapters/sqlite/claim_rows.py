@@ -196,9 +196,17 @@ class ClaimSweep:
         self._after = b""
 
     def step(self, connection: sqlite3.Connection, now: StoreMs, *, rows: int) -> int:
-        """Look at the next ``rows`` rows, >= 1; returns how many had faded.
+        """Look at the next rows, and delete those that have expired.
 
         The step after the last row begins again with the first.
+
+        Args:
+            connection: In a transaction.
+            now: The store's clock.
+            rows: How many rows to look at, >= 1.
+
+        Returns:
+            How many rows had expired.
         """
         last = connection.execute(
             "SELECT key FROM claim WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?",

@@ -234,8 +234,13 @@ def prepare(path: Path) -> FileLock:
 def check_same(path: Path, before: Identity | None, op: str) -> None:
     """Return if the file at a path is the one it was before.
 
+    Args:
+        path: The file's path.
+        before: What `identity` answered when the file was opened.
+        op: The operation that needs the file, for the error.
+
     Raises:
-        FileGoneError: It was removed or replaced.
+        FileGoneError: The file was removed or replaced.
     """
     if identity(path) != before:
         raise FileGoneError(path, op)

@@ -59,7 +59,17 @@ class FileGoneError(StoreRefusedError):
 
 
 def store_error(error: sqlite3.Error, path: Path, op: str) -> StoreError:
-    """The house's error for one of SQLite's."""
+    """The package's error for one of SQLite's.
+
+    Args:
+        error: What SQLite raised.
+        path: The file's path.
+        op: The operation that failed.
+
+    Returns:
+        `NoSpaceError` for a full disk, `StoreRefusedError` where retrying cannot help,
+        and `StoreUnavailableError` for all else.
+    """
     name = getattr(error, "sqlite_errorname", "") or ""
     if name == "SQLITE_FULL":
         return NoSpaceError(path, op)

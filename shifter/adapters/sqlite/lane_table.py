@@ -63,7 +63,14 @@ class Body(NamedTuple):
         return Record(self.topic, self.value, self.headers, self.key, due_ms)
 
     def delivery(self, topic: str, part: int, job_id: int, lease: int = 0) -> Delivery:
-        """The record as it is handed out; what a scan reads has no lease."""
+        """The record as a feed or a scan hands it out.
+
+        Args:
+            topic: The topic's name.
+            part: The part of the topic.
+            job_id: The record's row.
+            lease: The lease under which it is handed out; 0 for a scan, which has none.
+        """
         return Delivery(
             topic=topic,
             key=self.key,
@@ -81,7 +88,13 @@ _DECODE: Final = msgspec.msgpack.Decoder(Body).decode
 
 
 def pack(record: Record, now: int, *, topic: str = "") -> tuple[int, bytes]:
-    """Checksum and bytes of a record."""
+    """Checksum and bytes of a record.
+
+    Args:
+        record: What to write.
+        now: When it was appended.
+        topic: Its topic, where the row does not tell it: a delayed or spooled record.
+    """
     raw = _ENCODE((topic, record.key, record.headers, record.value, now, record.due_ms))
     return zlib.crc32(raw), raw
 
@@ -123,7 +136,13 @@ def topic_id(connection: sqlite3.Connection, name: str) -> int | None:
 def make_topic(
     connection: sqlite3.Connection, name: str, settings: tuple[int, int, int]
 ) -> None:
-    """Make a topic: partitions, retention in milliseconds, largest record."""
+    """Make a topic, unless it exists.
+
+    Args:
+        connection: In a transaction.
+        name: The topic's name.
+        settings: Partitions, retention in milliseconds, bytes of the largest record.
+    """
     connection.execute(
         "INSERT OR IGNORE INTO topic "
         "(name, partitions, retention_ms, max_record_bytes) VALUES (?, ?, ?, ?)",
@@ -242,7 +261,14 @@ def _part(record: Record) -> int:
 def set_aside(
     connection: sqlite3.Connection, source: str, now: int, raw: object
 ) -> None:
-    """Keep bytes that are no record any more, for a person."""
+    """Keep bytes that are no record any more, so that an operator can look at them.
+
+    Args:
+        connection: In a transaction.
+        source: Where the bytes were, as ``fsck`` shows it.
+        now: Wall clock, in milliseconds.
+        raw: The bytes, of whatever type the column held.
+    """
     connection.execute(
         "INSERT INTO damaged (source, noted_ms, body) VALUES (?, ?, ?)",
         (source, now, raw),
@@ -283,7 +309,16 @@ def read_records(
 def first_record(
     connection: sqlite3.Connection, lane: int, span: Span = WHOLE
 ) -> tuple[int, Body] | None:
-    """Place and body of the first record of a span; damaged ones are passed over."""
+    """The first record of a span that can be read; damaged ones are passed over.
+
+    Args:
+        connection: Any connection to the file.
+        lane: The lane's row.
+        span: Places to look at.
+
+    Returns:
+        Place and body; ``None`` without such a record.
+    """
     base = lane << SHIFT
     with contextlib.closing(
         connection.execute(
@@ -301,10 +336,19 @@ def first_record(
 def first_since(
     connection: sqlite3.Connection, lane: int, span: Span, instant_ms: int
 ) -> int:
-    """The first place of a span whose record is not older; else the span's end.
+    """The first place of a span whose record is not older than an instant.
 
     Records of a lane lie in the order of their instants, so the place is found by
     halving; a clock that went back makes the answer as wrong as it was.
+
+    Args:
+        connection: Any connection to the file.
+        lane: The lane's row.
+        span: Places to look at.
+        instant_ms: The instant, by the clock of those that append.
+
+    Returns:
+        The place; the span's end if all records are older.
     """
     low, high = span
     while low < high:

@@ -180,7 +180,15 @@ class Fetch:
 def settle(
     connection: sqlite3.Connection, of_lease: Mapping[int, Sequence[int]], member: int
 ) -> None:
-    """End records of leases that the member still holds; again is harmless."""
+    """End the records of leases that a member still holds.
+
+    A record or a lease that is gone already is passed over, so a repeat is harmless.
+
+    Args:
+        connection: In a transaction.
+        of_lease: Rows of the records, by lease.
+        member: The member's number.
+    """
     for lease, job_ids in of_lease.items():
         row = connection.execute(
             "SELECT lane FROM lease WHERE id = ? AND member = ?", (lease, member)

@@ -58,7 +58,16 @@ class MemberTable:
     def join(
         self, connection: sqlite3.Connection, topics: Sequence[str], socket: str
     ) -> int:
-        """Become a member; returns its number, and forgets those that are over."""
+        """Become a member, and forget the members whose time is over.
+
+        Args:
+            connection: In a transaction.
+            topics: The topics that the member reads.
+            socket: Name of the socket that wakes the member.
+
+        Returns:
+            The member's number.
+        """
         now = self._now()
         connection.execute(
             "DELETE FROM member WHERE until_ms <= ? OR until_ms > ?",

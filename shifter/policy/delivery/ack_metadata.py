@@ -49,7 +49,13 @@ _TOPIC_ID: Final = re.compile(r"#([A-Za-z0-9+/_-]{1,64})\Z")
 
 
 def binding(group: str, topic: str, partition: int) -> str:
-    """The partition and group that a text belongs to, for `encode` and `decode`."""
+    """The partition and group that a text belongs to, for `encode` and `decode`.
+
+    Args:
+        group: Name of the consumer group.
+        topic: Name of the topic.
+        partition: Number of the partition.
+    """
     return f"{group}\n{topic}\n{partition}"
 
 

@@ -80,7 +80,15 @@ def decide_claim(
     A turn below the claim's is handed over, also when the job was cancelled since: the
     later turn is the one that is settled as cancelled, once.
 
-    Pure, like its sisters; all return the answer and what to write, if anything.
+    Args:
+        claim: The claim that is kept; ``None`` without one.
+        ask: The turn, and the worker that asks.
+        now: The store's clock.
+
+    Returns:
+        The answer, and what to write, if anything.
+
+    Pure, like the decisions below.
     """
     if claim is None:
         return _grant(ask, fence=0, losses=0, now=now)
@@ -94,7 +102,17 @@ def decide_claim(
 def decide_renew(
     claim: Claim | None, *, fence: int, lease_ms: int, now: StoreMs
 ) -> tuple[Renewal, ClaimWrite | None]:
-    """Extend a lease from now; also an ended one whose job no other worker took."""
+    """Extend a lease from now; also an ended one whose job no other worker took.
+
+    Args:
+        claim: The claim that is kept; ``None`` without one.
+        fence: The fence of the grant.
+        lease_ms: How long the lease lasts from now on.
+        now: The store's clock.
+
+    Returns:
+        The answer, and what to write, if anything.
+    """
     if claim is None or claim.state is not JobState.RUNNING or claim.fence != fence:
         return Renewal(held=False, cancel_requested=False), None
     renewed = claim._replace(lease_end_ms=now + lease_ms, updated_ms=now)
@@ -111,6 +129,14 @@ def decide_finish(
     it now. An end whose answer was lost is confirmed when it is written again. A job
     that ran unclaimed, while the store was away, ends here with a fence of 0 where it
     is recorded as waiting and was never claimed.
+
+    Args:
+        claim: The claim that is kept; ``None`` without one.
+        update: The end: its fence, state and keep time.
+        now: The store's clock.
+
+    Returns:
+        Whether the end holds, and what to write, if anything.
     """
     if claim is None or claim.fence != update.fence:
         return False, None
@@ -127,10 +153,16 @@ def decide_finish(
 def decide_cancel(
     claim: Claim | None, *, job_id: str, keep_ms: int, now: StoreMs
 ) -> tuple[Claim, ClaimWrite | None]:
-    """Ask that a job not run (again); returns its claim after the call.
+    """Ask that a job not run (again).
 
-    A keep time of 0 means that the time the claim had left stays. ``claim`` is the
-    job's own, never another job's of the same key.
+    Args:
+        claim: The job's own, never another job's of the same key; ``None`` without one.
+        job_id: The job's id where the claim lies under its key, else empty.
+        keep_ms: How long to keep the claim; 0 leaves the time that it had left.
+        now: The store's clock.
+
+    Returns:
+        The job's claim after the call, and what to write, if anything.
     """
     if claim is None:
         claim = Claim(JobState.WAITING, 0, 0, 1, job_id=job_id)

@@ -78,13 +78,26 @@ class ClaimRows(Protocol[K]):
         """Put a claim; a keep time of 0 leaves the time that it had left."""
 
     def point(self, key: K, target: K, keep_ms: int) -> None:
-        """Put a pointer."""
+        """Put a pointer from a job's own key to its claim.
+
+        Args:
+            key: Where the pointer lies.
+            target: Where the claim lies.
+            keep_ms: How long to keep the pointer.
+        """
 
 
 def claim_batch(
     rows: ClaimRows[K], requests: Sequence[ClaimRequest], first: ClaimAsk
 ) -> list[ClaimAnswer]:
-    """Ask to run, as ``first`` does for the first turn of a plain job."""
+    """Ask to run; the answers are in the order of the requests.
+
+    Args:
+        rows: The rows of this call.
+        requests: Jobs that a worker wants to start.
+        first: What is asked for the first turn of a job without a key; turn, attempt
+            and job of the other requests replace its own.
+    """
     keys = [rows.key(rows.name(request.identity)) for request in requests]
     keyed = [request.job_id for request in requests if request.job_id != request[0]]
     rows.load([*keys, *(rows.key(rows.name(job_id)) for job_id in keyed)])
@@ -107,7 +120,13 @@ def claim_batch(
 def renew_batch(
     rows: ClaimRows[K], held: Sequence[tuple[str, int]], lease_ms: int
 ) -> list[Renewal]:
-    """Extend leases, given as (identity, fence), from now."""
+    """Extend leases from now; the answers are in the order of the leases.
+
+    Args:
+        rows: The rows of this call.
+        held: Identity and fence of each lease.
+        lease_ms: How long the leases last from now on.
+    """
     keys = _load_with_pointers(rows, [identity for identity, _ in held])
     decide = cache(partial(decide_renew, lease_ms=lease_ms, now=rows.now))
     answers: list[Renewal] = []
@@ -136,7 +155,16 @@ def finish_batch(rows: ClaimRows[K], updates: Sequence[ClaimUpdate]) -> list[boo
 
 
 def cancel_job(rows: ClaimRows[K], job_id: str, keep_ms: int) -> JobStatus:
-    """Ask that a job not run (again); returns its state after the call."""
+    """Ask that a job not run (again).
+
+    Args:
+        rows: The rows of this call.
+        job_id: The job's id.
+        keep_ms: How long to keep its claim; 0 leaves the time that it had left.
+
+    Returns:
+        The job's state after the call.
+    """
     own, key, alias = _load_job(rows, job_id)
     claim = rows.get(key)
     if alias and claim is not None and claim.job_id != alias:

@@ -149,9 +149,17 @@ def status_of(job_id: str, claim: Claim, *, alias: str = "") -> JobStatus:
 
 
 def status_found(job_id: str, claim: Claim | None, *, alias: str) -> JobStatus | None:
-    """The state of a job by what a store found; arguments as of `status_of`.
+    """The state of a job by what a store found.
 
     A keyed job that has a pointer to no claim was accepted and waits. Pure.
+
+    Args:
+        job_id: The job's id.
+        claim: Under its id, or where its pointer leads; ``None`` if there is none.
+        alias: Its id as claims keep it, where a pointer was found; else empty.
+
+    Returns:
+        The state; ``None`` if the store has neither claim nor pointer.
     """
     if claim is not None:
         return status_of(job_id, claim, alias=alias)

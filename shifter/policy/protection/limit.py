@@ -142,7 +142,16 @@ class LimitState:
 
 
 def adjust(policy: LimitPolicy, state: LimitState, sample: LimitSample) -> LimitState:
-    """Return the state after a window. Pure."""
+    """Learn from one window of calls. Pure.
+
+    Args:
+        policy: The policy of the limit.
+        state: The state before the window.
+        sample: The calls of the window.
+
+    Returns:
+        The state afterwards, the same object if the window has too few calls.
+    """
     is_fixed = policy.mode is LimitMode.FIXED
     if is_fixed or sample.calls < policy.min_samples or not sample.p90_ms > 0:
         return state

@@ -92,11 +92,15 @@ class OpportunityState(NamedTuple):
 def observe(
     policy: OpportunityPolicy, state: OpportunityState, signs: LoadSigns, *, now_ms: int
 ) -> OpportunityState:
-    """The state after a look; the frequency of looks does not matter.
+    """The state after a look; the frequency of looks does not matter. Pure.
 
     The first look at an idle fleet gives one step, so that a slot is free for it.
 
-    Pure.
+    Args:
+        policy: The policy of opportunistic work.
+        state: The state now.
+        signs: The signs of load at this moment.
+        now_ms: Monotonic.
     """
     if signs.is_busy:
         return OpportunityState(0, now_ms, now_ms + policy.pause_ms)

@@ -71,7 +71,17 @@ async def ask(  # noqa: PLR0913  # the fields of a request, most of them usual
     owner: str = "w1",
     lease_ms: int = LEASE_MS,
 ) -> ClaimAnswer:
-    """Send one request and return its answer."""
+    """Send one request and return its answer.
+
+    Args:
+        store: The store under test.
+        identity: The job's id, or its idempotency key.
+        turn: The turn asked for, >= 1.
+        attempt: The attempt asked for, >= 1.
+        job_id: The job's id, where ``identity`` is its key.
+        owner: The worker that asks.
+        lease_ms: How long the lease lasts, if it is granted.
+    """
     job_id = identity if job_id is None else job_id
     request = ClaimRequest(identity, job_id, turn, attempt)
     (answer,) = await store.claim([request], owner=owner, lease_ms=lease_ms)
@@ -81,7 +91,14 @@ async def ask(  # noqa: PLR0913  # the fields of a request, most of them usual
 async def granted(
     store: ClaimStore, identity: str = "j1", *, turn: int = 1, job_id: str | None = None
 ) -> Granted:
-    """Send one request that must be granted; any other answer fails the test."""
+    """Send one request that must be granted; any other answer fails the test.
+
+    Args:
+        store: The store under test.
+        identity: The job's id, or its idempotency key.
+        turn: The turn and the attempt asked for, >= 1.
+        job_id: The job's id, where ``identity`` is its key.
+    """
     answer = await ask(store, identity, turn=turn, job_id=job_id)
     assert isinstance(answer, Granted), answer
     return answer
@@ -96,7 +113,19 @@ async def end(
     turn: int = 1,
     keep_ms: int = KEEP_MS,
 ) -> bool:
-    """End one turn; returns whether the end was written."""
+    """End one turn.
+
+    Args:
+        store: The store under test.
+        fence: The fence of the grant.
+        state: The state in which the turn ends.
+        identity: The job's id, or its idempotency key.
+        turn: The turn and the attempt that the job is at afterwards.
+        keep_ms: How long the store keeps the end.
+
+    Returns:
+        Whether the end was written.
+    """
     update = ClaimUpdate(identity, fence, state, turn, turn, keep_ms)
     (written,) = await store.finish([update])
     return written
@@ -108,7 +137,13 @@ async def cancel(store: ClaimStore, job_id: str = "j1") -> JobStatus:
 
 
 async def renew(store: ClaimStore, fence: int, identity: str = "j1") -> Renewal:
-    """Renew one lease."""
+    """Renew one lease.
+
+    Args:
+        store: The store under test.
+        fence: The fence of the grant.
+        identity: The job's id, or its idempotency key.
+    """
     (renewal,) = await store.renew([(identity, fence)], lease_ms=LEASE_MS)
     return renewal
 

@@ -121,7 +121,13 @@ class LogSuite:
 def records_of(
     topic: str, values: Iterable[int], *, key: str | None = None
 ) -> list[Record]:
-    """Records whose values are numbers as text."""
+    """Records whose values are numbers as text.
+
+    Args:
+        topic: The records' topic.
+        values: The number of each record.
+        key: The key of all records; ``None`` without one.
+    """
     raw = None if key is None else key.encode()
     return [Record(topic, b"%d" % value, [], raw) for value in values]
 

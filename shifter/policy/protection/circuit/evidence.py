@@ -139,7 +139,13 @@ class CallCounter:
         self.peak_per_ms = 0.0
 
     def record(self, outcome: CallOutcome, *, took_ms: int, now_ms: int) -> None:
-        """Count a call that ended."""
+        """Count a call that ended.
+
+        Args:
+            outcome: What the call showed; an ignored one is not counted.
+            took_ms: How long the call took.
+            now_ms: When it ended.
+        """
         if outcome is CallOutcome.IGNORED:
             return
         self._window.add(now_ms, _CALLS)
