@@ -355,9 +355,7 @@ def servers(url: Secret) -> str:
 
 
 def _check_security(field: str, found: Mapping[str, Secret]) -> None:
-    protocol = (
-        found["security.protocol"].reveal() if "security.protocol" in found else ""
-    )
+    protocol = found.get("security.protocol", Secret("")).reveal()
     if protocol and protocol.lower() not in _PROTOCOLS:
         want = nearest(protocol.lower(), _PROTOCOLS, "allowed")
         raise ConfigError("security.protocol", protocol, want)

@@ -55,7 +55,6 @@ ASK_AGAIN_MS: Final = 300
 _NOT_COUNTED: Final = Permit(-1)
 """The permit of a call that this process's own circuit does not count."""
 
-
 _ProbeEnd: TypeAlias = tuple[Permit, CallOutcome, int | None]
 """A probe's permit, its outcome, and the wait that the dependency asked for."""
 
@@ -360,11 +359,7 @@ class Breaker(Guard):
             self.own.record(permit.own, end, now_ms=now_ms, u=0.0)
 
     def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
-        """Note how a call ended.
-
-        Returns:
-            Whether this process's own circuit opened or closed.
-        """
+        """Note how a call ended, in the circuit that its permit belongs to."""
         shared = permit.shared
         if shared.probe:
             outcome = self.own.probe_outcome(end)

@@ -54,7 +54,7 @@ class LaneView(Protocol):
     """The last known state of lanes; reading it waits for nothing."""
 
     def facts(self, lane: str) -> LaneFacts | None:
-        """Of a lane; ``None`` when nothing is known."""
+        """The state of a lane; ``None`` when nothing is known."""
 
     def deferred(self, lane: str) -> None:
         """Count a job of this process until the next look at the lane."""
@@ -150,7 +150,7 @@ class Admission:
 
     @property
     def threads(self) -> ThreadPoolExecutor:
-        """For handlers that are plain functions: one thread for each slot."""
+        """The threads of handlers that are plain functions: one for each slot."""
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(
@@ -159,10 +159,7 @@ class Admission:
             return self._threads
 
     def close(self) -> None:
-        """Free the threads; a call that runs in one goes on.
-
-        The counts of a dark run go into the log.
-        """
+        """Free the threads, log the counts of a dark run; a running call goes on."""
         with self._lock:
             threads, self._threads = self._threads, None
         for text in self.summary() if self.is_dark else ():

@@ -114,8 +114,8 @@ class DepthGauge:
     ) -> dict[int, Span]:
         """What a topic keeps now of what was appended between two instants.
 
-        The broker's time index finds the first record at or after an instant, so that no
-        record in between is left out, whatever order their producers' clocks give.
+        The broker's time index finds the first record at or after an instant, so that
+        no record in between is left out, whatever order their producers' clocks give.
 
         Args:
             topic: The topic's name.

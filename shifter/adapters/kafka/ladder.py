@@ -222,8 +222,8 @@ class HopPlanner:
     def reroute(self, hop: Hop, detail: str, now_ms: int) -> None:
         """Choose another way for a hop whose record was refused.
 
-        A record for its lane is put back until some time after it was due, and is then a
-        dead letter. Any other record is put back on the ladder until it is taken.
+        A record for its lane is put back until some time after it was due, and is then
+        a dead letter. Any other record is put back on the ladder until it is taken.
 
         Args:
             hop: The hop; its next record and time are set.

@@ -62,8 +62,8 @@ class PendingRecord:
 
     Args:
         inbox: Brings the outcome to the task's event loop.
-        future: What the task awaits.
-        last: The client's last error, which the answer names if none came.
+        future: Takes the answer; the task awaits it.
+        last: The client's last error, for an answer that is not known.
     """
 
     __slots__ = ("_error", "_future", "_inbox", "_last", "bucket")

@@ -80,15 +80,13 @@ def decide_claim(
     A turn below the claim's is handed over, also when the job was cancelled since: the
     later turn is the one that is settled as cancelled, once.
 
+    Pure, like the decisions below; each returns its answer, and the claim to write, if
+    any.
+
     Args:
         claim: The claim that is kept; ``None`` without one.
         ask: The turn, and the worker that asks.
         now: The store's clock.
-
-    Returns:
-        The answer, and what to write, if anything.
-
-    Pure, like the decisions below.
     """
     if claim is None:
         return _grant(ask, fence=0, losses=0, now=now)
@@ -109,9 +107,6 @@ def decide_renew(
         fence: The fence of the grant.
         lease_ms: How long the lease lasts from now on.
         now: The store's clock.
-
-    Returns:
-        The answer, and what to write, if anything.
     """
     if claim is None or claim.state is not JobState.RUNNING or claim.fence != fence:
         return Renewal(held=False, cancel_requested=False), None

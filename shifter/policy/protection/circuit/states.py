@@ -218,18 +218,8 @@ def trip(
 ) -> CircuitState:
     """Open the circuit, because of evidence or of a probe. Pure.
 
-    An open circuit stays as it is: late evidence does not prolong its cooldown.
-
-    Args:
-        policy: The policy of the circuit.
-        state: The state now.
-        now_ms: The instant of the evidence.
-        u: One draw from [0, 1) for the cooldown.
-        retry_after_ms: How long the dependency asked not to be called, if it did; this
-            takes the cooldown's place, within the policy's bounds.
-
-    Returns:
-        The state afterwards, the same object if nothing changed.
+    An open circuit stays as it is: late evidence does not prolong its cooldown. The
+    arguments are those of `settle`; ``retry_after_ms`` takes the cooldown's place.
     """
     if isinstance(state, Open):
         return state
