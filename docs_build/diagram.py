@@ -34,7 +34,7 @@ class Edge(NamedTuple):
         source: The state before.
         event: What happens.
         target: The state after; it may be the same.
-        answer: What the caller is told, if anything.
+        answer: The answer to the caller, if there is one.
     """
 
     source: str

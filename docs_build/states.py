@@ -114,7 +114,7 @@ def _circuit_edges() -> Iterator[Edge]:
     for state, event, now_ms in calls:
         after, answer = states.admit(_POLICY, state, now_ms=now_ms)
         yield Edge(_circuit(state), event, _circuit(after), _permit(answer))
-    evidence = "the evidence speaks against the dependency"
+    evidence = "the evidence is against the dependency"
     for state in (closed, opened, half):
         after = states.trip(_POLICY, state, now_ms=0, u=0.0)
         yield Edge(_circuit(state), evidence, _circuit(after))
@@ -196,7 +196,7 @@ def _claim_edges() -> Iterator[Edge]:
     for state in (None, waiting, running):
         _, kept = claims.decide_cancel(state, job_id="", keep_ms=60_000, now=now)
         event = "a cancel is requested"
-        answer = "the next renewal tells the worker" if state is running else ""
+        answer = "the next renewal reports it to the worker" if state is running else ""
         yield _claim_edge(state, event, kept, answer)
 
 

@@ -67,7 +67,7 @@ class DecodeError(WireError):
         reason: A `Reason` value as text, e.g. ``undecodable_payload``.
         detail: What was found, bounded in length, safe to log.
         is_misfit: Whether the record is well-formed, but has fields or choices that
-            this version of the app does not know: another version may read it.
+            this version of the app lacks: another version may read it.
     """
 
     def __init__(self, reason: str, detail: str, *, is_misfit: bool = False) -> None:
@@ -76,7 +76,7 @@ class DecodeError(WireError):
 
 
 class UnsupportedVersionError(WireError):
-    """The envelope is of a version this program does not know."""
+    """The envelope is of a version that this program does not support."""
 
     def __init__(self, found: int, supported: int) -> None:
         self.found, self.supported = found, supported

@@ -109,8 +109,8 @@ def explain(  # noqa: PLR0913  # one parameter an option
     """Show what would happen to a job now, rule by rule.
 
     Lanes, circuits and quality are read from the log and the state store. Slots, limits
-    and event loop are those of an idle process, since a running service knows only its
-    own.
+    and event loop are those of an idle process, since those of a running service are
+    seen by that service alone.
 
     Example: shifter explain shop.jobs:app send_receipt --priority low
 
@@ -210,7 +210,7 @@ def job_cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
 
 async def _check_log(app: Shifter) -> None:
     # The admin of a log that refuses this client fails at once; a publisher waits for
-    # its whole timeout and then cannot tell whether anything was written.
+    # its whole timeout, and then it is unknown whether anything was written.
     async with wiring.opened_admin(need_log(app.settings)):
         pass
 

@@ -201,7 +201,7 @@ def _from_file(file: ConfigFile, warnings: list[str]) -> Iterator[Found]:
             raise ConfigError(f"setting in {file.name}", name, want)
     if holds_secret and file.is_open:
         warnings.append(
-            f"{file.name} holds secrets and everybody may read it: chmod 600"
+            f"{file.name} holds secrets and all users may read it: chmod 600"
         )
 
 
@@ -253,7 +253,7 @@ def _from_secret_file(
         raise ConfigError(variable, path, want)
     text, is_open = read_secret(variable, path)
     if is_open:
-        warnings.append(f"{variable}: everybody may read {path}: chmod 600")
+        warnings.append(f"{variable}: all users may read {path}: chmod 600")
     return Found(name, variable, f"env {variable}", text, is_text=True)
 
 

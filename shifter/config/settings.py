@@ -238,7 +238,7 @@ class Settings:
             ``auto`` for one of this user and namespace, or ``off``.
         spool_max_bytes: How large that file may become.
         waiting_states: ``on`` or ``off``: whether a service records in the state store
-            that the jobs it accepted wait, where the log does not tell.
+            that the jobs it accepted wait, where the log itself does not show it.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         origins: Field name to where its value came from.

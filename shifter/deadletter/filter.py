@@ -69,7 +69,7 @@ _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": Non
 
 
 def compile_filter(text: str) -> Test:
-    """A function that tells whether a filter selects a dead letter.
+    """Compile a filter to a function that tests whether it selects a dead letter.
 
     Args:
         text: A filter; an empty one selects every letter.

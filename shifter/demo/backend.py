@@ -57,8 +57,8 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line to the backend.
 
     Attributes:
-        do: ``serve`` a request, tell the state (``look``), switch off (``break``) or
-            switch on (``heal``).
+        do: ``serve`` a request, answer with the state (``look``), switch off
+            (``break``) or switch on (``heal``).
         since: With ``look``: number of executions that the caller has already.
         request: With ``serve``: the work.
     """

@@ -308,7 +308,7 @@ class _Run:
                 await self._load.poison()
                 self._watcher.note("4 poison jobs offered, one of each priority")
             case "kill" if self._watcher.workers:
-                # The one that lived longest, as far as process ids tell.
+                # The lowest process id: usually the worker that has run longest.
                 pid = self._watcher.workers[0]
                 os.kill(pid, signal.SIGKILL)
                 self._watcher.note(f"worker {pid} killed (kill -9)")

@@ -84,7 +84,7 @@ class Context:
         """Return while going on makes sense; call it between the steps of long work.
 
         Raises:
-            JobCancelledError: Somebody cancelled the job.
+            JobCancelledError: The job was cancelled.
             DeadlineExceededError: The attempt's time is up.
         """
         if self.cancelled:
@@ -95,7 +95,7 @@ class Context:
 
     @property
     def log(self) -> Any:
-        """A structlog logger that knows the job's id, type and attempt.
+        """A structlog logger whose lines have the job's id, type and attempt.
 
         A call never fails the job: see `shifter.jobs.context.JobLog`.
         """

@@ -34,7 +34,7 @@ _DURATIONS = {
 
 
 class JobOptions(TypedDict, total=False):
-    """Options of ``@app.job(...)``; `Shifter.job` says what each means."""
+    """Options of ``@app.job(...)``; `Shifter.job` describes each of them."""
 
     name: str | None
     queue: str

@@ -34,9 +34,9 @@ class Ambient(NamedTuple):
         deadline_ms: After this instant its answer has no value; ``None`` never.
         draw: From [0, 1), its height within a priority; ``None`` for one draw a job.
         arrived_at: Monotonic seconds at which it arrived; ``None`` when not known.
-        priority: How much it hurts not to serve it; told to whom it calls.
-        is_retry: Whether it was made before; what is called on its behalf is a retry
-            too, for the budgets of those who are called.
+        priority: How much it hurts not to serve it; calls on its behalf carry it.
+        is_retry: Whether it was made before; calls on its behalf are retries too, for
+            the budgets of the services that are called.
         traceparent: W3C trace context of the job whose handler runs.
     """
 
@@ -157,8 +157,8 @@ class _Within(AbstractContextManager[Ambient]):
 def current_traceparent() -> str | None:
     """The ``traceparent`` of the current span, or of the job whose handler runs.
 
-    ``None`` without a valid one. A tracer that raises, or says something else than a
-    trace id, stops no job.
+    ``None`` without a valid one. A tracer that raises, or returns something else than
+    a trace id, stops no job.
 
     Source: W3C Trace Context, section 3.2.
     """

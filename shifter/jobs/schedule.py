@@ -32,8 +32,8 @@ class Window:
         days: ``daily``, a day, a range, or several of these with commas.
 
     Raises:
-        ConfigError: One of them cannot be understood, the zone is not known, or the
-            window is empty; says which text.
+        ConfigError: One of the texts cannot be understood, the zone is not known, or
+            the window is empty; the error names the text.
 
     Attributes:
         weekly: The hours as numbers of a week.

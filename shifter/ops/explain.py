@@ -1,8 +1,8 @@
 """Explains what would happen to a job now, and which rule decides it.
 
 Lanes, circuits, overrides and the quality are read from the log and the state store.
-Slots, limits and the event loop are those of an idle process: a running service knows
-only its own, and this is another process.
+Slots, limits and the event loop are those of an idle process: those of a running
+service are seen by that service alone, and this is another process.
 """
 
 from __future__ import annotations

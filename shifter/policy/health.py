@@ -8,7 +8,7 @@ The state of Kafka and Redis does not count: a restart of a worker does not brin
 back, and a fleet that restarts during their outage makes their return harder.
 
 Source: Google, Site Reliability Engineering, ch. 22, on health checks that spread an
-outage; the Kubernetes documentation on liveness probes says the same.
+outage; the Kubernetes documentation on liveness probes agrees.
 """
 
 from __future__ import annotations

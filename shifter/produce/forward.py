@@ -1,6 +1,6 @@
 """Brings spooled records to the log, in the order of their keys, once it answers again.
 
-`Forwarder` sends what is spooled. `KeyGate` tells which new records have to go behind
+`Forwarder` sends what is spooled. `KeyGate` decides which new records have to go behind
 spooled ones of their key.
 """
 

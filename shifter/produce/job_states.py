@@ -317,7 +317,7 @@ class StoredJobStates:
 
 
 def _nothing() -> None:
-    """What wakes a thread that does not run."""
+    """Do nothing: stands for waking a thread that does not run."""
 
 
 async def _set_after(first: asyncio.Event, second: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""What one call may say beyond its arguments, checked once and reusable.
+"""The options of one call beyond its arguments, checked once and reusable.
 
 `CallOptions` is what a user may give; `CallPlan` is what a record needs, worked out
 ahead of the call, so that the hot path of ``defer`` does no checking of its own.

@@ -1,7 +1,7 @@
 """From a call to a durable record.
 
 *Accepted means written*: `Deferred` is returned only after the log acknowledged the
-record. A certain refusal is a `Shed` with its reason; an outcome that nobody can know
+record. A certain refusal is a `Shed` with its reason; an outcome that cannot be known
 is an `OutcomeUnknownError` that carries the job id, so that the caller may submit the
 same id again without a second effect.
 """
@@ -70,9 +70,9 @@ class _Kept(NamedTuple):
     """What is recorded of the jobs of a plan.
 
     Attributes:
-        keep_ms: For how long.
-        identity: Of their idempotency key.
-        is_recorded: Whether anything is; not where the log itself tells of them.
+        keep_ms: How long the record is kept.
+        identity: The identity of their idempotency key, if they have one.
+        is_recorded: Whether they are recorded at all; the log may already show them.
         is_plain: Whether they are as most are: no key, and due at once.
     """
 
@@ -94,9 +94,9 @@ class Publisher:
         log: Where records become durable.
         clock: Dates the envelopes.
         timeout_s: How long a call waits for the log, > 0.
-        states: Records what was accepted, and tells whether an idempotency key is done;
-            ``None``: nothing is recorded, and the claim tells it.
-        finds_plain: Whether the log itself tells of a job that lies in a lane since
+        states: Records what was accepted, and finds whether an idempotency key is done;
+            ``None``: nothing is recorded, and the worker's claim finds it.
+        finds_plain: Whether the log itself can find a job that lies in a lane since
             the time of its id, so that no record is needed.
 
     Attributes:
@@ -184,13 +184,13 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             for part in _bulks(payloads):
                 bulk = self._bulk(plan, part, content_type)
-                told = group.create_task(
+                written = group.create_task(
                     self._log.append(bulk.records, timeout_s=self._timeout_s)
                 )
                 # One bulk is written while the next one is made.
                 if before is not None:
                     answers += await self._answers(plan, before)
-                before = bulk, told
+                before = bulk, written
             if before is not None:
                 answers += await self._answers(plan, before)
         return answers
@@ -198,8 +198,8 @@ class Publisher:
     async def _answers(
         self, plan: CallPlan, writing: _Writing
     ) -> list[Answer | OutcomeUnknownError]:
-        bulk, told = writing
-        answers, lane = await told, plan.lane
+        bulk, written = writing
+        answers, lane = await written, plan.lane
         if not bulk.records:
             return [_expired(job_id) for job_id in bulk.ids]
         self._note_waiting(plan, bulk.ids, answers)
@@ -222,17 +222,17 @@ class Publisher:
         return self._log.close(timeout_s=timeout_s)
 
     def _asked(self, plan: CallPlan) -> tuple[JobStates, str] | None:
-        """What tells whether the key of a job is done; ``None`` if it is not asked.
+        """The states to ask whether a job's key is done, and the key's identity.
 
-        It is not asked for a job that is due later: its key may be forgotten by then.
+        ``None`` for a job that is due later: its key may be forgotten by then.
         """
         if plan.idempotency_key is None or self._states is None or not _is_due(plan):
             return None
         return self._states, claim_identity(plan.spec.name, "", plan.idempotency_key)
 
-    def _accepted(self, plan: CallPlan, job_id: str, told: AppendAnswer) -> Answer:
+    def _accepted(self, plan: CallPlan, job_id: str, found: AppendAnswer) -> Answer:
         """The answer to one job, which is recorded as waiting where it was accepted."""
-        answer = self._answer(plan, job_id, told)
+        answer = self._answer(plan, job_id, found)
         if isinstance(answer, OutcomeUnknownError):
             raise answer
         if self._states is not None and type(answer) is Deferred:

@@ -235,7 +235,7 @@ class SpoolingLog:
         return writer
 
     def _after_fork(self) -> None:
-        # The thread and whoever held the locks stayed with the parent.
+        # The thread and the holders of the locks stayed with the parent.
         self._lock, self._forwarder = threading.Lock(), None
         self._open = {}
         self._gate = KeyGate()

@@ -4,8 +4,8 @@ Both watches run on one background loop: a service whose own loop is busy keeps 
 view, and a slow log slows no request down. Decisions and calls only look, and note.
 
 `LaneWatch` counts what waits for a slot, not what runs, nor what finds a worker's slot
-free. While log or state store are away, its view grows old and after a while says
-nothing, which means "defer". `DependencyWatch` keeps the state of the dependencies in
+free. While log or state store are away, its view grows old and after a while answers
+``None``, which means "defer". `DependencyWatch` keeps the state of the dependencies in
 step with the fleet, and collects the evidence of the service's own calls.
 """
 

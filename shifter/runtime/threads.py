@@ -175,7 +175,7 @@ class BackgroundLoop:
 
     The interpreter schedules nothing on threads at its end, before it calls any
     function of `atexit`. Loops that still run then are asked to end first, and what
-    they raise afterwards is dropped: it says nothing about the service.
+    they raise afterwards is dropped: it is no fault of the service.
 
     Args:
         mains: Run together until the loop is asked to stop; each is given an event that
@@ -234,8 +234,8 @@ class BackgroundLoop:
             await main
         except Exception as error:  # noqa: BLE001  # any, as at the end of a thread
             if not self._is_exiting:
-                told = (type(error), error, error.__traceback__, self._thread)
-                threading.excepthook(threading.ExceptHookArgs(told))
+                facts = (type(error), error, error.__traceback__, self._thread)
+                threading.excepthook(threading.ExceptHookArgs(facts))
 
     def _after_fork(self) -> None:
         # The thread stayed with the parent, and so did its loop.
@@ -250,7 +250,7 @@ _running: Final[weakref.WeakSet[BackgroundLoop]] = weakref.WeakSet()
 
 
 def _nothing() -> None:
-    """What is asked of a loop that does not run here."""
+    """Do nothing: stands for a request to a loop that does not run here."""
 
 
 def _exit() -> None:

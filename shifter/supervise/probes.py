@@ -124,7 +124,7 @@ class ProbeServer:
         writer.transport.set_write_buffer_limits(high=0)
         writer.write(answer)
         await writer.drain()
-        # Unread bytes would make the kernel discard the answer. The client knows the
+        # Unread bytes would make the kernel discard the answer. The client has the
         # length and closes; a half-close from here would raise after a reset.
         async with asyncio.timeout(_LINGER_S):
             while await reader.read(_DISCARD_BYTES):

@@ -126,9 +126,9 @@ class TestApp:
     def beside(self, other: Shifter) -> Generator[None]:
         """Let another version of the app submit to the same lanes while the block runs.
 
-        `drain` runs jobs with the app under test alone: what it does not know waits for
-        a worker that does, as in a deploy, and becomes a dead letter when the setting
-        ``deploy_grace`` is over.
+        `drain` runs jobs with the app under test alone. A job that this app does not
+        have waits for a worker that has it, as in a deploy, and becomes a dead letter
+        when the setting ``deploy_grace`` is over.
 
         Args:
             other: Of the same namespace.

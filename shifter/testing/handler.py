@@ -3,8 +3,8 @@
 Handlers run in the test's own loop, with the test's own clients and fixtures, and call
 ``asyncio.sleep`` and ``asyncio.timeout`` as they always do. While a `TestApp` is open,
 the timers of the loop are therefore replaced, but only for what a handler asks for. A
-context variable, which the handler's tasks inherit, tells it from the test, whose own
-timers stay real.
+context variable, which the handler's tasks inherit, distinguishes it from the test,
+whose own timers stay real.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class StuckError(ShifterError):
             if was_stopped
             else f"nothing happened for {waited_s:g} s of real time: {who} waits for "
             "something that is not this test's clock (a thread, a socket, a future "
-            "nobody sets); replace it in the test, or use fail_with()"
+            "that is never set); replace it in the test, or use fail_with()"
         )
 
 

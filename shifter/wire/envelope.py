@@ -57,7 +57,7 @@ class EnvelopeV1(
 ):
     """One job as it travels. All instants are epoch milliseconds, UTC.
 
-    Texts hold printable characters only. ``None`` means not said; a reader fills in
+    Texts hold printable characters only. ``None`` means not given; a reader fills in
     the job type's own setting.
 
     Attributes:
@@ -78,7 +78,7 @@ class EnvelopeV1(
         idempotency_key: Jobs of one type and key take effect once; 1-255 characters.
         origin: Who handed it over, e.g. a service's name; 1-255 characters.
         replay_of: Id of the job whose dead letter this one replays.
-        replays: How often it was replayed, in all its incarnations; 0-1000.
+        replays: How often it was replayed, under all its ids; 0-1000.
         first_failed_ms: When an attempt of it failed for the first time.
         misfit_since_ms: When a worker first read it that does not know its type, or
             its fields; it waits for one that does.

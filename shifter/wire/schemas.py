@@ -283,7 +283,7 @@ def _job_headers() -> dict[str, Any]:
         },
         TRACEPARENT_HEADER: {
             "type": "string",
-            "description": "W3C trace context of whoever handed the job over.",
+            "description": "W3C trace context of the job's producer.",
         },
     }
 

@@ -3,7 +3,7 @@
 The lane choice charges a lane when a job starts, and how long the job will run is not
 known then. So a start is charged the mean of its lane, and the difference is charged as
 it becomes known: while a job runs longer than that, and when it ends. Two queues that
-always have jobs waiting then hold as many slots as their weights say, whether their
+always have jobs waiting then hold slots in the ratio of their weights, whether their
 jobs take 10 ms or 10 min. Counted in starts, the queue with the longer jobs would hold
 nearly all slots.
 

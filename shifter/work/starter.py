@@ -206,9 +206,11 @@ class Starter:
 
 
 def _still_owned(items: list[Item]) -> tuple[list[Item], list[Item]]:
-    """Tell feeds that items start; those whose records this process still owns first.
+    """Report to the feeds that items start, and sort out those that are not owned.
 
-    The partitions or leases of the rest went to another worker since they were fetched.
+    Returns:
+        The items whose records this process still owns, and the rest: their partitions
+        or leases went to another worker since they were fetched.
     """
     owned: list[Item] = []
     gone: list[Item] = []

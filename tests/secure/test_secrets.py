@@ -238,4 +238,4 @@ def test_a_secret_file_that_others_may_read_is_warned_about(shell):
     done = shell.ok("config", "show", SHIFTER_LOG=environ["SHIFTER_LOG"])
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert "everybody may read" in done.err
+    assert "all users may read" in done.err

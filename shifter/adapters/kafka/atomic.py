@@ -53,8 +53,8 @@ _PROPERTIES: Final[dict[str, Property]] = {
     "linger.ms": 2,
 }
 _NO_COORDINATOR: Final = (
-    "where there are fewer brokers than transaction.state.log.replication.factor says, "
-    "there are no transactions"
+    "there are no transactions with fewer brokers than "
+    "transaction.state.log.replication.factor"
 )
 # The errors of a sender whose name was taken over, or whose transaction was timed out.
 _FENCED: Final = frozenset(

@@ -1,4 +1,4 @@
-"""What the processes of a fleet tell each other in Redis: decisions and live workers.
+"""What the processes of a fleet share in Redis: decisions and live workers.
 
 Shared decisions are one script and six keys of one hash slot. Every value expires.
 Changes of cells are also published, so that an opened circuit reaches every process at

@@ -154,7 +154,7 @@ def make(path: Path) -> None:
         if version == VERSION:
             return
         if version > VERSION:
-            want = f"its version is {version}, this program knows {VERSION}"
+            want = f"its version is {version}, this program reads up to {VERSION}"
             raise ConfigError("sqlite file", str(path), f"{want}; upgrade shifter")
         # Only where the file is new: pages are counted in this size for ever.
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")

@@ -102,7 +102,7 @@ class Database:
 
         Raises:
             StoreUnavailableError, StoreRefusedError: Nothing was written, unless the
-                error says otherwise.
+                error states that the outcome is unknown.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()

@@ -1,4 +1,4 @@
-"""What the processes of one machine tell each other: shared decisions and live workers.
+"""What the processes of one machine share: fleet decisions and live workers.
 
 Shared decisions have a file of their own beside the queue's. They do not outlive their
 use: the file is written five times a second, without waiting for the disk, and a

@@ -44,7 +44,7 @@ class End:
 
     Attributes:
         state: A terminal state.
-        reason: Why, where the state alone does not say it.
+        reason: Why, where the state alone does not show it.
     """
 
     state: JobState

@@ -14,7 +14,7 @@ from shifter.model.fleet import (
     MAX_CELL_BYTES,
     MAX_COUNT,
     MAX_EVIDENCE_BYTES,
-    MAX_EVIDENCE_TOLD,
+    MAX_EVIDENCE_SHOWN,
     MAX_INSTANT_MS,
     MAX_KEEP_MS,
     MAX_LOAD,
@@ -130,12 +130,12 @@ class FleetTable:
         return len(self.cells) + len(self.voices) + len(self.budgets) + len(self.rates)
 
     def _evidence(self) -> dict[str, bytes]:
-        told, left = {}, MAX_EVIDENCE_TOLD
+        shown, left = {}, MAX_EVIDENCE_SHOWN
         for process, voice in self.voices.items():
             fits = len(voice.evidence) <= left
-            told[process] = voice.evidence if fits else b""
-            left -= len(told[process])
-        return told
+            shown[process] = voice.evidence if fits else b""
+            left -= len(shown[process])
+        return shown
 
     def _propose(self, proposal: Proposal) -> bool:
         name, expected, value = proposal

@@ -8,8 +8,8 @@ Once a window, the limit moves by one step or stays, depending on the window's s
 2. *Down* by a step when the queue that the limit seems to cause (Vegas) is long, or
    when the process used its limit and more calls at once brought no more throughput,
    only more latency (the *correlation veto*).
-3. *Up* by a step when the queue is short, the process used its limit, and neither
-   objective nor veto speaks against it.
+3. *Up* by a step when the queue is short, the process used its limit, the objective is
+   met and the veto does not hold.
 
 Lower priorities may fill the limit only up to their ceiling, so that the rest is free
 for more urgent calls. A limit of one call is open to every priority.

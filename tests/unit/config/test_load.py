@@ -271,7 +271,7 @@ def test_a_secret_file_is_read_and_an_open_one_warned_of(tmp_path, load, mode):
     assert settings.kafka_client()["sasl.password"] == CANARY
     variable = "SHIFTER_KAFKA__SASL_PASSWORD_FILE"
     assert settings.origin("kafka.sasl.password") == f"env {variable}"
-    warned = (f"{variable}: everybody may read {path}: chmod 600",)
+    warned = (f"{variable}: all users may read {path}: chmod 600",)
     assert settings.warnings == (warned if mode == 0o644 else ())
 
 
@@ -281,7 +281,7 @@ def test_an_open_file_with_secrets_is_warned_of(tmp_path, load):
     settings = load(toml=f'log = "{SECURE}"\n[kafka]\nsasl_password = "{CANARY}"\n')
 
     assert settings.warnings == (
-        "shifter.toml holds secrets and everybody may read it: chmod 600",
+        "shifter.toml holds secrets and all users may read it: chmod 600",
     )
 
 

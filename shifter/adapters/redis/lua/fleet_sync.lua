@@ -1,7 +1,7 @@
--- One process tells the fleet what it saw, and is told what holds.
+-- One process reports what it counted, and receives what holds for the fleet.
 -- Mirrors shifter.policy.protection.fleet_table.FleetTable.sync and .mend; put behind number.lua.
 -- Test: tests/conformance/test_fleet.py, which drives both with the same reports.
--- KEYS[1]  hash: version of the cells; until when everybody's evidence is told
+-- KEYS[1]  hash: version of the cells; until when the evidence of every process is sent
 -- KEYS[2]  hash: the cells
 -- KEYS[3]  hash: process to "until load"
 -- KEYS[4]  hash: process to its evidence
