@@ -30,7 +30,8 @@ class Client(Consumer):
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self.is_leaving, self.in_close, self.is_closing = False, 0, False
+        self.is_leaving, self.in_close = False, 0
+        self.is_closing, self.is_closed = False, False
         self.clients.append(self)
 
     def subscribe(self, topics, *, on_assign, on_revoke, on_lost):
@@ -61,6 +62,7 @@ class Client(Consumer):
     def close(self):
         self.is_closing = True
         super().close()
+        self.is_closed = True
 
 
 @pytest.fixture
@@ -89,7 +91,9 @@ async def test_a_member_serves_its_assignment_before_it_closes(
 
     await asyncio.gather(opening, return_exceptions=True)
     await bench.close()
-    assert [client.in_close for client in Client.clients] == [0]
+    assert [(client.is_closed, client.in_close) for client in Client.clients] == [
+        (True, 0)
+    ]
 
 
 def _has_members(site, group):

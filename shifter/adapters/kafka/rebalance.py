@@ -96,7 +96,14 @@ class Rebalancer:
             self._assignment.add(place, start)
             offsets.append(TopicPartition(*place, start.position))
             self._report(place, start)
-        consumer.incremental_assign(offsets)
+        # What has no start is assigned, too: the client refuses to take partitions back
+        # that it was not given. Records of a paused partition are not fetched.
+        unread = [
+            part for part in partitions if (part.topic, part.partition) not in starts
+        ]
+        consumer.incremental_assign([*offsets, *unread])
+        if unread:
+            consumer.pause(unread)
         if offsets:
             # A partition that was paused, went and came back is still paused.
             consumer.resume(offsets)
