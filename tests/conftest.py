@@ -5,6 +5,7 @@ A server that cannot be had is a skip on a laptop and a failure in CI.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -84,6 +85,11 @@ def _unconfigured_structlog() -> Iterator[None]:
     structlog = sys.modules.get("structlog")
     if structlog is not None and structlog.is_configured():
         structlog.reset_defaults()
+        root = logging.getLogger()
+        root.setLevel(logging.WARNING)
+        for handler in list(root.handlers):
+            if type(handler).__module__.startswith("shifter."):
+                root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from shifter.errors import DeadlineExceededError, JobCancelledError
+from shifter.jobs.request_scope import current_trace_id
 from shifter.model.answer import Quality
 from shifter.model.time import EpochMs
 
@@ -95,15 +96,30 @@ class Context:
 
     @property
     def log(self) -> Any:
-        """A structlog logger whose lines have the job's id, type and attempt.
+        """A structlog logger whose lines have the job's id, type, attempt and trace id.
 
         A call never fails the job: see `shifter.jobs.context.JobLog`.
         """
         if self._log is None:
-            self._log = JobLog.of_job(
-                job_id=self.job_id, job=self.job_type, attempt=self.attempt
-            )
+            fields = identify(self.job_id, self.job_type, self.attempt)
+            self._log = JobLog.of_job(**fields)
         return self._log
+
+
+def identify(job_id: str, job: str, attempt: int) -> dict[str, object]:
+    """The fields that each log line of a handler has.
+
+    Args:
+        job_id: The job's id.
+        job: The job type's name.
+        attempt: 1-based.
+
+    Returns:
+        These, and ``trace_id`` of the current span, else of the job, if there is one.
+    """
+    fields: dict[str, object] = {"job_id": job_id, "job": job, "attempt": attempt}
+    trace_id = current_trace_id()
+    return fields if trace_id is None else {**fields, "trace_id": trace_id}
 
 
 _RESERVED: Final = frozenset(

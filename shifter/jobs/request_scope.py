@@ -165,6 +165,16 @@ def current_traceparent() -> str | None:
     return _of_span() or ambient().traceparent
 
 
+def current_trace_id() -> str | None:
+    """The trace id of `current_traceparent`, 32 hexadecimal digits."""
+    return trace_id_of(current_traceparent())
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The trace id in a valid ``traceparent``; ``None`` for ``None``."""
+    return None if traceparent is None else traceparent.split("-")[1]
+
+
 def follow(traceparent: str | None) -> None:
     """Let spans that begin in this context belong to a trace; ``None`` to none.
 

@@ -26,7 +26,7 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.hours import Hours
-from shifter.jobs.context import Context
+from shifter.jobs.context import Context, identify
 from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.request_scope import ambient, current_traceparent, nearer, within
 from shifter.model.answer import (
@@ -52,6 +52,7 @@ from shifter.produce.options import (
     plan_call,
 )
 from shifter.runtime.handler import check_value, completed, is_coroutine_function
+from shifter.telemetry.log import LoggingAsJob
 from shifter.wire.envelope import repair_id
 
 _UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
@@ -145,7 +146,8 @@ class Submission:
         # asyncio comes with it, and `import shifter` does without.
         from shifter.runtime.threads import ThreadCall  # noqa: PLC0415
 
-        with self._noted(call), within(deadline_ms=call.deadline_ms):
+        as_job, limit = LoggingAsJob(self._log_fields), call.deadline_ms
+        with self._noted(call), within(deadline_ms=limit), as_job:
             if is_coroutine_function(call.function):
                 value = completed(call.function(**call.arguments))
                 self._returned(await self._within_limit(call, value))
@@ -169,7 +171,8 @@ class Submission:
         """
         import asyncio  # noqa: PLC0415  # `import shifter` does without
 
-        with self._noted(call), within(deadline_ms=call.deadline_ms):
+        as_job, limit = LoggingAsJob(self._log_fields), call.deadline_ms
+        with self._noted(call), within(deadline_ms=limit), as_job:
             value = call.function(**call.arguments)
             if inspect.isawaitable(value):
                 ending = self._within_limit(call, completed(value))
@@ -256,6 +259,9 @@ class Submission:
             )
             arguments = {**arguments, name: context}
         return LocalCall(function, arguments, deadline_ms, limit_ms)
+
+    def _log_fields(self) -> dict[str, object]:
+        return identify(self._job_id, self._plan.spec.name, attempt=1)
 
     def _noted(self, call: LocalCall) -> AbstractContextManager[None]:
         """A fallback is no evidence about the dependency that it spares."""

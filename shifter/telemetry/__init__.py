@@ -10,14 +10,25 @@ from __future__ import annotations
 
 import sys
 
-from shifter.telemetry.log import Event, Log
+from shifter.telemetry.log import Event, Log, job_fields
 from shifter.telemetry.metric import Metrics, Snapshot, Totals
 
-__all__ = ["Event", "Log", "Metrics", "Snapshot", "Totals", "configure_logging"]
+__all__ = [
+    "Event",
+    "Log",
+    "Metrics",
+    "Snapshot",
+    "Totals",
+    "configure_logging",
+    "job_fields",
+]
 
 
 def configure_logging(level: str, log_format: str) -> None:
     """Write this process's log lines to standard error; for programs, not libraries.
+
+    Lines of structlog and of the standard library's loggers have one format, and those
+    of a handler carry its job (`job_fields`).
 
     Args:
         level: The lowest level written: ``debug``, ``info``, ``warning``, ``error``.

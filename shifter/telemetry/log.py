@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from shifter.wire.untrusted import printable
 
@@ -31,6 +34,49 @@ MAX_KINDS: Final = 200
 
 Causes come from records, and any producer may write those.
 """
+
+
+JobFields: TypeAlias = Callable[[], Mapping[str, object]]
+"""Gives the fields that identify a job. Called once a line, so that a job that writes
+none costs one context variable."""
+
+_JOB: Final[ContextVar[JobFields | None]] = ContextVar("shifter_log", default=None)
+
+
+def log_as_job(fields: JobFields) -> None:
+    """Let each line from here to the end of this task carry the fields of a job.
+
+    Threads that are given a copy of the context carry them too.
+    """
+    _JOB.set(fields)
+
+
+class LoggingAsJob(AbstractContextManager[None]):
+    """`log_as_job` while a block runs.
+
+    A class, since a generator takes twice as long.
+    """
+
+    __slots__ = ("_fields", "_token")
+
+    def __init__(self, fields: JobFields) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._token = _JOB.set(self._fields)
+
+    def __exit__(self, *_: object) -> None:
+        _JOB.reset(self._token)
+
+
+def job_fields() -> Mapping[str, object]:
+    """``job_id``, ``job``, ``attempt`` and ``trace_id`` of the handler that runs.
+
+    For a logging filter or a structlog processor of a service's own. It is empty
+    outside of a handler, and has no ``trace_id`` where there is no trace.
+    """
+    fields = _JOB.get()
+    return {} if fields is None else fields()
 
 
 class Event(StrEnum):
@@ -190,6 +236,29 @@ class LimitedLog:
             most: Lines of the kind in a window, >= 1.
         """
         causes = {name: facts[name] for name in by if name in facts}
+        if self.take(level, event, causes, now=now, most=most):
+            self._log.write(level, event, **facts)
+
+    def take(
+        self,
+        level: int,
+        event: Event,
+        causes: dict[str, Any],
+        *,
+        now: float,
+        count: int = 1,
+        most: int = LINES,
+    ) -> int:
+        """How many lines of a kind the caller may write; the others are counted.
+
+        Args:
+            level: As of the standard library.
+            event: What happened.
+            causes: The fields that distinguish the kind, with their values.
+            now: Monotonic seconds.
+            count: Lines that the caller has, >= 1.
+            most: Lines of the kind in a window, >= 1.
+        """
         kind = (event, tuple(map(str, causes.values())))
         window = self._windows.get(kind)
         if window is None:
@@ -199,11 +268,10 @@ class LimitedLog:
         elif now >= window.since + WINDOW_S:
             self._close(event, window)
             window = self._windows[kind] = _Window(level, causes, now)
-        if window.written < most:
-            window.written += 1
-            self._log.write(level, event, **facts)
-        else:
-            window.left_out += 1
+        taken = min(count, max(0, most - window.written))
+        window.written += taken
+        window.left_out += count - taken
+        return taken
 
     def write_left_out(self, now: float) -> None:
         """Write how many lines were left out of windows that have ended."""

@@ -15,10 +15,13 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import ExcInfo, Processor
 
+from shifter.telemetry.log import Event, job_fields
+from shifter.telemetry.records import format_records, unused_name
 from shifter.wire.untrusted import encode_line, printable
 
 _MAX_FIELD: Final = 2_000
 _MAX_FRAMES: Final = 20
+_OURS: Final = frozenset(event.value for event in Event)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -33,17 +36,45 @@ def configure(level: str, log_format: str, out: TextIO) -> None:
     is_console = log_format == "console" or (log_format == "auto" and out.isatty())
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_job,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    processors = [*before, *(_console(out) if is_console else _json())]
     structlog.configure(
-        processors=[*before, *(_console(out) if is_console else _json())],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=_factory(out, is_console=is_console),
         # Loggers are fetched anew by `shifter.telemetry.log`; caching would freeze the
         # first configuration into those of user code.
         cache_logger_on_first_use=False,
     )
+    format_records(processors, _LEVELS[level], out)
+
+
+def _with_job(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Add the fields of the job whose handler writes the line.
+
+    A line of this package names its own job, which may be another one.
+    """
+    fields = job_fields()
+    if not fields or _is_ours(event.get("event")):
+        return event
+    for name, value in fields.items():
+        given = event.get(name, value)
+        if name == "trace_id":
+            event[name] = given
+            continue
+        if type(given) is not type(value) or given != value:
+            event[unused_name(name, event)] = given
+        event[name] = value
+    return event
+
+
+def _is_ours(event: object) -> bool:
+    return isinstance(event, str) and event in _OURS
 
 
 def _json() -> list[Processor]:

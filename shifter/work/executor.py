@@ -29,6 +29,7 @@ from shifter.policy.delivery.retry import Outcome
 from shifter.ports import Clock
 from shifter.runtime.handler import completed, is_coroutine_function
 from shifter.runtime.threads import ThreadCall
+from shifter.telemetry.log import log_as_job
 from shifter.wire.headers import JSON
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.item import Item, ItemRefusal
@@ -177,6 +178,7 @@ class Executor:
         )
         if trace is not None:
             follow(trace)
+        log_as_job(attempt.log_fields)
         self._begins(attempt)
         outcome: Outcome = SUCCEEDED
         try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ from shifter.errors import (
 )
 from shifter.fleet.calls import ROLE, ActiveCall, CallerFacts, CallVerdict, verdict_of
 from shifter.jobs import request_scope
-from shifter.jobs.context import Context
+from shifter.jobs.context import Context, identify
 from shifter.jobs.registered import RegisteredJob
 from shifter.jobs.request_scope import follow
 from shifter.model.answer import Quality
@@ -45,6 +46,7 @@ from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.ports import Clock
 from shifter.runtime.handler import completed
+from shifter.telemetry.log import log_as_job
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.wire.untrusted import printable
 from shifter.work.attempt import RemoteError
@@ -275,6 +277,10 @@ def serve_calls(
                 )
             )
             follow(trace)
+            seen = called.context
+            log_as_job(
+                functools.partial(identify, seen.job_id, seen.job_type, seen.attempt)
+            )
             channel.send(_answer(called, jobs, runner))
 
 

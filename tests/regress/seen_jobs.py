@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from shifter import Context, Shifter
 from shifter.jobs.request_scope import ambient, current_traceparent
+from shifter.telemetry import job_fields
+
+_logger = logging.getLogger("seen.jobs")
+_structlog = structlog.get_logger()
 
 
 def report(place: str, ctx: Context) -> None:
@@ -29,10 +36,13 @@ def report(place: str, ctx: Context) -> None:
         "traceparent": ctx.traceparent,
         "deadline_ms": around.deadline_ms,
         "current_traceparent": current_traceparent(),
+        "log_fields": dict(job_fields()),
     }
     with open(os.environ["EFFECTS"], "a") as file:
         file.write(json.dumps(facts) + "\n")
     ctx.log.info("seen", place=place)
+    _logger.info("seen by %s", "logging", extra={"place": place, "job_id": "mine"})
+    _structlog.info("seen by structlog", place=place, job_id="mine")
 
 
 def count(place: str) -> int:

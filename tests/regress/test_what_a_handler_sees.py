@@ -21,6 +21,7 @@ from shifter import Context, Degraded, Ran, Shifter
 from shifter.config.load import load_settings
 from shifter.jobs import request_scope
 from shifter.model.answer import Quality
+from shifter.telemetry import job_fields
 from shifter.work.isolated_child import ContextFacts
 from tests.acceptance.fleet import Fleet
 from tests.regress import seen_jobs
@@ -143,12 +144,17 @@ def test_what_it_defers_in_a_worker_has_its_deadline_and_trace(from_workers, pla
 @pytest.mark.parametrize("place", IN_A_WORKER)
 def test_its_log_lines_are_formatted_and_know_the_job(from_workers, place):
     _, logged, ids, _ = from_workers
-    [line] = [one for one in logged if one.get("place") == place]
+    by_event = {one["event"]: one for one in logged if one.get("place") == place}
+    assert set(by_event) == {"seen", "seen by logging", "seen by structlog"}
 
-    assert (line["event"], line["level"]) == ("seen", "info")
-    assert (line["job_id"], line["job"]) == (ids[place], place)
-    assert line["attempt"] == 1
-    assert line["timestamp"]
+    for line in by_event.values():
+        assert line["level"] == "info"
+        assert (line["job_id"], line["job"]) == (ids[place], place)
+        assert (line["attempt"], line["trace_id"]) == (1, TRACE.split("-")[1])
+        assert line["timestamp"]
+    assert by_event["seen by logging"]["logger"] == "seen.jobs"
+    assert by_event["seen by logging"]["job_id_"] == "mine"
+    assert by_event["seen by structlog"]["job_id_"] == "mine"
 
 
 @pytest.mark.parametrize("place", BY_SUBMIT)
@@ -178,6 +184,13 @@ def check_inline(fleet: Fleet, place: str, answer) -> None:
     assert 500 < facts["remaining_s"] <= 600
     assert abs(facts["deadline_ms"] - HOUR_MS - now_ms) < 60_000
     assert facts["traceparent"] == facts["current_traceparent"] == TRACE
+    assert facts["log_fields"] == {
+        "job_id": answer.job_id,
+        "job": place,
+        "attempt": 1,
+        "trace_id": TRACE.split("-")[1],
+    }
+    assert job_fields() == {}
 
 
 async def test_a_cancel_reaches_a_handler_in_a_process_of_its_own(fleet):
