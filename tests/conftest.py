@@ -11,6 +11,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
@@ -20,9 +21,16 @@ from stack.errors import Missing
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 
-# The suites are no test modules: without this, a failure shows no values. Here, since
-# whatever imports them first must find it said.
-pytest.register_assert_rewrite("shifter.testing.conformance")
+# Suites and helpers are no test modules: without this, a failure in one shows no values.
+# Here, since a module that was imported before cannot be rewritten.
+pytest.register_assert_rewrite(
+    "shifter.testing.conformance",
+    *(
+        f"tests.{each.name}"
+        for each in Path(__file__).parent.iterdir()
+        if each.is_dir()
+    ),
+)
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
