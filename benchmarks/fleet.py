@@ -77,20 +77,20 @@ def _decisions(count: int) -> list[Finding]:
     """Circuit, limit and budget of one call, every tenth a retry; then its end."""
     clock = SystemClock()
     bank = Dependency("bank", limit=LimitPolicy(initial=200))
-    board = FleetReplica([bank], clock, process="alone", seed=1)
-    shield, ok = board.protections["bank"], CallEnd(CallOutcome.SUCCESS, 5)
+    replica = FleetReplica([bank], clock, process="alone", seed=1)
+    protection, ok = replica.protections["bank"], CallEnd(CallOutcome.SUCCESS, 5)
     spent = []
     for n in range(count):
         began = time.perf_counter_ns()
-        with board.lock:
-            leave = shield.admit(
+        with replica.lock:
+            permit = protection.admit(
                 Priority.NORMAL,
                 is_extra=n % 10 == 0,
                 now_ms=int(clock.monotonic() * 1_000),
             )
         spent.append(time.perf_counter_ns() - began)
-        if isinstance(leave, CallPermit):
-            shield.ended(leave, ok, now_ms=int(clock.monotonic() * 1_000))
+        if isinstance(permit, CallPermit):
+            protection.ended(permit, ok, now_ms=int(clock.monotonic() * 1_000))
     spent.sort()
     return [
         _most("fleet decision, p50", spent[count // 2] / 1_000, "us", 3),

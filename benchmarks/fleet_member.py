@@ -1,4 +1,4 @@
-"""One member of a fleet that is played: its board, its syncs and its calls, all timed."""
+"""One member of a fleet that is played: its replica, its syncs and its calls, all timed."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class _TimedStore:
         await self._store.close()
 
 
-class _TimedBoard(FleetReplica):
-    """A board whose part of each sync is timed, by the processor's clock."""
+class _TimedReplica(FleetReplica):
+    """A replica whose part of each sync is timed, by the processor's clock."""
 
     def __init__(self, *dependencies: Any, **options: Any) -> None:
         super().__init__(*dependencies, **options)
@@ -77,8 +77,8 @@ class _TimedBoard(FleetReplica):
 class _TimedSync(FleetSync):
     """Syncs that are timed whole."""
 
-    def __init__(self, board: FleetReplica, store: FleetStore, clock: Clock) -> None:
-        super().__init__(board, store, clock)
+    def __init__(self, replica: FleetReplica, store: FleetStore, clock: Clock) -> None:
+        super().__init__(replica, store, clock)
         self.took_ms = list[float]()
 
     async def once(self) -> None:
@@ -93,15 +93,17 @@ class _UnderWay(NamedTuple):
 
     until: float
     attempt: int
-    shield: DependencyProtection
-    leave: CallPermit | None
+    protection: DependencyProtection
+    permit: CallPermit | None
     fails: bool
 
 
 class _Caller:
-    def __init__(self, plan: Plan, board: FleetReplica, seed: int) -> None:
-        self._plan, self._board = plan, board
-        self._shields: list[DependencyProtection] = list(board.protections.values())
+    def __init__(self, plan: Plan, replica: FleetReplica, seed: int) -> None:
+        self._plan, self._replica = plan, replica
+        self._protections: list[DependencyProtection] = list(
+            replica.protections.values()
+        )
         self._random = random.Random(seed)
         self._later: list[tuple[float, int, int, DependencyProtection]] = []
         self._under_way: list[_UnderWay] = []
@@ -121,10 +123,10 @@ class _Caller:
             owed += per_tick
             while owed >= 1:
                 owed -= 1
-                self._ask(now, 1, self._random.choice(self._shields))
+                self._ask(now, 1, self._random.choice(self._protections))
             while self._later and self._later[0][0] <= now:
-                _, _, attempt, shield = heapq.heappop(self._later)
-                self._ask(now, attempt, shield)
+                _, _, attempt, protection = heapq.heappop(self._later)
+                self._ask(now, attempt, protection)
             ended = [c for c in self._under_way if c[0] <= now]
             for end in ended:
                 self._end(now, end)
@@ -132,12 +134,12 @@ class _Caller:
             next_at = begin + (int(now / _TICK_S) + 1) * _TICK_S
             await asyncio.sleep(max(0.0, next_at - time.monotonic()))
 
-    def _ask(self, now: float, attempt: int, shield: DependencyProtection) -> None:
-        leave: CallPermit | None = None
+    def _ask(self, now: float, attempt: int, protection: DependencyProtection) -> None:
+        permit: CallPermit | None = None
         if not self._plan.is_naive:
             begin = time.perf_counter_ns()
-            with self._board.lock:
-                answer = shield.admit(
+            with self._replica.lock:
+                answer = protection.admit(
                     Priority.NORMAL,
                     is_extra=attempt > 1,
                     now_ms=int(time.monotonic() * 1_000),
@@ -145,37 +147,37 @@ class _Caller:
             self.took_us.append((time.perf_counter_ns() - begin) / 1_000)
             if not isinstance(answer, CallPermit):
                 if len(self._later) < _QUEUE_MOST:
-                    self._put(now + answer.wait_ms / 1_000, attempt, shield)
+                    self._put(now + answer.wait_ms / 1_000, attempt, protection)
                 return
-            leave = answer
-        is_probe = leave is not None and leave.is_probe
+            permit = answer
+        is_probe = permit is not None and permit.is_probe
         self.calls.append(Call(now, attempt > 1, is_probe))
         is_down = any(begin <= now < end for begin, end in self._plan.down)
         fails = is_down or self._random.random() < self._plan.fail_ratio
         until = now + self._plan.took_s
-        self._under_way.append(_UnderWay(until, attempt, shield, leave, fails))
+        self._under_way.append(_UnderWay(until, attempt, protection, permit, fails))
 
     def _end(self, now: float, call: _UnderWay) -> None:
-        _, attempt, shield, leave, fails = call
+        _, attempt, protection, permit, fails = call
         plan = self._plan
-        if leave is not None:
+        if permit is not None:
             outcome = CallOutcome.FAILURE if fails else CallOutcome.SUCCESS
             end = CallEnd(outcome, int(self._plan.took_s * 1_000))
-            with self._board.lock:
+            with self._replica.lock:
                 now_ms = int(time.monotonic() * 1_000)
-                changed = shield.ended(leave, end, now_ms=now_ms)
-            if changed or shield.circuit.is_urgent:
-                self._board.urge(shield if changed else None)
+                changed = protection.ended(permit, end, now_ms=now_ms)
+            if changed or protection.circuit.is_urgent:
+                self._replica.urge(protection if changed else None)
         has_room = plan.is_naive or len(self._later) < _QUEUE_MOST
         if fails and attempt < plan.attempts and has_room:
-            self._put(now + self._random.uniform(0.05, 0.2), attempt + 1, shield)
+            self._put(now + self._random.uniform(0.05, 0.2), attempt + 1, protection)
 
-    def _put(self, at: float, attempt: int, shield: DependencyProtection) -> None:
-        heapq.heappush(self._later, (at, next(self._number), attempt, shield))
+    def _put(self, at: float, attempt: int, protection: DependencyProtection) -> None:
+        heapq.heappush(self._later, (at, next(self._number), attempt, protection))
 
 
 class Member:
-    """One member of the fleet: a board, its syncs and its calls."""
+    """One member of the fleet: a replica, its syncs and its calls."""
 
     def __init__(
         self, plan: Plan, dependency: Dependency, number: int, start_at: float
@@ -188,11 +190,11 @@ class Member:
             dependency.name + (str(n) if n else "") for n in range(plan.dependencies)
         )
         dependencies = [replace(dependency, name=name) for name in names]
-        self._board = board = _TimedBoard(
+        self._replica = replica = _TimedReplica(
             dependencies, clock, process=self._name, observer=self, seed=number
         )
-        self._sync = _TimedSync(board, self._store, clock)
-        self._caller = _Caller(plan, board, number)
+        self._sync = _TimedSync(replica, self._store, clock)
+        self._caller = _Caller(plan, replica, number)
         self._turns: list[Turn] = []
 
     def circuit_changed(self, change: Change) -> None:
@@ -217,5 +219,5 @@ class Member:
         told.decision_us += self._caller.took_us
         told.sync_ms += self._sync.took_ms
         told.round_trip_ms += self._store.took_ms
-        told.cost_ms += self._board.cost_ms
+        told.cost_ms += self._replica.cost_ms
         told.turns += self._turns

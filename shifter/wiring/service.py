@@ -143,14 +143,14 @@ def dependency_watch(
         quality: When load lowers the quality; ``None`` never.
     """
     process = wiring.new_worker_id()
-    board = FleetReplica(
+    replica = FleetReplica(
         dependencies,
         clock,
         process=process,
         observer=LoggingObserver(Log(process=process)),
         quality=quality,
     )
-    return DependencyWatch(board, lambda: wiring.open_fleet(settings()), uses, clock)
+    return DependencyWatch(replica, lambda: wiring.open_fleet(settings()), uses, clock)
 
 
 async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | None:

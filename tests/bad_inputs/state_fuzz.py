@@ -428,7 +428,7 @@ class Readers:
     def __init__(self, stores: tuple[FleetStore, PresenceStore, ClaimStore]) -> None:
         self.fleet, self.presence, self.claims = stores
         clock = SystemClock()
-        self.board = FleetReplica(
+        self.replica = FleetReplica(
             [Dependency("bank", circuit=CircuitPolicy(), rate=RatePolicy(per_s=10))],
             clock,
             process="reader",
@@ -437,7 +437,7 @@ class Readers:
         )
         self.hours = Hours(clock, {_LANE.name: LaneRule()})
         self.sign = BusyFlag(clock, lambda: True)
-        self.board.tenants += [self.hours, self.sign]
+        self.replica.tenants += [self.hours, self.sign]
         self._clock = clock
 
     async def read(self) -> None:
@@ -452,26 +452,26 @@ class Readers:
             raise Found("the live worker is hidden")
 
     async def _sync(self) -> None:
-        shield = self.board.protections["bank"]
+        protection = self.replica.protections["bank"]
         now_ms = int(self._clock.monotonic() * 1_000)
-        with self.board.lock:
+        with self.replica.lock:
             call = CallRequest(Priority.NORMAL, is_extra=False, now_ms=now_ms)
-            shield.retries.begin(call)
-            shield.retries.spend(Priority.NORMAL, now_ms)
-            shield.breaker.ask(now_ms)
-            if shield.calls is not None:
-                shield.calls.admit(call)
-        told = self.board.report()
+            protection.retries.begin(call)
+            protection.retries.spend(Priority.NORMAL, now_ms)
+            protection.breaker.ask(now_ms)
+            if protection.calls is not None:
+                protection.calls.admit(call)
+        told = self.replica.report()
         report = told.report._replace(is_alarmed=True, version=0)
         view = await self.fleet.sync(report)
-        self.board.learn(told, view)
+        self.replica.learn(told, view)
         if any(sum(row) > 10_000 for row in view.granted):
             raise Found(f"a million retries are granted: {view.granted}")
         now = self._clock.epoch_ms()
         self.hours.opening_ms(None, _LANE, now)
         self.hours.is_lane_closed(_LANE, now)
         self.hours.next_end_ms(now)
-        _ = self.board.quality, self.sign.is_set
+        _ = self.replica.quality, self.sign.is_set
 
     async def _operate(self) -> None:
         fleet = await look(self.fleet, "operator")

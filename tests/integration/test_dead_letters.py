@@ -78,7 +78,7 @@ class World:
         self.admin = MemoryLogAdmin(self.memory)
         self.claims = MemoryClaimStore(self.clock)
 
-    def desk(self, log: MemoryAtomicLog | None = None) -> DeadLetters:
+    def dead_letters(self, log: MemoryAtomicLog | None = None) -> DeadLetters:
         parts = ReplayParts(
             log=self.log if log is None else log,
             admin=self.admin,
@@ -105,7 +105,7 @@ class World:
         )
 
     async def open_ones(self) -> list[int]:
-        return sorted([x.payload["n"] async for x in self.desk().letters()])
+        return sorted([x.payload["n"] async for x in self.dead_letters().letters()])
 
 
 @pytest.fixture
@@ -123,8 +123,8 @@ async def test_a_run_replays_what_is_selected_once_and_nothing_else(world):
     world.fill(500)
     selection = Selection("payload.n >= 100")
 
-    run = await world.desk().replay(selection, **WHO, pace=AT_ONCE)
-    again = await world.desk().replay(selection, **WHO, pace=AT_ONCE)
+    run = await world.dead_letters().replay(selection, **WHO, pace=AT_ONCE)
+    again = await world.dead_letters().replay(selection, **WHO, pace=AT_ONCE)
 
     assert (run.state, run.counts) == ("done", {"sent": 400})
     assert (again.state, again.counts) == ("done", {})
@@ -136,7 +136,7 @@ async def test_a_run_replays_what_is_selected_once_and_nothing_else(world):
 async def test_the_order_of_a_key_is_kept(world):
     world.fill(300)
 
-    await world.desk().replay(**WHO, pace=AT_ONCE)
+    await world.dead_letters().replay(**WHO, pace=AT_ONCE)
 
     of_key = {}
     for found in world.memory.entries(LANE):
@@ -158,10 +158,10 @@ async def test_a_run_whose_answer_was_lost_anywhere_is_resumed_exactly(world, nu
 
     world.log.spoil = spoil
     with pytest.raises(StoreUnavailableError):
-        await world.desk().replay(**WHO, name="r1", pace=AT_ONCE)
+        await world.dead_letters().replay(**WHO, name="r1", pace=AT_ONCE)
         raise StoreUnavailableError("test", "all", "was done before")
     del world.log.spoil
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
 
     assert (run.state, run.counts["sent"]) == ("done", 700)
     assert world.replayed() == once(range(700))
@@ -173,10 +173,10 @@ async def test_a_run_that_was_cut_short_anywhere_is_resumed_exactly(world, numbe
 
     world.log.spoil = lambda appended, records: lost() if appended == number else None
     with pytest.raises(StoreUnavailableError):
-        await world.desk().replay(**WHO, name="r1", pace=AT_ONCE)
+        await world.dead_letters().replay(**WHO, name="r1", pace=AT_ONCE)
         raise StoreUnavailableError("test", "all", "was done before")
     del world.log.spoil
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
 
     assert (run.state, run.counts["sent"]) == ("done", 700)
     assert world.replayed() == once(range(700))
@@ -186,9 +186,9 @@ async def test_a_limit_holds_over_a_stop_and_a_resume(world):
     world.fill(500)
     world.log.spoil = lambda appended, records: lost() if appended == 4 else None
     with pytest.raises(StoreUnavailableError):
-        await world.desk().replay(**WHO, name="r1", limit=450, pace=AT_ONCE)
+        await world.dead_letters().replay(**WHO, name="r1", limit=450, pace=AT_ONCE)
 
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
 
     assert run.counts["sent"] == 450 == world.replayed().total()
     assert len(await world.open_ones()) == 50
@@ -199,9 +199,11 @@ async def test_only_one_run_at_a_time_works_on_a_topic(world, monkeypatch):
     world.fill(10)
     async with holding(world.claims, world.clock, SOURCE, owner="other"):
         with pytest.raises(HeldElsewhereError):
-            await world.desk().replay(**WHO, pace=AT_ONCE)
+            await world.dead_letters().replay(**WHO, pace=AT_ONCE)
 
-    assert (await world.desk().replay(**WHO, pace=AT_ONCE)).counts == {"sent": 10}
+    assert (await world.dead_letters().replay(**WHO, pace=AT_ONCE)).counts == {
+        "sent": 10
+    }
 
 
 async def test_a_run_waits_for_the_lease_of_a_killed_one(world, monkeypatch):
@@ -212,7 +214,7 @@ async def test_a_run_waits_for_the_lease_of_a_killed_one(world, monkeypatch):
         [ClaimRequest(name, name, 1, 1)], owner="killed", lease_ms=700
     )
 
-    run = await world.desk().replay(**WHO, pace=AT_ONCE)
+    run = await world.dead_letters().replay(**WHO, pace=AT_ONCE)
 
     assert run.counts == {"sent": 10}
 
@@ -227,7 +229,7 @@ async def test_a_run_that_lost_its_hold_sends_nothing_more(world, monkeypatch):
     monkeypatch.setattr(world.claims, "renew", held_by_nobody)
     slow = PacePolicy(rate_per_s=1_000, slow_start_s=0)
 
-    run = await world.desk().replay(**WHO, pace=slow)
+    run = await world.dead_letters().replay(**WHO, pace=slow)
 
     assert (run.state, run.why) == ("stopped", "the lease on the topic was lost")
     assert 0 < world.replayed().total() == run.counts["sent"] < 2_000
@@ -242,9 +244,9 @@ async def test_a_run_stops_when_replays_fail_again_and_goes_on_when_asked(world)
     world.claims.status = status
     pace = PacePolicy(rate_per_s=1_000, slow_start_s=0)
 
-    stopped = await world.desk().replay(**WHO, name="r1", pace=pace)
+    stopped = await world.dead_letters().replay(**WHO, name="r1", pace=pace)
     never = StopPolicy(ratio=2)
-    run = await world.desk().resume("r1", pace=AT_ONCE, stop=never)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE, stop=never)
 
     assert stopped.begun.run == "r1"
     assert run.state == "done"
@@ -264,10 +266,10 @@ async def test_a_closed_gate_stops_a_run_and_an_open_one_lets_it_go_on(world):
     world.fill(300)
     world.gate.why = "circuit 'mailer' is open"
 
-    stopped = await world.desk().replay(**WHO, name="r1", pace=AT_ONCE)
+    stopped = await world.dead_letters().replay(**WHO, name="r1", pace=AT_ONCE)
     why, sent = stopped.why, world.replayed().total()
     world.gate.why = None
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
 
     assert (why, sent) == ("circuit 'mailer' is open", 0)
     assert run.counts == {"sent": 300}
@@ -281,7 +283,7 @@ async def test_what_the_log_refuses_stays_open(world):
         return {0: Refused(Reason.TOO_LARGE, "9 bytes")} if len(lane) == 100 else None
 
     world.log.spoil = spoil
-    run = await world.desk().replay(**WHO, pace=AT_ONCE)
+    run = await world.dead_letters().replay(**WHO, pace=AT_ONCE)
 
     assert {k: v for k, v in run.counts.items() if v} == {"sent": 99, "refused": 1}
     assert len(await world.open_ones()) == 1
@@ -296,10 +298,10 @@ async def test_a_full_log_stops_a_run_and_nothing_is_lost(world):
         else None
     )
 
-    stopped = await world.desk().replay(**WHO, name="r1", pace=AT_ONCE)
+    stopped = await world.dead_letters().replay(**WHO, name="r1", pace=AT_ONCE)
     state = stopped.state
     del world.log.spoil
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
 
     assert (state, run.counts) == ("stopped", {"sent": 100})
     assert world.replayed() == once(range(100))
@@ -308,7 +310,7 @@ async def test_a_full_log_stops_a_run_and_nothing_is_lost(world):
 async def test_letters_replayed_too_often_are_parked(world):
     world.fill(3, replays=3)
 
-    run = await world.desk().replay(**WHO, pace=AT_ONCE)
+    run = await world.dead_letters().replay(**WHO, pace=AT_ONCE)
 
     assert run.counts == {"parked": 3}
     assert len(world.memory.entries(f"{SOURCE}.parking")) == 3
@@ -318,40 +320,46 @@ async def test_letters_replayed_too_often_are_parked(world):
 async def test_discarded_letters_are_not_open_and_the_journal_says_why(world):
     world.fill(10)
 
-    run = await world.desk().discard(Selection("payload.n < 4"), **WHO)
+    run = await world.dead_letters().discard(Selection("payload.n < 4"), **WHO)
 
     assert (run.counts, run.begun.reason, run.begun.by) == (
         {"discarded": 4},
         *("fixed", "ann@host"),
     )
     assert await world.open_ones() == [4, 5, 6, 7, 8, 9]
-    assert len([x async for x in world.desk().letters(Selection(again=True))]) == 10
+    assert (
+        len([x async for x in world.dead_letters().letters(Selection(again=True))])
+        == 10
+    )
 
 
 async def test_an_edited_letter_stands_beside_the_original(world):
     world.fill(2)
     [first] = [
-        x.delivery async for x in world.desk().letters(Selection("payload.n == 0"))
+        x.delivery
+        async for x in world.dead_letters().letters(Selection("payload.n == 0"))
     ]
 
-    await world.desk().edit(first, b'{"n": 100}', **WHO)
+    await world.dead_letters().edit(first, b'{"n": 100}', **WHO)
 
     assert await world.open_ones() == [1, 100]
     assert len(world.memory.entries(SOURCE)) == 3
     place = f"{SOURCE}/{first.partition}/{first.offset}"
-    [edited] = [x async for x in world.desk().letters(Selection("payload.n == 100"))]
+    [edited] = [
+        x async for x in world.dead_letters().letters(Selection("payload.n == 100"))
+    ]
     assert (EDITED_OF, place.encode()) in edited.delivery.headers
     assert edited.story.job_id == job_id(0)
 
 
 async def test_an_edit_that_was_cut_short_has_changed_nothing(world):
     world.fill(1)
-    [first] = [x.delivery async for x in world.desk().letters()]
+    [first] = [x.delivery async for x in world.dead_letters().letters()]
     world.log.spoil = lost
     with pytest.raises(StoreUnavailableError):
-        await world.desk().edit(first, b'{"n": 100}', **WHO)
+        await world.dead_letters().edit(first, b'{"n": 100}', **WHO)
 
-    assert await world.desk().runs() == []
+    assert await world.dead_letters().runs() == []
     assert await world.open_ones() == [0]
 
 
@@ -359,9 +367,9 @@ async def test_a_forecast_does_nothing_and_is_what_the_run_does(world):
     world.fill(50)
     world.memory.append([Record(SOURCE, b"?", [])], 10**6)
 
-    told, kinds = await world.desk().forecast(limit=40)
+    told, kinds = await world.dead_letters().forecast(limit=40)
     before = world.replayed().total()
-    run = await world.desk().replay(**WHO, limit=40, pace=AT_ONCE)
+    run = await world.dead_letters().replay(**WHO, limit=40, pace=AT_ONCE)
 
     assert (told.selected, told.sent, before) == (51, {LANE: 40}, 0)
     assert told.skipped.get("over_the_limit") == 10
@@ -382,21 +390,21 @@ async def test_a_run_that_cannot_be_meant_does_not_begin(world, wanted, error):
     world.fill(3)
 
     with pytest.raises(error):
-        await world.desk().replay(**WHO, **wanted)
+        await world.dead_letters().replay(**WHO, **wanted)
 
-    assert await world.desk().runs() == []
+    assert await world.dead_letters().runs() == []
     assert world.replayed() == {}
 
 
 async def test_a_run_is_found_by_its_name_only(world):
     world.fill(3)
-    await world.desk().replay(**WHO, name="mend-mail", pace=AT_ONCE)
+    await world.dead_letters().replay(**WHO, name="mend-mail", pace=AT_ONCE)
 
     with pytest.raises(ConfigError, match="mend-mail"):
-        await world.desk().resume("mend-mial")
+        await world.dead_letters().resume("mend-mial")
     with pytest.raises(ConfigError, match="a run has this name"):
-        await world.desk().replay(**WHO, name="mend-mail")
-    assert (await world.desk().resume("mend-mail")).counts == {"sent": 3}
+        await world.dead_letters().replay(**WHO, name="mend-mail")
+    assert (await world.dead_letters().resume("mend-mail")).counts == {"sent": 3}
 
 
 async def test_a_rate_is_kept(world):
@@ -404,7 +412,7 @@ async def test_a_rate_is_kept(world):
     pace = PacePolicy(rate_per_s=500, slow_start_s=0)
     began = world.clock.monotonic()
 
-    await world.desk().replay(**WHO, pace=pace)
+    await world.dead_letters().replay(**WHO, pace=pace)
 
     took_s = world.clock.monotonic() - began
     assert 1.14 <= took_s <= 1.8
@@ -413,16 +421,18 @@ async def test_a_rate_is_kept(world):
 async def test_cancelled_runs_can_be_resumed(world):
     world.fill(2_000)
     pace = PacePolicy(rate_per_s=1_000, slow_start_s=0)
-    task = asyncio.ensure_future(world.desk().replay(**WHO, name="r1", pace=pace))
+    task = asyncio.ensure_future(
+        world.dead_letters().replay(**WHO, name="r1", pace=pace)
+    )
     while world.replayed().total() < 300:
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    [stopped] = await world.desk().runs()
+    [stopped] = await world.dead_letters().runs()
     why = (stopped.state, stopped.why)
 
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
 
     assert why == ("stopped", "interrupted")
     assert run.counts == {"sent": 2_000}
@@ -442,11 +452,11 @@ async def test_who_was_taken_for_dead_can_write_nothing_more(world, monkeypatch)
     frozen.append = append
     monkeypatch.setattr(world.claims, "renew", lost)
     slow = asyncio.ensure_future(
-        world.desk(frozen).replay(**WHO, name="r1", pace=AT_ONCE)
+        world.dead_letters(frozen).replay(**WHO, name="r1", pace=AT_ONCE)
     )
-    while not await world.desk().runs():
+    while not await world.dead_letters().runs():
         await asyncio.sleep(0.01)
-    run = await world.desk().resume("r1", pace=AT_ONCE)
+    run = await world.dead_letters().resume("r1", pace=AT_ONCE)
     thaw.set()
 
     with pytest.raises(StoreUnavailableError, match="another process"):
@@ -464,7 +474,7 @@ async def test_a_short_run_stops_too_when_replays_fail_again(world, monkeypatch)
         return JobStatus(job, JobState.DEAD, 4, None, 0)
 
     monkeypatch.setattr(world.claims, "status", status)
-    run = await world.desk().replay(**WHO)
+    run = await world.dead_letters().replay(**WHO)
 
     assert (run.state, run.counts["sent"] < 200) == ("stopped", True)
 
@@ -475,11 +485,11 @@ async def test_a_run_waits_for_a_busy_lane_and_at_full_speed_it_does_not(world):
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
-            await world.desk().replay(**WHO, name="r1", pace=AT_ONCE)
+            await world.dead_letters().replay(**WHO, name="r1", pace=AT_ONCE)
     sent = world.replayed().total()
     full_speed = PacePolicy(slow_start_s=0, yields=False)
     async with asyncio.timeout(5):
-        run = await world.desk().resume("r1", pace=full_speed)
+        run = await world.dead_letters().resume("r1", pace=full_speed)
 
     assert 0 < sent <= 100
     assert run.counts == {"sent": 400}

@@ -115,9 +115,9 @@ async def test_what_is_held_back_is_counted(monkeypatch):
     counted = []
     count = JobObserver.held_back
 
-    def held_back(ledger, dependency, by):
-        count(ledger, dependency, by)
-        counted.append(ledger.metrics.snapshot()["shifter_held_back_total"])
+    def held_back(observer, dependency, by):
+        count(observer, dependency, by)
+        counted.append(observer.metrics.snapshot()["shifter_held_back_total"])
 
     monkeypatch.setattr(JobObserver, "held_back", held_back)
     mailer = Mailer()
@@ -271,15 +271,15 @@ async def test_a_callback_that_fails_stops_no_work(caplog):
 
 
 class Heard:
-    """Log lines and metrics of a worker, as its ledger wrote them."""
+    """Log lines and metrics of a worker, as its observer wrote them."""
 
     def __init__(self, monkeypatch):
         self.lines, self.metrics = [], {}
         changed = JobObserver.circuit_changed
 
-        def circuit_changed(ledger, change):
-            changed(ledger, change)
-            self.metrics = ledger.metrics.snapshot()
+        def circuit_changed(observer, change):
+            changed(observer, change)
+            self.metrics = observer.metrics.snapshot()
 
         monkeypatch.setattr(JobObserver, "circuit_changed", circuit_changed)
         monkeypatch.setattr(

@@ -207,8 +207,8 @@ class Mover(_Task):
 class Sync(_Task):
     async def run(self) -> None:
         clock, store = SystemClock(), wiring.open_fleet(self.settings)
-        board = FleetReplica((), clock, process=f"p{next(_NAMES)}")
-        sync = FleetSync(board, store, clock, every_s=0.01)
+        replica = FleetReplica((), clock, process=f"p{next(_NAMES)}")
+        sync = FleetSync(replica, store, clock, every_s=0.01)
         try:
             await sync.run()
         finally:

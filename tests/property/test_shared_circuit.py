@@ -52,7 +52,7 @@ class World:
 
     def __init__(self):
         self.clock, self.table, self.is_up = FakeClock(), FleetTable(), False
-        self.boards = [self.born(n) for n in range(PROCESSES)]
+        self.replicas = [self.born(n) for n in range(PROCESSES)]
         self.calls = []
 
     def born(self, number):
@@ -60,31 +60,31 @@ class World:
         return FleetReplica([MAILER], self.clock, process=f"p{number}", seed=number)
 
     def sync(self, number, *, answer_lost=False):
-        board, told = self.boards[number], self.boards[number].report()
+        replica, told = self.replicas[number], self.replicas[number].report()
         try:
             view = asyncio.run(self.store.sync(told.report))
             if answer_lost:
                 raise StoreUnavailableError("memory", "sync", "late")
         except StoreUnavailableError:
-            board.failed(told)
+            replica.failed(told)
         else:
-            board.learn(told, view)
+            replica.learn(told, view)
 
     def begin(self, number):
-        board = self.boards[number]
-        answer = board.protections["mailer"].admit(
+        replica = self.replicas[number]
+        answer = replica.protections["mailer"].admit(
             Priority.NORMAL, is_extra=False, now_ms=self.now_ms()
         )
         if isinstance(answer, CallPermit):
-            self.calls.append((board, answer, self.is_up, self.now_ms()))
+            self.calls.append((replica, answer, self.is_up, self.now_ms()))
         return isinstance(answer, CallPermit)
 
     def end(self):
         if self.calls:
-            board, leave, ok, _ = self.calls.pop(0)
+            replica, permit, ok, _ = self.calls.pop(0)
             outcome = CallOutcome.SUCCESS if ok else CallOutcome.FAILURE
             end = CallEnd(outcome, 1)
-            board.protections["mailer"].ended(leave, end, now_ms=self.now_ms())
+            replica.protections["mailer"].ended(permit, end, now_ms=self.now_ms())
 
     def happen(self, what, number):
         if what in ("sync", "lose answer"):
@@ -98,7 +98,7 @@ class World:
 
     def strike(self, what, number):
         if what == "reborn":
-            self.boards[number] = self.born(number)
+            self.replicas[number] = self.born(number)
         elif what == "wait":
             self.clock.advance(number / 1_000)
         elif what in ("forget", "jump"):
@@ -113,15 +113,17 @@ class World:
         return int(self.clock.monotonic() * 1_000)
 
     def states(self):
-        return [board.protections["mailer"].circuit.state for board in self.boards]
+        return [
+            replica.protections["mailer"].circuit.state for replica in self.replicas
+        ]
 
     def check(self):
         """C11, as far as one moment shows it."""
         lease_ms = MAILER.circuit.probe_lease_ms
         probes = [
-            leave.shared.generation
-            for _, leave, _, at_ms in self.calls
-            if leave.shared.probe and self.now_ms() - at_ms < lease_ms
+            permit.shared.generation
+            for _, permit, _, at_ms in self.calls
+            if permit.shared.probe and self.now_ms() - at_ms < lease_ms
         ]
         for generation in set(probes):
             assert probes.count(generation) <= PROBES
@@ -213,7 +215,7 @@ def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
     world = opened()
     assert all(isinstance(state, Open) for state in world.states())
 
-    world.boards[2] = world.born(2)
+    world.replicas[2] = world.born(2)
     world.sync(2)
     world.sync(0)
 
@@ -249,11 +251,11 @@ def test_a_clock_that_jumps_ends_no_ramp(by_ms):
 def test_who_asks_is_told_how_long_it_is_really_shut():
     """However soon a worker looks again, a client outside is not sent in vain."""
     world = World()
-    shield = world.boards[0].protections["mailer"]
-    shield.circuit.by_hand = OverrideCell("open", "ann", "they asked", 300_000)
+    protection = world.replicas[0].protections["mailer"]
+    protection.circuit.by_hand = OverrideCell("open", "ann", "they asked", 300_000)
 
-    assert shield.shut_for_ms(0) == 300_000
-    assert shield.admit(Priority.HIGH, is_extra=False, now_ms=0).wait_ms <= 1_501
+    assert protection.shut_for_ms(0) == 300_000
+    assert protection.admit(Priority.HIGH, is_extra=False, now_ms=0).wait_ms <= 1_501
 
 
 def test_a_store_that_forgot_is_told_what_the_fleet_knew():
@@ -262,7 +264,7 @@ def test_a_store_that_forgot_is_told_what_the_fleet_knew():
     for _ in range(2):
         for number in range(PROCESSES):
             world.sync(number)
-    world.boards[2] = world.born(2)
+    world.replicas[2] = world.born(2)
     world.sync(2)
 
     assert all(isinstance(state, Open) for state in world.states())

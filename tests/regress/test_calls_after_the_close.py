@@ -40,15 +40,15 @@ async def test_calls_that_end_after_the_close_raise_nothing(settings):
         watch = app._guard
         while watch.replica.urgent is None:
             await asyncio.sleep(0.01)
-    shield = watch.replica.protections["bank"]
+    protection = watch.replica.protections["bank"]
     ended = 0
 
     while isinstance(begun := watch.caller.begin("bank"), ActiveCall):
-        watch.caller.end(begun, verdict_of(TimeoutError("late"), shield.dependency))
+        watch.caller.end(begun, verdict_of(TimeoutError("late"), protection.dependency))
         ended += 1
 
     assert ended > 0
-    assert not shield.breaker.is_calm
+    assert not protection.breaker.is_calm
 
 
 async def test_each_record_appended_beside_a_close_is_answered(settings):

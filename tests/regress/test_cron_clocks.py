@@ -217,10 +217,10 @@ def test_a_change_of_summer_time_moves_no_firing(day, monkeypatch):
 async def test_the_board_tells_the_stores_clock_once_it_has_answered():
     clock, store_clock = FakeClock(), FakeClock()
     store_clock.shift_wall(5 * HOUR_MS)
-    board = FleetReplica([], clock, process="one")
-    before = board.store_ms()
+    replica = FleetReplica([], clock, process="one")
+    before = replica.store_ms()
 
-    await FleetSync(board, MemoryFleetStore(store_clock), clock).once()
+    await FleetSync(replica, MemoryFleetStore(store_clock), clock).once()
 
     assert before is None
-    assert abs(board.store_ms() - store_clock.epoch_ms()) <= 1
+    assert abs(replica.store_ms() - store_clock.epoch_ms()) <= 1

@@ -40,7 +40,7 @@ AT_ONCE = PacePolicy(slow_start_s=0)
 HOUR_MS = 3_600_000
 
 
-def desk_of(admin, log, namespace, source) -> DeadLetters:
+def dead_letters_of(admin, log, namespace, source) -> DeadLetters:
     clock = SystemClock()
     parts = ReplayParts(
         log=log,
@@ -53,8 +53,8 @@ def desk_of(admin, log, namespace, source) -> DeadLetters:
     return DeadLetters(parts, source)
 
 
-async def open_ones(desk) -> list[int]:
-    return sorted([letter.payload["n"] async for letter in desk.letters()])
+async def open_ones(dead_letters) -> list[int]:
+    return sorted([letter.payload["n"] async for letter in dead_letters.letters()])
 
 
 # --- on a real broker --------------------------------------------------------------
@@ -78,7 +78,9 @@ class World:
         self.admin = KafkaLogAdmin(site.config, self.namespace)
         name = f"{self.namespace}.replays.{self.source}"
         self.log = KafkaAtomicLog(site.config, name, site.clock)
-        self.desk = desk_of(self.admin, self.log, self.namespace, self.source)
+        self.dead_letters = dead_letters_of(
+            self.admin, self.log, self.namespace, self.source
+        )
         self.sources = StatusSources(
             self.namespace, self.admin, None, None, SystemClock(), RunHistory(), print
         )
@@ -128,21 +130,21 @@ async def world(site, request):
 async def test_new_letters_are_open_after_the_topic_was_made_again(world, action):
     await world.fill(range(5))
     if action == "discard":
-        await world.desk.discard(**WHO)
+        await world.dead_letters.discard(**WHO)
     else:
-        await world.desk.replay(**WHO, pace=AT_ONCE, stop=StopPolicy(ratio=2))
+        await world.dead_letters.replay(**WHO, pace=AT_ONCE, stop=StopPolicy(ratio=2))
     handled = await world.status()
 
     await world.make_again(world.source)
     await world.fill(range(10, 17))
-    listed, counted = await open_ones(world.desk), await world.status()
-    run = await world.desk.replay(**WHO, pace=AT_ONCE, stop=StopPolicy(ratio=2))
+    listed, counted = await open_ones(world.dead_letters), await world.status()
+    run = await world.dead_letters.replay(**WHO, pace=AT_ONCE, stop=StopPolicy(ratio=2))
 
     assert handled == 0
     assert listed == list(range(10, 17))
     assert counted == 7
     assert run.counts == {"sent": 7}
-    assert await open_ones(world.desk) == []
+    assert await open_ones(world.dead_letters) == []
     assert await world.status() == 0
 
 
@@ -150,8 +152,8 @@ async def test_new_letters_are_open_after_the_topic_was_made_again(world, action
 @pytest.mark.timeout(60)
 async def test_a_run_on_the_old_topic_is_not_resumed_on_the_new_one(world):
     await world.fill(range(5))
-    run = await world.desk.discard(**WHO, limit=2)
-    parts, journal = world.desk._parts, world.desk._parts.journal
+    run = await world.dead_letters.discard(**WHO, limit=2)
+    parts, journal = world.dead_letters._parts, world.dead_letters._parts.journal
     begun = msgspec.structs.replace(run.begun, run="cut-short", limit=None)
     await parts.log.append([journal.record(begun)], timeout_s=20)
 
@@ -159,8 +161,8 @@ async def test_a_run_on_the_old_topic_is_not_resumed_on_the_new_one(world):
     await world.fill(range(10, 17))
 
     with pytest.raises(ConfigError, match="was created again since"):
-        await world.desk.resume("cut-short")
-    assert await open_ones(world.desk) == list(range(10, 17))
+        await world.dead_letters.resume("cut-short")
+    assert await open_ones(world.dead_letters) == list(range(10, 17))
 
 
 @pytest.mark.kafka
@@ -168,14 +170,14 @@ async def test_a_run_on_the_old_topic_is_not_resumed_on_the_new_one(world):
 async def test_status_that_goes_on_looking_reads_a_new_journal_from_its_start(world):
     await world.fill(range(6))
     for _ in range(3):
-        await world.desk.discard(**WHO, limit=1)
+        await world.dead_letters.discard(**WHO, limit=1)
         await asyncio.sleep(0.01)
     before = await world.status()
 
-    await world.make_again(world.desk._parts.journal.topic)
+    await world.make_again(world.dead_letters._parts.journal.topic)
     # What the old journal said is gone with it, for each process alike.
-    without, listed = await world.status(), await open_ones(world.desk)
-    await world.desk.discard(**WHO, limit=4)
+    without, listed = await world.status(), await open_ones(world.dead_letters)
+    await world.dead_letters.discard(**WHO, limit=4)
     counted = await world.status()
 
     assert before == 3
@@ -188,21 +190,21 @@ async def test_status_that_goes_on_looking_reads_a_new_journal_from_its_start(wo
 async def test_entries_without_an_id_do_not_count_for_fewer_letters(world):
     """They are of an earlier version, and the topic was made again since."""
     await world.fill(range(5))
-    run = await world.desk.discard(**WHO)
-    await world.make_again(world.desk._parts.journal.topic)
-    journal, log = world.desk._parts.journal, world.log
+    run = await world.dead_letters.discard(**WHO)
+    await world.make_again(world.dead_letters._parts.journal.topic)
+    journal, log = world.dead_letters._parts.journal, world.log
     told, at_ms = msgspec.to_builtins(run.begun), run.begun.at_ms
     told.pop("topic_id", None)
     begun = Record(journal.topic, msgspec.json.encode(told), [])
     step = RunStep(run=run.begun.run, at_ms=at_ms, upto={0: 5}, handled={0: [(0, 5)]})
     await log.append([begun, journal.record(step)], timeout_s=20)
-    same = await open_ones(world.desk)
+    same = await open_ones(world.dead_letters)
 
     await world.make_again(world.source)
     await world.fill(range(10, 13))
 
     assert same == []
-    assert await open_ones(world.desk) == [10, 11, 12]
+    assert await open_ones(world.dead_letters) == [10, 11, 12]
 
 
 # --- entries of earlier versions -----------------------------------------------------
@@ -224,7 +226,7 @@ class Earlier:
         self.memory.create_lanes("shop.mail.low", SOURCE, "shop.replays")
         self.admin = MemoryLogAdmin(self.memory)
         self.journal = Journal(self.admin, "shop")
-        self.desk = desk_of(
+        self.dead_letters = dead_letters_of(
             self.admin, MemoryAtomicLog(self.memory, SOURCE), "shop", SOURCE
         )
 
@@ -252,7 +254,7 @@ class Earlier:
         """What is open, and how many are counted."""
         book = await self.journal.load()
         counted = await count_open(self.admin, book, SOURCE)
-        return await open_ones(self.desk), counted
+        return await open_ones(self.dead_letters), counted
 
 
 @pytest.fixture
@@ -270,7 +272,7 @@ async def test_entries_without_an_id_count(earlier):
 async def test_they_count_together_with_those_that_name_the_topic(earlier):
     earlier.fill(range(6))
     earlier.note("old", 3)
-    await earlier.desk.discard(**WHO, limit=2)
+    await earlier.dead_letters.discard(**WHO, limit=2)
 
     assert await earlier.found() == ([5], 1)
 
@@ -301,13 +303,13 @@ async def test_a_run_without_an_id_that_is_contradicted_is_not_resumed(earlier):
     earlier.fill(range(6))
 
     with pytest.raises(ConfigError, match="was created again since"):
-        await earlier.desk.resume("old")
+        await earlier.dead_letters.resume("old")
 
 
 async def test_a_run_without_an_id_is_resumed_where_nothing_contradicts_it(earlier):
     earlier.fill(range(6))
     earlier.note("old", 4)
 
-    run = await earlier.desk.resume("old")
+    run = await earlier.dead_letters.resume("old")
 
     assert run.state == "done"

@@ -263,9 +263,9 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
     assert hung.calls == MOST_CALLS
 
 
-def seen(board: FleetReplica) -> int:
-    now_ms = int(board._clock.monotonic() * 1_000)
-    return board.protections["bank"].breaker.own.tally(now_ms).calls
+def seen(replica: FleetReplica) -> int:
+    now_ms = int(replica._clock.monotonic() * 1_000)
+    return replica.protections["bank"].breaker.own.tally(now_ms).calls
 
 
 def is_open(drain: Drain) -> bool:
@@ -438,8 +438,8 @@ def test_a_call_in_hand_is_counted_once_by_its_end_and_its_handler_s():
 
     with world.app.served_by(world.publisher, world.claims):
         asyncio.run(submitted())
-        board = world.app._guard.replica
-        counted = seen(board)
+        replica = world.app._guard.replica
+        counted = seen(replica)
         left.set()
         assert ended.wait(10)
-        assert seen(board) == counted == 1
+        assert seen(replica) == counted == 1

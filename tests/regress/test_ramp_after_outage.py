@@ -40,8 +40,8 @@ class Recovering(World):
         self.made.append(self.clock.monotonic())
         await asyncio.sleep(0.005)
 
-    def close_circuit(self, board):
-        circuit = board.protections["bank"].circuit
+    def close_circuit(self, replica):
+        circuit = replica.protections["bank"].circuit
         for state in (Open(1, 1, 0), Closed(2)):
             circuit.learn(circuit_text(state), int(self.clock.monotonic() * 1_000))
 
@@ -68,8 +68,8 @@ async def test_blocks_are_all_let_in_soon():
                 await world.call()
 
     with world.app.served_by(world.publisher, world.claims):
-        board = world.app._caller().replica
-        world.close_circuit(board)
+        replica = world.app._caller().replica
+        world.close_circuit(replica)
         assert await world.offer(block) >= 0.9
 
 
@@ -94,10 +94,13 @@ async def test_submits_are_all_let_in_soon():
 async def test_a_decision_that_only_looks_takes_nothing_of_the_ramp():
     world = Recovering()
     with world.app.served_by(world.publisher, world.claims):
-        board = world.app._caller().replica
-        world.close_circuit(board)
-        shield, now_ms = board.protections["bank"], int(world.clock.monotonic() * 1_000)
-        looks = [shield.shut_for_ms(now_ms) for _ in range(10)]
+        replica = world.app._caller().replica
+        world.close_circuit(replica)
+        protection, now_ms = (
+            replica.protections["bank"],
+            int(world.clock.monotonic() * 1_000),
+        )
+        looks = [protection.shut_for_ms(now_ms) for _ in range(10)]
 
     assert looks == [None] * 10
 

@@ -382,8 +382,8 @@ class Nonsense:
 
 
 async def test_an_answer_that_cannot_be_read_counts_as_no_answer():
-    board = FleetReplica([], SystemClock(), process="p")
-    board.tenants.append(Hours(SystemClock(), {}))
+    replica = FleetReplica([], SystemClock(), process="p")
+    replica.tenants.append(Hours(SystemClock(), {}))
     store = Nonsense()
 
     class Tenant:
@@ -393,10 +393,10 @@ async def test_an_answer_that_cannot_be_read_counts_as_no_answer():
         def learn(self, cells, now_ms):
             raise OverflowError("int too large to convert to float")
 
-    board.tenants.append(Tenant())
-    await FleetSync(board, store, SystemClock()).once()
+    replica.tenants.append(Tenant())
+    await FleetSync(replica, store, SystemClock()).once()
 
-    assert board.failures == 1
+    assert replica.failures == 1
 
 
 async def test_an_operators_rows_raise_nothing_but_a_store_error():

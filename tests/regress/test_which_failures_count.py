@@ -217,8 +217,8 @@ async def test_the_circuit_opens_for_what_counts_wherever_it_is_raised(
     world = World()
     bank = world.app.dependency("bank", evidence=EVIDENCE, **options)
     with world.app.served_by(world.publisher, world.claims):
-        board = await place(world, bank, error)
-        state = board.protections["bank"].breaker.own.state
+        replica = await place(world, bank, error)
+        state = replica.protections["bank"].breaker.own.state
 
     assert isinstance(state, Open if opens else Closed)
 

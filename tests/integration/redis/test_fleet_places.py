@@ -92,31 +92,31 @@ class Member:
     """A process of the fleet, without its own loop."""
 
     def __init__(self, bench, name):
-        self.board = FleetReplica([BANK], SystemClock(), process=name, seed=1)
+        self.replica = FleetReplica([BANK], SystemClock(), process=name, seed=1)
         self._store = bench.open()
 
     async def sync(self):
-        told = self.board.report()
+        told = self.replica.report()
         try:
             view = await self._store.sync(told.report)
         except StoreError:
-            self.board.failed(told)
+            self.replica.failed(told)
         else:
-            self.board.learn(told, view)
+            self.replica.learn(told, view)
 
     def call_in_vain(self):
-        shield, now_ms = self.shield, int(time.monotonic() * 1_000)
-        leave = shield.admit(Priority.NORMAL, is_extra=False, now_ms=now_ms)
-        assert isinstance(leave, CallPermit)
-        shield.ended(leave, CallEnd(CallOutcome.FAILURE, 1), now_ms=now_ms)
+        protection, now_ms = self.protection, int(time.monotonic() * 1_000)
+        permit = protection.admit(Priority.NORMAL, is_extra=False, now_ms=now_ms)
+        assert isinstance(permit, CallPermit)
+        protection.ended(permit, CallEnd(CallOutcome.FAILURE, 1), now_ms=now_ms)
 
     @property
-    def shield(self):
-        return self.board.protections["bank"]
+    def protection(self):
+        return self.replica.protections["bank"]
 
     @property
     def state(self):
-        return self.shield.circuit.state
+        return self.protection.circuit.state
 
 
 async def test_a_failover_that_forgets_the_last_writes_keeps_an_open_circuit(namespace):

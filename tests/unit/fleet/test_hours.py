@@ -34,14 +34,14 @@ class Process:
     def __init__(self, store, name, *, ahead_ms=0, is_busy=None):
         self.clock, self.store = FakeClock(), store
         self.clock.shift_wall(ahead_ms)
-        self.board = FleetReplica([], self.clock, process=name)
+        self.replica = FleetReplica([], self.clock, process=name)
         self.hours = Hours(self.clock, {})
         self.sign = BusyFlag(self.clock, is_busy)
-        self.board.tenants += [self.hours, self.sign]
+        self.replica.tenants += [self.hours, self.sign]
 
     async def sync(self):
-        told = self.board.report()
-        self.board.learn(told, await self.store.sync(told.report))
+        told = self.replica.report()
+        self.replica.learn(told, await self.store.sync(told.report))
 
     def opening_s(self):
         now = self.clock.epoch_ms()

@@ -36,8 +36,8 @@ class World:
     def __init__(self):
         self.clock = FakeClock()
         self.store = Store(self.clock)
-        self.board = FleetReplica([Dependency("bank")], self.clock, process="p")
-        self.sync = FleetSync(self.board, self.store, self.clock, seed=1)
+        self.replica = FleetReplica([Dependency("bank")], self.clock, process="p")
+        self.sync = FleetSync(self.replica, self.store, self.clock, seed=1)
 
     @contextlib.asynccontextmanager
     async def running(self):
@@ -82,7 +82,7 @@ async def test_waits_grow_while_the_store_does_not_answer(world):
     assert waits[0] <= 0.4 + 0.02
     assert max(waits) <= 2.0 + 0.02
     assert min(waits[4:]) >= 1.0 - 0.02
-    assert world.board.failures == len(world.store.synced_at)
+    assert world.replica.failures == len(world.store.synced_at)
 
 
 async def test_answer_after_failures_restores_the_pace(world):
@@ -92,7 +92,7 @@ async def test_answer_after_failures_restores_the_pace(world):
         world.store.is_up = True
         await world.pass_time(4.0)
 
-    assert world.board.failures == 0
+    assert world.replica.failures == 0
     assert world.waits()[-1] == pytest.approx(EVERY_S, abs=0.02)
 
 
@@ -100,7 +100,7 @@ async def test_urgent_news_is_synced_at_once(world):
     async with world.running():
         await world.pass_time(0.1)
         before = len(world.store.synced_at)
-        world.board.urge(None)
+        world.replica.urge(None)
         await world.pass_time(0.03)
 
         assert len(world.store.synced_at) == before + 1
@@ -111,11 +111,11 @@ async def test_replica_does_not_wake_a_loop_that_ended(world):
         await world.pass_time(0.1)
     count = len(world.store.synced_at)
 
-    world.board.urge(None)
+    world.replica.urge(None)
     world.sync.wake()
     await world.pass_time(1.0)
 
-    assert world.board.urgent is None
+    assert world.replica.urgent is None
     assert len(world.store.synced_at) == count
 
 
@@ -125,4 +125,4 @@ async def test_first_sync_counts_as_tried_if_it_fails(world):
     await world.sync.once()
 
     assert world.sync.tried.is_set()
-    assert world.board.age_s is None
+    assert world.replica.age_s is None

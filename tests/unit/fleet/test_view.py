@@ -36,17 +36,17 @@ class Fleet:
         self.store = MemoryFleetStore(self.clock)
 
     def process(self, name, *, load=0.0):
-        board = FleetReplica([BANK], self.clock, process=name)
-        board.load = lambda: load
-        return board
+        replica = FleetReplica([BANK], self.clock, process=name)
+        replica.load = lambda: load
+        return replica
 
-    async def sync(self, *boards):
-        for board in boards:
-            told = board.report()
-            board.learn(told, await self.store.sync(told.report))
+    async def sync(self, *replicas):
+        for replica in replicas:
+            told = replica.report()
+            replica.learn(told, await self.store.sync(told.report))
 
-    def call(self, board, outcome):
-        bank, now_ms = board.protections["bank"], board.now_ms()
+    def call(self, replica, outcome):
+        bank, now_ms = replica.protections["bank"], replica.now_ms()
         permit = bank.admit(Priority.NORMAL, is_extra=False, now_ms=now_ms)
         bank.ended(permit, CallEnd(outcome, 1), now_ms=now_ms)
 
@@ -57,11 +57,11 @@ def fleet():
 
 
 async def test_calls_of_all_processes_are_summed_up(fleet):
-    boards = [fleet.process(name) for name in "ab"]
-    for board in boards:
-        fleet.call(board, CallOutcome.SUCCESS)
-        fleet.call(board, CallOutcome.FAILURE)
-    await fleet.sync(*boards)
+    replicas = [fleet.process(name) for name in "ab"]
+    for replica in replicas:
+        fleet.call(replica, CallOutcome.SUCCESS)
+        fleet.call(replica, CallOutcome.FAILURE)
+    await fleet.sync(*replicas)
 
     (row,) = (await look(fleet.store, "cli")).circuits
 
@@ -71,12 +71,12 @@ async def test_calls_of_all_processes_are_summed_up(fleet):
 
 
 async def test_open_circuit_shows_when_it_lets_probes_through(fleet):
-    boards = [fleet.process(name) for name in "ab"]
-    await fleet.sync(*boards)
-    for board in boards:
+    replicas = [fleet.process(name) for name in "ab"]
+    await fleet.sync(*replicas)
+    for replica in replicas:
         for _ in range(2):
-            fleet.call(board, CallOutcome.FAILURE)
-    await fleet.sync(*boards, *boards, *boards)
+            fleet.call(replica, CallOutcome.FAILURE)
+    await fleet.sync(*replicas, *replicas, *replicas)
 
     (row,) = (await look(fleet.store, "cli")).circuits
 
@@ -88,14 +88,14 @@ async def test_open_circuit_shows_when_it_lets_probes_through(fleet):
 
 
 async def test_refused_starts_are_counted_by_protection(fleet):
-    board = fleet.process("a")
-    await fleet.sync(board)
+    replica = fleet.process("a")
+    await fleet.sync(replica)
     for _ in range(2):
-        fleet.call(board, CallOutcome.FAILURE)
-    bank = board.protections["bank"]
+        fleet.call(replica, CallOutcome.FAILURE)
+    bank = replica.protections["bank"]
     for _ in range(3):
-        bank.admit(Priority.NORMAL, is_extra=False, now_ms=board.now_ms())
-    await fleet.sync(board)
+        bank.admit(Priority.NORMAL, is_extra=False, now_ms=replica.now_ms())
+    await fleet.sync(replica)
 
     (row,) = (await look(fleet.store, "cli")).circuits
 
@@ -104,9 +104,9 @@ async def test_refused_starts_are_counted_by_protection(fleet):
 
 
 async def test_shed_jobs_are_shown_by_priority(fleet):
-    board = fleet.process("a")
-    board.shed = lambda: ProcessReport(shed=(0, 0, 1, 2), would_shed=(0, 0, 0, 3))
-    await fleet.sync(board)
+    replica = fleet.process("a")
+    replica.shed = lambda: ProcessReport(shed=(0, 0, 1, 2), would_shed=(0, 0, 0, 3))
+    await fleet.sync(replica)
 
     admission = (await look(fleet.store, "cli")).admission
 

@@ -1,4 +1,4 @@
-"""Lines: earliest deadline first, without starving and without breaking a key's order."""
+"""Order within a lane: earliest deadline first, no starving, a key's order kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMES = st.integers(0, 3 * FREE_MS)
 
 
 class FakeItem:
-    """What a line looks at of an item."""
+    """What a queue reads of an item."""
 
     def __init__(self, number, *, read_ms, deadline_ms=None, key=None, quiet=False):
         self.number, self.read_ms = number, read_ms
@@ -43,21 +43,21 @@ def room_of(lane):
     return WaitingLimits({lane.name: lane}, records=10, budget_bytes=1_000_000)
 
 
-def line_of(items):
-    line, now = DeadlineQueue(), 0
+def queue_of(items):
+    queue, now = DeadlineQueue(), 0
     made = []
     for number, (deadline_ms, passed_ms) in enumerate(items):
         now += passed_ms
         made.append(FakeItem(number, read_ms=now, deadline_ms=deadline_ms))
-        line.put(made[-1])
-    return line, made
+        queue.put(made[-1])
+    return queue, made
 
 
 @given(ITEMS)
 def test_deadlines_go_earliest_first_and_the_others_in_the_order_they_came(items):
-    line, _ = line_of(items)
+    queue, _ = queue_of(items)
 
-    taken = line.take(len(items))
+    taken = queue.take(len(items))
 
     dated = [
         i.envelope.deadline_ms for i in taken if i.envelope.deadline_ms is not None
@@ -70,9 +70,9 @@ def test_deadlines_go_earliest_first_and_the_others_in_the_order_they_came(items
 
 @given(ITEMS)
 def test_without_a_deadline_nothing_overtakes_that_is_due_ten_minutes_later(items):
-    line, _ = line_of(items)
+    queue, _ = queue_of(items)
 
-    taken = line.take(len(items))
+    taken = queue.take(len(items))
 
     for place, item in enumerate(taken):
         if item.envelope.deadline_ms is None:
@@ -84,23 +84,23 @@ def test_without_a_deadline_nothing_overtakes_that_is_due_ten_minutes_later(item
 def test_what_was_taken_and_comes_back_in_any_order_gets_its_old_place(
     items, count, random
 ):
-    line, _ = line_of(items)
-    again, _ = line_of(items)
+    queue, _ = queue_of(items)
+    again, _ = queue_of(items)
     expected = [item.number for item in again.take(len(items))]
 
-    taken = line.take(count)
+    taken = queue.take(count)
     random.shuffle(taken)
     for item in taken:
-        line.put(item)
+        queue.put(item)
 
-    assert [item.number for item in line.take(len(items))] == expected
+    assert [item.number for item in queue.take(len(items))] == expected
 
 
 @given(ITEMS, TIMES)
 def test_the_imminent_are_those_before_the_instant_and_no_others(items, before_ms):
-    line, made = line_of(items)
+    queue, made = queue_of(items)
 
-    taken = line.take_due(len(items), before_ms)
+    taken = queue.take_due(len(items), before_ms)
 
     imminent = [
         item
@@ -109,20 +109,20 @@ def test_the_imminent_are_those_before_the_instant_and_no_others(items, before_m
         and item.envelope.deadline_ms < before_ms
     ]
     assert sorted(item.number for item in taken) == sorted(i.number for i in imminent)
-    assert len(line) == len(items) - len(taken)
+    assert len(queue) == len(items) - len(taken)
 
 
 def test_a_clock_that_goes_back_lets_nobody_overtake():
-    line = DeadlineQueue()
-    line.put(FakeItem(1, read_ms=5_000_000))
-    line.put(FakeItem(2, read_ms=1_000))
+    queue = DeadlineQueue()
+    queue.put(FakeItem(1, read_ms=5_000_000))
+    queue.put(FakeItem(2, read_ms=1_000))
 
-    taken = line.take(2)
+    taken = queue.take(2)
     for item in reversed(taken):
-        line.put(item)
+        queue.put(item)
 
     assert [item.number for item in taken] == [1, 2]
-    assert [item.number for item in line.take(2)] == [1, 2]
+    assert [item.number for item in queue.take(2)] == [1, 2]
 
 
 def test_two_of_one_deadline_that_come_to_one_line_are_told_apart():

@@ -1,4 +1,4 @@
-"""The published words: the enums and small values of the model."""
+"""The published names: the enums and small values of the model."""
 
 from __future__ import annotations
 
