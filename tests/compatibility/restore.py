@@ -8,7 +8,7 @@ import gzip
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def restore_records(properties: dict[str, str]) -> None:
             key=lambda record: record["partition"],
         )
         for part, found in by_part:
-            _produce(properties, topic, part, list(found), ids)
+            runs = _runs(list(found), stored["ends"][topic][part])
+            _produce(properties, topic, part, runs, ids)
     for group, places in stored["commits"].items():
         consumer = Consumer({**properties, "group.id": group})
         commits = []
@@ -92,11 +93,11 @@ def _produce(
     properties: dict[str, str],
     topic: str,
     part: int,
-    records: list[dict[str, Any]],
+    runs: Iterable[list[dict[str, Any]]],
     ids: dict[bytes, bytes],
 ) -> None:
     """Records of one part, in one transaction up to each gap that a commit left."""
-    for run in _runs(records):
+    for run in runs:
         is_committed = run[-1]["ends_transaction"]
         more = {"transactional.id": f"restore-{topic}-{part}"} if is_committed else {}
         producer = Producer({**properties, **more})
@@ -116,13 +117,21 @@ def _produce(
         assert producer.flush(30) == 0
 
 
-def _runs(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _runs(records: list[dict[str, Any]], end: int) -> Iterator[list[dict[str, Any]]]:
+    """Records up to each gap; also one before ``end``, the part's next offset.
+
+    Without the last gap the part would end before offsets that a commit counts as
+    done, and the whole text of such a commit would be ignored. The ends were read
+    before the records, so a record may lie behind its part's end.
+    """
     run: list[dict[str, Any]] = []
-    for record, after in zip(records, [*records[1:], None], strict=True):
-        step = 1 if after is None else after["offset"] - record["offset"]
+    end = max(end, records[-1]["offset"] + 1)
+    offsets = [*(record["offset"] for record in records[1:]), end]
+    for record, after in zip(records, offsets, strict=True):
+        step = after - record["offset"]
         assert step in (1, 2), "a gap that one transaction does not leave"
         run.append({**record, "ends_transaction": step == 2})
-        if step == 2 or after is None:
+        if step == 2 or after == end:
             yield run
             run = []
 

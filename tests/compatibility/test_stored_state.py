@@ -8,6 +8,7 @@ never written anew; a format that changes gets files of its own beside these.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 from redis import Redis
 
+from shifter.adapters.kafka.ladder import route, waiting
 from shifter.adapters.redis.claims import RedisClaimStore
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
@@ -24,6 +26,8 @@ from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.fleet import SqliteFleetStore
 from shifter.fleet.view import look
 from shifter.model.claim import ClaimRequest, Finished, Granted
+from shifter.policy.delivery import ack_metadata
+from shifter.ports import Record
 from shifter.testing.clock import FakeClock
 from tests.acceptance.fleet import Fleet
 from tests.compatibility.restore import (
@@ -179,6 +183,7 @@ def test_jobs_and_dead_letters_of_an_older_version_take_effect_once(fleet):
     old, now = fleet
     discarded = 20 if "replayed" in _handled(old) else 21
 
+    assert depths(now.json("status")) == depths(old["status"])
     assert without_ids(now.json("dlt", "list", "mail")) == without_ids(old["letters"])
     assert now.json("dlt", "runs") == old["runs"]
 
@@ -204,6 +209,14 @@ def test_jobs_and_dead_letters_of_an_older_version_take_effect_once(fleet):
     )
 
 
+def depths(status):
+    """What waits on each lane; on Kafka, by the commits and their texts."""
+    return {
+        (lane["queue"], lane["priority"]): (lane["waiting"], lane["delayed"])
+        for lane in status["lanes"]
+    }
+
+
 def _handled(old) -> str:
     """Which runs of the older version handled letters; a replay, if it sent one."""
     sent = any(run["counts"].get("sent") for run in old["runs"])
@@ -214,6 +227,46 @@ def without_ids(groups):
     """Groups of dead letters without the sample, which may be any of them."""
     dropped = {"sample_job_id", "message"}
     return [{k: v for k, v in group.items() if k not in dropped} for group in groups]
+
+
+def test_text_of_a_commit_is_read_and_written_as_by_the_older_version():
+    stored = printed("servers")
+    texts = {
+        (group, topic, part): (position, text)
+        for group, commits in stored["commits"].items()
+        for topic, part, position, text in commits
+    }
+
+    again, ahead = {}, {}
+    for place, (position, text) in texts.items():
+        bound = ack_metadata.binding(*place)
+        ranges = ack_metadata.decode(text, binding=bound, position=position, high=99)
+        written = ack_metadata.encode(ranges, binding=bound, position=position)
+        again[place] = (position, written + ack_metadata.mark(stored["ids"][place[1]]))
+        ahead |= {place: ranges} if ranges else {}
+
+    assert again == texts
+    assert ahead == {
+        ("stored.workers.normal", "stored.mail.normal", 0): [(4, 6), (7, 8), (9, 11)]
+    }
+
+
+def test_headers_of_a_delayed_record_are_read_and_written_as_by_the_older_version():
+    stored = [
+        [(name, base64.b64decode(value)) for name, value in record["headers"]]
+        for topic, records in printed("servers")["records"].items()
+        if topic.startswith(f"{NAMESPACE}.delay.")
+        for record in records
+    ]
+
+    again = []
+    for headers in stored:
+        target, rest = waiting(headers)
+        record = Record(target.topic, b"", rest, None, target.due_ms)
+        again.append(route(NAMESPACE, record, target.due_ms - 5_000)[1])
+
+    assert stored
+    assert again == stored
 
 
 def test_the_stored_files_stay_small():
