@@ -5,6 +5,7 @@ The table gives each setting its public name and how it is read, bounded and sho
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -128,6 +129,27 @@ def _word(name: str, words: tuple[str, ...]) -> Option:
     return Option(name, name, read_text, check, _same, words[0])
 
 
+def _share(name: str, example: str) -> Option:
+    """``auto``, which is read as ``None``, or a number from 0 to 1."""
+
+    def read(label: str, raw: object) -> object:
+        if raw == "auto":
+            return None
+        if isinstance(raw, str | int | float) and not isinstance(raw, bool):
+            with contextlib.suppress(ValueError):
+                return float(raw)
+        raise ConfigError(label, raw, f"use auto, or a number such as {example}")
+
+    def check(label: str, value: float | None) -> None:
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(label, value, "allowed: auto, or 0 to 1")
+
+    def show(value: float | None) -> object:
+        return "auto" if value is None else str(value)
+
+    return Option(name, name, read, check, show, example)
+
+
 def _weights(name: str, example: str) -> Option:
     """Whole numbers by name: ``mail=3,reports=1``."""
 
@@ -202,6 +224,7 @@ OPTIONS: Final = (
     _word("waiting_states", ("on", "off")),
     _word("log_level", ("info", "debug", "warning", "error")),
     _word("log_format", ("auto", "json", "console")),
+    _share("log_done", "0.01"),
 )
 
 
@@ -241,6 +264,8 @@ class Settings:
             that the jobs it accepted wait, where the log itself does not show it.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
+        log_done: Share of the jobs that succeed whose line a worker writes, 0 to 1;
+            ``None`` (``auto``): as many as the limit of lines of one kind allows.
         origins: Field name to where its value came from.
         warnings: Settings that work but should be changed, one line each.
 
@@ -271,6 +296,7 @@ class Settings:
     waiting_states: str = "on"
     log_level: str = "info"
     log_format: str = "auto"
+    log_done: float | None = None
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 

@@ -107,7 +107,9 @@ def open_worker(
         by_priority.setdefault(lane.priority, []).append(topic)
     size = min(options.concurrency, os.cpu_count() or 1)
     weights = settings.queue_weights
-    observer = JobObserver(Metrics(), clock, worker=worker_id)
+    observer = JobObserver(
+        Metrics(), clock, worker=worker_id, log_done=settings.log_done
+    )
     replica = FleetReplica(
         fleet.dependencies,
         clock,

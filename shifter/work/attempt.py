@@ -19,7 +19,7 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.fleet.calls import SUCCESS, Caller, CallVerdict, verdict_of
-from shifter.jobs.context import Context, identify
+from shifter.jobs.context import Context
 from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.delivery.job_limits import attempt_limit_ms
 from shifter.policy.delivery.retry import (
@@ -183,11 +183,6 @@ class Attempt:
             )
             self._context.cancelled = self.cancelled
         return self._context
-
-    def log_fields(self) -> dict[str, object]:
-        """What each log line of the handler carries."""
-        envelope = self.item.envelope
-        return identify(envelope.id, envelope.type, self.item.attempt)
 
     def cancel_job(self) -> None:
         """Set the cancel flag that the handler can read."""

@@ -178,7 +178,9 @@ class Executor:
         )
         if trace is not None:
             follow(trace)
-        log_as_job(attempt.log_fields)
+        # Of the item: a context that holds the attempt, which holds the task, which
+        # holds the context, would be left to the garbage collector.
+        log_as_job(item.log_fields)
         self._begins(attempt)
         outcome: Outcome = SUCCEEDED
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from shifter.errors import DecodeError, UnsupportedVersionError
+from shifter.jobs.context import identify
 from shifter.jobs.registered import RegisteredJob
 from shifter.model.answer import Quality
 from shifter.model.claim import claim_identity
@@ -67,6 +68,8 @@ class Item:
         place: Its place in a `DeadlineQueue`, once it had one.
         is_opportunistic: Whether it waits for a quiet time.
         slot_since: Monotonic seconds since when it holds a slot, if that is measured.
+        started_ms: When its last attempt began, epoch milliseconds, if one did.
+        ran_s: How long its last attempt took, seconds, if one has ended.
         fence: As granted; 0 while unclaimed.
         losses: How many workers vanished while they ran this very turn, >= 0.
         quality: To be served at, as of its start.
@@ -99,6 +102,8 @@ class Item:
     place: tuple[int, int] | None = field(init=False, default=None)
     is_opportunistic: bool = field(init=False, default=False)
     slot_since: float | None = field(init=False, default=None)
+    started_ms: int | None = field(init=False, default=None)
+    ran_s: float | None = field(init=False, default=None)
     fence: int = field(init=False, default=0)
     losses: int = field(init=False, default=0)
     quality: Quality = field(init=False, default=Quality.FULL)
@@ -130,6 +135,16 @@ class Item:
         """Whether it is a retry, a repeat or a replay, to be paid for by a budget."""
         was_run = self.was_run or self.attempt > 1
         return was_run or self.envelope.replay_of is not None
+
+    @property
+    def accepted_ms(self) -> int:
+        """When the job was accepted, epoch milliseconds."""
+        created_ms = self.envelope.created_ms
+        return self.delivery.appended_ms if created_ms is None else created_ms
+
+    def log_fields(self) -> dict[str, object]:
+        """What each log line of the handler carries."""
+        return identify(self.envelope.id, self.envelope.type, self.attempt)
 
     def due_ms(self, now: EpochMs) -> EpochMs:
         """When it may start by its own due time; from now on."""

@@ -1,20 +1,24 @@
 """Counts and logs what happens to jobs.
 
-A job that succeeds is counted and, at debug level, logged. Every other end writes one
-line with the fields that identify the job. Where one cause repeats, some lines are
-written and the rest is counted (`shifter.telemetry.log`).
+The end of a job writes one line, with the fields that identify the job, its outcome,
+attempt, wait, duration and cause. Where one cause repeats, some lines are written and
+the rest is counted (`shifter.telemetry.log`). Successes are one kind, however many
+lanes there are, and are counted a batch at a time: at 35,000 jobs/s there is no time to
+look at each.
 """
 
 from __future__ import annotations
 
 import logging
+import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from shifter.errors import StoreError
 from shifter.fleet.protection import Change, LoggingObserver
 from shifter.fleet.shared_state import state_word
+from shifter.jobs.request_scope import trace_id_of
 from shifter.model.claim import JobState
 from shifter.model.lane import Lane
 from shifter.policy.protection.dependency import Dependency, Protection
@@ -47,15 +51,27 @@ class JobObserver:
         metrics: Where counts go.
         clock: For waits and rates.
         worker: This worker's id, bound to each line.
+        log_done: Share of the successes whose line is written, 0 to 1; ``None`` for as
+            many as the limit of lines of one kind allows.
     """
 
-    def __init__(self, metrics: Metrics, clock: Clock, *, worker: str) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        worker: str,
+        log_done: float | None = None,
+    ) -> None:
         self.metrics, self._clock = metrics, clock
         self._log = Log(worker=worker)
         self._limited = LimitedLog(self._log)
         self._misfits: set[str] = set()
         self._fleet_log = LoggingObserver(self._log)
-        self._logs_done = self._log.is_on(logging.DEBUG)
+        # Asked once: a batch may be a single job.
+        self._logs_each = self._log.is_on(logging.DEBUG)
+        self._logs_done = self._log.is_on(logging.INFO) and log_done != 0
+        self._log_done = log_done
         self._lanes: dict[Lane, _LaneMetrics] = {}
         self._ended: Counter[str] = Counter()
         self._before: dict[str, int] = {}
@@ -68,17 +84,16 @@ class JobObserver:
         for item in items:
             series = self._series(item.lane)
             series.attempts.inc()
+            item.started_ms = now_ms
             # The time-shift of a job counts once.
             if item.attempt == 1:
-                since_ms = item.envelope.created_ms
-                if since_ms is None:
-                    since_ms = item.delivery.appended_ms
-                series.waits.append((now_ms - since_ms) / 1_000)
+                series.waits.append((now_ms - item.accepted_ms) / 1_000)
 
     def ran(self, attempt: Attempt, now: float) -> None:
         """An attempt ended."""
-        series = self._series(attempt.item.lane)
-        series.durations.append(now - attempt.started_at)
+        item = attempt.item
+        item.ran_s = ran_s = now - attempt.started_at
+        self._series(item.lane).durations.append(ran_s)
 
     def stuck(self, attempt: Attempt) -> None:
         """An attempt was stopped and does not end."""
@@ -91,9 +106,44 @@ class JobObserver:
         for lane, count in Counter([item.lane for item in items]).items():
             self._series(lane).done.inc(count)
             self._ended[lane.name] += count
-        if self._logs_done:
-            for item in items:
-                self._log.debug(Event.JOB_ENDED, outcome="done", **_facts(item))
+        if self._logs_each:
+            self._write_each(items)
+        elif self._logs_done:
+            for item in self._chosen(items):
+                self._log.info(Event.JOB_ENDED, **self._end(item, _DONE))
+
+    def _chosen(self, items: Sequence[Item]) -> Iterable[Item]:
+        """Those of some jobs that succeeded whose lines are written."""
+        share = self._log_done
+        if share is not None:
+            return [one for one in items if _is_sampled(one.envelope.id, share)]
+        now, count = self._clock.monotonic(), len(items)
+        return items[
+            : self._limited.take(
+                logging.INFO, Event.JOB_ENDED, _DONE, now=now, count=count
+            )
+        ]
+
+    def _write_each(self, items: Sequence[Item]) -> None:
+        """Write all lines of jobs that succeeded: the sampled ones as information."""
+        share = self._log_done or 0.0
+        for item in items:
+            is_sampled = _is_sampled(item.envelope.id, share)
+            level = logging.INFO if is_sampled else logging.DEBUG
+            self._log.write(level, Event.JOB_ENDED, **self._end(item, _DONE))
+
+    def _end(self, entry: Item | Unreadable, facts: dict[str, Any]) -> dict[str, Any]:
+        """The fields of the line about the end of a job."""
+        found = {**_facts(entry), **facts}
+        if not isinstance(entry, Item):
+            return found
+        started_ms = entry.started_ms
+        until_ms = self._clock.epoch_ms() if started_ms is None else started_ms
+        found["wait_s"] = max(0, until_ms - entry.accepted_ms) / 1_000
+        if entry.ran_s is not None:
+            found["duration_s"] = round(entry.ran_s, 6)
+        trace_id = trace_id_of(entry.read.traceparent)
+        return found if trace_id is None else {**found, "trace_id": trace_id}
 
     def ended(self, step: NextStep) -> None:
         """A delivery ended otherwise, or its job goes on in place."""
@@ -107,15 +157,18 @@ class JobObserver:
         if isinstance(step.entry, Item) and step.misfit is not None:
             self._misfit(step.entry, step.misfit)
             return
-        facts = {**_facts(step.entry), **_failure(step)}
+        failure = _failure(step)
         if step.state is JobState.WAITING:
+            facts = {**_facts(step.entry), **failure}
             self._write(logging.INFO, Event.JOB_RETRIED, facts)
             return
         outcome = step.state.value
         self.metrics.jobs.of(lane.queue, lane.priority.value, outcome).inc()
+        end = {"outcome": outcome, "cause": _cause(step), **failure}
+        facts = self._end(step.entry, end)
         if step.refusal is None:
-            facts["outcome"] = outcome
-            self._write(logging.WARNING, Event.JOB_ENDED, facts)
+            level = logging.INFO if step.state in _INTENDED else logging.WARNING
+            self._write(level, Event.JOB_ENDED, facts)
             return
         self.metrics.dead_letters.of(lane.queue, step.refusal.reason.value).inc()
         self._write(logging.WARNING, Event.JOB_DEAD_LETTERED, facts)
@@ -254,6 +307,10 @@ class JobObserver:
 
 _MISFITS_MOST = 50
 
+_DONE: Final = {"outcome": JobState.DONE.value}
+_INTENDED: Final = (JobState.CANCELLED, JobState.DISCARDED)
+"""Ends that a person or the handler asked for."""
+
 _CAUSES = ("lane", "outcome", "reason", "fingerprint")
 """Fields whose values distinguish the causes of a line."""
 
@@ -275,6 +332,20 @@ def _facts(entry: Item | Unreadable) -> dict[str, Any]:
     return facts
 
 
+def _is_sampled(job_id: str, share: float) -> bool:
+    """Whether a job belongs to a share of all jobs: the same in each process."""
+    return zlib.crc32(job_id.encode()) < share * (1 << 32)
+
+
+def _cause(step: NextStep) -> str:
+    """Why a job ended without a success, in one word or in the handler's own."""
+    if step.refusal is not None:
+        return step.refusal.reason.value
+    if step.cause:
+        return step.cause
+    return step.state.value if step.error is None else step.error.type
+
+
 def _failure(step: NextStep) -> dict[str, Any]:
     failure: dict[str, Any] = {}
     if step.refusal is not None:
@@ -284,4 +355,5 @@ def _failure(step: NextStep) -> dict[str, Any]:
         failure["error"] = step.error.type
         failure["message"] = step.error.message
         failure["fingerprint"] = step.error.fingerprint
+        failure["stack"] = step.error.stack.splitlines()
     return failure

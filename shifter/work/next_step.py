@@ -17,6 +17,7 @@ from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.delivery.job_limits import End, is_expired, is_put_off_too_long
 from shifter.policy.delivery.retry import (
     DeadLettered,
+    Discarded,
     Interrupted,
     Outcome,
     RetryPolicy,
@@ -67,6 +68,7 @@ class NextStep(NamedTuple):
         wait_s: How long it waits in place before it runs again, or ``None``.
         refusal: Reason of a dead letter.
         error: Facts of the failure behind it.
+        cause: Why the handler gave its job up, in its own words; empty elsewhere.
         misfit: Why this worker cannot run it, where it waits for one that can.
         is_copy: Whether the job had ended, or gone on, before this record came.
         cut: How often the log found its successor too large.
@@ -80,6 +82,7 @@ class NextStep(NamedTuple):
     wait_s: float | None = None
     refusal: ItemRefusal | None = None
     error: ErrorFacts | None = None
+    cause: str = ""
     misfit: ItemRefusal | None = None
     is_copy: bool = False
     cut: int = 0
@@ -265,7 +268,8 @@ class NextSteps:
     ) -> NextStep:
         if answer.state is not JobState.DEAD:
             update = _ended(item, answer.state)
-            return NextStep(item, answer.state, update=update, error=error)
+            cause = outcome.reason if isinstance(outcome, Discarded) else ""
+            return NextStep(item, answer.state, update=update, error=error, cause=cause)
         detail = outcome.reason if isinstance(outcome, DeadLettered) else ""
         reason = Reason.ATTEMPTS_EXHAUSTED if answer.reason is None else answer.reason
         return self.refused(item, ItemRefusal(reason, detail), error, at)

@@ -61,6 +61,9 @@ class World:
             )
             for priority in Priority
         }
+        observer = JobObserver(
+            self.metrics, self.clock, worker=owner, log_done=more.get("log_done")
+        )
         return Drain(
             owner=owner,
             concurrency=concurrency,
@@ -73,7 +76,7 @@ class World:
             clock=self.clock,
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
-            observer=(observer := JobObserver(self.metrics, self.clock, worker=owner)),
+            observer=observer,
             replica=FleetReplica(
                 self.app.dependencies.values(),
                 self.clock,

@@ -61,6 +61,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     fleet.environment |= {
         "SHIFTER_LEASE": "3s",
         "SHIFTER_CLAIM_TIMEOUT": "1s",
+        "SHIFTER_LOG_DONE": "1",
         "SHIFTER_LOG_FORMAT": "json",
     }
     names = ("--namespace", "seen")
@@ -155,6 +156,21 @@ def test_its_log_lines_are_formatted_and_know_the_job(from_workers, place):
     assert by_event["seen by logging"]["logger"] == "seen.jobs"
     assert by_event["seen by logging"]["job_id_"] == "mine"
     assert by_event["seen by structlog"]["job_id_"] == "mine"
+
+
+@pytest.mark.parametrize("place", IN_A_WORKER)
+def test_its_end_in_a_worker_is_one_line(from_workers, place):
+    _, logged, ids, _ = from_workers
+    [line] = (
+        one
+        for one in logged
+        if one["event"] == "job.ended" and one["job_id"] == ids[place]
+    )
+
+    assert (line["outcome"], line["level"], line["job"]) == ("done", "info", place)
+    assert (line["attempt"], line["trace_id"]) == (1, TRACE.split("-")[1])
+    assert 0 < line["wait_s"] < 60
+    assert 0 < line["duration_s"] < 60
 
 
 @pytest.mark.parametrize("place", BY_SUBMIT)

@@ -340,3 +340,28 @@ def test_one_bad_value_among_good_ones_is_the_one_that_is_named(values, name):
         load_settings("shop", flags=flags, environ={}, cwd=Path("/nonexistent"))
 
     assert caught.value.field.partition(" ")[0] in (f"--{name.replace('_', '-')}", name)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "shown"),
+    [
+        ("auto", None, "auto"),
+        ("0.25", 0.25, "0.25"),
+        (1, 1.0, "1.0"),
+        ("0", 0.0, "0.0"),
+    ],
+)
+def test_a_share_is_auto_or_a_number_from_0_to_1(given, value, shown):
+    nowhere = Path("/nonexistent")
+    settings = load_settings("shop", flags={"log_done": given}, environ={}, cwd=nowhere)
+
+    assert settings.log_done == value
+    assert ("log_done", shown) in [(name, text) for name, text, _ in settings.shown()]
+
+
+@pytest.mark.parametrize("given", ["all", "1.01", "-0.1", "nan", True, ""])
+def test_a_share_that_is_none_is_refused(given):
+    with pytest.raises(ConfigError, match=r"log.done"):
+        load_settings(
+            "shop", flags={"log_done": given}, environ={}, cwd=Path("/nonexistent")
+        )
