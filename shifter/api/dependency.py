@@ -39,7 +39,7 @@ _OPEN: Final[ContextVar[tuple[tuple[Caller, ActiveCall] | None, ...]]] = Context
 
 
 class BoundDependency(Dependency):
-    """See above; everything else is as of `Dependency`. Blocks may be nested.
+    """A dependency whose blocks guard the calls inside; blocks may be nested.
 
     A refusal raises `RejectedError`. A handler that lets it pass is parked, and that
     is no attempt. In a handler whose job names the same dependency in ``uses=`` the
@@ -47,8 +47,8 @@ class BoundDependency(Dependency):
 
     Args:
         here: In whose name calls outside of handlers are made.
-        name: As of `Dependency`, like the options.
-        options: See there.
+        name: The name, as of `Dependency`.
+        options: The options of `Dependency`.
     """
 
     __slots__ = ("_here",)

@@ -52,7 +52,7 @@ class _TakesCtx(Protocol[R_co]):
 
 
 class _TakesContext(Protocol[R_co]):
-    """The same, called ``context``."""
+    """A handler with a `Context` called ``context``, wherever it stands."""
 
     def __call__(self, *args: Any, context: Context, **kwargs: Any) -> R_co: ...
 
@@ -280,7 +280,7 @@ class Job(BoundJob[P, R_co]):
         idempotency_key: str | None = None,
         job_id: str | UUID | None = None,
     ) -> BoundJob[P, R_co]:
-        """The same job with other options; ``None`` leaves the job's own.
+        """This job with other options; ``None`` leaves the job's own.
 
         Args:
             priority: Which lane of the job's queue.
@@ -314,7 +314,7 @@ class Job(BoundJob[P, R_co]):
             raise ConfigError("cron", self.spec.cron, want) from None
 
     def _parameters(self, function: Callable[..., Any]) -> list[str]:
-        """Those of the payload; each function may want a context or not."""
+        """The parameters of the payload; each function may take a context or not."""
         names = inspect.signature(function).parameters
         return sorted(name for name in names if name != self.context_parameter)
 

@@ -100,7 +100,7 @@ InSession: TypeAlias = Annotated[Session, Parameter(parse=False)]
 
 
 def need_log(settings: Settings) -> Settings:
-    """The same settings, if they name a log.
+    """Return the settings, if they name a log.
 
     Raises:
         ProblemError: They do not.
@@ -111,7 +111,7 @@ def need_log(settings: Settings) -> Settings:
 
 
 def need_state(settings: Settings) -> Settings:
-    """The same settings, if they name a state store.
+    """Return the settings, if they name a state store.
 
     Raises:
         ProblemError: They do not.

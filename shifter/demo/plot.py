@@ -40,7 +40,7 @@ Points = Sequence[tuple[float, float]]
 
 
 class _Panel(NamedTuple):
-    """Where values go.
+    """The area of the picture that one curve is drawn in.
 
     Attributes:
         left: Pixels.

@@ -111,7 +111,7 @@ _MS = timedelta(milliseconds=1)
 
 
 def read_cron(option: str, text: object) -> str:
-    """The same text, if it is a cron expression that fires at all.
+    """Return the text, if it is a cron expression that fires at all.
 
     Raises:
         ConfigError: It is none.

@@ -21,7 +21,7 @@ from shifter.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthPolicy:
-    """Bounds.
+    """Bounds beyond which a process counts as ill.
 
     Attributes:
         silent_s: Longest silence of an event loop, seconds, > 0.

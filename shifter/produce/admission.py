@@ -280,7 +280,7 @@ class Admission:
         return tallied(self._admitter.counts())
 
     def summary(self) -> list[str]:
-        """The same in words: ``would have shed 2.1 % of LOW (overloaded 2.1 %)``."""
+        """The report in words: ``would have shed 2.1 % of LOW (overloaded 2.1 %)``."""
         return sentences(self.report(), is_dark=self.is_dark)
 
     def _heed(self, signal: Callable[[], float]) -> float:

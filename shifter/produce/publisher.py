@@ -247,7 +247,7 @@ class Publisher:
     def _note_waiting(
         self, plan: CallPlan, ids: Sequence[str], answers: Sequence[AppendAnswer]
     ) -> None:
-        """The same for many."""
+        """Record as waiting what the log accepted of many jobs."""
         if self._states is None or not (kept := self._kept(plan)).is_recorded:
             return
         if set(map(type, answers)) != {Appended}:

@@ -108,7 +108,7 @@ class SpoolingLog:
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float
     ) -> list[AppendAnswer]:
-        """The same for callers without an event loop; blocks up to the timeout."""
+        """Append as `append` does, without an event loop; blocks up to the timeout."""
         patience_s = timeout_s - min(_RESERVE_S, timeout_s * _RESERVE)
         call, first = self._begin(len(records))
         try:

@@ -187,7 +187,7 @@ class DependencyWatch:
         )
 
     def _view(self, spec: JobSpec) -> _View:
-        """Of a job's dependency, looked up once."""
+        """The view of a job's dependency, looked up once."""
         known = self._views.get(spec.name)
         if known is not None and known.spec is spec:
             return known
@@ -306,7 +306,7 @@ class LaneWatch:
         self._old_at = 0.0
 
     def facts(self, lane: str) -> LaneFacts | None:
-        """Of a lane; ``None`` when nothing is known, or not any more."""
+        """The state of a lane; ``None`` when nothing is known, or not any more."""
         found, own = self._facts.get(lane), self._own.get(lane, 0)
         if found is None or self._clock.monotonic() > self._old_at:
             return None
@@ -372,7 +372,7 @@ class _Serving(NamedTuple):
 
 
 def _serving(workers: Sequence[WorkerReport], depth: LaneDepth) -> _Serving:
-    """Those that ran jobs of the lane of late, and the slots they have left."""
+    """The workers that ran jobs of the lane of late, and the slots they have left."""
     lane = depth.topic
     mine = [w for w in workers if lane in w.running or lane in w.rate_per_s]
     return _Serving(

@@ -49,7 +49,7 @@ class _Threads:
 
     @property
     def pool(self) -> ThreadPoolExecutor:
-        """The pool."""
+        """The pool of threads."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_MOST, thread_name_prefix="shifter-io")
         return self._pool
@@ -211,7 +211,7 @@ class BackgroundLoop:
             self._thread.join(timeout_s)
 
     def exit(self, timeout_s: float) -> None:
-        """The same at the interpreter's end."""
+        """Stop at the interpreter's end."""
         self._is_exiting = True
         self.stop(timeout_s)
 

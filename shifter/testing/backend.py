@@ -45,7 +45,7 @@ class _StatesAtOnce:
         return False
 
     def close(self) -> None:
-        """Nothing is queued."""
+        """Do nothing: nothing is queued."""
 
 
 class MemoryBackend:

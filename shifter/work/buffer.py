@@ -283,7 +283,7 @@ class Buffer:
         return self._backlog(self._lines, now)
 
     def quiet_backlog(self, *, now: float) -> dict[str, LaneBacklog]:
-        """The same for opportunistic items."""
+        """The queues of opportunistic items that are open and not empty, by topic."""
         return self._backlog(self._quiet, now) if self._quiet_count else {}
 
     def lateness_ms(self, *, now: float) -> int:

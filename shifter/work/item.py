@@ -165,7 +165,7 @@ E = TypeVar("E", Item, Item | Unreadable)
 
 
 def by_feed(entries: Sequence[E]) -> Iterable[Sequence[E]]:
-    """The same entries in groups of one feed, since each call of a feed is a trip."""
+    """Group entries by feed, since each call of a feed is a round trip."""
     if not entries:
         return ()
     first = entries[0].feed

@@ -220,7 +220,7 @@ class NextSteps:
         return step._replace(record=record)
 
     def cut(self, step: NextStep, at: Moment) -> NextStep:
-        """The same end after the log found its successor too large.
+        """Replace a step whose next record the log found too large.
 
         A next turn that its lane does not take becomes a dead letter; a dead letter
         gets smaller, so that no record comes back for ever.

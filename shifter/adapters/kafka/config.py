@@ -177,7 +177,7 @@ class KafkaConfig:
         return found
 
     def named(self, name: str) -> KafkaConfig:
-        """The same, its group members with a name, unless a setting gives them one.
+        """These settings, with a name for members of groups that have none.
 
         Not with ``group.protocol=consumer``: a member of it that leaves in order keeps
         its partitions for a whole session if it has a name (librdkafka 2.16).

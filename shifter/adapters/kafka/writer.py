@@ -246,7 +246,7 @@ class KafkaLaneLog:
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float
     ) -> list[AppendAnswer]:
-        """The same for callers without an event loop; blocks up to the timeout.
+        """Append as `append` does, without an event loop; blocks up to the timeout.
 
         Raises:
             ConfigError: As `append`.

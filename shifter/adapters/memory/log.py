@@ -62,7 +62,7 @@ class MemoryLaneLog:
         return self._log.append(records, self._limit_bytes)
 
     def warm_up(self) -> None:
-        """Nothing to connect."""
+        """Do nothing: there is no connection to open."""
 
     def close(self, *, timeout_s: float) -> int:  # noqa: ARG002  # the port's
         """Refuse further appends; nothing is ever without an answer."""
@@ -257,7 +257,7 @@ class MemoryLogAdmin:
         return f"memory log, {len(self._log.specs())} topics"
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: memory holds no connection."""
 
 
 def _since(entries: Sequence[Delivery], at_ms: int | None, none: int, end: int) -> int:
@@ -313,7 +313,7 @@ class MemoryAtomicLog:
         return refused
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: memory holds no connection."""
 
 
 class MemorySpool:

@@ -135,7 +135,7 @@ class MemoryClaimStore:
         return 0
 
     def put_waiting(self, jobs: WaitingJobs) -> None:
-        """The same without an event loop."""
+        """Record one group of jobs as `add_waiting` does, without an event loop."""
         rows, (job_ids, keep_ms, identity) = self._rows(), jobs
         value = waiting_claim(rows.now) if identity is None else _Pointer(identity)
         for job_id in job_ids:
@@ -151,7 +151,7 @@ class MemoryClaimStore:
         return self.done_now(identity)
 
     def done_now(self, identity: str) -> str | None:
-        """The same without an event loop."""
+        """Answer as `done_by` does, without an event loop."""
         return done_job(self._rows().get(identity))
 
     async def note(self, name: str, word: str, *, keep_ms: int) -> str:
@@ -202,7 +202,7 @@ class MemoryPresenceStore:
         return [report for _, (_, report) in sorted(self._reports.items())]
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: memory holds no connection."""
 
 
 class MemoryFleetStore:
@@ -226,4 +226,4 @@ class MemoryFleetStore:
         """Return at once: changes are seen at the next sync."""
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: memory holds no connection."""

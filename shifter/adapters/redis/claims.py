@@ -364,7 +364,7 @@ class RedisClaimStore:
         ]
 
     def _point_apart(self, kept: Iterable[tuple[str, int]]) -> list[Command]:
-        """The same by calls of their own, where one script may not meet all keys."""
+        """Leave pointers by separate calls, where one script may not meet all keys."""
         if not (self._by_tag and self._pointers):
             return []
         return [

@@ -63,7 +63,7 @@ class RedisFleetStore:
     async def sync_at(
         self, report: FleetReport, now_us: int | None
     ) -> tuple[int, FleetView]:
-        """The same at a time of the caller's choice, for tests; the server's if none.
+        """Sync at a given time, for tests; at the server's time without one.
 
         Returns:
             Microseconds by the clock that was used, and the view.

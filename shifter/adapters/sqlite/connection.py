@@ -139,7 +139,7 @@ def make_file(path: Path, lock: FileLock) -> None:
 
 
 def make(path: Path) -> None:
-    """The same for a caller that holds the lock.
+    """Do the work of `make_file`, for a caller that holds the lock.
 
     Raises:
         ConfigError: It is of a newer version.

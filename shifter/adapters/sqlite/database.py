@@ -78,7 +78,7 @@ class Database:
         self._is_closed = False
 
     def share(self) -> Database:
-        """The same for one more user; each closes its own."""
+        """Count one more user of this database; each user closes it once."""
         with self._guard:
             self._users += 1
         return self
@@ -116,7 +116,7 @@ class Database:
     def write_sync(
         self, fn: Callable[[sqlite3.Connection], T], *, timeout_s: float | None = None
     ) -> T:
-        """The same for callers without an event loop; blocks.
+        """Write as `write` does, for callers without an event loop; blocks.
 
         Raises:
             StoreUnavailableError: Also when the time is over; the outcome is unknown.
@@ -142,7 +142,7 @@ class Database:
         return await in_thread(self.read_sync, fn)
 
     def read_sync(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """The same, on the caller's thread.
+        """Read as `read` does, on the caller's thread.
 
         Raises:
             StoreUnavailableError, StoreRefusedError: SQLite refuses.
@@ -163,7 +163,7 @@ class Database:
         await in_thread(self.close_sync)
 
     def close_sync(self) -> None:
-        """The same for callers without an event loop; blocks for some seconds."""
+        """Close as `close` does, without an event loop; blocks for some seconds."""
         with self._guard:
             self._users -= 1
             if self._users > 0 or self._is_closed:

@@ -132,7 +132,7 @@ class SqliteLaneFeed:
         self._news.set()
 
     def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Those that this process still owns."""
+        """The deliveries that this process still owns."""
         if self._clock.monotonic() >= self._alive_until:
             # The loop stood still for so long that others took over: leave for good.
             self._is_lost = True

@@ -209,7 +209,7 @@ class FileLock:
 
     @contextlib.contextmanager
     def soon_held(self, wait_s: float = _OPENING_S) -> Generator[None]:
-        """The same for a file that is being opened: the wait has a bound.
+        """Hold the lock as `held` does, and wait for it with a bound.
 
         Raises:
             StoreUnavailableError: Another process holds it for longer.

@@ -82,7 +82,7 @@ class SqliteFleetStore:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """The same: the lock was taken by the thread that forked."""
+        """Release the lock, which the thread that forked had taken."""
         self._lock.release()
 
     async def sync(self, report: FleetReport) -> FleetView:

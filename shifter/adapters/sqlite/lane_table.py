@@ -128,7 +128,7 @@ class RecordRow(NamedTuple):
 
 
 def topic_id(connection: sqlite3.Connection, name: str) -> int | None:
-    """Its id; ``None`` if there is no such topic."""
+    """The id of a topic; ``None`` if there is no such topic."""
     row = connection.execute("SELECT id FROM topic WHERE name = ?", (name,)).fetchone()
     return None if row is None else int(row[0])
 

@@ -144,7 +144,7 @@ class SqliteLaneLog:
     def append_sync(
         self, records: Sequence[Record], *, timeout_s: float
     ) -> list[AppendAnswer]:
-        """The same for callers without an event loop; blocks up to the timeout."""
+        """Append as `append` does, without an event loop; blocks up to the timeout."""
         if not records:
             return []
         wanted = _Blocked(records)
@@ -155,7 +155,7 @@ class SqliteLaneLog:
             return [_TOO_LATE] * len(records)
 
     def warm_up(self) -> None:
-        """Nothing to connect."""
+        """Do nothing: there is no connection to open."""
 
     def close(self, *, timeout_s: float) -> int:  # noqa: ARG002  # what is queued is soon written
         """Write what is queued, then stop; nothing is left without an answer."""

@@ -34,7 +34,7 @@ ALIVE_MS: Final = 10_000
 
 
 class LiveMember(NamedTuple):
-    """One that lives.
+    """A member that lives.
 
     Attributes:
         number: Never given twice in a file.

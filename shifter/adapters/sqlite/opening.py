@@ -71,11 +71,11 @@ class SqliteLogs:
         self,
         settings: Settings,  # noqa: ARG002  # the protocol's
     ) -> list[Finding]:
-        """Nothing: no connection leaves this machine."""
+        """Check nothing: no connection leaves this machine."""
         return []
 
     def path(self, settings: Settings) -> Path | None:
-        """The file."""
+        """The path of the file."""
         url = settings.log_url
         return None if url is None else sqlite_path("log", url.reveal())
 

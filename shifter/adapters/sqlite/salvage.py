@@ -168,7 +168,7 @@ class _Sweep:
 def _rows_by_key(
     connection: sqlite3.Connection, table: str
 ) -> Iterator[tuple[Any, ...]]:
-    """The same where keys are no numbers: from both ends up to the damage."""
+    """Rows of a table whose keys are no numbers: from both ends up to the damage."""
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.DatabaseError):
             yield from connection.execute(f"SELECT * FROM {table} ORDER BY key {order}")  # noqa: S608  # our names

@@ -133,7 +133,7 @@ def records_of(
 
 
 def spread_records(topic: str, values: Iterable[int]) -> list[Record]:
-    """The same with a key for each, so that every partition of a topic gets some."""
+    """Records with a key each, so that every partition of a topic gets some."""
     return [Record(topic, b"%d" % value, [], b"k%d" % value) for value in values]
 
 

@@ -102,7 +102,7 @@ class LocalCircuit:
 
     @property
     def peak_per_ms(self) -> float:
-        """As of `CallCounter`."""
+        """Calls a millisecond before the last change; see `CallCounter`."""
         return self._counter.peak_per_ms
 
     def admit(self, now_ms: int) -> Permit | CircuitRefusal:
