@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs_build import commands, states
+from docs_build import commands, metrics, states
 
 ROOT = Path(__file__).parents[1]
 
@@ -13,6 +13,7 @@ def pages() -> dict[str, str]:
     """Paths in the repository, and the texts that belong there."""
     made = {
         "docs/reference/commands.md": commands.page(),
+        "docs/reference/metrics.md": metrics.page(),
         "docs/explanation/states.md": states.page(),
     }
     pictures = states.pictures()

@@ -44,7 +44,7 @@ from shifter.produce.admission import Views
 from shifter.produce.options import CallPlan
 from shifter.produce.publisher import Publisher
 from shifter.produce.watch import LaneSources, LaneWatch
-from shifter.telemetry import Metrics
+from shifter.telemetry import WorkerMetrics
 from shifter.wiring import every_lane, topic_specs
 from shifter.work.drain import Drain
 from shifter.work.heartbeat import report_presence
@@ -259,7 +259,7 @@ class _Play:
 
     def _drain(self, priority: Priority, *, concurrency: int) -> Drain:
         lane, name = Lane(_NAME, "default", priority), priority.value
-        observer = JobObserver(Metrics(), self._clock, worker=name)
+        observer = JobObserver(WorkerMetrics(), self._clock, worker=name)
         return Drain(
             owner=name,
             concurrency=concurrency,

@@ -36,8 +36,10 @@ from shifter.policy.protection.dependency import Dependency, DependencyOptions
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import ClaimStore
 from shifter.produce.admission import Admission, Views
+from shifter.produce.observer import ServiceObserver
 from shifter.produce.publisher import Publisher
 from shifter.runtime.forking import renew_in_child
+from shifter.telemetry import Snapshot
 
 if TYPE_CHECKING:
     from shifter.deadletter.dead_letters import DeadLetters
@@ -93,6 +95,7 @@ class Shifter(HasLanes, HasStates):
         self._watch: BackgroundLoop | None = None
         self._stand_in: ClaimStore | None = None
         self._inherited: Admission | None = None
+        self._observer = ServiceObserver()
         self._lock = threading.Lock()
         renew_in_child(self._after_fork)
 
@@ -235,12 +238,22 @@ class Shifter(HasLanes, HasStates):
                 self._publisher, self._stand_in = before
                 self._admission, self._watch, self._guard = deciding
 
+    def metrics(self) -> Snapshot:
+        """What this process has counted as a service, by metric and label values.
+
+        It may wait for a read of the spool's file: call it in a thread.
+        `shifter.telemetry.asgi_metrics` serves it to Prometheus.
+        """
+        guard = self._guard
+        return self._observer.snapshot(None if guard is None else guard.replica)
+
     def close(self) -> int:
         """Flush and close the service side; returns how many records got no answer."""
         with self._lock:
             if self._stand_in is not None:
                 return 0
             publisher, self._publisher = self._publisher, None
+        self._observer.spool = None
         self._close_admission()
         if publisher is None:
             return 0
@@ -279,7 +292,7 @@ class Shifter(HasLanes, HasStates):
 
         with self._lock:
             if self._publisher is None:
-                self._publisher = service.open_publisher(self.settings)
+                self._publisher = service.open_publisher(self.settings, self._observer)
             return self._publisher
 
     def _is_unrecorded(self, job_id: str) -> bool:
@@ -301,12 +314,14 @@ class Shifter(HasLanes, HasStates):
                     publisher.clock,
                     limit=self.settings.concurrency,
                 )
+                admission.answered = self._observer.answered
                 self._guard = guard = dependency_watch(
                     lambda: self.settings,
                     self.dependencies.values(),
                     self._dependency_of,
                     publisher.clock,
                     quality=self.quality_policy,
+                    observer=self._observer,
                 )
                 guard.replica.tenants.append(self.hours)
                 admission.views = Views(
@@ -341,8 +356,12 @@ class Shifter(HasLanes, HasStates):
     def _close_admission(self) -> None:
         with self._lock:
             admission, self._admission = self._admission, None
-            watch, self._watch, self._guard = self._watch, None, None
+            watch, guard = self._watch, self._guard
+            self._watch = self._guard = None
         if watch is not None:
             watch.stop(_CLOSE_S)
+        if guard is not None:
+            # Calls that ended since the last scrape are counted.
+            self._observer.snapshot(guard.replica)
         if admission is not None:
             admission.close()

@@ -127,12 +127,15 @@ class BoundJob(Generic[P, R_co]):
             TimeoutError: It was run here, for longer than its timeout.
         """
         submission = self._submission(args, kwargs)
-        with submission.decided(can_run=True) as call:
-            if call is not None:
-                await submission.run(call)
-        if (record := submission.record()) is not None:
-            with submission.recording():
-                submission.recorded(await self._job.app.publisher.defer(*record))
+        try:
+            with submission.decided(can_run=True) as call:
+                if call is not None:
+                    await submission.run(call)
+            if (record := submission.record()) is not None:
+                with submission.recording():
+                    submission.recorded(await self._job.app.publisher.defer(*record))
+        finally:
+            submission.ended()
         return submission.answer
 
     def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R_co]:
@@ -142,12 +145,15 @@ class BoundJob(Generic[P, R_co]):
         """
         submission = self._submission(args, kwargs)
         can_run = not is_coroutine_function(self._job.function)
-        with submission.decided(can_run=can_run) as call:
-            if call is not None:
-                submission.run_sync(call)
-        if (record := submission.record()) is not None:
-            with submission.recording():
-                submission.recorded(self._job.app.publisher.defer_sync(*record))
+        try:
+            with submission.decided(can_run=can_run) as call:
+                if call is not None:
+                    submission.run_sync(call)
+            if (record := submission.record()) is not None:
+                with submission.recording():
+                    submission.recorded(self._job.app.publisher.defer_sync(*record))
+        finally:
+            submission.ended()
         return submission.answer
 
     async def defer(self, *args: P.args, **kwargs: P.kwargs) -> Answer:

@@ -43,11 +43,8 @@ from shifter.policy.protection.throttle import (
 )
 
 _AGAIN_MS: Final = 250
-"""Wait after a refusal by a limit, a budget or a rate.
-
-Leases are renewed by each sync, every 200 ms, so an earlier request would be refused by
-the same numbers.
-"""
+"""Wait after a refusal by a limit, a budget or a rate; leases are renewed every 200 ms,
+so an earlier request would be refused by the same numbers."""
 
 _REPORT_EVERY_MS: Final = 1_000
 """First attempts are reported this often; a missing retry is asked for at once."""
@@ -63,9 +60,7 @@ _WINDOW_MS: Final = 1_000
 
 _P90: Final = 0.9
 """The percentile that a sample reports.
-
-Source: failsafe-go's adaptive limiter, which compares the 90th percentiles.
-"""
+Source: failsafe-go's adaptive limiter, which compares the 90th percentiles."""
 
 
 class CallPermit(NamedTuple):
@@ -281,6 +276,10 @@ class RetryLease(Guard):
     def report(self, now_ms: int) -> BudgetReport:
         """The budget as operators see it."""
         return BudgetReport(*self._terms, *self._alone.sums_milli(now_ms))
+
+    def left(self, now_ms: int) -> int:
+        """Retries left by what this process earned and spent, and its share."""
+        return self._alone.left(now_ms, share=self._share)
 
     def is_exhausted(self, now_ms: int) -> bool:
         """Whether a retry was refused within the last second."""

@@ -116,6 +116,7 @@ class DependencyProtection:
         self._beginning = [*limits, self.retries]
         self._ending = [self.breaker, *learning]
         self._bursts: dict[str, FailureBurst] = {}
+        self._ended: dict[CallOutcome, int] = {}
         self.refused = dict.fromkeys(PROTECTIONS, 0)
         self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
         self._report, self._report_until_ms = DependencyReport(), 0
@@ -161,6 +162,7 @@ class DependencyProtection:
         """
         self._report_until_ms = 0
         end = self.breaker.own.judged(end)
+        self._ended[end.outcome] = self._ended.get(end.outcome, 0) + 1
         has_changed = False
         for guard in self._ending:
             has_changed |= guard.ended(permit, end, now_ms=now_ms)
@@ -190,6 +192,11 @@ class DependencyProtection:
             end = CallEnd(CallOutcome.IGNORED, 0)
             self.limit.ended(permit, end, now_ms=now_ms)
         self.breaker.put_back(permit, now_ms)
+
+    def take_ended(self) -> dict[CallOutcome, int]:
+        """Return how many calls ended since the last time, by outcome."""
+        taken, self._ended = self._ended, {}
+        return taken
 
     def job_ended(self, lane: str, fingerprint: str | None, *, now_ms: int) -> bool:
         """Note how a job ended.
@@ -356,7 +363,7 @@ class FleetObserver(Protocol):
 
 
 class LoggingObserver:
-    """Logs changes; a worker's `JobObserver` counts them as well.
+    """Logs changes; those of workers and services count them as well.
 
     Args:
         log: Where lines go.

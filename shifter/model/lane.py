@@ -38,6 +38,9 @@ class Priority(StrEnum):
         LOW: May wait until there is room.
     """
 
+    # Of the word that it equals; Enum's own is a call into Python.
+    __hash__ = str.__hash__
+
     CRITICAL = "CRITICAL"
     HIGH = "HIGH"
     NORMAL = "NORMAL"

@@ -243,6 +243,7 @@ class SpoolDepth(NamedTuple):
         oldest_ms: When the oldest waiting one was spooled; ``None`` if none.
         first: Its number; ``None`` if none.
         used: Part of the allowed size that is used, from 0.0.
+        size_bytes: Bytes that are used, >= 0.
     """
 
     waiting: int
@@ -250,6 +251,7 @@ class SpoolDepth(NamedTuple):
     oldest_ms: int | None
     first: int | None
     used: float
+    size_bytes: int
 
 
 class Spool(Protocol):

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
-import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from shifter.jobs.request_scope import ambient
 from shifter.model.answer import Quality
@@ -39,13 +38,11 @@ from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.policy.admission.prioritizer import level_of
 from shifter.policy.protection.budget import Budget
 from shifter.ports import Clock
+from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallPlan
 from shifter.produce.tally import DecisionCount, sentences, tallied
 from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Event, Log
-
-if TYPE_CHECKING:
-    import asyncio
 
 _IN_THE_DARK: Final = Decision(Verdict.RUN, Reason.ACCEPTED)
 
@@ -95,6 +92,7 @@ class Admission:
     Attributes:
         signal_failures: How often a signal of the user's own raised.
         on_decision: Called with the window's number, the plan and the decision of each.
+        answered: Called with each answer: job type, priority, its word, its reason.
     """
 
     def __init__(
@@ -118,6 +116,7 @@ class Admission:
         self._signals: list[Callable[[], float]] = []
         self.signal_failures = 0
         self.on_decision: Callable[[int, CallPlan, Decision], None] | None = None
+        self.answered: Callable[[str, Priority, str, Reason], None] = lambda *_: None
         renew_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
@@ -171,7 +170,7 @@ class Admission:
         """Take a load signal of the user's own into account.
 
         Args:
-            signal: Called once a window; it must not block. 1.0 means at capacity.
+            signal: Called once a window; must not block. 1.0 means at capacity.
         """
         self._signals.append(signal)
 
@@ -218,6 +217,8 @@ class Admission:
         """Decide on a call that cannot wait; hold its slot while the block runs."""
         decision = self.decide(plan, can_run=True, can_wait=False)
         is_run, serving = decision.verdict is RUN, self.views.serving
+        word = "ran" if is_run else "shed"
+        self.answered(plan.spec.name, plan.priority, word, decision.reason)
         try:
             with serving(plan.priority) if is_run else contextlib.nullcontext():
                 yield decision
@@ -343,58 +344,3 @@ def _opens_s(plan: CallPlan, clock: Clock) -> float:
     if at_ms is None:
         return (plan.delay_ms or 0) / 1_000
     return max(0, at_ms - clock.epoch_ms()) / 1_000
-
-
-_EVERY_S: Final = 0.05
-"""Between two calls of the timer."""
-_KEPT: Final = 0.7
-"""Share of a lag that is kept at the next call; half of it is gone after 0.1 s."""
-_IDLE_S: Final = 2.0
-"""Without a reader for so long, the timer sleeps."""
-
-
-class LoopLag:
-    """Measures how late the event loop is that asks, by that loop's own clock.
-
-    A short timer measures how late it was called. A blocked loop calls nothing, so the
-    time since the call that is overdue counts as well: a decision taken right after a
-    long block sees it. The timer sleeps while nothing asks.
-    """
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._expected_at = self._asked_at = 0.0
-        self._lag_s = 0.0
-
-    def read_ms(self) -> float:
-        """Milliseconds, >= 0; 0 in a thread without a loop."""
-        # A process whose asyncio was never imported runs no loop.
-        library = sys.modules.get("asyncio")
-        if library is None:
-            return 0.0
-        try:
-            loop: asyncio.AbstractEventLoop = library.get_running_loop()
-        except RuntimeError:
-            return 0.0
-        now = self._asked_at = loop.time()
-        if loop is not self._loop:
-            self._loop, self._lag_s = loop, 0.0
-            self._wait(loop)
-        late_s = now - self._expected_at
-        if late_s < self._lag_s:  # noqa: PLR1730  # half the price, in each decision
-            late_s = self._lag_s
-        return late_s * 1_000
-
-    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._expected_at = loop.time() + _EVERY_S
-        loop.call_later(_EVERY_S, self._called, loop)
-
-    def _called(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop is not self._loop:
-            return
-        now = loop.time()
-        self._lag_s = max(now - self._expected_at, self._lag_s * _KEPT)
-        if now - self._asked_at > _IDLE_S:
-            self._loop = None
-        else:
-            self._wait(loop)

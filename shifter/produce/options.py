@@ -18,6 +18,7 @@ from shifter.model.lane import Lane, Priority, check_priority
 from shifter.model.time import Duration, EpochMs, duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 from shifter.ports import Clock
+from shifter.wire.envelope import EnvelopeV1
 
 _MAX_KEY = 255
 
@@ -156,6 +157,35 @@ def at_an_opening(plan: CallPlan, clock: Clock, hours: Hours) -> CallPlan:
     lane = Lane(plan.namespace, spec.queue, plan.priority)
     opening_ms = hours.opening_ms(spec, lane, due_ms)
     return plan if opening_ms == due_ms else plan._replace(opens_ms=opening_ms)
+
+
+def envelope_of(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
+    """The envelope of a job of this plan.
+
+    Args:
+        plan: The job and its options.
+        job_id: The id of the job.
+        now: When it is submitted.
+
+    Raises:
+        ConfigError: It is due later than the log can delay it.
+    """
+    if plan.due_ms is not None and plan.due_ms > now + MAX_DELAY_MS:
+        # A worker would refuse the record: the log could not delay it for so long.
+        raise ConfigError("due_at", plan.due_ms, "the longest delay is 30 days")
+    spec = plan.spec
+    return EnvelopeV1(
+        v=1,
+        id=job_id,
+        type=spec.name,
+        queue=spec.queue,
+        priority=plan.priority,
+        created_ms=now,
+        deadline_ms=None if plan.deadline_ms is None else now + plan.deadline_ms,
+        due_ms=plan.due_ms if plan.delay_ms is None else now + plan.delay_ms,
+        key=plan.key,
+        idempotency_key=plan.idempotency_key,
+    )
 
 
 def _delay_ms(options: CallOptions, deadline_ms: int | None) -> int | None:

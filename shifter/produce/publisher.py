@@ -8,19 +8,19 @@ same id again without a second effect.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from uuid_utils import uuid7
 
-from shifter.errors import ConfigError, OutcomeUnknownError
+from shifter.errors import OutcomeUnknownError
 from shifter.jobs.request_scope import current_traceparent
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.reason import PASSING, Reason
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
-from shifter.policy.delivery.delay import MAX_DELAY_MS
 from shifter.ports import (
     AppendAnswer,
     Appended,
@@ -28,8 +28,9 @@ from shifter.ports import (
     LaneLog,
     Record,
     Refused,
+    Unknown,
 )
-from shifter.produce.options import CallPlan
+from shifter.produce.options import CallPlan, envelope_of
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import Headers, headers_by_id
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from shifter.produce.job_states import JobStates
 
 _APPENDED = Appended()
+_NO_ANSWERS: list[AppendAnswer] = [Unknown("the caller stopped waiting")]
 _RETRY_AFTER_S = 1.0
 _BULK_JOBS = 2_000
 _HOUR_MS = 3_600_000
@@ -83,6 +85,7 @@ class _Kept(NamedTuple):
     is_plain: bool
 
 
+_Noted: TypeAlias = "Callable[[str, Sequence[AppendAnswer], float], None]"
 _Writing: TypeAlias = "tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]"
 """A bulk, and the log's word on it."""
 
@@ -98,6 +101,8 @@ class Publisher:
             ``None``: nothing is recorded, and the worker's claim finds it.
         finds_plain: Whether the log itself can find a job that lies in a lane since
             the time of its id, so that no record is needed.
+        appended: Called after each append with the lane, the answer for each record,
+            and the seconds that it took.
 
     Attributes:
         clock: The same one.
@@ -111,9 +116,11 @@ class Publisher:
         timeout_s: float,
         states: JobStates | None = None,
         finds_plain: bool = False,
+        appended: _Noted = lambda *_: None,
     ) -> None:
         self._log, self.clock, self._timeout_s = log, clock, timeout_s
         self._states, self._finds_plain = states, finds_plain
+        self._appended, self._monotonic = appended, clock.monotonic
         self._last: _Stamp | None = None
         self._last_kept: _Kept | None = None
 
@@ -138,7 +145,11 @@ class Publisher:
         job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
-        answers = await self._log.append((record,), timeout_s=self._timeout_s)
+        answers, began = _NO_ANSWERS, self._monotonic()
+        try:
+            answers = await self._log.append((record,), timeout_s=self._timeout_s)
+        finally:
+            self._appended(plan.lane, answers, self._monotonic() - began)
         return self._accepted(plan, job_id, answers[0])
 
     def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
@@ -160,7 +171,11 @@ class Publisher:
         job_id, record = self._record(plan, payload, content_type)
         if record is None:
             return _expired(job_id)
-        answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
+        answers, began = _NO_ANSWERS, self._monotonic()
+        try:
+            answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
+        finally:
+            self._appended(plan.lane, answers, self._monotonic() - began)
         return self._accepted(plan, job_id, answers[0])
 
     async def defer_many(
@@ -184,15 +199,23 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             for part in _bulks(payloads):
                 bulk = self._bulk(plan, part, content_type)
-                written = group.create_task(
-                    self._log.append(bulk.records, timeout_s=self._timeout_s)
-                )
+                written = group.create_task(self._append(plan.lane, bulk.records))
                 # One bulk is written while the next one is made.
                 if before is not None:
                     answers += await self._answers(plan, before)
                 before = bulk, written
             if before is not None:
                 answers += await self._answers(plan, before)
+        return answers
+
+    async def _append(self, lane: str, records: list[Record]) -> list[AppendAnswer]:
+        """Write the records of a bulk, which are all of one lane; or none."""
+        answers, began = _NO_ANSWERS * len(records), self._monotonic()
+        try:
+            answers = await self._log.append(records, timeout_s=self._timeout_s)
+        finally:
+            if records:
+                self._appended(lane, answers, self._monotonic() - began)
         return answers
 
     async def _answers(
@@ -322,7 +345,7 @@ class Publisher:
             and last.traceparent == traceparent
         ):
             return last
-        envelope = _envelope(plan, job_id, now)
+        envelope = envelope_of(plan, job_id, now)
         due_ms = plan.opens_ms if plan.opens_ms is not None else envelope.due_ms
         headers_of = None
         if not _is_late(envelope, due_ms):
@@ -352,25 +375,6 @@ class Publisher:
         return OutcomeUnknownError(job_id, self._timeout_s, answer.detail)
 
 
-def _envelope(plan: CallPlan, job_id: str, now: EpochMs) -> EnvelopeV1:
-    if plan.due_ms is not None and plan.due_ms > now + MAX_DELAY_MS:
-        # A worker would refuse the record: the log could not delay it for so long.
-        raise ConfigError("due_at", plan.due_ms, "the longest delay is 30 days")
-    spec = plan.spec
-    return EnvelopeV1(
-        v=1,
-        id=job_id,
-        type=spec.name,
-        queue=spec.queue,
-        priority=plan.priority,
-        created_ms=now,
-        deadline_ms=None if plan.deadline_ms is None else now + plan.deadline_ms,
-        due_ms=plan.due_ms if plan.delay_ms is None else now + plan.delay_ms,
-        key=plan.key,
-        idempotency_key=plan.idempotency_key,
-    )
-
-
 def _is_due(plan: CallPlan) -> bool:
     return plan.delay_ms is None and plan.due_ms is None and plan.opens_ms is None
 
@@ -389,11 +393,6 @@ def _expired(job_id: str) -> Shed:
 
 
 def _bulks(payloads: Iterable[bytes]) -> Iterable[Sequence[bytes]]:
-    bulk: list[bytes] = []
-    for payload in payloads:
-        bulk.append(payload)
-        if len(bulk) == _BULK_JOBS:
-            yield bulk
-            bulk = []
-    if bulk:
+    each = iter(payloads)
+    while bulk := list(itertools.islice(each, _BULK_JOBS)):
         yield bulk

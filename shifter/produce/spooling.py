@@ -32,6 +32,7 @@ from shifter.ports import (
     Unknown,
 )
 from shifter.produce.forward import Forwarder, KeyGate
+from shifter.produce.observer import SpoolReading
 from shifter.runtime.forking import renew_in_child
 
 _APPENDED: Final = Appended()
@@ -136,6 +137,17 @@ class SpoolingLog:
             # Their keys are not known: all keys wait until they are through.
             self._gate.move(first, floor=_EVERYTHING)
         self._forwarding()
+
+    def read_spool(self) -> SpoolReading:
+        """What is in the spool; blocks for a read of its file.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        depth, now_ms = self._spool.depth(), self._clock.epoch_ms()
+        oldest_ms = now_ms if depth.oldest_ms is None else depth.oldest_ms
+        age_s = max(0, now_ms - oldest_ms) / 1_000
+        return SpoolReading(depth.waiting + depth.refused, depth.size_bytes, age_s)
 
     def close(self, *, timeout_s: float) -> int:
         """Stop; what is spooled stays there. Returns what the log never answered."""

@@ -58,6 +58,13 @@ from shifter.wire.envelope import repair_id
 _UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
 """Errors of a handler that do not end a submission; see `Submission.decided`."""
 
+_ANSWERS: Final[Mapping[type, str]] = {
+    Ran: "ran",
+    Deferred: "deferred",
+    Degraded: "degraded",
+    Shed: "shed",
+}
+
 _ASKED_AGAIN: Final = Decision(DEFER, Reason.RETRY_ASKED)
 
 
@@ -222,6 +229,14 @@ class Submission:
                 answer.reason = self._decision.reason
         elif answer.reason in PASSING:
             self._admission.refused(self._plan)
+
+    def ended(self) -> None:
+        """Report the answer; a call that raised has the reason of its decision."""
+        plan, reason, word = self._plan, self._decision.reason, "error"
+        answer: Submitted[Any] | None = getattr(self, "answer", None)
+        if answer is not None:
+            reason, word = answer.reason, _ANSWERS[type(answer)]
+        self._admission.answered(plan.spec.name, plan.priority, word, reason)
 
     def _decided_call(self) -> LocalCall | None:
         decision, function = self._decision, self._job.cheaper

@@ -83,6 +83,7 @@ class DependencyWatch:
 
     Attributes:
         replica: As given.
+        held_back: Called with each refused call.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class DependencyWatch:
         clock: Clock,
     ) -> None:
         self.replica, self._open, self._uses = replica, open_store, uses
+        self.held_back: Callable[[Dependency, Protection], None] = lambda *_: None
         self._clock = clock
         self._views: dict[str, _View] = {}
 
@@ -177,12 +179,16 @@ class DependencyWatch:
     def _caller(self, priority: Priority) -> Caller:
         role = ROLE.get()
         if role is None:
-            return Caller(self.replica, priority, is_extra=ambient().is_retry)
+            is_retry = ambient().is_retry
+            return Caller(
+                self.replica, priority, is_extra=is_retry, refused=self.held_back
+            )
         return Caller(
             self.replica,
             role.priority,
             is_extra=role.is_extra,
             holds=role.holds,
+            refused=self.held_back,
             watch=role.watch,
         )
 

@@ -4,24 +4,62 @@ Importing this package configures nothing. Log lines go to structlog where the p
 has configured it (the command line does, by `shifter.telemetry.setup`), else to the
 standard library's logger ``shifter``. Metrics are plain numbers owned by their process;
 a scrape converts them to Prometheus' text (`shifter.telemetry.exposition`).
+
+A service serves its own with `asgi_metrics`:
+
+    from starlette.routing import Route
+
+    from shifter.telemetry import asgi_metrics
+
+    routes = [Route("/metrics", asgi_metrics(app))]
 """
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from shifter.telemetry.log import Event, Log, job_fields
-from shifter.telemetry.metric import Metrics, Snapshot, Totals
+from shifter.telemetry.metric import (
+    HasMetrics,
+    Metrics,
+    ServiceMetrics,
+    Totals,
+    WorkerMetrics,
+)
+from shifter.telemetry.series import Snapshot
+
+if TYPE_CHECKING:
+    from shifter.telemetry.asgi import MetricsEndpoint
 
 __all__ = [
     "Event",
+    "HasMetrics",
     "Log",
     "Metrics",
+    "ServiceMetrics",
     "Snapshot",
     "Totals",
+    "WorkerMetrics",
+    "asgi_metrics",
     "configure_logging",
     "job_fields",
 ]
+
+
+def asgi_metrics(app: HasMetrics) -> MetricsEndpoint:
+    """An ASGI application that answers with the metrics of this process.
+
+    It answers ``GET`` and ``HEAD`` on whatever path it is mounted, in Prometheus' text
+    format. The readings are made in a thread, so a scrape holds up no request.
+
+    Args:
+        app: The `shifter.Shifter` of the service.
+    """
+    # A service that is not scraped does not need prometheus-client.
+    from shifter.telemetry.asgi import MetricsEndpoint  # noqa: PLC0415
+
+    return MetricsEndpoint(app)
 
 
 def configure_logging(level: str, log_format: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, TypeAlias
 
@@ -15,7 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from shifter.telemetry.metric import SPECS, Bars, Reading, Snapshot, Spec
+from shifter.telemetry.metric import BUILD_INFO
+from shifter.telemetry.series import Bars, Reading, Snapshot, Spec
 
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
@@ -28,11 +29,18 @@ class Exposition(Collector):
 
     Args:
         read: Called at each scrape, in the thread that scrapes.
+        specs: The metrics that are shown, by name.
         version: Shown by ``shifter_build_info``.
     """
 
-    def __init__(self, read: Callable[[], Snapshot], *, version: str) -> None:
-        self._read, self._version = read, version
+    def __init__(
+        self,
+        read: Callable[[], Snapshot],
+        specs: Mapping[str, Spec],
+        *,
+        version: str,
+    ) -> None:
+        self._read, self._specs, self._version = read, specs, version
         # Never the process-wide registry: a service has metrics of its own there.
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -43,17 +51,15 @@ class Exposition(Collector):
 
     def describe(self) -> list[Metric]:
         """Names for the registry, without reading anything."""
-        return [_family(spec) for spec in SPECS.values()]
+        return [_family(spec) for spec in self._specs.values()]
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
-        build = GaugeMetricFamily(
-            "shifter_build_info", "Version of shifter.", labels=["version"]
-        )
-        build.add_metric([self._version], 1)
+        build = _family(BUILD_INFO)
+        _add(build, BUILD_INFO, (self._version,), 1)
         yield build
         snapshot = self._read()
-        for name, spec in SPECS.items():
+        for name, spec in self._specs.items():
             family = _family(spec)
             for values, reading in sorted(snapshot.get(name, {}).items()):
                 _add(family, spec, values, reading)

@@ -1,24 +1,35 @@
-"""The metrics of a process, their names, and their sums over processes.
+"""All metrics of workers and services, and their sums over processes.
 
-prometheus-client's own counters take a lock and its ``Histogram.observe`` costs about
-1.5 µs; at 35,000 jobs/s that would be a tenth of a worker. These are plain integers,
-written by one thread and batch by batch; a scrape converts them to Prometheus' text
-(`shifter.telemetry.exposition`).
+`WorkerMetrics` and `ServiceMetrics` declare them, and `SPECS` lists them. What they are
+made of is in `shifter.telemetry.series`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
 
-MAX_SERIES: Final = 1_000
-"""Label combinations kept of one metric; further ones are counted as ``other``."""
+from shifter.telemetry.series import (
+    Bars,
+    C,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    Reading,
+    Snapshot,
+    Spec,
+)
 
 # OpenTelemetry's messaging buckets, semantic conventions 1.44, then up to a timeout.
 _RUN_S: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     *(30.0, 60.0, 300.0, 900.0),
+)
+# From a write to memory to the longest accept timeout that is usual.
+_APPEND_S: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+    *(5.0, 10.0, 30.0),
 )
 # From a pick-up at once to a job shifted by a week.
 _WAIT_S: Final = (
@@ -26,166 +37,105 @@ _WAIT_S: Final = (
     *(300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0),
 )
 
+BUILD_INFO: Final = Spec(
+    "shifter_build_info", "gauge", ("version",), "Always 1; tells the version."
+)
 
-class Bars(NamedTuple):
-    """A histogram's state.
-
-    Attributes:
-        counts: Values per bucket, not cumulated; the last is above all bounds.
-        total: Sum of all values.
-    """
-
-    counts: tuple[int, ...]
-    total: float
-
-
-Reading: TypeAlias = int | float | Bars
-Snapshot: TypeAlias = dict[str, dict[tuple[str, ...], Reading]]
-"""Metric name to label values to reading: plain data, to be sent between processes."""
-
-
-class Spec(NamedTuple):
-    """What a metric is.
-
-    Attributes:
-        name: Published name.
-        kind: ``counter``, ``gauge`` or ``histogram``.
-        labels: Label names.
-        help: One line.
-        bounds: Upper bucket bounds of a histogram, included, ascending.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-    bounds: tuple[float, ...] = ()
-
-
-class Counter:
-    """Only grows. Owned by one thread."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def inc(self, count: int = 1) -> None:
-        """Add ``count``, >= 0."""
-        self.value += count
-
-    def read(self) -> Reading:
-        """The count so far."""
-        return self.value
-
-
-class Gauge:
-    """Goes up and down. Owned by one thread."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def set(self, value: int) -> None:
-        """Replace the value."""
-        self.value = value
-
-    def read(self) -> Reading:
-        """The value now."""
-        return self.value
-
-
-class Histogram:
-    """Values sorted into buckets. Owned by one thread.
-
-    Args:
-        bounds: Upper bounds, included, ascending.
-    """
-
-    __slots__ = ("_bounds", "_counts", "_total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds, self._total = bounds, 0.0
-        self._counts = [0] * (len(bounds) + 1)
-
-    def observe_many(self, values: Sequence[float]) -> None:
-        """Count many values, for a third of the price of one by one."""
-        # Sorting runs in C, after which each bucket is one search, not each value.
-        ordered, done = sorted(values), 0
-        for place, bound in enumerate(self._bounds):
-            # A value equal to a bound belongs below it, as Prometheus defines ``le``.
-            end = bisect_right(ordered, bound, done)
-            self._counts[place] += end - done
-            done = end
-            if end == len(ordered):
-                break
-        self._counts[-1] += len(ordered) - done
-        self._total += sum(ordered)
-
-    def read(self) -> Reading:
-        """The buckets and the sum so far."""
-        return Bars(tuple(self._counts), self._total)
-
-
-class Series(Protocol):
-    """What every kind of metric can report."""
-
-    def read(self) -> Reading:
-        """Its value now."""
-
-
-C = TypeVar("C", bound=Series)
-
-
-class Family(Generic[C]):
-    """One metric with its label combinations.
-
-    Args:
-        spec: Its name and labels.
-        make: Makes an empty series.
-    """
-
-    __slots__ = ("_make", "_series", "spec")
-
-    def __init__(self, spec: Spec, make: Callable[[], C]) -> None:
-        self.spec, self._make = spec, make
-        self._series: dict[tuple[str, ...], C] = {}
-
-    def of(self, *values: str) -> C:
-        """The series with these label values; keep it where it is used often.
-
-        Raises:
-            ValueError: Another number of values than the metric has labels.
-        """
-        found = self._series.get(values)
-        return self._add(values) if found is None else found
-
-    def read(self) -> dict[tuple[str, ...], Reading]:
-        """All series."""
-        return {values: series.read() for values, series in self._series.copy().items()}
-
-    def _add(self, values: tuple[str, ...]) -> C:
-        if len(values) != len(self.spec.labels):
-            raise ValueError(f"{self.spec.name} has the labels {self.spec.labels}")
-        if len(self._series) >= MAX_SERIES:
-            values = ("other",) * len(values)
-        return self._series.setdefault(values, self._make())
+_CIRCUIT_WORDS: Final = ("closed", "half_open", "open")
 
 
 class Metrics:
-    """The metrics of one process. Write from one thread; read from any.
+    """The metrics that every kind of process has.
+
+    One thread writes at a time; any thread reads.
 
     Attributes:
         circuit_changes: The scope is ``fleet`` or ``process``.
         held_back: ``by`` is ``circuit``, ``limit``, ``budget`` or ``rate``.
+    """
+
+    def __init__(self) -> None:
+        self._families: list[Family[Any]] = []
+        self.circuit_changes = self._counter(
+            "shifter_circuit_changes_total",
+            ("dependency", "scope", "state"),
+            "Changes of circuits that this process learnt of.",
+        )
+        self.circuit_state = self._gauge(
+            "shifter_circuit_state",
+            ("dependency", "scope", "state"),
+            "Processes that see a circuit in this state; a worker tells it from the "
+            "first change on.",
+        )
+        self.fleet_strange = self._counter(
+            "shifter_fleet_strange_total",
+            (),
+            "Values in the state store that were none of ours, and were passed over.",
+        )
+        self.held_back = self._counter(
+            "shifter_held_back_total",
+            ("dependency", "by"),
+            "Starts of jobs and calls that a dependency's circuit, limit, budget or "
+            "rate put off.",
+        )
+
+    def circuit_changed(self, dependency: str, scope: str, state: str) -> None:
+        """Count a change of a circuit, and set the gauge of its state.
+
+        Args:
+            dependency: The name of the dependency.
+            scope: ``fleet`` or ``process``.
+            state: ``closed``, ``half_open`` or ``open``.
+        """
+        self.circuit_changes.of(dependency, scope, state).inc()
+        self.set_circuit(dependency, scope, state)
+
+    def set_circuit(self, dependency: str, scope: str, state: str) -> None:
+        """Set the gauge of a circuit; arguments as of `circuit_changed`."""
+        for known in _CIRCUIT_WORDS:
+            is_so = int(known == state)
+            self.circuit_state.of(dependency, scope, known).set(is_so)
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """What the metrics are, by name."""
+        return {family.spec.name: family.spec for family in self._families}
+
+    def snapshot(self) -> Snapshot:
+        """All readings now, as plain data."""
+        return {family.spec.name: family.read() for family in self._families}
+
+    def _counter(
+        self, name: str, labels: tuple[str, ...], text: str
+    ) -> Family[Counter]:
+        return self._add(Spec(name, "counter", labels, text), Counter)
+
+    def _gauge(self, name: str, labels: tuple[str, ...], text: str) -> Family[Gauge]:
+        return self._add(Spec(name, "gauge", labels, text), Gauge)
+
+    def _histogram(
+        self, name: str, labels: tuple[str, ...], text: str, bounds: tuple[float, ...]
+    ) -> Family[Histogram]:
+        spec = Spec(name, "histogram", labels, text, bounds)
+        return self._add(spec, lambda: Histogram(bounds))
+
+    def _add(self, spec: Spec, make: Callable[[], C]) -> Family[C]:
+        family = Family(spec, make)
+        self._families.append(family)
+        return family
+
+
+class WorkerMetrics(Metrics):
+    """The metrics of one worker process.
+
+    Attributes:
         jobs: The outcome is ``done``, ``dead``, ``expired``, ``cancelled`` or
             ``discarded``.
         misfits: Job types beyond the first 50 are counted as ``other``.
     """
 
     def __init__(self) -> None:
-        self._families: list[Family[Any]] = []
+        super().__init__()
         lane = ("queue", "priority")
         self.jobs = self._counter(
             "shifter_jobs_total", (*lane, "outcome"), "Jobs that ended."
@@ -227,26 +177,6 @@ class Metrics:
             (),
             "Calls to the claim store that failed.",
         )
-        self.circuit_changes = self._counter(
-            "shifter_circuit_changes_total",
-            ("dependency", "scope", "state"),
-            "Changes of circuits that this process learnt of.",
-        )
-        self.circuit_state = self._gauge(
-            "shifter_circuit_state",
-            ("dependency", "scope", "state"),
-            "Processes that see a circuit in this state; none until it changed once.",
-        )
-        self.fleet_strange = self._counter(
-            "shifter_fleet_strange_total",
-            (),
-            "Values in the state store that were none of ours, and were passed over.",
-        )
-        self.held_back = self._counter(
-            "shifter_held_back_total",
-            ("dependency", "by"),
-            "Starts that a dependency's circuit, limit, budget or rate put off.",
-        )
         self.inflight = self._gauge("shifter_inflight", lane, "Attempts running now.")
         self.waiting_bytes = self._gauge(
             "shifter_waiting_bytes",
@@ -254,37 +184,95 @@ class Metrics:
             "Payloads of fetched jobs that have not started, and 2 kB for each.",
         )
 
-    @property
-    def specs(self) -> dict[str, Spec]:
-        """What the metrics are, by name."""
-        return {family.spec.name: family.spec for family in self._families}
 
-    def snapshot(self) -> Snapshot:
-        """All readings now, as plain data."""
-        return {family.spec.name: family.read() for family in self._families}
+class ServiceMetrics(Metrics):
+    """The metrics of one service process.
 
-    def _counter(
-        self, name: str, labels: tuple[str, ...], text: str
-    ) -> Family[Counter]:
-        return self._add(Spec(name, "counter", labels, text), Counter)
+    Attributes:
+        decisions: The answer is ``ran``, ``deferred``, ``degraded``, ``shed``, or
+            ``error`` where the call raised; then the reason is that of the decision.
+            Job types beyond the first 100 are counted as ``other``.
+        appends: The outcome is ``appended``, ``spooled``, ``refused`` or ``unknown``.
+        append_failures: The reason is that of the answer, or ``unknown``.
+        calls: The outcome is ``success``, ``failure``, ``throttled`` or ``ignored``.
+    """
 
-    def _gauge(self, name: str, labels: tuple[str, ...], text: str) -> Family[Gauge]:
-        return self._add(Spec(name, "gauge", labels, text), Gauge)
+    def __init__(self) -> None:
+        super().__init__()
+        self.decisions = self._counter(
+            "shifter_decisions_total",
+            ("job", "priority", "answer", "reason"),
+            "Calls of submit that ended, and requests that were decided about.",
+        )
+        self.appends = self._counter(
+            "shifter_appends_total",
+            ("queue", "priority", "outcome"),
+            "Records that were given to the log.",
+        )
+        self.append_failures = self._counter(
+            "shifter_append_failures_total",
+            ("reason",),
+            "Records that neither the log nor the spool acknowledged.",
+        )
+        self.append_duration = self._histogram(
+            "shifter_append_duration_seconds",
+            (),
+            "How long the log took for the records of one call, the spool included.",
+            _APPEND_S,
+        )
+        self.spool_records = self._gauge(
+            "shifter_spool_records", (), "Records in the spool of this machine."
+        )
+        self.spool_bytes = self._gauge(
+            "shifter_spool_bytes", (), "Used bytes of the file of the spool."
+        )
+        self.spool_age = self._gauge(
+            "shifter_spool_age_seconds",
+            (),
+            "Age of the oldest record in the spool; 0 where it has none.",
+        )
+        self.calls = self._counter(
+            "shifter_calls_total",
+            ("dependency", "outcome"),
+            "Calls to dependencies that ended.",
+        )
+        self.budget_left = self._gauge(
+            "shifter_budget_left",
+            ("dependency",),
+            "Retries left of the budget, this process's share of its floor included.",
+        )
 
-    def _histogram(
-        self, name: str, labels: tuple[str, ...], text: str, bounds: tuple[float, ...]
-    ) -> Family[Histogram]:
-        spec = Spec(name, "histogram", labels, text, bounds)
-        return self._add(spec, lambda: Histogram(bounds))
 
-    def _add(self, spec: Spec, make: Callable[[], C]) -> Family[C]:
-        family = Family(spec, make)
-        self._families.append(family)
-        return family
-
-
-SPECS: Final = Metrics().specs
+WORKER_SPECS: Final = WorkerMetrics().specs
+SERVICE_SPECS: Final = ServiceMetrics().specs
+SPECS: Final = WORKER_SPECS | SERVICE_SPECS
 """What each metric is, by its published name."""
+
+
+LABELS: Final = {
+    "answer": "`ran`, `deferred`, `degraded`, `shed`, or `error` where the call raised",
+    "by": "`circuit`, `limit`, `budget` or `rate`",
+    "dependency": "the name of a dependency",
+    "job": "the name of a job type, `http` or `grpc` for a request that is no job",
+    "outcome": "of a job `done`, `dead`, `expired`, `cancelled` or `discarded`; of an "
+    "append `appended`, `spooled`, `refused` or `unknown`; of a call `success`, "
+    "`failure`, `throttled` or `ignored`",
+    "priority": "`CRITICAL`, `HIGH`, `NORMAL` or `LOW`",
+    "queue": "the name of a queue",
+    "reason": "a value of `shifter.Reason`; `unknown` where the log did not answer",
+    "scope": "`fleet`, or `process` for the circuit of one process",
+    "state": "`closed`, `half_open` or `open`",
+    "topic": "the name of a topic of the log",
+    "version": "the version of shifter",
+}
+"""What the values of each label are, in Markdown."""
+
+
+class HasMetrics(Protocol):
+    """What a scrape reads: `shifter.Shifter`."""
+
+    def metrics(self) -> Snapshot:
+        """All readings now; may block."""
 
 
 class Totals:

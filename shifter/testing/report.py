@@ -11,7 +11,7 @@ from shifter.api.job import Job
 from shifter.errors import DecodeError, ShifterError, UnsupportedVersionError
 from shifter.model.claim import JobState
 from shifter.ports import Clock, Delivery
-from shifter.telemetry import Metrics
+from shifter.telemetry import WorkerMetrics
 from shifter.wire.dead_letter import DeadLetterInfo, read_dead_letter
 from shifter.wire.headers import read_headers
 from shifter.work.item import Item
@@ -81,7 +81,7 @@ class CountingObserver(JobObserver):
     """
 
     def __init__(self, clock: Clock, *, worker: str) -> None:
-        super().__init__(Metrics(), clock, worker=worker)
+        super().__init__(WorkerMetrics(), clock, worker=worker)
         self.counts: Counter[str] = Counter()
 
     def started(self, items: Sequence[Item], now_ms: int) -> None:

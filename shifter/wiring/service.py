@@ -11,13 +11,13 @@ from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.errors import ConfigError, StoreError
-from shifter.fleet.protection import LoggingObserver
 from shifter.fleet.replica import FleetReplica
 from shifter.model.job import JobSpec
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.ports import Clock, LaneLog
 from shifter.produce.job_states import JobStates, StoredJobStates
+from shifter.produce.observer import ServiceObserver
 from shifter.produce.publisher import Publisher
 from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
 from shifter.telemetry import Log
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
     pass
 
 
-def open_publisher(settings: Settings) -> Publisher:
+def open_publisher(settings: Settings, observer: ServiceObserver) -> Publisher:
     """The service side of an app; connects in the background."""
-    log = wiring.open_log(settings)
+    log, clock = wiring.open_log(settings), SystemClock()
     path = wiring.spool_path(settings)
     if path is not None:
-        log = _before_spool(settings, log, path)
+        log = _before_spool(settings, log, path, observer)
     log.warm_up()
     return Publisher(
         log,
-        SystemClock(),
+        clock,
         timeout_s=settings.accept_timeout_ms / 1_000,
         states=_job_states(settings, log),
         finds_plain=wiring.finds_waiting(settings),
+        appended=observer.appended,
     )
 
 
@@ -57,7 +58,9 @@ def import_adapters(settings: Settings) -> None:
     state_adapter(settings).import_parts()
 
 
-def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
+def _before_spool(
+    settings: Settings, log: LaneLog, path: Path, observer: ServiceObserver
+) -> LaneLog:
     from shifter.produce.spooling import SpoolingLog  # noqa: PLC0415
 
     try:
@@ -67,12 +70,14 @@ def _before_spool(settings: Settings, log: LaneLog, path: Path) -> LaneLog:
         if settings.spool != "auto":
             raise
         return log
-    return SpoolingLog(
+    spooling = SpoolingLog(
         log,
         spool,
         clock=SystemClock(),
         is_up=lambda: log_adapter(settings).is_up(settings),
     )
+    observer.spool = spooling.read_spool
+    return spooling
 
 
 def _job_states(settings: Settings, log: LaneLog) -> JobStates | None:
@@ -132,6 +137,7 @@ def dependency_watch(
     clock: Clock,
     *,
     quality: QualityPolicy | None,
+    observer: ServiceObserver,
 ) -> DependencyWatch:
     """Keeps a process in step with the fleet, once started.
 
@@ -141,16 +147,20 @@ def dependency_watch(
         uses: What a job calls, if anything.
         clock: Monotonic.
         quality: When load lowers the quality; ``None`` never.
+        observer: What counts calls and changes.
     """
     process = wiring.new_worker_id()
+    observer.log = Log(process=process)
     replica = FleetReplica(
         dependencies,
         clock,
         process=process,
-        observer=LoggingObserver(Log(process=process)),
+        observer=observer,
         quality=quality,
     )
-    return DependencyWatch(replica, lambda: wiring.open_fleet(settings()), uses, clock)
+    watch = DependencyWatch(replica, lambda: wiring.open_fleet(settings()), uses, clock)
+    watch.held_back = observer.held_back
+    return watch
 
 
 async def look_once(settings: Settings, queues: Iterable[str]) -> LaneWatch | None:

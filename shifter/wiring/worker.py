@@ -92,7 +92,7 @@ def open_worker(
         The worker, to be run; `shifter.work.worker.Worker.run` closes what it owns.
     """
     from shifter.fleet.replica import FleetReplica  # noqa: PLC0415
-    from shifter.telemetry import Metrics  # noqa: PLC0415
+    from shifter.telemetry import WorkerMetrics  # noqa: PLC0415
     from shifter.work.drain import Drain  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
     from shifter.work.job_observer import JobObserver  # noqa: PLC0415
@@ -108,7 +108,7 @@ def open_worker(
     size = min(options.concurrency, os.cpu_count() or 1)
     weights = settings.queue_weights
     observer = JobObserver(
-        Metrics(), clock, worker=worker_id, log_done=settings.log_done
+        WorkerMetrics(), clock, worker=worker_id, log_done=settings.log_done
     )
     replica = FleetReplica(
         fleet.dependencies,

@@ -23,9 +23,9 @@ from shifter.model.claim import JobState
 from shifter.model.lane import Lane
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock, LostRange
-from shifter.telemetry import Event, Log, Metrics
+from shifter.telemetry import Event, Log, WorkerMetrics
 from shifter.telemetry.log import LimitedLog
-from shifter.telemetry.metric import Counter as Count, Histogram
+from shifter.telemetry.series import Counter as Count, Histogram, LabelValues
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item, ItemRefusal, Unreadable
 from shifter.work.next_step import NextStep
@@ -57,7 +57,7 @@ class JobObserver:
 
     def __init__(
         self,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         clock: Clock,
         *,
         worker: str,
@@ -66,7 +66,8 @@ class JobObserver:
         self.metrics, self._clock = metrics, clock
         self._log = Log(worker=worker)
         self._limited = LimitedLog(self._log)
-        self._misfits: set[str] = set()
+        # Any producer can invent names.
+        self._misfits = LabelValues(_MISFITS_MOST)
         self._fleet_log = LoggingObserver(self._log)
         # Asked once: a batch may be a single job.
         self._logs_each = self._log.is_on(logging.DEBUG)
@@ -186,11 +187,8 @@ class JobObserver:
             now=now,
             most=1,
         )
-        known = self._misfits
-        if job not in known and len(known) >= _MISFITS_MOST:
-            job = "other"  # any producer can invent names
-        known.add(job)
-        self.metrics.misfits.of(lane.queue, job, why.reason.value).inc()
+        name = self._misfits.of(job)
+        self.metrics.misfits.of(lane.queue, name, why.reason.value).inc()
 
     def _write(self, level: int, event: Event, facts: dict[str, Any]) -> None:
         """Write a line about an event that may repeat for every record of a lane."""
@@ -279,12 +277,8 @@ class JobObserver:
 
     def circuit_changed(self, change: Change) -> None:
         """The circuit of a dependency was opened, probed or closed."""
-        name, word = change.dependency.name, state_word(change.state)
-        self.metrics.circuit_changes.of(name, change.scope, word).inc()
-        for known in _CIRCUIT_WORDS:
-            self.metrics.circuit_state.of(name, change.scope, known).set(
-                int(known == word)
-            )
+        word = state_word(change.state)
+        self.metrics.circuit_changed(change.dependency.name, change.scope, word)
         self._fleet_log.circuit_changed(change)
 
     def found_strange(self, count: int) -> None:
@@ -313,8 +307,6 @@ _INTENDED: Final = (JobState.CANCELLED, JobState.DISCARDED)
 
 _CAUSES = ("lane", "outcome", "reason", "fingerprint")
 """Fields whose values distinguish the causes of a line."""
-
-_CIRCUIT_WORDS = ("closed", "half_open", "open")
 
 
 def _facts(entry: Item | Unreadable) -> dict[str, Any]:

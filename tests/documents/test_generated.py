@@ -12,6 +12,7 @@ from docs_build import states
 from docs_build.__main__ import pages
 from docs_build.diagram import Edge, svg
 from shifter.model.claim import JobState
+from shifter.telemetry.metric import BUILD_INFO, LABELS, SPECS
 from tests.documents.blocks import ROOT, blocks
 
 MADE = pages()
@@ -141,3 +142,32 @@ def test_the_tour_answers_the_questions_of_a_new_contributor():
 
     assert len(headings) >= 7
     assert len([symbol for _, symbol in PLACES if symbol]) >= 10
+
+
+# --- the metrics ----------------------------------------------------------------------
+
+METRICS = MADE["docs/reference/metrics.md"]
+
+
+def test_each_metric_of_the_code_stands_once_in_the_catalogue():
+    rows = re.findall(r"^\| `(shifter_\w+)` \|", METRICS, re.MULTILINE)
+
+    assert sorted(rows) == sorted({*SPECS, BUILD_INFO.name})
+    assert all(METRICS.count(f"`{name}`") == 1 for name in rows)
+
+
+def test_each_row_of_the_catalogue_is_what_the_metric_is():
+    rows = re.findall(
+        r"^\| `(shifter_\w+)` \| (\w+) \| (\w+) \| (.*?) \| ", METRICS, re.MULTILINE
+    )
+
+    for name, kind, unit, labels in rows:
+        spec = {**SPECS, BUILD_INFO.name: BUILD_INFO}[name]
+        assert (kind, unit) == (spec.kind, spec.unit)
+        assert tuple(re.findall(r"`(\w+)`", labels)) == spec.labels
+
+
+def test_each_label_is_explained_and_no_other():
+    used = {label for spec in (*SPECS.values(), BUILD_INFO) for label in spec.labels}
+
+    assert set(LABELS) == used

@@ -27,6 +27,7 @@ PUBLIC = re.findall(
 )
 # Words of everybody, and of Python and Kafka; a reader needs no glossary for them.
 ORDINARY = {
+    "age",
     "attempts",
     "build",
     "callback",
@@ -36,10 +37,12 @@ ORDINARY = {
     "dropped",
     "duration",
     "errors",
+    "failures",
     "headers",
     "health",
     "inflight",
     "info",
+    "left",
     "lines",
     "process",
     "records",

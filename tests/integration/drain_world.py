@@ -18,7 +18,7 @@ from shifter.model.claim import JobState, JobStatus
 from shifter.model.lane import Lane, Priority, dead_letter_topic
 from shifter.ports import Delivery
 from shifter.produce.publisher import Publisher
-from shifter.telemetry import Metrics
+from shifter.telemetry import WorkerMetrics
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
 from shifter.work.job_observer import JobObserver
@@ -36,7 +36,7 @@ class World:
         self.claims = MemoryClaimStore(self.clock)
         self.publisher = Publisher(self.lane_log, self.clock, timeout_s=5)
         self.app._publisher = self.publisher
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
 
     async def open(self) -> None:
         """Make the topics of all jobs registered so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from shifter.produce.admission import LoopLag
+from shifter.produce.loop_lag import LoopLag
 
 
 async def test_a_loop_with_nothing_to_do_has_no_lag():

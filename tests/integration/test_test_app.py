@@ -561,7 +561,9 @@ async def test_the_app_is_itself_again_after_the_block(app, monkeypatch):
         await work.defer()
         await test.drain()
     opened = []
-    monkeypatch.setattr("shifter.wiring.service.open_publisher", opened.append)
+    monkeypatch.setattr(
+        "shifter.wiring.service.open_publisher", lambda *given: opened.append(given)
+    )
 
     _ = app.publisher
 

@@ -21,6 +21,7 @@ from shifter.fleet.sync import FleetSync
 from shifter.model.fleet import FleetReport
 from shifter.model.lane import Priority
 from shifter.ports import Record
+from shifter.produce.observer import ServiceObserver
 from shifter.runtime.threads import BackgroundLoop, in_thread
 from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
@@ -127,7 +128,7 @@ class PublisherOfService(Log):
     """With the spool, where there is one, and its forwarder."""
 
     def open(self) -> Any:
-        return open_publisher(self.settings)
+        return open_publisher(self.settings, ServiceObserver())
 
     async def use(self) -> None:
         record = Record(lane(self.settings), b"{}", ())

@@ -380,9 +380,9 @@ class MemorySpool:
             first = min(self._waiting, default=None)
             oldest_ms = None if first is None else self._waiting[first][0]
             used = len(self._waiting) / self._most
-            return SpoolDepth(
-                len(self._waiting), len(self.refused), oldest_ms, first, used
-            )
+            size_bytes = sum(len(one.value) for _, one in self._waiting.values())
+            counts = len(self._waiting), len(self.refused)
+            return SpoolDepth(*counts, oldest_ms, first, used, size_bytes)
 
     @contextmanager
     def forwarding(self) -> Generator[bool]:

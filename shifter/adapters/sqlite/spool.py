@@ -111,8 +111,9 @@ class SqliteSpool:
             first, oldest_ms = connection.execute(
                 "SELECT id, spooled_ms FROM spool ORDER BY id LIMIT 1"
             ).fetchone() or (None, None)
-            used = _used_bytes(connection) / self._max_bytes
-            return SpoolDepth(waiting, refused, oldest_ms, first, used)
+            size_bytes = _used_bytes(connection)
+            used = size_bytes / self._max_bytes
+            return SpoolDepth(waiting, refused, oldest_ms, first, used, size_bytes)
 
         return self.database.read_sync(read)
 

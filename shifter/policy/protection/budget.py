@@ -172,6 +172,10 @@ class Budget:
         """Whether `withdraw` would give a retry now."""
         return self._free(now_ms, priority, 1) >= 1
 
+    def left(self, now_ms: int, *, share: int = 1) -> int:
+        """Retries left for ``CRITICAL``; ``share`` processes share the floor."""
+        return self._free(now_ms, Priority.CRITICAL, share)
+
     def spent(self, now_ms: int, retries: int = 1) -> None:
         """Note retries that were granted."""
         self._withdrawals.add(now_ms, 0, retries * RETRY_MILLI)

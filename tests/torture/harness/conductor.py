@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from shifter import wiring
-from shifter.telemetry.metric import Bars
+from shifter.telemetry.series import Bars
 from shifter.work.heartbeat import Heartbeat
 from tests.torture.harness import jobs
 from tests.torture.harness.checkers import check, progress, recovery_s

@@ -14,7 +14,8 @@ from shifter.policy.admission.admitter import AdmissionPolicy
 from shifter.policy.admission.input import DependencyNeeds, Verdict
 from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.produce.admission import Admission, LoopLag, Views
+from shifter.produce.admission import Admission, Views
+from shifter.produce.loop_lag import LoopLag
 from shifter.produce.options import CallOptions, plan_call
 from shifter.testing.clock import FakeClock
 

@@ -13,7 +13,7 @@ import pytest
 from shifter.policy.health import HealthPolicy, WorkProgress
 from shifter.supervise import supervisor as module
 from shifter.supervise.supervisor import ABORT, ProcessHealth, Supervisor
-from shifter.telemetry import Metrics
+from shifter.telemetry import WorkerMetrics
 from shifter.testing.clock import FakeClock
 from shifter.work.heartbeat import Heartbeat, heartbeat_sockets
 
@@ -93,7 +93,7 @@ class World:
 
 
 def beat(channel, progress: WorkProgress, *, refusal: str = "", jobs: int = 0) -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.attempts.of("default", "NORMAL").inc(jobs)
     heartbeat = Heartbeat(7, progress, metrics.snapshot(), refusal)
     channel.send(msgspec.msgpack.encode(heartbeat))

@@ -9,18 +9,33 @@ import pytest
 from hypothesis import given, strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from shifter.telemetry import Metrics, Totals
+from shifter.telemetry import Metrics, Totals, WorkerMetrics
 from shifter.telemetry.exposition import Exposition
-from shifter.telemetry.metric import MAX_SERIES, SPECS, Bars, Histogram
+from shifter.telemetry.metric import (
+    LABELS,
+    SERVICE_SPECS,
+    SPECS,
+    WORKER_SPECS,
+)
+from shifter.telemetry.series import MAX_SERIES, Bars, Histogram
 
 
 def test_names_follow_the_conventions():
     for name, spec in SPECS.items():
         assert re.fullmatch(r"shifter(_[a-z]+)+", name)
         assert name.endswith("_total") == (spec.kind == "counter")
-        assert name.endswith("_seconds") == (spec.kind == "histogram")
+        assert name.endswith("_seconds") >= (spec.kind == "histogram")
+        assert spec.help.endswith(".")
         assert list(spec.bounds) == sorted(set(spec.bounds))
         assert "le" not in spec.labels
+        assert set(spec.labels) <= set(LABELS)
+
+
+def test_a_metric_is_declared_once_for_workers_and_services():
+    shared = WORKER_SPECS.keys() & SERVICE_SPECS.keys()
+
+    assert shared == Metrics().specs.keys()
+    assert all(WORKER_SPECS[name] == SERVICE_SPECS[name] for name in shared)
 
 
 @given(st.lists(st.floats(0, 1e7, allow_nan=False)))
@@ -50,11 +65,11 @@ def test_a_value_on_a_bound_belongs_below_it(place):
 
 def test_a_wrong_number_of_labels_is_a_fault():
     with pytest.raises(ValueError, match="labels"):
-        Metrics().jobs.of("mail", "LOW")
+        WorkerMetrics().jobs.of("mail", "LOW")
 
 
 def test_too_many_series_become_one():
-    metrics = Metrics()
+    metrics = WorkerMetrics()
 
     for number in range(MAX_SERIES + 500):
         metrics.records_lost.of(f"topic-{number}").inc()
@@ -65,7 +80,7 @@ def test_too_many_series_become_one():
 
 
 def exposed(snapshot) -> dict[tuple[str, ...], float]:
-    text = Exposition(lambda: snapshot, version="1.2").render().decode()
+    text = Exposition(lambda: snapshot, SPECS, version="1.2").render().decode()
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -74,7 +89,7 @@ def exposed(snapshot) -> dict[tuple[str, ...], float]:
 
 
 def test_prometheus_reads_what_was_counted():
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.jobs.of("mail", "LOW", "done").inc(3)
     metrics.inflight.of("mail", "LOW").set(4)
     metrics.claim_store_errors.of().inc()
@@ -104,7 +119,7 @@ def test_prometheus_reads_what_was_counted():
 
 
 def test_hostile_labels_cannot_make_a_line_of_their_own():
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.records_lost.of('t"} 1\nshifter_fake 9\n').inc()
 
     names = {key[0] for key in exposed(metrics.snapshot())}
@@ -115,13 +130,13 @@ def test_hostile_labels_cannot_make_a_line_of_their_own():
 def test_our_metrics_stay_out_of_the_services_registry():
     from prometheus_client import REGISTRY
 
-    Exposition(Metrics().snapshot, version="1").render()
+    Exposition(WorkerMetrics().snapshot, SPECS, version="1").render()
 
     assert not [f for f in REGISTRY.collect() if f.name.startswith("shifter")]
 
 
 def counted(done: int, running: int, waits: list[float]):
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.jobs.of("mail", "LOW", "done").inc(done)
     metrics.inflight.of("mail", "LOW").set(running)
     metrics.job_wait.of("mail", "LOW").observe_many(waits)

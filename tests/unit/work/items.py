@@ -12,7 +12,7 @@ from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Lane, Priority
 from shifter.ports import Appended, Delivery
-from shifter.telemetry import Metrics
+from shifter.telemetry import WorkerMetrics
 from shifter.testing.clock import FakeClock
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
@@ -78,7 +78,7 @@ class Stages:
         async def ping() -> None: ...
 
         self.feed, self.store = ScriptedFeed(), MemoryClaimStore(self.clock)
-        self.metrics, self.offsets = Metrics(), itertools.count()
+        self.metrics, self.offsets = WorkerMetrics(), itertools.count()
         self.ready: list[Item] = []
         self.gave_up: list[Exception] = []
         observer = JobObserver(self.metrics, self.clock, worker="w1")

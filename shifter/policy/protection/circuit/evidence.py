@@ -73,6 +73,9 @@ class EvidencePolicy:
 class CallOutcome(Enum):
     """What a call showed about the dependency."""
 
+    # Members are singletons; Enum's own hash is a call into Python, for each call made.
+    __hash__ = object.__hash__
+
     SUCCESS = "success"
     FAILURE = "failure"
     THROTTLED = "throttled"
