@@ -21,7 +21,7 @@ class Plan(msgspec.Struct, frozen=True):
         down: Seconds from and to which every call fails.
         fail_ratio: Share of calls that fail all the time.
         took_s: How long a call takes.
-        is_naive: Retry whatever comes, without asking anybody.
+        is_naive: Retry every failure, without a budget.
         attempts: Most attempts of one job; layers that each retry multiply theirs.
         dependencies: How many there are; calls are spread over them.
         workers: Members of the fleet in each process; a process for each costs more.

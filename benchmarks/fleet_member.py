@@ -206,7 +206,7 @@ class Member:
             )
 
     def found_strange(self, count: int) -> None:
-        """Nobody lies here."""
+        """Do nothing: no process of this fleet reports a bad value."""
 
     async def live(self, told: Told) -> None:
         """Call by the plan, and write down what happened."""

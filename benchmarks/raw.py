@@ -1,7 +1,7 @@
 """The raw clients that shifter is measured against.
 
-Each is what a careful engineer would write by hand with the settings of the house:
-idempotent producer, linger 0 where somebody waits, large fetch queue, batched Redis
+Each is what a careful engineer would write by hand with the settings of this package:
+idempotent producer, linger 0 where a caller waits, large fetch queue, batched Redis
 scripts. None of them retries, delays, orders keys or keeps dead letters.
 """
 

@@ -4,7 +4,7 @@
 own and draws what the dependency saw. The picture needs the ``examples`` extra.
 
 Each layer makes up to four attempts of the one below, so a request may come to the
-dependency 64 times. Whoever retries says so: for the budget of the dependency a call
+dependency 64 times. A layer that retries marks the call: for the budget of the dependency a call
 is a first attempt only if it is one in every layer.
 """
 

@@ -100,7 +100,7 @@ def redis_server() -> str:
 
 
 def write_sums() -> None:
-    """Note the sums of the jars that are there: for whoever raises the version."""
+    """Note the sums of the jars that are there: for a change of the version."""
     folder = HOME / f"libs-{kafka_version()}"
     lines = [f"{_sum(jar)}  {jar.name}" for jar in sorted(folder.glob("*.jar"))]
     _SUMS.write_text("\n".join(lines) + "\n")

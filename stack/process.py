@@ -2,7 +2,7 @@
 
 An *attached* process dies with its parent, also when that is killed. A detached one
 (``make stack``) is remembered by pid and *mark*: when and as what it was started. A pid
-alone names nobody, since it is used again, and nothing is ended in its place.
+alone names no process, since it is used again, and nothing is ended in its place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STATE, _START_TICKS = 0, 19
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """A TCP port of 127.0.0.1 that no process listens on now."""
     draw = SystemRandom()
     for _ in range(200):
         port = draw.choice(_PORTS)
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Whether a process accepts connections there."""
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -66,7 +66,7 @@ class Detour(NamedTuple):
     """Clients go round by a proxy, brokers among themselves do not.
 
     Attributes:
-        port: What clients are told; whoever listens there leads them to the broker.
+        port: The port that clients get; a listener there leads them to the broker.
         inner_port: Where the other brokers, and the stack itself, connect.
     """
 

@@ -25,7 +25,7 @@ Lookup: TypeAlias = Callable[[str], list[str]]
 _MOST: Final = 64
 _PER_DOMAIN: Final = 4
 _BUSY_S: Final = 5.0
-# Suffixes under which anybody registers names, such as co.uk and com.au.
+# Suffixes under which anyone may register names, such as co.uk and com.au.
 _SHARED_SUFFIX: Final = re.compile(r"\.[a-z]{2,3}\.[a-z]{2}\Z")
 # What says that nothing was learnt of the name.
 _OURS: Final = frozenset({socket.EAI_MEMORY, socket.EAI_SYSTEM})

@@ -1,6 +1,6 @@
 """Where the relay may send to, and what it may say there.
 
-A job's payload is written by whoever may publish, so its URL is an attempt to reach
+A job's payload is written by any producer, so its URL is an attempt to reach
 something from inside our network until it is proved otherwise. What may be asked is
 checked before any I/O (`checked_url`, `checked_headers`). Where the request really
 goes is checked at the only moment that counts: a name is resolved once, every address

@@ -27,7 +27,7 @@ _speedup = float(os.environ.get("INFERENCE_SPEEDUP", "1"))
 async def converse(
     ctx: Context, arrived_at: float, context_tokens: int, generated_tokens: int
 ) -> None:
-    """Answer somebody who waits; of use if started within a second."""
+    """Answer a user who waits; of use if started within a second."""
     await _serve(ctx, Priority.HIGH, arrived_at, context_tokens, generated_tokens)
 
 

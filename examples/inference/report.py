@@ -22,7 +22,7 @@ class Played(NamedTuple):
         speedup: Trace seconds a second, > 0.
         began_at: Monotonic seconds at the trace's beginning.
         accepted: Job id of each accepted arrival, to its job type.
-        refused: Reason to how many were shed, or have an outcome nobody knows.
+        refused: Reason to how many were shed, or have an unknown outcome.
         notes: What the workers wrote.
         states: Of accepted jobs without a note: what the claim store says of them.
     """

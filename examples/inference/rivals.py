@@ -1,7 +1,7 @@
 """What the same backend does under simpler rules, on the same arrivals.
 
 - ``none``: everything starts at once and shares the slots; when more run than there are
-  slots, all of them become slower. Nobody gives up or asks again, which is kind.
+  slots, all of them become slower. No caller gives up or asks again, which is kind.
 - ``fifo``: one queue without end, in order of arrival.
 - ``shed``: no queue; what comes while all slots are busy is refused.
 """
@@ -36,7 +36,7 @@ class Served(NamedTuple):
 class _Sharing:
     """Slots shared evenly: each of ``n`` gets ``slots / n`` of one, at most one.
 
-    ``work`` is what a request that is there all the time has got done; whoever came at
+    ``work`` is what a request that is there all the time has got done; one that came at
     ``work`` is done when it has grown by what it needs.
     """
 
@@ -61,7 +61,7 @@ class _Sharing:
     def spans(
         self, began_at: float, work_before: float
     ) -> tuple[tuple[float, float, float], ...]:
-        """How much of a slot somebody had in each minute until now."""
+        """How much of a slot each request had in each minute until now."""
         found = []
         while began_at < self.now:
             minute = int(began_at // 60)
@@ -97,7 +97,7 @@ def none(arrivals: Sequence[Arrival], slots: int) -> list[Served]:
 
 
 def fifo(arrivals: Sequence[Arrival], slots: int) -> list[Served]:
-    """Whoever came first is first."""
+    """The request that came first is served first."""
     free_at = [0.0] * slots
     served = []
     for arrival in sorted(arrivals):

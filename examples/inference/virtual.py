@@ -1,4 +1,4 @@
-"""An event loop whose hours take seconds: nobody waits, the clock is moved instead.
+"""An event loop whose hours take seconds: nothing waits, the clock is moved instead.
 
 Where an ordinary loop would wait for its next timer, this one sets its time to that
 timer. All of asyncio works as usual, order and instants included; only waiting costs

@@ -3,7 +3,7 @@
     shifter work examples.services.reports:app
 
 A report is written to a file named after its job, so that the web service can hand it
-out whoever made it.
+out, whichever worker made it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOLDER = Path(os.environ.get("REPORTS", Path(tempfile.gettempdir()) / "reports")
     repair=True,
 )
 async def make_report(ctx: Context, order: str, pages: int = 1) -> dict[str, object]:
-    """Takes 50 ms a page, and stops where nobody waits for it any more."""
+    """Takes 50 ms a page, and stops where no caller waits for it any more."""
     for _ in range(pages):
         ctx.checkpoint()
         await asyncio.sleep(0.05)

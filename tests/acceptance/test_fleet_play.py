@@ -139,7 +139,7 @@ def test_retries_of_a_fleet_are_within_its_budget(redis, namespace, tmp_path):
     assert retries > 0.1 * (len(trial.played.calls) - retries)
 
 
-def test_f34_while_redis_stands_still_nobody_waits_and_retries_are_bounded(
+def test_f34_while_redis_stands_still_no_call_waits_and_retries_are_bounded(
     redis, namespace, tmp_path
 ):
     def pause():

@@ -124,7 +124,7 @@ async def test_opportunistic_work_stops_within_a_second_of_load_anywhere(fleet, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-async def test_a_cron_job_takes_effect_once_a_minute_whoever_fires_it(fleet):
+async def test_a_cron_job_takes_effect_once_a_minute_whichever_process_fires_it(fleet):
     fleet.work("--processes", "3", target=TARGET)
 
     fleet.until(lambda: fleet.effects("tick"), timeout_s=90)

@@ -169,7 +169,7 @@ class TestRedisFleet(FleetStoreConformance):
         assert view.strange >= 4
         assert (await store.sync(fleet_report(budgets=[budget]))).strange == 0
 
-    async def test_numbers_of_a_far_future_hold_nobody_up(self, fleet_bench):
+    async def test_numbers_of_a_far_future_hold_no_process_up(self, fleet_bench):
         """Somebody lies, or the server's clock went back by a year."""
         store = fleet_bench.open()
         state, _, voices, evidence, budgets, rates = fleet_keys(fleet_bench.namespace)
@@ -206,7 +206,7 @@ class TestRedisFleet(FleetStoreConformance):
             want = table.sync(report, now_ms=now_us // 1_000, now_us=now_us)
             assert comparable(found) == comparable(want)
 
-    async def test_a_change_is_heard_by_who_listens(self, fleet_bench):
+    async def test_a_change_reaches_each_listener(self, fleet_bench):
         heard = asyncio.Event()
         listener, store = fleet_bench.open(), fleet_bench.open()
         listening = asyncio.create_task(listener.listen(heard.set))

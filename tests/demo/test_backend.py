@@ -180,5 +180,5 @@ async def test_nonsense_ends_only_its_own_connection(world, line):
     assert (await world.look()).executions == []
 
 
-async def test_asking_where_nobody_listens_is_no_answer(tmp_path):
+async def test_asking_where_no_process_listens_is_no_answer(tmp_path):
     assert await ask(str(tmp_path / "nobody"), Command("look"), BackendState) is None

@@ -82,7 +82,7 @@ def test_word_of_the_glossary_is_one_that_a_user_reads(word):
     assert found(word)
 
 
-def test_word_that_nobody_uses_would_be_seen():
+def test_word_that_is_not_used_would_be_seen():
     assert not found("epitaph")
 
 

@@ -87,7 +87,9 @@ class StoodStill(AwayClaims):
         raise StoreUnavailableError("test", "claim", "timed out")
 
 
-async def test_who_stood_still_asks_again_and_does_not_take_the_store_for_away(world):
+async def test_a_worker_that_stood_still_asks_again_and_does_not_take_the_store_for_away(
+    world,
+):
     ran = []
 
     @world.app.job

@@ -118,7 +118,7 @@ def test_what_is_no_cron_expression_is_refused_with_its_text(text):
         make_app().job(cron=text)(lambda: None)
 
 
-def test_a_job_that_nobody_gives_arguments_needs_none():
+def test_a_cron_job_must_do_without_arguments():
     with pytest.raises(ConfigError, match="missing: 'day'"):
 
         @make_app().job(cron="0 3 * * *")

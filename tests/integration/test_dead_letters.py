@@ -439,7 +439,9 @@ async def test_cancelled_runs_can_be_resumed(world):
     assert world.replayed() == once(range(2_000))
 
 
-async def test_who_was_taken_for_dead_can_write_nothing_more(world, monkeypatch):
+async def test_a_sender_that_was_taken_for_dead_can_write_nothing_more(
+    world, monkeypatch
+):
     world.fill(400)
     frozen = MemoryAtomicLog(world.memory, SOURCE)
     thaw = asyncio.Event()

@@ -219,7 +219,7 @@ def test_a_name_is_taken_once_and_a_job_uses_what_was_declared():
         app.job(uses="mailer")(lambda: None)  # type: ignore[typeddict-item]
 
 
-async def test_who_waits_for_room_stands_in_line_once(monkeypatch):
+async def test_a_job_that_waits_for_room_is_queued_once(monkeypatch):
     asked, longest, world = 0, 0, World()
     admit = DependencyGate.admit
 

@@ -112,7 +112,7 @@ async def test_opened_by_hand_what_waited_for_its_own_hours_runs_at_once(app, sc
     assert times(digest)[2:] == [(22, 0)]
 
 
-async def test_opened_by_hand_a_delay_that_somebody_asked_for_stays_one(app):
+async def test_a_lane_opened_by_hand_keeps_a_delay_that_was_asked_for(app):
     @app.job(queue="mail", window=NIGHT)
     async def digest() -> None: ...
 
@@ -177,7 +177,7 @@ async def test_let_go_by_hand_what_was_held_up_runs_at_once(app, scope):
     assert times(receipt) == [(13, 0)] * 3
 
 
-async def test_who_closes_a_queue_wins_over_who_opens_a_job_of_it(app):
+async def test_a_closed_queue_wins_over_an_opened_job_of_it(app):
     @app.job(queue="mail")
     async def receipt() -> None: ...
 
@@ -356,7 +356,7 @@ def test_only_low_jobs_may_be_opportunistic(app):
 @pytest.mark.parametrize(
     "scope", [{}, {"queue": "mail", "job": "x"}, {"job": ""}, {"job": "a\nb"}], ids=str
 )
-async def test_who_sets_hours_by_hand_names_one_thing(app, scope):
+async def test_an_override_of_hours_names_one_queue_or_job(app, scope):
     async with TestApp(app) as test:
         with pytest.raises(ConfigError):
             test.open_now(**scope)

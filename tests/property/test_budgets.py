@@ -91,7 +91,7 @@ def test_whatever_a_lower_priority_gets_a_higher_one_gets_too(policy, actions):
 
 
 @given(budgets.filter(lambda policy: policy.floor_per_s > 1), actions)
-def test_a_budget_with_a_floor_comes_back_for_everybody(policy, actions):
+def test_a_budget_with_a_floor_comes_back_for_every_priority(policy, actions):
     budget, now_ms = Budget(policy), 0
     for is_first, gap_ms, count, priority in actions:
         now_ms += gap_ms
@@ -125,7 +125,7 @@ def test_calls_of_every_stretch_are_within_the_burst_and_the_rate(policy, asks):
 
 
 @given(rates, asks)
-def test_whoever_waits_as_told_may_call_and_no_sooner(policy, asks):
+def test_a_caller_that_waits_as_long_as_asked_may_call_and_no_sooner(policy, asks):
     spread_us, now_us = 0, 10**9
     for gap_us, want in asks:
         now_us += gap_us
@@ -152,7 +152,7 @@ limits = st.tuples(st.integers(1, 10), st.integers(0, 50), st.integers(0, 200)).
 
 
 @given(limits, st.lists(samples, max_size=80))
-def test_a_limit_stays_in_its_bounds_and_always_lets_somebody_in(policy, samples):
+def test_a_limit_stays_in_its_bounds_and_always_lets_a_call_in(policy, samples):
     state = LimitState(float(policy.initial))
     for sample in samples:
         before, state = state, adjust(policy, state, sample)

@@ -112,7 +112,7 @@ def test_the_imminent_are_those_before_the_instant_and_no_others(items, before_m
     assert len(queue) == len(items) - len(taken)
 
 
-def test_a_clock_that_goes_back_lets_nobody_overtake():
+def test_a_clock_that_goes_back_lets_no_item_overtake():
     queue = DeadlineQueue()
     queue.put(FakeItem(1, read_ms=5_000_000))
     queue.put(FakeItem(2, read_ms=1_000))

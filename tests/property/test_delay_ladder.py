@@ -74,7 +74,7 @@ def test_no_record_is_early_and_only_the_last_lags_make_it_late(delay_ms, data):
         max_size=20,
     ),
 )
-def test_looking_only_at_the_head_holds_nobody_up_beyond_the_tier(tier_s, records):
+def test_looking_only_at_the_head_holds_no_record_up_beyond_the_tier(tier_s, records):
     """A tier is first in, first out even when its records were long under way."""
     appended_ms = left_ms = 0
     for gap_ms, under_way_ms, extra_ms in records:

@@ -223,7 +223,7 @@ def test_a_quorum_opens_it_for_all_and_a_new_process_does_not_close_it():
     assert not world.begin(2)
 
 
-def test_a_clock_of_the_store_that_goes_back_keeps_nobody_longer():
+def test_a_clock_of_the_store_that_goes_back_opens_no_circuit_longer():
     world = opened()
     open_ms = world.states()[0].until_ms - world.clock.epoch_ms()
 
@@ -248,7 +248,7 @@ def test_a_clock_that_jumps_ends_no_ramp(by_ms):
     assert 0 < sum(isinstance(one, Permit) for one in let_in) < 100
 
 
-def test_who_asks_is_told_how_long_it_is_really_shut():
+def test_a_refusal_has_the_time_for_which_the_circuit_is_really_shut():
     """However soon a worker looks again, a client outside is not sent in vain."""
     world = World()
     protection = world.replicas[0].protections["mailer"]

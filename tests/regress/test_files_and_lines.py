@@ -57,7 +57,7 @@ def test_an_ordinary_file_is_read(tmp_path):
     assert "b49" in settings.log_url.reveal()
 
 
-def test_somebody_elses_large_pyproject_is_passed_over(tmp_path):
+def test_a_large_pyproject_of_another_program_is_passed_over(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.other]\nx = 1\n" * 100_000)
 
     assert load_settings("shop", environ={}, cwd=tmp_path).namespace == "shop"

@@ -93,7 +93,7 @@ def test_an_export_of_dead_letters_is_for_its_owner_alone(
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o602, 0o777])
-def test_a_file_that_everybody_may_write_to_is_refused(path, mode):
+def test_a_file_that_all_users_may_write_to_is_refused(path, mode):
     path.chmod(mode)
 
     with pytest.raises(ConfigError, match="world-writable"):

@@ -27,7 +27,7 @@ def named(findings, name):
 
 
 @pytest.mark.redis
-async def test_the_doctor_warns_of_a_redis_that_lets_anybody_in(redis_url, namespace):
+async def test_the_doctor_warns_of_a_redis_without_a_login(redis_url, namespace):
     settings = Settings(namespace=namespace, state_url=Secret.of_url(redis_url))
 
     [access] = named(await check_state(settings, SystemClock(), 0.0), "state.access")

@@ -229,7 +229,7 @@ async def test_more_voices_than_a_fleet_has_are_dropped_and_counted(client, name
 
 
 @pytest.mark.redis
-async def test_a_thousand_alarmed_voices_are_all_heard(client, namespace):
+async def test_the_reports_of_a_thousand_alarmed_processes_all_count(client, namespace):
     store = RedisFleetStore(client, namespace)
     _, _, voices, evidence, *_ = fleet_keys(namespace)
     far_ms = int(time.time() * 1_000) + FAR_MS
@@ -322,7 +322,7 @@ async def test_a_claim_that_no_worker_wrote_is_none_and_can_be_cancelled(
 
 
 @pytest.mark.redis
-async def test_a_lease_that_lies_ahead_holds_nobody_up_for_longer_than_a_lease(
+async def test_a_lease_that_lies_ahead_holds_no_job_up_for_longer_than_a_lease(
     client, namespace
 ):
     store, key = RedisClaimStore(client, namespace), ClaimKeys(namespace).claim("m:k")

@@ -103,7 +103,7 @@ def test_both_versions_beside_each_other_lose_nothing(deploy):
     assert deploy.json("dlt", "list", "default", *options) == []
 
 
-def test_what_nobody_knows_is_a_dead_letter_after_its_grace(deploy):
+def test_a_job_that_no_worker_has_is_a_dead_letter_after_its_grace(deploy):
     deploy.environment["SHIFTER_DEPLOY_GRACE"] = "2s"
     work(deploy, "new")
     put(deploy, "removed", {"number": 1})
@@ -131,7 +131,7 @@ def other(world: World) -> World:
     return new
 
 
-async def test_what_waits_is_in_nobodys_way_and_not_charged():
+async def test_a_waiting_misfit_holds_no_other_job_up_and_is_not_charged():
     old, seen = World(), []
     new = other(old)
 
@@ -302,7 +302,7 @@ async def test_a_job_that_waits_can_be_cancelled():
     assert (report.cancelled, report.waiting) == (1, 0)
 
 
-async def test_a_payload_of_a_wrong_type_waits_for_nobody():
+async def test_a_payload_of_a_wrong_type_does_not_wait():
     old, _ = versions()
     async with TestApp(old) as test:
         head = {"v": 1, "id": str(uuid.uuid4()), "type": "mail"}

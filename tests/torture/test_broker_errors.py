@@ -70,7 +70,7 @@ async def assert_nothing_is_lost(trial, cluster, offer):
 
 
 @pytest.mark.parametrize("per_s", [pytest.param(20, marks=LONG), 2_000])
-async def test_a_client_that_breaks_for_good_is_replaced_and_nobody_is_refused(
+async def test_a_client_that_breaks_for_good_is_replaced_and_no_job_is_refused(
     trial, cluster, per_s
 ):
     async with trial.offering(per_s=per_s) as offer:

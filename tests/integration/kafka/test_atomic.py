@@ -35,7 +35,7 @@ async def values(bench, lane) -> list[bytes]:
         await admin.close()
 
 
-async def test_a_killed_sender_holds_nobody_up_and_leaves_nothing(bench):
+async def test_a_killed_sender_holds_no_reader_up_and_leaves_nothing(bench):
     """Live records behind an open transaction come long before the broker's limit."""
     lane, name = await bench.lane(partitions=1), uuid.uuid4().hex
     feed = bench.feed(lane)
@@ -60,7 +60,7 @@ async def test_a_killed_sender_holds_nobody_up_and_leaves_nothing(bench):
     assert took_s < OPEN_MS / 2_000
 
 
-async def test_who_takes_over_from_a_killed_sender_reads_what_it_finished(bench):
+async def test_a_sender_that_takes_over_from_a_killed_one_reads_what_it_finished(bench):
     lane, name = await bench.lane(partitions=1), uuid.uuid4().hex
     sender = start_sender(bench, name, lane)
     await asyncio.to_thread(sender.stdout.readline)

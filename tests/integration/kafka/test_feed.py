@@ -39,7 +39,7 @@ class TestFetching:
 
         assert numbers(found) == list(range(50))
 
-    async def test_what_nobody_fetches_is_not_read(self, bench):
+    async def test_partitions_without_a_fetch_are_not_read(self, bench):
         lane = await bench.lane()
         await bench.write(lane, range(3_000))
         feed = await bench.opened(lane)

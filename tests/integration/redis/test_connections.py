@@ -43,7 +43,9 @@ async def test_tls_with_a_user_and_a_trusted_certificate(secure, stores):
     assert PASSWORD not in await store.ping()
 
 
-async def test_a_certificate_of_nobody_known_is_not_trusted(secure, stores, tmp_path):
+async def test_a_certificate_of_an_unknown_issuer_is_not_trusted(
+    secure, stores, tmp_path
+):
     other = make_certificates(tmp_path, name="other-ca")
     store = stores(own_url(secure, other.ca_cert), timeout_s=5)
 

@@ -64,7 +64,7 @@ async def test_a_server_that_is_back_is_used_at_once(server, stores):
     assert await end(store, old.fence) is False
 
 
-async def test_nobody_listening_fails_all_callers_at_once_and_every_time(stores):
+async def test_a_port_without_a_server_fails_all_callers_at_once_and_every_time(stores):
     store = stores(f"redis://127.0.0.1:{free_port()}/0", timeout_s=1)
 
     began = time.monotonic()

@@ -76,7 +76,7 @@ class TestClusterFleet(FleetStoreConformance):
         yield bench
         await bench.close()
 
-    async def test_listening_ends_at_once_where_nobody_tells(self, fleet_bench):
+    async def test_listening_ends_at_once_on_a_cluster(self, fleet_bench):
         async with asyncio.timeout(5):
             await fleet_bench.open().listen(lambda: None)
 

@@ -68,7 +68,7 @@ async def test_keys_of_other_types_are_replaced(client, presence, namespace):
     assert await presence.workers() == [report_of("w1")]
 
 
-async def test_ends_that_nobody_may_set_hide_no_worker(client, presence, namespace):
+async def test_ends_beyond_the_bound_hide_no_worker(client, presence, namespace):
     until, _ = presence_keys(namespace)
     await client.zadd(until, {f"x{i}": 1e300 for i in range(1_000)} | {"i": "inf"})
     assert await presence.workers() == []

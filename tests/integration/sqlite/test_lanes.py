@@ -276,7 +276,7 @@ async def test_nothing_begins_once_others_may_believe_its_worker_dead(process):
     await feed.close(timeout_s=5)
 
 
-async def test_a_wall_clock_that_is_set_on_makes_nobody_look_dead(process):
+async def test_a_wall_clock_that_is_set_on_makes_no_member_look_dead(process):
     await process.append(records([1]))
     feed = await process.feed()
     await feed.fetch(1, wait_s=5)
@@ -301,7 +301,7 @@ async def test_where_no_bell_can_hang_work_is_found_all_the_same(process, monkey
     assert numbers(fetching.result()) == [1]
 
 
-async def test_an_admin_closed_twice_takes_the_file_from_nobody(process):
+async def test_an_admin_closed_twice_leaves_the_file_to_its_other_users(process):
     admin = SqliteLogAdmin(process.database.share())
 
     await admin.close()
@@ -310,7 +310,7 @@ async def test_an_admin_closed_twice_takes_the_file_from_nobody(process):
     await process.append(records([1]))
 
 
-async def test_who_is_dead_stays_so_where_nobody_could_write_it_down(
+async def test_expired_member_cannot_rejoin_when_its_exit_was_not_persisted(
     process, monkeypatch
 ):
     path = str(Path(tempfile.gettempdir()) / f"shifter-test-{secrets.token_hex(6)}")

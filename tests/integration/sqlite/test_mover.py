@@ -81,7 +81,7 @@ async def files(tmp_path):
     opened.log.close(timeout_s=5)
 
 
-async def test_wanted_records_come_to_their_lane_once_whoever_moves_them(files):
+async def test_wanted_records_come_to_their_lane_once_from_either_mover(files):
     await files.append(*(files.record(number) for number in range(1_200)))
     await files.append(*(files.record(number, job="other") for number in range(50)))
 
@@ -95,7 +95,7 @@ async def test_wanted_records_come_to_their_lane_once_whoever_moves_them(files):
     assert found == list(range(1_200))
 
 
-async def test_a_delay_that_somebody_asked_for_is_kept(files):
+async def test_a_delay_that_was_asked_for_is_kept(files):
     await files.append(files.record(1, own_ms=HOUR_MS), files.record(2))
 
     async with files.moving("digest"):

@@ -35,7 +35,7 @@ def opened(world, *scope, verb="open-now", **more):
         (("--job", "digest"), "job/digest"),
     ],
 )
-def test_what_somebody_set_is_listed_with_owner_reason_and_end(world, scope, named):
+def test_an_override_is_listed_with_owner_reason_and_end(world, scope, named):
     ended = opened(world, *scope, **{"for": "2h"})
 
     [row] = world.run("window", "list", "--json").json

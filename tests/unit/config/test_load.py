@@ -92,7 +92,7 @@ def test_pyproject_serves_where_there_is_no_shifter_toml(load):
     assert settings.origin("lease_ms") == "file pyproject.toml [tool.shifter]"
 
 
-def test_somebody_elses_broken_pyproject_is_none_of_our_business(load):
+def test_a_broken_pyproject_of_another_program_is_ignored(load):
     assert load(pyproject="[tool.black\n") == DEFAULTS
 
 

@@ -72,7 +72,7 @@ async def test_the_fleets_circuit_decides(world, state, refusal):
     assert await world.refusal() == refusal
 
 
-async def test_what_somebody_set_by_hand_stands_above_it(world):
+async def test_an_override_stands_above_the_circuit(world):
     await world.by_hand("open")
     opened = await world.refusal()
     await world.circuit(Open(5, 1, 9_000))
@@ -81,7 +81,7 @@ async def test_what_somebody_set_by_hand_stands_above_it(world):
     assert (opened, await world.refusal()) == (STOPPED, None)
 
 
-async def test_jobs_that_call_others_or_nobody_go_on(world):
+async def test_jobs_that_call_other_dependencies_or_none_go_on(world):
     await world.circuit(Open(5, 1, 9_000))
     await world.worker(send="mailer", bill="bank")
 

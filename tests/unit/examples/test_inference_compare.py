@@ -30,7 +30,7 @@ def waits(served) -> list[float | None]:
     return [None if s.wait_s is None else round(s.wait_s, 6) for s in served]
 
 
-def test_without_control_everybody_becomes_slower():
+def test_without_control_all_requests_become_slower():
     """Two share one slot from 0.25 s on: three quarters of the first take 1.5 s."""
     served = none(LONG, slots=1)
 
@@ -67,7 +67,7 @@ def test_without_a_line_who_finds_no_slot_is_refused():
 
 
 @pytest.mark.parametrize("rule", [none, fifo, shed])
-def test_with_room_for_all_nobody_waits_under_any_rule(rule):
+def test_with_room_for_all_no_request_waits_under_any_rule(rule):
     assert waits(rule(LONG, slots=2)) == [0.0, 0.0]
 
 

@@ -58,7 +58,7 @@ async def put(store, scope, to, for_ms):
     await set_by_hand(store, "cli", window_cell(scope), setting)
 
 
-async def test_what_somebody_sets_reaches_everybody_at_their_next_sync(store):
+async def test_an_override_reaches_each_process_at_its_next_sync(store):
     process, news = Process(store, "p"), []
     await process.sync()
     process.hours.changed = lambda: news.append(1)
@@ -157,7 +157,7 @@ async def test_a_sign_is_renewed_while_the_load_lasts_and_not_each_time(store):
 
 
 @pytest.mark.parametrize("text", [b"soon", b"-1", b"9" * 40, b"999999999999999"])
-def test_a_broken_sign_holds_nobody_up_for_long(text):
+def test_a_broken_sign_holds_no_job_up_for_long(text):
     clock = FakeClock()
     sign = BusyFlag(clock)
 

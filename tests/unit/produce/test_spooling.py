@@ -104,7 +104,7 @@ async def test_what_the_log_takes_is_not_spooled(spooling, log, spool):
         Refused(Reason.LOG_AWAY, "the client broke"),
     ],
 )
-async def test_what_nobody_answers_is_spooled_and_later_records_at_once(
+async def test_records_without_an_answer_are_spooled_and_later_ones_at_once(
     spooling, log, spool, answer
 ):
     log.answer = answer

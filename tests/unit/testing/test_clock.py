@@ -23,7 +23,7 @@ async def test_time_stands_still_until_it_is_moved():
     assert (clock.epoch_ms(), clock.monotonic()) == (5_250, 0.25)
 
 
-async def test_advance_wakes_who_is_due_in_order_and_nobody_else():
+async def test_advance_wakes_the_sleepers_that_are_due_in_order_and_no_others():
     clock, log = FakeClock(), []
     tasks = [
         asyncio.ensure_future(nap(clock, log, name, seconds))
@@ -82,7 +82,7 @@ async def test_many_small_steps_add_up_exactly():
     assert clock.monotonic() == 1.0
 
 
-async def test_the_wall_may_jump_without_waking_anybody():
+async def test_the_wall_clock_may_jump_without_waking_a_sleeper():
     clock = FakeClock(epoch_ms=10_000)
     task = asyncio.ensure_future(clock.sleep(1))
     await asyncio.sleep(0)

@@ -271,7 +271,7 @@ def test_the_last_of_a_repeated_header_counts():
     assert read_dead_letter(forged + dead_letter_headers(INFO, [])) == INFO
 
 
-def test_what_is_read_is_bounded_and_printable_whoever_wrote_it():
+def test_what_is_read_is_bounded_and_printable_from_any_writer():
     hostile: Headers = [
         (header_name(field), b"\xff\x1b[2J\n" + b"x" * 1_000_000)
         for field in ("queue", "error_message", "error_stack", "worker", "job_id")

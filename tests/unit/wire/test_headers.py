@@ -72,7 +72,7 @@ def test_reserved_names_cannot_be_injected_when_writing(name, order):
 @pytest.mark.parametrize(
     "name", ["shifter-attempts", "shifter-", "shifterx", "Shifter", "\u017fhifter"]
 )
-def test_nobody_speaks_in_our_name(name):
+def test_no_user_header_has_a_name_of_this_package(name):
     read = read_headers([(name, b"9"), ("shifter", RAW), ("x-shifter", b"1")])
 
     assert read.extra == [("x-shifter", b"1")]

@@ -28,7 +28,7 @@ async def test_a_name_that_no_queue_and_no_topic_has_is_refused(settings, opened
     assert (caught.value.value, caught.value.namespace) == ("shop.nosuch.dlt", "shop")
 
 
-async def test_a_run_that_nobody_began_is_refused(settings):
+async def test_a_run_that_was_never_begun_is_refused(settings):
     with pytest.raises(ConfigError, match="--resume"):
         async with opened_run(settings, "replay-00000000"):
             pytest.fail("opened")

@@ -188,7 +188,7 @@ class TestRevoke:
 
         assert list(bench.assignment.parts) == [(LANE, 0)]
 
-    def test_who_leaves_waits_for_nothing(self):
+    def test_a_member_that_leaves_waits_for_nothing(self):
         bench = owner().assign(0)
         bench.begun(10)
         bench.requests.leave()

@@ -98,7 +98,7 @@ async def test_a_report_after_the_wake_up_gets_another():
     assert await second[1] == Appended()
 
 
-async def test_nothing_done_wakes_nobody():
+async def test_an_empty_inbox_wakes_no_caller():
     world = World()
     world.one()
 
@@ -137,7 +137,7 @@ async def test_a_report_after_patience_ended_changes_nothing():
     assert future.result() == answer
 
 
-async def test_a_cancelled_caller_disturbs_nobody():
+async def test_a_cancelled_caller_disturbs_no_other():
     world = World()
     (cancelled, future), (one, other) = world.one(), world.one()
     future.cancel()
@@ -566,7 +566,9 @@ def test_a_forgotten_log_delivers_before_its_thread_ends(made):
     assert len(producer) == 0
 
 
-def test_a_log_nobody_closed_says_at_exit_what_may_be_lost(log, made, monkeypatch):
+def test_a_log_that_was_not_closed_warns_at_exit_of_what_may_be_lost(
+    log, made, monkeypatch
+):
     log.append_sync([RECORD], timeout_s=5)
     made[0].is_answering = False
     log.append_sync([RECORD], timeout_s=0.01)

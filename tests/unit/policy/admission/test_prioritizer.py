@@ -47,7 +47,7 @@ def test_critical_is_never_below_the_threshold():
     assert levels.threshold(0.95) == Priority.CRITICAL.base_level
 
 
-def test_nobody_is_turned_away_while_nothing_is_known_of_arrivals():
+def test_no_job_is_turned_away_while_nothing_is_known_of_arrivals():
     assert levels_of().threshold(0.95) == 0
 
 
@@ -115,11 +115,11 @@ def test_settings_out_of_bounds_are_refused(wrong):
         PrioritizerPolicy(**wrong)
 
 
-def test_an_empty_lane_starts_at_once_even_if_nobody_knows_its_rate():
+def test_an_empty_lane_starts_at_once_even_if_its_rate_is_unknown():
     assert eta_s(LaneFacts(0, None)) == 0.0
 
 
-def test_a_lane_nobody_drains_finishes_nothing():
+def test_a_lane_without_a_worker_finishes_nothing():
     stuck = LaneFacts(waiting=1, rate_per_s=0.0)
 
     assert not is_feasible(OutlookPolicy(), stuck, left_s=1e9)

@@ -104,7 +104,7 @@ def test_each_priority_fills_the_limit_up_to_its_ceiling(priority, most):
 
 
 @pytest.mark.parametrize("priority", list(Priority))
-def test_with_room_for_one_call_everybody_may_have_it(priority):
+def test_with_room_for_one_call_each_priority_may_have_it(priority):
     assert may_start(1.0, 0, priority)
     assert not may_start(1.0, 1, priority)
 

@@ -57,7 +57,7 @@ def test_closed_by_hand_it_opens_at_the_end_if_a_window_is_open_then():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_who_closes_wins_over_who_opens(turned):
+def test_an_override_that_closes_wins_over_one_that_opens(turned):
     settings = [HoursOverride(False, at(13)), HoursOverride(True, at(15))]
     settings = settings[::-1] if turned else settings
 

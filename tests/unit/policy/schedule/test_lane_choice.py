@@ -152,7 +152,7 @@ def test_a_newcomer_starts_level_and_not_ahead():
     assert picks == [("low_b", 1)]
 
 
-def test_nobody_saves_up_slots_while_away():
+def test_a_priority_saves_up_no_slots_while_it_is_empty():
     state, _ = choose(POLICY, FRESH, lines(normal_a=PLENTY, low_a=PLENTY), 1_000)
 
     _, picks = choose(
@@ -162,7 +162,7 @@ def test_nobody_saves_up_slots_while_away():
     assert dict(picks)["high_a"] == pytest.approx(800, abs=2)
 
 
-def test_once_all_were_served_nobody_owes_anything():
+def test_once_all_were_served_no_priority_owes_slots():
     state, _ = choose(POLICY, FRESH, lines(high_a=9, low_a=9), 10)
     state, _ = choose(POLICY, state, lines(high_a=1, low_a=7), 8)
 

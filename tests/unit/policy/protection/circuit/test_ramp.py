@@ -87,7 +87,7 @@ def test_calls_that_fail_again_bring_it_back_to_its_beginning_at_once():
     assert line.per_s(2_100, 4_000) <= 8
 
 
-def test_a_failure_now_and_then_keeps_nobody():
+def test_a_failure_now_and_then_keeps_no_caller_out():
     ramp, made = Ramp(0.0, LENGTH_MS, 0), 0
     for now_ms in range(6_000):
         if ramp.admit(now_ms):
@@ -104,7 +104,7 @@ def test_the_rate_does_not_grow_before_a_call_succeeded():
     assert line.per_s(0, 5_000) <= 6
 
 
-def test_it_is_over_when_its_time_is_and_nobody_is_turned_away():
+def test_a_ramp_is_over_when_its_time_is_and_no_call_is_turned_away():
     line = Line(Ramp(0.2, LENGTH_MS, 0))
     line.run(per_ms=0.2, until_ms=1_900)
     assert not line.ramp.is_over
