@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import functools
+import logging
 import multiprocessing
 import os
 import signal
@@ -137,7 +138,7 @@ def worker_process(options: WorkOptions, channel: socket.socket | None = None) -
     faulthandler.enable()
     try:
         app = load_app(options.target)
-        configure_logging(app.settings.log_level, app.settings.log_format)
+        _log_all(app)
         asyncio.run(_work(app, options, channel))
         _leave()
     except ShifterError as error:
@@ -147,10 +148,26 @@ def worker_process(options: WorkOptions, channel: socket.socket | None = None) -
         # A store that refuses or fails later on is no bug: no traceback is printed, and
         # the supervisor starts another worker.
         known, unknown = group.split(ShifterError)
-        if known is None or unknown is not None:
-            raise
-        Log().error(Event.WORKER_FAILED, detail=str(_first(known)))
+        bug = group if known is None or unknown is not None else None
+        Log().error(Event.WORKER_FAILED, detail=str(_first(group)), exc_info=bug)
         sys.exit(_FAILED_EXIT)
+    except Exception as error:  # noqa: BLE001  # its traceback is a field of one line
+        Log().error(Event.WORKER_FAILED, detail=str(error), exc_info=error)
+        sys.exit(_FAILED_EXIT)
+
+
+def _log_all(app: Shifter) -> None:
+    """Write lines of this process, warnings and errors of threads in one format."""
+    configure_logging(app.settings.log_level, app.settings.log_format)
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is None or failed.exc_type is SystemExit:
+        return
+    name = None if failed.thread is None else failed.thread.name
+    Log().error(Event.THREAD_FAILED, thread=name, exc_info=failed.exc_value)
 
 
 def _exit_code(error: ShifterError) -> int:
@@ -234,5 +251,5 @@ def isolated_process(target: str, connection: Connection) -> None:
     # may not have children, so the flag is cleared here; they end with its group.
     multiprocessing.current_process().daemon = False
     app = load_app(target)
-    configure_logging(app.settings.log_level, app.settings.log_format)
+    _log_all(app)
     serve_calls(connection, app.handlers, SystemClock())

@@ -89,6 +89,7 @@ class Event(StrEnum):
     WORKER_STARTED = "worker.started"
     WORKER_DRAINING = "worker.draining"
     WORKER_FAILED = "worker.failed"
+    THREAD_FAILED = "process.thread_failed"
     PROCESS_ENDED = "process.ended"
     HEALTH_SERVED = "health.served"
     PROCESS_STALLED = "process.stalled"

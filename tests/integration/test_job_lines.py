@@ -68,10 +68,13 @@ async def test_a_success_is_one_line_with_attempt_wait_and_duration(out, world):
         request_scope.begin(request_scope.Ambient(traceparent=TRACE))
         job_id = await submit(job)
     await asyncio.sleep(0.05)
-    async with world.working():
+    async with world.working() as drain:
         await world.ended(job_id, JobState.DONE)
 
     [line] = out.ends_of(job_id)
+    [series] = drain.observer._lanes.values()
+    assert [line["wait_s"]] == series.waits
+    assert [line["duration_s"]] == [round(each, 6) for each in series.durations]
     assert (line["event"], line["level"]) == ("job.ended", "info")
     assert (line["outcome"], line["attempt"], line["job"]) == ("done", 1, "job")
     assert 0.04 <= line["wait_s"] < 5

@@ -154,6 +154,19 @@ def test_a_logger_that_was_bound_before_keeps_its_configuration(capsys):
     assert "before" in capsys.readouterr().out
 
 
+def test_a_cause_comes_behind_its_error(out, logger):
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError("second") from error
+    except ValueError:
+        logger.exception("failed")
+
+    [line] = out.lines
+    assert [one["exc_type"] for one in line["exception"]] == ["ValueError", "KeyError"]
+
+
 def test_a_field_that_is_named_as_one_of_the_job_gets_another_name(out, logger):
     own = {"job_id": 7, "attempt": "first", "trace_id": "mine"}
     with LoggingAsJob(lambda: JOB):
