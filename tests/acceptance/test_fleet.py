@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+pytestmark = pytest.mark.timeout(180)
+
 TARGET = "tests.acceptance.dependency_jobs:app"
 DARK = "tests.acceptance.dependency_jobs:dark"
 

@@ -464,4 +464,7 @@ async def test_on_a_real_file_lanes_are_watched_and_deferred_work_counts(tmp_pat
                 await asyncio.sleep(0.02)
 
     assert found.rate_per_s is None
-    assert not any(t.name == "shifter-watch" for t in threading.enumerate())
+    # The close waits for the thread for a limited time only.
+    async with asyncio.timeout(20):
+        while any(t.name == "shifter-watch" for t in threading.enumerate()):
+            await asyncio.sleep(0.02)
