@@ -97,9 +97,12 @@ class Rebalancer:
             offsets.append(TopicPartition(*place, start.position))
             self._report(place, start)
         # What has no start is assigned, too: the client refuses to take partitions back
-        # that it was not given. Records of a paused partition are not fetched.
+        # that it was not given. It is paused, so the place from which it would be read
+        # does not count; one is named, since the client asks the broker for it else.
         unread = [
-            part for part in partitions if (part.topic, part.partition) not in starts
+            TopicPartition(part.topic, part.partition, 0)
+            for part in partitions
+            if (part.topic, part.partition) not in starts
         ]
         consumer.incremental_assign([*offsets, *unread])
         if unread:

@@ -18,6 +18,9 @@ from tests.unit.adapters.kafka.consumers import (
 )
 from tests.unit.adapters.kafka.messages import LANE, event, messages
 
+UNREAD = [("assign", [(LANE, 0, 0)]), ("pause", [(LANE, 0)])]
+"""What the client is asked where the start of its partition is not known."""
+
 
 class Bench:
     """A member that subscribed; the script decides what becomes of it."""
@@ -118,7 +121,7 @@ class TestAssign:
         [error] = bench.outlet.refusals
         assert isinstance(error, StoreRefusedError)
         assert 5 < bench.clock.now - 100 < 6
-        assert bench.consumer.said == [("assign", [])]
+        assert bench.consumer.said == UNREAD
 
     def test_leaving_ends_the_asking(self):
         bench = owner()
@@ -127,7 +130,7 @@ class TestAssign:
 
         bench.assign(0)
 
-        assert bench.consumer.said == [("assign", [])]
+        assert bench.consumer.said == UNREAD
 
 
 class TestRevoke:
