@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 import re
 from functools import cache
 
@@ -55,9 +55,12 @@ def vocabulary() -> str:
     """All words that a user reads without opening the source."""
     parts = [(ROOT / "docs/reference/commands.md").read_text("utf-8")]
     for name in PUBLIC:
-        module = importlib.import_module(name)
-        for public in getattr(module, "__all__", vars(module)):
-            value = getattr(module, public)
+        found = pkgutil.resolve_name(name)
+        if not inspect.ismodule(found):
+            parts += [name, inspect.getdoc(found) or ""]
+            continue
+        for public in getattr(found, "__all__", vars(found)):
+            value = getattr(found, public)
             parts.append(public)
             if inspect.isclass(value) and value.__module__.startswith("shifter"):
                 parts += [member for member in dir(value) if member[0] != "_"]
