@@ -114,27 +114,24 @@ def dlt_replay(  # noqa: PLR0913  # one parameter an option
         if dry_run or not forecast.moved:
             return Exit.OK
         consent(f"{forecast.moved} dead letters of {source} go back", yes=yes)
-    run = asyncio.run(
-        _act(
-            settings,
-            source,
-            "replaying",
-            lambda letters, bar: letters.replay(
-                selection,
-                reason=reason,
-                by=who(),
-                name=name,
-                limit=limit,
-                policy=policy,
-                pace=pace,
-                stop=stop,
-                on_progress=bar,
-            ),
-        )
+    return _act(
+        settings,
+        source,
+        selection,
+        "replaying",
+        lambda letters, bar: letters.replay(
+            selection,
+            reason=reason,
+            by=who(),
+            name=name,
+            limit=limit,
+            policy=policy,
+            pace=pace,
+            stop=stop,
+            on_progress=bar,
+        ),
+        as_json=json,
     )
-    if not run.counts:
-        note_unknown(settings, source, selection)
-    return _report(run, as_json=json)
 
 
 def dlt_discard(  # noqa: PLR0913  # one parameter an option
@@ -186,24 +183,21 @@ def dlt_discard(  # noqa: PLR0913  # one parameter an option
         if dry_run or not count:
             return Exit.OK
         consent(f"{count} dead letters of {source} are discarded", yes=yes)
-    run = asyncio.run(
-        _act(
-            settings,
-            source,
-            "discarding",
-            lambda letters, bar: letters.discard(
-                selection,
-                reason=reason,
-                by=who(),
-                name=name,
-                limit=limit,
-                on_progress=bar,
-            ),
-        )
+    return _act(
+        settings,
+        source,
+        selection,
+        "discarding",
+        lambda letters, bar: letters.discard(
+            selection,
+            reason=reason,
+            by=who(),
+            name=name,
+            limit=limit,
+            on_progress=bar,
+        ),
+        as_json=json,
     )
-    if not run.counts:
-        note_unknown(settings, source, selection)
-    return _report(run, as_json=json)
 
 
 def _write_forecast(forecast: Forecast, kinds: Triage, source: str) -> None:
@@ -255,16 +249,38 @@ async def _forecast(
             )
 
 
-async def _act(
+def _act(
     settings: Settings,
     source: str,
+    selection: Selection,
     what: str,
     act: Callable[[DeadLetters, OnProgress], Awaitable[Run]],
-) -> Run:
-    """Act on the dead letters of a source, and show how far it is."""
-    async with opened_dead_letters(need_log(settings), source) as letters:
-        with _interruptible(), scan_progress(what, SystemClock()) as bar:
-            return await act(letters, bar)
+    *,
+    as_json: bool,
+) -> int:
+    """Act on selected dead letters of a source, show how far it is, and report the run.
+
+    Args:
+        settings: Settings of the command.
+        source: A queue of the namespace, or any topic.
+        selection: Which dead letters are meant; noted if the source has none of them.
+        what: The verb that the progress bar shows.
+        act: Starts the run, given the dead letters and the progress bar.
+        as_json: Report as one JSON object.
+
+    Returns:
+        The exit code.
+    """
+
+    async def acted() -> Run:
+        async with opened_dead_letters(need_log(settings), source) as letters:
+            with _interruptible(), scan_progress(what, SystemClock()) as bar:
+                return await act(letters, bar)
+
+    run = asyncio.run(acted())
+    if not run.counts:
+        note_unknown(settings, source, selection)
+    return _report(run, as_json=as_json)
 
 
 async def _resume(

@@ -47,7 +47,7 @@ def schemas(*, write: Path | None = None, check: Path | None = None) -> None:
         raise usage(
             "too many options", "--write and --check exclude each other", "keep one"
         )
-    from shifter.wire.schemas import generate  # noqa: PLC0415  # see above
+    from shifter.wire.schemas import generate  # noqa: PLC0415  # msgspec, for this verb only
 
     files = generate()
     if write is not None:
