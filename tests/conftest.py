@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import HealthCheck, settings
 
+from shifter.runtime import threads
 from stack.errors import Missing
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
@@ -87,17 +88,31 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _unconfigured_structlog() -> Iterator[None]:
-    """A command that a test ran in this process configured it for all later tests."""
+def _unconfigured_logging() -> Iterator[None]:
+    """A command that a test ran in this process configured it for all later tests.
+
+    All of it is undone, whoever undid a part before: a test that resets structlog alone
+    would leave a root logger that drops warnings.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     yield
+    root.setLevel(level)
+    for handler in set(root.handlers) - set(handlers):
+        if type(handler).__module__.startswith("shifter."):
+            root.removeHandler(handler)
     structlog = sys.modules.get("structlog")
     if structlog is not None and structlog.is_configured():
         structlog.reset_defaults()
-        root = logging.getLogger()
-        root.setLevel(logging.WARNING)
-        for handler in list(root.handlers):
-            if type(handler).__module__.startswith("shifter."):
-                root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def _background_loops_of_one_test() -> Iterator[None]:
+    """An app that a test never closed would go on beside all later tests."""
+    before = set(threads._running)
+    yield
+    for loop in set(threads._running) - before:
+        loop.stop(0)
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,15 @@ from tests.acceptance.jobs import effect
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
 
+COOLDOWN_S = 4
+
 bank = app.dependency(
     "bank",
-    circuit=CircuitPolicy(cooldown_ms=1_000, max_cooldown_ms=2_000, ramp_ms=500),
+    circuit=CircuitPolicy(
+        cooldown_ms=COOLDOWN_S * 1_000,
+        max_cooldown_ms=COOLDOWN_S * 2_000,
+        ramp_ms=500,
+    ),
     evidence=EvidencePolicy(consecutive_failures=3),
 )
 

@@ -454,6 +454,7 @@ async def test_on_a_real_file_lanes_are_watched_and_deferred_work_counts(tmp_pat
     @app.job(inline=False)
     async def heavy() -> None: ...
 
+    before = set(threading.enumerate())
     async with app:
         for _ in range(3):
             assert isinstance(await heavy.submit(), Deferred)
@@ -462,9 +463,10 @@ async def test_on_a_real_file_lanes_are_watched_and_deferred_work_counts(tmp_pat
         async with asyncio.timeout(20):
             while (found := lanes.facts(lane)) is None or found.waiting != 3:
                 await asyncio.sleep(0.02)
+        begun = set(threading.enumerate())
 
     assert found.rate_per_s is None
     # The close waits for the thread for a limited time only.
     async with asyncio.timeout(20):
-        while any(t.name == "shifter-watch" for t in threading.enumerate()):
+        while any(t.name == "shifter-watch" for t in begun - before if t.is_alive()):
             await asyncio.sleep(0.02)

@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-import structlog
 
 from examples.inference.compare import compare, main, rows
 from examples.inference.history import Asked, Decided, Started, check, inversions
@@ -17,13 +16,6 @@ from examples.inference.virtual import VirtualClock, VirtualLoop
 
 # 0.05 s + 0.001 s x read: these keep a slot for one second.
 LONG = [Arrival(0.0, "converse", 950, 0), Arrival(0.25, "complete", 950, 0)]
-
-
-@pytest.fixture(autouse=True)
-def unconfigured():
-    """The command configures logging, of the whole process."""
-    yield
-    structlog.reset_defaults()
 
 
 def waits(served) -> list[float | None]:
