@@ -75,27 +75,37 @@ def check_jars(folder: Path, sums: str) -> list[Path]:
 
 
 def redis_server() -> str:
-    """The path of redis-server, installed through apt-get where that is possible.
+    """The path of redis-server; `program` tells the errors."""
+    return program("redis-server", package="redis-server", of="Redis")
+
+
+def program(name: str, *, package: str, of: str) -> str:
+    """The path of a program, installed through apt-get where that is possible.
+
+    Args:
+        name: Of the program.
+        package: The Debian package that has it.
+        of: What is missing without it, for a person.
 
     Raises:
         Missing: It is not there and cannot be installed.
     """
-    found = shutil.which("redis-server")
+    found = shutil.which(name)
     if found is not None:
         return found
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Missing("no Redis: there is no redis-server on the path")
-    say("installing redis-server")
+        raise Missing(f"no {of}: there is no {name} on the path")
+    say(f"installing {package}")
     # run level 1: the package must not start a server of its own
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (
         ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package],
     ):
         subprocess.run(command, env=environment, capture_output=True, check=False)
-    found = shutil.which("redis-server")
+    found = shutil.which(name)
     if found is None:
-        raise Missing("no Redis: apt-get could not install redis-server")
+        raise Missing(f"no {of}: apt-get could not install {package}")
     return found
 
 
