@@ -16,7 +16,6 @@ from shifter.adapters.system import SystemClock
 from shifter.cli.output import (
     blocks_are_shown,
     escape,
-    instant_text,
     note,
     write_json,
     write_rows,
@@ -41,6 +40,7 @@ from shifter.model.advice import nearest
 from shifter.model.job import canonical_id
 from shifter.model.time import duration_ms
 from shifter.ops.sparkline import sparkline
+from shifter.ops.texts import instant_text
 from shifter.ports import Clock, Delivery
 from shifter.wiring.dead_letters import opened_letter_reader
 

@@ -16,10 +16,10 @@ from cyclopts import Parameter
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.cli.dlt import NO_CHOICE, Choice, letter_at, parse_place, run_facts
-from shifter.cli.output import escape, instant_text, note, write_json, write_line
+from shifter.cli.output import escape, note, write_json, write_line
 from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress
-from shifter.cli.session import InSession, consent, need_log, need_state, who
+from shifter.cli.session import InSession, consent, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter import transfer
 from shifter.deadletter.dialect import read_facts
@@ -27,6 +27,8 @@ from shifter.deadletter.journal import Run
 from shifter.deadletter.letter import read_job, replays_of, shown_json
 from shifter.deadletter.reader import Selection
 from shifter.errors import DecodeError
+from shifter.ops.operator import who
+from shifter.ops.texts import instant_text
 from shifter.ports import Delivery
 from shifter.wire.dead_letter import read_dead_letter
 from shifter.wire.untrusted import encode_line

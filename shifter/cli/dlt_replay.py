@@ -20,7 +20,7 @@ from shifter.cli.dlt import (
 from shifter.cli.output import note, write_json, write_line, write_table
 from shifter.cli.problem import Exit, usage
 from shifter.cli.progress import scan_progress
-from shifter.cli.session import InSession, consent, need_log, need_state, who
+from shifter.cli.session import InSession, consent, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
@@ -31,6 +31,7 @@ from shifter.deadletter.reader import OnProgress, Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
 from shifter.model.time import duration_ms
+from shifter.ops.operator import who
 from shifter.wiring.dead_letters import (
     opened_dead_letters,
     opened_letter_reader,

@@ -13,19 +13,13 @@ from typing import Any, Final
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.cli.output import (
-    instant_text,
-    note,
-    write_json,
-    write_line,
-    write_rows,
-    write_table,
-)
+from shifter.cli.output import note, write_json, write_line, write_rows, write_table
 from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.deadletter.reader import ScanProgress
+from shifter.ops.texts import instant_text
 from shifter.ports import SpoolDepth
 from shifter.produce.forward import forward
 

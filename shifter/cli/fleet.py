@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.cli.output import note, warn, write_json, write_line, write_rows
-from shifter.cli.session import InSession, Session, need_state, who
+from shifter.cli.session import InSession, Session, need_state
 from shifter.cli.status import (
     BUDGETS,
     CIRCUITS,
@@ -24,6 +24,7 @@ from shifter.cli.status import (
 from shifter.fleet.view import Fleet, WindowRow
 from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
+from shifter.ops.operator import who
 from shifter.ops.overrides import (
     Override,
     OverrideTarget,

@@ -11,7 +11,6 @@ from shifter import wiring
 from shifter.api.app import Shifter
 from shifter.api.job import BoundJob
 from shifter.cli.output import (
-    age_text,
     note,
     warn,
     write_json,
@@ -28,6 +27,7 @@ from shifter.model.job import canonical_id
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
 from shifter.ops.explain import JobWindows, explain_job
+from shifter.ops.texts import age_text
 from shifter.policy.admission.input import Decision
 
 _EXAMPLE: Final = """--json '{"order_id": 7}'"""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
@@ -125,37 +124,6 @@ def blocks_are_shown() -> bool:
 def terminal_width() -> int:
     """Columns of the terminal; 80 where there is none."""
     return shutil.get_terminal_size().columns
-
-
-def age_text(seconds: float | None) -> str | None:
-    """A duration as text, in its two largest units.
-
-    >>> age_text(3.21), age_text(61.0), age_text(90_061.0), age_text(None)
-    ('3.2s', '1m1s', '1d1h', None)
-    """
-    if seconds is None:
-        return None
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours}h"
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
-
-
-def instant_text(epoch_ms: int) -> str:
-    """An instant as text, in UTC.
-
-    >>> instant_text(0), instant_text(10**18)
-    ('1970-01-01T00:00:00Z', '1000000000000000000 ms')
-    """
-    try:
-        instant = datetime.fromtimestamp(epoch_ms / 1_000, tz=UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{epoch_ms} ms"
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _write_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

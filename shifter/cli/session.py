@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import importlib
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Mapping
@@ -144,15 +142,6 @@ def consent(question: str, *, yes: bool) -> None:
         raise ProblemError(
             "declined", "nothing was done", why, "run it again", Exit.FAILURE
         )
-
-
-def who() -> str:
-    """The operator: user and host name of this process."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def _find_app(target: str) -> Shifter:

@@ -13,14 +13,7 @@ from typing import Final
 import msgspec
 
 from shifter.adapters.system import SystemClock
-from shifter.cli.output import (
-    age_text,
-    is_terminal,
-    warn,
-    write_json,
-    write_line,
-    write_table,
-)
+from shifter.cli.output import is_terminal, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.fleet.view import (
@@ -31,6 +24,7 @@ from shifter.fleet.view import (
     WindowRow,
 )
 from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
+from shifter.ops.texts import age_text
 
 LANES: Final = (
     *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
