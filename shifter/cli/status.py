@@ -27,7 +27,8 @@ from shifter.ops.status import Overview, StatusSources, open_sources, read_overv
 from shifter.ops.texts import age_text
 
 LANES: Final = (
-    *("queue", "priority", "waiting", "delayed", "running", "oldest", "rate", "eta"),
+    *("queue", "priority", "waiting", "due", "delayed", "running", "oldest", "rate"),
+    *("due work", "eta", "deadline"),
 )
 LETTERS: Final = ("queue", "dead letters")
 WORKERS: Final = ("worker", "host", "pid", "slots", "running")
@@ -211,11 +212,14 @@ def _lane_cells(overview: Overview) -> list[tuple[object, ...]]:
             lane.queue,
             lane.priority,
             lane.waiting,
+            lane.due,
             lane.delayed,
             lane.running,
             age_text(lane.oldest_age_s),
             None if lane.rate_per_s is None else f"{lane.rate_per_s:.1f}/s",
+            age_text(lane.due_backlog_s),
             age_text(lane.eta_s),
+            age_text(lane.tightest_deadline_s),
         )
         for lane in overview.lanes
     ]

@@ -48,6 +48,14 @@ class LaneRow(msgspec.Struct, frozen=True):
         oldest_age_s: Seconds the oldest waiting record has waited.
         rate_per_s: Jobs ended a second; ``None`` when the state store is away.
         eta_s: Seconds until the lane is empty at that rate; ``None`` when not known.
+        due: Records that are due and not settled: ``waiting``, and those of ``delayed``
+            whose due time has come. The last second of a delay is not counted as delay
+            where the log moves records in steps of a second (Kafka).
+        due_backlog_s: Seconds of work that is due: ``due`` divided by the rate;
+            ``None`` without a rate.
+        tightest_deadline_s: Seconds until the earliest deadline of the first records
+            that wait (`shifter.ports.LaneDepth`), below 0 once it has passed; ``None``
+            where none of them has a deadline.
     """
 
     queue: str
@@ -58,6 +66,9 @@ class LaneRow(msgspec.Struct, frozen=True):
     oldest_age_s: float | None
     rate_per_s: float | None
     eta_s: float | None
+    due: int = 0
+    due_backlog_s: float | None = None
+    tightest_deadline_s: float | None = None
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True):
@@ -249,5 +260,14 @@ def _row(
         running=running,
         oldest_age_s=oldest_age_s,
         rate_per_s=None if rate_per_s is None else round(rate_per_s, 3),
-        eta_s=round(depth.waiting / rate_per_s, 1) if rate_per_s else None,
+        eta_s=_seconds_of(depth.waiting, rate_per_s),
+        due=(due := depth.waiting + (depth.overdue or 0)),
+        due_backlog_s=_seconds_of(due, rate_per_s),
+        tightest_deadline_s=None
+        if depth.deadline_ms is None
+        else round((depth.deadline_ms - now_ms) / 1_000, 3),
     )
+
+
+def _seconds_of(records: int, rate_per_s: float | None) -> float | None:
+    return round(records / rate_per_s, 1) if rate_per_s else None

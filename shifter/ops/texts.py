@@ -10,9 +10,13 @@ def age_text(seconds: float | None) -> str | None:
 
     >>> age_text(3.21), age_text(61.0), age_text(90_061.0), age_text(None)
     ('3.2s', '1m1s', '1d1h', None)
+    >>> age_text(-61.0)
+    '-1m1s'
     """
     if seconds is None:
         return None
+    if seconds < 0:
+        return f"-{age_text(-seconds)}"
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(int(seconds), 60)

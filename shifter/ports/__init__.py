@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from shifter.ports.clock import Clock, sleep_or_wake
 from shifter.ports.log import (
+    HEAD,
     AppendAnswer,
     Appended,
     AtomicLog,
@@ -44,6 +45,7 @@ from shifter.ports.stores import (
 )
 
 __all__ = [
+    "HEAD",
     "NUMBER_SHIFT",
     "AppendAnswer",
     "Appended",

@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
     Set as AbstractSet,
 )
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -253,6 +253,10 @@ class DelayMover(Protocol):
         """
 
 
+HEAD: Final = 10
+"""Records of each partition of a lane whose deadlines `LogAdmin.depths` reads."""
+
+
 class LaneDepth(NamedTuple):
     """What waits on a lane.
 
@@ -262,12 +266,19 @@ class LaneDepth(NamedTuple):
         delayed: Records of this lane that wait for their due time; ``None`` where
             counting them would take too long.
         oldest_ms: When the oldest waiting record was appended; ``None`` if none.
+        overdue: Of the delayed records, those that are due and that the log has not
+            moved to the lane yet; ``None`` where ``delayed`` is.
+        deadline_ms: The earliest deadline of the first `HEAD` records that wait in each
+            partition, or of more where the log reads them without cost; ``None`` where
+            none of these has a deadline.
     """
 
     topic: str
     waiting: int
     delayed: int | None
     oldest_ms: int | None
+    overdue: int | None = 0
+    deadline_ms: int | None = None
 
 
 class TopicSpec(NamedTuple):

@@ -230,6 +230,21 @@ def hastened_ms(
     return own_ms if own_ms < due_ms and wanted(envelope.type, lane) else due_ms
 
 
+def deadline_of(headers: Headers) -> int | None:
+    """The deadline of a record's job, epoch milliseconds; ``None`` without one.
+
+    For a look at records that this process does not run: only the envelope is read.
+    A record whose envelope cannot be read has no deadline. Never raises.
+    """
+    raw = next((value for name, value in headers if name == ENVELOPE_HEADER), None)
+    if raw is None:
+        return None
+    try:
+        return decode_envelope(raw).deadline_ms
+    except WireError:
+        return None
+
+
 def _users(headers: Headers) -> tuple[Headers, int]:
     """The user's own headers that fit, in order, and how many do not."""
     kept: Headers = []

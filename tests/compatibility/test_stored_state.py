@@ -144,7 +144,7 @@ async def test_circuits_budgets_windows_and_quality_are_read(stores):
 
 async def test_what_waits_in_a_file_is_what_the_older_version_printed(tmp_path):
     lanes = printed("sqlite")["status"]["lanes"]
-    admin = SqliteLogAdmin(Database(restore_files(tmp_path)))
+    admin = SqliteLogAdmin(Database(restore_files(tmp_path)), FakeClock())
     names = [f"{NAMESPACE}.{row['queue']}.{row['priority'].lower()}" for row in lanes]
     try:
         depths = await admin.depths(names)

@@ -98,7 +98,7 @@ class SqliteBench:
         return SqliteAtomicLog(self.log(fresh=True), name)
 
     def admin(self):
-        self._admins.append(SqliteLogAdmin(self._log.database.share()))
+        self._admins.append(SqliteLogAdmin(self._log.database.share(), self.clock))
         return self._admins[-1]
 
     async def close(self):

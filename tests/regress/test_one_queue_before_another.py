@@ -59,7 +59,7 @@ async def kafka_log(world, cluster):
 @contextlib.asynccontextmanager
 async def sqlite_log(world, path):
     log = SqliteLaneLog(Database(path), world.clock)
-    admin = SqliteLogAdmin(Database(path), makes_topics=True)
+    admin = SqliteLogAdmin(Database(path), world.clock, makes_topics=True)
     await admin.apply(topic_specs(world.settings, world.app.queues))
 
     yield log, lambda _, topics: SqliteLaneFeed(log, topics, world.clock)

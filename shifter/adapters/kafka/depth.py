@@ -33,7 +33,8 @@ from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.model.lane import delay_topic, parse_lane
 from shifter.policy.delivery.ack_metadata import Range, binding, decode
 from shifter.policy.delivery.delay import TIERS_S
-from shifter.ports import Clock, LaneDepth, Span
+from shifter.ports import HEAD, Clock, LaneDepth, Span
+from shifter.wire.headers import deadline_of
 
 _Answer = TypeVar("_Answer")
 # How long a group's commits are asked for, and in slices of what length: the reason of
@@ -71,6 +72,39 @@ class Committed(NamedTuple):
 
     offset: int
     ahead: list[Range]
+
+
+class Heads(NamedTuple):
+    """What the first records of lanes show, by topic.
+
+    Attributes:
+        oldest_ms: When the oldest one was appended.
+        deadline_ms: The earliest deadline, of the topics where one has a deadline.
+    """
+
+    oldest_ms: dict[str, int]
+    deadline_ms: dict[str, int]
+
+    def add(self, topic: str, message: Message) -> None:
+        """Take a record into account that is not settled."""
+        _, appended_ms = message.timestamp()
+        self.oldest_ms[topic] = min(appended_ms, self.oldest_ms.get(topic, appended_ms))
+        deadline_ms = deadline_of(headers_of(message))
+        if deadline_ms is not None:
+            known = self.deadline_ms.get(topic, deadline_ms)
+            self.deadline_ms[topic] = min(deadline_ms, known)
+
+
+class Delayed(NamedTuple):
+    """Records on the delay ladder, by the lane that they go to.
+
+    Attributes:
+        records: All of them.
+        overdue: Those that are due.
+    """
+
+    records: Counter[str]
+    overdue: Counter[str]
 
 
 class DepthGauge:
@@ -157,15 +191,17 @@ class DepthGauge:
             position, open_count = unsettled(span, committed[at])
             if open_count:
                 count[at[0]] += open_count
-                first[at] = Span(position, position + 1)
-        oldest = self._appended_ms(first)
+                first[at] = Span(position, min(position + HEAD, span.end))
+        heads = self._heads(first, committed)
         delayed = self._delayed()
         return [
             LaneDepth(
                 topic,
                 count[topic],
-                None if delayed is None else delayed[topic],
-                oldest.get(topic),
+                None if delayed is None else delayed.records[topic],
+                heads.oldest_ms.get(topic),
+                None if delayed is None else delayed.overdue[topic],
+                heads.deadline_ms.get(topic),
             )
             for topic in topics
         ]
@@ -231,20 +267,22 @@ class DepthGauge:
 
         return self._patiently(ask, "committed")
 
-    def _appended_ms(self, spans: Mapping[Partition, Span]) -> dict[str, int]:
-        """When the oldest record of each topic's spans was appended."""
-        oldest: dict[str, int] = {}
+    def _heads(
+        self, spans: Mapping[Partition, Span], committed: Mapping[Partition, Committed]
+    ) -> Heads:
+        heads = Heads({}, {})
         until = self._clock.monotonic() + _SAMPLE_S
         for batch in self._read(spans):
             for message in batch:
-                topic, (_, appended_ms) = message.topic() or "", message.timestamp()
-                oldest[topic] = min(appended_ms, oldest.get(topic, appended_ms))
+                at = (message.topic() or "", message.partition() or 0)
+                if not _is_ahead(message, committed[at]):
+                    heads.add(at[0], message)
             if self._clock.monotonic() > until:
                 break
-        return oldest
+        return heads
 
-    def _delayed(self) -> Counter[str] | None:
-        """How many records wait on the delay ladder for each lane."""
+    def _delayed(self) -> Delayed | None:
+        """The records on the delay ladder; ``None`` where reading them takes long."""
         kept = self.spans(delay_topic(self._namespace, tier_s) for tier_s in TIERS_S)
         group = KafkaConfig.group(self._namespace, "delay")
         committed = self._committed(kept, lambda _: group)
@@ -252,17 +290,18 @@ class DepthGauge:
             at: Span(unsettled(span, committed[at])[0], span.end)
             for at, span in kept.items()
         }
-        count: Counter[str] = Counter()
+        found, now = Delayed(Counter(), Counter()), self._clock.epoch_ms()
         until = self._clock.monotonic() + _COUNT_S
         for batch in self._read(spans):
             for message in batch:
                 at = (message.topic() or "", message.partition() or 0)
                 target, _ = waiting(headers_of(message))
                 if target is not None and not _is_ahead(message, committed[at]):
-                    count[target.topic] += 1
+                    found.records[target.topic] += 1
+                    found.overdue[target.topic] += target.due_ms <= now
             if self._clock.monotonic() > until:
                 return None
-        return count
+        return found
 
     def _read(self, spans: Mapping[Partition, Span]) -> Iterable[list[Message]]:
         if not any(span.first < span.end for span in spans.values()):

@@ -33,6 +33,7 @@ from shifter.ports import (
     sleep_or_wake,
     widening,
 )
+from shifter.wire.headers import deadline_of
 
 _SCAN_BATCH = 500
 
@@ -198,8 +199,14 @@ class MemoryLogAdmin:
         entries = self._log.entries(topic)
         with self._log.group(self._group) as group:
             waiting = group.unsettled(entries)
-        oldest_ms = min((entry.appended_ms for entry in waiting), default=None)
-        return LaneDepth(topic, len(waiting), self._log.delayed(topic), oldest_ms)
+        deadlines = (deadline_of(entry.headers) for entry in waiting)
+        return LaneDepth(
+            topic,
+            len(waiting),
+            self._log.delayed(topic),
+            oldest_ms=min((entry.appended_ms for entry in waiting), default=None),
+            deadline_ms=min((at for at in deadlines if at is not None), default=None),
+        )
 
     async def count(self, topic: str) -> int:
         """Records kept in a topic; 0 for a topic not there."""

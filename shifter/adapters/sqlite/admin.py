@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.lane_table import (
     SHIFT,
+    count_overdue,
     first_record,
+    first_records,
     first_since,
     make_topic,
     read_records,
@@ -23,6 +25,7 @@ from shifter.model.claim import JobState, JobStatus
 from shifter.model.job import made_ms
 from shifter.model.lane import parse_lane
 from shifter.ports import (
+    Clock,
     Delivery,
     LaneDepth,
     Span,
@@ -31,7 +34,7 @@ from shifter.ports import (
     TopicSpec,
     widening,
 )
-from shifter.wire.headers import read_headers
+from shifter.wire.headers import deadline_of, read_headers
 
 # A scan holds so many records, or 4 MB of them, in memory at once.
 _PAGE: Final = 500
@@ -60,19 +63,29 @@ class SqliteLogAdmin:
 
     Args:
         database: Of this process; closed with this.
+        clock: Decides which delayed records are due.
         makes_topics: Whether the first record of a topic makes it, so that a topic that
             is not there needs nothing.
     """
 
-    def __init__(self, database: Database, *, makes_topics: bool = False) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, clock: Clock, *, makes_topics: bool = False
+    ) -> None:
+        self._database, self._clock = database, clock
         self._makes_topics, self._is_closed = makes_topics, False
 
     async def depths(self, topics: Sequence[str]) -> list[LaneDepth]:
-        """What waits on each lane, in the order asked; counts no rows."""
-        return await self._database.read(
-            lambda connection: [_depth(connection, topic) for topic in topics]
-        )
+        """What waits on each lane, in the order asked.
+
+        Counters of the file are read, the first records of each lane, and of the
+        records that are due and not on their lanes yet the first 10,000.
+        """
+
+        def read(connection: sqlite3.Connection) -> list[LaneDepth]:
+            overdue = count_overdue(connection, self._clock.epoch_ms())
+            return [_depth(connection, topic, overdue) for topic in topics]
+
+        return await self._database.read(read)
 
     async def count(self, topic: str) -> int:
         """Records kept in a topic."""
@@ -207,7 +220,9 @@ def _lanes(connection: sqlite3.Connection, topic: str) -> list[tuple[int, int, i
     ).fetchall()
 
 
-def _depth(connection: sqlite3.Connection, topic: str) -> LaneDepth:
+def _depth(
+    connection: sqlite3.Connection, topic: str, overdue: Mapping[int, int]
+) -> LaneDepth:
     row = connection.execute(
         "SELECT id, delayed FROM topic WHERE name = ?", (topic,)
     ).fetchone()
@@ -216,10 +231,16 @@ def _depth(connection: sqlite3.Connection, topic: str) -> LaneDepth:
     lanes = connection.execute(
         "SELECT id, live FROM lane WHERE topic = ? AND live > 0", (row[0],)
     ).fetchall()
-    oldest = [first_record(connection, lane) for lane, _ in lanes]
-    known = [found[1].appended_ms for found in oldest if found is not None]
-    waiting = sum(live for _, live in lanes)
-    return LaneDepth(topic, waiting, row[1], min(known, default=None))
+    heads = [body for lane, _ in lanes for body in first_records(connection, lane)]
+    deadlines = (deadline_of(body.headers) for body in heads)
+    return LaneDepth(
+        topic,
+        waiting=sum(live for _, live in lanes),
+        delayed=row[1],
+        oldest_ms=min((body.appended_ms for body in heads), default=None),
+        overdue=overdue.get(row[0], 0),
+        deadline_ms=min((at for at in deadlines if at is not None), default=None),
+    )
 
 
 def _plan(

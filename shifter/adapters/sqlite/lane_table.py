@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from shifter.model.lane import parse_lane
-from shifter.ports import Delivery, Record, Span
+from shifter.ports import HEAD, Delivery, Record, Span
 from shifter.wire.headers import Headers
 
 SHIFT: Final = 40
@@ -39,6 +39,8 @@ _MOST_BYTES: Final = 4_000_000
 _KEY_PARTS: Final = 8
 # 4 to 6 µs each, within a transaction that hands out records.
 _PROMOTED: Final = 1_000
+# 1 µs each where records are small; a record above a page takes some pages of its own.
+_COUNTED: Final = 10_000
 # The year 2109, so that a shifted instant fits in a row's id.
 _LAST_MS: Final = 1 << 42
 
@@ -331,6 +333,26 @@ def first_record(
             if body is not None:
                 return place_of(job_id), body
     return None
+
+
+def first_records(connection: sqlite3.Connection, lane: int) -> list[Body]:
+    """What can be read of the first `shifter.ports.HEAD` records of a lane's row."""
+    base = lane << SHIFT
+    rows, _ = read_records(connection, base, base + WHOLE.end, HEAD)
+    bodies = [unpack(crc, raw) for _, crc, raw in rows]
+    return [body for body in bodies if body is not None]
+
+
+def count_overdue(connection: sqlite3.Connection, now: int) -> dict[int, int]:
+    """Delayed records that are due, by the row of their topic; of the first 10,000."""
+    return dict(
+        connection.execute(
+            "SELECT topic, count(*) FROM "
+            "(SELECT topic FROM delayed WHERE id < ? ORDER BY id LIMIT ?) "
+            "GROUP BY topic",
+            ((now + 1) << DUE_SHIFT, _COUNTED),
+        )
+    )
 
 
 def first_since(

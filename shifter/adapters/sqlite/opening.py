@@ -53,7 +53,8 @@ class SqliteLogs:
 
     def open_admin(self, settings: Settings) -> LogAdmin:
         """Looks after the topics in the file."""
-        return SqliteLogAdmin(_database("log", settings.log_url), makes_topics=True)
+        database = _database("log", settings.log_url)
+        return SqliteLogAdmin(database, SystemClock(), makes_topics=True)
 
     def open_member(
         self,

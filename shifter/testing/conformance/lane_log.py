@@ -233,6 +233,7 @@ class AtomicLogConformance(LogSuite):
         until, waiting = self.clock.monotonic() + PATIENCE_S, -1
         while self.clock.monotonic() < until and (waiting or not feed.idle()):
             await feed.fetch(1, wait_s=0.1)
-            [(_, waiting, _, _)] = await admin.depths([lane])
+            [depth] = await admin.depths([lane])
+            waiting = depth.waiting
 
         assert (feed.idle(), waiting) == (True, 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from shifter.model.lane import Priority
 from shifter.ports import LaneDepth, Record, Span, TopicSpec
 from shifter.testing.conformance.lane_feed import LaneFeedConformance
 from shifter.testing.conformance.lane_log import (
@@ -26,6 +27,8 @@ from shifter.testing.conformance.log_bench import (
     records_of,
     spread_records,
 )
+from shifter.wire.envelope import EnvelopeV1
+from shifter.wire.headers import JSON, build_headers
 
 __all__ = [
     "AtomicLogBench",
@@ -37,6 +40,21 @@ __all__ = [
 ]
 
 _WEEK_MS: Final = 7 * 86_400_000
+_FAR: Final = 4_000_000_000_000
+"""An instant in the year 2096."""
+
+
+def _with_deadline(lane: str, deadline_ms: int | None) -> Record:
+    envelope = EnvelopeV1(
+        v=1,
+        id="01890a5d-ac96-774b-bcce-b302099a8057",
+        type="conformance",
+        queue="default",
+        priority=Priority.LOW,
+        created_ms=0,
+        deadline_ms=deadline_ms,
+    )
+    return Record(lane, b"1", build_headers(envelope, content_type=JSON))
 
 
 class LogAdminConformance(LogSuite):
@@ -149,6 +167,42 @@ class LogAdminConformance(LogSuite):
         depths = await self.bench.admin().depths([lane, other])
 
         assert [(d.waiting, d.delayed) for d in depths] == [(0, 6), (0, 0)]
+
+    async def test_depths_count_delayed_records_that_are_due(self) -> None:
+        lane, admin = await self.bench.lane(), self.bench.admin()
+        due_ms = self.clock.epoch_ms() + 1_500
+        await self.append([Record(lane, b"1", [], None, at) for at in (due_ms, _FAR)])
+        depth = LaneDepth(lane, -1, None, None)
+
+        async def is_due() -> bool:
+            nonlocal depth
+            [depth] = await admin.depths([lane])
+            return depth.waiting + (depth.overdue or 0) == 1
+
+        # A log without a mover that runs keeps the record among the delayed ones.
+        assert await self.eventually(is_due), depth
+        assert self.clock.epoch_ms() >= due_ms - self.bench.early_ms
+        assert depth.delayed == 1 + (depth.overdue or 0)
+
+    async def test_depths_have_the_earliest_deadline_of_what_waits(self) -> None:
+        lane, other = await self.bench.lane(), await self.bench.lane()
+        at_ms = self.clock.epoch_ms() + 3_600_000
+        deadlines = [at_ms + 9_000, at_ms + 4_000, None, at_ms + 7_000]
+        await self.append([_with_deadline(lane, at) for at in deadlines])
+        await self.append(records_of(other, [1]))
+        feed, depth = await self.opened(lane), LaneDepth(lane, -1, None, None)
+
+        first, second = await self.bench.admin().depths([lane, other])
+        found = await self.collect(feed, 4)
+        await feed.settle([found[1]])
+
+        async def has_next_deadline() -> bool:
+            nonlocal depth
+            [depth] = await self.bench.admin().depths([lane])
+            return depth.deadline_ms == at_ms + 7_000
+
+        assert (first.deadline_ms, second.deadline_ms) == (at_ms + 4_000, None)
+        assert await self.eventually(has_next_deadline), depth
 
     async def test_apply_creates_missing_topics(self) -> None:
         lane, admin = await self.bench.lane(), self.bench.admin()

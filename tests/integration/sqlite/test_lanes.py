@@ -39,7 +39,7 @@ class Process:
     def __init__(self, path):
         self.database = Database(path)
         self.log = SqliteLaneLog(self.database, SystemClock(), new_topic=NEW_TOPIC)
-        self.admin = SqliteLogAdmin(self.database.share())
+        self.admin = SqliteLogAdmin(self.database.share(), SystemClock())
         self._feeds = []
 
     async def feed(self, *topics):
@@ -302,7 +302,7 @@ async def test_where_no_bell_can_hang_work_is_found_all_the_same(process, monkey
 
 
 async def test_an_admin_closed_twice_leaves_the_file_to_its_other_users(process):
-    admin = SqliteLogAdmin(process.database.share())
+    admin = SqliteLogAdmin(process.database.share(), SystemClock())
 
     await admin.close()
     await admin.close()

@@ -30,7 +30,7 @@ class Files:
         self.log = SqliteLaneLog(
             Database(path), self.clock, new_topic=(1, 60_000, 1_000_000)
         )
-        self.admin = SqliteLogAdmin(self.log.database.share())
+        self.admin = SqliteLogAdmin(self.log.database.share(), self.clock)
 
     def record(self, number, *, job="digest", own_ms=None, lane=LANE):
         now = self.clock.epoch_ms()

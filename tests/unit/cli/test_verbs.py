@@ -216,6 +216,9 @@ def test_status_has_exactly_the_published_shape(busy):
         "oldest_age_s": 12.5,
         "rate_per_s": 1.5,
         "eta_s": 2.0,
+        "due": 3,
+        "due_backlog_s": 2.0,
+        "tightest_deadline_s": None,
     }
     assert found["lanes"][-1] == mail_low
     assert found["dead_letters"] == [
@@ -240,7 +243,31 @@ def test_an_idle_lane_has_no_age_and_no_eta(busy):
 
     assert first["oldest_age_s"] is None
     assert first["eta_s"] is None
+    assert (first["due"], first["due_backlog_s"]) == (0, None)
     assert (first["running"], first["rate_per_s"]) == (0, 0)
+
+
+def test_a_delayed_job_is_due_when_its_time_has_come(busy):
+    busy.clock.shift_wall(busy.log.next_due_ms() - busy.clock.epoch_ms())
+
+    lane = busy.run("status", "--json").json["lanes"][-1]
+
+    assert (lane["due"], lane["waiting"], lane["delayed"]) == (4, 4, 0)
+
+
+def test_status_shows_the_tightest_deadline_of_a_lane(world, shop):
+    world.run("topics", "apply", shop)
+    for left in (60, 20, 40):
+        job = ("send_receipt", "--json", '{"order_id": 7}', f"--deadline={left}h")
+        world.run("submit", shop, *job)
+    [first] = asyncio.run(world.admin.depths(["shop.mail.low"]))
+    world.clock.shift_wall(first.deadline_ms - 15_000 - world.clock.epoch_ms())
+    lane = world.run("status", "--json").json["lanes"][-1]
+    world.clock.advance(76)
+    text = world.run("status").out
+
+    assert lane["tightest_deadline_s"] == 15
+    assert "-1m1s" in text
 
 
 def test_status_shows_another_namespace_on_request(busy):
@@ -269,7 +296,8 @@ def test_status_for_eyes_has_three_tables(busy):
     out = busy.run("status").out
 
     mail = next(line for line in out.splitlines() if line.startswith("mail     LOW"))
-    assert mail.split() == ["mail", "LOW", "3", "1", "2", "12.5s", "1.5/s", "2.0s"]
+    cells = "mail LOW 3 3 1 2 12.5s 1.5/s 2.0s 2.0s -"
+    assert mail.split() == cells.split()
     assert "DEAD LETTERS" in out
     assert "w1" in out
 
