@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from shifter.ports.clock import Clock, sleep_or_wake
 from shifter.ports.log import (
-    HEAD,
     AppendAnswer,
     Appended,
     AtomicLog,
     DelayMover,
     Delivery,
-    LaneDepth,
     LaneFeed,
     LaneLog,
     LogAdmin,
@@ -24,10 +22,7 @@ from shifter.ports.log import (
     Rushed,
     Span,
     Spans,
-    TopicChange,
-    TopicSpec,
     Unknown,
-    widening,
 )
 from shifter.ports.stores import (
     NUMBER_SHIFT,
@@ -43,6 +38,7 @@ from shifter.ports.stores import (
     encode_report,
     understood,
 )
+from shifter.ports.topic import HEAD, LaneDepth, TopicChange, TopicSpec, widening
 
 __all__ = [
     "HEAD",

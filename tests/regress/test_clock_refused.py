@@ -15,7 +15,8 @@ import pytest
 from confluent_kafka import KafkaError
 
 from shifter.adapters.kafka.errors import LastError, delivery_answer
-from shifter.adapters.memory.log import MemoryLaneFeed, MemorySpool
+from shifter.adapters.memory.log import MemoryLaneFeed
+from shifter.adapters.memory.spool import MemorySpool
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreRefusedError
 from shifter.model.lane import Priority

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shifter.adapters.memory.log import MemorySpool
+from shifter.adapters.memory.spool import MemorySpool
 from shifter.adapters.system import SystemClock
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
