@@ -16,7 +16,7 @@ ALONE = "alone and not torture"
 # What starts whole fleets waits more than it works: it runs beside the rest.
 FLEETS = $(addprefix tests/,acceptance documents foreign lifecycle secure torture)
 
-SERVER_FREE = "not kafka and not redis and not compose and not secure and not torture and not alone"
+SERVER_FREE = "not kafka and not redis and not prometheus and not compose and not secure and not torture and not alone"
 
 .PHONY: help demo fmt lint types arch docs reference unit check test test-redis test-kafka test-pythons \
 	torture torture-all fuzz bench compare schemas \

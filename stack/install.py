@@ -95,6 +95,17 @@ def program(name: str, *, package: str, of: str) -> str:
         return found
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Missing(f"no {of}: there is no {name} on the path")
+    # apt-get holds a lock of its own, and fails where another process has it
+    with locked("apt"):
+        if shutil.which(name) is None:
+            _install(package)
+    found = shutil.which(name)
+    if found is None:
+        raise Missing(f"no {of}: apt-get could not install {package}")
+    return found
+
+
+def _install(package: str) -> None:
     say(f"installing {package}")
     # run level 1: the package must not start a server of its own
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
@@ -103,10 +114,6 @@ def program(name: str, *, package: str, of: str) -> str:
         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package],
     ):
         subprocess.run(command, env=environment, capture_output=True, check=False)
-    found = shutil.which(name)
-    if found is None:
-        raise Missing(f"no {of}: apt-get could not install {package}")
-    return found
 
 
 def write_sums() -> None:
