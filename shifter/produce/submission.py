@@ -51,7 +51,12 @@ from shifter.produce.options import (
     at_an_opening,
     plan_call,
 )
-from shifter.runtime.handler import check_value, completed, is_coroutine_function
+from shifter.runtime.handler import (
+    check_value,
+    completed,
+    is_coroutine_function,
+    is_unfinished,
+)
 from shifter.telemetry.log import LoggingAsJob
 from shifter.wire.envelope import repair_id
 
@@ -172,8 +177,8 @@ class Submission:
         """Call the function in the calling thread, where nothing can stop it.
 
         Raises:
-            DeadlineExceededError: The function returned an awaitable, and the deadline
-                passed while that was awaited.
+            DeadlineExceededError: The function returned an awaitable or a future, and the
+                deadline passed during the wait for it.
             TimeoutError: The job's own timeout passed then.
         """
         import asyncio  # noqa: PLC0415  # `import shifter` does without
@@ -181,7 +186,7 @@ class Submission:
         as_job, limit = LoggingAsJob(self._log_fields), call.deadline_ms
         with self._noted(call), within(deadline_ms=limit), as_job:
             value = call.function(**call.arguments)
-            if inspect.isawaitable(value):
+            if is_unfinished(value):
                 ending = self._within_limit(call, completed(value))
                 # This thread may have a loop that runs already.
                 run = contextvars.copy_context().run

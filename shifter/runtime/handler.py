@@ -1,9 +1,10 @@
 """What may be a handler, and how a call of one is completed.
 
-A handler is a function or another callable. Its call returns a value, or an awaitable
-that does the work. The kind of the callable does not decide which: a decorator turns an
-``async def`` into a plain function that returns a coroutine. The result decides it, so
-the result is looked at wherever a handler runs.
+A handler is a function or another callable. Its call returns a value, or something that
+stands for work not done yet: an awaitable, or the future of an executor. The kind of
+the callable does not decide which: a decorator turns an ``async def`` into a plain
+function that returns a coroutine. The result decides it, so the result is looked at
+wherever a handler runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import Context
 from typing import Any
 
@@ -61,14 +63,26 @@ def is_coroutine_function(handler: Any) -> bool:
     return found(handler) or found(function_of(handler))
 
 
+def is_unfinished(value: object) -> bool:
+    """Whether a handler's call returned work that is still to be waited for."""
+    return isinstance(value, Future) or inspect.isawaitable(value)
+
+
 async def completed(value: Any) -> Any:
-    """What a handler's call came to: awaitables are awaited until there is a value.
+    """What a handler's call came to: it is waited for until there is a value.
+
+    A cancellation is passed on. The future of a call that runs already cannot be
+    cancelled; the wait ends, and the call goes on.
 
     Raises:
         TypeError: The call returned a generator, of which nothing has run.
     """
-    while inspect.isawaitable(value):
-        value = await value
+    import asyncio  # noqa: PLC0415  # `import shifter` does without
+
+    while is_unfinished(value):
+        value = await (
+            asyncio.wrap_future(value) if isinstance(value, Future) else value
+        )
     check_value(value)
     return value
 

@@ -23,7 +23,12 @@ from shifter.jobs.context import Context
 from shifter.jobs.registered import Call
 from shifter.model.job import Isolation, JobSpec
 from shifter.policy.protection.dependency import Dependency
-from shifter.runtime.handler import check_value, completed, is_coroutine_function
+from shifter.runtime.handler import (
+    check_value,
+    completed,
+    is_coroutine_function,
+    is_unfinished,
+)
 from shifter.testing.clock import FakeClock
 from shifter.wire.payload import PayloadCodec
 
@@ -253,7 +258,7 @@ class RehearsedJob:
         with _noted(call):
             self._failures.strike(self.spec.name)
             value = self._job.function(**arguments)
-            if inspect.isawaitable(value):
+            if is_unfinished(value):
                 return self._ending(call, value)
             check_value(value)
             return None

@@ -77,6 +77,22 @@ def uses_a_pool(kind: str) -> None:
     assert found == [1, 4, 9]
 
 
+@app.job(isolate="process", attempts=1, timeout="20s")
+def returns_a_future(fails: bool):
+    """Return what an executor still computes."""
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    future = executor.submit(effect_later, fails)
+    executor.shutdown(wait=False)
+    return future
+
+
+def effect_later(fails: bool) -> None:
+    time.sleep(0.1)
+    if fails:
+        raise ValueError("too late")
+    effect("later", 1)
+
+
 @app.job(isolate="process", attempts=1, timeout="4s")
 def leaves_grandchildren(kind: str) -> None:
     """Start processes that go on for long, and outlive its timeout."""

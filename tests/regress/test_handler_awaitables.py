@@ -1,9 +1,10 @@
-"""Work that a handler hands back as an awaitable is done, wherever the handler runs.
+"""Work that a handler hands back unfinished is done, wherever the handler runs.
 
 A plain wrapper around an ``async def``, or a ``def`` that returns a coroutine, was
 called and its result dropped: the job was ``done`` without an effect, and ``submit``
-answered with a coroutine. Right: any awaitable is awaited wherever a handler can run,
-and a generator, of which a call runs nothing, is refused at registration.
+answered with a coroutine. The future of an executor was dropped likewise. Right: any
+awaitable and any such future is waited for wherever a handler can run, and a generator,
+of which a call runs nothing, is refused at registration.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import threading
 import types
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -21,8 +24,12 @@ from shifter.model.answer import Quality
 from shifter.model.claim import JobState
 from shifter.policy.admission.input import DependencyNeeds
 from shifter.produce.admission import Views
+from shifter.supervise.entrypoint import _spawn_isolated
 from shifter.testing import TestApp
+from shifter.work.isolated import IsolatedProcesses
 from tests.integration.drain_world import World, submit
+from tests.regress.handler_jobs import app as process_app
+from tests.regress.run_alone import run_in_process
 
 effects: list[str] = []
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="")
@@ -31,6 +38,14 @@ BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="")
 @pytest.fixture(autouse=True)
 def _no_effects():
     effects.clear()
+
+
+@pytest.fixture
+def release():
+    """Set at the end, so that no thread outlives the test."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 async def effect(word: str) -> str:
@@ -101,6 +116,36 @@ async def with_prefix(prefix: str, word: str) -> str:
     return await effect(prefix + word)
 
 
+def slow_effect(word: str) -> str:
+    threading.Event().wait(0.05)
+    effects.append(word)
+    return word
+
+
+def in_executor(function, *args) -> Future:
+    executor = ThreadPoolExecutor(1)
+    future = executor.submit(function, *args)
+    executor.shutdown(wait=False)
+    return future
+
+
+def returns_future(word: str):
+    return in_executor(slow_effect, word)
+
+
+async def returns_future_later(word: str):
+    return in_executor(slow_effect, word)
+
+
+def returns_future_of_coroutine(word: str):
+    return in_executor(effect, word)
+
+
+def returns_future_of_a_loop(word: str):
+    """As from `asyncio.run_coroutine_threadsafe`, to the loop of another thread."""
+    return in_executor(asyncio.run, effect(word))
+
+
 @types.coroutine
 def old_style(word: str):
     return (yield from effect(word).__await__())
@@ -124,6 +169,10 @@ HANDLERS = {
     "static method object": staticmethod(effect),
     "lambda": lambda word: effect("" + word),
     "types.coroutine": old_style,
+    "def, future": returns_future,
+    "async def, future": returns_future_later,
+    "def, future of a coroutine": returns_future_of_coroutine,
+    "def, future of another loop": returns_future_of_a_loop,
 }
 EACH = pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
 
@@ -255,6 +304,78 @@ async def test_a_timeout_cancels_the_coroutine_that_a_def_returned():
         await world.ended(job_id, JobState.DEAD)
 
     assert seen == ["cancelled"]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_timeout_cancels_the_future_that_a_handler_returned(is_async):
+    """Of a future that nobody runs yet; a call that runs cannot be cancelled."""
+    world, future = World(), Future()
+
+    def plain():
+        return future
+
+    async def later():
+        return future
+
+    job = world.app.job(name="job", timeout="50ms", attempts=1)
+    handler = job(later if is_async else plain)
+    await world.open()
+    async with world.working():
+        job_id = await submit(handler)
+        await world.ended(job_id, JobState.DEAD)
+
+    assert future.cancelled()
+    [letter] = await world.dead_letters()
+    assert dict(letter.headers)["shifter-error-type"] == b"TimeoutError"
+
+
+async def test_a_future_cannot_hold_a_job_beyond_its_timeout(release):
+    world = World()
+
+    @world.app.job(timeout="50ms", attempts=1)
+    def waits():
+        return in_executor(release.wait)
+
+    await world.open()
+    async with world.working():
+        job_id = await submit(waits)
+        await world.ended(job_id, JobState.DEAD)
+    with pytest.raises(TimeoutError):
+        waits.submit_sync()
+    with pytest.raises(TimeoutError):
+        await waits.submit()
+
+
+async def test_a_future_that_was_cancelled_fails_its_attempt():
+    world, future = World(), Future()
+    future.cancel()
+
+    @world.app.job(attempts=1)
+    def returns_cancelled():
+        return future
+
+    await world.open()
+    async with world.working():
+        job_id = await submit(returns_cancelled)
+        await world.ended(job_id, JobState.DEAD)
+
+
+async def test_an_isolated_process_waits_for_a_future(tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFECTS", str(tmp_path / "effects"))
+    processes = IsolatedProcesses(
+        lambda: _spawn_isolated("tests.regress.handler_jobs:app"), size=1
+    )
+    try:
+        good, bad = [
+            await run_in_process(processes, process_app, "returns_a_future", fails=fails)
+            for fails in (False, True)
+        ]
+    finally:
+        processes.close()
+
+    assert good.error is None
+    assert bad.error.type == "ValueError"
+    assert (tmp_path / "effects").read_text().split()[0] == "later"
 
 
 def generator(word: str):
