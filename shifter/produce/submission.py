@@ -177,8 +177,8 @@ class Submission:
         """Call the function in the calling thread, where nothing can stop it.
 
         Raises:
-            DeadlineExceededError: The function returned an awaitable or a future, and the
-                deadline passed during the wait for it.
+            DeadlineExceededError: The function returned an awaitable or a future, and
+                the deadline passed during the wait for it.
             TimeoutError: The job's own timeout passed then.
         """
         import asyncio  # noqa: PLC0415  # `import shifter` does without

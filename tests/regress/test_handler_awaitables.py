@@ -367,7 +367,9 @@ async def test_an_isolated_process_waits_for_a_future(tmp_path, monkeypatch):
     )
     try:
         good, bad = [
-            await run_in_process(processes, process_app, "returns_a_future", fails=fails)
+            await run_in_process(
+                processes, process_app, "returns_a_future", fails=fails
+            )
             for fails in (False, True)
         ]
     finally:
