@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from shifter.telemetry.metric import (
     BUILD_INFO,
+    FLEET_SPECS,
     LABELS,
+    SCRAPE,
     SERVICE_SPECS,
     SPECS,
     WORKER_SPECS,
@@ -22,6 +24,10 @@ command; a service serves those of its process with \
 [`shifter.telemetry.asgi_metrics`](../how-to/services.md#metrics-of-a-service). The \
 format is Prometheus' text. A name changes only with an entry in the changelog.
 
+Counters and histograms of the processes of a page are summed. The lanes are those of the \
+whole namespace: one `shifter work --health` of the fleet has their series at a time, the \
+one that holds a lease in the state store.
+
 A metric keeps {MAX_SERIES:,} combinations of label values; further ones are counted as \
 `other`.
 """
@@ -30,9 +36,11 @@ A metric keeps {MAX_SERIES:,} combinations of label values; further ones are cou
 def page() -> str:
     """The page's text."""
     both = SERVICE_SPECS.keys() & WORKER_SPECS.keys()
+    shared = [BUILD_INFO, SCRAPE, *(SPECS[name] for name in both)]
     parts = {
-        "Workers and services": [BUILD_INFO, *(SPECS[name] for name in sorted(both))],
+        "Workers and services": sorted(shared),
         "Workers": [SPECS[name] for name in sorted(WORKER_SPECS.keys() - both)],
+        "Lanes and supervisors": [SPECS[name] for name in sorted(FLEET_SPECS)],
         "Services": [SPECS[name] for name in sorted(SERVICE_SPECS.keys() - both)],
     }
     tables = [f"## {title}\n\n{_table(specs)}" for title, specs in parts.items()]

@@ -114,26 +114,25 @@ async def _supervise(
     topics: list[str],
     clock: Clock,
 ) -> int:
-    drain_timeout_s = settings.drain_timeout_ms / 1_000
     if not options.burst:
-        return await _answering(options, drain_timeout_s, None)
+        return await _answering(options, settings, None)
     depths: list[LaneDepth] = []
     progress = BurstProgress(depths, clock, sys.stderr)
     async with asyncio.TaskGroup() as group:
         drawing = group.create_task(progress.run())
         until = drained(admin, topics, depths=depths)
-        code = await _answering(options, drain_timeout_s, until)
+        code = await _answering(options, settings, until)
         drawing.cancel()
     return code
 
 
 async def _answering(
-    options: WorkOptions, drain_timeout_s: float, until: Awaitable[None] | None
+    options: WorkOptions, settings: Settings, until: Awaitable[None] | None
 ) -> int:
     try:
         return await supervise(
             options,
-            drain_timeout_s=drain_timeout_s,
+            settings,
             until=until,
             version=version_of(DISTRIBUTION),
         )

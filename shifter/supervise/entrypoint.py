@@ -23,6 +23,7 @@ from multiprocessing.process import BaseProcess
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.api.load import load_app
+from shifter.config import Settings
 from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
 from shifter.policy.health import HealthPolicy
 from shifter.ports import LaneDepth, LogAdmin
@@ -54,8 +55,8 @@ _KILL_GRACE_S = 15.0
 
 async def supervise(
     options: WorkOptions,
+    settings: Settings,
     *,
-    drain_timeout_s: float,
     until: Awaitable[None] | None,
     version: str,
 ) -> int:
@@ -63,7 +64,7 @@ async def supervise(
 
     Args:
         options: What the workers serve.
-        drain_timeout_s: How long running jobs may continue after a stop.
+        settings: Name the servers, and how long running jobs may continue after a stop.
         until: Stops the workers when it is done; ``None`` for signals alone.
         version: Version that the metrics show.
 
@@ -73,10 +74,12 @@ async def supervise(
     Raises:
         OSError: The address for probes cannot be bound.
     """
+    drain_timeout_s = settings.drain_timeout_ms / 1_000
     # A process that drains because one attempt does not end has the drain timeout too.
     overdue_s = STOP_GRACE_S + drain_timeout_s + _KILL_GRACE_S
     policy = HealthPolicy(overdue_s=overdue_s)
-    health = ProcessHealth(options.processes, SystemClock(), policy)
+    clock = SystemClock()
+    health = ProcessHealth(options.processes, clock, policy)
     supervisor = Supervisor(
         functools.partial(worker_process, options),
         processes=options.processes,
@@ -87,13 +90,19 @@ async def supervise(
     if options.health is None:
         return await _supervised(supervisor, until)
     # Only a deployment that scrapes metrics needs prometheus-client.
+    from shifter.supervise.lane_gauges import LaneGauges  # noqa: PLC0415
     from shifter.supervise.probes import ProbeServer  # noqa: PLC0415
 
     endpoint = ProbeServer(health, version=version)
     host, port = options.health
-    async with endpoint.serving(host, port) as bound:
+    gauges = LaneGauges(settings, health.fleet, clock)
+    async with endpoint.serving(host, port) as bound, asyncio.TaskGroup() as group:
         Log().info(Event.HEALTH_SERVED, host=host, port=bound)
-        return await _supervised(supervisor, until)
+        reading = group.create_task(gauges.run())
+        try:
+            return await _supervised(supervisor, until)
+        finally:
+            reading.cancel()
 
 
 async def _supervised(supervisor: Supervisor, until: Awaitable[None] | None) -> int:

@@ -21,7 +21,7 @@ import msgspec
 
 from shifter.supervise.supervisor import ProcessHealth
 from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
-from shifter.telemetry.metric import WORKER_SPECS
+from shifter.telemetry.metric import FLEET_SPECS, WORKER_SPECS
 
 _JSON: Final = "application/json"
 _HEAD_BYTES: Final = 8_192
@@ -50,7 +50,8 @@ class ProbeServer:
 
     def __init__(self, health: ProcessHealth, *, version: str) -> None:
         self._health = health
-        self._exposition = Exposition(health.metrics, WORKER_SPECS, version=version)
+        specs = WORKER_SPECS | FLEET_SPECS
+        self._exposition = Exposition(health.metrics, specs, version=version)
         self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
         self._pages: dict[str, Callable[[], Page]] = {
             "/livez": lambda: self._probe(lambda c: c.is_live),

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from shifter.policy.health import HealthPolicy, ailment
 from shifter.ports import Clock
 from shifter.runtime.process_group import kill_session
-from shifter.telemetry import Event, Log, Snapshot, Totals
+from shifter.telemetry import Event, FleetMetrics, Log, Snapshot, Totals
 from shifter.work.heartbeat import Heartbeat, heartbeat_sockets, newest_heartbeat
 
 _FIRST_PAUSE_S = 0.5
@@ -79,6 +79,9 @@ class ProcessHealth:
         processes: How many processes there should be, >= 1.
         clock: Measures how long a process has sent no heartbeat.
         policy: When a process counts as alive.
+
+    Attributes:
+        fleet: Readings of this supervisor's own, and of the lanes.
     """
 
     def __init__(
@@ -87,7 +90,10 @@ class ProcessHealth:
         self._count, self._clock = processes, clock
         self._policy = HealthPolicy() if policy is None else policy
         self._running: dict[int, _Process] = {}
+        self._started: set[int] = set()
         self._totals = Totals()
+        self.fleet = FleetMetrics()
+        self.fleet.worker_restarts.of()
 
     def began(self, slot: int, channel: socket.socket) -> None:
         """Note that a process starts.
@@ -98,6 +104,8 @@ class ProcessHealth:
                 ended.
         """
         self._running[slot] = _Process(channel, self._clock.monotonic())
+        self.fleet.worker_restarts.of().inc(slot in self._started)
+        self._started.add(slot)
 
     def ended(self, slot: int) -> bool:
         """Note that a process has ended; its counts stay in the metrics.
@@ -117,10 +125,13 @@ class ProcessHealth:
         return [self._condition(slot) for slot in range(self._count)]
 
     def metrics(self) -> Snapshot:
-        """The sum of the counts of all processes, also of those that have ended."""
+        """The readings of all processes, the counts of those that have ended, and ours.
+
+        Counts are summed over processes.
+        """
         for slot, process in self._running.items():
             self._receive(slot, process)
-        return self._totals.snapshot()
+        return {**self._totals.snapshot(), **self.fleet.snapshot()}
 
     def _receive(self, slot: int, process: _Process) -> None:
         heartbeat = newest_heartbeat(process.channel)

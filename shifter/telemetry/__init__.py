@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING
 
 from shifter.telemetry.log import Event, Log, job_fields
 from shifter.telemetry.metric import (
+    FleetMetrics,
     HasMetrics,
     Metrics,
     ServiceMetrics,
-    Totals,
     WorkerMetrics,
 )
 from shifter.telemetry.series import Snapshot
+from shifter.telemetry.totals import Totals
 
 if TYPE_CHECKING:
     from shifter.telemetry.asgi import MetricsEndpoint
 
 __all__ = [
     "Event",
+    "FleetMetrics",
     "HasMetrics",
     "Log",
     "Metrics",

@@ -108,6 +108,7 @@ class Event(StrEnum):
     CLAIMS_UNAVAILABLE = "claims.unavailable"
     CLAIMS_RECOVERED = "claims.recovered"
     PRESENCE_UNAVAILABLE = "presence.unavailable"
+    LANES_UNREAD = "lanes.unread"
     # dependencies
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_PROBED = "circuit.probed"

@@ -1,25 +1,15 @@
-"""All metrics of workers and services, and their sums over processes.
+"""All metrics: of workers, of services, and of the lanes of a whole namespace.
 
-`WorkerMetrics` and `ServiceMetrics` declare them, and `SPECS` lists them. What they are
-made of is in `shifter.telemetry.series`.
+`WorkerMetrics`, `ServiceMetrics` and `FleetMetrics` declare them, and `SPECS` lists
+them. What they are made of is in `shifter.telemetry.series`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from shifter.telemetry.series import (
-    Bars,
-    C,
-    Counter,
-    Family,
-    Gauge,
-    Histogram,
-    Reading,
-    Snapshot,
-    Spec,
-)
+from shifter.telemetry.metric_set import MetricSet
+from shifter.telemetry.series import Snapshot, Spec
 
 # OpenTelemetry's messaging buckets, semantic conventions 1.44, then up to a timeout.
 _RUN_S: Final = (
@@ -41,11 +31,18 @@ BUILD_INFO: Final = Spec(
     "shifter_build_info", "gauge", ("version",), "Always 1; tells the version."
 )
 
+SCRAPE: Final = Spec(
+    "shifter_scrape_duration_seconds",
+    "gauge",
+    (),
+    "How long the page of metrics took to make the last time; not on the first one.",
+)
+
 _CIRCUIT_WORDS: Final = ("closed", "half_open", "open")
 
 
-class Metrics:
-    """The metrics that every kind of process has.
+class Metrics(MetricSet):
+    """The metrics that every worker and every service has.
 
     One thread writes at a time; any thread reads.
 
@@ -55,7 +52,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._families: list[Family[Any]] = []
+        super().__init__()
         self.circuit_changes = self._counter(
             "shifter_circuit_changes_total",
             ("dependency", "scope", "state"),
@@ -95,34 +92,6 @@ class Metrics:
         for known in _CIRCUIT_WORDS:
             is_so = int(known == state)
             self.circuit_state.of(dependency, scope, known).set(is_so)
-
-    @property
-    def specs(self) -> dict[str, Spec]:
-        """What the metrics are, by name."""
-        return {family.spec.name: family.spec for family in self._families}
-
-    def snapshot(self) -> Snapshot:
-        """All readings now, as plain data."""
-        return {family.spec.name: family.read() for family in self._families}
-
-    def _counter(
-        self, name: str, labels: tuple[str, ...], text: str
-    ) -> Family[Counter]:
-        return self._add(Spec(name, "counter", labels, text), Counter)
-
-    def _gauge(self, name: str, labels: tuple[str, ...], text: str) -> Family[Gauge]:
-        return self._add(Spec(name, "gauge", labels, text), Gauge)
-
-    def _histogram(
-        self, name: str, labels: tuple[str, ...], text: str, bounds: tuple[float, ...]
-    ) -> Family[Histogram]:
-        spec = Spec(name, "histogram", labels, text, bounds)
-        return self._add(spec, lambda: Histogram(bounds))
-
-    def _add(self, spec: Spec, make: Callable[[], C]) -> Family[C]:
-        family = Family(spec, make)
-        self._families.append(family)
-        return family
 
 
 class WorkerMetrics(Metrics):
@@ -243,9 +212,71 @@ class ServiceMetrics(Metrics):
         )
 
 
+class FleetMetrics(MetricSet):
+    """The metrics of a supervisor of workers: its own, and those of all lanes.
+
+    The lanes are those of the namespace. One supervisor of the fleet has them at a
+    time, the one that holds a lease; the others have no such series.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        lane = ("queue", "priority")
+        self.worker_restarts = self._counter(
+            "shifter_worker_restarts_total",
+            (),
+            "Worker processes that were started in the place of one that ended.",
+        )
+        self.waiting = self._gauge(
+            "shifter_lane_waiting", lane, "Records appended to the lane, not settled."
+        )
+        self.due = self._gauge(
+            "shifter_lane_due", lane, "Records that are due and not settled."
+        )
+        self.delayed = self._gauge(
+            "shifter_lane_delayed", lane, "Records that wait for their due time."
+        )
+        self.oldest_due = self._gauge(
+            "shifter_lane_oldest_due_seconds",
+            lane,
+            "For how long the oldest record of the lane has waited there; 0 if none.",
+        )
+        self.drain_rate = self._gauge(
+            "shifter_lane_drain_rate", lane, "Jobs that ended a second, of late."
+        )
+        self.due_backlog = self._gauge(
+            "shifter_lane_due_backlog_seconds",
+            lane,
+            "Seconds of work that is due, at the drain rate; not while that is 0.",
+        )
+        self.eta = self._gauge(
+            "shifter_lane_eta_seconds",
+            lane,
+            "Seconds until the lane is empty, at the drain rate; not while that is 0.",
+        )
+        self.tightest_deadline = self._gauge(
+            "shifter_lane_tightest_deadline_seconds",
+            lane,
+            "Seconds until the earliest deadline of the first records that wait; below "
+            "0 when it has passed; not where none of them has a deadline.",
+        )
+        self.dead_letters_open = self._gauge(
+            "shifter_dead_letters_open",
+            ("queue",),
+            "Dead letters that no run has replayed, parked, discarded or edited.",
+        )
+
+    def clear_lanes(self) -> None:
+        """Forget all readings of lanes: another process has them, or none."""
+        for family in self._families:
+            if family is not self.worker_restarts:
+                family.clear()
+
+
 WORKER_SPECS: Final = WorkerMetrics().specs
 SERVICE_SPECS: Final = ServiceMetrics().specs
-SPECS: Final = WORKER_SPECS | SERVICE_SPECS
+FLEET_SPECS: Final = FleetMetrics().specs
+SPECS: Final = WORKER_SPECS | SERVICE_SPECS | FLEET_SPECS
 """What each metric is, by its published name."""
 
 
@@ -273,50 +304,3 @@ class HasMetrics(Protocol):
 
     def metrics(self) -> Snapshot:
         """All readings now; may block."""
-
-
-class Totals:
-    """Sums of readings by source. Owned by one thread."""
-
-    def __init__(self) -> None:
-        self._live: dict[str, Snapshot] = {}
-        self._past: Snapshot = {}
-
-    def absorb(self, source: str, snapshot: Snapshot) -> None:
-        """Replace what is known of a process."""
-        self._live[source] = snapshot
-
-    def retire(self, source: str) -> None:
-        """Note that a process has ended; its counts stay, its gauges go."""
-        counts = {
-            name: series
-            for name, series in self._live.pop(source, {}).items()
-            if SPECS[name].kind != "gauge"
-        }
-        self._past = add_up((self._past, counts))
-
-    def snapshot(self) -> Snapshot:
-        """The sum of all processes, living and ended."""
-        return add_up((self._past, *self._live.values()))
-
-
-def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """The sum of readings, series by series."""
-    total: Snapshot = {}
-    for snapshot in snapshots:
-        for name, series in snapshot.items():
-            found = total.setdefault(name, {})
-            for values, reading in series.items():
-                found[values] = _plus(found.get(values), reading)
-    return total
-
-
-def _plus(left: Reading | None, right: Reading) -> Reading:
-    if left is None:
-        return right
-    if isinstance(left, Bars) and isinstance(right, Bars):
-        counts = tuple(a + b for a, b in zip(left.counts, right.counts, strict=True))
-        return Bars(counts, left.total + right.total)
-    if isinstance(left, Bars) or isinstance(right, Bars):
-        raise TypeError("a histogram and a number cannot be added")
-    return left + right

@@ -42,6 +42,8 @@ class Spec(NamedTuple):
         labels: Label names.
         help: One line.
         bounds: Upper bucket bounds of a histogram, included, ascending.
+        across: What one page shows of a gauge that several processes have: the ``sum``
+            or the ``max`` of it. Counters and histograms are summed.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Spec(NamedTuple):
     labels: tuple[str, ...]
     help: str
     bounds: tuple[float, ...] = ()
+    across: str = "sum"
 
     @property
     def unit(self) -> str:
@@ -70,9 +73,9 @@ class Counter:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: int | float = 0
 
-    def inc(self, count: int = 1) -> None:
+    def inc(self, count: float = 1) -> None:
         """Add ``count``, >= 0."""
         self.value += count
 

@@ -12,7 +12,7 @@ from docs_build import states
 from docs_build.__main__ import pages
 from docs_build.diagram import Edge, svg
 from shifter.model.claim import JobState
-from shifter.telemetry.metric import BUILD_INFO, LABELS, SPECS
+from shifter.telemetry.metric import BUILD_INFO, LABELS, SCRAPE, SPECS
 from tests.documents.blocks import ROOT, blocks
 
 MADE = pages()
@@ -154,7 +154,7 @@ METRICS = MADE["docs/reference/metrics.md"]
 def test_each_metric_of_the_code_stands_once_in_the_catalogue():
     rows = re.findall(r"^\| `(shifter_\w+)` \|", METRICS, re.MULTILINE)
 
-    assert sorted(rows) == sorted({*SPECS, BUILD_INFO.name})
+    assert sorted(rows) == sorted({*SPECS, BUILD_INFO.name, SCRAPE.name})
     assert all(METRICS.count(f"`{name}`") == 1 for name in rows)
 
 
@@ -164,7 +164,7 @@ def test_each_row_of_the_catalogue_is_what_the_metric_is():
     )
 
     for name, kind, unit, labels in rows:
-        spec = {**SPECS, BUILD_INFO.name: BUILD_INFO}[name]
+        spec = {**SPECS, BUILD_INFO.name: BUILD_INFO, SCRAPE.name: SCRAPE}[name]
         assert (kind, unit) == (spec.kind, spec.unit)
         assert tuple(re.findall(r"`(\w+)`", labels)) == spec.labels
 

@@ -537,8 +537,8 @@ def supervised(world, shop, monkeypatch):
     """Runs ``shifter work`` with a supervisor that only notes what it was told."""
     told = []
 
-    async def supervise(options, *, drain_timeout_s, until, version):
-        told.append((options, drain_timeout_s))
+    async def supervise(options, settings, *, until, version):
+        told.append((options, settings.drain_timeout_ms / 1_000))
         if until is not None:
             await until
         return 0

@@ -121,6 +121,7 @@ async def test_child_that_ends_by_itself_is_started_again():
         world.supervisor.stop()
     assert (first.name, second.name) == ("shifter-worker-0", "shifter-worker-0")
     assert run.result() == 0
+    assert world.health.metrics()["shifter_worker_restarts_total"] == {(): 1}
 
 
 class Pauses:

@@ -7,11 +7,13 @@ import re
 
 import pytest
 from hypothesis import given, strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shifter.telemetry import Metrics, Totals, WorkerMetrics
 from shifter.telemetry.exposition import Exposition
 from shifter.telemetry.metric import (
+    FLEET_SPECS,
     LABELS,
     SERVICE_SPECS,
     SPECS,
@@ -79,6 +81,10 @@ def test_too_many_series_become_one():
     assert series[("other",)] == 500
 
 
+def test_metrics_of_lanes_are_no_metrics_of_workers_or_services():
+    assert not FLEET_SPECS.keys() & (WORKER_SPECS | SERVICE_SPECS).keys()
+
+
 def exposed(snapshot) -> dict[tuple[str, ...], float]:
     text = Exposition(lambda: snapshot, SPECS, version="1.2").render().decode()
     return {
@@ -127,6 +133,41 @@ def test_hostile_labels_cannot_make_a_line_of_their_own():
     assert "shifter_fake" not in names
 
 
+def samples(text: str):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_text_is_that_of_a_registry_of_prometheus_client():
+    metrics = WorkerMetrics()
+    metrics.records_lost.of('a\\b"c\nd\\n').inc(10**17)
+    metrics.job_wait.of("mail", "LOW").observe_many([0.1, 1e9])
+    page = Exposition(metrics.snapshot, SPECS, version="1")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(page)
+
+    text = page.render().decode()
+    first = samples(generate_latest(registry).decode())
+    took_s = first.pop(("shifter_scrape_duration_seconds",))
+    metrics.jobs.of("mail", "LOW", "done").inc(2)
+    metrics.job_wait.of("mail", "LOW").observe_many([0.1])
+    metrics.inflight.of("gone", "LOW").set(1)
+    page.render()
+    metrics.inflight.clear()
+    second = samples(page.render().decode())
+
+    assert took_s > 0
+    assert samples(text) == first
+    assert second.pop(("shifter_scrape_duration_seconds",)) > 0
+    again = samples(generate_latest(registry).decode())
+    del again["shifter_scrape_duration_seconds",]
+    assert second == again
+    assert second != first
+
+
 def test_our_metrics_stay_out_of_the_services_registry():
     from prometheus_client import REGISTRY
 
@@ -141,6 +182,21 @@ def counted(done: int, running: int, waits: list[float]):
     metrics.inflight.of("mail", "LOW").set(running)
     metrics.job_wait.of("mail", "LOW").observe_many(waits)
     return metrics.snapshot()
+
+
+def test_a_gauge_of_several_processes_is_their_sum_or_their_largest(monkeypatch):
+    spec = SPECS["shifter_waiting_bytes"]._replace(across="max")
+    found = []
+    for across in (SPECS["shifter_waiting_bytes"], spec):
+        monkeypatch.setitem(SPECS, "shifter_waiting_bytes", across)
+        totals = Totals()
+        for source, count in (("a", 3), ("b", 7), ("c", 5)):
+            metrics = WorkerMetrics()
+            metrics.waiting_bytes.of().set(count)
+            totals.absorb(source, metrics.snapshot())
+        found.append(totals.snapshot()["shifter_waiting_bytes"][()])
+
+    assert found == [15, 7]
 
 
 def test_an_ended_process_keeps_its_counts_and_loses_its_gauges():
