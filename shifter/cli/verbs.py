@@ -112,6 +112,7 @@ VERBS: Final = (
         (Exit.DATA, Exit.TRY_LATER, *_STORES),
     ),
     Verb("status", "Show lanes, dead letters, circuits and workers of a namespace."),
+    Verb("web", "Serve the operator's page for an app."),
     Verb("explain", "Show what would happen to a job now, rule by rule."),
     Verb(
         "demo",

@@ -1,0 +1,101 @@
+"""What earlier readings showed: sums for a chart, and since when something is wrong."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from shifter.fleet.view import CircuitRow
+from shifter.ops.status import Overview
+
+_KEPT: Final = 600
+"""Readings that a chart can show."""
+_SHED_MS: Final = 60_000
+"""Jobs that were shed this long ago no longer count as being shed now."""
+
+
+class Point(NamedTuple):
+    """The sums of one reading, for a chart.
+
+    Attributes:
+        at_ms: Epoch milliseconds.
+        waiting: Records that wait, in all lanes.
+        delayed: Records that wait for their due time.
+        running: Attempts that run.
+        rate_per_s: Jobs that end a second.
+        dead: Dead letters to be handled.
+        shed: Jobs that services have shed since they began.
+    """
+
+    at_ms: int
+    waiting: int
+    delayed: int
+    running: int
+    rate_per_s: float
+    dead: int
+    shed: int
+
+
+class Since(NamedTuple):
+    """Since when a dependency is unhealthy.
+
+    Attributes:
+        at_ms: Epoch milliseconds of the first reading that showed it.
+        is_exact: Whether the reading before showed it healthy; else it may have begun
+            earlier.
+    """
+
+    at_ms: int
+    is_exact: bool
+
+
+class History:
+    """What earlier readings of this process showed; bounded."""
+
+    def __init__(self) -> None:
+        self.points: deque[Point] = deque(maxlen=_KEPT)
+        self.unhealthy: dict[str, Since] = {}
+
+    def note(self, overview: Overview) -> None:
+        """Add a reading."""
+        ill = {row.dependency for row in overview.circuits if is_unhealthy(row)}
+        # While the state store is away no dependency is shown, which heals none.
+        known = {row.dependency for row in overview.circuits}
+        for name in known & set(self.unhealthy) - ill:
+            del self.unhealthy[name]
+        for name in ill - set(self.unhealthy):
+            self.unhealthy[name] = Since(overview.as_of_ms, bool(self.points))
+        self.points.append(_point(overview))
+
+    def shed_lately(self) -> int:
+        """Jobs shed within the last minute, as far as this process has read."""
+        if not self.points:
+            return 0
+        last = self.points[-1]
+        shed, previous = 0, last.shed
+        for point in reversed(self.points):
+            # A service that ended takes its count with it, so the sum may fall.
+            shed, previous = shed + max(0, previous - point.shed), point.shed
+            if point.at_ms < last.at_ms - _SHED_MS:
+                break
+        return shed
+
+
+def is_unhealthy(row: CircuitRow) -> bool:
+    """Whether calls to a dependency are kept back, by the fleet or by hand."""
+    if row.by_hand is not None:
+        return row.by_hand.to == "open"
+    return row.state != "closed"
+
+
+def _point(overview: Overview) -> Point:
+    lanes, admission = overview.lanes, overview.admission
+    return Point(
+        at_ms=overview.as_of_ms,
+        waiting=sum(lane.waiting for lane in lanes),
+        delayed=sum(lane.delayed or 0 for lane in lanes),
+        running=sum(lane.running or 0 for lane in lanes),
+        rate_per_s=round(sum(lane.rate_per_s or 0.0 for lane in lanes), 2),
+        dead=sum(row.count for row in overview.dead_letters),
+        shed=0 if admission is None else sum(admission.shed.values()),
+    )

@@ -1,0 +1,85 @@
+"""The parts of the first page that follow the state, drawn once for all open pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from shifter.web.reader import Reading
+from shifter.web.view import (
+    MODE_TEXTS,
+    SHOWN_LANES,
+    answers_of,
+    mode_of,
+    view_dependencies,
+    view_lanes,
+    view_priorities,
+)
+
+if TYPE_CHECKING:
+    from shifter.web.pages import WebPage
+
+SECTIONS: Final = (
+    *("banner", "flow", "dependencies", "lanes", "letters", "workers", "settings"),
+)
+"""Names of the parts, each a template and an event of the stream."""
+
+
+class LiveSections:
+    """The parts of the first page as HTML, for the last reading.
+
+    Args:
+        page: The page that they belong to.
+    """
+
+    def __init__(self, page: WebPage) -> None:
+        self._page = page
+        self._number, self._texts = -1, dict[str, str]()
+
+    def sections(self) -> dict[str, str]:
+        """Each part by its name; drawn once a reading, and again when it is stale."""
+        reading = self._page.reader.reading
+        is_stale = reading.is_stale(self._page.clock.monotonic())
+        number = -2 if is_stale else reading.number
+        if number != self._number or is_stale:
+            facts = self._facts(reading, is_stale=is_stale)
+            self._texts = {
+                name: self._page.templates.get_template(f"live/{name}.html").render(
+                    facts
+                )
+                for name in SECTIONS
+            }
+            self._number = number
+        return self._texts
+
+    def _facts(self, reading: Reading, *, is_stale: bool) -> dict[str, Any]:
+        overview, history = reading.overview, self._page.reader.history
+        shed = history.shed_lately()
+        mode = mode_of(overview, shed)
+        lanes = [] if overview is None else view_lanes(overview)
+        dependencies = []
+        if overview is not None:
+            namespace = self._page.app.namespace
+            dependencies = view_dependencies(
+                overview, history, self._lanes_of(), namespace
+            )
+        return {
+            "overview": overview,
+            "reading": reading,
+            "is_stale": is_stale,
+            "age_s": reading.age_s(self._page.clock.monotonic()),
+            "mode": mode,
+            "mode_text": MODE_TEXTS[mode],
+            "answers": answers_of(overview, shed),
+            "lanes": lanes[:SHOWN_LANES],
+            "lanes_total": len(lanes),
+            "priorities": [] if overview is None else view_priorities(overview),
+            "dependencies": dependencies,
+        }
+
+    def _lanes_of(self) -> dict[str, set[str]]:
+        """Lanes of the jobs that call each dependency, by its name."""
+        found: dict[str, set[str]] = {}
+        for job in self._page.app.jobs.values():
+            if job.dependency is not None:
+                found.setdefault(job.dependency.name, set()).add(job.plan.lane)
+        return found

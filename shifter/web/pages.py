@@ -1,0 +1,222 @@
+"""The operator's page as an ASGI application: routes, and what each of them shows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from sse_starlette.sse import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from shifter.adapters.system import SystemClock
+from shifter.api.app import Shifter
+from shifter.errors import ConfigError
+from shifter.telemetry import asgi_metrics
+from shifter.web.access import Access
+from shifter.web.guard import (
+    Guard,
+    RefusedError,
+    Sessions,
+    read_form,
+    set_cookie,
+    visit_of,
+)
+from shifter.web.live import LiveSections
+from shifter.web.reader import SharedReader
+from shifter.web.render import environment
+from shifter.web.view import view_lanes
+from shifter.wire.untrusted import encode_line
+
+_STATIC: Final = Path(__file__).parent / "static"
+_FIRST_WAIT_S: Final = 0.15
+"""How long the first page waits for a reading; without one it is drawn empty."""
+_STATUS_WAIT_S: Final = 15.0
+_YOUNG_S: Final = 1.0
+_LANES: Final = 200
+"""Lanes on one page of all lanes."""
+
+
+class WebPage:
+    """Serves the operator's page; made by `shifter.web.asgi`.
+
+    Args:
+        app: Its settings name the stores.
+        access: Who may read and who may operate.
+        redact: Changes a payload before it is shown; see `shifter.web.asgi`.
+    """
+
+    def __init__(
+        self,
+        app: Shifter,
+        access: Access,
+        redact: Callable[[str, Any], Any] | None = None,
+    ) -> None:
+        if app.settings.log_url is None:
+            raise ConfigError("log", None, "set it to kafka://host:port")
+        self.app, self.redact = app, redact
+        self.clock = SystemClock()
+        self.reader = SharedReader(app.settings, self.clock)
+        self.templates = environment()
+        self.live = LiveSections(self)
+        self.sessions = Sessions(access)
+        routes = [
+            Route("/", self._overview),
+            Route("/lanes", self._lanes),
+            Route("/events", self._events),
+            Route("/healthz", _healthz),
+            Route("/api/status", self._status),
+            Route("/api/history", self._history),
+            Route("/metrics", asgi_metrics(app)),
+            Route("/login", self._login, methods=["GET", "POST"]),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ]
+        inner = Starlette(
+            routes=routes,
+            exception_handlers={
+                RefusedError: self._refused,
+                HTTPException: self._missing,
+            },
+            lifespan=self._lifespan,
+        )
+        self._asgi = Guard(inner, self.sessions, self.clock.epoch_ms)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        await self._asgi(scope, receive, send)
+
+    async def close(self) -> None:
+        """Stop reading; a service that mounts the page calls it at its end."""
+        await self.reader.close()
+
+    def page(
+        self, request: Request, name: str, *, status: int = 200, **facts: Any
+    ) -> HTMLResponse:
+        """A page for one visit, made of a template.
+
+        Args:
+            request: The request; its person and its token are known to the template.
+            name: Name of the template.
+            status: Status of HTTP.
+            **facts: Values that the template uses.
+        """
+        visit = visit_of(request)
+        text = self.templates.get_template(name).render(
+            root=request.scope.get("root_path", "").rstrip("/"),
+            person=visit.person,
+            csrf=visit.csrf,
+            namespace=self.app.namespace,
+            **facts,
+        )
+        return HTMLResponse(text, status)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        await self.reader.fresh(within_s=0.0, wait_s=0.0)
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def _overview(self, request: Request) -> Response:
+        await self.reader.fresh(within_s=_YOUNG_S, wait_s=_FIRST_WAIT_S)
+        return self.page(request, "overview.html", sections=self.live.sections())
+
+    async def _lanes(self, request: Request) -> Response:
+        reading = await self.reader.fresh(within_s=_YOUNG_S, wait_s=_FIRST_WAIT_S)
+        match, overview = request.query_params.get("match", ""), reading.overview
+        lanes = [] if overview is None else view_lanes(overview, match)
+        page = _page_number(request)
+        first = (page - 1) * _LANES
+        return self.page(
+            request,
+            "lanes.html",
+            lanes=lanes[first : first + _LANES],
+            lanes_total=len(lanes),
+            match=match,
+            number=page,
+            pages=max(1, -(-len(lanes) // _LANES)),
+        )
+
+    async def _events(self, request: Request) -> Response:
+        visit_of(request)
+
+        async def changes() -> AsyncGenerator[dict[str, str]]:
+            sent: dict[str, str] = {}
+            with self.reader.watching():
+                number = 0
+                while True:
+                    reading = await self.reader.after(number, wait_s=_STATUS_WAIT_S)
+                    number = reading.number
+                    for name, text in self.live.sections().items():
+                        if sent.get(name) != text:
+                            sent[name] = text
+                            yield {"event": name, "data": text}
+                    if points := self.reader.history.points:
+                        data = encode_line(points[-1]).decode()
+                        yield {"event": "point", "data": data}
+
+        return EventSourceResponse(changes(), ping=15, send_timeout=30)
+
+    async def _status(self, _: Request) -> Response:
+        reading = await self.reader.fresh(within_s=_YOUNG_S, wait_s=_STATUS_WAIT_S)
+        overview = reading.overview
+        if overview is None or reading.is_stale(self.clock.monotonic()):
+            why = reading.failure or "the state was not read in time"
+            return _json({"error": {"kind": "unavailable", "why": why}}, 503)
+        return _json(msgspec.to_builtins(overview))
+
+    async def _history(self, _: Request) -> Response:
+        return _json(list(zip(*self.reader.history.points, strict=True)))
+
+    async def _login(self, request: Request) -> Response:
+        access = self.sessions.access
+        if not access.has_tokens:
+            raise RefusedError(404, "there is no login: no token is set")
+        given = request.query_params.get("next", "/")
+        back = given if given.startswith("/") and not given.startswith("//") else "/"
+        failed = False
+        if request.method == "POST":
+            fields = await read_form(request)
+            token, name = fields.get("token", ""), fields.get("name", "")
+            person = access.by_token(token, name)
+            if person is not None:
+                cookie = self.sessions.begin(person, self.clock.epoch_ms())
+                root = request.scope.get("root_path", "").rstrip("/")
+                answer = RedirectResponse(f"{root}{back}", 303)
+                answer.raw_headers.append((b"set-cookie", set_cookie(request, cookie)))
+                return answer
+            failed = True
+        status = 401 if failed else 200
+        return self.page(request, "login.html", status=status, failed=failed, back=back)
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)  # noqa: S101  # as it is registered
+        facts = {"title": "Refused", "text": error.text}
+        return self.page(request, "message.html", status=error.status, **facts)
+
+    async def _missing(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  # as it is registered
+        facts = {"title": "Not here", "text": str(error.detail)}
+        return self.page(request, "message.html", status=error.status_code, **facts)
+
+
+def _page_number(request: Request) -> int:
+    text = request.query_params.get("page", "1")
+    return max(1, int(text)) if text.isdecimal() and len(text) <= 6 else 1
+
+
+async def _healthz(_: Request) -> Response:
+    return _json({"ok": True})
+
+
+def _json(value: Mapping[str, Any] | list[Any], status: int = 200) -> Response:
+    return Response(encode_line(value), status, media_type="application/json")
