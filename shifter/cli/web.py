@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import importlib.util
 import socket
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
@@ -19,7 +19,11 @@ from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.session import InSession, need_log
 from shifter.errors import ConfigError
 from shifter.telemetry import configure_logging
-from shifter.web.access import Access, is_loopback
+from shifter.web import Access, asgi
+from shifter.web.access import is_loopback
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _MAX_PORT = 65_535
 # Errors of an address that another process has, or that this machine has not.
@@ -94,26 +98,35 @@ def web(
         raise ConfigError("--listen", listen, want)
     app = session.app(target)
     need_log(app.settings)
-    if importlib.util.find_spec("starlette") is None:
+    configure_logging(app.settings.log_level, app.settings.log_format)
+    server = _server(app, access)
+    with _bound(host, port, listen) as bound:
+        shown = "[{}]:{}" if bound.family is socket.AF_INET6 else "{}:{}"
+        place = shown.format(*bound.getsockname()[:2])
+        note(f"the operator's page is at http://{place}/")
+        asyncio.run(server.serve(sockets=[bound]))
+
+
+def _server(app: Shifter, access: Access) -> uvicorn.Server:
+    """The server of the page, not started.
+
+    Raises:
+        ProblemError: The extra is not installed.
+    """
+    try:
+        import uvicorn  # noqa: PLC0415  # of an extra
+
+        page = asgi(app, access=access)
+    except ImportError as error:
         raise ProblemError(
             "missing_extra",
             "the operator's page is not installed",
-            "it needs starlette, uvicorn, sse-starlette and jinja2",
+            str(error),
             'pip install "shifter-queue[ui]"',
             Exit.CONFIG,
-        )
-    configure_logging(app.settings.log_level, app.settings.log_format)
-    with _bound(host, port, listen) as bound:
-        asyncio.run(_serve(app, access, bound))
-
-
-async def _serve(app: Shifter, access: Access, bound: socket.socket) -> None:
-    import uvicorn  # noqa: PLC0415  # of an extra
-
-    from shifter.web import asgi  # noqa: PLC0415  # likewise
-
+        ) from error
     config = uvicorn.Config(
-        asgi(app, access=access),
+        page,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -123,10 +136,7 @@ async def _serve(app: Shifter, access: Access, bound: socket.socket) -> None:
         timeout_graceful_shutdown=_PATIENCE_S,
         ws="none",
     )
-    host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    note(f"the operator's page is at http://{shown}:{port}/")
-    await uvicorn.Server(config).serve(sockets=[bound])
+    return uvicorn.Server(config)
 
 
 @contextlib.contextmanager
