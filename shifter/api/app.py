@@ -39,13 +39,14 @@ from shifter.produce.admission import Admission, Views
 from shifter.produce.observer import ServiceObserver
 from shifter.produce.publisher import Publisher
 from shifter.runtime.forking import renew_in_child
-from shifter.telemetry import Snapshot
+from shifter.telemetry import Snapshot, Tracing
 
 if TYPE_CHECKING:
     from shifter.deadletter.dead_letters import DeadLetters
     from shifter.produce.watch import DependencyWatch
     from shifter.runtime.threads import BackgroundLoop
 
+_TRACING: Final = Tracing()
 _CLOSE_S: Final = 5.0
 """How long a close waits for the watches; one sync or look takes less."""
 
@@ -65,6 +66,7 @@ class Shifter(HasLanes, HasStates):
         settings: Ready settings; by default read from flag, environment, file.
         admission: How `Job.submit` decides; see `shifter.protection`.
         quality: When load lowers the quality; by default only a person does.
+        tracing: How jobs are traced; see `shifter.telemetry.Tracing`.
 
     Raises:
         ConfigError: The namespace or a setting is wrong.
@@ -74,6 +76,7 @@ class Shifter(HasLanes, HasStates):
         dependencies: What `dependency` declared, by name.
         admission_policy: How `Job.submit` decides.
         quality_policy: When load lowers the quality; ``None`` where only a person does.
+        tracing: How jobs are traced.
     """
 
     def __init__(
@@ -83,13 +86,14 @@ class Shifter(HasLanes, HasStates):
         settings: Settings | None = None,
         admission: AdmissionPolicy | None = None,
         quality: QualityPolicy | None = None,
+        tracing: Tracing = _TRACING,
     ) -> None:
         super().__init__(namespace)
         self.dependencies: dict[str, BoundDependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None
         self.admission_policy = AdmissionPolicy() if admission is None else admission
-        self.quality_policy = quality
+        self.quality_policy, self.tracing = quality, tracing
         self._admission: Admission | None = None
         self._guard: DependencyWatch | None = None
         self._watch: BackgroundLoop | None = None
@@ -216,7 +220,7 @@ class Shifter(HasLanes, HasStates):
         """
         from shifter.wiring.dead_letters import opened_dead_letters  # noqa: PLC0415  # on first use
 
-        async with opened_dead_letters(self.settings, source) as letters:
+        async with opened_dead_letters(self.settings, source, self.tracing) as letters:
             yield letters
 
     @contextlib.contextmanager
@@ -292,7 +296,9 @@ class Shifter(HasLanes, HasStates):
 
         with self._lock:
             if self._publisher is None:
-                self._publisher = service.open_publisher(self.settings, self._observer)
+                self._publisher = service.open_publisher(
+                    self.settings, self._observer, self.tracing
+                )
             return self._publisher
 
     def _is_unrecorded(self, job_id: str) -> bool:

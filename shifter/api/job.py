@@ -207,7 +207,8 @@ class BoundJob(Generic[P, R_co]):
         # Before the decision: what does not fit is refused whatever the load.
         payload = job.codec.encode(args, kwargs)
         app = job.app
-        return Submission(app.admission, app.hours, job, self._plan, payload)
+        admission, spans = app.admission, app.publisher.spans
+        return Submission(admission, app.hours, job, self._plan, payload, spans)
 
     def _begun(self) -> tuple[Publisher, CallPlan]:
         """What writes the call, and the plan as of now."""

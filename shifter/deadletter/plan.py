@@ -76,16 +76,24 @@ class ReplayRoutes:
         namespace: Namespace of the fleet.
         source: The dead-letter topic.
         lanes: Lanes of the namespace that exist.
+        trace: ``traceparent`` of the run, if it is traced.
     """
 
     run: str
     namespace: str
     source: str
     lanes: frozenset[str]
+    trace: str | None = None
 
     @classmethod
     def among(
-        cls, topics: Iterable[str], *, run: str, namespace: str, source: str
+        cls,
+        topics: Iterable[str],
+        *,
+        run: str,
+        namespace: str,
+        source: str,
+        trace: str | None = None,
     ) -> ReplayRoutes:
         """The routes of a run in a log that has these topics.
 
@@ -94,10 +102,11 @@ class ReplayRoutes:
             run: The run's name.
             namespace: Namespace of the fleet.
             source: The dead-letter topic.
+            trace: ``traceparent`` of the run, if it is traced.
         """
         lanes = (lane for lane in map(parse_lane, topics) if lane is not None)
         own = frozenset(lane.name for lane in lanes if lane.namespace == namespace)
-        return cls(run=run, namespace=namespace, source=source, lanes=own)
+        return cls(run=run, namespace=namespace, source=source, lanes=own, trace=trace)
 
 
 class Send(NamedTuple):
@@ -186,6 +195,7 @@ def decide(
     changes = _changes(read, new_id, attempts, policy, now_ms)
     if changes is None:
         return Skip(SkipReason.EXPIRED)
+    changes["replay_trace"] = routes.trace
     return Send(_to_lane(delivery, read, lane, changes), new_id)
 
 

@@ -44,6 +44,7 @@ from shifter.deadletter.reader import (
     is_open,
     no_progress,
 )
+from shifter.deadletter.run_span import run_span
 from shifter.deadletter.topic_lease import TopicLease
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.model.reason import PASSING, Reason
@@ -57,6 +58,7 @@ from shifter.ports import (
     Record,
     Span,
 )
+from shifter.telemetry.tracing import UNTRACED, Spans
 
 APPEND_S: Final = 30.0
 _BATCH: Final = 2_000
@@ -90,6 +92,7 @@ class ReplayParts:
         journal: Journal of the namespace.
         gate: Refuses to send while a circuit is open; ``None`` never refuses.
         batches: How large batches may be, so that live jobs have room.
+        spans: Traces runs.
     """
 
     log: AtomicLog
@@ -100,6 +103,7 @@ class ReplayParts:
     journal: Journal
     gate: ReplayGate | None = None
     batches: BatchControlPolicy = field(default_factory=BatchControlPolicy)
+    spans: Spans = UNTRACED
 
 
 class _Stopped(Exception):  # noqa: N818  # ends a run from within, never seen outside
@@ -153,8 +157,12 @@ class Replayer:
         Raises:
             StoreError: The log failed; the run can be resumed.
         """
-        begun, parts = self._begun, self._parts
         self._on_progress = on_progress
+        with run_span(self._parts.spans, self._run, self._parts.clock) as trace:
+            return await self._carry_out(trace)
+
+    async def _carry_out(self, trace: str | None) -> Run:
+        begun, parts = self._begun, self._parts
         self._handled: Handled = await handled_now(
             parts.admin, self._history, begun.source
         )
@@ -163,6 +171,7 @@ class Replayer:
             run=begun.run,
             namespace=parts.journal.namespace,
             source=begun.source,
+            trace=trace,
         )
         rest = {
             part: Span(self._run.upto.get(part, first), end)

@@ -38,6 +38,7 @@ from shifter.policy.protection.circuit.states import (
 )
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.telemetry import Event, Log
+from shifter.telemetry.tracing import note_current
 
 _LONGEST_MS: Final = 1_000
 """Longest wait of a refused call, so that it notices a circuit that has closed."""
@@ -351,6 +352,17 @@ class Change(NamedTuple):
         """``fleet`` or ``process``."""
         return "fleet" if self.is_fleet else "process"
 
+    @property
+    def event(self) -> Event:
+        """The event of its log line, and of spans."""
+        return _EVENTS[type(self.state)]
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """The fields of that event."""
+        name, generation = self.dependency.name, self.state.generation
+        return {"dependency": name, "scope": self.scope, "generation": generation}
+
 
 class FleetObserver(Protocol):
     """Observes changes; called in the thread that learns of them."""
@@ -363,7 +375,7 @@ class FleetObserver(Protocol):
 
 
 class LoggingObserver:
-    """Logs changes; those of workers and services count them as well.
+    """Logs changes, and notes them on the current span.
 
     Args:
         log: Where lines go.
@@ -374,12 +386,8 @@ class LoggingObserver:
 
     def circuit_changed(self, change: Change) -> None:
         """A circuit changed."""
-        self._log.warning(
-            _EVENTS[type(change.state)],
-            dependency=change.dependency.name,
-            scope=change.scope,
-            generation=change.state.generation,
-        )
+        self._log.warning(change.event, **change.facts)
+        note_current(change.event, change.facts)
 
     def found_strange(self, count: int) -> None:
         """Values in the store could not be read."""

@@ -6,16 +6,15 @@ call, deferred job and cheaper answer takes the smaller of its own and what is l
 draw places every job of the request at the same height within its priority, so that its
 parts are let in or turned away together.
 
-The W3C trace context of the caller, or of the job whose handler runs, goes with them. A
-process that never imported OpenTelemetry has no span to pass on, so this module does
-not import it either: that keeps ``import shifter`` and every call cheap. There, a
-handler's own calls carry the trace of its job all the same.
+The W3C trace context and the baggage of the caller, or of the job whose handler runs,
+go with them (`shifter.telemetry.trace_context`). In a process without OpenTelemetry,
+which has no spans to pass on, a handler's own calls carry those of its job all the
+same.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from typing import Final, NamedTuple
@@ -24,7 +23,9 @@ from shifter.errors import DeadlineExceededError
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.job_limits import remaining_ms
-from shifter.wire.headers import read_traceparent
+from shifter.telemetry import trace_context
+from shifter.wire.envelope import TRACEPARENT_HEADER
+from shifter.wire.headers import Headers
 
 
 class Ambient(NamedTuple):
@@ -37,7 +38,8 @@ class Ambient(NamedTuple):
         priority: How much it hurts not to serve it; calls on its behalf carry it.
         is_retry: Whether it was made before; calls on its behalf are retries too, for
             the budgets of the services that are called.
-        traceparent: W3C trace context of the job whose handler runs.
+        traceparent: W3C trace context of the job whose handler runs, or of the caller.
+        beside: The ``tracestate`` and the ``baggage`` that came with it, as headers.
     """
 
     deadline_ms: int | None = None
@@ -46,6 +48,7 @@ class Ambient(NamedTuple):
     priority: Priority | None = None
     is_retry: bool = False
     traceparent: str | None = None
+    beside: Sequence[tuple[str, bytes | None]] = ()
 
     @property
     def height(self) -> str | None:
@@ -132,6 +135,7 @@ def within(
             around.priority if priority is None else priority,
             around.is_retry or is_retry,
             around.traceparent,
+            around.beside,
         )
     )
 
@@ -157,12 +161,9 @@ class _Within(AbstractContextManager[Ambient]):
 def current_traceparent() -> str | None:
     """The ``traceparent`` of the current span, or of the job whose handler runs.
 
-    ``None`` without a valid one. A tracer that raises, or returns something else than
-    a trace id, stops no job.
-
-    Source: W3C Trace Context, section 3.2.
+    ``None`` without a valid one.
     """
-    return _of_span() or ambient().traceparent
+    return trace_context.current_traceparent() or ambient().traceparent
 
 
 def current_trace_id() -> str | None:
@@ -175,32 +176,15 @@ def trace_id_of(traceparent: str | None) -> str | None:
     return None if traceparent is None else traceparent.split("-")[1]
 
 
-def follow(traceparent: str | None) -> None:
-    """Let spans that begin in this context belong to a trace; ``None`` to none.
+def trace_headers() -> Headers:
+    """The headers with which a job submitted here belongs to the trace around it.
 
-    Where OpenTelemetry is not loaded there are no spans.
+    Those of the current span, else of the job whose handler runs; empty without both.
     """
-    if "opentelemetry.trace" not in sys.modules:
-        return
-    with contextlib.suppress(Exception):  # a propagator may be the user's code
-        from opentelemetry.context import Context, attach  # noqa: PLC0415
-        from opentelemetry.trace.propagation import tracecontext  # noqa: PLC0415
-
-        carrier = {} if traceparent is None else {"traceparent": traceparent}
-        propagator = tracecontext.TraceContextTextMapPropagator()
-        attach(propagator.extract(carrier, context=Context()))
-
-
-def _of_span() -> str | None:
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return None
-    try:
-        context = trace.get_current_span().get_span_context()
-        if not context.is_valid:
-            return None
-        flags = int(context.trace_flags)
-        found = f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}"
-    except Exception:  # noqa: BLE001  # a tracer is the user's code
-        return None
-    return read_traceparent(found.encode())
+    found = trace_context.current_headers()
+    if found:
+        return found
+    around = ambient()
+    if around.traceparent is None:
+        return trace_context.baggage_headers()
+    return [(TRACEPARENT_HEADER, around.traceparent.encode()), *around.beside]

@@ -12,27 +12,22 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from uuid_utils import uuid7
-
 from shifter.errors import OutcomeUnknownError
-from shifter.jobs.request_scope import current_traceparent
 from shifter.model.answer import Answer, Deferred, Shed
 from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.reason import PASSING, Reason
-from shifter.model.time import EpochMs
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import (
     AppendAnswer,
     Appended,
     Clock,
     LaneLog,
-    Record,
     Refused,
     Unknown,
 )
-from shifter.produce.options import CallPlan, envelope_of
-from shifter.wire.envelope import EnvelopeV1
-from shifter.wire.headers import Headers, headers_by_id
+from shifter.produce.options import CallPlan
+from shifter.produce.record_maker import Bulk, RecordMaker
+from shifter.telemetry.tracing import UNTRACED, Spans
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,28 +39,6 @@ _NO_ANSWERS: list[AppendAnswer] = [Unknown("the caller stopped waiting")]
 _RETRY_AFTER_S = 1.0
 _BULK_JOBS = 2_000
 _HOUR_MS = 3_600_000
-
-
-class _Bulk(NamedTuple):
-    """Jobs of one plan; no records where they are due at or after their deadline."""
-
-    ids: list[str]
-    records: list[Record]
-
-
-class _Stamp(NamedTuple):
-    """What all jobs of a plan made in one millisecond have in common.
-
-    Attributes:
-        headers_of: Their headers, by id; ``None`` where they are late already.
-    """
-
-    plan: CallPlan
-    content_type: str
-    made_ms: EpochMs
-    traceparent: str | None
-    due_ms: int | None
-    headers_of: Callable[[str], Headers] | None
 
 
 class _Kept(NamedTuple):
@@ -86,7 +59,7 @@ class _Kept(NamedTuple):
 
 
 _Noted: TypeAlias = "Callable[[str, Sequence[AppendAnswer], float], None]"
-_Writing: TypeAlias = "tuple[_Bulk, asyncio.Task[list[AppendAnswer]]]"
+_Writing: TypeAlias = "tuple[Bulk, asyncio.Task[list[AppendAnswer]]]"
 """A bulk, and the log's word on it."""
 
 
@@ -103,12 +76,14 @@ class Publisher:
             the time of its id, so that no record is needed.
         appended: Called after each append with the lane, the answer for each record,
             and the seconds that it took.
+        spans: Traces each append.
 
     Attributes:
         clock: The same one.
+        spans: The same ones.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one keyword a part
         self,
         log: LaneLog,
         clock: Clock,
@@ -117,14 +92,21 @@ class Publisher:
         states: JobStates | None = None,
         finds_plain: bool = False,
         appended: _Noted = lambda *_: None,
+        spans: Spans = UNTRACED,
     ) -> None:
         self._log, self.clock, self._timeout_s = log, clock, timeout_s
-        self._states, self._finds_plain = states, finds_plain
+        self._states, self._finds_plain, self.spans = states, finds_plain, spans
         self._appended, self._monotonic = appended, clock.monotonic
-        self._last: _Stamp | None = None
+        self._records = RecordMaker(clock, spans)
         self._last_kept: _Kept | None = None
 
-    async def defer(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
+    async def defer(
+        self,
+        plan: CallPlan,
+        payload: bytes,
+        content_type: str,
+        reason: Reason | None = None,
+    ) -> Answer:
         """Write one job, and wait until the log has answered.
 
         A repeat of an idempotency key that is done is not written: the answer names the
@@ -134,6 +116,7 @@ class Publisher:
             plan: The call, complete for the current time.
             payload: The job's arguments, encoded.
             content_type: How they are encoded.
+            reason: Why a call of ``submit`` deferred it; ``None`` for other calls.
 
         Raises:
             OutcomeUnknownError: The log did not answer in time.
@@ -142,23 +125,35 @@ class Publisher:
             states, identity = asked
             if (first := await states.done_by(identity)) is not None:
                 return Deferred(first, plan.lane, reason=Reason.DUPLICATE)
-        job_id, record = self._record(plan, payload, content_type)
+        answers, began = _NO_ANSWERS, self._monotonic()
+        job_id, record, span = self._records.one(
+            plan, payload, content_type, reason, began
+        )
         if record is None:
             return _expired(job_id)
-        answers, began = _NO_ANSWERS, self._monotonic()
         try:
             answers = await self._log.append((record,), timeout_s=self._timeout_s)
         finally:
-            self._appended(plan.lane, answers, self._monotonic() - began)
+            ended = self._monotonic()
+            self._appended(plan.lane, answers, ended - began)
+            if span is not None:
+                span.end(answers, ended)
         return self._accepted(plan, job_id, answers[0])
 
-    def defer_sync(self, plan: CallPlan, payload: bytes, content_type: str) -> Answer:
+    def defer_sync(
+        self,
+        plan: CallPlan,
+        payload: bytes,
+        content_type: str,
+        reason: Reason | None = None,
+    ) -> Answer:
         """Write one job as `defer` does, for callers without an event loop.
 
         Args:
             plan: The call, complete for the current time.
             payload: The job's arguments, encoded.
             content_type: How they are encoded.
+            reason: Why a call of ``submit`` deferred it; ``None`` for other calls.
 
         Raises:
             OutcomeUnknownError: The log did not answer in time; the call blocked for so
@@ -168,14 +163,19 @@ class Publisher:
             states, identity = asked
             if (first := states.done_by_sync(identity)) is not None:
                 return Deferred(first, plan.lane, reason=Reason.DUPLICATE)
-        job_id, record = self._record(plan, payload, content_type)
+        answers, began = _NO_ANSWERS, self._monotonic()
+        job_id, record, span = self._records.one(
+            plan, payload, content_type, reason, began
+        )
         if record is None:
             return _expired(job_id)
-        answers, began = _NO_ANSWERS, self._monotonic()
         try:
             answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
         finally:
-            self._appended(plan.lane, answers, self._monotonic() - began)
+            ended = self._monotonic()
+            self._appended(plan.lane, answers, ended - began)
+            if span is not None:
+                span.end(answers, ended)
         return self._accepted(plan, job_id, answers[0])
 
     async def defer_many(
@@ -198,8 +198,8 @@ class Publisher:
         before: _Writing | None = None
         async with asyncio.TaskGroup() as group:
             for part in _bulks(payloads):
-                bulk = self._bulk(plan, part, content_type)
-                written = group.create_task(self._append(plan.lane, bulk.records))
+                bulk = self._records.bulk(plan, part, content_type)
+                written = group.create_task(self._append(plan.lane, bulk))
                 # One bulk is written while the next one is made.
                 if before is not None:
                     answers += await self._answers(plan, before)
@@ -208,14 +208,18 @@ class Publisher:
                 answers += await self._answers(plan, before)
         return answers
 
-    async def _append(self, lane: str, records: list[Record]) -> list[AppendAnswer]:
+    async def _append(self, lane: str, bulk: Bulk) -> list[AppendAnswer]:
         """Write the records of a bulk, which are all of one lane; or none."""
-        answers, began = _NO_ANSWERS * len(records), self._monotonic()
+        records = bulk.records
+        answers = _NO_ANSWERS * len(records)
         try:
             answers = await self._log.append(records, timeout_s=self._timeout_s)
         finally:
+            ended = self._monotonic()
             if records:
-                self._appended(lane, answers, self._monotonic() - began)
+                self._appended(lane, answers, ended - bulk.began)
+            if bulk.span is not None:
+                bulk.span.end(answers, ended)
         return answers
 
     async def _answers(
@@ -306,58 +310,6 @@ class Publisher:
             ahead_ms = max(0, due_ms - self.clock.epoch_ms())
         return WAITING_KEEP_MS + -(-ahead_ms // _HOUR_MS) * _HOUR_MS
 
-    def _record(
-        self, plan: CallPlan, payload: bytes, content_type: str
-    ) -> tuple[str, Record | None]:
-        """A job id and its record; none where it is due at or after its deadline."""
-        job_id = str(uuid7()) if plan.job_id is None else plan.job_id
-        stamp = self._stamp(plan, content_type, job_id)
-        if stamp.headers_of is None:
-            return job_id, None
-        headers = stamp.headers_of(job_id)
-        return job_id, Record(plan.lane, payload, headers, plan.key_bytes, stamp.due_ms)
-
-    def _bulk(
-        self, plan: CallPlan, payloads: Sequence[bytes], content_type: str
-    ) -> _Bulk:
-        given_id = plan.job_id
-        ids = [str(uuid7()) if given_id is None else given_id for _ in payloads]
-        stamp = self._stamp(plan, content_type, ids[0])
-        headers_of = stamp.headers_of
-        if headers_of is None:
-            return _Bulk(ids, [])
-        lane, key, due_ms = plan.lane, plan.key_bytes, stamp.due_ms
-        records = [
-            Record(lane, payload, headers_of(job_id), key, due_ms)
-            for job_id, payload in zip(ids, payloads, strict=True)
-        ]
-        return _Bulk(ids, records)
-
-    def _stamp(self, plan: CallPlan, content_type: str, job_id: str) -> _Stamp:
-        """The last one, where nothing but the job's id is another."""
-        now, traceparent = self.clock.epoch_ms(), current_traceparent()
-        last = self._last
-        if (
-            last is not None
-            and last.plan is plan
-            and last.made_ms == now
-            and last.content_type == content_type
-            and last.traceparent == traceparent
-        ):
-            return last
-        envelope = envelope_of(plan, job_id, now)
-        due_ms = plan.opens_ms if plan.opens_ms is not None else envelope.due_ms
-        headers_of = None
-        if not _is_late(envelope, due_ms):
-            headers_of = headers_by_id(
-                envelope, content_type=content_type, traceparent=traceparent
-            )
-        # One assignment: another thread sees the one before or this one.
-        self._last = made = _Stamp(
-            plan, content_type, now, traceparent, due_ms, headers_of
-        )
-        return made
-
     def _answer(
         self, plan: CallPlan, job_id: str, answer: AppendAnswer
     ) -> Answer | OutcomeUnknownError:
@@ -377,14 +329,6 @@ class Publisher:
 
 def _is_due(plan: CallPlan) -> bool:
     return plan.delay_ms is None and plan.due_ms is None and plan.opens_ms is None
-
-
-def _is_late(envelope: EnvelopeV1, due_ms: int | None) -> bool:
-    deadline_ms = envelope.deadline_ms
-    if deadline_ms is None or envelope.created_ms is None:
-        return False
-    starts_ms = envelope.created_ms if due_ms is None else due_ms
-    return starts_ms >= deadline_ms
 
 
 def _expired(job_id: str) -> Shed:

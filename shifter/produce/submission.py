@@ -44,6 +44,7 @@ from shifter.model.time import EpochMs, duration_ms
 from shifter.policy.admission.input import DEFER, DEGRADE, RUN, SHED, Decision
 from shifter.policy.delivery.job_limits import attempt_limit_ms
 from shifter.produce.admission import Admission
+from shifter.produce.job_spans import UNFINISHED, process_span
 from shifter.produce.options import (
     CallOptions,
     CallPlan,
@@ -58,10 +59,8 @@ from shifter.runtime.handler import (
     is_unfinished,
 )
 from shifter.telemetry.log import LoggingAsJob
+from shifter.telemetry.tracing import UNTRACED, Spans
 from shifter.wire.envelope import repair_id
-
-_UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
-"""Errors of a handler that do not end a submission; see `Submission.decided`."""
 
 _ANSWERS: Final[Mapping[type, str]] = {
     Ran: "ran",
@@ -70,6 +69,7 @@ _ANSWERS: Final[Mapping[type, str]] = {
     Shed: "shed",
 }
 
+_UNTRACED: Final = contextlib.nullcontext()
 _ASKED_AGAIN: Final = Decision(DEFER, Reason.RETRY_ASKED)
 
 
@@ -98,6 +98,7 @@ class Submission:
         job: The job that is submitted.
         plan: The options of the call.
         payload: The arguments, written by the codec of the job.
+        spans: Traces a call of the handler.
 
     Attributes:
         answer: What the caller is given; set when there is nothing left to do.
@@ -112,9 +113,10 @@ class Submission:
         job: RegisteredJob,
         plan: CallPlan,
         payload: bytes,
+        spans: Spans = UNTRACED,
     ) -> None:
         self._admission, self._hours, self._job = admission, hours, job
-        self._payload, self._clock = payload, admission.clock
+        self._payload, self._clock, self._spans = payload, admission.clock, spans
         self._plan = as_of_now(plan, self._clock, hours)
         self._job_id = str(uuid7()) if plan.job_id is None else plan.job_id
         self._decision = _ASKED_AGAIN
@@ -138,7 +140,7 @@ class Submission:
         )
         try:
             yield self._decided_call()
-        except _UNFINISHED as error:
+        except UNFINISHED as error:
             self._unfinished(error)
         finally:
             if (thread := self._thread) is None:
@@ -159,7 +161,7 @@ class Submission:
         from shifter.runtime.threads import ThreadCall  # noqa: PLC0415
 
         as_job, limit = LoggingAsJob(self._log_fields), call.deadline_ms
-        with self._noted(call), within(deadline_ms=limit), as_job:
+        with self._noted(call), self._traced(), within(deadline_ms=limit), as_job:
             if is_coroutine_function(call.function):
                 value = completed(call.function(**call.arguments))
                 self._returned(await self._within_limit(call, value))
@@ -184,7 +186,7 @@ class Submission:
         import asyncio  # noqa: PLC0415  # `import shifter` does without
 
         as_job, limit = LoggingAsJob(self._log_fields), call.deadline_ms
-        with self._noted(call), within(deadline_ms=limit), as_job:
+        with self._noted(call), self._traced(), within(deadline_ms=limit), as_job:
             value = call.function(**call.arguments)
             if is_unfinished(value):
                 ending = self._within_limit(call, completed(value))
@@ -195,7 +197,7 @@ class Submission:
             check_value(value)
             self._returned(value)
 
-    def record(self) -> tuple[CallPlan, bytes, str] | None:
+    def record(self) -> tuple[CallPlan, bytes, str, Reason | None] | None:
         """What the log has to be given after the block, as `Publisher.defer` takes it.
 
         That is the job itself: deferred, or, where a cheaper answer asks for a repair,
@@ -204,7 +206,7 @@ class Submission:
         """
         spec, content_type = self._plan.spec, self._job.codec.content_type
         if self._decision.verdict is DEFER:
-            return self._plan, self._payload, content_type
+            return self._plan, self._payload, content_type, self._decision.reason
         if not (isinstance(self.answer, Degraded) and spec.repair):
             return None
         job_id = repair_id(self._job_id)
@@ -212,7 +214,7 @@ class Submission:
         plan = plan_call(self._plan.namespace, spec, options)
         plan = plan._replace(deadline_ms=None)
         plan = at_an_opening(plan, self._clock, self._hours)
-        return plan, self._payload, content_type
+        return plan, self._payload, content_type, None
 
     def recording(self) -> AbstractContextManager[None]:
         """A block that writes the record and calls `recorded`."""
@@ -282,6 +284,15 @@ class Submission:
 
     def _log_fields(self) -> dict[str, object]:
         return identify(self._job_id, self._plan.spec.name, attempt=1)
+
+    def _traced(self) -> AbstractContextManager[None]:
+        """The span of the call, where spans are recorded."""
+        spans = self._spans
+        if spans.tracer() is None:
+            return _UNTRACED
+        return process_span(
+            spans, self._plan, self._decision, self._job_id, self._clock
+        )
 
     def _noted(self, call: LocalCall) -> AbstractContextManager[None]:
         """A fallback is no evidence about the dependency that it spares."""

@@ -208,7 +208,9 @@ async def _work(
         return _spawn_isolated(options.target)
 
     lanes = lanes_served(app.namespace, app.queues, options)
-    terms = FleetTerms(list(app.dependencies.values()), app.quality_policy, app.hours)
+    terms = FleetTerms(
+        list(app.dependencies.values()), app.quality_policy, app.hours, app.tracing
+    )
     worker = open_worker(app.settings, app.handlers, lanes, options, spawn, terms)
     worker.channel, worker.cron = channel, _cron(app, worker)
     _leave_with_parent()
@@ -222,7 +224,8 @@ def _cron(app: Shifter, worker: Worker) -> CronSchedule | None:
     if all(job.spec.cron is None for job in app.jobs.values()):
         return None
     clock, timeout_s = SystemClock(), app.settings.accept_timeout_ms / 1_000
-    publisher = Publisher(worker.log, clock, timeout_s=timeout_s)
+    spans = worker.drain.spans
+    publisher = Publisher(worker.log, clock, timeout_s=timeout_s, spans=spans)
     store_ms = worker.drain.replica.store_ms
     return CronSchedule(app.namespace, app.jobs, publisher, clock, store_ms)
 

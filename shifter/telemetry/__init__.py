@@ -1,4 +1,4 @@
-"""Telemetry: event names, log lines, metrics.
+"""Telemetry: event names, log lines, metrics, traces.
 
 Importing this package configures nothing. Log lines go to structlog where the process
 has configured it (the command line does, by `shifter.telemetry.setup`), else to the
@@ -29,6 +29,7 @@ from shifter.telemetry.metric import (
 )
 from shifter.telemetry.series import Snapshot
 from shifter.telemetry.totals import Totals
+from shifter.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from shifter.telemetry.asgi import MetricsEndpoint
@@ -42,6 +43,7 @@ __all__ = [
     "ServiceMetrics",
     "Snapshot",
     "Totals",
+    "Tracing",
     "WorkerMetrics",
     "asgi_metrics",
     "configure_logging",

@@ -123,6 +123,8 @@ class Event(StrEnum):
     RECORDS_LOST = "log.records_lost"
     APPEND_REFUSED = "log.append_refused"
     RECORDS_UNANSWERED = "log.records_unanswered"
+    # traces
+    TRACING_FAILED = "tracing.failed"
     # log lines themselves
     LINES_LEFT_OUT = "lines.left_out"
     # settings

@@ -15,6 +15,7 @@ from shifter.fleet.hours import hours_scope
 from shifter.model.lane import Priority, dead_letter_topic
 from shifter.model.time import Duration, duration_ms
 from shifter.policy.schedule.hours import HoursOverride
+from shifter.telemetry.tracing import Spans
 from shifter.testing.backend import MemoryBackend
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Driver, Worker
@@ -68,7 +69,8 @@ class TestApp:
         self._app, self._concurrency, self._seed = app, concurrency, seed
         self._patience_s = duration_ms("patience", patience, minimum_ms=1) / 1_000
         epoch_ms = round(start.timestamp() * 1_000)
-        self._backend = MemoryBackend(app.namespace, epoch_ms=epoch_ms)
+        spans = Spans(app.tracing, system="memory")
+        self._backend = MemoryBackend(app.namespace, epoch_ms=epoch_ms, spans=spans)
         self._opened = contextlib.ExitStack()
         self._runner: asyncio.Runner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -18,6 +18,7 @@ from shifter.model.lane import Lane, Priority
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher
+from shifter.telemetry.tracing import Spans
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Clocks, Gate, GatedFeed, HorizonClock, Worker
 from shifter.testing.handler import Failures, Handler, HandlerClock, RehearsedJob
@@ -60,8 +61,9 @@ class MemoryBackend:
         failures: The planned failures of handlers.
     """
 
-    def __init__(self, namespace: str, *, epoch_ms: int) -> None:
+    def __init__(self, namespace: str, *, epoch_ms: int, spans: Spans) -> None:
         self.settings = Settings(namespace=namespace, partitions=1)
+        self._spans = spans
         back = FakeClock(epoch_ms)
         self.clocks = Clocks(HandlerClock(epoch_ms), back, HorizonClock(back))
         self.log = MemoryLog(self.clocks.log)
@@ -73,6 +75,7 @@ class MemoryBackend:
             back,
             timeout_s=self.settings.accept_timeout_ms / 1_000,
             states=_StatesAtOnce(self.claims),
+            spans=spans,
         )
 
     def create_topics(self, queues: Iterable[str]) -> None:
@@ -130,6 +133,7 @@ class MemoryBackend:
                 observer=tally,
                 seed=seed,
             ),
+            spans=self._spans,
             hours=hours,
             mover=self.log,
         )

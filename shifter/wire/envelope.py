@@ -44,12 +44,17 @@ AHEAD_MS: Final = 60_000
 """How far a producer's clock may be ahead before its instants are not used."""
 
 _UUID: Final = "^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
+_TRACEPARENT: Final = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 _MAX_DETAIL: Final = 300
 
 Uuid = Annotated[
     str, Meta(min_length=32, max_length=36, extra_json_schema={"pattern": _UUID})
 ]
 Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Traceparent = Annotated[
+    str,
+    Meta(max_length=55, pattern=_TRACEPARENT),
+]
 
 
 class EnvelopeV1(
@@ -78,6 +83,7 @@ class EnvelopeV1(
         idempotency_key: Jobs of one type and key take effect once; 1-255 characters.
         origin: Who handed it over, e.g. a service's name; 1-255 characters.
         replay_of: Id of the job whose dead letter this one replays.
+        replay_trace: ``traceparent`` of the run that replayed it, if it was traced.
         replays: How often it was replayed, under all its ids; 0-1000.
         first_failed_ms: When an attempt of it failed for the first time.
         misfit_since_ms: When a worker first read it that does not know its type, or
@@ -103,6 +109,7 @@ class EnvelopeV1(
     idempotency_key: Key | None = None
     origin: Key | None = None
     replay_of: Uuid | None = None
+    replay_trace: Traceparent | None = None
     replays: Annotated[int, Meta(ge=0, le=MAX_REPLAYS)] = 0
     first_failed_ms: InstantMs | None = None
     misfit_since_ms: InstantMs | None = None

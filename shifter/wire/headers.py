@@ -107,23 +107,22 @@ def build_headers(
 
 
 def headers_by_id(
-    envelope: EnvelopeV1, *, content_type: str, traceparent: str | None = None
-) -> Callable[[str], Headers]:
-    """A function that makes the headers of records that differ in the id only.
+    envelope: EnvelopeV1, *, content_type: str
+) -> Callable[[str, Headers], Headers]:
+    """A function that makes the headers of records that differ in their ids and traces.
+
+    It takes the id of a job, and the headers of its trace.
 
     Args:
         envelope: Any of the jobs.
         content_type: Format of the payloads.
-        traceparent: W3C trace context, or ``None``.
     """
-    (name, raw), *rest = build_headers(
-        envelope, content_type=content_type, traceparent=traceparent
-    )
+    (name, raw), kind = build_headers(envelope, content_type=content_type)
     # The id is the first text in an envelope, so its first occurrence is the id.
     before, _, after = (raw or b"").partition(envelope.id.encode())
 
-    def make(job_id: str) -> Headers:
-        return [(name, before + job_id.encode() + after), *rest]
+    def make(job_id: str, trace: Headers) -> Headers:
+        return [(name, before + job_id.encode() + after), kind, *trace]
 
     return make
 

@@ -32,6 +32,8 @@ from shifter.ports import (
     PresenceStore,
     TopicSpec,
 )
+from shifter.telemetry import Tracing
+from shifter.telemetry.tracing import Spans
 from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
@@ -51,6 +53,22 @@ def open_log(settings: Settings) -> LaneLog:
         ConfigError: No log is configured, or its URL is wrong.
     """
     return log_adapter(settings).open_log(settings)
+
+
+def spans_of(
+    settings: Settings, tracing: Tracing, *, worker: str | None = None
+) -> Spans:
+    """The spans of a process with this log.
+
+    Args:
+        settings: Name the log.
+        tracing: How the app traces.
+        worker: The id of a worker process; ``None`` for a service.
+    """
+    url = settings.log_url
+    system = "none" if url is None else url.reveal().partition(":")[0]
+    fixed = None if worker is None else {"messaging.client.id": worker}
+    return Spans(tracing, system=system, fixed=fixed)
 
 
 def open_atomic_log(settings: Settings, name: str) -> AtomicLog:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
@@ -18,6 +19,9 @@ from shifter.deadletter.reader import LetterReader, find_topic
 from shifter.deadletter.replay import ReplayParts
 from shifter.errors import ConfigError
 from shifter.ports import LogAdmin
+from shifter.telemetry import Tracing
+
+_TRACING: Final = Tracing()
 
 
 @contextlib.asynccontextmanager
@@ -39,9 +43,14 @@ async def opened_letter_reader(
 
 @contextlib.asynccontextmanager
 async def opened_dead_letters(
-    settings: Settings, source: str
+    settings: Settings, source: str, tracing: Tracing = _TRACING
 ) -> AsyncGenerator[DeadLetters]:
     """The dead letters of a queue of the namespace, or of a topic, for runs.
+
+    Args:
+        settings: Name the log and the state store.
+        source: A queue, or a topic.
+        tracing: How the runs are traced.
 
     Raises:
         UnknownSourceError: There is no such topic; the error names the nearest.
@@ -50,7 +59,7 @@ async def opened_dead_letters(
     """
     async with wiring.opened_admin(settings) as admin:
         topic = await find_topic(admin, settings.namespace, source)
-        async with _opened(settings, admin, topic) as letters:
+        async with _opened(settings, admin, topic, tracing) as letters:
             yield letters
 
 
@@ -78,13 +87,13 @@ async def opened_run(
             if found != topic:
                 want = f"it works on {topic!r}: leave {source!r} out"
                 raise ConfigError("--resume", name, want)
-        async with _opened(settings, admin, topic) as letters:
+        async with _opened(settings, admin, topic, _TRACING) as letters:
             yield letters, history
 
 
 @contextlib.asynccontextmanager
 async def _opened(
-    settings: Settings, admin: LogAdmin, topic: str
+    settings: Settings, admin: LogAdmin, topic: str, tracing: Tracing
 ) -> AsyncGenerator[DeadLetters]:
     async with contextlib.AsyncExitStack() as stack:
         log = wiring.open_atomic_log(settings, f"replays.{topic}")
@@ -104,5 +113,6 @@ async def _opened(
             clock=clock,
             journal=Journal(admin, settings.namespace),
             gate=CircuitGate(fleet, presence, clock, process),
+            spans=wiring.spans_of(settings, tracing),
         )
         yield DeadLetters(parts, topic)

@@ -20,15 +20,23 @@ from shifter.produce.job_states import JobStates, StoredJobStates
 from shifter.produce.observer import ServiceObserver
 from shifter.produce.publisher import Publisher
 from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
-from shifter.telemetry import Log
+from shifter.telemetry import Log, Tracing
 from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
     pass
 
 
-def open_publisher(settings: Settings, observer: ServiceObserver) -> Publisher:
-    """The service side of an app; connects in the background."""
+def open_publisher(
+    settings: Settings, observer: ServiceObserver, tracing: Tracing
+) -> Publisher:
+    """The service side of an app; connects in the background.
+
+    Args:
+        settings: Name the log and the state store.
+        observer: Counts the appends.
+        tracing: How they are traced.
+    """
     log, clock = wiring.open_log(settings), SystemClock()
     path = wiring.spool_path(settings)
     if path is not None:
@@ -41,6 +49,7 @@ def open_publisher(settings: Settings, observer: ServiceObserver) -> Publisher:
         states=_job_states(settings, log),
         finds_plain=wiring.finds_waiting(settings),
         appended=observer.appended,
+        spans=wiring.spans_of(settings, tracing),
     )
 
 

@@ -15,12 +15,14 @@ from shifter.model.lane import Lane, Priority
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
+from shifter.telemetry import Tracing
 from shifter.wiring import (
     new_worker_id,
     open_claims,
     open_fleet,
     open_log,
     open_presence,
+    spans_of,
 )
 from shifter.wiring.registry import log_adapter
 
@@ -63,11 +65,13 @@ class FleetTerms(NamedTuple):
         dependencies: All of them; handlers may call any.
         quality: When load lowers the quality; ``None`` never.
         hours: Execution windows; ``None``: those that the jobs declare.
+        tracing: How its jobs are traced.
     """
 
     dependencies: Sequence[Dependency] = ()
     quality: QualityPolicy | None = None
     hours: Hours | None = None
+    tracing: Tracing = Tracing()
 
 
 def open_worker(
@@ -131,6 +135,7 @@ def open_worker(
         clock=clock,
         observer=observer,
         replica=replica,
+        spans=spans_of(settings, fleet.tracing, worker=worker_id),
         processes=IsolatedProcesses(spawn, size=size),
         hours=fleet.hours,
         mover=member.open_mover(),

@@ -6,7 +6,7 @@ import asyncio
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shifter.errors import (
     ConfigError,
@@ -37,6 +37,9 @@ from shifter.policy.delivery.retry import (
 from shifter.ports import Clock
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.work.item import Item
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 SUCCEEDED = Succeeded()
 INTERRUPTED = Interrupted()
@@ -104,7 +107,9 @@ class Attempt:
         verdict: What its end implies about its dependency; a child process judges its
             own.
         error: Facts of the failure, for a dead letter.
+        span: Its span, if it is traced.
         started_at: Monotonic seconds.
+        started_ms: The same instant by the wall clock.
     """
 
     item: Item
@@ -123,7 +128,9 @@ class Attempt:
     caller: Caller | None = field(init=False, default=None)
     verdict: CallVerdict = field(init=False, default=SUCCESS)
     error: ErrorFacts | None = field(init=False, default=None)
+    span: Span | None = field(init=False, default=None)
     started_at: float = field(init=False)
+    started_ms: int = field(init=False)
     _given_ms: int = field(init=False)
     _starts_within_s: float | None = field(init=False, default=None)
     _interrupt: Callable[[], object] | None = field(init=False, default=None)
@@ -142,7 +149,8 @@ class Attempt:
             limit_ms = attempt_limit_ms(limit_ms, deadline_ms, now_ms)
             if now_ms + limit_ms >= deadline_ms:
                 self.stop_for = Stop.DEADLINE
-        self.started_at, self.limit_ms = now, now_ms + limit_ms
+        self.started_at, self.started_ms = now, now_ms
+        self.limit_ms = now_ms + limit_ms
         self._given_ms = limit_ms
         self._starts_within_s = None
         self.expires_at = now + limit_ms / 1_000

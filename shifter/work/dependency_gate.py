@@ -96,7 +96,7 @@ class DependencyGate:
         if held is None:
             return None
         if held.by is Protection.CIRCUIT and has_fallback:
-            item.is_degraded = True
+            item.is_degraded, item.degraded_by = True, held.reason
             if item.quality is Quality.FULL:
                 item.quality = Quality.REDUCED
             return None

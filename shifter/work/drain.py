@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 
 from shifter.errors import StoreError
 from shifter.fleet.hours import Hours
+from shifter.fleet.protection import Change
 from shifter.fleet.replica import FleetReplica
 from shifter.jobs.registered import RegisteredJob
 from shifter.model.claim import JobState
@@ -33,6 +34,7 @@ from shifter.policy.delivery.retry import Outcome, ThrottledOutcome
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
 from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
 from shifter.telemetry import Event
+from shifter.telemetry.tracing import UNTRACED, Spans
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
 from shifter.work.buffer import Buffer
 from shifter.work.claiming import Claiming
@@ -43,6 +45,7 @@ from shifter.work.executor import Executor, ProcessRunner
 from shifter.work.fetcher import Fetcher
 from shifter.work.item import Item, ItemReader
 from shifter.work.job_observer import JobObserver
+from shifter.work.job_spans import JobSpans
 from shifter.work.lane_gate import LaneGate
 from shifter.work.next_step import Moment, NextStep, NextSteps
 from shifter.work.starter import Starter
@@ -91,6 +94,7 @@ class Drain:
         clock: Reads and waits.
         observer: Counts and logs what happens to jobs.
         replica: This process's copy of the fleet's state of dependencies.
+        spans: Traces the attempts.
         processes: For jobs with ``isolate="process"``, if there are any.
         hours: Execution windows; ``None``: those that the jobs declare.
         mover: Moves delayed records; ``None`` where the log does so by itself.
@@ -112,6 +116,7 @@ class Drain:
     clock: Clock
     observer: JobObserver
     replica: FleetReplica
+    spans: Spans = UNTRACED
     processes: ProcessRunner | None = None
     hours: Hours | None = None
     mover: DelayMover | None = None
@@ -124,7 +129,7 @@ class Drain:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311  # jitter, no secret
         self._wake, self._stopping = asyncio.Event(), asyncio.Event()
-        self._is_hurried = False
+        self._is_hurried, self._spans = False, JobSpans(self.spans)
         self.state = state = self._shared_state()
         self._completer = Completer(
             state,
@@ -140,7 +145,9 @@ class Drain:
             processes=self.processes,
             begins=state.dependency_gate.call_for,
             stuck=self._attempt_stuck,
+            spans=self._spans,
         )
+        self.observer.on_circuit = self._circuit_changed
         self._fetcher = Fetcher(
             state,
             self._completer,
@@ -287,15 +294,20 @@ class Drain:
         self.observer.ran(attempt, now)
         self.state.dependency_gate.ended(attempt)
         self._starter.left(item, now)
+        step: NextStep | None = None
         if outcome is SUCCEEDED and not item.is_degraded:
             # The usual end, which takes no step of its own.
             self._completer.add_done(item)
         elif outcome is SUCCEEDED:
-            self._completer.add(self.state.next_steps.degraded(item))
+            step = self.state.next_steps.degraded(item)
         elif attempt.stopped is Stop.LEASE_LOST:
             self._completer.fence_lost(item)
         else:
-            self._completer.add(self._next_step(attempt, outcome))
+            step = self._next_step(attempt, outcome)
+        if step is not None:
+            self._completer.add(step)
+        if self._spans.is_on:
+            self._spans.end(attempt, outcome, step, now)
         self._wake.set()
 
     def _next_step(self, attempt: Attempt, outcome: Outcome) -> NextStep:
@@ -312,6 +324,11 @@ class Drain:
         if step.error is None or not gate.spares(item, step.error.fingerprint):
             return step
         return steps.after(item, ThrottledOutcome(_PARKED_MS), step.error, moment)
+
+    def _circuit_changed(self, change: Change) -> None:
+        """Note a change of a circuit on the spans of the attempts it concerns."""
+        if self._spans.is_on:
+            self._spans.circuit_changed(change, list(self._executor.running))
 
     def _attempt_stuck(self, attempt: Attempt) -> None:
         """A handler does not end: only a new process gets rid of it, so stop."""

@@ -20,7 +20,6 @@ from typing import Any, Final, NoReturn, Protocol
 from shifter.errors import DecodeError
 from shifter.jobs import request_scope
 from shifter.jobs.registered import RegisteredJob
-from shifter.jobs.request_scope import follow
 from shifter.model.job import Isolation
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
@@ -30,9 +29,11 @@ from shifter.ports import Clock
 from shifter.runtime.handler import completed, is_coroutine_function
 from shifter.runtime.threads import ThreadCall
 from shifter.telemetry.log import log_as_job
+from shifter.telemetry.trace_context import headers_beside
 from shifter.wire.headers import JSON
 from shifter.work.attempt import SUCCEEDED, Attempt, ProcessDiedError, Stop
 from shifter.work.item import Item, ItemRefusal
+from shifter.work.job_spans import JobSpans
 
 SWEEP_S = 0.02
 _LOOP: Final = Isolation.LOOP
@@ -72,11 +73,12 @@ class Executor:
         ended: Called with each attempt and its outcome, in the loop.
         begins: Called with each attempt in its task, before its handler is called.
         stuck: Called with each attempt that was stopped and does not end.
+        spans: Traces the attempts.
         processes: For jobs with ``isolate="process"``, and for what took workers
             with it before.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one keyword a part
         self,
         clock: Clock,
         *,
@@ -85,9 +87,10 @@ class Executor:
         processes: ProcessRunner | None,
         begins: Callable[[Attempt], None],
         stuck: Callable[[Attempt], None],
+        spans: JobSpans,
     ) -> None:
         self._clock, self._ended, self._processes = clock, ended, processes
-        self._begins, self._stuck = begins, stuck
+        self._begins, self._stuck, self._spans = begins, stuck, spans
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="shifter")
         self._decoding = Decoding()
         self.running: set[Attempt] = set()
@@ -105,6 +108,7 @@ class Executor:
             now_ms: Wall clock.
         """
         loop, now = asyncio.get_running_loop(), self._clock.monotonic()
+        self._spans.look()
         for item, job in items:
             envelope = item.envelope
             # A record may shorten what the job declares, never lengthen it.
@@ -171,13 +175,19 @@ class Executor:
         attempt.has_begun = True
         # A task of its own: what is set here ends with it.
         item = attempt.item
-        trace = item.read.traceparent
-        deadline_ms, is_retry = item.envelope.deadline_ms, item.is_extra
+        trace, beside = item.read.traceparent, item.read.extra
+        if beside:
+            beside = headers_beside(beside)
         request_scope.begin(
-            request_scope.Ambient(deadline_ms, is_retry=is_retry, traceparent=trace)
+            request_scope.Ambient(
+                item.envelope.deadline_ms,
+                is_retry=item.is_extra,
+                traceparent=trace,
+                beside=beside,
+            )
         )
-        if trace is not None:
-            follow(trace)
+        if self._spans.is_on or beside or trace is not None:
+            self._spans.enter(attempt, is_apart=self._is_apart(item, job))
         # Of the item: a context that holds the attempt, which holds the task, which
         # holds the context, would be left to the garbage collector.
         log_as_job(item.log_fields)
@@ -211,6 +221,12 @@ class Executor:
         elif self._processes is not None:
             await self._run_in_process(attempt, job, self._processes)
 
+    def _is_apart(self, item: Item, job: RegisteredJob) -> bool:
+        """Whether an item runs in a process, which has to start first."""
+        if self._processes is None or (item.is_degraded and job.cheaper is not None):
+            return False
+        return job.spec.isolation is Isolation.PROCESS or is_suspect(item.losses)
+
     async def _run_in_process(
         self, attempt: Attempt, job: RegisteredJob, processes: ProcessRunner
     ) -> None:
@@ -218,6 +234,8 @@ class Executor:
 
         def begins() -> None:
             attempt.begin(self._clock.monotonic(), self._clock.epoch_ms())
+            if self._spans.is_on:
+                self._spans.begin(attempt)
             self._begins(attempt)
 
         await processes.run(job, attempt, begins=begins)

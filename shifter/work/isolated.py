@@ -26,6 +26,7 @@ from shifter.fleet.calls import (
     Caller,
     CallVerdict,
 )
+from shifter.jobs import request_scope
 from shifter.jobs.registered import RegisteredJob
 from shifter.policy.protection.circuit.states import Permit
 from shifter.runtime.process_group import kill_group
@@ -232,4 +233,5 @@ def _call(job: RegisteredJob, attempt: Attempt) -> IsolatedCall:
         is_extra=item.is_extra,
         holds=None if attempt.caller is None else attempt.caller.holds,
         is_cancelled=attempt.cancelled,
+        trace=request_scope.trace_headers(),
     )

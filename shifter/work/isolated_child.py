@@ -39,7 +39,6 @@ from shifter.fleet.calls import ROLE, ActiveCall, CallerFacts, CallVerdict, verd
 from shifter.jobs import request_scope
 from shifter.jobs.context import Context, identify
 from shifter.jobs.registered import RegisteredJob
-from shifter.jobs.request_scope import follow
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
 from shifter.model.time import EpochMs, duration_ms
@@ -47,6 +46,7 @@ from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.ports import Clock
 from shifter.runtime.handler import completed
 from shifter.telemetry.log import log_as_job
+from shifter.telemetry.trace_context import follow, read_trace
 from shifter.wire.failure import ErrorFacts, describe_error
 from shifter.wire.untrusted import printable
 from shifter.work.attempt import RemoteError
@@ -69,7 +69,11 @@ class ContextFacts(msgspec.Struct):
 
 
 class IsolatedCall(msgspec.Struct, tag="call"):
-    """A message to a child: the name of a job, its payload, and its context."""
+    """A message to a child: the name of a job, its payload, and its context.
+
+    Attributes:
+        trace: Headers with the span under which the child's own hang.
+    """
 
     job: str
     content_type: str
@@ -80,6 +84,7 @@ class IsolatedCall(msgspec.Struct, tag="call"):
     is_extra: bool
     holds: str | None
     is_cancelled: bool
+    trace: list[tuple[str, bytes | None]]
 
 
 class IsolatedCancel(msgspec.Struct, tag="cancel"):
@@ -269,14 +274,17 @@ def serve_calls(
     reader.start()
     with asyncio.Runner() as runner:
         while (called := calls.get()) is not None:
-            call, trace = called.call, called.context.traceparent
+            call, (trace, beside) = called.call, read_trace(called.call.trace)
             ROLE.set(CallerFacts(call.priority, call.is_extra, call.holds, channel))
             request_scope.begin(
                 request_scope.Ambient(
-                    call.deadline_ms, is_retry=call.is_extra, traceparent=trace
+                    call.deadline_ms,
+                    is_retry=call.is_extra,
+                    traceparent=trace,
+                    beside=beside,
                 )
             )
-            follow(trace)
+            follow(trace, beside)
             seen = called.context
             log_as_job(
                 functools.partial(identify, seen.job_id, seen.job_type, seen.attempt)

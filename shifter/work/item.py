@@ -74,6 +74,8 @@ class Item:
         losses: How many workers vanished while they ran this very turn, >= 0.
         quality: To be served at, as of its start.
         is_degraded: Whether its fallback is run instead of its handler.
+        degraded_by: Why, if it is.
+        trace_id: Of the span of its last attempt, if it was traced.
         has_succeeded: Whether it took effect here, but its claim was gone before that
             could be recorded: it is recorded under the next one, and not run again.
     """
@@ -108,6 +110,8 @@ class Item:
     losses: int = field(init=False, default=0)
     quality: Quality = field(init=False, default=Quality.FULL)
     is_degraded: bool = field(init=False, default=False)
+    degraded_by: Reason = field(init=False, default=Reason.QUALITY_REDUCED)
+    trace_id: str | None = field(init=False, default=None)
     has_succeeded: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:

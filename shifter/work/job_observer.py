@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shifter.errors import StoreError
@@ -28,7 +28,7 @@ from shifter.telemetry.log import LimitedLog
 from shifter.telemetry.series import Counter as Count, Histogram, LabelValues
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item, ItemRefusal, Unreadable
-from shifter.work.next_step import NextStep
+from shifter.work.next_step import NextStep, cause_of
 
 _RATE_WINDOW_S = 5.0
 
@@ -53,6 +53,10 @@ class JobObserver:
         worker: This worker's id, bound to each line.
         log_done: Share of the successes whose line is written, 0 to 1; ``None`` for as
             many as the limit of lines of one kind allows.
+
+    Attributes:
+        metrics: The same ones.
+        on_circuit: Called with each change of a circuit.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class JobObserver:
         self._since: float = clock.monotonic()
         self._rates: dict[str, float] = {}
         self._claims_logged_at: float = -_RATE_WINDOW_S
+        self.on_circuit: Callable[[Change], None] = _ignore
 
     def started(self, items: Sequence[Item], now_ms: int) -> None:
         """Attempts start."""
@@ -143,7 +148,7 @@ class JobObserver:
         found["wait_s"] = max(0, until_ms - entry.accepted_ms) / 1_000
         if entry.ran_s is not None:
             found["duration_s"] = round(entry.ran_s, 6)
-        trace_id = trace_id_of(entry.read.traceparent)
+        trace_id = entry.trace_id or trace_id_of(entry.read.traceparent)
         return found if trace_id is None else {**found, "trace_id": trace_id}
 
     def ended(self, step: NextStep) -> None:
@@ -165,7 +170,7 @@ class JobObserver:
             return
         outcome = step.state.value
         self.metrics.jobs.of(lane.queue, lane.priority.value, outcome).inc()
-        end = {"outcome": outcome, "cause": _cause(step), **failure}
+        end = {"outcome": outcome, "cause": cause_of(step), **failure}
         facts = self._end(step.entry, end)
         if step.refusal is None:
             level = logging.INFO if step.state in _INTENDED else logging.WARNING
@@ -280,6 +285,7 @@ class JobObserver:
         word = state_word(change.state)
         self.metrics.circuit_changed(change.dependency.name, change.scope, word)
         self._fleet_log.circuit_changed(change)
+        self.on_circuit(change)
 
     def found_strange(self, count: int) -> None:
         """The state store held values that this package does not write."""
@@ -297,6 +303,10 @@ class JobObserver:
     def abandoned(self, pending: int) -> None:
         """Ends were not recorded in time; their jobs are delivered again."""
         self._log.error(Event.RECORDS_UNANSWERED, pending=pending)
+
+
+def _ignore(_: Change) -> None:
+    """Do nothing."""
 
 
 _MISFITS_MOST = 50
@@ -327,15 +337,6 @@ def _facts(entry: Item | Unreadable) -> dict[str, Any]:
 def _is_sampled(job_id: str, share: float) -> bool:
     """Whether a job belongs to a share of all jobs: the same in each process."""
     return zlib.crc32(job_id.encode()) < share * (1 << 32)
-
-
-def _cause(step: NextStep) -> str:
-    """Why a job ended without a success, in one word or in the handler's own."""
-    if step.refusal is not None:
-        return step.refusal.reason.value
-    if step.cause:
-        return step.cause
-    return step.state.value if step.error is None else step.error.type
 
 
 def _failure(step: NextStep) -> dict[str, Any]:

@@ -343,6 +343,15 @@ def _spec(item: Item) -> JobSpec:
     return JobSpec(name=item.envelope.type) if item.job is None else item.job.spec
 
 
+def cause_of(step: NextStep) -> str:
+    """Why a job ended without a success, in one word or in the handler's own."""
+    if step.refusal is not None:
+        return step.refusal.reason.value
+    if step.cause:
+        return step.cause
+    return step.state.value if step.error is None else step.error.type
+
+
 def succeeded(item: Item) -> NextStep:
     """The step after a success."""
     return NextStep(item, JobState.DONE, None, _ended(item, JobState.DONE))

@@ -25,6 +25,7 @@ from shifter.produce.observer import ServiceObserver
 from shifter.runtime.threads import BackgroundLoop, in_thread
 from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
+from shifter.telemetry import Tracing
 from shifter.testing import TestApp
 from shifter.wiring.registry import log_adapter
 from shifter.wiring.service import lane_watch, open_publisher
@@ -128,7 +129,7 @@ class PublisherOfService(Log):
     """With the spool, where there is one, and its forwarder."""
 
     def open(self) -> Any:
-        return open_publisher(self.settings, ServiceObserver())
+        return open_publisher(self.settings, ServiceObserver(), Tracing())
 
     async def use(self) -> None:
         record = Record(lane(self.settings), b"{}", ())

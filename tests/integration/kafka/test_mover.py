@@ -235,9 +235,7 @@ def waiting_for_hours(ladder, number, *, job="digest", own_ms=None):
         created_ms=now,
         due_ms=None if own_ms is None else now + own_ms,
     )
-    headers = headers_by_id(
-        envelope, content_type="application/json", traceparent=None
-    )(envelope.id)
+    headers = headers_by_id(envelope, content_type="application/json")(envelope.id, [])
     return Record(ladder.lane, b"%d %d" % (number, now), headers, b"k", now + 3_600_000)
 
 

@@ -43,9 +43,9 @@ class Files:
             created_ms=now,
             due_ms=None if own_ms is None else now + own_ms,
         )
-        headers = headers_by_id(
-            envelope, content_type="application/json", traceparent=None
-        )(envelope.id)
+        headers = headers_by_id(envelope, content_type="application/json")(
+            envelope.id, []
+        )
         return Record(lane, b"%d" % number, headers, None, now + HOUR_MS)
 
     async def append(self, *records):

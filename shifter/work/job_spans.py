@@ -1,0 +1,193 @@
+"""The span of each attempt, which is current while its handler runs.
+
+Spans that the handler begins, and jobs that it submits, hang under it: in the loop, in
+a thread, and in a process of its own, which is given the span as its headers. The span
+begins and ends by the clock readings that the metric of the duration is made of.
+
+A job whose submission is not sampled has no span: its handler goes on in the trace of
+the submission, so that whoever takes part in a trace decides alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from shifter.fleet.protection import Change
+from shifter.model.claim import JobState
+from shifter.model.reason import Reason
+from shifter.policy.delivery.retry import (
+    DeadLettered,
+    Expired,
+    Failed,
+    Outcome,
+    Succeeded,
+)
+from shifter.telemetry.trace_context import api, context_of, follow, headers_beside
+from shifter.telemetry.tracing import PROCESS, Spans, Timing, add_event, error_facts
+from shifter.work.attempt import Attempt
+from shifter.work.item import Item
+from shifter.work.next_step import NextStep, cause_of
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link
+
+_FAILURES: Final = (Failed, DeadLettered, Expired)
+"""Outcomes that are errors; all others are intended, or are no end."""
+
+
+class JobSpans:
+    """Begins and ends the spans of one worker. Owned by its event loop.
+
+    Args:
+        spans: Begins and ends them.
+
+    Attributes:
+        is_on: Whether spans were recorded when `look` was called last.
+    """
+
+    def __init__(self, spans: Spans) -> None:
+        self._spans, self.is_on = spans, False
+
+    def look(self) -> None:
+        """Look whether spans are recorded: once for each batch of attempts."""
+        self.is_on = self._spans.tracer() is not None
+
+    def enter(self, attempt: Attempt, *, is_apart: bool) -> None:
+        """Let what follows in this task belong to an attempt, or to its submission.
+
+        Args:
+            attempt: It has begun.
+            is_apart: Whether it waits for a process; then `begin` is called later.
+        """
+        read = attempt.item.read
+        if is_apart or not (self.is_on and self.begin(attempt)):
+            follow(read.traceparent, read.extra)
+
+    def begin(self, attempt: Attempt) -> bool:
+        """Begin the span of an attempt, and make it current in this task.
+
+        Returns:
+            Whether there is one.
+        """
+        try:
+            context = self._start(attempt)
+            if context is not None:
+                from opentelemetry.context import attach  # noqa: PLC0415
+
+                attach(context)
+        except Exception as error:  # noqa: BLE001  # a tracer is the user's code
+            self._spans.failed(error)
+            return False
+        return context is not None
+
+    def end(
+        self, attempt: Attempt, outcome: Outcome, step: NextStep | None, now: float
+    ) -> None:
+        """End the span of an attempt.
+
+        Args:
+            attempt: Ended.
+            outcome: How.
+            step: What follows; ``None`` for a success, and for a lost claim.
+            now: Monotonic seconds, as for its metric.
+        """
+        if attempt.span is None:
+            # Its process did not come up.
+            self.begin(attempt)
+        if (span := attempt.span) is None:
+            return
+        is_done = isinstance(outcome, Succeeded)
+        found = {"shifter.outcome": JobState.DONE.value if is_done else "lost"}
+        if step is not None:
+            found["shifter.outcome"] = step.state.value
+            if step.state is not JobState.DONE:
+                found["shifter.cause"] = cause_of(step)
+        error = None
+        if isinstance(outcome, _FAILURES):
+            error = attempt.error or error_facts(found.get("shifter.cause", "failed"))
+        self._spans.end(span, _timing(attempt).end_ns(now), found, error)
+
+    def circuit_changed(self, change: Change, attempts: Iterable[Attempt]) -> None:
+        """Add an event to the spans of attempts that call a dependency.
+
+        Args:
+            change: Of its circuit.
+            attempts: Those that run; the one of the current span has the event.
+        """
+        if (trace := api()) is None:
+            return
+        current, name = trace.get_current_span(), change.dependency.name
+        for attempt in attempts:
+            job, span = attempt.item.job, attempt.span
+            if span is None or span is current or job is None:
+                continue
+            if job.dependency is not None and job.dependency.name == name:
+                add_event(span, change.event, change.facts)
+
+    def _start(self, attempt: Attempt) -> Context | None:
+        """Begin the span; its context, or ``None`` where it is not recorded."""
+        item = attempt.item
+        trace, beside = api(), headers_beside(item.read.extra)
+        context = context_of(item.read.traceparent, beside)
+        links = _replay_links(item)
+        submission = trace.get_current_span(context).get_span_context()
+        if submission.is_valid:
+            if not submission.trace_flags.sampled:
+                return None
+            if not self._spans.tracing.is_parent:
+                links.insert(0, trace.Link(submission))
+                context = context_of(None, beside)
+        span = self._spans.begin(
+            PROCESS,
+            item.lane.name,
+            self._attributes(attempt),
+            _timing(attempt).start_ns,
+            context=context,
+            links=links,
+        )
+        if span is None:
+            return None
+        attempt.span = span
+        item.trace_id = f"{span.get_span_context().trace_id:032x}"
+        within: Context = trace.set_span_in_context(span, context)
+        return within
+
+    def _attributes(self, attempt: Attempt) -> dict[str, str | int | float]:
+        item = attempt.item
+        delivery, envelope = item.delivery, item.envelope
+        found: dict[str, str | int | float] = {
+            "messaging.destination.partition.id": str(delivery.partition),
+            f"messaging.{self._spans.system}.offset": delivery.offset,
+            "messaging.message.id": envelope.id,
+            "shifter.job": envelope.type,
+            "shifter.queue": item.lane.queue,
+            "shifter.priority": item.lane.priority.value,
+            "shifter.decision": "degrade" if item.is_degraded else "run",
+            "shifter.reason": _reason(item).value,
+            "shifter.attempt": item.attempt,
+            "shifter.wait": max(0, attempt.started_ms - item.accepted_ms) / 1_000,
+        }
+        if envelope.replay_of is not None:
+            found["shifter.replay_of"] = envelope.replay_of
+        return found
+
+
+def _timing(attempt: Attempt) -> Timing:
+    return Timing(attempt.started_ms, attempt.started_at)
+
+
+def _reason(item: Item) -> Reason:
+    """Why the handler, or its fallback, is run; as for a call of ``submit``."""
+    return item.degraded_by if item.is_degraded else Reason.ACCEPTED
+
+
+def _replay_links(item: Item) -> list[Link]:
+    """The link to the run that sent a replay, if the run was traced."""
+    sent_by = item.envelope.replay_trace
+    if sent_by is None:
+        return []
+    trace = api()
+    run = trace.get_current_span(context_of(sent_by)).get_span_context()
+    return [trace.Link(run, {"shifter.link": "replay"})] if run.is_valid else []
