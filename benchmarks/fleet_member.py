@@ -16,7 +16,8 @@ from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.fleet.guards import CallPermit
-from shifter.fleet.protection import Change, DependencyProtection
+from shifter.fleet.changes import Change
+from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
 from shifter.fleet.sync import FleetSync

@@ -15,14 +15,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from shifter.fleet.changes import Change, FleetObserver, call_back
 from shifter.fleet.circuit import StoreContact
-from shifter.fleet.protection import (
-    Change,
-    DependencyProtection,
-    FleetObserver,
-    SentReport,
-    call_back,
-)
+from shifter.fleet.protection import DependencyProtection, SentReport
 from shifter.fleet.shared_state import (
     QUALITY,
     QUALITY_BY_HAND,

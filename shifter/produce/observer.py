@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from shifter.errors import StoreError
-from shifter.fleet.protection import Change, LoggingObserver
+from shifter.fleet.changes import Change, LoggingObserver
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import state_word
 from shifter.model.lane import Priority, parse_lane

@@ -70,6 +70,13 @@ class RecordMaker:
         """A job id, its record, and the span of its append, if it is traced.
 
         There is no record where the job is due at or after its deadline.
+
+        Args:
+            plan: The call, complete for the current time.
+            payload: The job's arguments, encoded.
+            content_type: How they are encoded.
+            reason: Why a call of ``submit`` deferred it; ``None`` for other calls.
+            began: When its append began, monotonic seconds.
         """
         job_id = str(uuid7()) if plan.job_id is None else plan.job_id
         stamp = self._stamp(plan, content_type, job_id)
@@ -101,6 +108,13 @@ class RecordMaker:
     def bulk(
         self, plan: CallPlan, payloads: Sequence[bytes], content_type: str
     ) -> Bulk:
+        """Jobs of one plan, their records, and the span of their append.
+
+        Args:
+            plan: The call, complete for the current time.
+            payloads: The arguments of each job, encoded.
+            content_type: How they are encoded.
+        """
         given_id, began = plan.job_id, self._clock.monotonic()
         ids = [str(uuid7()) if given_id is None else given_id for _ in payloads]
         stamp = self._stamp(plan, content_type, ids[0])

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from shifter.errors import StoreError
+from shifter.fleet.changes import Change
 from shifter.fleet.hours import Hours
-from shifter.fleet.protection import Change
 from shifter.fleet.replica import FleetReplica
 from shifter.jobs.registered import RegisteredJob
 from shifter.model.claim import JobState

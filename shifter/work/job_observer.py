@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shifter.errors import StoreError
-from shifter.fleet.protection import Change, LoggingObserver
+from shifter.fleet.changes import Change, LoggingObserver
 from shifter.fleet.shared_state import state_word
 from shifter.jobs.request_scope import trace_id_of
 from shifter.model.claim import JobState

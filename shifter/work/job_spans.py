@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from shifter.fleet.protection import Change
+from shifter.fleet.changes import Change
 from shifter.model.claim import JobState
 from shifter.model.reason import Reason
 from shifter.policy.delivery.retry import (
