@@ -104,7 +104,7 @@ async def test_a_handler_that_asks_for_another_attempt_is_put_on_its_lane(
     bench = Bench(decided(RUN), ask)
     submission = bench.begin()
 
-    plan, payload, _ = await bench.carry_out(submission, is_async=is_async)
+    plan, payload, *_ = await bench.carry_out(submission, is_async=is_async)
     with submission.recording():
         submission.recorded(Deferred("id", plan.lane))
 
@@ -279,7 +279,7 @@ async def test_a_cheaper_answer_is_at_a_lower_quality_and_needs_no_record(is_asy
 async def test_a_repair_is_the_job_itself_on_its_low_lane_without_a_deadline(is_async):
     bench = degraded(repair=True, deadline="5s")
     submission = bench.begin()
-    plan, payload, _ = await bench.carry_out(submission, is_async=is_async)
+    plan, payload, *_ = await bench.carry_out(submission, is_async=is_async)
     answer = submission.answer
 
     repair = Deferred("repair", plan.lane)
