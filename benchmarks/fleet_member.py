@@ -15,8 +15,8 @@ from benchmarks.fleet_history import Call, Plan, Told, Turn
 from shifter.adapters.redis.client import open_redis
 from shifter.adapters.redis.fleet import RedisFleetStore
 from shifter.adapters.system import SystemClock
-from shifter.fleet.guards import CallPermit
 from shifter.fleet.changes import Change
+from shifter.fleet.guards import CallPermit
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica, SentReport as Asked
 from shifter.fleet.shared_state import state_word
