@@ -191,6 +191,12 @@ class CircuitOpenError(RejectedError):
     why = "circuit {name} is open; next probe"
 
 
+class NoEndpointError(RejectedError):
+    """No endpoint of the dependency is known."""
+
+    why = "no endpoint of {name} is known; retry"
+
+
 class BudgetExhaustedError(RejectedError):
     """The call would be a retry, and the retry budget of the dependency is used up."""
 

@@ -17,7 +17,8 @@ Policies of one dependency: `EvidencePolicy` (when its failures open the circuit
 `WindowPolicy` (how long calls are counted), `CircuitPolicy` (how the circuit opens and
 closes), `LimitPolicy` (concurrent calls), `BudgetPolicy` and `ThrottlePolicy` (extra
 executions), `RatePolicy` (calls a second) and `FailureBurstPolicy` (dead letters of one
-kind). `Protection` names what ``dark`` takes.
+kind). `BalancePolicy` shares its calls between its endpoints, with `EjectionPolicy`
+(when an endpoint gets no calls for a while). `Protection` names what ``dark`` takes.
 
 Policies of the fleet: `QualityPolicy` (when load lowers the quality of answers).
 """
@@ -27,6 +28,8 @@ from __future__ import annotations
 from shifter.policy.admission.admitter import AdmissionPolicy
 from shifter.policy.admission.lane_outlook import OutlookPolicy
 from shifter.policy.admission.prioritizer import PrioritizerPolicy
+from shifter.policy.balance.ejection import EjectionPolicy
+from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit.evidence import EvidencePolicy
@@ -40,8 +43,10 @@ from shifter.policy.sliding_window import WindowPolicy
 
 __all__ = [
     "AdmissionPolicy",
+    "BalancePolicy",
     "BudgetPolicy",
     "CircuitPolicy",
+    "EjectionPolicy",
     "EvidencePolicy",
     "FailureBurstPolicy",
     "LimitPolicy",

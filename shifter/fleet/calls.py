@@ -74,6 +74,7 @@ class ActiveCall:
         has_ended: Whether its end was noted.
         is_childs: Whether a child process makes the call. The child counts it, unless
             the child is killed.
+        at_end: Called with its verdict when it has ended, if that is set.
     """
 
     protection: DependencyProtection
@@ -82,6 +83,7 @@ class ActiveCall:
     given_ms: int | None = None
     has_ended: bool = False
     is_childs: bool = False
+    at_end: Callable[[CallVerdict], None] | None = None
 
 
 class TimeLimit(NamedTuple):
@@ -143,8 +145,14 @@ class Caller:
     watch: CallWatch | None = None
     under_way: dict[ActiveCall, None] = field(default_factory=dict)
 
-    def begin(self, name: str) -> ActiveCall | Rejected | None:
+    def begin(
+        self, name: str, *, is_extra: bool = False
+    ) -> ActiveCall | Rejected | None:
         """Ask for a permit to call a dependency.
+
+        Args:
+            name: The dependency's.
+            is_extra: Whether it is a retry or a hedge of a call that was permitted.
 
         Returns:
             The call, which must be ended or released; the refusal; or ``None`` if no
@@ -152,12 +160,12 @@ class Caller:
         """
         replica = self.replica
         protection = replica.protections.get(name)
-        if protection is None or name == self.holds:
+        if protection is None or (name == self.holds and not is_extra):
             return None
         now_ms = replica.now_ms()
         with replica.lock:
             answer = protection.admit(
-                self.priority, is_extra=self.is_extra, now_ms=now_ms
+                self.priority, is_extra=self.is_extra or is_extra, now_ms=now_ms
             )
         if isinstance(answer, Rejected):
             self.refused(protection.dependency, answer.by)
@@ -166,6 +174,14 @@ class Caller:
         if self.watch is not None:
             self.watch.began(call)
         return call
+
+    @property
+    def held(self) -> ActiveCall | None:
+        """The call that the whole handler is, if its job names a dependency."""
+        for call in list(self.under_way):
+            if call.protection.dependency.name == self.holds:
+                return call
+        return None
 
     def adopt(self, name: str, permit: Permit) -> ActiveCall | None:
         """Follow a call that a child process makes on behalf of this caller.
@@ -234,6 +250,8 @@ class Caller:
             has_changed = noted(call.permit, end, now_ms=now_ms)
             is_urgent = has_changed or protection.circuit.is_urgent
         # Outside of the lock: observers run user code.
+        if call.at_end is not None:
+            call.at_end(verdict)
         if is_urgent:
             replica.urge(protection if has_changed else None)
 

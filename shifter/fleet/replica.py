@@ -150,6 +150,7 @@ class FleetReplica:
         urgent: Called when it becomes urgent, in the thread that noticed it.
         tenants: The owners of other cells.
         highest_load: The highest load of a process, as of the last view.
+        clock: The clock of this process.
     """
 
     def __init__(  # made in three places, by keyword
@@ -162,7 +163,7 @@ class FleetReplica:
         quality: QualityPolicy | None = None,
         seed: int | None = None,
     ) -> None:
-        self._clock, self._process, self._observer = clock, process, observer
+        self.clock, self._process, self._observer = clock, process, observer
         self.load: Callable[[], float] = lambda: 0.0
         self.shed: Callable[[], ProcessReport] = ProcessReport
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
@@ -201,7 +202,7 @@ class FleetReplica:
         """Seconds since the last view; ``None`` without one."""
         if self.synced_at is None:
             return None
-        return self._clock.monotonic() - self.synced_at
+        return self.clock.monotonic() - self.synced_at
 
     def store_ms(self) -> EpochMs | None:
         """Wall clock of the store, milliseconds; ``None`` before its first answer."""
@@ -239,7 +240,7 @@ class FleetReplica:
 
     def learn(self, sent: SentReport, view: FleetView) -> None:
         """Apply the answer to a report."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         now_ms = int(now * 1_000)
         self._set_clock(view.now_ms, now_ms)
         movable: Iterable[DependencyProtection] = self.protections.values()
@@ -355,7 +356,7 @@ class FleetReplica:
 
     def now_ms(self) -> int:
         """The time, by this process's monotonic clock."""
-        return int(self._clock.monotonic() * 1_000)
+        return int(self.clock.monotonic() * 1_000)
 
     def _store_ms(self) -> int:
         return self.now_ms() + (self._offset_ms or 0)

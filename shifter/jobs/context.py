@@ -11,12 +11,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from shifter.errors import DeadlineExceededError, JobCancelledError
+from shifter.errors import ConfigError, DeadlineExceededError, JobCancelledError
 from shifter.jobs.request_scope import current_trace_id
 from shifter.model.answer import Quality
 from shifter.model.time import EpochMs
 
 if TYPE_CHECKING:
+    from shifter.model.endpoint import Endpoint
+    from shifter.policy.protection.dependency import Dependency
     from shifter.ports import Clock
 
 
@@ -38,13 +40,16 @@ class Context:
         traceparent: W3C trace context of the submitter, if any.
         quality: How good an answer has to be now: less than ``FULL`` while the fleet
             has no room for the best one.
+        dependency: What the job ``uses=``; ``None`` for nothing.
     """
 
     __slots__ = (
         "_clock",
+        "_endpoint",
         "_log",
         "attempt",
         "cancelled",
+        "dependency",
         "fence",
         "idempotency_key",
         "job_id",
@@ -68,18 +73,39 @@ class Context:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
         quality: Quality = Quality.FULL,
+        dependency: Dependency | None = None,
     ) -> None:
         self.job_id, self.job_type, self.attempt = job_id, job_type, attempt
         self.fence, self.key, self.traceparent = fence, key, traceparent
         self.idempotency_key = job_id if idempotency_key is None else idempotency_key
         self.cancelled, self.quality = False, quality
         self.limit_ms, self._clock = limit_ms, clock
+        self.dependency = dependency
+        self._endpoint: Endpoint | None = None
         self._log: Any = None
 
     @property
     def remaining_s(self) -> float:
         """Seconds this attempt has left: timeout or deadline, the nearer; >= 0."""
         return max(0.0, (self.limit_ms - self._clock.epoch_ms()) / 1_000)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint of the job's dependency that this attempt calls.
+
+        It is chosen at the first use and stays the same; how the attempt ends is
+        evidence about it.
+
+        Raises:
+            ConfigError: The job ``uses=`` no dependency with endpoints.
+            NoEndpointError: No endpoint is known.
+        """
+        if self._endpoint is None:
+            if self.dependency is None:
+                want = "declare the job with uses=, a dependency with endpoints"
+                raise ConfigError("uses", None, want)
+            self._endpoint = self.dependency.choose_endpoint()
+        return self._endpoint
 
     def checkpoint(self) -> None:
         """Return while going on makes sense; call it between the steps of long work.

@@ -278,6 +278,7 @@ class Submission:
                 clock=self._clock,
                 traceparent=current_traceparent(),
                 quality=self._quality,
+                dependency=self._job.dependency,
             )
             arguments = {**arguments, name: context}
         return LocalCall(function, arguments, deadline_ms, limit_ms)

@@ -176,7 +176,7 @@ class Attempt:
     def context(self) -> Context:
         """The handler's context; made on first use, since few handlers take one."""
         if self._context is None:
-            envelope = self.item.envelope
+            envelope, job = self.item.envelope, self.item.job
             self._context = Context(
                 job_id=envelope.id,
                 job_type=envelope.type,
@@ -188,6 +188,7 @@ class Attempt:
                 idempotency_key=envelope.idempotency_key,
                 traceparent=self.item.read.traceparent,
                 quality=self.item.quality,
+                dependency=None if job is None else job.dependency,
             )
             self._context.cancelled = self.cancelled
         return self._context

@@ -324,6 +324,7 @@ def _answer(
         job = jobs[call.job]
         arguments = job.codec.decode(call.payload, call.content_type)
         if job.context_parameter is not None:
+            called.context.dependency = job.dependency
             arguments[job.context_parameter] = called.context
         value = job.function(**arguments)
         if value is not None:

@@ -17,7 +17,9 @@ from enum import StrEnum
 from typing import Final, TypeAlias, TypedDict
 
 from shifter.errors import ConfigError
+from shifter.model.endpoint import Endpoint, Endpoints, check_endpoints
 from shifter.model.lane import check_name
+from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit.evidence import EvidencePolicy
@@ -85,6 +87,8 @@ class DependencyOptions(TypedDict, total=False):
     ignore: ErrorKinds
     dark: Collection[Protection | str]
     on_change: Callable[[str, str], None]
+    endpoints: Endpoints
+    balance: BalancePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,14 @@ class Dependency:
         on_change: Called with its name and the circuit's new state (``closed``,
             ``open``, ``half_open``), once in each process that learns of it; must not
             block.
+        endpoints: The servers that can answer a call: URLs or `Endpoint`, or a
+            function that returns them, called at most once a second; ``None`` if they
+            are not known here.
+        balance: How calls are shared between the endpoints.
 
     Raises:
-        ConfigError: The name is wrong, a word of ``dark`` is unknown, or ``failures``
-            or ``ignore`` is neither types nor a function.
+        ConfigError: The name is wrong, a word of ``dark`` is unknown, ``failures`` or
+            ``ignore`` is neither types nor a function, or ``endpoints`` is wrong.
     """
 
     name: str
@@ -130,18 +138,31 @@ class Dependency:
     ignore: ErrorKinds | None = field(default=None, kw_only=True)
     dark: Collection[Protection | str] = field(default=(), kw_only=True)
     on_change: Callable[[str, str], None] | None = field(default=None, kw_only=True)
+    endpoints: Endpoints | None = field(default=None, kw_only=True)
+    balance: BalancePolicy = field(default_factory=BalancePolicy, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name("dependency", self.name)
         for name, kinds in (("failures", self.failures), ("ignore", self.ignore)):
             if kinds is not None:
                 check_kinds(name, kinds)
+        if self.endpoints is not None:
+            object.__setattr__(self, "endpoints", check_endpoints(self.endpoints))
         known = [protection.value for protection in Protection]
         words = [self.dark] if isinstance(self.dark, str) else list(self.dark)
         for word in words:
             if word not in known:
                 raise ConfigError("dark", word, f"use words of {', '.join(known)}")
         object.__setattr__(self, "dark", frozenset(map(Protection, words)))
+
+    def choose_endpoint(self) -> Endpoint:
+        """Choose the endpoint that the job under way calls.
+
+        Raises:
+            ConfigError: The dependency has no endpoints.
+        """
+        want = "declare it with app.dependency(..., endpoints=[...])"
+        raise ConfigError("endpoints", None, want)
 
 
 def check_kinds(field: str, kinds: object) -> None:

@@ -1,0 +1,14 @@
+"""Calls to one of several endpoints of a dependency.
+
+``app.dependency("render", endpoints=["10.0.0.1:8080", "10.0.0.2:8080"])`` declares
+them; see `shifter.api.dependency.BoundDependency`. An `Endpoint` has a weight and a
+zone. `remaining_s` is the time that the try under way has left, for clients that take
+a timeout. `shifter.balance.http` has transports for httpx.
+"""
+
+from __future__ import annotations
+
+from shifter.balance.tries import remaining_s
+from shifter.model.endpoint import Endpoint
+
+__all__ = ["Endpoint", "remaining_s"]

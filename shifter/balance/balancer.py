@@ -1,0 +1,197 @@
+"""The endpoints of one dependency in this process: chosen, watched, refreshed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
+
+from shifter.model.endpoint import Endpoint, Endpoints, read_endpoints
+from shifter.policy.balance.group import Group
+from shifter.policy.balance.latency import Percentiles, Share
+from shifter.policy.balance.policy import BalancePolicy
+from shifter.policy.balance.state import EndpointState
+from shifter.runtime.forking import renew_in_child
+
+_REFRESH_S: Final = 1.0
+"""How often a function is asked for the list of endpoints."""
+
+
+class EndpointView(NamedTuple):
+    """An endpoint as this process sees it.
+
+    Attributes:
+        endpoint: The endpoint.
+        inflight: Calls of this process under way.
+        latency_s: Seconds, an average that follows peaks; 0 before the first call.
+        out_s: Seconds for which it gets no calls; 0 if it gets calls.
+        why: Why it was ejected last; empty if it never was.
+    """
+
+    endpoint: Endpoint
+    inflight: int
+    latency_s: float
+    out_s: float
+    why: str
+
+
+class CallEvidence(NamedTuple):
+    """What the end of a call implies about its endpoint.
+
+    Attributes:
+        failed: Whether it failed; ``None`` if that is no evidence.
+        pause_s: Seconds for which the endpoint asked not to be called; 0 for none.
+    """
+
+    failed: bool | None
+    pause_s: float = 0.0
+
+
+class EndpointLease:
+    """A call under way on an endpoint; it ends once.
+
+    Attributes:
+        endpoint: The endpoint that is called.
+    """
+
+    __slots__ = ("_balancer", "_began", "_state", "endpoint")
+
+    def __init__(self, balancer: Balancer, state: EndpointState, began: float) -> None:
+        self._balancer, self._began = balancer, began
+        self._state: EndpointState | None = state
+        self.endpoint = state.endpoint
+
+    def end(self, now: float, evidence: CallEvidence) -> None:
+        """Note how the call ended; the first end counts.
+
+        Args:
+            now: Monotonic seconds.
+            evidence: What its end implies.
+        """
+        state, self._state = self._state, None
+        if state is not None:
+            took_s = max(0.0, now - self._began)
+            self._balancer.ended(state, now, took_s, evidence)
+
+
+class Balancer:
+    """Chooses endpoints. Safe to share between threads.
+
+    A function that returns the endpoints is called in the thread of a call, at most
+    once a second; it must not block. While it raises, or returns an empty list, the
+    last list is used.
+
+    Args:
+        endpoints: The endpoints, or a function that returns them.
+        policy: How calls are shared.
+        draws: Source of random numbers; by default a new one.
+
+    Raises:
+        ConfigError: An endpoint is wrong, or the list is empty.
+
+    Attributes:
+        failed_refreshes: How often the function raised or returned no endpoint.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        policy: BalancePolicy,
+        draws: random.Random | None = None,
+    ) -> None:
+        self._draw = (random.Random() if draws is None else draws).random  # noqa: S311  # no secret
+        self._group, self._policy = Group(policy), policy
+        self._percentiles, self._hedges = Percentiles(), Share(policy.hedge_share)
+        self._source: Callable[[], object] | None = None
+        self._listed: tuple[Endpoint, ...] | None = None
+        self._refresh_at = 0.0
+        self.failed_refreshes = 0
+        self._lock = threading.Lock()
+        if callable(endpoints):
+            self._source = endpoints
+        else:
+            self._listed = read_endpoints(endpoints)
+        renew_in_child(self._after_fork)
+
+    def replace(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """Use this list from the next call on; see `Group.update`."""
+        with self._lock:
+            self._source, self._listed = None, endpoints
+
+    def lease(
+        self, now: float, *, key: str | None = None, tried: Collection[str] = ()
+    ) -> EndpointLease | None:
+        """Begin a call on the endpoint that is chosen for it.
+
+        Args:
+            now: Monotonic seconds.
+            key: What the call is about; only for ``choice="hash"``.
+            tried: URLs of endpoints to be called only if there is no other.
+
+        Returns:
+            The call, which must be ended; ``None`` if no endpoint is known.
+        """
+        with self._lock:
+            self._keep_up(now)
+            state = self._group.choose(now, self._draw(), key=key, tried=tried)
+            if state is None:
+                return None
+            self._group.begin(state)
+        return EndpointLease(self, state, now)
+
+    def ended(
+        self, state: EndpointState, now: float, took_s: float, evidence: CallEvidence
+    ) -> None:
+        """Note how a call ended; see `EndpointLease.end`."""
+        with self._lock:
+            self._group.ended(state, now, took_s, failed=evidence.failed)
+            if evidence.failed is False:
+                self._percentiles.observe(took_s)
+            if evidence.pause_s > 0:
+                self._group.pause(state, now, evidence.pause_s)
+
+    def percentile_s(self, share: float) -> float | None:
+        """The duration that this share of calls does not exceed; ``None`` at first."""
+        with self._lock:
+            return self._percentiles.at(share)
+
+    def earn_hedge(self) -> None:
+        """Note a call that may be hedged."""
+        with self._lock:
+            self._hedges.earn()
+
+    def spend_hedge(self) -> bool:
+        """Take a second call; ``False`` if the share of second calls is used up."""
+        with self._lock:
+            return self._hedges.spend()
+
+    def views(self, now: float) -> list[EndpointView]:
+        """All endpoints as this process sees them, in the order of the list."""
+        with self._lock:
+            self._keep_up(now)
+            return [
+                EndpointView(
+                    state.endpoint,
+                    state.inflight,
+                    state.latency.cost(now),
+                    max(0.0, state.health.out_until - now),
+                    state.health.why,
+                )
+                for state in self._group.states.values()
+            ]
+
+    def _keep_up(self, now: float) -> None:
+        """Bring the list of endpoints up to date."""
+        if self._source is not None and now >= self._refresh_at:
+            self._refresh_at = now + _REFRESH_S
+            try:
+                self._listed = read_endpoints(self._source())
+            except Exception:  # noqa: BLE001  # the user's function: the last list holds
+                self.failed_refreshes += 1
+        if self._listed is not None:
+            self._group.update(self._listed, now)
+            self._listed = None
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()

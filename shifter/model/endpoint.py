@@ -1,0 +1,139 @@
+"""Endpoints: the servers of which any can answer a call to a dependency."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from shifter.errors import ConfigError
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_MOST_WEIGHT: Final = 1_000.0
+_WANT: Final = (
+    "use a URL such as 'http://10.0.0.1:8080', or 'host:port'; "
+    "an IPv6 address stands in brackets: '[::1]:8080'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server of a dependency.
+
+    ``host:port`` stands for ``http://host:port``. The URL is kept in lower case up to
+    its path, and without a slash at its end.
+
+    Attributes:
+        url: Scheme, host, port and, if there is one, the path that all requests begin
+            with. Endpoints with equal URLs are one endpoint.
+        weight: Its share of the calls, against the other endpoints; above 0, up to
+            1000.
+        zone: Where it is, such as ``eu-1a``; ``None`` if that is not known.
+        server_name: The name that the server has in TLS and in the ``Host`` header,
+            where the URL has an address instead; ``None`` for the host of the URL.
+
+    Raises:
+        ConfigError: The URL or the weight is wrong.
+
+    >>> Endpoint("10.0.0.1:8080").url, Endpoint("HTTPS://Render.internal/").port
+    ('http://10.0.0.1:8080', 443)
+    """
+
+    url: str
+    weight: float = field(default=1.0, kw_only=True)
+    zone: str | None = field(default=None, kw_only=True)
+    server_name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", _normal(self.url))
+        weight: object = self.weight
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 < self.weight <= _MOST_WEIGHT:
+            want = f"use a number above 0, up to {_MOST_WEIGHT:g}"
+            raise ConfigError("weight", weight, want)
+
+    @property
+    def host(self) -> str:
+        """The host's name or address, without brackets."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port, 1-65535."""
+        parts = urlsplit(self.url)
+        return parts.port or _PORTS[parts.scheme]
+
+
+EndpointList: TypeAlias = Sequence[str | Endpoint]
+"""Endpoints, or their URLs."""
+
+Endpoints: TypeAlias = EndpointList | Callable[[], EndpointList]
+"""Endpoints as ``app.dependency(endpoints=...)`` takes them."""
+
+
+def read_endpoints(found: object) -> tuple[Endpoint, ...]:
+    """Read a list of endpoints and URLs; of equal URLs the first counts.
+
+    Args:
+        found: What was given.
+
+    Raises:
+        ConfigError: It is no list, it is empty, or one is neither an endpoint nor a
+            URL.
+
+    >>> [one.url for one in read_endpoints(["a:1", "a:1", Endpoint("b:2")])]
+    ['http://a:1', 'http://b:2']
+    """
+    if isinstance(found, str | bytes) or not isinstance(found, Iterable):
+        raise ConfigError("endpoints", found, "use a list of URLs or of Endpoint")
+    read: dict[str, Endpoint] = {}
+    for one in found:
+        endpoint = one if isinstance(one, Endpoint) else Endpoint(one)
+        read.setdefault(endpoint.url, endpoint)
+    if not read:
+        raise ConfigError("endpoints", found, "name at least one endpoint")
+    return tuple(read.values())
+
+
+def check_endpoints(found: object) -> tuple[Endpoint, ...] | Callable[[], EndpointList]:
+    """Check what ``app.dependency(endpoints=...)`` was given; a list is read.
+
+    Args:
+        found: What was given.
+
+    Raises:
+        ConfigError: It is neither a list of endpoints nor a plain function.
+    """
+    if not callable(found):
+        return read_endpoints(found)
+    if inspect.iscoroutinefunction(found):
+        raise ConfigError("endpoints", found, "use a function that is not async")
+    return found
+
+
+def _normal(given: str) -> str:
+    """The URL of an endpoint, checked."""
+    if not isinstance(given, str):
+        raise ConfigError("endpoints", given, _WANT)
+    text = given if "://" in given else f"http://{given}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ConfigError("endpoints", given, _WANT) from None
+    has_port = port is not None or ("://" in given and parts.scheme in _PORTS)
+    if not has_port or port == 0 or not _is_plain(parts, text):
+        raise ConfigError("endpoints", given, _WANT)
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def _is_plain(parts: SplitResult, text: str) -> bool:
+    """Whether there is a host, and nothing that an endpoint has not.
+
+    A password in a URL would stand in logs.
+    """
+    is_bare = not (parts.query or parts.fragment or "@" in parts.netloc)
+    has_blank = any(char.isspace() or not char.isprintable() for char in text)
+    return bool(parts.hostname) and is_bare and not has_blank

@@ -1,0 +1,1 @@
+"""Which endpoint of a dependency gets the next call. Pure."""

@@ -1,0 +1,193 @@
+"""Passive health: which endpoints get no calls for a while, by how their calls ended.
+
+An endpoint is ejected after some failures in a row; when fewer of its calls succeed
+than of the other endpoints' calls; or when it is slower than they are. The first rule
+looks at each call, the two others at intervals. An ejection lasts 30 s, and longer each
+time: 30 s x the times it was ejected.
+
+Ejections are bounded. At most a share of the endpoints is ejected at once, and one is
+always left. Where fewer than ``panic_share`` are left, all are called: then the calls
+fail because of too much load, or for a reason that all endpoints share.
+
+Source: Envoy's outlier detection (five failures in a row, intervals of 10 s, 30 s x
+times ejected, at most 300 s, panic below 50 %). Envoy compares an endpoint with the
+mean and the standard deviation of all; with few endpoints a bad one moves both so far
+that it is never found, so an endpoint is compared with the median of the *others* here.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shifter.errors import ConfigError
+from shifter.policy.bounds import check_at_least, check_ratio
+
+if TYPE_CHECKING:
+    from shifter.policy.balance.state import EndpointState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EjectionPolicy:
+    """When an endpoint gets no calls for a while.
+
+    Attributes:
+        consecutive_failures: Failures in a row that eject, >= 1.
+        interval_ms: How often endpoints are compared, >= 1.
+        min_calls: Calls of an interval that make an endpoint comparable, >= 1.
+        min_endpoints: Comparable endpoints below which none is ejected by comparison,
+            >= 2.
+        success_margin: An endpoint is ejected if its share of successes is smaller than
+            the median of the others' by more than this; above 0, up to 1.
+        slow_factor: An endpoint is ejected if its mean latency is more than so many
+            times the median of the others', above 1.
+        base_ms: Length of the first ejection, >= 1.
+        most_ms: Length of the longest ejection, >= ``base_ms``.
+        most_share: Endpoints that may be ejected at once; above 0, up to 1. One may
+            always be ejected if there are two.
+        panic_share: If a smaller share of the endpoints is left, all are called; above
+            0, up to 1.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    consecutive_failures: int = 5
+    interval_ms: int = 10_000
+    min_calls: int = 20
+    min_endpoints: int = 3
+    success_margin: float = 0.2
+    slow_factor: float = 5.0
+    base_ms: int = 30_000
+    most_ms: int = 300_000
+    most_share: float = 0.5
+    panic_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("consecutive_failures", 1),
+            ("interval_ms", 1),
+            ("min_calls", 1),
+            ("min_endpoints", 2),
+            ("base_ms", 1),
+            ("most_ms", self.base_ms),
+        ):
+            check_at_least(name, getattr(self, name), least)
+        for name in ("success_margin", "most_share", "panic_share"):
+            check_ratio(name, getattr(self, name))
+        check_ratio("slow_factor", self.slow_factor, most=1_000_000)
+        if self.slow_factor <= 1:
+            raise ConfigError("slow_factor", self.slow_factor, "use a number above 1")
+
+    def most_ejected(self, endpoints: int) -> int:
+        """How many of so many endpoints may be ejected at once.
+
+        >>> [EjectionPolicy().most_ejected(count) for count in (1, 2, 3, 10)]
+        [0, 1, 1, 5]
+        """
+        return min(endpoints - 1, max(1, int(self.most_share * endpoints)))
+
+
+class Health:
+    """How the calls of one endpoint ended. Belongs to one thread.
+
+    Attributes:
+        in_a_row: Failures since the last success.
+        calls: Calls that ended in this interval, ignored ones left out.
+        failures: Those of them that failed.
+        took_s: Seconds that all calls of the interval took.
+        times: How often it was ejected; one less for each ``base_ms`` without.
+        out_until: Monotonic seconds until which it gets no calls; 0 if it does.
+        is_ejected: Whether it is out because of its failures, and not because it asked
+            for a pause.
+        why: The reason of the last ejection; empty before the first.
+        healthy_since: When its last ejection ended, monotonic seconds.
+    """
+
+    __slots__ = (
+        "calls",
+        "failures",
+        "healthy_since",
+        "in_a_row",
+        "is_ejected",
+        "out_until",
+        "times",
+        "took_s",
+        "why",
+    )
+
+    def __init__(self) -> None:
+        self.in_a_row = self.calls = self.failures = self.times = 0
+        self.took_s = self.out_until = self.healthy_since = 0.0
+        self.is_ejected, self.why = False, ""
+
+    def note(self, *, failed: bool, took_s: float) -> None:
+        """Count a call that ended."""
+        self.calls += 1
+        self.took_s += took_s
+        self.failures += failed
+        self.in_a_row = self.in_a_row + 1 if failed else 0
+
+    def clear(self) -> None:
+        """Begin a new interval."""
+        self.calls = self.failures = 0
+        self.took_s = 0.0
+
+    def eject(self, policy: EjectionPolicy, now: float, why: str) -> None:
+        """Give it no calls for a while."""
+        base_s = policy.base_ms / 1_000
+        forgiven = int((now - self.healthy_since) / base_s) if self.times else 0
+        self.times = max(0, self.times - max(0, forgiven)) + 1
+        self.out_until = now + min(base_s * self.times, policy.most_ms / 1_000)
+        self.is_ejected, self.why, self.in_a_row = True, why, 0
+
+    def pause(self, until: float) -> None:
+        """Give it no calls until then, as it asked for."""
+        self.out_until = max(self.out_until, until)
+
+    def restore(self, now: float) -> None:
+        """Let it be called again."""
+        if self.is_ejected:
+            self.healthy_since = now
+        self.out_until, self.is_ejected, self.in_a_row = 0.0, False, 0
+
+
+def compared(
+    policy: EjectionPolicy, states: Collection[EndpointState]
+) -> list[tuple[EndpointState, str]]:
+    """The endpoints that are worse than the others, the worst first, and why.
+
+    Args:
+        policy: When an endpoint is worse.
+        states: The endpoints that are called, with the counts of one interval.
+    """
+    known = [state for state in states if state.health.calls >= policy.min_calls]
+    if len(known) < max(2, policy.min_endpoints):
+        return []
+    rates = [1 - one.health.failures / one.health.calls for one in known]
+    means = [one.health.took_s / one.health.calls for one in known]
+    rate_of, mean_of = _Others(rates), _Others(means)
+    found: list[tuple[float, int, str]] = []
+    for place, (rate, mean) in enumerate(zip(rates, means, strict=True)):
+        others_rate, others_mean = rate_of.median(rate), mean_of.median(mean)
+        if rate < others_rate - policy.success_margin:
+            why = f"{rate:.0%} of its calls succeeded, {others_rate:.0%} elsewhere"
+            found.append((rate - 1, place, why))
+        elif mean > others_mean * policy.slow_factor and others_mean > 0:
+            why = f"{mean * 1e3:.0f} ms a call, {others_mean * 1e3:.0f} ms elsewhere"
+            found.append((others_mean / mean, place, why))
+    return [(known[place], why) for _, place, why in sorted(found)]
+
+
+class _Others:
+    """The median of some values without one of them."""
+
+    def __init__(self, values: list[float]) -> None:
+        self._sorted = sorted(values)
+
+    def median(self, without: float) -> float:
+        others = self._sorted.copy()
+        others.remove(without)
+        return statistics.median(others)

@@ -1,0 +1,70 @@
+"""What is known of one endpoint, and the load that a call would find there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shifter.model.endpoint import Endpoint
+from shifter.policy.balance.ejection import Health
+from shifter.policy.balance.latency import PeakEwma
+from shifter.policy.balance.policy import BalancePolicy, Choice
+
+_UNKNOWN: Final = 1e9
+"""Load of an endpoint whose first call is under way: the next calls go elsewhere.
+Source: the penalty of Finagle's ``PeakEwma``."""
+
+_LEAST_PART: Final = 0.1
+"""Part of its weight that a new endpoint begins with. Source: Envoy's
+``min_weight_percent``."""
+
+
+class EndpointState:
+    """One endpoint as this process sees it. Belongs to one thread.
+
+    Args:
+        endpoint: The endpoint.
+        policy: How calls are shared.
+        now: When it was added, monotonic seconds.
+
+    Attributes:
+        endpoint: The endpoint.
+        inflight: Calls under way.
+        latency: How long its calls take.
+        health: How its calls ended.
+        warm_from: When it began to be called, or to be called again.
+        turn: Its next turn, in the time of round robin.
+    """
+
+    __slots__ = (
+        "_is_by_latency",
+        "_warm_s",
+        "endpoint",
+        "health",
+        "inflight",
+        "latency",
+        "turn",
+        "warm_from",
+    )
+
+    def __init__(self, endpoint: Endpoint, policy: BalancePolicy, now: float) -> None:
+        self.endpoint, self.inflight, self.turn = endpoint, 0, 0.0
+        self.latency = PeakEwma(policy.decay_ms / 1_000)
+        self.health = Health()
+        self.warm_from = now
+        self._warm_s = policy.slow_start_ms / 1_000
+        self._is_by_latency = policy.choice is Choice.PEAK_EWMA
+
+    def weight(self, now: float) -> float:
+        """Its weight; less during its slow start."""
+        age = now - self.warm_from
+        if age >= self._warm_s:
+            return self.endpoint.weight
+        return self.endpoint.weight * max(_LEAST_PART, age / self._warm_s)
+
+    def load(self, now: float) -> float:
+        """What a call finds there now; the smaller, the sooner it is answered."""
+        load = self.inflight + 1.0
+        if self._is_by_latency:
+            cost = self.latency.cost(now)
+            load = cost * load if cost or not self.inflight else _UNKNOWN * load
+        return load / self.weight(now)

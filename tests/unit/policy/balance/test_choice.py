@@ -1,0 +1,103 @@
+"""Weights, zones, slow start and keys."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+
+from shifter.balance import Endpoint
+from shifter.errors import ConfigError
+from shifter.policy.balance.group import Group
+from shifter.protection import BalancePolicy
+
+
+def test_an_endpoint_without_an_answer_gets_one_call_while_others_are_known():
+    group = Group(BalancePolicy())
+    group.update([Endpoint("a:1"), Endpoint("b:1")], 0.0)
+    known, new = group.states.values()
+    known.latency.observe(20.0, 0.5)
+    first = group.choose(20.0, 0.1)
+    assert first is new
+    group.begin(new)
+    assert {group.choose(20.0, u / 9) for u in range(9)} == {known}
+
+
+def test_an_endpoint_that_fails_at_once_does_not_look_fast():
+    group = Group(BalancePolicy())
+    group.update([Endpoint("a:1"), Endpoint("b:1")], 0.0)
+    failing, fine = group.states.values()
+    for state, took_s, failed in ((failing, 0.001, True), (fine, 0.5, False)):
+        group.begin(state)
+        group.ended(state, 20.0, took_s, failed=failed)
+    assert {group.choose(20.0, u / 9) for u in range(9)} == {fine}
+
+
+def test_an_endpoint_with_twice_the_weight_gets_twice_the_calls_under_way():
+    group = Group(BalancePolicy(choice="least_request"))
+    group.update([Endpoint("a:1", weight=2), Endpoint("b:1")], 0.0)
+    taken = collections.Counter()
+    for number in range(300):
+        state = group.choose(20.0, number / 300)
+        group.begin(state)
+        taken[state.endpoint.host] += 1
+    assert taken == {"a": 200, "b": 100}
+
+
+def test_the_own_zone_is_called_until_it_is_much_busier():
+    group = Group(BalancePolicy(zone="here", choice="least_request"))
+    here = [Endpoint(f"h{n}:1", zone="here") for n in range(2)]
+    group.update([*here, Endpoint("far:1", zone="there"), Endpoint("x:1")], 0.0)
+    taken = []
+    for number in range(12):
+        state = group.choose(20.0, number / 12)
+        group.begin(state)
+        taken.append(state.endpoint.zone)
+    assert taken[:5] == ["here"] * 5
+    assert "there" in taken[5:] or None in taken[5:]
+    assert taken.count("here") >= 6
+
+
+def test_a_retry_leaves_a_zone_whose_endpoints_were_all_tried():
+    group = Group(BalancePolicy(zone="here"))
+    group.update([Endpoint("h:1", zone="here"), Endpoint("far:1")], 0.0)
+    assert group.choose(1.0, 0.5).endpoint.host == "h"
+    assert group.choose(1.0, 0.5, tried={"http://h:1"}).endpoint.host == "far"
+
+
+def test_without_an_endpoint_in_the_own_zone_all_are_called():
+    group = Group(BalancePolicy(zone="here"))
+    group.update([Endpoint("a:1", zone="there"), Endpoint("b:1", zone="there")], 0.0)
+    assert {group.choose(1.0, u / 9).endpoint.host for u in range(9)} == {"a", "b"}
+
+
+def test_a_call_without_a_key_is_shared_by_load():
+    group = Group(BalancePolicy(choice="hash"))
+    group.update([Endpoint(f"h{n}:1") for n in range(3)], 0.0)
+    assert len({group.choose(1.0, u / 9).endpoint.host for u in range(9)}) == 3
+
+
+def test_an_empty_list_has_no_endpoint():
+    for choice in ("peak_ewma", "round_robin", "hash"):
+        group = Group(BalancePolicy(choice=choice))
+        assert group.choose(1.0, 0.5, key="k") is None
+        group.update([], 1.0)
+        assert group.choose(1.0, 0.5, key="k") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("choice", "fastest"),
+        ("decay_ms", 0),
+        ("failure_ms", -1),
+        ("slow_start_ms", 1.5),
+        ("zone_factor", 1),
+        ("hash_load", 1.0),
+        ("hedge_share", 0),
+    ],
+)
+def test_a_wrong_setting_is_one_error_that_names_it(name, value):
+    with pytest.raises(ConfigError, match=name) as raised:
+        BalancePolicy(**{name: value})
+    assert raised.value.field == name
