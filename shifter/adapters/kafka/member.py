@@ -101,7 +101,8 @@ class Member:
         self.assignment = Assignment(max(1, plan.window - self._most))
         self._committer = Committer(plan.group, self.assignment, self._commit_failed)
         ask_ids = _no_ids if plan.ids is None else plan.ids.ask
-        start = StartPlan(plan.group, ask_ids, plan.without_commits)
+        self._partitions: dict[str, Sequence[int]] = {}
+        start = StartPlan(plan.group, ask_ids, plan.without_commits, self._partitions)
         self._rebalancer = Rebalancer(
             start, self.assignment, self._committer, self.requests, bridge, clock
         )
@@ -186,11 +187,13 @@ class Member:
                     "`shifter topics apply`"
                 )
                 return StoreRefusedError("kafka", "subscribe", detail)
+            self._partitions[topic] = sorted(known[topic].partitions)
         return None
 
     def _turn(self, consumer: Consumer) -> None:
         now = self._clock.monotonic()
         self._rebalancer.settle()
+        self._rebalancer.start_late(consumer)
         if now >= self._commit_at:
             self._commit_at = now + self._plan.commit_interval_s
             self._committer.send(consumer, self.assignment.parts.values())

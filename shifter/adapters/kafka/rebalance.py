@@ -1,7 +1,8 @@
 """What a member does when partitions come, go, or turn out to be elsewhere.
 
 The client calls on the member's own thread, from within ``poll`` or ``consume``, and
-waits for as long as this takes; heartbeats go on meanwhile.
+waits for as long as this takes; heartbeats go on meanwhile. A callback never asks the
+client for metadata: see `find_starts`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Rebalancer:
         self.is_joined, self.callbacks = False, 0
         # Partitions that the client stopped reading, and its position if it named one.
         self._stalled: dict[Partition, int | None] = {}
+        # Partitions that are assigned here and that the client does not know yet.
+        self._unknown: set[Partition] = set()
+        self._ask_at = 0.0
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
         """Join the group."""
@@ -115,7 +119,11 @@ class Rebalancer:
     def _starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
     ) -> dict[Partition, Start]:
-        plan, found = self._plan, self._insist_on_starts(consumer, partitions)
+        return self._wanted(self._insist_on_starts(consumer, partitions))
+
+    def _wanted(self, found: dict[Partition, Start]) -> dict[Partition, Start]:
+        """What of the starts may be used, after a report of topics without commits."""
+        plan = self._plan
         unread: Counter[str] = Counter()
         for (topic, _), start in found.items():
             if start.past is not None:
@@ -149,10 +157,12 @@ class Rebalancer:
     def _insist_on_starts(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
     ) -> dict[Partition, Start]:
-        """Ask until there is an answer; empty if it is refused, or leaves before.
+        """Ask until there is an answer; empty if there is none, or it leaves before.
 
         A wrong position would lose records, so there is no other way out of a cluster
-        that does not answer than to wait for it, or to leave.
+        that does not answer than to wait for it, or to leave. Partitions that the
+        client does not know are started by `start_late`, since it must ask for metadata
+        first.
         """
         report_at = self._clock.monotonic() + _QUIET_S
         while not self._requests.is_leaving:
@@ -166,9 +176,37 @@ class Rebalancer:
                         self._bridge.refused(error)
                         break
                     self._bridge.observe("start_unknown", detail=str(error))
+                if _is_unknown(exc):
+                    self._unknown.update(_places(partitions))
+                    break
                 self._requests.wait(_ASK_AGAIN_S)
-                _look_again(consumer, exc)
         return {}
+
+    def start_late(self, consumer: Consumer) -> None:
+        """Start partitions that the client did not know when they were assigned.
+
+        Called outside of callbacks. A broker that has just started reports no topics.
+        The client caches that until its own next request for metadata, which comes
+        after 5 min by default, so it is made to ask now.
+        """
+        now = self._clock.monotonic()
+        if not self._unknown or now < self._ask_at:
+            return
+        self._ask_at = now + _LOOK_S
+        partitions = [TopicPartition(*place) for place in sorted(self._unknown)]
+        try:
+            consumer.list_topics(timeout=_LOOK_S)
+            found = find_starts(consumer, partitions, self._plan)
+        except KafkaException as exc:
+            self._bridge.observe(
+                "start_unknown", detail=str(store_error(exc, "offsets"))
+            )
+            return
+        self._unknown.clear()
+        for place, start in self._wanted(found).items():
+            self._assignment.add(place, start)
+            self._report(place, start)
+            self._read_from(consumer, place, start.position)
 
     def _report(self, place: Partition, start: Start) -> None:
         if start.is_foreign:
@@ -178,6 +216,7 @@ class Rebalancer:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.callbacks += 1
+        self._unknown.difference_update(_places(partitions))
         parts = self._assignment.of(_places(partitions))
         self._assignment.withdraw(parts)
         if not self._requests.is_leaving:
@@ -202,6 +241,7 @@ class Rebalancer:
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Commit nothing: other members own these, a commit might undo their work."""
         self.callbacks += 1
+        self._unknown.difference_update(_places(partitions))
         parts = self._assignment.of(_places(partitions))
         self._assignment.drop(parts)
         self._bridge.observe("membership_lost", partitions=len(parts))
@@ -225,7 +265,9 @@ class Rebalancer:
                     topic_id = self._plan.ids([place[0]]).get(place[0])
                     kept = find_kept(consumer, place)
                 except KafkaException as exc:
-                    _look_again(consumer, exc)
+                    if _is_unknown(exc):
+                        with contextlib.suppress(KafkaException):
+                            consumer.list_topics(timeout=_LOOK_S)
                     continue
                 self._go_on(consumer, part, missed, topic_id, kept)
             del self._stalled[place]
@@ -301,16 +343,10 @@ class Rebalancer:
             part.is_dirty = True
 
 
-def _look_again(consumer: Consumer, exc: KafkaException) -> None:
-    """Make a client that has no such partition ask its cluster for its topics.
-
-    A broker that has just started reports no topics. The client caches that until its
-    own next request for metadata, which comes after 5 min by default.
-    """
+def _is_unknown(exc: KafkaException) -> bool:
+    """Whether the client does not know the partition that it was asked about."""
     error = kafka_error(exc)
-    if error is not None and error.name() in _NOT_THERE:
-        with contextlib.suppress(KafkaException):
-            consumer.list_topics(timeout=_LOOK_S)
+    return error is not None and error.name() in _NOT_THERE
 
 
 def _places(partitions: Iterable[TopicPartition]) -> list[Partition]:

@@ -13,6 +13,7 @@ commit on any other partition of the topic. What to do in the second case is a s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -35,11 +36,13 @@ class StartPlan(NamedTuple):
         ids: Answers the ids of topics as they are now; may raise `KafkaException`.
         without_commits: What to do where the group has no commit on a topic that
             keeps records: ``earliest``, ``latest`` or ``refuse``.
+        partitions: Of each topic, as the member found them before it subscribed.
     """
 
     group: str
     ids: Callable[[Iterable[str]], Mapping[str, str]]
     without_commits: str = EARLIEST
+    partitions: Mapping[str, Sequence[int]] = MappingProxyType({})
 
 
 class Start(NamedTuple):
@@ -171,6 +174,11 @@ def find_starts(
 ) -> dict[Partition, Start]:
     """Ask the broker where to begin each of these; one answer for all, or none.
 
+    May be called in a callback of the client, which must not ask for metadata: the
+    client would forget the poll that the callback belongs to, and end the process at
+    the next callback of that poll (``CallState_get: Assertion `cs != NULL' failed``,
+    confluent-kafka 2.16).
+
     Args:
         consumer: A consumer of the group.
         partitions: Partitions that the group was assigned.
@@ -185,7 +193,7 @@ def find_starts(
     ids = plan.ids(topics)
     commits = _commits(consumer, partitions)
     missing = {place[0] for place, commit in commits.items() if commit.offset < 0}
-    unread = missing - _committed_topics(consumer, missing)
+    unread = missing - _committed_topics(consumer, missing, plan.partitions)
     starts: dict[Partition, Start] = {}
     for place, commit in commits.items():
         kept, bound = find_kept(consumer, place), binding(plan.group, *place)
@@ -207,17 +215,14 @@ def _commits(
     return found
 
 
-def _committed_topics(consumer: Consumer, topics: Iterable[str]) -> set[str]:
+def _committed_topics(
+    consumer: Consumer, topics: set[str], partitions: Mapping[str, Sequence[int]]
+) -> set[str]:
     """Those of the topics on any partition of which the group has a commit."""
-    wanted = set(topics)
-    if not wanted:
-        return set()
-    known = consumer.list_topics(timeout=_ANSWER_S).topics
     places = [
         TopicPartition(topic, index)
-        for topic in wanted
-        if topic in known
-        for index in known[topic].partitions
+        for topic in topics
+        for index in partitions.get(topic, ())
     ]
     commits = _commits(consumer, places) if places else {}
     return {place[0] for place, commit in commits.items() if commit.offset >= 0}

@@ -287,11 +287,44 @@ def test_a_cluster_that_stays_away_is_said_but_not_at_once(code):
     assert bench.consumer.said[0] == ("assign", [(LANE, 0, 10)])
 
 
-def test_a_client_that_remembers_no_such_partition_is_made_to_look_again():
+def test_a_partition_that_the_client_does_not_know_is_started_after_the_callback():
     bench = owner()
     bench.consumer.outdated = failure("_UNKNOWN_PARTITION")
-    bench.requests.meanwhile = [lambda: None] * 3 + [pytest.fail]
 
     bench.assign(0)
+    assert bench.consumer.said == UNREAD
+    assert bench.consumer.outdated is not None, "a callback asked for metadata"
+    bench.consumer.said.clear()
+    bench.rebalancer.start_late(bench.consumer)
+    bench.rebalancer.start_late(bench.consumer)
 
-    assert bench.consumer.said[0] == ("assign", [(LANE, 0, 10)])
+    assert bench.consumer.said == [
+        ("unassign", [(LANE, 0)]),
+        ("assign", [(LANE, 0, 10)]),
+        ("resume", [(LANE, 0)]),
+    ]
+
+
+def test_a_partition_that_was_taken_back_is_not_started_any_more():
+    bench = owner()
+    bench.consumer.outdated = failure("_UNKNOWN_PARTITION")
+    bench.assign(0).revoke(0)
+
+    bench.rebalancer.start_late(bench.consumer)
+
+    assert bench.consumer.said == []
+
+
+def test_a_late_start_is_tried_again_when_the_broker_has_not_answered():
+    bench = owner()
+    bench.consumer.outdated = failure("_UNKNOWN_PARTITION")
+    bench.assign(0)
+    bench.consumer.said.clear()
+    bench.consumer.failures = [failure("_TRANSPORT")]
+
+    bench.rebalancer.start_late(bench.consumer)
+    assert bench.consumer.said == []
+    bench.clock.now += 5
+    bench.rebalancer.start_late(bench.consumer)
+
+    assert ("assign", [(LANE, 0, 10)]) in bench.consumer.said
