@@ -222,6 +222,8 @@ OPTIONS: Final = (
     _place("spool", "auto"),
     _integer("spool_max_bytes", 1_000_000, 100_000_000_000, "1073741824"),
     _word("waiting_states", ("on", "off")),
+    _word("events", ("failures", "all", "none")),
+    _duration("events_retention", 60_000, 366 * DAY_MS, "24h"),
     _word("log_level", ("info", "debug", "warning", "error")),
     _word("log_format", ("auto", "json", "console")),
     _share("log_done", "0.01"),
@@ -262,6 +264,9 @@ class Settings:
         spool_max_bytes: How large that file may become.
         waiting_states: ``on`` or ``off``: whether a service records in the state store
             that the jobs it accepted wait, where the log itself does not show it.
+        events: Which jobs services and workers record in the topic of events:
+            ``failures`` (and slow jobs), ``all`` or ``none``.
+        events_retention_ms: How long that topic keeps an event.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         log_done: Share of the jobs that succeed whose line a worker writes, 0 to 1;
@@ -294,6 +299,8 @@ class Settings:
     spool: str = "auto"
     spool_max_bytes: int = 1 << 30
     waiting_states: str = "on"
+    events: str = "failures"
+    events_retention_ms: int = DAY_MS
     log_level: str = "info"
     log_format: str = "auto"
     log_done: float | None = None

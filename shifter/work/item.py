@@ -37,6 +37,39 @@ class ItemRefusal(NamedTuple):
     is_misfit: bool = False
 
 
+class HeldWaits:
+    """For how long an item was held back in this process, by cause.
+
+    Attributes:
+        waits: Milliseconds of the waits that are over, by cause.
+    """
+
+    __slots__ = ("_cause", "_since_ms", "waits")
+
+    def __init__(self, cause: str, now_ms: int) -> None:
+        self._cause, self._since_ms = cause, now_ms
+        self.waits: dict[str, int] = {}
+
+    def begin(self, cause: str, now_ms: int) -> bool:
+        """Note that it waits for this now; whether that is another cause than before.
+
+        An item that waits for a cause asks again and again, and is held again.
+        """
+        if cause == self._cause:
+            return False
+        is_new = cause not in self.waits
+        self.end(now_ms)
+        self._cause, self._since_ms = cause, now_ms
+        return is_new
+
+    def end(self, now_ms: int) -> None:
+        """Note that it waits no more."""
+        if self._cause:
+            waited_ms = max(0, now_ms - self._since_ms)
+            self.waits[self._cause] = self.waits.get(self._cause, 0) + waited_ms
+            self._cause = ""
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """One readable delivery.
@@ -76,6 +109,7 @@ class Item:
         is_degraded: Whether its fallback is run instead of its handler.
         degraded_by: Why, if it is.
         trace_id: Of the span of its last attempt, if it was traced.
+        held: What it was held back for in this process, once it was.
         has_succeeded: Whether it took effect here, but its claim was gone before that
             could be recorded: it is recorded under the next one, and not run again.
     """
@@ -112,6 +146,7 @@ class Item:
     is_degraded: bool = field(init=False, default=False)
     degraded_by: Reason = field(init=False, default=Reason.QUALITY_REDUCED)
     trace_id: str | None = field(init=False, default=None)
+    held: HeldWaits | None = field(init=False, default=None)
     has_succeeded: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:

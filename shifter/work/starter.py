@@ -21,6 +21,7 @@ from shifter.model.time import EpochMs
 from shifter.policy.delivery.job_limits import is_expired, lost
 from shifter.policy.delivery.retry import Expired
 from shifter.policy.protection.dependency import Protection
+from shifter.wire.job_event import WaitCause
 from shifter.work.claiming import Claimed
 from shifter.work.completer import Completer
 from shifter.work.executor import Executor
@@ -156,11 +157,13 @@ class Starter:
     def _hold_back(self, item: Item, held: Rejected) -> None:
         state, now = self._state, self._state.clock.monotonic()
         self._free_slot(item, now)
+        state.observer.waits(item, held.by)
         if len(state.delayed) < _DELAYED_MOST or item.key_id is not None:
             state.delayed.hold(item, until=now + held.wait_ms / 1_000)
         else:
             due_ms = state.clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
-            self._completer.add(state.next_steps.postponed(item, due_ms))
+            cause = WaitCause(held.by.value)
+            self._completer.add(state.next_steps.postponed(item, due_ms, cause))
 
     def _without_run(self, item: Item, now_ms: EpochMs) -> NextStep | None:
         """What becomes of a granted item that is not run; ``None`` to run it."""

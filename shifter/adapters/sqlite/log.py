@@ -12,7 +12,8 @@ import concurrent.futures
 import shutil
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from shifter.adapters.inbox import Inbox, Inboxes, Pending
@@ -22,6 +23,7 @@ from shifter.adapters.sqlite.lane_table import (
     RecordRow,
     append_rows,
     make_topic,
+    prune,
     row_of,
     topic_id,
 )
@@ -43,6 +45,8 @@ _DDL: Final = (
     "CREATE TABLE IF NOT EXISTS sender "
     "(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID"
 )
+
+_PRUNE_EVERY_S: Final = 10.0
 
 _APPENDED: Final = Appended()
 _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
@@ -110,6 +114,7 @@ class SqliteLaneLog:
         new_topic: What a topic is made with by its first record: partitions, retention
             in milliseconds, largest record; ``None`` refuses such records.
         kept_free_bytes: Free space below which records are refused.
+        kept_ms: Topics whose records are deleted by age, and the age in milliseconds.
     """
 
     def __init__(
@@ -120,10 +125,12 @@ class SqliteLaneLog:
         max_record_bytes: int = 1_000_000,
         new_topic: tuple[int, int, int] | None = None,
         kept_free_bytes: int = KEPT_FREE_BYTES,
+        kept_ms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.database, self._clock = database, clock
         self._limit_bytes, self._new_topic = max_record_bytes, new_topic
-        self._kept_free = kept_free_bytes
+        self._kept_free, self._kept_ms = kept_free_bytes, kept_ms
+        self._pruned_at = float("-inf")
         self._guard = threading.Lock()
         self._line: list[_Wanted] = []
         self._inboxes = Inboxes(clock)
@@ -264,15 +271,28 @@ class SqliteLaneLog:
                     refused = Refused(Reason.REFUSED_BY_LOG, str(error))
             answers.append(_APPENDED if refused is None else refused)
         append_rows(connection, rows)
+        if not topics.isdisjoint(self._kept_ms):
+            self._prune(connection, now)
         return answers
+
+    def _prune(self, connection: sqlite3.Connection, now: int) -> None:
+        """Delete what is older than its topic keeps, every few seconds."""
+        if self._clock.monotonic() < self._pruned_at + _PRUNE_EVERY_S:
+            return
+        self._pruned_at = self._clock.monotonic()
+        for topic, kept_ms in self._kept_ms.items():
+            prune(connection, topic, now - kept_ms)
 
     def _is_there(self, connection: sqlite3.Connection, topic: str) -> bool:
         """Whether a topic is there, or was made just now."""
         if topic_id(connection, topic) is not None:
             return True
-        if self._new_topic is not None:
-            make_topic(connection, topic, self._new_topic)
-        return self._new_topic is not None
+        if self._new_topic is None:
+            return False
+        partitions, retention_ms, most_bytes = self._new_topic
+        retention_ms = self._kept_ms.get(topic, retention_ms)
+        make_topic(connection, topic, (partitions, retention_ms, most_bytes))
+        return True
 
     def _refusal(self, record: Record, known: Collection[str]) -> Refused | None:
         size = len(record.value) + len(record.key or b"")
