@@ -36,7 +36,7 @@ from shifter.ops.job_history import (
     list_jobs,
     read_history,
 )
-from shifter.ops.text import instant_text
+from shifter.ops.texts import instant_text
 
 _STORY: Final = ("time", "event", "attempt", "details")
 _LIST: Final = ("time", "job_id", "job", "queue", "state", "attempt", "error")
