@@ -26,13 +26,12 @@ from shifter.config import Settings
 from shifter.errors import ShifterError
 from shifter.model.claim import JobState, JobStatus
 from shifter.model.time import duration_ms
+from shifter.ops.event_scan import OnProgress, ScanExtent
 from shifter.ops.job_history import (
     Entry,
     JobFilter,
     JobHistory,
     JobList,
-    OnProgress,
-    ScanExtent,
     list_jobs,
     read_history,
 )

@@ -41,33 +41,34 @@ class HeldWaits:
     """For how long an item was held back in this process, by cause.
 
     Attributes:
+        cause: What it waits for, or waited for last.
         waits: Milliseconds of the waits that are over, by cause.
     """
 
-    __slots__ = ("_cause", "_since_ms", "waits")
+    __slots__ = ("_since_ms", "cause", "waits")
 
     def __init__(self, cause: str, now_ms: int) -> None:
-        self._cause, self._since_ms = cause, now_ms
+        self.cause = cause
+        self._since_ms: int | None = now_ms
         self.waits: dict[str, int] = {}
 
     def begin(self, cause: str, now_ms: int) -> bool:
-        """Note that it waits for this now; whether that is another cause than before.
+        """Note that it waits for this now; whether it never did before.
 
         An item that waits for a cause asks again and again, and is held again.
         """
-        if cause == self._cause:
+        if cause == self.cause and self._since_ms is not None:
             return False
-        is_new = cause not in self.waits
         self.end(now_ms)
-        self._cause, self._since_ms = cause, now_ms
-        return is_new
+        self.cause, self._since_ms = cause, now_ms
+        return cause not in self.waits
 
     def end(self, now_ms: int) -> None:
         """Note that it waits no more."""
-        if self._cause:
+        if self._since_ms is not None:
             waited_ms = max(0, now_ms - self._since_ms)
-            self.waits[self._cause] = self.waits.get(self._cause, 0) + waited_ms
-            self._cause = ""
+            self.waits[self.cause] = self.waits.get(self.cause, 0) + waited_ms
+            self._since_ms = None
 
 
 @dataclass(slots=True, eq=False)

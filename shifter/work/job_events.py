@@ -91,21 +91,20 @@ class WorkerEvents:
             until_ms = step.record.due_ms or 0
         elif step.wait_s is not None:
             until_ms = now_ms + int(step.wait_s * 1_000)
-        if step.error is not None or step.waits_for is WaitCause.RETRY:
-            facts = _causes(step)
-            self._put(item, EventKind.FAILED, now_ms, until_ms, **facts)
+        cause = _wait_cause(item, step)
+        if cause is WaitCause.RETRY:
+            self._put(item, EventKind.FAILED, now_ms, until_ms, **_causes(step))
         elif self.stream.is_all or (
             # A job is offered to other workers again and again: once is enough.
-            step.misfit is not None
+            cause is WaitCause.DEPLOY
             and item.envelope.misfit_since_ms is None
             and item.held is None
         ):
-            cause, facts = step.waits_for.value, _causes(step)
-            kind = EventKind.WAITING
-            self._put(item, kind, now_ms, until_ms, cause=cause, **facts)
+            kind, facts = EventKind.WAITING, _causes(step)
+            self._put(item, kind, now_ms, until_ms, cause=cause.value, **facts)
         if step.wait_s is not None:
             item.started_ms = item.ran_s = None
-            self._hold(item, step.waits_for, now_ms)
+            self._hold(item, cause, now_ms)
 
     def _hold(self, item: Item, cause: WaitCause, now_ms: int) -> bool:
         """Note what an item waits for; whether that is something else than before."""
@@ -168,6 +167,18 @@ class WorkerEvents:
         if names is None:
             names = self._names[lane] = lane.queue, lane.priority.value
         return names
+
+
+def _wait_cause(item: Item, step: NextStep) -> WaitCause:
+    """What a job waits for that goes on later."""
+    if step.error is not None:
+        return WaitCause.RETRY
+    if step.misfit is not None:
+        return WaitCause.DEPLOY
+    if step.is_put_off:
+        return WaitCause.WINDOW
+    # It was sent back to the log, since it waited for a dependency or a claim.
+    return WaitCause.CLAIM if item.held is None else WaitCause(item.held.cause)
 
 
 def _is_slow(item: Item) -> bool:

@@ -27,7 +27,6 @@ from shifter.policy.delivery.retry import (
 from shifter.ports import Record
 from shifter.wire.envelope import MAX_TURNS
 from shifter.wire.failure import ErrorFacts
-from shifter.wire.job_event import WaitCause
 from shifter.work.item import Item, ItemRefusal, Unreadable
 from shifter.work.next_record import (
     CUT_DIAGNOSTICS,
@@ -70,7 +69,7 @@ class NextStep(NamedTuple):
         refusal: Reason of a dead letter.
         error: Facts of the failure behind it.
         cause: Why the handler gave its job up, in its own words; empty elsewhere.
-        waits_for: What it waits for, where it goes on later.
+        is_put_off: Whether it waits for its execution window.
         misfit: Why this worker cannot run it, where it waits for one that can.
         is_copy: Whether the job had ended, or gone on, before this record came.
         cut: How often the log found its successor too large.
@@ -85,7 +84,7 @@ class NextStep(NamedTuple):
     refusal: ItemRefusal | None = None
     error: ErrorFacts | None = None
     cause: str = ""
-    waits_for: WaitCause = WaitCause.QUEUE
+    is_put_off: bool = False
     misfit: ItemRefusal | None = None
     is_copy: bool = False
     cut: int = 0
@@ -210,13 +209,7 @@ class NextSteps:
         if deadline_ms is not None:
             due_ms = min(due_ms, deadline_ms)
         update = _waiting(item, item.turn, item.attempt, due_ms - at.now)
-        step = NextStep(
-            item,
-            JobState.WAITING,
-            update=update,
-            misfit=misfit,
-            waits_for=WaitCause.DEPLOY,
-        )
+        step = NextStep(item, JobState.WAITING, update=update, misfit=misfit)
         if item.key_id is not None:
             return step._replace(settles=False, wait_s=(due_ms - at.now) / 1_000)
         record = next_turn(
@@ -252,31 +245,16 @@ class NextSteps:
         )
         return self.refused(step.entry, refusal, step.error, at)
 
-    def postponed(
-        self, item: Item, due_ms: int, waits_for: WaitCause = WaitCause.CLAIM
-    ) -> NextStep:
-        """Send an item back to the log until an instant; no attempt is charged.
-
-        Args:
-            item: The job.
-            due_ms: The instant, epoch milliseconds.
-            waits_for: What it waits for.
-        """
+    def postponed(self, item: Item, due_ms: int) -> NextStep:
+        """Send an item back to the log until an instant; no attempt is charged."""
         attempt, turn = item.attempt, item.turn
         record = next_turn(item, attempt=attempt, turn=turn, due_ms=due_ms)
-        state, update = JobState.WAITING, given_back(item)
-        return NextStep(item, state, record, update, waits_for=waits_for)
+        return NextStep(item, JobState.WAITING, record, given_back(item))
 
     def put_off(self, item: Item, due_ms: int) -> NextStep:
         """Send an item back until its execution window opens; its due time is kept."""
-        record = later_turn(item, due_ms)
-        return NextStep(
-            item,
-            JobState.WAITING,
-            record,
-            given_back(item),
-            waits_for=WaitCause.WINDOW,
-        )
+        record, update = later_turn(item, due_ms), given_back(item)
+        return NextStep(item, JobState.WAITING, record, update, is_put_off=True)
 
     def interrupted(self, item: Item) -> NextStep:
         """Leave an item unsettled, so that the log delivers it to another worker."""
@@ -321,14 +299,7 @@ class NextSteps:
         )
         wait_ms = answer.due_ms - at.now
         update = _waiting(item, item.turn + 1, answer.attempt, wait_ms)
-        return NextStep(
-            item,
-            JobState.WAITING,
-            record,
-            update,
-            error=error,
-            waits_for=WaitCause.RETRY,
-        )
+        return NextStep(item, JobState.WAITING, record, update, error=error)
 
     def _in_place(
         self, item: Item, answer: TryAgain, error: ErrorFacts | None, at: Moment
@@ -345,7 +316,7 @@ class NextSteps:
         item.attempt = answer.attempt
         update = _waiting(item, item.turn, answer.attempt, int(wait_s * 1_000))
         step = NextStep(item, JobState.WAITING, None, update, error=error)
-        return step._replace(settles=False, wait_s=wait_s, waits_for=WaitCause.RETRY)
+        return step._replace(settles=False, wait_s=wait_s)
 
     def _policy(self, spec: JobSpec) -> RetryPolicy:
         policy = self._policies.get(spec.name)

@@ -21,7 +21,6 @@ from shifter.model.time import EpochMs
 from shifter.policy.delivery.job_limits import is_expired, lost
 from shifter.policy.delivery.retry import Expired
 from shifter.policy.protection.dependency import Protection
-from shifter.wire.job_event import WaitCause
 from shifter.work.claiming import Claimed
 from shifter.work.completer import Completer
 from shifter.work.executor import Executor
@@ -162,8 +161,7 @@ class Starter:
             state.delayed.hold(item, until=now + held.wait_ms / 1_000)
         else:
             due_ms = state.clock.epoch_ms() + _SENT_BACK_MS + held.wait_ms
-            cause = WaitCause(held.by.value)
-            self._completer.add(state.next_steps.postponed(item, due_ms, cause))
+            self._completer.add(state.next_steps.postponed(item, due_ms))
 
     def _without_run(self, item: Item, now_ms: EpochMs) -> NextStep | None:
         """What becomes of a granted item that is not run; ``None`` to run it."""

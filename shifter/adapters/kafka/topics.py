@@ -29,7 +29,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.topic_ids import describe_ids
-from shifter.config.settings import duration_text
+from shifter.config.option import duration_text
 from shifter.errors import StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import Clock, TopicChange, TopicSpec

@@ -41,8 +41,6 @@ _KEY_PARTS: Final = 8
 _PROMOTED: Final = 1_000
 # 1 µs each where records are small; a record above a page takes some pages of its own.
 _COUNTED: Final = 10_000
-_PRUNED: Final = 1_000
-"""Records that one transaction deletes, so that none lasts long."""
 # The year 2109, so that a shifted instant fits in a row's id.
 _LAST_MS: Final = 1 << 42
 
@@ -383,38 +381,3 @@ def first_since(
         else:
             high = middle
     return low
-
-
-def prune(connection: sqlite3.Connection, topic: str, before_ms: int) -> int:
-    """Delete the oldest records of a topic that are older than an instant.
-
-    For topics that keep what has happened, never for lanes: no record is settled.
-
-    Args:
-        connection: In a transaction.
-        topic: The topic's name.
-        before_ms: The instant, by the clock of those that append.
-
-    Returns:
-        How many were deleted, at most 1,000 of each part.
-    """
-    count = 0
-    for lane, next_ in connection.execute(
-        "SELECT lane.id, next FROM lane JOIN topic ON topic.id = lane.topic "
-        "WHERE name = ? AND live > 0",
-        (topic,),
-    ).fetchall():
-        base = lane << SHIFT
-        (oldest,) = connection.execute(
-            "SELECT min(id) FROM job WHERE id >= ? AND id < ?", (base, base + next_)
-        ).fetchone()
-        if oldest is None:
-            continue
-        span = Span(place_of(oldest), min(next_, place_of(oldest) + _PRUNED))
-        end = first_since(connection, lane, span, before_ms)
-        gone = connection.execute(
-            "DELETE FROM job WHERE id >= ? AND id < ?", (oldest, base + end)
-        ).rowcount
-        connection.execute("UPDATE lane SET live = live - ? WHERE id = ?", (gone, lane))
-        count += gone
-    return count

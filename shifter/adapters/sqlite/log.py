@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from shifter.adapters.inbox import Inbox, Inboxes, Pending
@@ -23,11 +22,11 @@ from shifter.adapters.sqlite.lane_table import (
     RecordRow,
     append_rows,
     make_topic,
-    prune,
     row_of,
     topic_id,
 )
 from shifter.adapters.sqlite.member import waiting, wake_members
+from shifter.adapters.sqlite.pruning import NOTHING_KEPT, Pruner
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
@@ -45,8 +44,6 @@ _DDL: Final = (
     "CREATE TABLE IF NOT EXISTS sender "
     "(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID"
 )
-
-_PRUNE_EVERY_S: Final = 10.0
 
 _APPENDED: Final = Appended()
 _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
@@ -125,12 +122,11 @@ class SqliteLaneLog:
         max_record_bytes: int = 1_000_000,
         new_topic: tuple[int, int, int] | None = None,
         kept_free_bytes: int = KEPT_FREE_BYTES,
-        kept_ms: Mapping[str, int] = MappingProxyType({}),
+        kept_ms: Mapping[str, int] = NOTHING_KEPT,
     ) -> None:
         self.database, self._clock = database, clock
         self._limit_bytes, self._new_topic = max_record_bytes, new_topic
-        self._kept_free, self._kept_ms = kept_free_bytes, kept_ms
-        self._pruned_at = float("-inf")
+        self._kept_free, self._pruner = kept_free_bytes, Pruner(kept_ms, clock)
         self._guard = threading.Lock()
         self._line: list[_Wanted] = []
         self._inboxes = Inboxes(clock)
@@ -271,28 +267,17 @@ class SqliteLaneLog:
                     refused = Refused(Reason.REFUSED_BY_LOG, str(error))
             answers.append(_APPENDED if refused is None else refused)
         append_rows(connection, rows)
-        if not topics.isdisjoint(self._kept_ms):
-            self._prune(connection, now)
+        self._pruner.prune(connection, topics, now)
         return answers
-
-    def _prune(self, connection: sqlite3.Connection, now: int) -> None:
-        """Delete what is older than its topic keeps, every few seconds."""
-        if self._clock.monotonic() < self._pruned_at + _PRUNE_EVERY_S:
-            return
-        self._pruned_at = self._clock.monotonic()
-        for topic, kept_ms in self._kept_ms.items():
-            prune(connection, topic, now - kept_ms)
 
     def _is_there(self, connection: sqlite3.Connection, topic: str) -> bool:
         """Whether a topic is there, or was made just now."""
         if topic_id(connection, topic) is not None:
             return True
-        if self._new_topic is None:
-            return False
-        partitions, retention_ms, most_bytes = self._new_topic
-        retention_ms = self._kept_ms.get(topic, retention_ms)
-        make_topic(connection, topic, (partitions, retention_ms, most_bytes))
-        return True
+        if (new := self._new_topic) is not None:
+            kept_ms = self._pruner.kept_ms.get(topic, new[1])
+            make_topic(connection, topic, (new[0], kept_ms, new[2]))
+        return self._new_topic is not None
 
     def _refusal(self, record: Record, known: Collection[str]) -> Refused | None:
         size = len(record.value) + len(record.key or b"")
