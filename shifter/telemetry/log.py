@@ -129,6 +129,8 @@ class Event(StrEnum):
     EVENTS_LOST = "events.lost"
     # log lines themselves
     LINES_LEFT_OUT = "lines.left_out"
+    # operators
+    OPERATOR_ACTED = "operator.acted"
     # settings
     SETTING_DOUBTED = "config.doubted"
 
