@@ -1,1 +1,1 @@
-"""Calls of handlers, threads of this package, and what a forked child renews."""
+"""Calls of handlers, threads, garbage collection, and what a forked child renews."""

@@ -29,6 +29,7 @@ from shifter.policy.health import HealthPolicy
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.produce.publisher import Publisher
 from shifter.runtime.forking import default_signals_in_child
+from shifter.runtime.garbage import spare_what_lives_long
 from shifter.runtime.process_group import (
     holding_signals,
     ignore_signals,
@@ -148,6 +149,7 @@ def worker_process(options: WorkOptions, channel: socket.socket | None = None) -
     try:
         app = load_app(options.target)
         _log_all(app)
+        spare_what_lives_long()
         asyncio.run(_work(app, options, channel))
         _leave()
     except ShifterError as error:
