@@ -1,5 +1,7 @@
 """The Grafana dashboard: its rows are the questions of an operator, its panels PromQL.
 
+Two panels show what the rules of ``deploy/prometheus`` record.
+
 Rates look back over five minutes: ten scrapes of the published configuration.
 """
 
@@ -11,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 _COLUMNS: Final = 24  # of Grafana's grid
 _HEIGHT: Final = 7
+_ABREAST: Final = 4
+_WIDTH: Final = _COLUMNS // _ABREAST
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -48,6 +52,9 @@ def _rate(labels: str, metric: str) -> str:
 _ENDED: Final = _rate("queue", "shifter_jobs_total")
 _EXPIRED: Final = _rate("queue", 'shifter_jobs_total{outcome="expired"}')
 
+_REFUSED: Final = 'sum(rate(shifter_decisions_total{answer=~"shed|error"}[5m]))'
+_ANSWERED: Final = "sum(rate(shifter_decisions_total[5m]))"
+
 ROWS: Final = {
     "Are users safe?": (
         Panel(
@@ -55,6 +62,12 @@ ROWS: Final = {
             "reqps",
             _rate("answer", "shifter_decisions_total"),
             "{{answer}}",
+        ),
+        Panel(
+            "Share of answers refused or failed",
+            "percentunit",
+            f"({_REFUSED} or vector(0)) / {_ANSWERED}",
+            "refused",
         ),
         Panel(
             "Time to accept, 99th percentile",
@@ -76,6 +89,18 @@ ROWS: Final = {
         ),
     ),
     "Is deferred work safe?": (
+        Panel(
+            "Share of the time to the deadline that is used",
+            "percentunit",
+            "shifter:lane_deadline_used:ratio",
+            "{{queue}} {{priority}}",
+        ),
+        Panel(
+            "Dead letters to handle",
+            "short",
+            "max by (queue) (shifter_dead_letters_open)",
+            "{{queue}}",
+        ),
         Panel(
             "Jobs that ended",
             "reqps",
@@ -108,6 +133,30 @@ ROWS: Final = {
         ),
     ),
     "When will it be done?": (
+        Panel(
+            "Time until a lane is empty, over the time to its deadline",
+            "percentunit",
+            "shifter:lane_eta_of_deadline:ratio",
+            "{{queue}} {{priority}}",
+        ),
+        Panel(
+            "Time until a lane is empty",
+            "s",
+            "max by (queue, priority) (shifter_lane_eta_seconds)",
+            "{{queue}} {{priority}}",
+        ),
+        Panel(
+            "Jobs that are due",
+            "short",
+            "max by (queue, priority) (shifter_lane_due)",
+            "{{queue}} {{priority}}",
+        ),
+        Panel(
+            "Age of the oldest due job",
+            "s",
+            "max by (queue, priority) (shifter_lane_oldest_due_seconds)",
+            "{{queue}} {{priority}}",
+        ),
         Panel(
             "Wait for the first attempt, 95th percentile",
             "s",
@@ -192,11 +241,12 @@ def _placed() -> Iterator[dict[str, Any]]:
         number += 1
         yield _row(number, question, y)
         y += 1
-        width = _COLUMNS // len(panels)
-        for place, panel in enumerate(panels):
-            number += 1
-            yield _graph(number, panel, place * width, y, width)
-        y += _HEIGHT
+        for first in range(0, len(panels), _ABREAST):
+            line = panels[first : first + _ABREAST]
+            for place, panel in enumerate(line):
+                number += 1
+                yield _graph(number, panel, place * _WIDTH, y)
+            y += _HEIGHT
 
 
 def _row(number: int, title: str, y: int) -> dict[str, Any]:
@@ -211,7 +261,7 @@ def _row(number: int, title: str, y: int) -> dict[str, Any]:
     }
 
 
-def _graph(number: int, panel: Panel, x: int, y: int, width: int) -> dict[str, Any]:
+def _graph(number: int, panel: Panel, x: int, y: int) -> dict[str, Any]:
     target = {
         "refId": "A",
         "datasource": _SOURCE,
@@ -223,7 +273,7 @@ def _graph(number: int, panel: Panel, x: int, y: int, width: int) -> dict[str, A
         "type": "timeseries",
         "title": panel.title,
         "datasource": _SOURCE,
-        "gridPos": {"x": x, "y": y, "w": width, "h": _HEIGHT},
+        "gridPos": {"x": x, "y": y, "w": _WIDTH, "h": _HEIGHT},
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
         "targets": [target],
     }

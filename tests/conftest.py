@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from shifter.runtime import threads
 from stack.errors import Missing
 from stack.kafka import KafkaCluster
+from stack.prometheus import promtool as find_promtool
 from stack.redis import RedisServer
 
 # Suites and helpers are no test modules: without this, a failure in one shows no values.
@@ -79,6 +80,16 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The path of promtool; where it is, Prometheus is too."""
+    try:
+        return find_promtool()
+    except Missing as reason:
+        _missing(reason)
+        raise
 
 
 @pytest.fixture

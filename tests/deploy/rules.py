@@ -39,6 +39,22 @@ def alerts() -> list[Alert]:
     return [Alert(found[1], found[0]) for found in _ALERT.finditer(text)]
 
 
+def recorded() -> dict[str, str]:
+    """Expressions that are recorded, by the name of the series."""
+    return dict(
+        re.findall(
+            r"^ {6}- record: (\S+)\n((?: {8}.*\n)+)",
+            RULES.read_text("utf-8"),
+            re.MULTILINE,
+        )
+    )
+
+
+def with_recorded(text: str) -> str:
+    """PromQL with the expressions of what it names as recorded."""
+    return "\n".join([text, *(e for name, e in recorded().items() if name in text)])
+
+
 def metrics_in(text: str) -> set[str]:
     """Names of metrics in PromQL, without the suffixes of a histogram's parts."""
     names = re.findall(r"\bshifter_\w+", text)
