@@ -321,6 +321,8 @@ class Shifter(HasLanes, HasStates):
                     limit=self.settings.concurrency,
                 )
                 admission.answered = self._observer.answered
+                events = publisher.events
+                admission.decided = None if events is None else events.decided
                 self._guard = guard = dependency_watch(
                     lambda: self.settings,
                     self.dependencies.values(),

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
@@ -39,6 +39,7 @@ from shifter.errors import ConfigError
 from shifter.model.advice import nearest
 from shifter.model.job import canonical_id
 from shifter.model.time import duration_ms
+from shifter.ops.dead_letters import run_facts
 from shifter.ops.sparkline import sparkline
 from shifter.ops.texts import instant_text
 from shifter.ports import Clock, Delivery
@@ -194,26 +195,6 @@ def write_groups(found: Triage, groups: list[FailureGroup], *, empty: str) -> No
             )
         )
     write_table(COLUMNS, rows, empty=empty)
-
-
-def run_facts(run: Run) -> dict[str, Any]:
-    """A run as JSON values."""
-    begun = run.begun
-    return {
-        "run": begun.run,
-        "action": begun.action,
-        "source": begun.source,
-        "state": run.state,
-        "why": run.why,
-        "counts": run.counts,
-        "by": begun.by,
-        "reason": begun.reason,
-        "filter": begun.filter,
-        "file": begun.file,
-        "limit": begun.limit,
-        "begun_ms": begun.at_ms,
-        "last_ms": run.at_ms,
-    }
 
 
 async def _runs(settings: Settings, name: str | None) -> list[Run]:

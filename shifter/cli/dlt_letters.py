@@ -15,22 +15,21 @@ from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
-from shifter.cli.dlt import NO_CHOICE, Choice, letter_at, parse_place, run_facts
+from shifter.cli.dlt import NO_CHOICE, Choice, letter_at, parse_place
 from shifter.cli.output import escape, note, write_json, write_line
 from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import scan_progress
 from shifter.cli.session import InSession, consent, need_log, need_state
 from shifter.config import Settings
 from shifter.deadletter import transfer
-from shifter.deadletter.dialect import read_facts
 from shifter.deadletter.journal import Run
-from shifter.deadletter.letter import read_job, replays_of, shown_json
+from shifter.deadletter.letter import read_job
 from shifter.deadletter.reader import Selection
 from shifter.errors import DecodeError
+from shifter.ops.dead_letters import letter_facts, run_facts
 from shifter.ops.operator import who
 from shifter.ops.texts import instant_text
 from shifter.ports import Delivery
-from shifter.wire.dead_letter import read_dead_letter
 from shifter.wire.untrusted import encode_line
 from shifter.wiring.dead_letters import opened_dead_letters, opened_letter_reader
 
@@ -51,7 +50,7 @@ def dlt_show(
     """
     if which is None:
         source, which = _split(source)
-    letter = _whole(asyncio.run(letter_at(session.settings(), source, which)))
+    letter = letter_facts(asyncio.run(letter_at(session.settings(), source, which)))
     if json:
         write_json(letter)
     else:
@@ -274,38 +273,6 @@ def _split(text: str) -> tuple[str, str]:
     return topic, rest
 
 
-def _whole(delivery: Delivery) -> dict[str, Any]:
-    """One dead letter with everything in it, as JSON values."""
-    payload, encoding = _readable(delivery.value or b"")
-    story = read_facts(delivery.headers, delivery.appended_ms)
-    read = read_job(delivery.headers)
-    return {
-        "topic": delivery.topic,
-        "partition": delivery.partition,
-        "offset": delivery.offset,
-        "appended_ms": delivery.appended_ms,
-        "key": None if delivery.key is None else _text_or_hex(delivery.key),
-        "dead_letter": msgspec.to_builtins(read_dead_letter(delivery.headers)),
-        "story": msgspec.to_builtins(story),
-        "replay_of": None if read is None else read.envelope.replay_of,
-        "replays": replays_of(delivery.headers),
-        "headers": [
-            {"name": name, "value": None if raw is None else _text_or_hex(raw)}
-            for name, raw in delivery.headers
-        ],
-        "payload_encoding": encoding,
-        "payload": payload,
-    }
-
-
-def _readable(value: bytes) -> tuple[Any, str]:
-    """A payload as JSON where it is JSON, else as hex, with which of the two."""
-    try:
-        return shown_json(value), "json"
-    except (DecodeError, ValueError, RecursionError):
-        return value.hex(), "hex"
-
-
 def _write_whole(letter: dict[str, Any]) -> None:
     """Write one dead letter as text: facts, route, stack, headers, payload."""
     story = dict(letter["story"])
@@ -352,10 +319,3 @@ def _route(letter: dict[str, Any], story: dict[str, Any]) -> list[str]:
     place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
     steps.append(f"parked at {place}")
     return steps
-
-
-def _text_or_hex(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return f"hex:{raw.hex()}"

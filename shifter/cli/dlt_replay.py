@@ -13,7 +13,6 @@ from shifter.cli.dlt import (
     NO_CHOICE,
     Choice,
     note_unknown,
-    run_facts,
     triage_of,
     write_groups,
 )
@@ -31,6 +30,7 @@ from shifter.deadletter.reader import OnProgress, Selection
 from shifter.deadletter.triage import Triage
 from shifter.errors import ConfigError
 from shifter.model.time import duration_ms
+from shifter.ops.dead_letters import run_facts
 from shifter.ops.operator import who
 from shifter.wiring.dead_letters import (
     opened_dead_letters,

@@ -157,32 +157,6 @@ def explain(  # noqa: PLR0913  # one parameter an option
         note("in the dark: the decision is only counted; what can run here runs")
 
 
-def job_show(id_: str, /, *, json: bool = False, session: InSession) -> None:
-    """Show the state of a job.
-
-    A job has a state from its first start on, for as long as its `keep_status`.
-
-    Example: shifter job show 018f0000-0000-7000-8000-000000000000
-
-    Args:
-        id_: Id of the job, a UUID.
-        json: Print one JSON object.
-        session: This command line.
-    """
-    job_id = _job_id(id_)
-    status = asyncio.run(_app(session).status(job_id))
-    if status is None:
-        raise ProblemError(
-            "unknown_job",
-            f"nothing is known of job {job_id}",
-            "no job has it, or its state is forgotten or was never recorded",
-            "see waiting jobs with: shifter status; keep states longer with "
-            "@app.job(keep_status=…)",
-            Exit.FAILURE,
-        )
-    _write(status, as_json=json)
-
-
 def job_cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
     """Ask that a job not run, or not run again.
 
@@ -195,8 +169,8 @@ def job_cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
         json: Print one JSON object.
         session: This command line.
     """
-    job_id = _job_id(id_)
-    status = asyncio.run(_app(session).cancel(job_id))
+    job_id = read_job_id(id_)
+    status = asyncio.run(state_app(session).cancel(job_id))
     if status.state.is_terminal and status.state is not JobState.CANCELLED:
         raise ProblemError(
             "too_late",
@@ -271,13 +245,22 @@ def _sentence(decision: Decision) -> str:
     return text
 
 
-def _app(session: Session) -> Shifter:
-    """An app that declares no job: a state is found by its id alone."""
+def state_app(session: Session) -> Shifter:
+    """An app that declares no job: a state is found by its id alone.
+
+    Raises:
+        ProblemError: No state store is configured.
+    """
     settings = need_state(session.settings())
     return Shifter(settings.namespace, settings=settings)
 
 
-def _job_id(text: str) -> str:
+def read_job_id(text: str) -> str:
+    """The id of a job as the command line gives it, in the canonical spelling.
+
+    Raises:
+        ProblemError: It is no UUID.
+    """
     job_id = canonical_id(text)
     if job_id is None:
         fix = "use the UUID that submit printed"

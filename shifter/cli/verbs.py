@@ -41,6 +41,8 @@ _RUN: Final = (Exit.PARTIAL, Exit.DATA, Exit.TRY_LATER, *_STORES)
 _MODULES: Final = {
     "submit": "job",
     "explain": "job",
+    "job show": "job_history",
+    "job list": "job_history",
     "doctor": "deployment",
     "topics": "deployment",
     "config": "deployment",
@@ -92,7 +94,7 @@ class Verb(NamedTuple):
 
 GROUPS: Final = {
     "topics": "Create and change the topics of an app.",
-    "job": "Show or cancel one job.",
+    "job": "List jobs; show or cancel one.",
     "circuit": "Show circuits; open or close them by hand.",
     "budget": "Show retry budgets.",
     "quality": "Show the quality of answers, or set it by hand.",
@@ -140,7 +142,8 @@ VERBS: Final = (
         (Exit.PARTIAL, *_STORES),
     ),
     Verb("topics diff", "Show only the topics that differ from what an app needs."),
-    Verb("job show", "Show the state of a job."),
+    Verb("job show", "Show the state and the history of a job."),
+    Verb("job list", "List jobs that failed, were slow, or ended otherwise lately."),
     Verb("job cancel", "Ask that a job not run, or not run again."),
     Verb(
         "circuit list",

@@ -20,13 +20,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from shifter.config.endpoint import MASK, Secret, property_name
-from shifter.config.settings import (
-    DEFAULT_ORIGIN,
-    OPTIONS,
-    Option,
-    Settings,
-    read_text,
-)
+from shifter.config.option import Option, read_text
+from shifter.config.settings import DEFAULT_ORIGIN, OPTIONS, Settings
 from shifter.errors import ConfigError
 from shifter.model.advice import nearest
 

@@ -3,9 +3,9 @@
 A lane is one queue at one priority. ``<namespace>.<queue>.<priority>`` is its topic,
 ``<namespace>.<queue>.dlt`` a dead-letter topic and, with ``.parking`` behind it, the
 topic of dead letters that were replayed too often; ``<namespace>.delay.<seconds>s`` is
-a delay tier, ``<namespace>.replays`` the journal of what was done with dead letters. No
-part may contain a dot, so the mapping is injective; ``_`` is refused too, since Kafka's
-metrics fold ``.`` and ``_`` into one.
+a delay tier, ``<namespace>.replays`` the journal of what was done with dead letters,
+``<namespace>.events`` what happened to jobs. No part may contain a dot, so the mapping
+is injective; ``_`` is refused too, since Kafka's metrics fold ``.`` and ``_`` into one.
 
 Each of the four priorities has a hundred levels, so that shedding is smooth: level 0 is
 shed first, level 399 last. Source: Google SRE book, ch. 21 (criticality); failsafe-go's
@@ -87,6 +87,11 @@ def parking_topic(source: str) -> str:
 def journal_topic(namespace: str) -> str:
     """The topic that holds what was done with a namespace's dead letters."""
     return f"{namespace}.replays"
+
+
+def events_topic(namespace: str) -> str:
+    """The topic that holds what happened to the jobs of a namespace."""
+    return f"{namespace}.events"
 
 
 def delay_topic(namespace: str, tier_s: int) -> str:

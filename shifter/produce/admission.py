@@ -93,6 +93,8 @@ class Admission:
         signal_failures: How often a signal of the user's own raised.
         on_decision: Called with the window's number, the plan and the decision of each.
         answered: Called with each answer: job type, priority, its word, its reason.
+        decided: Called with each answer to a job: its plan, its id, the answer's word
+            and reason; ``None`` calls nothing.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Admission:
         self.signal_failures = 0
         self.on_decision: Callable[[int, CallPlan, Decision], None] | None = None
         self.answered: Callable[[str, Priority, str, Reason], None] = lambda *_: None
+        self.decided: Callable[[CallPlan, str, str, Reason], None] | None = None
         renew_in_child(self._after_fork)
 
     def _after_fork(self) -> None:

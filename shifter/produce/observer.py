@@ -143,6 +143,11 @@ class ServiceObserver:
         with self._lock:
             self._metrics.held_back.of(dependency.name, by.value).inc()
 
+    def events_counted(self, outcome: str, count: int) -> None:
+        """Count events of jobs that were written or lost."""
+        with self._lock:
+            self._metrics.job_events.of(outcome).inc(count)
+
     def circuit_changed(self, change: Change) -> None:
         """Count and log a change of a circuit."""
         name, word = change.dependency.name, state_word(change.state)

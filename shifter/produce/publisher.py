@@ -32,6 +32,7 @@ from shifter.telemetry.tracing import UNTRACED, Spans
 if TYPE_CHECKING:
     import asyncio
 
+    from shifter.produce.job_events import PublisherEvents
     from shifter.produce.job_states import JobStates
 
 _APPENDED = Appended()
@@ -77,10 +78,12 @@ class Publisher:
         appended: Called after each append with the lane, the answer for each record,
             and the seconds that it took.
         spans: Traces each append.
+        events: Records what became of jobs; closed with this. ``None`` records nothing.
 
     Attributes:
         clock: The same one.
         spans: The same ones.
+        events: The same ones.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword a part
@@ -93,11 +96,15 @@ class Publisher:
         finds_plain: bool = False,
         appended: _Noted = lambda *_: None,
         spans: Spans = UNTRACED,
+        events: PublisherEvents | None = None,
     ) -> None:
         self._log, self.clock, self._timeout_s = log, clock, timeout_s
         self._states, self._finds_plain, self.spans = states, finds_plain, spans
         self._appended, self._monotonic = appended, clock.monotonic
         self._records = RecordMaker(clock, spans)
+        self.events = events
+        # Looked at for every job: whether also those are recorded that are accepted.
+        self._is_recording_all = events is not None and events.is_all
         self._last_kept: _Kept | None = None
 
     async def defer(
@@ -230,12 +237,23 @@ class Publisher:
         if not bulk.records:
             return [_expired(job_id) for job_id in bulk.ids]
         self._note_waiting(plan, bulk.ids, answers)
-        return [
+        found = [
             Deferred(job_id, lane)
             if answer == _APPENDED
             else self._answer(plan, job_id, answer)
             for job_id, answer in zip(bulk.ids, answers, strict=True)
         ]
+        if self._is_recording_all or answers.count(_APPENDED) < len(answers):
+            for job_id, answered in zip(bulk.ids, found, strict=True):
+                self._record_event(plan, job_id, answered)
+        return found
+
+    def _record_event(
+        self, plan: CallPlan, job_id: str, answer: Answer | OutcomeUnknownError
+    ) -> None:
+        """Record what the log answered; usual answers with ``events=all`` alone."""
+        if self.events is not None:
+            self.events.submitted(plan, job_id, answer)
 
     def is_unrecorded(self, job_id: str) -> bool:
         """Whether a job was accepted here and its state is not recorded yet."""
@@ -243,6 +261,8 @@ class Publisher:
 
     def close(self, *, timeout_s: float) -> int:
         """Flush and stop; returns how many records had no answer by then."""
+        if self.events is not None:
+            self.events.close()
         if self._states is not None:
             # First: they may share the file of the log.
             self._states.close()
@@ -260,6 +280,8 @@ class Publisher:
     def _accepted(self, plan: CallPlan, job_id: str, found: AppendAnswer) -> Answer:
         """The answer to one job, which is recorded as waiting where it was accepted."""
         answer = self._answer(plan, job_id, found)
+        if self._is_recording_all or found != _APPENDED:
+            self._record_event(plan, job_id, answer)
         if isinstance(answer, OutcomeUnknownError):
             raise answer
         if self._states is not None and type(answer) is Deferred:

@@ -241,9 +241,13 @@ class Submission:
         """Report the answer; a call that raised has the reason of its decision."""
         plan, reason, word = self._plan, self._decision.reason, "error"
         answer: Submitted[Any] | None = getattr(self, "answer", None)
+        job_id = self._job_id
         if answer is not None:
             reason, word = answer.reason, _ANSWERS[type(answer)]
+            job_id = answer.job_id
         self._admission.answered(plan.spec.name, plan.priority, word, reason)
+        if (decided := self._admission.decided) is not None:
+            decided(plan, job_id, word, reason)
 
     def _decided_call(self) -> LocalCall | None:
         decision, function = self._decision, self._job.cheaper

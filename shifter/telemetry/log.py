@@ -125,8 +125,12 @@ class Event(StrEnum):
     RECORDS_UNANSWERED = "log.records_unanswered"
     # traces
     TRACING_FAILED = "tracing.failed"
+    # events of jobs
+    EVENTS_LOST = "events.lost"
     # log lines themselves
     LINES_LEFT_OUT = "lines.left_out"
+    # operators
+    OPERATOR_ACTED = "operator.acted"
     # settings
     SETTING_DOUBTED = "config.doubted"
 

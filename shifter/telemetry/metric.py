@@ -49,6 +49,7 @@ class Metrics(MetricSet):
     Attributes:
         circuit_changes: The scope is ``fleet`` or ``process``.
         held_back: ``by`` is ``circuit``, ``limit``, ``budget`` or ``rate``.
+        job_events: The outcome is ``written`` or ``lost``.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,11 @@ class Metrics(MetricSet):
             "shifter_fleet_strange_total",
             (),
             "Values in the state store that were none of ours, and were passed over.",
+        )
+        self.job_events = self._counter(
+            "shifter_job_events_total",
+            ("outcome",),
+            "Events of jobs, by whether the topic of events took them.",
         )
         self.held_back = self._counter(
             "shifter_held_back_total",
@@ -287,7 +293,7 @@ LABELS: Final = {
     "job": "the name of a job type, `http` or `grpc` for a request that is no job",
     "outcome": "of a job `done`, `dead`, `expired`, `cancelled` or `discarded`; of an "
     "append `appended`, `spooled`, `refused` or `unknown`; of a call `success`, "
-    "`failure`, `throttled` or `ignored`",
+    "`failure`, `throttled` or `ignored`; of an event `written` or `lost`",
     "priority": "`CRITICAL`, `HIGH`, `NORMAL` or `LOW`",
     "queue": "the name of a queue",
     "reason": "a value of `shifter.Reason`; `unknown` where the log did not answer",

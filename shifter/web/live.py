@@ -8,6 +8,7 @@ from shifter.web.reader import Reading
 from shifter.web.view import (
     MODE_TEXTS,
     SHOWN_LANES,
+    DependencyView,
     answers_of,
     mode_of,
     view_dependencies,
@@ -51,17 +52,23 @@ class LiveSections:
             self._number = number
         return self._texts
 
+    def dependencies(self) -> list[DependencyView]:
+        """The dependencies of the last reading, those that need attention first."""
+        reader = self._page.reader
+        if reader.reading.overview is None:
+            return []
+        return view_dependencies(
+            reader.reading.overview,
+            reader.history,
+            self._lanes_of(),
+            self._page.app.namespace,
+        )
+
     def _facts(self, reading: Reading, *, is_stale: bool) -> dict[str, Any]:
         overview, history = reading.overview, self._page.reader.history
         shed = history.shed_lately()
         mode = mode_of(overview, shed)
         lanes = [] if overview is None else view_lanes(overview)
-        dependencies = []
-        if overview is not None:
-            namespace = self._page.app.namespace
-            dependencies = view_dependencies(
-                overview, history, self._lanes_of(), namespace
-            )
         return {
             "overview": overview,
             "reading": reading,
@@ -73,7 +80,7 @@ class LiveSections:
             "lanes": lanes[:SHOWN_LANES],
             "lanes_total": len(lanes),
             "priorities": [] if overview is None else view_priorities(overview),
-            "dependencies": dependencies,
+            "dependencies": self.dependencies(),
         }
 
     def _lanes_of(self) -> dict[str, set[str]]:

@@ -19,7 +19,14 @@ from starlette.types import Receive, Scope, Send
 
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
-from shifter.errors import ConfigError
+from shifter.errors import (
+    ConfigError,
+    FilterError,
+    HeldElsewhereError,
+    ShifterError,
+    StoreError,
+    UnknownSourceError,
+)
 from shifter.telemetry import asgi_metrics
 from shifter.web.access import Access
 from shifter.web.guard import (
@@ -30,9 +37,13 @@ from shifter.web.guard import (
     set_cookie,
     visit_of,
 )
+from shifter.web.jobs import JobPages
+from shifter.web.letters import LetterPages
 from shifter.web.live import LiveSections
-from shifter.web.reader import SharedReader
+from shifter.web.reader import Reading, SharedReader
 from shifter.web.render import environment
+from shifter.web.runs import Runs
+from shifter.web.settings import SettingPages
 from shifter.web.view import view_lanes
 from shifter.wire.untrusted import encode_line
 
@@ -40,6 +51,7 @@ _STATIC: Final = Path(__file__).parent / "static"
 _FIRST_WAIT_S: Final = 0.15
 """How long the first page waits for a reading; without one it is drawn empty."""
 _STATUS_WAIT_S: Final = 15.0
+_RENEWED_WAIT_S: Final = 3.0
 _YOUNG_S: Final = 1.0
 _LANES: Final = 200
 """Lanes on one page of all lanes."""
@@ -68,6 +80,7 @@ class WebPage:
         self.templates = environment()
         self.live = LiveSections(self)
         self.sessions = Sessions(access)
+        self.runs = Runs(self)
         routes = [
             Route("/", self._overview),
             Route("/lanes", self._lanes),
@@ -77,6 +90,10 @@ class WebPage:
             Route("/api/history", self._history),
             Route("/metrics", asgi_metrics(app)),
             Route("/login", self._login, methods=["GET", "POST"]),
+            *SettingPages(self).routes(),
+            *LetterPages(self).routes(),
+            *self.runs.routes(),
+            *JobPages(self).routes(),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
         inner = Starlette(
@@ -84,6 +101,7 @@ class WebPage:
             exception_handlers={
                 RefusedError: self._refused,
                 HTTPException: self._missing,
+                ShifterError: self._failed,
             },
             lifespan=self._lifespan,
         )
@@ -98,25 +116,39 @@ class WebPage:
         await self.reader.close()
 
     def page(
-        self, request: Request, name: str, *, status: int = 200, **facts: Any
+        self, request: Request, template: str, /, *, code: int = 200, **facts: Any
     ) -> HTMLResponse:
         """A page for one visit, made of a template.
 
         Args:
             request: The request; its person and its token are known to the template.
-            name: Name of the template.
-            status: Status of HTTP.
+            template: Name of the template.
+            code: Status of HTTP.
             **facts: Values that the template uses.
         """
         visit = visit_of(request)
-        text = self.templates.get_template(name).render(
-            root=request.scope.get("root_path", "").rstrip("/"),
+        text = self.templates.get_template(template).render(
+            root=self.root(request),
             person=visit.person,
             csrf=visit.csrf,
             namespace=self.app.namespace,
             **facts,
         )
-        return HTMLResponse(text, status)
+        return HTMLResponse(text, code)
+
+    def root(self, request: Request) -> str:
+        """The path that the page is mounted at, without a slash at its end."""
+        root: str = request.scope.get("root_path", "")
+        return root.rstrip("/")
+
+    async def recent(self) -> Reading:
+        """A reading that is young enough for a page, or the last one."""
+        return await self.reader.fresh(within_s=_YOUNG_S, wait_s=_FIRST_WAIT_S)
+
+    async def renewed(self) -> None:
+        """Wait a while for a reading that shows what was just changed."""
+        number = self.reader.reading.number
+        await self.reader.after(number, wait_s=_RENEWED_WAIT_S)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
@@ -127,11 +159,11 @@ class WebPage:
             await self.close()
 
     async def _overview(self, request: Request) -> Response:
-        await self.reader.fresh(within_s=_YOUNG_S, wait_s=_FIRST_WAIT_S)
+        await self.recent()
         return self.page(request, "overview.html", sections=self.live.sections())
 
     async def _lanes(self, request: Request) -> Response:
-        reading = await self.reader.fresh(within_s=_YOUNG_S, wait_s=_FIRST_WAIT_S)
+        reading = await self.recent()
         match, overview = request.query_params.get("match", ""), reading.overview
         lanes = [] if overview is None else view_lanes(overview, match)
         page = _page_number(request)
@@ -190,23 +222,44 @@ class WebPage:
             person = access.by_token(token, name)
             if person is not None:
                 cookie = self.sessions.begin(person, self.clock.epoch_ms())
-                root = request.scope.get("root_path", "").rstrip("/")
-                answer = RedirectResponse(f"{root}{back}", 303)
+                answer = RedirectResponse(f"{self.root(request)}{back}", 303)
                 answer.raw_headers.append((b"set-cookie", set_cookie(request, cookie)))
                 return answer
             failed = True
         status = 401 if failed else 200
-        return self.page(request, "login.html", status=status, failed=failed, back=back)
+        return self.page(request, "login.html", code=status, failed=failed, back=back)
 
     async def _refused(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RefusedError)  # noqa: S101  # as it is registered
         facts = {"title": "Refused", "text": error.text}
-        return self.page(request, "message.html", status=error.status, **facts)
+        return self.page(request, "message.html", code=error.status, **facts)
+
+    async def _failed(self, request: Request, error: Exception) -> Response:
+        status, title = next(
+            (status, title)
+            for kind, status, title in _FAILURES
+            if isinstance(error, kind)
+        )
+        text = str(error)
+        if isinstance(error, FilterError):
+            text = f"at character {error.at + 1}: {error.what}; {error.want}"
+        return self.page(request, "message.html", code=status, title=title, text=text)
 
     async def _missing(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # as it is registered
         facts = {"title": "Not here", "text": str(error.detail)}
-        return self.page(request, "message.html", status=error.status_code, **facts)
+        return self.page(request, "message.html", code=error.status_code, **facts)
+
+
+_FAILURES: Final[tuple[tuple[type[ShifterError], int, str], ...]] = (
+    (UnknownSourceError, 404, "Not here"),
+    (FilterError, 400, "The filter is wrong"),
+    (ConfigError, 400, "This is not possible"),
+    (HeldElsewhereError, 409, "Another run works on this topic"),
+    (StoreError, 503, "A store does not answer"),
+    (ShifterError, 500, "It failed"),
+)
+"""Status and title for an error; the first that fits, so the root of all comes last."""
 
 
 def _page_number(request: Request) -> int:

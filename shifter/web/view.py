@@ -227,7 +227,7 @@ def _end(overview: Overview, lanes: list[LaneView]) -> Answer:
 
 def view_lane(row: LaneRow) -> LaneView:
     """A lane with what follows from its numbers."""
-    deadline_s: float | None = getattr(row, "tightest_deadline_s", None)
+    deadline_s = row.tightest_deadline_s
     is_stuck = bool(row.waiting) and row.eta_s is None and row.rate_per_s is not None
     is_late = deadline_s is not None and (
         deadline_s <= 0 or (row.eta_s is not None and row.eta_s > deadline_s)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import uuid_utils
 
@@ -20,7 +20,13 @@ from shifter.adapters.system import SystemClock
 from shifter.config import Settings
 from shifter.config.load import state_folder
 from shifter.model.advice import Finding
-from shifter.model.lane import Lane, Priority, dead_letter_topic, delay_topic
+from shifter.model.lane import (
+    Lane,
+    Priority,
+    dead_letter_topic,
+    delay_topic,
+    events_topic,
+)
 from shifter.policy.delivery.delay import TIERS_S
 from shifter.ports import (
     AtomicLog,
@@ -39,6 +45,11 @@ from shifter.wiring.registry import log_adapter, state_adapter
 if TYPE_CHECKING:
     from shifter.adapters.sqlite.fsck import Checked
     from shifter.adapters.sqlite.spool import SqliteSpool
+    from shifter.telemetry.job_events import JobEventStream
+
+
+_EVENT_BYTES: Final = 1_000_000
+"""Largest record of the topic of events, four times as large as one that is written."""
 
 
 def is_embedded(settings: Settings) -> bool:
@@ -161,6 +172,31 @@ def open_claims(
     )
 
 
+def open_events(
+    settings: Settings, log: LaneLog, process: str, counted: Callable[[str, int], None]
+) -> JobEventStream | None:
+    """Where one process records what happens to jobs; ``None`` with ``events=none``.
+
+    Args:
+        settings: Name the topic, and which jobs are recorded.
+        log: An open log, which events share; a spool keeps no events.
+        process: The name of the process in the events.
+        counted: Called with ``written`` or ``lost``, and how many events.
+    """
+    if settings.events == "none":
+        return None
+    from shifter.telemetry.job_events import JobEventStream  # noqa: PLC0415
+
+    return JobEventStream(
+        log,
+        SystemClock(),
+        topic=events_topic(settings.namespace),
+        process=process,
+        counted=counted,
+        is_all=settings.events == "all",
+    )
+
+
 def open_presence(settings: Settings, beside: LaneLog | None = None) -> PresenceStore:
     """The reports of live workers; arguments and errors are those of `open_claims`."""
     return state_adapter(settings).open_presence(settings, beside)
@@ -223,7 +259,18 @@ def topic_specs(settings: Settings, queues: Iterable[str]) -> list[TopicSpec]:
         names += [delay_topic(namespace, tier_s) for tier_s in TIERS_S]
     limits = partitions, settings.retention_ms, settings.max_letter_bytes
     found = [TopicSpec(name, *limits) for name in names + letters]
-    return found + letter_specs(namespace, letters, limits[-1])
+    found += letter_specs(namespace, letters, limits[-1])
+    return found if settings.events == "none" else [*found, events_spec(settings)]
+
+
+def events_spec(settings: Settings) -> TopicSpec:
+    """The topic of events, which keeps them for a day by default."""
+    return TopicSpec(
+        events_topic(settings.namespace),
+        1 if is_embedded(settings) else settings.partitions,
+        settings.events_retention_ms,
+        _EVENT_BYTES,
+    )
 
 
 def check_clients() -> list[Finding]:

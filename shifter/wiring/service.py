@@ -24,7 +24,7 @@ from shifter.telemetry import Log, Tracing
 from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
-    pass
+    from shifter.produce.job_events import PublisherEvents
 
 
 def open_publisher(
@@ -38,6 +38,8 @@ def open_publisher(
         tracing: How they are traced.
     """
     log, clock = wiring.open_log(settings), SystemClock()
+    # Beside the spool: an event that the log does not take is lost.
+    events = _events(settings, log, observer)
     path = wiring.spool_path(settings)
     if path is not None:
         log = _before_spool(settings, log, path, observer)
@@ -50,7 +52,23 @@ def open_publisher(
         finds_plain=wiring.finds_waiting(settings),
         appended=observer.appended,
         spans=wiring.spans_of(settings, tracing),
+        events=events,
     )
+
+
+def _events(
+    settings: Settings, log: LaneLog, observer: ServiceObserver
+) -> PublisherEvents | None:
+    name, counted = wiring.new_worker_id(), observer.events_counted
+    stream = wiring.open_events(settings, log, name, counted)
+    if stream is None:
+        return None
+    from shifter.produce.job_events import PublisherEvents  # noqa: PLC0415
+    from shifter.telemetry.job_events import ServiceEvents  # noqa: PLC0415
+
+    # Not in its thread: see `import_adapters`.
+    prepare = log_adapter(settings).import_parts
+    return PublisherEvents(ServiceEvents(stream, prepare), SystemClock())
 
 
 def import_adapters(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from shifter.telemetry import Tracing
 from shifter.wiring import (
     new_worker_id,
     open_claims,
+    open_events,
     open_fleet,
     open_log,
     open_presence,
@@ -99,6 +100,7 @@ def open_worker(
     from shifter.telemetry import WorkerMetrics  # noqa: PLC0415
     from shifter.work.drain import Drain  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
+    from shifter.work.job_events import WorkerEvents  # noqa: PLC0415
     from shifter.work.job_observer import JobObserver  # noqa: PLC0415
     from shifter.work.worker import Worker  # noqa: PLC0415
 
@@ -111,8 +113,16 @@ def open_worker(
         by_priority.setdefault(lane.priority, []).append(topic)
     size = min(options.concurrency, os.cpu_count() or 1)
     weights = settings.queue_weights
+    metrics = WorkerMetrics()
+    stream = open_events(
+        settings, log, worker_id, lambda of, count: metrics.job_events.of(of).inc(count)
+    )
     observer = JobObserver(
-        WorkerMetrics(), clock, worker=worker_id, log_done=settings.log_done
+        metrics,
+        clock,
+        worker=worker_id,
+        log_done=settings.log_done,
+        events=None if stream is None else WorkerEvents(stream, clock),
     )
     replica = FleetReplica(
         fleet.dependencies,

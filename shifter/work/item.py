@@ -37,6 +37,40 @@ class ItemRefusal(NamedTuple):
     is_misfit: bool = False
 
 
+class HeldWaits:
+    """For how long an item was held back in this process, by cause.
+
+    Attributes:
+        cause: What it waits for, or waited for last.
+        waits: Milliseconds of the waits that are over, by cause.
+    """
+
+    __slots__ = ("_since_ms", "cause", "waits")
+
+    def __init__(self, cause: str, now_ms: int) -> None:
+        self.cause = cause
+        self._since_ms: int | None = now_ms
+        self.waits: dict[str, int] = {}
+
+    def begin(self, cause: str, now_ms: int) -> bool:
+        """Note that it waits for this now; whether it never did before.
+
+        An item that waits for a cause asks again and again, and is held again.
+        """
+        if cause == self.cause and self._since_ms is not None:
+            return False
+        self.end(now_ms)
+        self.cause, self._since_ms = cause, now_ms
+        return cause not in self.waits
+
+    def end(self, now_ms: int) -> None:
+        """Note that it waits no more."""
+        if self._since_ms is not None:
+            waited_ms = max(0, now_ms - self._since_ms)
+            self.waits[self.cause] = self.waits.get(self.cause, 0) + waited_ms
+            self._since_ms = None
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """One readable delivery.
@@ -76,6 +110,7 @@ class Item:
         is_degraded: Whether its fallback is run instead of its handler.
         degraded_by: Why, if it is.
         trace_id: Of the span of its last attempt, if it was traced.
+        held: What it was held back for in this process, once it was.
         has_succeeded: Whether it took effect here, but its claim was gone before that
             could be recorded: it is recorded under the next one, and not run again.
     """
@@ -112,6 +147,7 @@ class Item:
     is_degraded: bool = field(init=False, default=False)
     degraded_by: Reason = field(init=False, default=Reason.QUALITY_REDUCED)
     trace_id: str | None = field(init=False, default=None)
+    held: HeldWaits | None = field(init=False, default=None)
     has_succeeded: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from shifter.telemetry.log import LimitedLog
 from shifter.telemetry.series import Counter as Count, Histogram, LabelValues
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item, ItemRefusal, Unreadable
+from shifter.work.job_events import WorkerEvents
 from shifter.work.next_step import NextStep, cause_of
 
 _RATE_WINDOW_S = 5.0
@@ -53,9 +54,11 @@ class JobObserver:
         worker: This worker's id, bound to each line.
         log_done: Share of the successes whose line is written, 0 to 1; ``None`` for as
             many as the limit of lines of one kind allows.
+        events: Records what happens to jobs; ``None`` records nothing.
 
     Attributes:
         metrics: The same ones.
+        events: The same ones.
         on_circuit: Called with each change of a circuit.
     """
 
@@ -66,8 +69,9 @@ class JobObserver:
         *,
         worker: str,
         log_done: float | None = None,
+        events: WorkerEvents | None = None,
     ) -> None:
-        self.metrics, self._clock = metrics, clock
+        self.metrics, self._clock, self.events = metrics, clock, events
         self._log = Log(worker=worker)
         self._limited = LimitedLog(self._log)
         # Any producer can invent names.
@@ -91,6 +95,8 @@ class JobObserver:
             series = self._series(item.lane)
             series.attempts.inc()
             item.started_ms = now_ms
+            if item.held is not None:
+                item.held.end(now_ms)
             # The time-shift of a job counts once.
             if item.attempt == 1:
                 series.waits.append((now_ms - item.accepted_ms) / 1_000)
@@ -100,6 +106,11 @@ class JobObserver:
         item = attempt.item
         item.ran_s = ran_s = now - attempt.started_at
         self._series(item.lane).durations.append(ran_s)
+
+    def waits(self, item: Item, by: Protection) -> None:
+        """An item waits for its dependency."""
+        if self.events is not None:
+            self.events.held(item, by)
 
     def stuck(self, attempt: Attempt) -> None:
         """An attempt was stopped and does not end."""
@@ -112,6 +123,8 @@ class JobObserver:
         for lane, count in Counter([item.lane for item in items]).items():
             self._series(lane).done.inc(count)
             self._ended[lane.name] += count
+        if self.events is not None:
+            self.events.done(items)
         if self._logs_each:
             self._write_each(items)
         elif self._logs_done:
@@ -158,6 +171,8 @@ class JobObserver:
             self._ended[lane.name] += 1
         if not step.is_copy:
             self._ended_otherwise(step, lane)
+            if self.events is not None:
+                self.events.ended(step)
 
     def _ended_otherwise(self, step: NextStep, lane: Lane) -> None:
         if isinstance(step.entry, Item) and step.misfit is not None:

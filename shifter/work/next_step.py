@@ -69,6 +69,7 @@ class NextStep(NamedTuple):
         refusal: Reason of a dead letter.
         error: Facts of the failure behind it.
         cause: Why the handler gave its job up, in its own words; empty elsewhere.
+        is_put_off: Whether it waits for its execution window.
         misfit: Why this worker cannot run it, where it waits for one that can.
         is_copy: Whether the job had ended, or gone on, before this record came.
         cut: How often the log found its successor too large.
@@ -83,6 +84,7 @@ class NextStep(NamedTuple):
     refusal: ItemRefusal | None = None
     error: ErrorFacts | None = None
     cause: str = ""
+    is_put_off: bool = False
     misfit: ItemRefusal | None = None
     is_copy: bool = False
     cut: int = 0
@@ -251,8 +253,8 @@ class NextSteps:
 
     def put_off(self, item: Item, due_ms: int) -> NextStep:
         """Send an item back until its execution window opens; its due time is kept."""
-        record = later_turn(item, due_ms)
-        return NextStep(item, JobState.WAITING, record, given_back(item))
+        record, update = later_turn(item, due_ms), given_back(item)
+        return NextStep(item, JobState.WAITING, record, update, is_put_off=True)
 
     def interrupted(self, item: Item) -> NextStep:
         """Leave an item unsettled, so that the log delivers it to another worker."""

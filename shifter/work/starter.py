@@ -156,6 +156,7 @@ class Starter:
     def _hold_back(self, item: Item, held: Rejected) -> None:
         state, now = self._state, self._state.clock.monotonic()
         self._free_slot(item, now)
+        state.observer.waits(item, held.by)
         if len(state.delayed) < _DELAYED_MOST or item.key_id is not None:
             state.delayed.hold(item, until=now + held.wait_ms / 1_000)
         else:

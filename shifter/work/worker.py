@@ -152,6 +152,8 @@ class Worker:
             ]
             if drain.mover is not None:
                 services.append(group.create_task(self._move(drain.mover)))
+            if (events := drain.observer.events) is not None:
+                services.append(group.create_task(events.stream.run()))
             # Open circuits must be known before the first job starts. A store that is
             # away costs this wait once.
             with contextlib.suppress(TimeoutError):
@@ -186,6 +188,8 @@ class Worker:
         )
         if self.name is not None:
             self.name.release()
+        if drain.observer.events is not None:
+            await drain.observer.events.stream.close()
         with contextlib.suppress(StoreError):
             await self.presence.withdraw(drain.owner)
         await self.presence.close()

@@ -27,9 +27,8 @@ Opened = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 def app(tmp_path: Path) -> App:
     """An app with one queue, a dependency, and a log in a file."""
     file = tmp_path / "page.db"
-    settings = load_settings(
-        "shop", flags={"log": f"sqlite://{file}"}, environ={}, cwd=tmp_path
-    )
+    flags = {"log": f"sqlite://{file}", "max_payload_bytes": 2_000_000}
+    settings = load_settings("shop", flags=flags, environ={}, cwd=tmp_path)
     found = Shifter("shop", settings=settings)
     mailer = found.dependency("mailer")
 

@@ -9,7 +9,7 @@ import pytest
 
 from shifter.errors import ConfigError
 from shifter.web import Access
-from tests.web.conftest import HOME, OPERATE, READ
+from tests.web.conftest import OPERATE, READ
 
 pytestmark = pytest.mark.usefixtures("lanes")
 TOKENS = Access(operate_token=OPERATE, read_token=READ)
@@ -169,7 +169,3 @@ async def _log_in(client, page, token, *, back=None):
     url = action if back is None else f"/login?next={back}"
     origin = str(client.base_url).rstrip("/")
     return await client.post(url, data=fields, headers={"origin": origin})
-
-
-def test_the_home_of_these_tests_is_local():
-    assert HOME.startswith("http://127.0.0.1")

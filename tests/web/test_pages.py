@@ -6,6 +6,7 @@ import html.parser
 import json
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -54,7 +55,7 @@ async def test_the_first_page_shows_lanes_and_answers_without_javascript(opened,
 async def test_a_page_names_no_other_host_and_holds_no_inline_code(opened):
     async with opened() as client:
         text = (await client.get("/")).text
-        paths = _Links(text).found
+        paths = _Links(text, "/").found
         assert {(await client.get(path)).status_code for path in paths} == {200}
 
     assert len(paths) > 5
@@ -125,7 +126,7 @@ async def test_the_page_works_below_the_path_of_a_service(app):
     async with httpx.AsyncClient(transport=transport, base_url=HOME) as client:
         try:
             text = (await client.get("/shifter/")).text
-            paths = _Links(text).found
+            paths = _Links(text, "/shifter/").found
             codes = {(await client.get(path)).status_code for path in paths}
         finally:
             await page.close()
@@ -137,15 +138,16 @@ async def test_the_page_works_below_the_path_of_a_service(app):
 class _Links(html.parser.HTMLParser):
     """Every path that a page loads or links to."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, place: str) -> None:
         super().__init__()
+        self._place = place
         self.found: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         for name, value in attrs:
             if name in ("href", "src", "action") and not value.startswith("#"):
-                self.found.add(value)
+                self.found.add(urljoin(self._place, value))
 
 
 async def _command(*tokens: str) -> int:

@@ -29,7 +29,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from shifter.adapters.kafka.errors import LastError, kafka_error, store_error
 from shifter.adapters.kafka.topic_ids import describe_ids
-from shifter.config.settings import duration_text
+from shifter.config.option import duration_text
 from shifter.errors import StoreUnavailableError
 from shifter.model.lane import parse_lane
 from shifter.ports import Clock, TopicChange, TopicSpec
@@ -44,6 +44,7 @@ _SHOWN_S: Final = 30.0
 _MAY_BE_UNKNOWN: Final = re.compile(".*AUTHORIZATION_FAILED|UNKNOWN_TOPIC_OR_PART")
 _LOOK_AGAIN_S: Final = 0.05
 _MINUTE_MS: Final = 60_000
+_ROLL_MS: Final = 7 * 86_400_000
 _OFFSETS_TOPIC: Final = "__consumer_offsets"
 _OFFSETS_KEPT: Final = "offsets.retention.minutes"
 _EXACT: Final = MappingProxyType(
@@ -94,7 +95,11 @@ def settings(spec: TopicSpec, *, replicas: int) -> dict[str, str]:
 
     They are written into the topic, whatever its broker's defaults are.
     """
-    return {**_EXACT, **least(spec, replicas=replicas)}
+    found = {**_EXACT, **least(spec, replicas=replicas)}
+    if spec.retention_ms < _ROLL_MS:
+        # A broker deletes whole segments, and begins one a week by default.
+        found["segment.ms"] = str(max(_MINUTE_MS, spec.retention_ms // 24))
+    return found
 
 
 def least(spec: TopicSpec, *, replicas: int) -> dict[str, str]:

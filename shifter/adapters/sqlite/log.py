@@ -12,7 +12,7 @@ import concurrent.futures
 import shutil
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from shifter.adapters.inbox import Inbox, Inboxes, Pending
@@ -26,6 +26,7 @@ from shifter.adapters.sqlite.lane_table import (
     topic_id,
 )
 from shifter.adapters.sqlite.member import waiting, wake_members
+from shifter.adapters.sqlite.pruning import NOTHING_KEPT, Pruner
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
@@ -110,6 +111,7 @@ class SqliteLaneLog:
         new_topic: What a topic is made with by its first record: partitions, retention
             in milliseconds, largest record; ``None`` refuses such records.
         kept_free_bytes: Free space below which records are refused.
+        kept_ms: Topics whose records are deleted by age, and the age in milliseconds.
     """
 
     def __init__(
@@ -120,10 +122,11 @@ class SqliteLaneLog:
         max_record_bytes: int = 1_000_000,
         new_topic: tuple[int, int, int] | None = None,
         kept_free_bytes: int = KEPT_FREE_BYTES,
+        kept_ms: Mapping[str, int] = NOTHING_KEPT,
     ) -> None:
         self.database, self._clock = database, clock
         self._limit_bytes, self._new_topic = max_record_bytes, new_topic
-        self._kept_free = kept_free_bytes
+        self._kept_free, self._pruner = kept_free_bytes, Pruner(kept_ms, clock)
         self._guard = threading.Lock()
         self._line: list[_Wanted] = []
         self._inboxes = Inboxes(clock)
@@ -264,14 +267,16 @@ class SqliteLaneLog:
                     refused = Refused(Reason.REFUSED_BY_LOG, str(error))
             answers.append(_APPENDED if refused is None else refused)
         append_rows(connection, rows)
+        self._pruner.prune(connection, topics, now)
         return answers
 
     def _is_there(self, connection: sqlite3.Connection, topic: str) -> bool:
         """Whether a topic is there, or was made just now."""
         if topic_id(connection, topic) is not None:
             return True
-        if self._new_topic is not None:
-            make_topic(connection, topic, self._new_topic)
+        if (new := self._new_topic) is not None:
+            kept_ms = self._pruner.kept_ms.get(topic, new[1])
+            make_topic(connection, topic, (new[0], kept_ms, new[2]))
         return self._new_topic is not None
 
     def _refusal(self, record: Record, known: Collection[str]) -> Refused | None:

@@ -16,7 +16,7 @@ from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.config.endpoint import sqlite_path
 from shifter.model.advice import OK, Finding
-from shifter.model.lane import Priority
+from shifter.model.lane import Priority, events_topic
 from shifter.ports import (
     AtomicLog,
     ClaimStore,
@@ -45,6 +45,7 @@ class SqliteLogs:
             SystemClock(),
             max_record_bytes=settings.max_record_bytes,
             new_topic=(1, settings.retention_ms, settings.max_letter_bytes),
+            kept_ms={events_topic(settings.namespace): settings.events_retention_ms},
         )
 
     def open_atomic_log(self, settings: Settings, name: str) -> AtomicLog:

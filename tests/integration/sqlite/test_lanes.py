@@ -19,7 +19,8 @@ from shifter.adapters.sqlite.log import SqliteLaneLog
 from shifter.adapters.sqlite.member import MemberTable
 from shifter.adapters.system import SystemClock
 from shifter.model.reason import Reason
-from shifter.ports import Appended, Record, Refused
+from shifter.ports import Appended, Record, Refused, TopicSpec
+from shifter.testing.clock import FakeClock
 
 LANE = "shop.mail.low"
 NEW_TOPIC = (1, 60_000, 1_000_000)
@@ -379,3 +380,36 @@ async def test_a_key_is_with_one_worker_at_a_time_and_keeps_its_order(process, k
 
     assert early == []
     assert seen == list(range(6))
+
+
+async def test_topic_that_is_kept_by_age_loses_its_oldest_records_only(tmp_path):
+    topic, clock = "shop.events", FakeClock()
+    log = SqliteLaneLog(
+        Database(tmp_path / "log.db"),
+        clock,
+        new_topic=NEW_TOPIC,
+        kept_ms={topic: 3_600_000},
+    )
+    admin = SqliteLogAdmin(log.database.share())
+
+    async def kept(name):
+        batches = [batch async for batch in admin.scan(name)]
+        return [int(delivery.value) for batch in batches for delivery in batch]
+
+    for number in range(4):
+        await log.append(records([number], topic=topic), timeout_s=10)
+        await log.append(records([number]), timeout_s=10)
+        clock.advance(1_500)
+
+    assert await kept(topic) == [1, 2, 3]
+    assert await kept(LANE) == [0, 1, 2, 3]
+    assert await admin.count(topic) == 3
+    clock.advance(7_200)
+    await log.append(records([4], topic=topic), timeout_s=10)
+    assert await kept(topic) == [4]
+    assert (await admin.spans(topic))[0] == (4, 5)
+    # The file says so too, where an operator looks at its topics.
+    spec = TopicSpec(topic, 1, 3_600_000, 1_000_000)
+    assert await admin.diff([spec]) == []
+    await admin.close()
+    log.close(timeout_s=5)

@@ -357,6 +357,8 @@ def test_job_show_as_json(running):
         "attempt": 1,
         "owner": "w1",
         "updated_ms": NOW,
+        "story": [],
+        "story_is_complete": True,
     }
 
 

@@ -13,7 +13,8 @@ from hypothesis import given, strategies as st
 
 from shifter.config import Secret, Settings, load_settings
 from shifter.config.load import state_folder
-from shifter.config.settings import OPTIONS, duration_text
+from shifter.config.option import duration_text
+from shifter.config.settings import OPTIONS
 from shifter.errors import ConfigError
 
 CANARY = "c4n4ry-h7nt3r2"

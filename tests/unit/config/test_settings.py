@@ -8,7 +8,8 @@ from pathlib import Path
 from hypothesis import given, strategies as st
 
 from shifter.config import Settings
-from shifter.config.settings import OPTIONS, RETENTION_MS, duration_text
+from shifter.config.option import duration_text
+from shifter.config.settings import OPTIONS, RETENTION_MS
 from shifter.model.time import duration_ms
 from shifter.policy.delivery.delay import MAX_DELAY_MS
 

@@ -101,3 +101,11 @@ def test_a_topic_takes_any_batch_a_producer_fills():
 @pytest.mark.parametrize(("replicas", "least"), [(1, "1"), (2, "1"), (3, "2")])
 def test_two_in_sync_replicas_are_asked_for_where_there_are_three(replicas, least):
     assert settings(SPEC, replicas=replicas)["min.insync.replicas"] == least
+
+
+def test_topic_that_is_kept_for_a_day_has_segments_that_end_within_it():
+    day = settings(TopicSpec("shop.events", 1, 86_400_000, 1_000_000), replicas=1)
+    month = settings(TopicSpec("shop.mail.low", 1, 37 * 86_400_000, 1_000), replicas=1)
+
+    assert (day["retention.ms"], day["segment.ms"]) == ("86400000", "3600000")
+    assert "segment.ms" not in month

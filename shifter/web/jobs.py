@@ -1,0 +1,69 @@
+"""The page of one job: its state, and a request that it not run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from shifter.model.job import canonical_id
+from shifter.web.audit import audit
+from shifter.web.guard import RefusedError, check_operator, read_form
+
+if TYPE_CHECKING:
+    from shifter.web.pages import WebPage
+
+
+class JobPages:
+    """The pages of jobs.
+
+    Args:
+        page: The page that they belong to.
+    """
+
+    def __init__(self, page: WebPage) -> None:
+        self._page = page
+
+    def routes(self) -> list[Route]:
+        """The routes of these pages."""
+        return [
+            Route("/jobs", self._find),
+            Route("/jobs/{job_id}", self._one),
+            Route("/jobs/{job_id}/cancel", self._cancel, methods=["POST"]),
+        ]
+
+    async def _find(self, request: Request) -> Response:
+        text = request.query_params.get("id", "").strip()
+        job_id = canonical_id(text)
+        if job_id is not None:
+            return RedirectResponse(f"{self._page.root(request)}/jobs/{job_id}", 303)
+        return self._page.page(request, "jobs.html", text=text)
+
+    async def _one(self, request: Request) -> Response:
+        job_id = _job_id(request)
+        status = await self._page.app.status(job_id)
+        return self._page.page(request, "job.html", job_id=job_id, status=status)
+
+    async def _cancel(self, request: Request) -> Response:
+        person = check_operator(request)
+        fields = await read_form(request)
+        job_id, reason = _job_id(request), fields.get("reason", "").strip()
+        if not reason:
+            raise RefusedError(400, "say why: the reason is kept")
+        status = await self._page.app.cancel(job_id)
+        audit(person, "job cancel", job_id, reason, state=status.state.value)
+        return RedirectResponse(f"{self._page.root(request)}/jobs/{job_id}", 303)
+
+
+def _job_id(request: Request) -> str:
+    """The id in a path.
+
+    Raises:
+        RefusedError: It is no id of a job.
+    """
+    job_id = canonical_id(request.path_params["job_id"])
+    if job_id is None:
+        raise RefusedError(404, "the id of a job is a UUID")
+    return job_id

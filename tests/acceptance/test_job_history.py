@@ -1,0 +1,54 @@
+"""What happened to a job, told by the command, on Kafka and Redis and on one file."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.fleet import TARGET, Fleet
+from tests.acceptance.test_worker import submit
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def show(fleet: Fleet, job_id: str) -> dict:
+    return fleet.json("job", "show", job_id, "--namespace", fleet.namespace)
+
+
+def listed(fleet: Fleet, *options: str) -> list[dict]:
+    return fleet.json("job", "list", "--namespace", fleet.namespace, *options)
+
+
+def test_the_life_of_a_failed_job_is_told_in_order(fleet):
+    fleet.run("topics", "apply", TARGET)
+    flaky = submit(fleet, "flaky", {"number": 4}, "--priority", "HIGH")
+    hopeless = submit(fleet, "hopeless", {"reason": "no such customer"})
+    good = submit(fleet, "note", {"number": 1})
+
+    fleet.run("work", TARGET, "--burst")
+
+    shown = show(fleet, flaky)
+    events = [entry["event"] for entry in shown["story"]]
+    assert events == [
+        *("submitted", "started", "failed", "retrying"),
+        *("started", "failed", "retrying", "started", "done"),
+    ]
+    assert (shown["state"], shown["attempt"]) == ("done", 3)
+    instants = [entry["at_ms"] for entry in shown["story"]]
+    assert instants == sorted(instants)
+    attempts = [e["attempt"] for e in shown["story"] if e["event"] == "started"]
+    assert attempts == [1, 2, 3]
+    retried = shown["story"][4]
+    assert retried["waits_ms"]["retry"] > 0
+
+    [*_, last] = show(fleet, hopeless)["story"]
+    assert last["event"] == "dead_lettered"
+    assert last["reason"] == "dead_lettered_by_handler"
+    assert last["detail"] == "no such customer"
+
+    assert show(fleet, good)["story"] == []
+    assert {row["job_id"] for row in listed(fleet)} == {flaky, hopeless}
+    [dead] = listed(fleet, "--state", "dead")
+    assert dead["job_id"] == hopeless
+    assert listed(fleet, "--queue", "nobody") == []
+    [found] = listed(fleet, "--error", "customer")
+    assert found["job_id"] == hopeless

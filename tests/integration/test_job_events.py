@@ -1,0 +1,157 @@
+"""Events of jobs: which are recorded, and that nothing waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shifter import DeadLetter, Retry
+from shifter.adapters.memory.log import MemoryLogAdmin
+from shifter.model.claim import JobState
+from shifter.model.lane import events_topic
+from shifter.ops.job_history import Entry, read_history
+from shifter.ports import TopicSpec, Unknown
+from shifter.telemetry.job_events import JobEventStream
+from shifter.work.job_events import WorkerEvents
+from tests.integration.drain_world import World, submit
+
+TOPIC = events_topic("shop")
+
+
+class RecordedWorld(World):
+    """A world whose worker records events."""
+
+    def __init__(self, events: str = "failures") -> None:
+        super().__init__()
+        self.counts = {"written": 0, "lost": 0}
+        self.stream: JobEventStream | None = None
+        if events != "none":
+            self.stream = JobEventStream(
+                self.lane_log,
+                self.clock,
+                topic=TOPIC,
+                process="w1",
+                counted=self.counted,
+                is_all=events == "all",
+            )
+
+    def counted(self, outcome: str, count: int) -> None:
+        self.counts[outcome] += count
+
+    def drain(self, **options):
+        drain = super().drain(**options)
+        if self.stream is not None:
+            drain.observer.events = WorkerEvents(self.stream, self.clock)
+        return drain
+
+    async def history(self, job_id: str) -> list[Entry]:
+        if self.stream is not None:
+            await self.stream.write()
+        admin = MemoryLogAdmin(self.log)
+        return (await read_history(admin, "shop", job_id, self.clock)).story
+
+
+def kinds(story: list[Entry]) -> list[str]:
+    return [entry["event"] for entry in story]
+
+
+@pytest.mark.parametrize(
+    ("events", "of_done", "of_failed"),
+    [
+        ("none", [], []),
+        ("failures", [], ["submitted", "started", "failed", "dead_lettered"]),
+        (
+            "all",
+            ["submitted", "started", "done"],
+            ["submitted", "started", "failed", "dead_lettered"],
+        ),
+    ],
+)
+async def test_what_each_setting_records(events, of_done, of_failed):
+    world = RecordedWorld(events)
+
+    @world.app.job
+    async def good() -> None: ...
+
+    @world.app.job
+    async def bad() -> None:
+        raise DeadLetter("no such customer")
+
+    await world.open()
+    async with world.working():
+        good_id, bad_id = await submit(good), await submit(bad)
+        await world.ended(good_id, JobState.DONE)
+        await world.ended(bad_id, JobState.DEAD)
+
+    assert kinds(await world.history(good_id)) == of_done
+    assert kinds(await world.history(bad_id)) == of_failed
+
+
+async def test_a_success_after_a_failure_is_recorded_to_its_end():
+    world = RecordedWorld()
+
+    @world.app.job(attempts=3)
+    async def flaky(context_free: int = 0) -> None:
+        if len(runs := world.__dict__.setdefault("runs", [])) == 0:
+            runs.append(1)
+            raise Retry(after="50ms")
+
+    await world.open()
+    async with world.working():
+        job_id = await submit(flaky)
+        await world.ended(job_id, JobState.DONE)
+
+    story = await world.history(job_id)
+    assert kinds(story) == [
+        *("submitted", "started", "failed", "retrying", "started", "done")
+    ]
+    assert story[4]["waits_ms"]["retry"] > 0
+    assert story[3]["until_ms"] >= story[3]["at_ms"]
+
+
+async def test_a_log_that_is_away_stops_nothing_and_losses_are_counted():
+    world = RecordedWorld()
+
+    class Away:
+        async def append(self, records, *, timeout_s):
+            return [Unknown("nobody answers")] * len(records)
+
+    world.stream._log = Away()
+
+    @world.app.job
+    async def bad() -> None:
+        raise DeadLetter("no")
+
+    await world.open()
+    async with world.working(), asyncio.timeout(30):
+        ids = [await submit(bad) for _ in range(50)]
+        for job_id in ids:
+            await world.ended(job_id, JobState.DEAD)
+    await world.stream.close()
+
+    assert world.counts == {"written": 0, "lost": 50}
+    assert world.stream.queued == 0
+
+
+async def test_a_topic_that_is_not_there_loses_events_only():
+    world = RecordedWorld()
+    stream = world.stream
+
+    @world.app.job
+    async def bad() -> None:
+        raise DeadLetter("no")
+
+    await world.open()
+    del world.log._specs[TOPIC], world.log._parts[TOPIC]
+    async with world.working():
+        await world.ended(await submit(bad), JobState.DEAD)
+    await stream.close()
+    assert world.counts == {"written": 0, "lost": 1}
+
+    world.log.create(TopicSpec(TOPIC, 1, 86_400_000, 1_000_000))
+    stream._silent_until = 0.0
+    async with world.working():
+        job_id = await submit(bad)
+        await world.ended(job_id, JobState.DEAD)
+    assert "dead_lettered" in kinds(await world.history(job_id))
