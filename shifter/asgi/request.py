@@ -22,13 +22,13 @@ from shifter.api.app import Shifter
 from shifter.jobs.request_scope import (
     HEIGHT_HEADER,
     PREVIOUS_HEADER,
+    TIMEOUT_HEADER,
     ambient,
     left_to_call_ms,
 )
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
 from shifter.model.time import MAX_DURATION_MS, read_timeout, write_timeout
 
-TIMEOUT_HEADER: Final = "shifter-timeout"
 _URGENCY: Final = re.compile(r"(?:\A|,)\s*u=([0-7])\s*(?=,|;|\Z)")
 _KEY: Final = re.compile(rb'(?P<quote>"?)([\x21\x23-\x5b\x5d-\x7e]{1,255})(?P=quote)')
 _KEY_HEADER: Final = b"idempotency-key"

@@ -20,12 +20,15 @@ class TryOptions(TypedDict, total=False):
         hedge: When a second try begins while the first one runs: ``"p95"`` for the
             95th percentile of the last 256 durations, or a duration; by default never.
             `BalancePolicy.hedge_share` bounds how many there are.
+        retry_if: Whether the error of a try that failed allows another one, for calls
+            that must not be made twice; by default each does.
     """
 
     timeout: Duration | None
     total: Duration | None
     retries: int
     hedge: Duration | None
+    retry_if: Callable[[BaseException], bool]
 
 
 class RunOptions:
@@ -36,13 +39,13 @@ class RunOptions:
         total: As there.
         retries: As there.
         hedge: As there.
-        may_retry: Whether an error allows another try.
+        retry_if: As there.
 
     Raises:
         ConfigError: An option is wrong.
     """
 
-    __slots__ = ("hedge_s", "hedge_share", "may_retry", "retries", "timeout", "total")
+    __slots__ = ("hedge_s", "hedge_share", "retries", "retry_if", "timeout", "total")
 
     def __init__(
         self,
@@ -51,12 +54,12 @@ class RunOptions:
         total: Any = None,
         retries: int = 0,
         hedge: Any = None,
-        may_retry: Callable[[BaseException], bool] = lambda _: True,
+        retry_if: Callable[[BaseException], bool] = lambda _: True,
     ) -> None:
         self.timeout = _optional_ms("timeout", timeout)
         self.total = _optional_ms("total", total)
         check_at_least("retries", retries, 0)
-        self.retries, self.may_retry = retries, may_retry
+        self.retries, self.retry_if = retries, retry_if
         self.hedge_share = _percentile(hedge)
         self.hedge_s: float | None = None
         if hedge is not None and self.hedge_share is None:

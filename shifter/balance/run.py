@@ -119,7 +119,7 @@ class _Failures:
         if isinstance(failed, _TryRefusedError):
             raise CallFailedError(self._last or failed.error) from None
         self._last, self.count = failed.error, self.count + 1
-        may_retry = self._options.may_retry(failed.error)
+        may_retry = self._options.retry_if(failed.error)
         if self.count > self._options.retries or not may_retry:
             raise CallFailedError(failed.error) from None
 

@@ -165,7 +165,10 @@ class Caller:
         now_ms = replica.now_ms()
         with replica.lock:
             answer = protection.admit(
-                self.priority, is_extra=self.is_extra or is_extra, now_ms=now_ms
+                self.priority,
+                is_extra=self.is_extra or is_extra,
+                now_ms=now_ms,
+                is_prompt=is_extra,
             )
         if isinstance(answer, Rejected):
             self.refused(protection.dependency, answer.by)

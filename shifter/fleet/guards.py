@@ -1,9 +1,9 @@
 """The guards of one dependency: a call begins when every one of them admits it.
 
 `shifter.fleet.protection.DependencyProtection` composes guards as a list. The first
-guard that refuses a call returns what the guards before it reserved. Three guards are
-here: the concurrency limit, the retry budget and the rate. The fourth, the circuit, is
-`shifter.fleet.circuit.Breaker`.
+guard that refuses a call returns what the guards before it reserved. Two guards are
+here: the concurrency limit and the retry budget. The others are the circuit,
+`shifter.fleet.circuit.Breaker`, and the rate, `shifter.fleet.rate_lease.RateLease`.
 
 Budget and rate belong to the whole fleet. A process spends them from *leases*, so that
 no call waits for the store; the next sync reports what was spent and asks for what was
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import ClassVar, Final, NamedTuple
 
 from shifter.fleet.shared_state import BudgetReport
-from shifter.model.fleet import BudgetWish, RateGrant, RateWish
+from shifter.model.fleet import BudgetWish
 from shifter.model.lane import Priority
 from shifter.policy.protection.budget import (
     RETRY_MILLI,
@@ -34,7 +34,6 @@ from shifter.policy.protection.limit import (
     adjust,
     may_start,
 )
-from shifter.policy.protection.rate import RatePolicy, take
 from shifter.policy.protection.throttle import (
     ThrottlePolicy,
     after_call,
@@ -42,15 +41,12 @@ from shifter.policy.protection.throttle import (
     may_retry,
 )
 
-_AGAIN_MS: Final = 250
+AGAIN_MS: Final = 250
 """Wait after a refusal by a limit, a budget or a rate; leases are renewed every 200 ms,
 so an earlier request would be refused by the same numbers."""
 
 _REPORT_EVERY_MS: Final = 1_000
 """First attempts are reported this often; a missing retry is asked for at once."""
-
-_RATE_LEASE_MS: Final = 1_000
-"""How long granted calls may be made: five syncs, so that one may fail."""
 
 _NOTHING: Final = (0, 0, 0, 0)
 _PLACE: Final = {priority: place for place, priority in enumerate(URGENT_FIRST)}
@@ -86,19 +82,29 @@ class CallRequest:
     Attributes:
         priority: The priority of the job or the request.
         is_extra: Whether the call is a retry, a replay or a hedge.
+        is_prompt: Whether somebody waits for an extra call, so that it cannot be
+            refused until the store has granted a retry.
         now_ms: The time, by this process's monotonic clock.
         permit: The circuit's permit; the circuit's guard sets it.
         is_probe: Whether the permit is one of a trial call.
         has_paid: Whether the retry budget was charged.
     """
 
-    __slots__ = ("has_paid", "is_extra", "is_probe", "now_ms", "permit", "priority")
+    __slots__ = (
+        "has_paid",
+        "is_extra",
+        "is_probe",
+        "is_prompt",
+        "now_ms",
+        "permit",
+        "priority",
+    )
 
     permit: CallPermit
 
     def __init__(self, priority: Priority, *, is_extra: bool, now_ms: int) -> None:
         self.priority, self.is_extra, self.now_ms = priority, is_extra, now_ms
-        self.has_paid = self.is_probe = False
+        self.has_paid = self.is_probe = self.is_prompt = False
 
 
 class Guard:
@@ -166,7 +172,7 @@ class LimitGuard(Guard):
             self.state.limit, self.inflight, request.priority
         ):
             return None
-        return _AGAIN_MS
+        return AGAIN_MS
 
     def begin(self, request: CallRequest) -> None:  # noqa: ARG002  # as of `Guard`
         """Count a call."""
@@ -220,7 +226,8 @@ class RetryLease(Guard):
         self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
         self._wish_terms = policy.wish(name, 0, _NOTHING)[:5]
         self._firsts = self._reported_firsts = self._reported_wants = 0
-        self._owed_milli = self._reported_ms = self._empty_until_ms = 0
+        self._owed_milli = self._reported_owed_milli = 0
+        self._reported_ms = self._empty_until_ms = 0
         self._left, self._until_ms, self._wanted = [0] * 4, [0] * 4, [0] * 4
         self._alone = Budget(policy)
         self._is_alone, self._share = True, 1
@@ -231,24 +238,38 @@ class RetryLease(Guard):
             return None
         throttle = self._throttle
         if throttle is not None and not may_retry(throttle, self._tokens_milli):
-            return _AGAIN_MS
-        request.has_paid = self.spend(request.priority, request.now_ms)
-        return None if request.has_paid else _AGAIN_MS
+            return AGAIN_MS
+        request.has_paid = self.spend(
+            request.priority, request.now_ms, is_prompt=request.is_prompt
+        )
+        return None if request.has_paid else AGAIN_MS
 
-    def spend(self, priority: Priority, now_ms: int) -> bool:
-        """Take a retry; ``False`` if there is none."""
+    def spend(
+        self, priority: Priority, now_ms: int, *, is_prompt: bool = False
+    ) -> bool:
+        """Take a retry; ``False`` if there is none.
+
+        A prompt one that finds no lease is spent at once, as long as this process has
+        earned it itself or has a share of the floor left; the store is told afterwards.
+        """
         if self._is_alone:
-            taken = self._alone.withdraw(now_ms, priority, share=self._share)
-            self._owed_milli += taken * RETRY_MILLI
-            return taken == 1
+            return self._spend_own(priority, now_ms)
         place = _PLACE[priority]
+        has_lease = self._left[place] and now_ms < self._until_ms[place]
+        if not has_lease and is_prompt and self._spend_own(priority, now_ms):
+            return True
         self._wanted[place] += 1
-        if not self._left[place] or now_ms >= self._until_ms[place]:
+        if not has_lease:
             return False
         self._left[place] -= 1
         # A process that loses the store goes on from what it spent before.
         self._alone.spent(now_ms)
         return True
+
+    def _spend_own(self, priority: Priority, now_ms: int) -> bool:
+        taken = self._alone.withdraw(now_ms, priority, share=self._share)
+        self._owed_milli += taken * RETRY_MILLI
+        return taken == 1
 
     def give_back(self, request: CallRequest) -> None:
         """Return the retry that was charged, if one was."""
@@ -295,13 +316,15 @@ class RetryLease(Guard):
         if not (is_news or any(wants)):
             return None
         self._reported_firsts, self._reported_wants = self._firsts, sum(wants)
+        self._reported_owed_milli = self._owed_milli
         earned_milli = self._firsts * self._earns_milli - self._owed_milli
         return BudgetWish(*self._wish_terms, earned_milli, wants)
 
     def granted(self, retries: tuple[int, ...], now_ms: int) -> None:
         """Add the retries that the store granted for the last request."""
         self._firsts -= self._reported_firsts
-        self._reported_firsts = self._owed_milli = 0
+        self._owed_milli -= self._reported_owed_milli
+        self._reported_firsts = self._reported_owed_milli = 0
         self._reported_ms, self._wanted = now_ms, [0] * 4
         if sum(retries) < self._reported_wants:
             self._empty_until_ms = now_ms + _REPORT_EVERY_MS
@@ -338,62 +361,3 @@ class RetryLease(Guard):
             for wanted, left in zip(self._wanted, self._left, strict=True)
         )
         return critical, high, normal, low
-
-
-class RateLease(Guard):
-    """Calls that this process may make by the fleet's rate. Belongs to one thread.
-
-    Args:
-        name: The name of the dependency.
-        policy: The policy of the rate.
-    """
-
-    by = Protection.RATE
-
-    def __init__(self, name: str, policy: RatePolicy) -> None:
-        self._name, self._policy = name, policy
-        self._left = self._until_ms = self._wanted = self._not_before_ms = 0
-        self._alone_us, self._is_alone, self._share = 0, True, 1
-
-    def admit(self, request: CallRequest) -> int | None:
-        """Take one call from the lease."""
-        now_ms = request.now_ms
-        if self._is_alone:
-            asked = self._policy.wish(self._name, 1)
-            asked = asked._replace(interval_us=asked.interval_us * self._share)
-            taken = take(asked, self._alone_us, now_us=now_ms * 1_000)
-            self._alone_us = taken.spread_us
-            return None if taken.calls else _AGAIN_MS
-        self._wanted += 1
-        if not self._left or now_ms >= self._until_ms:
-            return _AGAIN_MS
-        self._left -= 1
-        return None
-
-    def give_back(self, request: CallRequest) -> None:  # noqa: ARG002  # as of `Guard`
-        """Return the call to the lease."""
-        self._left += 1
-
-    def wish(self, now_ms: int) -> RateWish | None:
-        """The request of the next sync; ``None`` if no call is missing."""
-        if now_ms >= self._until_ms:
-            self._left = 0
-        want = self._wanted - self._left
-        if want <= 0 or now_ms < self._not_before_ms:
-            return None
-        return self._policy.wish(self._name, want)
-
-    def granted(self, grant: RateGrant, now_ms: int) -> None:
-        """Add the calls that the store granted."""
-        self._wanted = 0
-        self._left += grant.calls
-        if grant.calls:
-            self._until_ms = now_ms + _RATE_LEASE_MS
-        else:
-            self._not_before_ms = now_ms + grant.wait_us // 1_000
-
-    def settle(self, peers: int | None) -> None:
-        """Note how many processes share the store; ``None`` if it does not answer."""
-        self._is_alone = peers is None
-        if peers is not None:
-            self._share = max(1, peers)

@@ -20,9 +20,9 @@ from shifter.fleet.guards import (
     CallRequest,
     Guard,
     LimitGuard,
-    RateLease,
     RetryLease,
 )
+from shifter.fleet.rate_lease import RateLease
 from shifter.fleet.shared_state import PROTECTIONS, DependencyReport
 from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.lane import Priority
@@ -110,7 +110,12 @@ class DependencyProtection:
         self._report, self._report_until_ms = DependencyReport(), 0
 
     def admit(
-        self, priority: Priority, *, is_extra: bool, now_ms: int
+        self,
+        priority: Priority,
+        *,
+        is_extra: bool,
+        now_ms: int,
+        is_prompt: bool = False,
     ) -> CallPermit | Rejected:
         """Decide about one call, and reserve what it needs.
 
@@ -118,12 +123,14 @@ class DependencyProtection:
             priority: The priority of the job or the request.
             is_extra: Whether the call is a retry, a replay or a hedge.
             now_ms: The time, by this process's monotonic clock.
+            is_prompt: Whether somebody waits for an extra call.
 
         Returns:
             The permit, to be handed to `ended` or `release`; or the refusal.
         """
         self._report_until_ms = 0
         request = CallRequest(priority, is_extra=is_extra, now_ms=now_ms)
+        request.is_prompt = is_prompt
         guards = self._guards
         for guard in guards:
             wait_ms = guard.admit(request)

@@ -56,6 +56,9 @@ class Ambient(NamedTuple):
         return None if self.draw is None else str(int(self.draw * LEVELS_PER_PRIORITY))
 
 
+TIMEOUT_HEADER: Final = "shifter-timeout"
+"""Header with the time that is left to a request, as gRPC writes timeouts."""
+
 HEIGHT_HEADER: Final = "shifter-height"
 """Header or metadata with the draw of a request."""
 

@@ -9,9 +9,9 @@ from shifter.fleet.guards import (
     CallPermit,
     CallRequest,
     LimitGuard,
-    RateLease,
     RetryLease,
 )
+from shifter.fleet.rate_lease import RateLease
 from shifter.model.fleet import RateGrant
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
 from shifter.policy.protection.circuit.states import Permit
@@ -280,3 +280,55 @@ def test_rate_does_not_ask_again_before_a_call_may_be_granted():
 
     assert guard.wish(699) is None
     assert guard.wish(700).want == 1
+
+
+def prompt(guard, now_ms, priority=Priority.CRITICAL):
+    return guard.spend(priority, now_ms, is_prompt=True)
+
+
+def shared(policy, *, peers=2):
+    """A lease of a process whose store answers."""
+    guard = RetryLease("mailer", policy)
+    guard.settle(peers)
+    return guard
+
+
+def test_prompt_retry_without_a_lease_is_spent_from_what_the_process_earned():
+    guard = shared(NO_FLOOR)
+    assert not prompt(guard, 0)
+    for _ in range(4):
+        begin(guard, request())
+
+    answers = [prompt(guard, 0) for _ in range(3)]
+
+    assert answers == [True, True, False]
+    assert not guard.spend(Priority.CRITICAL, 0)  # another one needs a lease
+
+
+def test_prompt_retries_share_the_floor_between_processes():
+    policy = BudgetPolicy(ratio=0, floor_per_s=1)
+    answers = [prompt(guard, 0) for guard in [shared(policy)] for _ in range(9)]
+    assert answers == [True] * 5 + [False] * 4
+
+
+def test_prompt_retry_uses_a_lease_first():
+    guard = shared(NO_FLOOR)
+    guard.granted((1, 0, 0, 0), 0)
+    for _ in range(2):
+        begin(guard, request())
+    assert prompt(guard, 0)
+    # What a lease spends counts as spent by the process too.
+    assert not prompt(guard, 0)
+
+
+def test_prompt_retries_are_reported_once_also_when_spent_during_a_sync():
+    guard = shared(BudgetPolicy(ratio=0, floor_per_s=10))
+    assert prompt(guard, 2_000)
+    assert guard.wish(2_000).deposit_milli == -1_000
+    assert prompt(guard, 2_001)
+
+    guard.granted((0, 0, 0, 0), 2_002)
+
+    assert guard.wish(4_000).deposit_milli == -1_000
+    guard.granted((0, 0, 0, 0), 4_001)
+    assert guard.wish(6_000) is None
