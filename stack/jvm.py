@@ -24,8 +24,9 @@ from stack.install import kafka_jars, kafka_version
 LOG4J: Final = Path(__file__).resolve().parent / "log4j2.properties"
 """What a broker writes to its log."""
 _ONCE: Final = "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"
-# One compiler starts sooner and runs slower: right for tests, wrong for throughput.
-_QUICK: Final = ["-Xms64m", "-Xmx256m", *_ONCE]
+# One compiler starts sooner and runs slower: right for tests, wrong for throughput. A
+# whole run makes thousands of partitions on one broker, and 256 MiB are full then.
+_QUICK: Final = ["-Xms64m", "-Xmx1g", *_ONCE]
 _FAST: Final = ["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC"]
 
 
