@@ -248,8 +248,10 @@ class Shifter(HasLanes, HasStates):
         It may wait for a read of the spool's file: call it in a thread.
         `shifter.telemetry.asgi_metrics` serves it to Prometheus.
         """
-        guard = self._guard
-        return self._observer.snapshot(None if guard is None else guard.replica)
+        guard, admission = self._guard, self._admission
+        lag_s = 0.0 if admission is None else admission.loop_lag_s
+        replica = None if guard is None else guard.replica
+        return self._observer.snapshot(replica, loop_lag_s=lag_s)
 
     def close(self) -> int:
         """Flush and close the service side; returns how many records got no answer."""

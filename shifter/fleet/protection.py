@@ -166,8 +166,8 @@ class DependencyProtection:
     def child_ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
         """Note how a call of a child process ended.
 
-        The child counts the call itself, unless it was cut: then the child is killed,
-        and its count is lost.
+        The child counts the call itself as evidence, unless it was cut: then the child
+        is killed, and its count is lost. `take_ended` has it in any case.
 
         Args:
             permit: The call's permit.
@@ -179,6 +179,7 @@ class DependencyProtection:
         """
         self._report_until_ms = 0
         end = self.breaker.own.judged(end)
+        self._ended[end.outcome] = self._ended.get(end.outcome, 0) + 1
         return end.was_cut and self.breaker.ended(permit, end, now_ms=now_ms)
 
     def release(self, permit: CallPermit, *, now_ms: int) -> None:

@@ -178,6 +178,22 @@ class LostRange(NamedTuple):
     end: int
 
 
+class FeedCounts(NamedTuple):
+    """What a feed counted since it was opened; all 0 where a log has no such thing.
+
+    Attributes:
+        rebalances: Changes of what this member of its group owns.
+        commits: Commits that the log took.
+        commits_failed: Commits that it did not take.
+        frontier_gap: Records that ended and that no committed position covers, now.
+    """
+
+    rebalances: int = 0
+    commits: int = 0
+    commits_failed: int = 0
+    frontier_gap: int = 0
+
+
 class LaneFeed(Protocol):
     """The draining side of a log: deliveries of some lanes to this process.
 
@@ -228,6 +244,9 @@ class LaneFeed(Protocol):
 
     def losses(self) -> list[LostRange]:
         """Ranges found lost since the last call."""
+
+    def counts(self) -> FeedCounts:
+        """What this feed has counted so far."""
 
     def idle(self) -> bool:
         """Whether every owned record was settled and none is known to wait."""

@@ -122,6 +122,11 @@ class Admission:
         self.decided: Callable[[CallPlan, str, str, Reason], None] | None = None
         renew_in_child(self._after_fork)
 
+    @property
+    def loop_lag_s(self) -> float:
+        """How late the event loop is, as last measured, seconds >= 0."""
+        return self._lag.last_s
+
     def _after_fork(self) -> None:
         # What is under way, and what was counted, is the parent's; so are the threads.
         self._lock, self._threads, self.views = threading.Lock(), None, Views()

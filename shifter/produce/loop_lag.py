@@ -48,6 +48,11 @@ class LoopLag:
             late_s = self._lag_s
         return late_s * 1_000
 
+    @property
+    def last_s(self) -> float:
+        """Seconds, as last measured; 0 while nothing asks. From any thread."""
+        return 0.0 if self._loop is None else self._lag_s
+
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._expected_at = loop.time() + _EVERY_S
         loop.call_later(_EVERY_S, self._called, loop)

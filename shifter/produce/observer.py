@@ -15,11 +15,11 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from shifter.errors import StoreError
 from shifter.fleet.changes import Change, LoggingObserver
+from shifter.fleet.readings import read_fleet, show_fleet
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import state_word
 from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import Reason
-from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import (
     AppendAnswer,
@@ -59,16 +59,6 @@ class SpoolReading(NamedTuple):
 
 
 ReadSpool: TypeAlias = Callable[[], SpoolReading]
-
-
-class _DependencyReading(NamedTuple):
-    """What is read of one dependency."""
-
-    name: str
-    fleet: str
-    process: str
-    ended: dict[CallOutcome, int]
-    retries_left: int
 
 
 class ServiceObserver:
@@ -161,23 +151,27 @@ class ServiceObserver:
             self._metrics.fleet_strange.of().inc(count)
         LoggingObserver(self.log).found_strange(count)
 
-    def snapshot(self, replica: FleetReplica | None) -> Snapshot:
+    def snapshot(
+        self, replica: FleetReplica | None, *, loop_lag_s: float = 0.0
+    ) -> Snapshot:
         """All readings now; waits for a read of the spool's file.
 
         Args:
             replica: What is known of dependencies; ``None`` while that is closed.
+            loop_lag_s: How late the event loop is.
         """
         read_spool, spooled = self.spool, None
         if read_spool is not None:
             # A gauge that cannot be read is left out.
             with contextlib.suppress(StoreError):
                 spooled = read_spool()
-        found = [] if replica is None else _read_dependencies(replica)
+        found = None if replica is None else read_fleet(replica)
         with self._lock:
             self._fold_answers()
             self._fold_appends()
             self._set_spool(spooled)
-            self._set_dependencies(found)
+            show_fleet(self._metrics, found)
+            self._metrics.loop_lag.of().set(loop_lag_s)
             return self._metrics.snapshot()
 
     def _append_ended(
@@ -224,18 +218,6 @@ class ServiceObserver:
             if spooled is not None:
                 gauge.of().set(spooled[place])
 
-    def _set_dependencies(self, found: Sequence[_DependencyReading]) -> None:
-        metrics = self._metrics
-        metrics.circuit_state.clear()
-        metrics.budget_left.clear()
-        for one in found:
-            scopes = (("fleet", one.fleet), ("process", one.process))
-            for scope, word in scopes:
-                metrics.set_circuit(one.name, scope, word)
-            metrics.budget_left.of(one.name).set(one.retries_left)
-            for outcome, count in one.ended.items():
-                metrics.calls.of(one.name, outcome.value).inc(count)
-
 
 _T = TypeVar("_T")
 
@@ -246,17 +228,3 @@ def _taken(notes: list[_T]) -> list[_T]:
     batch = notes[:count]
     del notes[:count]
     return batch
-
-
-def _read_dependencies(replica: FleetReplica) -> list[_DependencyReading]:
-    """Read each dependency; calls that ended are handed out once."""
-    now_ms, found = replica.now_ms(), []
-    for name, protection in replica.protections.items():
-        # One lock per dependency: a call waits for one reading at most.
-        with replica.lock:
-            fleet, own = protection.circuit.state, protection.breaker.own.state
-            ended = protection.take_ended()
-            left = protection.retries.left(now_ms)
-        words = state_word(fleet), state_word(own)
-        found.append(_DependencyReading(name, *words, ended, left))
-    return found

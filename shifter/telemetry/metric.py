@@ -27,6 +27,12 @@ _WAIT_S: Final = (
     *(300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0),
 )
 
+# From an hour late to a day early.
+_MARGIN_S: Final = (
+    *(-3_600.0, -60.0, -1.0, 0.0, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0),
+    *(3_600.0, 14_400.0, 86_400.0),
+)
+
 BUILD_INFO: Final = Spec(
     "shifter_build_info", "gauge", ("version",), "Always 1; tells the version."
 )
@@ -50,6 +56,8 @@ class Metrics(MetricSet):
         circuit_changes: The scope is ``fleet`` or ``process``.
         held_back: ``by`` is ``circuit``, ``limit``, ``budget`` or ``rate``.
         job_events: The outcome is ``written`` or ``lost``.
+        calls: The outcome is ``success``, ``failure``, ``throttled`` or ``ignored``.
+        limit: Of one process; a page of several shows the sum.
     """
 
     def __init__(self) -> None:
@@ -62,8 +70,7 @@ class Metrics(MetricSet):
         self.circuit_state = self._gauge(
             "shifter_circuit_state",
             ("dependency", "scope", "state"),
-            "Processes that see a circuit in this state; a worker tells it from the "
-            "first change on.",
+            "Processes that see a circuit in this state.",
         )
         self.fleet_strange = self._counter(
             "shifter_fleet_strange_total",
@@ -80,6 +87,38 @@ class Metrics(MetricSet):
             ("dependency", "by"),
             "Starts of jobs and calls that a dependency's circuit, limit, budget or "
             "rate put off.",
+        )
+
+        self.calls = self._counter(
+            "shifter_calls_total",
+            ("dependency", "outcome"),
+            "Calls to dependencies that ended.",
+        )
+        self.budget_left = self._gauge(
+            "shifter_budget_left",
+            ("dependency",),
+            "Retries left of the budget, this process's share of its floor included.",
+        )
+        self.limit = self._gauge(
+            "shifter_limit",
+            ("dependency",),
+            "Calls at once that the concurrency limit of a dependency allows.",
+        )
+        self.quality = self._gauge(
+            "shifter_quality", ("quality",), "Processes that serve at this quality."
+        )
+        self.loop_lag = self._gauge(
+            "shifter_loop_lag_seconds",
+            (),
+            "How late the event loop was at the most, of late.",
+            across="max",
+        )
+        self.clock_skew = self._gauge(
+            "shifter_clock_skew_seconds",
+            (),
+            "How far the wall clock is from that of the state store, either way; not "
+            "before the store has answered.",
+            across="max",
         )
 
     def circuit_changed(self, dependency: str, scope: str, state: str) -> None:
@@ -107,6 +146,10 @@ class WorkerMetrics(Metrics):
         jobs: The outcome is ``done``, ``dead``, ``expired``, ``cancelled`` or
             ``discarded``.
         misfits: Job types beyond the first 50 are counted as ``other``.
+        retries: The reason is ``failed``, ``retry_asked`` or ``throttled``.
+        claims: The answer is ``granted``, ``busy``, ``finished``, ``handed_over`` or
+            ``cancelled``.
+        commits: The outcome is ``success`` or ``failure``.
     """
 
     def __init__(self) -> None:
@@ -152,6 +195,56 @@ class WorkerMetrics(Metrics):
             (),
             "Calls to the claim store that failed.",
         )
+        self.deadline_margin = self._histogram(
+            "shifter_job_deadline_margin_seconds",
+            lane,
+            "From the end of a job to its deadline; 0 or below where it ended late.",
+            _MARGIN_S,
+        )
+        self.retries = self._counter(
+            "shifter_retries_total",
+            (*lane, "reason"),
+            "Attempts after which the job is to run again.",
+        )
+        self.replays = self._counter(
+            "shifter_replays_total",
+            ("queue",),
+            "Replays of dead letters whose first attempt started.",
+        )
+        self.claims = self._counter(
+            "shifter_claims_total",
+            ("answer",),
+            "Answers of the claim store to workers that ask to run a job.",
+        )
+        self.claim_duration = self._histogram(
+            "shifter_claim_duration_seconds",
+            (),
+            "How long the claim store took for the claims of one batch of jobs.",
+            _APPEND_S,
+        )
+        self.slots = self._gauge(
+            "shifter_slots", (), "Attempts that may run at once, of all processes."
+        )
+        self.slots_busy = self._counter(
+            "shifter_slots_busy_seconds_total",
+            (),
+            "For how long slots had an attempt that ran: a second for each of them.",
+        )
+        self.rebalances = self._counter(
+            "shifter_rebalances_total",
+            (),
+            "Changes of the partitions that a member of a consumer group owns (Kafka).",
+        )
+        self.commits = self._counter(
+            "shifter_commits_total",
+            ("outcome",),
+            "Commits of positions to a consumer group (Kafka).",
+        )
+        self.frontier_gap = self._gauge(
+            "shifter_frontier_gap",
+            (),
+            "Records that ended and that no committed position covers (Kafka).",
+        )
         self.inflight = self._gauge("shifter_inflight", lane, "Attempts running now.")
         self.waiting_bytes = self._gauge(
             "shifter_waiting_bytes",
@@ -169,7 +262,6 @@ class ServiceMetrics(Metrics):
             Job types beyond the first 100 are counted as ``other``.
         appends: The outcome is ``appended``, ``spooled``, ``refused`` or ``unknown``.
         append_failures: The reason is that of the answer, or ``unknown``.
-        calls: The outcome is ``success``, ``failure``, ``throttled`` or ``ignored``.
     """
 
     def __init__(self) -> None:
@@ -205,16 +297,6 @@ class ServiceMetrics(Metrics):
             "shifter_spool_age_seconds",
             (),
             "Age of the oldest record in the spool; 0 where it has none.",
-        )
-        self.calls = self._counter(
-            "shifter_calls_total",
-            ("dependency", "outcome"),
-            "Calls to dependencies that ended.",
-        )
-        self.budget_left = self._gauge(
-            "shifter_budget_left",
-            ("dependency",),
-            "Retries left of the budget, this process's share of its floor included.",
         )
 
 
@@ -287,16 +369,21 @@ SPECS: Final = WORKER_SPECS | SERVICE_SPECS | FLEET_SPECS
 
 
 LABELS: Final = {
-    "answer": "`ran`, `deferred`, `degraded`, `shed`, or `error` where the call raised",
+    "answer": "of a decision `ran`, `deferred`, `degraded`, `shed`, or `error` where "
+    "the call raised; of a claim `granted`, `busy`, `finished`, `handed_over` or "
+    "`cancelled`",
     "by": "`circuit`, `limit`, `budget` or `rate`",
     "dependency": "the name of a dependency",
     "job": "the name of a job type, `http` or `grpc` for a request that is no job",
     "outcome": "of a job `done`, `dead`, `expired`, `cancelled` or `discarded`; of an "
     "append `appended`, `spooled`, `refused` or `unknown`; of a call `success`, "
-    "`failure`, `throttled` or `ignored`; of an event `written` or `lost`",
+    "`failure`, `throttled` or `ignored`; of a commit `success` or `failure`; of an "
+    "event `written` or `lost`",
     "priority": "`CRITICAL`, `HIGH`, `NORMAL` or `LOW`",
+    "quality": "`FULL`, `REDUCED` or `MINIMAL`",
     "queue": "the name of a queue",
-    "reason": "a value of `shifter.Reason`; `unknown` where the log did not answer",
+    "reason": "a value of `shifter.Reason`; `unknown` where the log did not answer; of "
+    "a retry `failed`, `retry_asked` or `throttled`",
     "scope": "`fleet`, or `process` for the circuit of one process",
     "state": "`closed`, `half_open` or `open`",
     "topic": "the name of a topic of the log",

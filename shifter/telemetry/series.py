@@ -79,6 +79,10 @@ class Counter:
         """Add ``count``, >= 0."""
         self.value += count
 
+    def reach(self, count: float) -> None:
+        """Replace by what was counted elsewhere; nothing if that is less."""
+        self.value = max(self.value, count)
+
     def read(self) -> Reading:
         """The count so far."""
         return self.value

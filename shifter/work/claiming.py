@@ -108,6 +108,7 @@ class Claiming:
         if self._is_away.is_set():
             self._unclaimed(items, claimed)
             return
+        asked_at = self._clock.monotonic()
         try:
             answers = await self._first_answers([_request(item) for item in items])
         except StoreError as error:
@@ -115,6 +116,7 @@ class Claiming:
             self._is_away.set()
             self._unclaimed(items, claimed)
             return
+        self._observer.claims.add(answers, self._clock.monotonic() - asked_at)
         for item, answer in zip(items, answers, strict=True):
             if type(answer) is Granted:
                 item.fence, item.losses = answer.fence, answer.losses

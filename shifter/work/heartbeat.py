@@ -21,6 +21,7 @@ from shifter.policy.health import WorkProgress
 from shifter.ports import PresenceStore, WorkerReport
 from shifter.telemetry import Event, Snapshot
 from shifter.work.drain import Drain
+from shifter.work.worker_readings import LagTimer, read_worker
 
 _EVERY_S: Final = 1.0
 _PRESENCE_KEEP_MS: Final = 10_000
@@ -81,9 +82,11 @@ async def beating(
         yield
         return
 
+    lag = LagTimer()
+
     async def beat() -> None:
         while True:
-            _beat(channel, drain, is_ready=is_ready())
+            _beat(channel, drain, lag, is_ready=is_ready())
             await drain.clock.sleep(_EVERY_S)
 
     # No task group: what the block raises must leave it as it is.
@@ -94,14 +97,18 @@ async def beating(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        _beat(channel, drain, is_ready=is_ready())
+        _beat(channel, drain, lag, is_ready=is_ready())
+        lag.stop()
 
 
-def _beat(channel: socket.socket, drain: Drain, *, is_ready: bool) -> None:
+def _beat(
+    channel: socket.socket, drain: Drain, lag: LagTimer, *, is_ready: bool
+) -> None:
     now, observer, running = drain.clock.monotonic(), drain.observer, drain.running
     overdue_s = [attempt.overdue_s(now) for attempt in drain.progress().attempts]
     observer.fold()
     observer.running(running, drain.state.limits.bytes)
+    read_worker(drain, lag_s=lag.take_s())
     progress = WorkProgress(
         is_ready,
         drain.unpolled_s,

@@ -27,6 +27,7 @@ from shifter.telemetry import Event, Log, WorkerMetrics
 from shifter.telemetry.log import LimitedLog
 from shifter.telemetry.series import Counter as Count, Histogram, LabelValues
 from shifter.work.attempt import Attempt
+from shifter.work.claim_counts import ClaimCounts
 from shifter.work.item import Item, ItemRefusal, Unreadable
 from shifter.work.job_events import WorkerEvents
 from shifter.work.next_step import NextStep, cause_of
@@ -41,8 +42,10 @@ class _LaneMetrics(NamedTuple):
     wait: Histogram
     duration: Histogram
     done: Count
+    margin: Histogram
     waits: list[float]
     durations: list[float]
+    margins: list[float]
 
 
 class JobObserver:
@@ -59,6 +62,7 @@ class JobObserver:
     Attributes:
         metrics: The same ones.
         events: The same ones.
+        claims: Counts what the claim store answers.
         on_circuit: Called with each change of a circuit.
     """
 
@@ -87,6 +91,7 @@ class JobObserver:
         self._since: float = clock.monotonic()
         self._rates: dict[str, float] = {}
         self._claims_logged_at: float = -_RATE_WINDOW_S
+        self.claims = ClaimCounts(metrics)
         self.on_circuit: Callable[[Change], None] = _ignore
 
     def started(self, items: Sequence[Item], now_ms: int) -> None:
@@ -100,6 +105,8 @@ class JobObserver:
             # The time-shift of a job counts once.
             if item.attempt == 1:
                 series.waits.append((now_ms - item.accepted_ms) / 1_000)
+                if item.envelope.replay_of is not None:
+                    self.metrics.replays.of(item.lane.queue).inc()
 
     def ran(self, attempt: Attempt, now: float) -> None:
         """An attempt ended."""
@@ -125,11 +132,18 @@ class JobObserver:
             self._ended[lane.name] += count
         if self.events is not None:
             self.events.done(items)
+        for item in items:
+            if item.envelope.deadline_ms is not None:
+                self._ended_before(item, item.envelope.deadline_ms)
         if self._logs_each:
             self._write_each(items)
         elif self._logs_done:
             for item in self._chosen(items):
                 self._log.info(Event.JOB_ENDED, **self._end(item, _DONE))
+
+    def _ended_before(self, item: Item, deadline_ms: int) -> None:
+        margin_s = (deadline_ms - self._clock.epoch_ms()) / 1_000
+        self._series(item.lane).margins.append(margin_s)
 
     def _chosen(self, items: Sequence[Item]) -> Iterable[Item]:
         """Those of some jobs that succeeded whose lines are written."""
@@ -180,11 +194,18 @@ class JobObserver:
             return
         failure = _failure(step)
         if step.state is JobState.WAITING:
+            if step.retry:
+                labels = lane.queue, lane.priority.value, step.retry
+                self.metrics.retries.of(*labels).inc()
             facts = {**_facts(step.entry), **failure}
             self._write(logging.INFO, Event.JOB_RETRIED, facts)
             return
         outcome = step.state.value
         self.metrics.jobs.of(lane.queue, lane.priority.value, outcome).inc()
+        if isinstance(step.entry, Item):
+            deadline_ms = step.entry.envelope.deadline_ms
+            if deadline_ms is not None:
+                self._ended_before(step.entry, deadline_ms)
         end = {"outcome": outcome, "cause": cause_of(step), **failure}
         facts = self._end(step.entry, end)
         if step.refusal is None:
@@ -224,6 +245,8 @@ class JobObserver:
                 self.metrics.job_wait.of(*labels),
                 self.metrics.job_duration.of(*labels),
                 self.metrics.jobs.of(*labels, JobState.DONE.value),
+                self.metrics.deadline_margin.of(*labels),
+                [],
                 [],
                 [],
             )
@@ -241,8 +264,11 @@ class JobObserver:
         for series in self._lanes.values():
             series.wait.observe_many(series.waits)
             series.duration.observe_many(series.durations)
+            series.margin.observe_many(series.margins)
             series.waits.clear()
             series.durations.clear()
+            series.margins.clear()
+        self.claims.fold()
         self._limited.write_left_out(self._clock.monotonic())
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from shifter.policy.delivery.backoff import BackoffPolicy
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.delivery.job_limits import End, is_expired, is_put_off_too_long
 from shifter.policy.delivery.retry import (
+    RETRY_WORDS,
     DeadLettered,
     Discarded,
     Interrupted,
@@ -70,6 +71,8 @@ class NextStep(NamedTuple):
         error: Facts of the failure behind it.
         cause: Why the handler gave its job up, in its own words; empty elsewhere.
         is_put_off: Whether it waits for its execution window.
+        retry: Why the job runs again, ``failed``, ``retry_asked`` or ``throttled``;
+            empty elsewhere.
         misfit: Why this worker cannot run it, where it waits for one that can.
         is_copy: Whether the job had ended, or gone on, before this record came.
         cut: How often the log found its successor too large.
@@ -85,6 +88,7 @@ class NextStep(NamedTuple):
     error: ErrorFacts | None = None
     cause: str = ""
     is_put_off: bool = False
+    retry: str = ""
     misfit: ItemRefusal | None = None
     is_copy: bool = False
     cut: int = 0
@@ -148,7 +152,9 @@ class NextSteps:
             u=at.u,
         )
         if isinstance(answer, TryAgain):
-            return self._again(item, answer, error, at)
+            step = self._again(item, answer, error, at)
+            is_again = step.state is JobState.WAITING
+            return step._replace(retry=RETRY_WORDS[type(outcome)]) if is_again else step
         return self._end(item, answer, outcome, error, at)
 
     def degraded(self, item: Item) -> NextStep:

@@ -49,6 +49,7 @@ class OwnedPartition:
         epoch: The number of this assignment.
         acks: Which of its offsets have ended.
         topic_id: Of the topic whose offsets are counted; ``None`` if not known.
+        start: The position at which this assignment began.
         started: Offsets that began and have not ended.
         at_end: Whether the log held nothing more when it was last asked.
         is_full: Whether too much was read since the frontier.
@@ -63,6 +64,7 @@ class OwnedPartition:
     epoch: int
     acks: AckMap
     topic_id: str | None
+    start: int
     started: set[int] = field(default_factory=set)
     at_end: bool = False
     is_full: bool = False
@@ -114,7 +116,9 @@ class Assignment:
         """Own a partition from now on, in place of what was there."""
         self._last_epoch += 1
         acks = AckMap(start.position, start.done)
-        part = OwnedPartition(place, self._last_epoch, acks, start.topic_id)
+        part = OwnedPartition(
+            place, self._last_epoch, acks, start.topic_id, start.position
+        )
         # A group without a commit of its own gets one: what retention takes before
         # the first record is settled is then seen as lost, and not skipped.
         part.is_dirty = not start.is_known
@@ -233,6 +237,15 @@ class Assignment:
             part.is_full = self.has_shifted = True
         return run
 
+    def frontier_gap(self) -> int:
+        """Records that ended and that no committed position covers. From any thread."""
+        gap = 0
+        for part in list(self.parts.values()):
+            acks, sent = part.acks, part.committed
+            position = part.start if sent is None else sent[0]
+            gap += len(acks) - acks.open_count + max(0, acks.frontier - position)
+        return gap
+
     def is_idle(self) -> bool:
         """Whether all that the log holds has ended. From any thread."""
         parts = list(self.parts.values())
@@ -246,12 +259,17 @@ class Committer:
         group: The group's name.
         assignment: The partitions that this member owns.
         failed: Called with the client's error text when a commit fails.
+
+    Attributes:
+        done: Commits that the broker took.
+        failures: Commits that it did not take.
     """
 
     def __init__(
         self, group: str, assignment: Assignment, failed: Callable[[str], None]
     ) -> None:
         self._group, self._assignment, self._failed = group, assignment, failed
+        self.done = self.failures = 0
 
     def send(self, consumer: Consumer, parts: Iterable[OwnedPartition]) -> None:
         """Commit what changed, without waiting."""
@@ -286,6 +304,11 @@ class Committer:
         self, error: KafkaError | None, partitions: Iterable[TopicPartition]
     ) -> None:
         """Take the result of a commit; also the client's ``on_commit``."""
+        partitions = list(partitions)
+        if error is not None or any(at.error for at in partitions):
+            self.failures += 1
+        elif partitions:
+            self.done += 1
         for at in partitions:
             failure = at.error or error
             if failure is None:

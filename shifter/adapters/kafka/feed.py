@@ -17,7 +17,15 @@ from shifter.adapters.kafka.member import Member, MemberPlan
 from shifter.adapters.kafka.start_offsets import EARLIEST
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.policy.delivery.ack_map import WINDOW
-from shifter.ports import AppendAnswer, Clock, Delivery, LaneLog, LostRange, Record
+from shifter.ports import (
+    AppendAnswer,
+    Clock,
+    Delivery,
+    FeedCounts,
+    LaneLog,
+    LostRange,
+    Record,
+)
 
 
 class KafkaLaneFeed:
@@ -131,6 +139,10 @@ class KafkaLaneFeed:
     def losses(self) -> list[LostRange]:
         """Ranges found lost since the last call."""
         return self._bridge.losses()
+
+    def counts(self) -> FeedCounts:
+        """What this member counted so far."""
+        return self._member.counts()
 
     def idle(self) -> bool:
         """Whether every owned record has ended and the log was found to hold no more.

@@ -31,7 +31,7 @@ from shifter.adapters.kafka.rebalance import Rebalancer
 from shifter.adapters.kafka.start_offsets import EARLIEST, StartPlan
 from shifter.adapters.kafka.topic_ids import TopicIds
 from shifter.errors import StoreRefusedError, StoreUnavailableError
-from shifter.ports import Clock
+from shifter.ports import Clock, FeedCounts
 
 # Records end a poll at once, so its length delays only commits and requests to leave.
 _POLL_S: Final = 0.1
@@ -120,6 +120,12 @@ class Member:
         name = f"shifter-kafka-{self._plan.group}"
         # A daemon, since `close` leaves the thread to itself after its timeout.
         threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def counts(self) -> FeedCounts:
+        """What was counted so far. From any thread."""
+        committer, gap = self._committer, self.assignment.frontier_gap()
+        changes = self._rebalancer.callbacks
+        return FeedCounts(changes, committer.done, committer.failures, gap)
 
     def _run(self) -> None:
         cause: BaseException | None = None

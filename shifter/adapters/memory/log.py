@@ -16,6 +16,7 @@ from shifter.model.reason import Reason
 from shifter.ports import (
     AppendAnswer,
     Delivery,
+    FeedCounts,
     LaneDepth,
     LostRange,
     Record,
@@ -156,6 +157,10 @@ class MemoryLaneFeed:
         """Ranges found lost since the last call."""
         found, self._losses = self._losses, []
         return found
+
+    def counts(self) -> FeedCounts:
+        """Nothing: what is settled is so at once, and no group is rebalanced."""
+        return FeedCounts()
 
     def idle(self) -> bool:
         """Whether every owned record was settled and none waits in its lane."""

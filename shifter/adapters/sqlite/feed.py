@@ -34,6 +34,7 @@ from shifter.ports import (
     Appended,
     Clock,
     Delivery,
+    FeedCounts,
     LostRange,
     Record,
     Unknown,
@@ -181,6 +182,10 @@ class SqliteLaneFeed:
     def losses(self) -> list[LostRange]:
         """Nothing is ever deleted unread."""
         return []
+
+    def counts(self) -> FeedCounts:
+        """Nothing: what is settled is so at once, and no group is rebalanced."""
+        return FeedCounts()
 
     def idle(self) -> bool:
         """Whether every owned record was settled and none is known to wait."""

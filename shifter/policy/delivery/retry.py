@@ -21,8 +21,9 @@ River's snooze (not charged).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from shifter.errors import ConfigError
 from shifter.model.claim import JobState
@@ -133,6 +134,13 @@ Outcome: TypeAlias = (
     | Interrupted
 )
 """The result of an attempt."""
+
+RETRY_WORDS: Final[Mapping[type[Outcome], str]] = {
+    Failed: "failed",
+    RetryAsked: "retry_asked",
+    ThrottledOutcome: "throttled",
+}
+"""The outcomes after which a job runs again, each with its published word."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,6 +353,25 @@ class TestTrouble:
                 assert not thread.is_alive()
 
 
+class TestCounts:
+    async def test_what_ended_and_is_not_committed_is_the_gap(self, bench):
+        lane = await bench.lane()
+        await bench.write(lane, range(10))
+        feed = await bench.opened(lane)
+        found = await bench.collect(feed, 10)
+        assert feed.counts().frontier_gap == 0
+
+        await feed.settle(found[1:])
+        await bench.until(lambda: feed.counts().frontier_gap == 9)
+        await feed.settle(found[:1])
+        await bench.until(lambda: feed.counts().frontier_gap == 0)
+        await bench.until(lambda: feed.counts().commits >= 1)
+        await bench.until(lambda: committed(bench, lane).offset == 10)
+
+        assert feed.counts().rebalances >= 1
+        assert feed.counts().commits_failed == 0
+
+
 def _parts(feed):
     return feed._member.assignment.parts.values()
 

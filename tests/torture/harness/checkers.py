@@ -16,7 +16,7 @@ from shifter.policy.delivery.claim_state import (
     FENCES_PER_MS,
 )
 from tests.torture.harness.event import Event
-from tests.torture.harness.evidence import Evidence, Run, committed_at
+from tests.torture.harness.evidence import TERMINAL, Evidence, Run, committed_at
 from tests.torture.harness.jobs import EXHAUSTED_ATTEMPTS, FLAKY_FAILS
 from tests.torture.harness.scenario import RECOVERY_S, WINDOW_S
 from tests.torture.harness.share_checkers import c12_budget, c25_aside, c25_shares
@@ -398,11 +398,28 @@ def c20_metrics(ev: Evidence) -> Iterator[Violation]:
     yield from _miscounted(ev, "shifter_jobs_total", "done", len(ev.applied))
     yield from _miscounted(ev, "shifter_jobs_total", "dead", letters)
     yield from _miscounted(ev, "shifter_jobs_total", "expired", states["expired"])
+    # Who asked for a claim was granted it for each run, and for ends without one.
+    ends = letters + states["expired"] + states["cancelled"]
+    yield from _miscounted(ev, "shifter_claims_total", "granted", len(begun), ends)
+    yield from _miscounted_retries(ev, states["expired"] + states["cancelled"])
     if not ev.asked:
+        bounded = [j for j, asked in ev.invoked.items() if asked.deadline_ms]
+        ended = sum(ev.state(job) in TERMINAL for job in bounded)
+        yield from _miscounted(ev, "shifter_job_deadline_margin_seconds", "", ended)
         # Who leaves in the middle of a hop may leave two records of one job, and a
         # second one that was cancelled cannot be told from the first.
         cancelled = states["cancelled"]
         yield from _miscounted(ev, "shifter_jobs_total", "cancelled", cancelled)
+
+
+def _miscounted_retries(ev: Evidence, unseen: int) -> Iterator[Violation]:
+    """A charged retry begins the next attempt, unless the job ends before that."""
+    again = {(e.job, e.attempt) for e in ev.by["begin"] if e.attempt > 1}
+    reasons = ("failed", "retry_asked")
+    said = sum(ev.counted["shifter_retries_total", reason] for reason in reasons)
+    if not len(again) <= said <= len(again) + unseen:
+        what = f"shifter_retries_total is {said}, and it was {len(again)}"
+        yield Violation("C20", what)
 
 
 def _miscounted(

@@ -16,6 +16,9 @@ TERMINAL: Final = frozenset({"done", "dead", "expired", "cancelled", "discarded"
 _AFTERMATH_S: Final = LEASE_S + 5.0
 """How long what was broken for everybody may be felt: a lease, and asking again."""
 _BEFORE_S: Final = 0.1
+_BY_LAST_LABEL: Final = frozenset(
+    {"shifter_claims_total", "shifter_jobs_total", "shifter_retries_total"}
+)
 _DEADLY: Final = frozenset({"kill", "memory", "machine lost"}) | OF_SERVICE
 
 
@@ -219,12 +222,12 @@ class Evidence:
 
     @cached_property
     def counted(self) -> Counter[tuple[str, str]]:
-        """The sum of what workers last said of each metric, of its ends by outcome."""
+        """The sum of what workers last said of each metric, some by the last label."""
         found: Counter[tuple[str, str]] = Counter()
         for event in self.by["metrics"]:
             for series, value in event.facts.items():
                 name, *labels = series.split("/")
-                outcome = labels[-1] if name == "shifter_jobs_total" else ""
+                outcome = labels[-1] if name in _BY_LAST_LABEL else ""
                 found[name, outcome] += int(value)
         return found
 

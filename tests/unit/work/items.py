@@ -11,7 +11,7 @@ from shifter.config import Settings
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Lane, Priority
-from shifter.ports import Appended, Delivery
+from shifter.ports import Appended, Delivery, FeedCounts
 from shifter.telemetry import WorkerMetrics
 from shifter.testing.clock import FakeClock
 from shifter.wire.envelope import EnvelopeV1
@@ -60,6 +60,9 @@ class ScriptedFeed:
 
     def losses(self):
         return []
+
+    def counts(self):
+        return FeedCounts()
 
     def rest(self, topics):
         self.resting = topics
