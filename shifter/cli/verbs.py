@@ -39,6 +39,7 @@ _RUN: Final = (Exit.PARTIAL, Exit.DATA, Exit.TRY_LATER, *_STORES)
 
 # Module of a verb, or of all verbs with the same first word, where it has another name.
 _MODULES: Final = {
+    "top": "top.verb",
     "submit": "job",
     "explain": "job",
     "job show": "job_history",
@@ -115,6 +116,9 @@ VERBS: Final = (
     ),
     Verb("status", "Show lanes, dead letters, circuits and workers of a namespace."),
     Verb("web", "Serve the operator's page for an app."),
+    Verb(
+        "top", "Show lanes, dependencies and workers on the whole terminal, with keys."
+    ),
     Verb("explain", "Show what would happen to a job now, rule by rule."),
     Verb(
         "demo",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from shifter.fleet.view import CircuitRow
+from shifter.ops.answers import is_unhealthy
 from shifter.ops.status import Overview
 
 _KEPT: Final = 600
@@ -79,13 +79,6 @@ class History:
             if point.at_ms < last.at_ms - _SHED_MS:
                 break
         return shed
-
-
-def is_unhealthy(row: CircuitRow) -> bool:
-    """Whether calls to a dependency are kept back, by the fleet or by hand."""
-    if row.by_hand is not None:
-        return row.by_hand.to == "open"
-    return row.state != "closed"
 
 
 def _point(overview: Overview) -> Point:

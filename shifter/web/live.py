@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from shifter.ops.answers import MODE_TEXTS, answers_of, mode_of
 from shifter.web.reader import Reading
 from shifter.web.view import (
-    MODE_TEXTS,
     SHOWN_LANES,
     DependencyView,
-    answers_of,
-    mode_of,
     view_dependencies,
     view_lanes,
     view_priorities,
