@@ -208,7 +208,7 @@ class FleetReplica:
     def skew_s(self) -> float | None:
         """Seconds that the wall clock is ahead of the store's; ``None`` without it."""
         store_ms = self.store_ms()
-        return None if store_ms is None else (self._clock.epoch_ms() - store_ms) / 1_000
+        return None if store_ms is None else (self.clock.epoch_ms() - store_ms) / 1_000
 
     def store_ms(self) -> EpochMs | None:
         """Wall clock of the store, milliseconds; ``None`` before its first answer."""
