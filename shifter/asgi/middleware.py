@@ -35,6 +35,7 @@ from shifter.policy.admission.input import Verdict
 from shifter.policy.admission.prioritizer import granted_priority, stable_draw
 from shifter.produce.options import CallOptions, CallPlan, plan_call
 from shifter.telemetry import Event, Log
+from shifter.telemetry.trace_context import caller_trace
 
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -142,6 +143,7 @@ class AdmissionMiddleware:
             arrived_at=self._app.admission.clock.monotonic(),
             priority=priority,
             is_retry=is_retry,
+            trace=caller_trace(request.headers),
         ):
             if job is not None:
                 try:

@@ -26,7 +26,11 @@ def run_span(spans: Spans, run: Run, clock: Clock) -> Generator[str | None]:
     """
     timing, begun = Timing(clock.epoch_ms(), clock.monotonic()), run.begun
     attributes = {"shifter.run": begun.run, "shifter.action": begun.action}
-    span = spans.begin(REPLAY, begun.source, attributes, timing.start_ns)
+    if spans.tracer() is None:
+        yield None
+        return
+    shape = spans.shape(REPLAY, begun.source)
+    span = spans.begin(shape, attributes, timing.start_ns)
     if span is None:
         yield None
         return

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from shifter.jobs.request_scope import HEIGHT_HEADER, PREVIOUS_HEADER, Ambient
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
+from shifter.telemetry.trace_context import caller_trace
+from shifter.wire.headers import Headers
 
 PRIORITY: Final = "shifter-priority"
 ATTEMPTS: Final = "grpc-previous-rpc-attempts"
@@ -29,11 +31,13 @@ class CallerMetadata(NamedTuple):
         priority: ``None`` if it sent none.
         draw: Its rank within the priority, from [0, 1); ``None`` if it sent none.
         is_retry: Whether the call is a retry by gRPC's count, or made on behalf of one.
+        trace: Its ``traceparent``, and the headers beside it.
     """
 
     priority: Priority | None
     draw: float | None
     is_retry: bool
+    trace: tuple[str | None, Headers] = (None, [])
 
 
 def read_metadata(
@@ -49,6 +53,7 @@ def read_metadata(
             _number(name, found.get(name), ignored)
             for name in (ATTEMPTS, PREVIOUS_HEADER)
         ),
+        caller_trace(found),
     )
 
 

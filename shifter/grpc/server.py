@@ -187,6 +187,7 @@ class GrpcCall(contextlib.ExitStack):
             left_ms = max(0, int(left_s * 1_000))
             self._plan = self._plan._replace(deadline_ms=left_ms)
             deadline_ms = self._admission.clock.epoch_ms() + left_ms
+        traceparent, beside = self._caller.trace
         request_scope.begin(
             request_scope.Ambient(
                 deadline_ms,
@@ -194,6 +195,8 @@ class GrpcCall(contextlib.ExitStack):
                 arrived_at=self._arrived_at,
                 priority=self._plan.priority,
                 is_retry=self._caller.is_retry,
+                traceparent=traceparent,
+                beside=beside,
             )
         )
         decision = self.enter_context(self._admission.slot(self._plan))

@@ -14,10 +14,9 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shifter.errors import DeadlineExceededError
 from shifter.model.lane import LEVELS_PER_PRIORITY, Priority
@@ -26,6 +25,9 @@ from shifter.policy.delivery.job_limits import remaining_ms
 from shifter.telemetry import trace_context
 from shifter.wire.envelope import TRACEPARENT_HEADER
 from shifter.wire.headers import Headers
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
 
 class Ambient(NamedTuple):
@@ -48,7 +50,7 @@ class Ambient(NamedTuple):
     priority: Priority | None = None
     is_retry: bool = False
     traceparent: str | None = None
-    beside: Sequence[tuple[str, bytes | None]] = ()
+    beside: Headers = []  # noqa: RUF012  # never written
 
     @property
     def height(self) -> str | None:
@@ -66,6 +68,7 @@ PREVIOUS_HEADER: Final = "shifter-previous-attempts"
 """Header or metadata with the number of earlier attempts at a request."""
 
 _NOTHING: Final = Ambient()
+_NO_TRACE: Final[tuple[str | None, Headers]] = (None, [])
 _AMBIENT: Final[ContextVar[Ambient]] = ContextVar("shifter_ambient", default=_NOTHING)
 
 
@@ -119,6 +122,7 @@ def within(
     arrived_at: float | None = None,
     priority: Priority | None = None,
     is_retry: bool = False,
+    trace: tuple[str | None, Headers] = _NO_TRACE,
 ) -> AbstractContextManager[Ambient]:
     """Serve a request, or a part of one, while the block runs.
 
@@ -128,8 +132,12 @@ def within(
         arrived_at: Monotonic seconds; by default the one around.
         priority: By default the one around.
         is_retry: Whether it was made before; a part of a retry is one too.
+        trace: The ``traceparent`` of its caller, and what came with it; by default
+            those around.
     """
     around = _AMBIENT.get()
+    if trace[0] is None:
+        trace = around.traceparent, around.beside
     return _Within(
         Ambient(
             nearer(around.deadline_ms, deadline_ms),
@@ -137,8 +145,7 @@ def within(
             around.arrived_at if arrived_at is None else arrived_at,
             around.priority if priority is None else priority,
             around.is_retry or is_retry,
-            around.traceparent,
-            around.beside,
+            *trace,
         )
     )
 
@@ -177,6 +184,18 @@ def current_trace_id() -> str | None:
 def trace_id_of(traceparent: str | None) -> str | None:
     """The trace id in a valid ``traceparent``; ``None`` for ``None``."""
     return None if traceparent is None else traceparent.split("-")[1]
+
+
+def span_parent() -> Context | None:
+    """The context in which a span for the request begins; ``None`` for the current one.
+
+    Without a current span, that is the context of the caller, or of the job whose
+    handler runs.
+    """
+    around = ambient()
+    if around.traceparent is None or trace_context.current_traceparent() is not None:
+        return None
+    return trace_context.context_of(around.traceparent, around.beside)
 
 
 def trace_headers() -> Headers:

@@ -7,11 +7,13 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shifter.errors import DeadlineExceededError, RejectedError, Retry, Throttled
+from shifter.jobs.request_scope import span_parent
+from shifter.model.lane import Lane
 from shifter.model.reason import Reason
 from shifter.policy.admission.input import DEGRADE, Decision
 from shifter.ports import AppendAnswer, Appended, Clock, Refused
 from shifter.produce.options import CallPlan
-from shifter.telemetry.trace_context import api, headers_of
+from shifter.telemetry.trace_context import current, headers_of
 from shifter.telemetry.tracing import (
     PROCESS,
     SEND,
@@ -80,20 +82,22 @@ def begin_send(
         count: How many jobs.
         reason: Why a call of ``submit`` deferred the job; ``None`` for other calls.
     """
-    if is_unsampled():
+    parent = span_parent()
+    if is_unsampled(parent):
         return None
-    attributes = {**_job_attributes(plan), "shifter.decision": "defer"}
+    attributes: dict[str, str | int | float] = {"shifter.decision": "defer"}
     if job_id is None:
         attributes["messaging.batch.message_count"] = count
     else:
         attributes["messaging.message.id"] = job_id
     if reason is not None:
         attributes["shifter.reason"] = reason.value
-    span = spans.begin(SEND, plan.lane, attributes, timing.start_ns)
+    shape = spans.shape(SEND, _lane(plan), plan.spec.name)
+    span = spans.begin(shape, attributes, timing.start_ns, context=parent)
     if span is None:
         return None
     try:
-        headers = headers_of(span.get_span_context())
+        headers = headers_of(span.get_span_context(), parent)
     except Exception as error:  # noqa: BLE001  # a tracer is the user's code
         spans.failed(error)
         return None
@@ -114,26 +118,23 @@ def process_span(
         clock: Times it.
     """
     timing = Timing(clock.epoch_ms(), clock.monotonic())
-    span = None
-    if not is_unsampled():
+    span, parent = None, span_parent()
+    if not is_unsampled(parent):
         attributes = {
-            **_job_attributes(plan),
             "messaging.message.id": job_id,
             "shifter.decision": "degrade" if decision.verdict is DEGRADE else "run",
             "shifter.reason": decision.reason.value,
             "shifter.attempt": 1,
             "shifter.wait": 0.0,
         }
-        span = spans.begin(PROCESS, plan.lane, attributes, timing.start_ns)
+        shape = spans.shape(PROCESS, _lane(plan), plan.spec.name)
+        span = spans.begin(shape, attributes, timing.start_ns, context=parent)
     if span is None:
         yield
         return
     outcome, failure = "done", None
-    trace = api()
     try:
-        with trace.use_span(
-            span, record_exception=False, set_status_on_exception=False
-        ):
+        with current(span, parent):
             yield
     except UNFINISHED:
         outcome = "waiting"
@@ -149,9 +150,5 @@ def process_span(
         spans.end(span, end_ns, {"shifter.outcome": outcome}, failure)
 
 
-def _job_attributes(plan: CallPlan) -> dict[str, str | int | float]:
-    return {
-        "shifter.job": plan.spec.name,
-        "shifter.queue": plan.spec.queue,
-        "shifter.priority": plan.priority.value,
-    }
+def _lane(plan: CallPlan) -> Lane:
+    return Lane(plan.namespace, plan.spec.queue, plan.priority)

@@ -39,6 +39,7 @@ from shifter.runtime.process_group import (
 from shifter.supervise.cron import CronSchedule
 from shifter.supervise.supervisor import ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging
+from shifter.telemetry.tracing import flush
 from shifter.wiring.worker import FleetTerms, lanes_served, open_worker
 from shifter.work.attempt import STOP_GRACE_S
 from shifter.work.isolated_child import serve_calls
@@ -52,6 +53,8 @@ _REPLACED_EXIT = 75
 _REFUSED_EXIT = 77
 _CONFIG_EXIT = 78
 _KILL_GRACE_S = 15.0
+_FLUSH_S = 3.0
+"""How long the end of a process may wait for its spans to be sent."""
 
 
 async def supervise(
@@ -216,7 +219,11 @@ async def _work(
     worker = open_worker(app.settings, app.handlers, lanes, options, spawn, terms)
     worker.channel, worker.cron = channel, _cron(app, worker)
     _leave_with_parent()
-    if await worker.run():
+    try:
+        is_stuck = await worker.run()
+    finally:
+        flush(app.tracing, timeout_s=_FLUSH_S)
+    if is_stuck:
         # Neither the loop nor the interpreter waits for a handler that does not end.
         sys.stderr.flush()
         os._exit(_REPLACED_EXIT)
@@ -267,3 +274,4 @@ def isolated_process(target: str, connection: Connection) -> None:
     app = load_app(target)
     _log_all(app)
     serve_calls(connection, app.handlers, SystemClock())
+    flush(app.tracing, timeout_s=_FLUSH_S)

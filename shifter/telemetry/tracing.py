@@ -17,17 +17,19 @@ Source: OpenTelemetry semantic conventions 1.44, messaging spans.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from shifter.model.lane import Lane
 from shifter.telemetry.log import Event, Log
 from shifter.telemetry.trace_context import api
 from shifter.wire.failure import ErrorFacts
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, Tracer, TracerProvider
+    from opentelemetry.trace import Link, Span, SpanKind, Tracer, TracerProvider
 
 
 class Operation(NamedTuple):
@@ -50,6 +52,9 @@ REPLAY: Final = Operation("replay", "send", "PRODUCER")
 
 SCOPE: Final = "shifter"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+_NAMES_ONE: Final = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+"""Whether the environment names the provider, which the API makes on its first use."""
+
 _MS_NS: Final = 1_000_000
 _S_NS: Final = 1_000_000_000
 
@@ -95,6 +100,20 @@ class Timing(NamedTuple):
         return self.start_ns + round((now - self.monotonic) * _S_NS)
 
 
+class SpanShape(NamedTuple):
+    """What spans have in common.
+
+    Attributes:
+        name: Of the spans.
+        kind: Their kind.
+        attributes: Those that are the same.
+    """
+
+    name: str
+    kind: SpanKind
+    attributes: Attributes
+
+
 class Spans:
     """Begins and ends the spans of one process. Safe to share between threads.
 
@@ -119,17 +138,21 @@ class Spans:
         self._fixed = {"messaging.system": system, **({} if fixed is None else fixed)}
         self._provider: TracerProvider | None = None
         self._tracer: Tracer | None = None
+        self._shapes: dict[tuple[str, Lane | str, str], SpanShape] = {}
         self._lock, self._has_failed = threading.Lock(), False
 
     def tracer(self) -> Tracer | None:
         """What begins spans; ``None`` where none would be recorded.
 
         A process may set its provider at any time, so this is asked again for each
-        call or batch; without OpenTelemetry it is one look into a table.
+        call or batch; without one it is one look into a table.
         """
         provider = self.tracing.provider
         if provider is None:
             if (trace := api()) is None:
+                return None
+            # The API's own function reads the environment each time, 0.7 us.
+            if getattr(trace, "_TRACER_PROVIDER", trace) is None and not _NAMES_ONE:
                 return None
             provider = trace.get_tracer_provider()
         return self._tracer if provider is self._provider else self._made(provider)
@@ -148,43 +171,58 @@ class Spans:
             self._provider, self._tracer = provider, tracer
         return tracer
 
+    def shape(self, operation: Operation, lane: Lane | str, job: str = "") -> SpanShape:
+        """What all spans of an operation with a job in a lane have in common.
+
+        Args:
+            operation: What the spans are about.
+            lane: The lane, or a topic that is none.
+            job: The name of a registered job type; empty without one.
+        """
+        key = operation.name, lane, job
+        if (shape := self._shapes.get(key)) is not None:
+            return shape
+        topic = lane if isinstance(lane, str) else lane.name
+        attributes: dict[str, str | int | float] = {
+            **self._fixed,
+            "messaging.operation.name": operation.name,
+            "messaging.operation.type": operation.type,
+            "messaging.destination.name": topic,
+        }
+        if isinstance(lane, Lane):
+            attributes["shifter.queue"] = lane.queue
+            attributes["shifter.priority"] = lane.priority.value
+        if job:
+            attributes["shifter.job"] = job
+        kind = api().SpanKind[operation.kind]
+        shape = SpanShape(f"{operation.name} {topic}", kind, attributes)
+        self._shapes[key] = shape
+        return shape
+
     def begin(
         self,
-        operation: Operation,
-        destination: str,
+        shape: SpanShape,
         attributes: Attributes,
         start_ns: int,
         *,
         context: Context | None = None,
         links: Sequence[Link] = (),
     ) -> Span | None:
-        """Begin a span of an operation; ``None`` if that fails, or none is recorded.
+        """Begin a span; ``None`` if that fails, or none is recorded.
 
         Args:
-            operation: What the span is about.
-            destination: The topic of the lane, or of the dead letters.
-            attributes: Those of the operation; samplers see them.
+            shape: Of `shape`.
+            attributes: Its own; samplers see them.
             start_ns: Epoch nanoseconds.
             context: The parent; by default the current context.
             links: To other spans.
         """
-        trace, tracer = api(), self.tracer()
-        if tracer is None:
+        if (tracer := self.tracer()) is None:
             return None
+        found = {**shape.attributes, **attributes}
         try:
             return tracer.start_span(
-                f"{operation.name} {destination}",
-                context,
-                trace.SpanKind[operation.kind],
-                {
-                    **self._fixed,
-                    "messaging.operation.name": operation.name,
-                    "messaging.operation.type": operation.type,
-                    "messaging.destination.name": destination,
-                    **attributes,
-                },
-                links,
-                start_ns,
+                shape.name, context, shape.kind, found, links, start_ns
             )
         except Exception as error:  # noqa: BLE001  # the user's code
             self.failed(error)
@@ -231,12 +269,12 @@ class _Untraced(Spans):
 UNTRACED: Final = _Untraced(Tracing(), system="none")
 
 
-def is_unsampled() -> bool:
-    """Whether there is a current span, of a trace that is not sampled."""
+def is_unsampled(context: Context | None) -> bool:
+    """Whether a context, by default the current one, has a span that is not sampled."""
     if (trace := api()) is None:
         return False
     try:
-        span = trace.get_current_span().get_span_context()
+        span = trace.get_current_span(context).get_span_context()
         return bool(span.is_valid and not span.trace_flags.sampled)
     except Exception:  # noqa: BLE001  # a tracer is the user's code
         return False

@@ -108,6 +108,7 @@ class Attempt:
             own.
         error: Facts of the failure, for a dead letter.
         span: Its span, if it is traced.
+        awaits_span: Whether its span begins once its process is ready.
         started_at: Monotonic seconds.
         started_ms: The same instant by the wall clock.
     """
@@ -129,6 +130,7 @@ class Attempt:
     verdict: CallVerdict = field(init=False, default=SUCCESS)
     error: ErrorFacts | None = field(init=False, default=None)
     span: Span | None = field(init=False, default=None)
+    awaits_span: bool = field(init=False, default=False)
     started_at: float = field(init=False)
     started_ms: int = field(init=False)
     _given_ms: int = field(init=False)

@@ -234,7 +234,7 @@ class Executor:
 
         def begins() -> None:
             attempt.begin(self._clock.monotonic(), self._clock.epoch_ms())
-            if self._spans.is_on:
+            if attempt.awaits_span:
                 self._spans.begin(attempt)
             self._begins(attempt)
 

@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeAlias
 
@@ -44,6 +44,8 @@ from shifter.work.isolated_child import (
 _POLL_S: Final = 0.1
 START_S: Final = 60.0
 """A child that has not imported the app after so many seconds is ended."""
+_LEAVE_S: Final = 2.0
+"""How long to wait for the end of the next idle child, before all left are killed."""
 _CANCEL: Final = msgspec.msgpack.encode(IsolatedCancel())
 
 _Child: TypeAlias = tuple[BaseProcess, Connection]
@@ -125,8 +127,13 @@ class IsolatedProcesses:
         """End all children."""
         self._closed.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for process, connection in self._idle:
+        for _, connection in self._idle:
             connection.close()
+        # A child ends by itself then, and sends the spans that it has recorded.
+        ending = {process.sentinel for process, _ in self._idle}
+        while ending and (ended := wait(ending, _LEAVE_S)):
+            ending.difference_update(ended)
+        for process, _ in self._idle:
             kill_group(process)
             process.join()
 

@@ -23,7 +23,13 @@ from shifter.policy.delivery.retry import (
     Outcome,
     Succeeded,
 )
-from shifter.telemetry.trace_context import api, context_of, follow, headers_beside
+from shifter.telemetry.trace_context import (
+    api,
+    context_of,
+    follow,
+    headers_beside,
+    is_sampled,
+)
 from shifter.telemetry.tracing import PROCESS, Spans, Timing, add_event, error_facts
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item
@@ -49,6 +55,7 @@ class JobSpans:
 
     def __init__(self, spans: Spans) -> None:
         self._spans, self.is_on = spans, False
+        self._offset = f"messaging.{spans.system}.offset"
 
     def look(self) -> None:
         """Look whether spans are recorded: once for each batch of attempts."""
@@ -61,9 +68,11 @@ class JobSpans:
             attempt: It has begun.
             is_apart: Whether it waits for a process; then `begin` is called later.
         """
-        read = attempt.item.read
-        if is_apart or not (self.is_on and self.begin(attempt)):
-            follow(read.traceparent, read.extra)
+        traceparent = attempt.item.read.traceparent
+        is_traced = self.is_on and (traceparent is None or is_sampled(traceparent))
+        attempt.awaits_span = is_traced and is_apart
+        if is_apart or not (is_traced and self.begin(attempt)):
+            follow(traceparent, attempt.item.read.extra)
 
     def begin(self, attempt: Attempt) -> bool:
         """Begin the span of an attempt, and make it current in this task.
@@ -71,6 +80,7 @@ class JobSpans:
         Returns:
             Whether there is one.
         """
+        attempt.awaits_span = False
         try:
             context = self._start(attempt)
             if context is not None:
@@ -93,7 +103,7 @@ class JobSpans:
             step: What follows; ``None`` for a success, and for a lost claim.
             now: Monotonic seconds, as for its metric.
         """
-        if attempt.span is None:
+        if attempt.awaits_span:
             # Its process did not come up.
             self.begin(attempt)
         if (span := attempt.span) is None:
@@ -128,20 +138,18 @@ class JobSpans:
 
     def _start(self, attempt: Attempt) -> Context | None:
         """Begin the span; its context, or ``None`` where it is not recorded."""
-        item = attempt.item
-        trace, beside = api(), headers_beside(item.read.extra)
-        context = context_of(item.read.traceparent, beside)
-        links = _replay_links(item)
-        submission = trace.get_current_span(context).get_span_context()
-        if submission.is_valid:
-            if not submission.trace_flags.sampled:
-                return None
-            if not self._spans.tracing.is_parent:
+        item, spans = attempt.item, self._spans
+        trace, traceparent = api(), item.read.traceparent
+        beside = headers_beside(item.read.extra) if item.read.extra else []
+        context, links = context_of(traceparent, beside), _replay_links(item)
+        if traceparent is not None and not spans.tracing.is_parent:
+            submission = trace.get_current_span(context).get_span_context()
+            if submission.is_valid:
                 links.insert(0, trace.Link(submission))
-                context = context_of(None, beside)
-        span = self._spans.begin(
-            PROCESS,
-            item.lane.name,
+            context = context_of(None, beside)
+        shape = spans.shape(PROCESS, item.lane, item.envelope.type)
+        span = spans.begin(
+            shape,
             self._attributes(attempt),
             _timing(attempt).start_ns,
             context=context,
@@ -159,11 +167,8 @@ class JobSpans:
         delivery, envelope = item.delivery, item.envelope
         found: dict[str, str | int | float] = {
             "messaging.destination.partition.id": str(delivery.partition),
-            f"messaging.{self._spans.system}.offset": delivery.offset,
+            self._offset: delivery.offset,
             "messaging.message.id": envelope.id,
-            "shifter.job": envelope.type,
-            "shifter.queue": item.lane.queue,
-            "shifter.priority": item.lane.priority.value,
             "shifter.decision": "degrade" if item.is_degraded else "run",
             "shifter.reason": _reason(item).value,
             "shifter.attempt": item.attempt,
