@@ -19,6 +19,7 @@ from shifter.model.lane import Lane, Priority, dead_letter_topic
 from shifter.ports import Delivery
 from shifter.produce.publisher import Publisher
 from shifter.telemetry import WorkerMetrics
+from shifter.telemetry.tracing import UNTRACED, Spans
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
 from shifter.work.job_observer import JobObserver
@@ -27,14 +28,21 @@ from shifter.work.job_observer import JobObserver
 class World:
     """An app, a log, a claim store, and drains to be started over them."""
 
-    def __init__(self, namespace: str = "shop") -> None:
+    def __init__(self, namespace: str = "shop", spans: Spans = UNTRACED) -> None:
         self.clock = SystemClock()
         self.settings = Settings(namespace=namespace)
         self.app = Shifter(namespace, settings=self.settings)
         self.log = MemoryLog(self.clock)
         self.lane_log = MemoryLaneLog(self.log)
         self.claims = MemoryClaimStore(self.clock)
-        self.publisher = Publisher(self.lane_log, self.clock, timeout_s=5)
+        self.spans, self.appends = spans, list[float]()
+        self.publisher = Publisher(
+            self.lane_log,
+            self.clock,
+            timeout_s=5,
+            appended=lambda _lane, _answers, took_s: self.appends.append(took_s),
+            spans=spans,
+        )
         self.app._publisher = self.publisher
         self.metrics = WorkerMetrics()
 
@@ -74,6 +82,7 @@ class World:
             jobs=self.app.handlers,
             claims=more.get("claims", self.claims),
             clock=self.clock,
+            spans=self.spans,
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
             observer=observer,
