@@ -390,7 +390,7 @@ async def test_topic_that_is_kept_by_age_loses_its_oldest_records_only(tmp_path)
         new_topic=NEW_TOPIC,
         kept_ms={topic: 3_600_000},
     )
-    admin = SqliteLogAdmin(log.database.share())
+    admin = SqliteLogAdmin(log.database.share(), clock)
 
     async def kept(name):
         batches = [batch async for batch in admin.scan(name)]
