@@ -10,6 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from shifter.adapters.system import SystemClock
+from shifter.cli.audit import record_action
 from shifter.cli.output import note, warn, write_json, write_line, write_rows
 from shifter.cli.session import InSession, Session, need_state
 from shifter.cli.status import (
@@ -312,8 +313,13 @@ def _set(
     if not is_quiet:
         by = f"by {override.owner}: {cause.reason}"
         note(f"{target.name}: {to} for {cause.for_}, {by}")
+    action = f"{target.field} {to} {target.name} for {cause.for_}"
+    record_action(settings, action, cause.reason)
     return fleet
 
 
 def _clear(session: Session, target: OverrideTarget) -> Fleet:
-    return asyncio.run(clear_override(need_state(session.settings()), target))
+    settings = need_state(session.settings())
+    fleet = asyncio.run(clear_override(settings, target))
+    record_action(settings, f"{target.field} auto {target.name}")
+    return fleet

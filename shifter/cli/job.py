@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from shifter import wiring
 from shifter.api.app import Shifter
 from shifter.api.job import BoundJob
+from shifter.cli.audit import record_action
 from shifter.cli.output import (
     note,
     warn,
@@ -170,7 +171,8 @@ def job_cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
         session: This command line.
     """
     job_id = read_job_id(id_)
-    status = asyncio.run(state_app(session).cancel(job_id))
+    app = state_app(session)
+    status = asyncio.run(app.cancel(job_id))
     if status.state.is_terminal and status.state is not JobState.CANCELLED:
         raise ProblemError(
             "too_late",
@@ -180,6 +182,7 @@ def job_cancel(id_: str, /, *, json: bool = False, session: InSession) -> None:
             Exit.FAILURE,
         )
     _write(status, as_json=json)
+    record_action(app.settings, "job cancel", job_id=job_id)
 
 
 async def _check_log(app: Shifter) -> None:

@@ -52,3 +52,13 @@ def test_the_life_of_a_failed_job_is_told_in_order(fleet):
     assert listed(fleet, "--queue", "nobody") == []
     [found] = listed(fleet, "--error", "customer")
     assert found["job_id"] == hopeless
+
+
+def test_what_an_operator_did_to_a_job_is_told_with_who_and_what(fleet):
+    job_id = submit(fleet, "note", {"number": 1}, "--delay", "1h")
+    fleet.run("job", "cancel", job_id, "--namespace", fleet.namespace)
+
+    [action] = show(fleet, job_id)["story"]
+
+    assert (action["event"], action["action"]) == ("action", "job cancel")
+    assert "@" in action["by"]
