@@ -28,6 +28,8 @@ from shifter.jobs.request_scope import PREVIOUS_HEADER, TIMEOUT_HEADER
 from shifter.model.endpoint import Endpoint
 from shifter.model.time import write_timeout
 
+__all__ = ["AsyncBalancedTransport", "BalancedTransport"]
+
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 """Methods that may be repeated. Source: RFC 9110, section 9.2.2."""
 

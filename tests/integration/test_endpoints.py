@@ -422,3 +422,53 @@ async def test_a_refusal_by_the_budget_of_a_retried_job_is_a_refusal():
         await render_page.defer()
         await test.drain(advance="30s")
     assert len(seen) == 1
+
+
+async def test_an_async_block_is_cancelled_when_its_time_is_up():
+    shop = Shop()
+    async with TestApp(shop.app):
+        with pytest.raises(TimeoutError, match=r"gave no answer in 0\.020 s"):
+            async with shop.render.call(timeout="20ms"):
+                await asyncio.Event().wait()
+
+
+async def test_a_plain_block_is_not_stopped():
+    shop = Shop()
+    async with TestApp(shop.app):
+        with shop.render.call(timeout="1ms") as call:
+            stopped = threading.Event()
+            stopped.wait(0.01)
+        assert call.limit.seconds == 0.001
+
+
+async def test_second_tries_are_paid_from_the_budget():
+    shop = Shop(
+        balance=BalancePolicy(hedge_share=1.0),
+        budget=BudgetPolicy(ratio=0, floor_per_s=0),
+    )
+
+    async def slow(endpoint):
+        shop.called.append(endpoint.host)
+        await asyncio.sleep(0.02)
+        return "late"
+
+    async with TestApp(shop.app):
+        assert await shop.render.run(slow, hedge="1ms") == "late"
+    assert len(shop.called) == 1
+
+
+async def test_a_job_without_an_endpoint_waits_and_no_attempt_is_charged():
+    listed = []
+    shop = Shop(endpoints=lambda: listed)
+
+    @shop.app.job(attempts=1)
+    async def render_page() -> None:
+        shop.called.append(await shop.render.run(shop.fetch))
+
+    async with TestApp(shop.app) as test:
+        await render_page.defer()
+        await test.drain(advance="5s")
+        assert shop.called == []
+        listed.append("a:1")
+        assert (await test.drain(advance="5s")).done == 1
+    assert shop.called == ["a", "a"]
