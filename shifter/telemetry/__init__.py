@@ -5,7 +5,8 @@ has configured it (the command line does, by `shifter.telemetry.setup`), else to
 standard library's logger ``shifter``. Metrics are plain numbers owned by their process;
 a scrape converts them to Prometheus' text (`shifter.telemetry.exposition`).
 
-A service serves its own with `asgi_metrics`:
+A service serves its own with `asgi_metrics`, with `serve_metrics` on a port of their
+own, or in a registry of prometheus-client that it has already, with `collector`:
 
     from starlette.routing import Route
 
@@ -33,6 +34,8 @@ from shifter.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from shifter.telemetry.asgi import MetricsEndpoint
+    from shifter.telemetry.exposition import Exposition
+    from shifter.telemetry.server import MetricsServer
 
 __all__ = [
     "Event",
@@ -46,8 +49,10 @@ __all__ = [
     "Tracing",
     "WorkerMetrics",
     "asgi_metrics",
+    "collector",
     "configure_logging",
     "job_fields",
+    "serve_metrics",
 ]
 
 
@@ -64,6 +69,45 @@ def asgi_metrics(app: HasMetrics) -> MetricsEndpoint:
     from shifter.telemetry.asgi import MetricsEndpoint  # noqa: PLC0415
 
     return MetricsEndpoint(app)
+
+
+def serve_metrics(
+    app: HasMetrics, port: int, *, host: str = "127.0.0.1"
+) -> MetricsServer:
+    """Serve the metrics of this process at ``/metrics`` on a port of their own.
+
+    A thread answers, without authentication. Where processes are forked, call it in
+    each of them, with a port of its own.
+
+    Args:
+        app: The `shifter.Shifter` of the service.
+        port: Port to listen on; 0 for a free one, which ``port`` of the answer names.
+        host: Address to listen on; the loopback unless another one is named.
+
+    Returns:
+        The server: a context manager, or to be closed by ``close``.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    from shifter.telemetry.exposition import of_service  # noqa: PLC0415
+    from shifter.telemetry.server import MetricsServer  # noqa: PLC0415
+
+    return MetricsServer(of_service(app), host, port)
+
+
+def collector(app: HasMetrics) -> Exposition:
+    """The metrics of this process as a collector of prometheus-client.
+
+    ``prometheus_client.REGISTRY.register(collector(app))`` adds them to the page that a
+    service has already.
+
+    Args:
+        app: The `shifter.Shifter` of the service.
+    """
+    from shifter.telemetry.exposition import of_service  # noqa: PLC0415
+
+    return of_service(app)
 
 
 def configure_logging(level: str, log_format: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from shifter.runtime.threads import in_thread
-from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
-from shifter.telemetry.metric import SERVICE_SPECS, HasMetrics
+from shifter.telemetry.exposition import CONTENT_TYPE, of_service
+from shifter.telemetry.metric import HasMetrics
 
 _METHODS: Final = ("GET", "HEAD")
 _NOT_ALLOWED: Final = 405
@@ -21,7 +20,7 @@ class MetricsEndpoint:
     """
 
     def __init__(self, app: HasMetrics) -> None:
-        self._exposition = Exposition(app.metrics, SERVICE_SPECS, version=_installed())
+        self._exposition = of_service(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002  # as ASGI calls it
         """Serve one connection; a websocket is refused."""
@@ -42,10 +41,3 @@ class MetricsEndpoint:
         await send(start)
         shown = b"" if method == "HEAD" else body
         await send({"type": "http.response.body", "body": shown})
-
-
-def _installed() -> str:
-    try:
-        return version("shifter-queue")
-    except PackageNotFoundError:
-        return "unknown"

@@ -8,6 +8,7 @@ each number is made once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from time import perf_counter
 from typing import Final, NamedTuple, TypeAlias
@@ -20,7 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from shifter.telemetry.metric import BUILD_INFO, SCRAPE
+from shifter.telemetry.metric import BUILD_INFO, SCRAPE, SERVICE_SPECS, HasMetrics
 from shifter.telemetry.series import Bars, Reading, Snapshot, Spec
 
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -106,6 +107,15 @@ class Exposition(Collector):
         if self._took_s is not None:
             snapshot[SCRAPE.name] = {(): self._took_s}
         return snapshot
+
+
+def of_service(app: HasMetrics) -> Exposition:
+    """The metrics of a service's process."""
+    try:
+        installed = version("shifter-queue")
+    except PackageNotFoundError:
+        installed = "unknown"
+    return Exposition(app.metrics, SERVICE_SPECS, version=installed)
 
 
 def _series(

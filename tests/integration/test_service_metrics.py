@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 from collections import Counter
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -21,7 +23,7 @@ from shifter.asgi import AdmissionMiddleware
 from shifter.config import Secret, Settings
 from shifter.model.reason import Reason
 from shifter.policy.admission.input import DEFER, DEGRADE, RUN, SHED, Decision
-from shifter.telemetry import asgi_metrics
+from shifter.telemetry import asgi_metrics, collector, serve_metrics
 from shifter.telemetry.metric import SPECS
 
 WORDS = {Ran: "ran", Deferred: "deferred", Degraded: "degraded", Shed: "shed"}
@@ -236,3 +238,33 @@ async def test_a_spool_that_fills_is_seen(tmp_path):
     assert found["shifter_append_duration_seconds_count"] == {(): 3}
     assert "shifter_spool_records" not in closed
     assert closed["shifter_appends_total"] == found["shifter_appends_total"]
+
+
+async def test_a_service_serves_its_metrics_on_a_port_of_their_own(app):
+    with serve_metrics(app, 0) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(base_url=url) as client:
+            page, other = await client.get("/metrics?x=1"), await client.get("/")
+            posted = await client.post("/metrics")
+        assert server._server.server_address[0] == "127.0.0.1"
+        with pytest.raises(OSError, match="in use"):
+            serve_metrics(app, server.port)
+    server.close()
+
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "shifter_build_info" in samples(page.text)
+    assert (other.status_code, posted.status_code) == (404, 501)
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def test_a_registry_of_the_services_own_shows_them_too(app):
+    registry = CollectorRegistry()
+    registry.register(collector(app))
+    Gauge("orders", "Orders.", registry=registry).set(3)
+
+    found = samples(generate_latest(registry).decode())
+
+    assert found["orders"] == {(): 3}
+    assert found["shifter_build_info"]
