@@ -118,9 +118,7 @@ class BoundDependency(Dependency):
         """
         options = RunOptions(timeout=timeout)
         self._check_endpoints()
-        return EndpointCall(
-            lambda: self._calls(key).begin(options.timeout, is_extra=False)
-        )
+        return EndpointCall(lambda: self._calls(key), options.timeout)
 
     async def run(
         self,

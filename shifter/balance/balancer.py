@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
-from shifter.model.endpoint import Endpoint, Endpoints, read_endpoints
+from shifter.balance.dns import DnsLookup
+from shifter.model.endpoint import Dns, Endpoint, Endpoints, read_endpoints
 from shifter.policy.balance.group import Group
 from shifter.policy.balance.latency import Percentiles, Share
 from shifter.policy.balance.policy import BalancePolicy
@@ -104,11 +105,15 @@ class Balancer:
         self._group, self._policy = Group(policy), policy
         self._percentiles, self._hedges = Percentiles(), Share(policy.hedge_share)
         self._source: Callable[[], object] | None = None
+        self._lookup: DnsLookup | None = None
         self._listed: tuple[Endpoint, ...] | None = None
+        self._looked_up: tuple[Endpoint, ...] = ()
         self._refresh_at = 0.0
         self.failed_refreshes = 0
         self._lock = threading.Lock()
-        if callable(endpoints):
+        if isinstance(endpoints, Dns):
+            self._lookup = DnsLookup(endpoints)
+        elif callable(endpoints):
             self._source = endpoints
         else:
             self._listed = read_endpoints(endpoints)
@@ -117,7 +122,19 @@ class Balancer:
     def replace(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Use this list from the next call on; see `Group.update`."""
         with self._lock:
-            self._source, self._listed = None, endpoints
+            self._source, self._lookup, self._listed = None, None, endpoints
+
+    def first_lookup(self, now: float) -> threading.Event | None:
+        """What is set when the first look-up of a name has ended; ``None`` for none.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        with self._lock:
+            if self._lookup is None or self._group.states:
+                return None
+            self._keep_up(now)
+            return None if self._group.states else self._lookup.first
 
     def lease(
         self, now: float, *, key: str | None = None, tried: Collection[str] = ()
@@ -189,6 +206,10 @@ class Balancer:
                 self._listed = read_endpoints(self._source())
             except Exception:  # noqa: BLE001  # the user's function: the last list holds
                 self.failed_refreshes += 1
+        if self._lookup is not None:
+            found = self._lookup.at(now)
+            if found is not self._looked_up:
+                self._looked_up = self._listed = found
         if self._listed is not None:
             self._group.update(self._listed, now)
             self._listed = None

@@ -102,7 +102,7 @@ class _Sending:
             raw_path=base.raw_path.rstrip(b"/") + request.url.raw_path,
         )
         headers = request.headers.copy()
-        headers["host"] = endpoint.server_name or url.netloc.decode("ascii")
+        headers["host"] = _authority(url, endpoint.server_name)
         if self._tells and left_s is not None:
             headers.setdefault(TIMEOUT_HEADER, write_timeout(int(left_s * 1_000)))
         if self._tells and self._tries:
@@ -302,6 +302,13 @@ class AsyncBalancedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
+
+
+def _authority(url: httpx.URL, server_name: str | None) -> str:
+    """Host and port as the server has them."""
+    if server_name is None:
+        return url.netloc.decode("ascii")
+    return server_name if url.port is None else f"{server_name}:{url.port}"
 
 
 def _always(_: BaseException) -> bool:

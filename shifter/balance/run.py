@@ -54,6 +54,7 @@ def run_sync(
         CallFailedError: All tries failed, or none was permitted.
     """
     calls.end_after(options.total)
+    calls.wait_for_endpoints(options.timeout)
     failures = _Failures(options)
     while True:
         try:
@@ -85,6 +86,7 @@ async def run_async(
         CallFailedError: All tries failed, or none was permitted.
     """
     calls.end_after(options.total)
+    await calls.endpoints_known(options.timeout)
     failures = _Failures(options)
     calls.balancer.earn_hedge()
     while True:

@@ -64,6 +64,9 @@ _MOST_PAUSE_S: Final = 300.0
 NO_ENDPOINT_S: Final = 1.0
 """When to ask again for a list that is empty: functions are asked once a second."""
 
+_LOOKUP_S: Final = 5.0
+"""Longest wait for the first look-up of a name: the resolver's own first timeout."""
+
 _TIMER_S: Final = 0.001
 """Precision of timers."""
 
@@ -250,6 +253,32 @@ class EndpointCalls:
         if total_ms is not None:
             self._until = self.clock.monotonic() + total_ms / 1_000
 
+    def wait_for_endpoints(self, timeout_ms: int | None) -> None:
+        """Wait for the first look-up of a name, as long as a try may take.
+
+        Args:
+            timeout_ms: The timeout of a try; ``None`` for what is left.
+        """
+        first = self.balancer.first_lookup(self.clock.monotonic())
+        if first is not None:
+            first.wait(self._lookup_s(timeout_ms))
+
+    async def endpoints_known(self, timeout_ms: int | None) -> None:
+        """`wait_for_endpoints` for an event loop.
+
+        Args:
+            timeout_ms: The timeout of a try; ``None`` for what is left.
+        """
+        first = self.balancer.first_lookup(self.clock.monotonic())
+        if first is not None:
+            from shifter.runtime.threads import in_thread  # noqa: PLC0415  # needs asyncio
+
+            await in_thread(first.wait, self._lookup_s(timeout_ms))
+
+    def _lookup_s(self, timeout_ms: int | None) -> float:
+        limit_s = self._limit(timeout_ms).seconds
+        return _LOOKUP_S if limit_s is None else min(limit_s, _LOOKUP_S)
+
     def begin(self, timeout_ms: int | None, *, is_extra: bool) -> Try:
         """Begin a try.
 
@@ -304,15 +333,20 @@ class EndpointCall:
     """One try that begins where its block begins; see `Try`.
 
     Args:
-        begin: Begins the try.
+        calls: Makes the try; called when the block begins.
+        timeout_ms: The longest that it may take; ``None`` for what is left.
     """
 
-    def __init__(self, begin: Callable[[], Try]) -> None:
-        self._begin = begin
+    def __init__(
+        self, calls: Callable[[], EndpointCalls], timeout_ms: int | None
+    ) -> None:
+        self._calls, self._timeout_ms = calls, timeout_ms
         self._try: Try | None = None
 
     def __enter__(self) -> Try:
-        self._try = self._begin()
+        calls = self._calls()
+        calls.wait_for_endpoints(self._timeout_ms)
+        self._try = calls.begin(self._timeout_ms, is_extra=False)
         return self._try.__enter__()
 
     def __exit__(
@@ -325,7 +359,9 @@ class EndpointCall:
             self._try.__exit__(kind, error, trace)
 
     async def __aenter__(self) -> Try:
-        self._try = self._begin()
+        calls = self._calls()
+        await calls.endpoints_known(self._timeout_ms)
+        self._try = calls.begin(self._timeout_ms, is_extra=False)
         return await self._try.__aenter__()
 
     async def __aexit__(

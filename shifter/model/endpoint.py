@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from shifter.errors import ConfigError
+from shifter.model.time import Duration, duration_ms
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _MOST_WEIGHT: Final = 1_000.0
@@ -69,7 +70,48 @@ class Endpoint:
 EndpointList: TypeAlias = Sequence[str | Endpoint]
 """Endpoints, or their URLs."""
 
-Endpoints: TypeAlias = EndpointList | Callable[[], EndpointList]
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """All addresses that a name has (A and AAAA records); each is an endpoint.
+
+    The name is looked up in a thread, when it is first called and then every
+    ``refresh``. While look-ups fail, or do not end, the last addresses are used.
+
+    Attributes:
+        name: Host and port as of `Endpoint`: ``render.internal:8080``, or a URL.
+        refresh: How often the name is looked up; 1 s at least.
+
+    Raises:
+        ConfigError: The name or the duration is wrong.
+    """
+
+    name: str
+    refresh: Duration = field(default="30s", kw_only=True)
+
+    def __post_init__(self) -> None:
+        Endpoint(self.name)
+        duration_ms("refresh", self.refresh, minimum_ms=1_000)
+
+    @property
+    def refresh_s(self) -> float:
+        """Seconds between two look-ups."""
+        return duration_ms("refresh", self.refresh) / 1_000
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The endpoint of an address that the name has.
+
+        >>> Dns("render.internal:8080").endpoint("::1").url
+        'http://[::1]:8080'
+        """
+        named = Endpoint(self.name)
+        parts = urlsplit(named.url)
+        host = f"[{address}]" if ":" in address else address
+        url = f"{parts.scheme}://{host}:{named.port}{parts.path}"
+        return Endpoint(url, server_name=named.host)
+
+
+Endpoints: TypeAlias = EndpointList | Callable[[], EndpointList] | Dns
 """Endpoints as ``app.dependency(endpoints=...)`` takes them."""
 
 
@@ -97,15 +139,17 @@ def read_endpoints(found: object) -> tuple[Endpoint, ...]:
     return tuple(read.values())
 
 
-def check_endpoints(found: object) -> tuple[Endpoint, ...] | Callable[[], EndpointList]:
+def check_endpoints(found: object) -> Endpoints:
     """Check what ``app.dependency(endpoints=...)`` was given; a list is read.
 
     Args:
         found: What was given.
 
     Raises:
-        ConfigError: It is neither a list of endpoints nor a plain function.
+        ConfigError: It is neither a list of endpoints, nor a plain function, nor `Dns`.
     """
+    if isinstance(found, Dns):
+        return found
     if not callable(found):
         return read_endpoints(found)
     if inspect.iscoroutinefunction(found):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from shifter import Shifter
-from shifter.balance import Endpoint
+from shifter.balance import Dns, Endpoint
 from shifter.balance.http import AsyncBalancedTransport, BalancedTransport
 from shifter.config import Secret, Settings
 from shifter.errors import CircuitOpenError, ConfigError
@@ -185,7 +185,18 @@ async def test_a_server_name_is_sent_where_the_url_has_an_address(kind):
         async with Client([endpoint]) as client:
             await client.send(kind, "GET", "/")
         [(_, _, headers, _)] = server.requests
-    assert httpx.Headers(headers)["host"] == "render.internal"
+    assert httpx.Headers(headers)["host"] == f"render.internal:{server.server_port}"
+
+
+@both
+async def test_a_name_is_called_at_one_of_its_addresses(kind):
+    """`localhost` has an address of IPv6 too, on many machines; nobody listens there."""
+    with backends(1) as [server]:
+        async with Client(Dns(f"localhost:{server.server_port}")) as client:
+            answers = [await client.send(kind, "GET", "/") for _ in range(4)]
+        [(_, _, headers, _), *_] = server.requests
+    assert {answer.text for answer in answers} == {f"200 from {server.address}"}
+    assert httpx.Headers(headers)["host"] == f"localhost:{server.server_port}"
 
 
 @both

@@ -114,7 +114,7 @@ class Dependency:
         on_change: Called with its name and the circuit's new state (``closed``,
             ``open``, ``half_open``), once in each process that learns of it; must not
             block.
-        endpoints: The servers that can answer a call: URLs or `Endpoint`, or a
+        endpoints: The servers that can answer a call: URLs or `Endpoint`, `Dns`, or a
             function that returns them, called at most once a second; ``None`` if they
             are not known here.
         balance: How calls are shared between the endpoints.
