@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from shifter.deadletter.journal import OffsetSet, Ranges, RunStep
+from shifter.deadletter.journal import DISCARD, OffsetSet, Ranges, RunBegun, RunStep
 from shifter.deadletter.letter import read_job
 from shifter.deadletter.plan import Decision, Park, Send, Skip
 from shifter.model.claim import WaitingJobs, claim_identity
@@ -14,6 +14,7 @@ from shifter.model.lane import parse_lane
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import Delivery, Record
 from shifter.wire.envelope import EnvelopeV1
+from shifter.wire.job_event import EventKind, JobEvent, shown_text
 
 
 class Chosen(NamedTuple):
@@ -112,6 +113,38 @@ def waiting_of(chosen: Chosen, *, now_ms: int) -> WaitingJobs | None:
     key, ahead_ms = job.idempotency_key, (record.due_ms or now_ms) - now_ms
     identity = None if key is None else claim_identity(job.type, job_id, key)
     return WaitingJobs([job_id], WAITING_KEEP_MS + max(0, ahead_ms), identity)
+
+
+def events_of(chosen: Iterable[Chosen], run: RunBegun, now_ms: int) -> list[JobEvent]:
+    """What a run did to jobs, by letter; records that are no jobs are left out.
+
+    Args:
+        chosen: The letters that were sent or discarded.
+        run: The run.
+        now_ms: When that was, epoch milliseconds.
+    """
+    kind = EventKind.DISCARDED if run.action == DISCARD else EventKind.REPLAYED
+    found: list[JobEvent] = []
+    for each in chosen:
+        sent = _sent_job(each)
+        read = read_job(each.delivery.headers) if sent is None else None
+        job = read.envelope if read is not None else sent[2] if sent else None
+        if job is None or isinstance(each.decision, Park):
+            continue
+        event = JobEvent(
+            at_ms=now_ms,
+            event=kind.value,
+            id=job.id,
+            job=job.type,
+            queue=job.queue or "",
+            priority="" if job.priority is None else job.priority.value,
+            replay_of=job.replay_of or "",
+            run=shown_text(run.run),
+            by=shown_text(run.by),
+            reason=shown_text(run.reason),
+        )
+        found.append(event)
+    return found
 
 
 def _sent_job(chosen: Chosen) -> tuple[Record, str, EnvelopeV1] | None:

@@ -20,6 +20,7 @@ from shifter.deadletter.batch import (
     Chosen,
     ReplayBatch,
     SampledReplay,
+    events_of,
     record_of,
     sample_of,
     waiting_of,
@@ -58,6 +59,7 @@ from shifter.ports import (
     Record,
     Span,
 )
+from shifter.telemetry.job_events import JobEventStream
 from shifter.telemetry.tracing import UNTRACED, Spans
 
 APPEND_S: Final = 30.0
@@ -92,6 +94,7 @@ class ReplayParts:
         journal: Journal of the namespace.
         gate: Refuses to send while a circuit is open; ``None`` never refuses.
         batches: How large batches may be, so that live jobs have room.
+        events: Records what a run does to jobs; ``None`` records nothing.
         spans: Traces runs.
     """
 
@@ -103,6 +106,7 @@ class ReplayParts:
     journal: Journal
     gate: ReplayGate | None = None
     batches: BatchControlPolicy = field(default_factory=BatchControlPolicy)
+    events: JobEventStream | None = None
     spans: Spans = UNTRACED
 
 
@@ -292,6 +296,7 @@ class Replayer:
             refusals = await self._parts.log.append(records, timeout_s=APPEND_S)
             if not refusals:
                 self._history.note(step)
+                self._record(batch.moved(refused))
                 await self._note_waiting([each for each, _ in sending])
                 return refused
             for place, why in refusals.items():
@@ -299,6 +304,12 @@ class Replayer:
                 if why.reason in _ALL_REFUSED or place == len(sending):
                     raise _Stopped(f"the log takes nothing more: {why.detail}")
                 refused.add(id(sending[place][0]))
+
+    def _record(self, moved: Sequence[Chosen]) -> None:
+        events = self._parts.events
+        if events is not None and events.has_room():
+            for event in events_of(moved, self._begun, self._now()):
+                events.put(event)
 
     async def _note_waiting(self, sent: Sequence[Chosen]) -> None:
         """Record that these jobs wait; nothing depends on it, so errors are ignored."""

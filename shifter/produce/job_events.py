@@ -7,7 +7,8 @@ is unknown. The acceptance of other jobs can be told from a worker's events.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from shifter.errors import OutcomeUnknownError
 from shifter.model.answer import Answer, Deferred
@@ -15,7 +16,6 @@ from shifter.model.lane import parse_lane
 from shifter.model.reason import Reason
 from shifter.ports import Clock
 from shifter.produce.options import CallPlan
-from shifter.telemetry.job_events import ServiceEvents
 from shifter.wire.job_event import EventKind, JobEvent, shown_text
 
 _USUAL: Final = frozenset(
@@ -31,6 +31,19 @@ _USUAL: Final = frozenset(
 _UNKNOWN: Final = "unknown"
 
 
+class QueuedEvents(Protocol):
+    """Where events are queued: `shifter.telemetry.job_events.ServiceEvents`."""
+
+    is_all: bool
+
+    @property
+    def put(self) -> Callable[[JobEvent], None]:
+        """Queue an event; never blocks, never raises."""
+
+    def close(self) -> None:
+        """Write what is queued, for a bounded time, and stop."""
+
+
 class PublisherEvents:
     """Makes the events of one service process. Safe to share between threads.
 
@@ -42,7 +55,7 @@ class PublisherEvents:
         is_all: Whether usual answers are recorded too.
     """
 
-    def __init__(self, events: ServiceEvents, clock: Clock) -> None:
+    def __init__(self, events: QueuedEvents, clock: Clock) -> None:
         self._events, self._clock = events, clock
         self.is_all = events.is_all
 

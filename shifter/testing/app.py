@@ -12,8 +12,10 @@ from shifter.api.app import Shifter
 from shifter.api.job import Job
 from shifter.errors import ConfigError
 from shifter.fleet.hours import hours_scope
+from shifter.model.job import check_job_id
 from shifter.model.lane import Priority, dead_letter_topic
 from shifter.model.time import Duration, duration_ms
+from shifter.ops.job_history import Entry
 from shifter.policy.schedule.hours import HoursOverride
 from shifter.telemetry.tracing import Spans
 from shifter.testing.backend import MemoryBackend
@@ -115,6 +117,7 @@ class TestApp:
         )
         await driver.run(advance_s)
         worker.tally.fold()
+        await self._backend.events.write()
         waiting = await self._backend.waiting(self._app.queues)
         return DrainReport(**(worker.tally.counts - before), waiting=waiting)
 
@@ -242,6 +245,20 @@ class TestApp:
             )
         ]
         return [letter for letter in letters if letter is not None]
+
+    async def history(self, job_id: str) -> list[Entry]:
+        """What happened to a job, in order, as ``shifter job show`` tells it.
+
+        Each entry has ``at_ms``, ``event`` and further fields by its kind. All jobs are
+        recorded, whatever the setting ``events`` is.
+
+        Args:
+            job_id: The job's id, in any spelling of a UUID.
+
+        Raises:
+            ConfigError: It is no UUID.
+        """
+        return await self._backend.history(check_job_id("job_id", job_id))
 
     async def _started(self) -> Worker:
         loop = asyncio.get_running_loop()

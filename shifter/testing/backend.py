@@ -14,10 +14,12 @@ from shifter.config import Settings
 from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.claim import WaitingJobs
-from shifter.model.lane import Lane, Priority
+from shifter.model.lane import Lane, Priority, events_topic
+from shifter.ops.job_history import Entry, read_history
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher
+from shifter.telemetry.job_events import JobEventStream
 from shifter.telemetry.tracing import Spans
 from shifter.testing.clock import FakeClock
 from shifter.testing.driver import Clocks, Gate, GatedFeed, HorizonClock, Worker
@@ -25,6 +27,7 @@ from shifter.testing.handler import Failures, Handler, HandlerClock, RehearsedJo
 from shifter.testing.report import CountingObserver
 from shifter.wiring import topic_specs
 from shifter.work.drain import Drain
+from shifter.work.job_events import WorkerEvents
 
 _NAME: Final = "test-app"
 # 100 s of virtual time: attempts that are stopped have a grace time to end.
@@ -49,6 +52,16 @@ class _StatesAtOnce:
         """Do nothing: nothing is queued."""
 
 
+class _EventsAtOnce:
+    """The service's side of the stream of events: the drain writes what it queues."""
+
+    def __init__(self, stream: JobEventStream) -> None:
+        self.is_all, self.put = stream.is_all, stream.put
+
+    def close(self) -> None:
+        """Do nothing: the drain writes."""
+
+
 class MemoryBackend:
     """The log and the claims in place of servers, and the worker that drains them.
 
@@ -57,6 +70,7 @@ class MemoryBackend:
         clocks: The virtual time.
         log: The log.
         claims: The claim store.
+        events: What happens to jobs: all of it, whatever the app's settings are.
         publisher: The accepting side, for the app.
         failures: The planned failures of handlers.
     """
@@ -70,8 +84,17 @@ class MemoryBackend:
         self.claims = MemoryClaimStore(back)
         self.failures = Failures()
         limit_bytes = self.settings.max_record_bytes
+        log = MemoryLaneLog(self.log, max_record_bytes=limit_bytes)
+        self.events = JobEventStream(
+            log,
+            back,
+            topic=events_topic(namespace),
+            process=_NAME,
+            counted=lambda *_: None,
+            is_all=True,
+        )
         self.publisher = Publisher(
-            MemoryLaneLog(self.log, max_record_bytes=limit_bytes),
+            log,
             back,
             timeout_s=self.settings.accept_timeout_ms / 1_000,
             states=_StatesAtOnce(self.claims),
@@ -82,6 +105,13 @@ class MemoryBackend:
         """Create the topics of these queues that do not exist."""
         for spec in topic_specs(self.settings, queues):
             self.log.create(spec)
+
+    async def history(self, job_id: str) -> list[Entry]:
+        """What happened to a job, in order."""
+        await self.events.write()
+        admin = MemoryLogAdmin(self.log)
+        clock, namespace = self.clocks.back, self.settings.namespace
+        return (await read_history(admin, namespace, job_id, clock)).story
 
     async def waiting(self, queues: Iterable[str]) -> int:
         """How many jobs wait in the lanes of these queues."""
@@ -107,6 +137,7 @@ class MemoryBackend:
         """
         lanes = self._lanes({job.spec.queue for job in jobs.values()})
         gate, tally = Gate(), CountingObserver(self.clocks.back, worker=_NAME)
+        tally.events = WorkerEvents(self.events, self.clocks.back)
         handlers: dict[asyncio.Task[Any], Handler] = {}
         feeds = {
             priority: GatedFeed(self.log, _served(lanes, priority), gate)

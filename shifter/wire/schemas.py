@@ -37,6 +37,7 @@ from shifter.wire.envelope import (
 )
 from shifter.wire.golden import golden_records
 from shifter.wire.headers import JSON, MSGPACK
+from shifter.wire.job_event import EventBatch, EventKind, JobEvent
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _FIELD: Final = re.compile(r" {4}(\w+): (.*)")
@@ -69,6 +70,7 @@ def generate() -> dict[str, bytes]:
     documents: dict[str, Any] = {
         "envelope-v1.schema.json": envelope,
         "dead-letter-v1.schema.json": dead_letter_schema(),
+        "job-events-v1.schema.json": job_events_schema(),
         "asyncapi.json": asyncapi(envelope, dead_letter_schema()),
     }
     for record in golden_records():
@@ -134,6 +136,22 @@ def dead_letter_schema() -> dict[str, Any]:
     }
 
 
+def job_events_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of a record's value on the topic of events."""
+    _, types = msgspec.json.schema_components([EventBatch])
+    batch, event = types["EventBatch"], types["JobEvent"]
+    for kind, shape in ((EventBatch, batch), (JobEvent, event)):
+        texts, parts = _attributes(kind), shape["properties"]
+        shape |= {"description": _first_lines(kind), "additionalProperties": True}
+        for field, part in parts.items():
+            parts[field] = {"description": texts[field], **part}
+    parts = batch["properties"]
+    parts["v"] = {"description": parts["v"]["description"], "const": 1}
+    parts["events"]["items"] = event
+    event["properties"]["event"]["examples"] = [kind.value for kind in EventKind]
+    return {"$schema": _DIALECT, "$id": "urn:shifter:schema:job-events-v1", **batch}
+
+
 def asyncapi(envelope: dict[str, Any], dead_letter: dict[str, Any]) -> dict[str, Any]:
     """The AsyncAPI document: the topics, and what stands in their records.
 
@@ -185,6 +203,12 @@ def _channels() -> dict[str, Any]:
             ("namespace", "queue"),
             "deadLetter",
         ),
+        "jobEvents": _channel(
+            "{namespace}.events",
+            "What happened to jobs, without their payloads; kept for a day by default.",
+            ("namespace",),
+            "jobEvents",
+        ),
     }
 
 
@@ -215,6 +239,8 @@ def _operations() -> dict[str, Any]:
         "move": _operation("receive", "delayTier", "The log moves a job on."),
         "bury": _operation("send", "deadLetters", "A worker gives a record up."),
         "triage": _operation("receive", "deadLetters", "A person looks at it."),
+        "record": _operation("send", "jobEvents", "A process records what happened."),
+        "follow": _operation("receive", "jobEvents", "A person follows a job."),
     }
 
 
@@ -242,6 +268,11 @@ def _messages(dead_letter: dict[str, Any]) -> dict[str, Any]:
             {**job, **dead_letter["properties"]},
             dead_letter["required"],
         ),
+        "jobEvents": {
+            "title": "Events of jobs",
+            "contentType": JSON,
+            "payload": _embedded(job_events_schema()),
+        },
     }
 
 

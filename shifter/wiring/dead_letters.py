@@ -5,6 +5,7 @@ The name is resolved here and nowhere else, so every way in fails with the same 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -19,8 +20,12 @@ from shifter.deadletter.reader import LetterReader, find_topic
 from shifter.deadletter.replay import ReplayParts
 from shifter.errors import ConfigError
 from shifter.ports import LogAdmin
+from shifter.runtime.threads import in_thread
 from shifter.telemetry import Tracing
+from shifter.telemetry.job_events import JobEventStream
 
+_CLOSE_S: Final = 2.0
+"""How long the end of a run waits for its events after they were written."""
 _TRACING: Final = Tracing()
 
 
@@ -105,6 +110,7 @@ async def _opened(
         fleet = wiring.open_fleet(settings)
         stack.push_async_callback(fleet.close)
         clock, process = SystemClock(), wiring.new_worker_id()
+        events = await stack.enter_async_context(_events(settings, process))
         parts = ReplayParts(
             log=log,
             admin=admin,
@@ -113,6 +119,31 @@ async def _opened(
             clock=clock,
             journal=Journal(admin, settings.namespace),
             gate=CircuitGate(fleet, presence, clock, process),
+            events=events,
             spans=wiring.spans_of(settings, tracing),
         )
         yield DeadLetters(parts, topic)
+
+
+@contextlib.asynccontextmanager
+async def _events(
+    settings: Settings, process: str
+) -> AsyncGenerator[JobEventStream | None]:
+    """Where a run records what it does to jobs, on a log of its own."""
+    log = wiring.open_log(settings)
+    try:
+        stream = wiring.open_events(settings, log, process, lambda *_: None)
+        if stream is None:
+            yield None
+            return
+        # No task group: what the block raises must leave it as it is.
+        writing = asyncio.get_running_loop().create_task(stream.run())
+        try:
+            yield stream
+        finally:
+            writing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writing
+            await stream.close()
+    finally:
+        await in_thread(log.close, timeout_s=_CLOSE_S)

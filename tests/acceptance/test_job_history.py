@@ -62,3 +62,30 @@ def test_what_an_operator_did_to_a_job_is_told_with_who_and_what(fleet):
 
     assert (action["event"], action["action"]) == ("action", "job cancel")
     assert "@" in action["by"]
+
+
+def test_a_replay_is_told_in_the_life_of_both_jobs(fleet):
+    dead = submit(fleet, "hopeless", {"reason": "no such customer"})
+    fleet.run("work", TARGET, "--burst")
+    options = ("--yes", "--reason", "mended", "--name", "run-7")
+    run = fleet.run("dlt", "replay", "default", *options, *named(fleet))
+    assert run.returncode == 0
+    fleet.run("work", TARGET, "--burst")
+    gone = ("--yes", "--reason", "test data", "--name", "run-8")
+    fleet.run("dlt", "discard", "default", *gone, *named(fleet))
+
+    story = show(fleet, dead)["story"]
+    [replayed] = [entry for entry in story if entry["event"] == "replayed"]
+    assert (replayed["run"], "@" in replayed["by"]) == ("run-7", True)
+    assert story[-2]["event"] == "dead_lettered"
+    told = show(fleet, replayed["as"])["story"]
+    events = [entry["event"] for entry in told]
+    assert events.count("replayed") == 1
+    assert events[-4:] == ["started", "failed", "dead_lettered", "discarded"]
+    [first] = [entry for entry in told if entry["event"] == "replayed"]
+    assert (first["replay_of"], first["run"]) == (dead, "run-7")
+    assert (told[-1]["run"], told[-1]["reason"]) == ("run-8", "test data")
+
+
+def named(fleet: Fleet) -> tuple[str, str]:
+    return "--namespace", fleet.namespace

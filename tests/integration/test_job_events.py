@@ -6,13 +6,15 @@ import asyncio
 
 import pytest
 
-from shifter import DeadLetter, Retry
+from shifter import DeadLetter, Retry, Shifter
 from shifter.adapters.memory.log import MemoryLogAdmin
 from shifter.model.claim import JobState
 from shifter.model.lane import events_topic
 from shifter.ops.job_history import Entry, read_history
 from shifter.ports import TopicSpec, Unknown
+from shifter.protection import RatePolicy
 from shifter.telemetry.job_events import JobEventStream
+from shifter.testing import TestApp
 from shifter.work.job_events import WorkerEvents
 from tests.integration.drain_world import World, submit
 
@@ -155,3 +157,59 @@ async def test_a_topic_that_is_not_there_loses_events_only():
         job_id = await submit(bad)
         await world.ended(job_id, JobState.DEAD)
     assert "dead_lettered" in kinds(await world.history(job_id))
+
+
+async def test_a_test_app_tells_the_history_of_each_job():
+    app = Shifter("shop")
+
+    @app.job(attempts=3, backoff="10s")
+    async def send(number: int) -> None: ...
+
+    async with TestApp(app) as test:
+        test.fail_with(send, OSError("the mailer is away"))
+        job_id = await submit(send, 1)
+        late_id = await submit(send.options(delay="1h"), 2)
+        await test.drain(advance="2h")
+        story = await test.history(job_id.upper())
+        late = await test.history(late_id)
+
+    assert kinds(story) == [
+        *("submitted", "started", "failed", "retrying", "started", "done")
+    ]
+    failed, done = story[2], story[-1]
+    assert (failed["error"], failed["message"]) == ("OSError", "the mailer is away")
+    assert (done["attempt"], story[0]["queue"]) == (2, "default")
+    assert story[4]["waits_ms"]["retry"] <= 10_000
+    assert kinds(late) == ["submitted", "started", "done"]
+    assert late[1]["at_ms"] - late[0]["at_ms"] >= 3_600_000
+
+
+async def test_waits_are_told_by_their_cause():
+    app = Shifter("shop")
+    mailer = app.dependency("mailer", rate=RatePolicy(per_s=0.1, burst=1))
+
+    @app.job(uses=mailer)
+    async def send(number: int) -> None: ...
+
+    @app.job
+    async def step(number: int) -> None:
+        await asyncio.sleep(60)
+
+    async with TestApp(app, concurrency=10) as test:
+        ids = [await submit(send, number) for number in range(2)]
+        keyed = [await submit(step.options(key="k"), number) for number in range(2)]
+        await test.drain(advance="10m")
+        stories = [await test.history(job_id) for job_id in (*ids, *keyed)]
+
+    waits = [
+        entry.get("waits_ms", {})
+        for story in stories
+        for entry in story
+        if entry["event"] == "started"
+    ]
+    assert kinds(stories[1]) == ["submitted", "waiting", "started", "done"]
+    assert stories[1][1]["cause"] == "rate"
+    assert 5_000 <= waits[1]["rate"] <= 20_000
+    assert "rate" not in waits[0]
+    assert 50_000 <= waits[3]["order"] <= 70_000
+    assert "order" not in waits[2]
