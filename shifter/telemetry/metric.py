@@ -246,6 +246,12 @@ class WorkerMetrics(Metrics):
             "Records that ended and that no committed position covers (Kafka).",
         )
         self.inflight = self._gauge("shifter_inflight", lane, "Attempts running now.")
+        self.lane_closed = self._gauge(
+            "shifter_lane_closed",
+            lane,
+            "Processes in which a lane starts nothing by its hours, or in a quiet time "
+            "only.",
+        )
         self.waiting_bytes = self._gauge(
             "shifter_waiting_bytes",
             (),

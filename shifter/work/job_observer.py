@@ -325,9 +325,6 @@ class JobObserver:
         """The circuit of a dependency was opened, probed or closed."""
         word = state_word(change.state)
         self.metrics.circuit_changed(change.dependency.name, change.scope, word)
-        if change.is_fleet:
-            # `Breaker.follow` closes the circuit of this process at each change.
-            self.metrics.set_circuit(change.dependency.name, "process", "closed")
         self._fleet_log.circuit_changed(change)
         self.on_circuit(change)
 

@@ -61,6 +61,11 @@ def read_worker(drain: Drain, *, lag_s: float) -> None:
     metrics.commits.of("success").reach(sum(one.commits for one in counts))
     metrics.commits.of("failure").reach(sum(one.commits_failed for one in counts))
     metrics.frontier_gap.of().set(sum(one.frontier_gap for one in counts))
+    gate = drain.state.lane_gate
+    closed = drain.state.buffer.closed | gate.quiet_lanes
+    for topic, lane in drain.lanes.items():
+        gauge = metrics.lane_closed.of(lane.queue, lane.priority.value)
+        gauge.set(int(topic in closed))
     show_fleet(metrics, read_fleet(drain.replica))
 
 

@@ -85,6 +85,7 @@ class World:
             spans=self.spans,
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
+            hours=more.get("hours"),
             observer=observer,
             replica=FleetReplica(
                 self.app.dependencies.values(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import UTC, datetime
 
 import pytest
 
-from shifter import Retry, Throttled
+from shifter import Priority, Retry, Throttled, Window
 from shifter.fleet.readings import read_fleet, show_fleet
 from shifter.fleet.replica import FleetReplica
 from shifter.model.claim import JobState
@@ -258,3 +259,36 @@ def test_skew_of_a_clock_is_its_distance_from_the_stores():
     show_fleet(metrics, read_fleet(replica))
 
     assert metrics.snapshot()["shifter_clock_skew_seconds"] == {(): 3.0}
+
+
+async def test_a_lane_outside_its_hours_or_for_a_quiet_time_is_closed(world):
+    """What is due in such a lane is no work that stands still."""
+    hour = datetime.now(UTC).hour
+    later = Window(f"{(hour + 3) % 24:02}:00-{(hour + 4) % 24:02}:00")
+    world.app.lane("night", window=later)
+    world.app.lane("quiet", priority=Priority.LOW, opportunistic=True)
+
+    @world.app.job(queue="night")
+    async def digest() -> None: ...
+
+    @world.app.job(queue="quiet", priority=Priority.LOW)
+    async def tidy() -> None: ...
+
+    @world.app.job
+    async def receipt() -> None: ...
+
+    await world.open()
+    async with (
+        world.working(hours=world.app.hours) as drain,
+        beats(drain) as metrics,
+    ):
+        closed = {("quiet", "LOW"), *(("night", p.value) for p in Priority)}
+        await until(lambda: closed_lanes(metrics()) == closed)
+        found = metrics()["shifter_lane_closed"]
+
+    assert found["default", "NORMAL"] == 0
+
+
+def closed_lanes(metrics):
+    found = metrics.get("shifter_lane_closed", {})
+    return {lane for lane, is_closed in found.items() if is_closed}
