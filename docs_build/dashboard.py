@@ -120,6 +120,12 @@ ROWS: Final = {
             "{{queue}}",
         ),
         Panel(
+            "Jobs that are tried again",
+            "reqps",
+            _zero(_rate("queue, reason", "shifter_retries_total")),
+            "{{queue}} {{reason}}",
+        ),
+        Panel(
             "Errors of the state store",
             "reqps",
             _zero("sum(rate(shifter_claim_store_errors_total[5m]))"),
@@ -170,10 +176,23 @@ ROWS: Final = {
             "{{queue}}",
         ),
         Panel(
+            "Share of the slots in use",
+            "percentunit",
+            "sum by (instance) (rate(shifter_slots_busy_seconds_total[5m]))"
+            " / sum by (instance) (shifter_slots)",
+            "{{instance}}",
+        ),
+        Panel(
             "Attempts running",
             "short",
             "sum by (queue) (shifter_inflight)",
             "{{queue}}",
+        ),
+        Panel(
+            "Lanes that are closed by their hours",
+            "short",
+            "max by (queue, priority) (shifter_lane_closed)",
+            "{{queue}} {{priority}}",
         ),
         Panel(
             "Processes that answer",
@@ -183,6 +202,12 @@ ROWS: Final = {
         ),
     ),
     "What do the jobs wait for?": (
+        Panel(
+            "Calls by outcome",
+            "reqps",
+            _rate("dependency, outcome", "shifter_calls_total"),
+            "{{dependency}} {{outcome}}",
+        ),
         Panel(
             "Circuits that are not closed",
             "short",
@@ -200,6 +225,32 @@ ROWS: Final = {
             "short",
             "sum by (dependency) (shifter_budget_left)",
             "{{dependency}}",
+        ),
+    ),
+    "Are the processes well?": (
+        Panel(
+            "Time of a claim, 99th percentile",
+            "s",
+            _quantile(0.99, "shifter_claim_duration_seconds"),
+            "99 %",
+        ),
+        Panel(
+            "Lag of event loops",
+            "s",
+            "max by (job, instance) (shifter_loop_lag_seconds)",
+            "{{job}} {{instance}}",
+        ),
+        Panel(
+            "Distance of clocks from the state store's",
+            "s",
+            "max by (job, instance) (shifter_clock_skew_seconds)",
+            "{{job}} {{instance}}",
+        ),
+        Panel(
+            "Worker processes that were replaced",
+            "short",
+            "sum by (instance) (increase(shifter_worker_restarts_total[5m]))",
+            "{{instance}}",
         ),
     ),
 }
