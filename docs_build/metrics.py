@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shifter.telemetry.labels import LABELS
 from shifter.telemetry.metric import (
     BUILD_INFO,
     FLEET_SPECS,
-    LABELS,
     SCRAPE,
     SERVICE_SPECS,
     SPECS,

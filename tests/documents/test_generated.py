@@ -12,7 +12,8 @@ from docs_build import states
 from docs_build.__main__ import pages
 from docs_build.diagram import Edge, svg
 from shifter.model.claim import JobState
-from shifter.telemetry.metric import BUILD_INFO, LABELS, SCRAPE, SPECS
+from shifter.telemetry.labels import LABELS
+from shifter.telemetry.metric import BUILD_INFO, SCRAPE, SPECS
 from tests.documents.blocks import ROOT, blocks
 
 MADE = pages()

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shifter.telemetry import Metrics, Totals, WorkerMetrics
 from shifter.telemetry.exposition import Exposition
+from shifter.telemetry.labels import LABELS
 from shifter.telemetry.metric import (
     FLEET_SPECS,
-    LABELS,
     SERVICE_SPECS,
     SPECS,
     WORKER_SPECS,
