@@ -70,6 +70,7 @@ OPTIONS: Final = (
     word_option("log_level", ("info", "debug", "warning", "error")),
     word_option("log_format", ("auto", "json", "console")),
     share_option("log_done", "0.01"),
+    integer_option("log_lines", 0, 1_000_000_000, "100"),
 )
 
 
@@ -114,6 +115,8 @@ class Settings:
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         log_done: Share of the jobs that succeed whose line a worker writes, 0 to 1;
             ``None`` (``auto``): as many as the limit of lines of one kind allows.
+        log_lines: Lines of one kind that a worker process writes in 10 s of what its
+            handlers log; 0: all of them.
         origins: Field name to where its value came from.
         warnings: Settings that work but should be changed, one line each.
 
@@ -147,6 +150,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "auto"
     log_done: float | None = None
+    log_lines: int = 100
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 

@@ -38,7 +38,7 @@ from shifter.runtime.process_group import (
 )
 from shifter.supervise.cron import CronSchedule
 from shifter.supervise.supervisor import ProcessHealth, Supervisor
-from shifter.telemetry import Event, Log, configure_logging
+from shifter.telemetry import Event, Log, configure_logging, flush_logging
 from shifter.telemetry.tracing import flush
 from shifter.wiring.worker import FleetTerms, lanes_served, open_worker
 from shifter.work.attempt import STOP_GRACE_S
@@ -172,7 +172,8 @@ def worker_process(options: WorkOptions, channel: socket.socket | None = None) -
 
 def _log_all(app: Shifter) -> None:
     """Write lines of this process, warnings and errors of threads in one format."""
-    configure_logging(app.settings.log_level, app.settings.log_format)
+    settings = app.settings
+    configure_logging(settings.log_level, settings.log_format, settings.log_lines)
     logging.captureWarnings(True)
     threading.excepthook = _thread_failed
 
@@ -222,6 +223,7 @@ async def _work(
     try:
         is_stuck = await worker.run()
     finally:
+        flush_logging()
         flush(app.tracing, timeout_s=_FLUSH_S)
     if is_stuck:
         # Neither the loop nor the interpreter waits for a handler that does not end.
@@ -274,4 +276,5 @@ def isolated_process(target: str, connection: Connection) -> None:
     app = load_app(target)
     _log_all(app)
     serve_calls(connection, app.handlers, SystemClock())
+    flush_logging()
     flush(app.tracing, timeout_s=_FLUSH_S)

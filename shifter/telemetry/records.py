@@ -15,21 +15,30 @@ from typing import Any, Final, TextIO
 
 from structlog.typing import Processor
 
+from shifter.telemetry.line_limit import TAKEN, LineLimit, RecordLimit
+
 _RESERVED: Final = frozenset({"event", "level", "timestamp", "logger", "exc_info"})
 _WRITTEN: Final = "shifter_written"
 _OF_EACH: Final = frozenset(
-    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", _WRITTEN}
+    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+    | {_WRITTEN, TAKEN}
 )
 """Attributes of every record. The others are fields, which ``extra`` has given."""
 
 
-def format_records(processors: Sequence[Processor], level: int, out: TextIO) -> None:
+def format_records(
+    processors: Sequence[Processor],
+    level: int,
+    out: TextIO,
+    limit: LineLimit | None = None,
+) -> None:
     """Write what the standard library's loggers log in the format of structlog.
 
     Args:
         processors: Of structlog's configuration; the last one gives text or bytes.
         level: Of the root logger.
         out: Where the root logger writes if it has no handler for a standard stream.
+        limit: Of lines of one kind; ``None`` for none.
     """
     root = logging.getLogger()  # noqa: TID251  # the root is the program's
     root.setLevel(level)
@@ -41,11 +50,21 @@ def format_records(processors: Sequence[Processor], level: int, out: TextIO) -> 
     for logger in (root, *(one for one in named if isinstance(one, logging.Logger))):
         for handler in logger.handlers:
             if _is_of_process(handler):
-                handler.setFormatter(formatter)
+                _adopt(handler, formatter, limit)
     if not any(map(_is_of_process, root.handlers)):
         ours = RecordHandler(out)
-        ours.setFormatter(formatter)
+        _adopt(ours, formatter, limit)
         root.addHandler(ours)
+
+
+def _adopt(
+    handler: logging.Handler, formatter: logging.Formatter, limit: LineLimit | None
+) -> None:
+    handler.setFormatter(formatter)
+    for before in [one for one in handler.filters if isinstance(one, RecordLimit)]:
+        handler.removeFilter(before)
+    if limit is not None:
+        handler.addFilter(RecordLimit(limit))
 
 
 class RecordHandler(logging.StreamHandler[TextIO]):

@@ -15,6 +15,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import ExcInfo, Processor
 
+from shifter.telemetry.line_limit import LineLimit, level_of
 from shifter.telemetry.log import Event, job_fields
 from shifter.telemetry.records import format_records, unused_name
 from shifter.wire.untrusted import encode_line, printable
@@ -25,31 +26,74 @@ _OURS: Final = frozenset(event.value for event in Event)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def configure(level: str, log_format: str, out: TextIO) -> None:
+def configure(level: str, log_format: str, out: TextIO, lines: int = 0) -> None:
     """Send log lines of this process to a stream.
 
     Args:
         level: The lowest level written: ``debug``, ``info``, ``warning``, ``error``.
         log_format: ``json``, ``console``, or ``auto``: console on a terminal.
         out: The stream; not standard output, which carries data.
+        lines: Lines of one kind in a window of 10 s, of the program's own loggers;
+            0: all of them.
     """
+    limit = _new_limit(lines)
     is_console = log_format == "console" or (log_format == "auto" and out.isatty())
-    before: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        _with_job,
+    of_job: list[Processor] = [structlog.contextvars.merge_contextvars, _with_job]
+    written: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *(_console(out) if is_console else _json()),
     ]
-    processors = [*before, *(_console(out) if is_console else _json())]
+    limited = [] if limit is None else [_limited(limit)]
     structlog.configure(
-        processors=processors,
+        processors=[*of_job, *limited, *written],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=_factory(out, is_console=is_console),
         # Loggers are fetched anew by `shifter.telemetry.log`; caching would freeze the
         # first configuration into those of user code.
         cache_logger_on_first_use=False,
     )
-    format_records(processors, _LEVELS[level], out)
+    format_records([*of_job, *written], _LEVELS[level], out, limit)
+
+
+_LIMITS: Final[list[LineLimit]] = []
+"""The limit of this process, if there is one."""
+
+
+def _new_limit(lines: int) -> LineLimit | None:
+    while _LIMITS:
+        _LIMITS.pop().close()
+    if lines:
+        _LIMITS.append(LineLimit(lines))
+    return _LIMITS[0] if _LIMITS else None
+
+
+def write_left_out() -> None:
+    """Write how many lines of each kind were left out until now."""
+    for limit in _LIMITS:
+        limit.end_window()
+
+
+def _limited(limit: LineLimit) -> Processor:
+    def leave_out(
+        _logger: object, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        text = event.get("event")
+        if _is_counted(text) or limit.takes(
+            level_of(method), text, job=event.get("job")
+        ):
+            return event
+        raise structlog.DropEvent
+
+    return leave_out
+
+
+def _is_counted(text: object) -> bool:
+    """Whether a line is of this package, which limits its own by their causes.
+
+    Only the error of a thread is not: it is the program's.
+    """
+    return _is_ours(text) and text != Event.THREAD_FAILED
 
 
 def _with_job(
