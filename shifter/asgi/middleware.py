@@ -176,18 +176,18 @@ class AdmissionMiddleware:
     ) -> None:
         with self._app.admission.slot(plan) as decision:
             if decision.verdict is Verdict.RUN:
-                await self._in_time(plan.deadline_ms, *call)
+                if plan.deadline_ms is None:
+                    await self._service(*call)
+                else:
+                    await self._in_time(plan.deadline_ms, *call)
                 return
         after_s = decision.retry_after_s
         response = refusal(decision.reason, after_s, is_known=user is not None)
         await response.send(call[2])
 
     async def _in_time(
-        self, left_ms: int | None, scope: Any, receive: Any, send: Send
+        self, left_ms: int, scope: Any, receive: Any, send: Send
     ) -> None:
-        if left_ms is None:
-            await self._service(scope, receive, send)
-            return
         call = TimedCall(send)
         try:
             await call.serve(

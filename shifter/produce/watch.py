@@ -48,7 +48,7 @@ from shifter.ports import (
     PresenceStore,
     WorkerReport,
 )
-from shifter.produce.admission import Admission
+from shifter.produce.admission import NOTHING, Admission
 from shifter.runtime.threads import BackgroundLoop, stopped_within
 
 _AGAIN_S: Final = 1.0
@@ -160,7 +160,7 @@ class DependencyWatch:
             is_fallback: Whether the fallback runs: it spares the job's dependency.
         """
         if not self.replica.protections:
-            return contextlib.nullcontext()
+            return NOTHING
         now_ms, caller = self.replica.now_ms(), self._caller(priority)
         caller.limit = TimeLimit(now_ms, now_ms + spec.timeout_ms)
         protection = None if is_fallback else self._view(spec).protection
@@ -173,7 +173,7 @@ class DependencyWatch:
     def serving(self, priority: Priority) -> AbstractContextManager[None]:
         """A block that serves a request which is no job."""
         if not self.replica.protections:
-            return contextlib.nullcontext()
+            return NOTHING
         return _InNameOf(self._caller(priority))
 
     def _caller(self, priority: Priority) -> Caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -56,6 +57,39 @@ def test_a_slot_is_taken_by_the_decision_and_freed_once():
     assert taken == (2, 1.0)
     assert (third.verdict, third.reason) == (Verdict.DEFER, Reason.LIMIT_REACHED)
     assert admission.inflight == 0
+
+
+class Serving(contextlib.AbstractContextManager):
+    """A block that fails where it is told to."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.fails, self.ended = fails, []
+
+    def __enter__(self) -> None:
+        if self.fails:
+            raise RuntimeError("begin")
+
+    def __exit__(self, kind, *_):
+        self.ended.append(kind)
+
+
+@pytest.mark.parametrize(
+    ("fails", "word", "ended"), [(False, "block", [ValueError]), (True, "begin", [])]
+)
+def test_a_slot_is_free_again_when_its_block_or_the_begin_of_it_fails(
+    fails, word, ended
+):
+    serving = Serving(fails=fails)
+    admission = make(views=Views(serving=lambda _: serving))
+
+    with pytest.raises((ValueError, RuntimeError), match=word):  # noqa: SIM117
+        with admission.slot(CRITICAL) as decision:
+            assert decision.verdict is Verdict.RUN
+            assert admission.inflight == 1
+            raise ValueError("block")
+
+    assert admission.inflight == 0
+    assert serving.ended == ended
 
 
 def test_slots_of_cheaper_answers_are_counted_by_themselves():
