@@ -30,7 +30,7 @@ from shifter.jobs.request_scope import current_traceparent, within
 from shifter.model.claim import JobState
 from shifter.policy.admission.input import DependencyNeeds
 from shifter.protection import EvidencePolicy
-from shifter.telemetry import Tracing
+from shifter.telemetry import Tracing, job_fields
 from shifter.telemetry.trace_context import read_trace
 from shifter.telemetry.tracing import Spans, flush
 from shifter.testing import TestApp
@@ -369,6 +369,39 @@ async def test_spans_last_as_long_as_their_metrics_count(traces):
     sent = [_took_s(span) for span in traces.named("send")]
     assert sent == pytest.approx(world.appends, abs=1e-8)
     assert len(sent) == len(processed) == 2
+
+
+def test_an_attempt_that_its_deadline_ends_is_an_error(app, traces):
+    @app.job(deadline="5s")
+    async def job() -> None:
+        await asyncio.sleep(60)
+
+    with TestApp(app) as test:
+        job.defer_sync()
+        test.drain_sync("1m")
+
+    span = traces.one("process")
+    assert span.attributes["shifter.outcome"] == "expired"
+    assert span.attributes["error.type"] == "expired"
+    assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_lines_about_a_job_have_the_trace_of_its_attempt(traces, caplog):
+    caplog.set_level("INFO", logger="shifter")
+    world, of_handler = World(spans=Spans(traces.tracing, system="memory")), []
+
+    @world.app.job
+    async def job() -> None:
+        of_handler.append(job_fields()["trace_id"])
+
+    await world.open()
+    async with world.working():
+        await world.ended(await submit(job), JobState.DONE)
+
+    trace_id = f"{traces.one('process').context.trace_id:032x}"
+    (line,) = [text for text in caplog.messages if "job.ended" in text]
+    assert of_handler == [trace_id]
+    assert trace_id in line
 
 
 async def test_a_change_of_a_circuit_is_an_event_of_the_jobs_that_call_it(app, traces):
