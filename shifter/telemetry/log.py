@@ -124,7 +124,7 @@ class Event(StrEnum):
     APPEND_REFUSED = "log.append_refused"
     RECORDS_UNANSWERED = "log.records_unanswered"
     # traces
-    TRACING_FAILED = "tracing.failed"
+    SPAN_FAILED = "span.failed"
     # events of jobs
     EVENTS_LOST = "events.lost"
     # log lines themselves

@@ -256,7 +256,7 @@ class Spans:
         """Log that tracing failed: once a process, since it may fail for every job."""
         if not self._has_failed:
             self._has_failed = True
-            Log().warning(Event.TRACING_FAILED, error=repr(error))
+            Log().warning(Event.SPAN_FAILED, error=repr(error))
 
 
 class _Untraced(Spans):

@@ -533,7 +533,7 @@ async def test_a_tracer_that_raises_stops_no_job_and_is_logged_once(caplog):
         report = await test.drain()
 
     assert (len(done), report.done) == (4, 3)
-    said = [one for one in caplog.records if "tracing.failed" in one.getMessage()]
+    said = [one for one in caplog.records if "span.failed" in one.getMessage()]
     assert len(said) == 1
 
 
