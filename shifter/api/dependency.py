@@ -273,7 +273,7 @@ class BoundDependency(Dependency):
         balancers = self._balancers  # type: ignore[attr-defined]
         found = balancers.get(clock)
         if found is None:
-            made = Balancer(self.endpoints or (), self.balance)
+            made = Balancer(self.name, self.endpoints or (), self.balance)
             found = balancers.setdefault(clock, made)
         return cast("Balancer", found)
 

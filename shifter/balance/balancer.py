@@ -14,6 +14,7 @@ from shifter.policy.balance.latency import Percentiles, Share
 from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.balance.state import EndpointState
 from shifter.runtime.forking import renew_in_child
+from shifter.telemetry import Event, Log
 
 _REFRESH_S: Final = 1.0
 """How often a function is asked for the list of endpoints."""
@@ -84,6 +85,7 @@ class Balancer:
     last list is used.
 
     Args:
+        name: The name of the dependency.
         endpoints: The endpoints, or a function that returns them.
         policy: How calls are shared.
         draws: Source of random numbers; by default a new one.
@@ -97,12 +99,13 @@ class Balancer:
 
     def __init__(
         self,
+        name: str,
         endpoints: Endpoints,
         policy: BalancePolicy,
         draws: random.Random | None = None,
     ) -> None:
         self._draw = (random.Random() if draws is None else draws).random  # noqa: S311  # no secret
-        self._group, self._policy = Group(policy), policy
+        self._group, self._log = Group(policy), Log(dependency=name)
         self._percentiles, self._hedges = Percentiles(), Share(policy.hedge_share)
         self._source: Callable[[], object] | None = None
         self._lookup: DnsLookup | None = None
@@ -155,6 +158,8 @@ class Balancer:
             if state is None:
                 return None
             self._group.begin(state)
+            changed = self._take_changed()
+        self._report(changed)
         return EndpointLease(self, state, now)
 
     def ended(
@@ -167,6 +172,8 @@ class Balancer:
                 self._percentiles.observe(took_s)
             if evidence.pause_s > 0:
                 self._group.pause(state, now, evidence.pause_s)
+            changed = self._take_changed()
+        self._report(changed)
 
     def percentile_s(self, share: float) -> float | None:
         """The duration that this share of calls does not exceed; ``None`` at first."""
@@ -197,6 +204,21 @@ class Balancer:
                 )
                 for state in self._group.states.values()
             ]
+
+    def _take_changed(self) -> list[EndpointState]:
+        taken = self._group.changed
+        if taken:
+            self._group.changed = []
+        return taken
+
+    def _report(self, changed: list[EndpointState]) -> None:
+        """Log what was ejected or restored; outside of the lock: logs run user code."""
+        for state in changed:
+            url, health = state.endpoint.url, state.health
+            if health.is_ejected:
+                self._log.warning(Event.ENDPOINT_EJECTED, endpoint=url, why=health.why)
+            else:
+                self._log.warning(Event.ENDPOINT_RESTORED, endpoint=url)
 
     def _keep_up(self, now: float) -> None:
         """Bring the list of endpoints up to date."""

@@ -114,6 +114,8 @@ class Event(StrEnum):
     CIRCUIT_PROBED = "circuit.probed"
     CIRCUIT_CLOSED = "circuit.closed"
     CALLBACK_FAILED = "circuit.callback_failed"
+    ENDPOINT_EJECTED = "endpoint.ejected"
+    ENDPOINT_RESTORED = "endpoint.restored"
     FLEET_STRANGE = "fleet.strange"
     # decisions
     ADMISSION_COUNTED = "admission.counted"

@@ -37,13 +37,13 @@ class Group:
 
     Attributes:
         states: The endpoints, by URL.
-        ejections: Ejections so far.
+        changed: Endpoints that were ejected or restored; whoever reports it clears it.
     """
 
     def __init__(self, policy: BalancePolicy) -> None:
         self._policy = policy
         self.states: dict[str, EndpointState] = {}
-        self.ejections = 0
+        self.changed: list[EndpointState] = []
         self._open: list[EndpointState] = []
         self._open_by_url: dict[str, EndpointState] = {}
         self._local: list[EndpointState] = []
@@ -203,7 +203,7 @@ class Group:
         out = sum(one.health.is_ejected for one in states.values())
         if out >= self._policy.ejection.most_ejected(len(states)):
             return
-        self.ejections += 1
+        self.changed.append(state)
         state.health.eject(self._policy.ejection, now, why)
         self._refresh(now)
 
@@ -212,6 +212,8 @@ class Group:
         policy, states = self._policy, list(self.states.values())
         for state in states:
             if state.health.out_until and now >= state.health.out_until:
+                if state.health.is_ejected:
+                    self.changed.append(state)
                 state.health.restore(now)
                 state.warm_from = now
         is_out = [one for one in states if one.health.out_until]

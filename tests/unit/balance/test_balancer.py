@@ -31,7 +31,7 @@ def hosts(balancer, now):
 
 def test_a_function_is_asked_at_most_once_a_second():
     listing = Listing("a:1")
-    balancer = Balancer(listing, BalancePolicy())
+    balancer = Balancer("render", listing, BalancePolicy())
     for step in range(30):
         balancer.lease(10 + step / 10)
     assert listing.calls == 3
@@ -40,7 +40,7 @@ def test_a_function_is_asked_at_most_once_a_second():
 @pytest.mark.parametrize("found", [None, [], 7, ["no url"]])
 def test_while_a_function_fails_or_returns_nothing_the_last_list_holds(found):
     listing = Listing("a:1", "b:1")
-    balancer = Balancer(listing, BalancePolicy())
+    balancer = Balancer("render", listing, BalancePolicy())
     assert hosts(balancer, 10.0) == ["a", "b"]
 
     listing.urls = found
@@ -53,14 +53,14 @@ def test_while_a_function_fails_or_returns_nothing_the_last_list_holds(found):
 
 def test_a_function_that_never_answered_leaves_no_endpoint():
     listing = Listing()
-    balancer = Balancer(listing, BalancePolicy())
+    balancer = Balancer("render", listing, BalancePolicy())
     assert balancer.lease(10.0) is None
     assert balancer.views(10.0) == []
 
 
 def test_what_is_known_of_endpoints_that_stay_is_kept():
     listing = Listing("a:1", "b:1")
-    balancer = Balancer(listing, BalancePolicy(), random.Random(1))
+    balancer = Balancer("render", listing, BalancePolicy(), random.Random(1))
     lease = balancer.lease(10.0)
     lease.end(10.4, CallEvidence(failed=False))
     lease.end(99.0, CallEvidence(failed=True))  # the first end counts
@@ -78,13 +78,13 @@ def test_what_is_known_of_endpoints_that_stay_is_kept():
 
 
 def test_a_list_may_be_replaced():
-    balancer = Balancer(["a:1"], BalancePolicy())
+    balancer = Balancer("render", ["a:1"], BalancePolicy())
     balancer.replace((Endpoint("b:1"),))
     assert hosts(balancer, 1.0) == ["b"]
 
 
 def test_a_pause_that_an_endpoint_asked_for_is_kept():
-    balancer = Balancer(["a:1", "b:1"], BalancePolicy())
+    balancer = Balancer("render", ["a:1", "b:1"], BalancePolicy())
     lease = balancer.lease(1.0)
     lease.end(1.0, CallEvidence(failed=None, pause_s=20))
     others = {balancer.lease(2.0).endpoint.url for _ in range(9)}
@@ -96,4 +96,22 @@ def test_a_pause_that_an_endpoint_asked_for_is_kept():
 
 def test_an_empty_list_is_refused():
     with pytest.raises(ConfigError, match="endpoints"):
-        Balancer([], BalancePolicy())
+        Balancer("render", [], BalancePolicy())
+
+
+def test_an_ejection_and_its_end_are_log_lines(caplog):
+    balancer = Balancer("render", ["a:1", "b:1"], BalancePolicy())
+    for _ in range(5):
+        lease = balancer.lease(1.0, tried=["http://b:1"])
+        lease.end(1.0, CallEvidence(failed=True))
+    assert [record.getMessage() for record in caplog.records] == [
+        "endpoint.ejected dependency=render endpoint=http://a:1 why=5 failures in a row"
+    ]
+    caplog.clear()
+
+    balancer.lease(30.9)
+    balancer.lease(31.0)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "endpoint.restored dependency=render endpoint=http://a:1"
+    ]

@@ -111,7 +111,7 @@ def test_an_address_is_its_own_only_address():
 def test_what_is_known_of_addresses_that_stay_is_kept(monkeypatch):
     resolver = Resolver("10.0.0.1", "10.0.0.2")
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
-    balancer = Balancer(Dns("render:80"), BalancePolicy())
+    balancer = Balancer("render", Dns("render:80"), BalancePolicy())
     looked_up(balancer._lookup, 10.0)
     lease = balancer.lease(10.0, tried=["http://10.0.0.2:80"])
 

@@ -19,7 +19,9 @@ TEN = HEALTHY | {
 
 
 def balancer(servers, seed=1, **options):
-    return Balancer(list(servers), BalancePolicy(**options), random.Random(seed))
+    return Balancer(
+        "render", list(servers), BalancePolicy(**options), random.Random(seed)
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -158,7 +158,7 @@ def test_a_pause_that_an_endpoint_asked_for_is_no_ejection():
     assert out(group) == ["h0"]
     group.choose(5.0, 0.5)
     assert out(group) == []
-    assert state.health.times == group.ejections == 0
+    assert state.health.times == len(group.changed) == 0
 
 
 @pytest.mark.parametrize(
