@@ -49,6 +49,7 @@ def recorded_labels(query: str) -> set[str]:
 
 
 @pytest.mark.prometheus
+@pytest.mark.timeout(300)
 def test_prometheus_reads_each_query(check, tmp_path):
     rules = [
         {"record": f"panel:{number}", "expr": panel.query}

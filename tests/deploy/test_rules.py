@@ -41,6 +41,7 @@ def name_of(value: object) -> str:
 
 
 @pytest.mark.prometheus
+@pytest.mark.timeout(300)
 def test_promtool_accepts_rules_and_configuration(check):
     for arguments in (("rules", RULES), ("config", CONFIG)):
         checked = check("check", *arguments)
@@ -50,6 +51,7 @@ def test_promtool_accepts_rules_and_configuration(check):
 
 
 @pytest.mark.prometheus
+@pytest.mark.timeout(300)
 def test_each_alert_fires_and_ends_in_its_test(check):
     tested = check("test", "rules", RULE_TESTS)
 
@@ -57,6 +59,7 @@ def test_each_alert_fires_and_ends_in_its_test(check):
 
 
 @pytest.mark.prometheus
+@pytest.mark.timeout(300)
 def test_alerts_that_never_fire_fail_their_tests(check, tmp_path):
     shutil.copytree(FOLDER, tmp_path / "rules")
     rules = tmp_path / "rules" / RULES.name

@@ -52,6 +52,7 @@ def server(promtool):  # asked for only to skip where there is no Prometheus
 
 
 @pytest.mark.prometheus
+@pytest.mark.timeout(300)
 def test_a_rule_fires_and_a_query_is_answered(server):
     until = time.monotonic() + 30
     while not server.firing() and time.monotonic() < until:
@@ -64,6 +65,7 @@ def test_a_rule_fires_and_a_query_is_answered(server):
 
 
 @pytest.mark.prometheus
+@pytest.mark.timeout(300)
 def test_a_stopped_prometheus_leaves_nothing_behind(server):
     server.stop()
 
