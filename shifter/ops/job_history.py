@@ -83,6 +83,7 @@ _RANKS: Final = {kind.value: rank for rank, kind in enumerate(EventKind)}
 """Of events of one instant: the order in which the kinds are declared."""
 
 _FAILURE: Final = ("error", "message", "fingerprint")
+_JOB: Final = ("job", "queue", "priority")
 _CAUSES: Final = ("cause", "answer", "reason", "detail")
 _TEXTS: Final = (*_CAUSES, "run", "by", "action", "replay_of")
 
@@ -178,7 +179,7 @@ def _replayed(event: JobEvent) -> Entry:
 def _submitted(event: JobEvent) -> Entry:
     """The acceptance of a job, as its later events tell of it."""
     entry: Entry = {"at_ms": event.created_ms, "event": EventKind.SUBMITTED.value}
-    entry |= _texts(event, "job", "queue", "priority")
+    entry |= _texts(event, *_JOB)
     if event.replay_of:
         entry["replay_of"] = shown_text(event.replay_of)
     return entry
@@ -205,7 +206,9 @@ def entries_of(event: JobEvent, process: str) -> list[Entry]:
         entries.append(entry | _texts(event, *_FAILURE) | writer)
     if not failed:
         # What a failed attempt has told is not told again.
-        names = _TEXTS if entries[1:] else (*_TEXTS, *_FAILURE)
+        names: tuple[str, ...] = _TEXTS if entries[1:] else (*_TEXTS, *_FAILURE)
+        if event.event in (EventKind.SUBMITTED, EventKind.DECIDED):
+            names += _JOB
         entry = {"at_ms": event.at_ms, "event": name, **about}
         entry |= {} if entries[1:] else ran
         entries.append(entry | _texts(event, *names) | _until(event) | writer)

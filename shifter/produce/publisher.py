@@ -137,7 +137,7 @@ class Publisher:
             plan, payload, content_type, reason, began
         )
         if record is None:
-            return _expired(job_id)
+            return self._expired(plan, job_id)
         try:
             answers = await self._log.append((record,), timeout_s=self._timeout_s)
         finally:
@@ -175,7 +175,7 @@ class Publisher:
             plan, payload, content_type, reason, began
         )
         if record is None:
-            return _expired(job_id)
+            return self._expired(plan, job_id)
         try:
             answers = self._log.append_sync((record,), timeout_s=self._timeout_s)
         finally:
@@ -235,7 +235,7 @@ class Publisher:
         bulk, written = writing
         answers, lane = await written, plan.lane
         if not bulk.records:
-            return [_expired(job_id) for job_id in bulk.ids]
+            return [self._expired(plan, job_id) for job_id in bulk.ids]
         self._note_waiting(plan, bulk.ids, answers)
         found = [
             Deferred(job_id, lane)
@@ -247,6 +247,13 @@ class Publisher:
             for job_id, answered in zip(bulk.ids, found, strict=True):
                 self._record_event(plan, job_id, answered)
         return found
+
+    def _expired(self, plan: CallPlan, job_id: str) -> Shed:
+        """The answer to a job that is due at or after its deadline."""
+        detail = "due at or after its deadline"
+        answer = Shed(None, job_id=job_id, reason=Reason.EXPIRED, detail=detail)
+        self._record_event(plan, job_id, answer)
+        return answer
 
     def _record_event(
         self, plan: CallPlan, job_id: str, answer: Answer | OutcomeUnknownError
@@ -351,11 +358,6 @@ class Publisher:
 
 def _is_due(plan: CallPlan) -> bool:
     return plan.delay_ms is None and plan.due_ms is None and plan.opens_ms is None
-
-
-def _expired(job_id: str) -> Shed:
-    detail = "due at or after its deadline"
-    return Shed(None, job_id=job_id, reason=Reason.EXPIRED, detail=detail)
 
 
 def _bulks(payloads: Iterable[bytes]) -> Iterable[Sequence[bytes]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from tests.acceptance.fleet import TARGET, Fleet
 from tests.acceptance.test_worker import submit
 
+EMBEDDED = pytest.param("embedded", id="sqlite")
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -54,6 +58,7 @@ def test_the_life_of_a_failed_job_is_told_in_order(fleet):
     assert found["job_id"] == hopeless
 
 
+@pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
 def test_what_an_operator_did_to_a_job_is_told_with_who_and_what(fleet):
     job_id = submit(fleet, "note", {"number": 1}, "--delay", "1h")
     fleet.run("job", "cancel", job_id, "--namespace", fleet.namespace)
@@ -89,3 +94,23 @@ def test_a_replay_is_told_in_the_life_of_both_jobs(fleet):
 
 def named(fleet: Fleet) -> tuple[str, str]:
     return "--namespace", fleet.namespace
+
+
+@pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
+def test_a_worker_that_is_killed_loses_events_and_no_job(fleet):
+    fleet.environment |= {"SHIFTER_EVENTS": "all", "SHIFTER_LEASE": "3s"}
+    ids = [submit(fleet, "slow", {"number": n, "seconds": 0.5}) for n in range(3)]
+    worker = fleet.work("--concurrency", "1")
+    fleet.until(lambda: len(fleet.effects("slow")) >= 1)
+    for pid in (worker.pid, *fleet.children(worker)):
+        os.kill(pid, signal.SIGKILL)
+    worker.wait()
+
+    fleet.run("work", TARGET, "--burst")
+
+    assert {line[1] for line in fleet.effects("slow")} == {"0", "1", "2"}
+    for job_id in ids:
+        told = [entry["event"] for entry in show(fleet, job_id)["story"]]
+        assert told[-1:] in (["done"], ["submitted"])
+    last = [entry["event"] for entry in show(fleet, ids[-1])["story"]]
+    assert last == ["submitted", "started", "done"]
