@@ -39,6 +39,7 @@ _FOLD_AT: Final = 1_000
 noting one takes a third of the time that counting it takes."""
 
 _APPENDED: Final = Appended()
+_ONE_APPENDED: Final = [_APPENDED]
 
 _Answered: TypeAlias = tuple[str, Priority, str, Reason]
 """Job type, priority, the answer's word, its reason."""
@@ -112,7 +113,7 @@ class ServiceObserver:
             answers: The answer for each record.
             took_s: How long it took.
         """
-        if len(answers) == 1 and answers[0] == _APPENDED:
+        if answers == _ONE_APPENDED:
             # Two lists: one of pairs would give the garbage collector work.
             durations = self._durations
             self._topics.append(topic)
