@@ -190,7 +190,7 @@ def test_at_a_lower_quality_the_answer_is_cheaper_and_mended(client, fleet):
     assert len(made(fleet)) >= before + 1
 
 
-def test_curl_understands_what_it_is_told(full):
+def test_curl_follows_the_answers_of_a_service(full):
     def curl(*arguments: str) -> str:
         command = ["curl", "--silent", "--show-error", "--max-time", "30", *arguments]
         return subprocess.run(
@@ -300,7 +300,7 @@ async def test_a_late_call_and_one_given_up_free_their_slots(shop):
         await ask.until_free()
 
 
-async def test_a_full_server_says_when_to_come_back_and_stays_healthy(shop):
+async def test_a_full_server_reports_when_to_come_back_and_stays_healthy(shop):
     async with asking(shop) as ask:
         streams = await ask.hold()
         refused = await ask.error("Quote", {})

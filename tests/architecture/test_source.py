@@ -39,7 +39,7 @@ def test_there_is_something_to_scan(folder):
     assert len(list(sources(folder))) > 5
 
 
-def test_every_module_says_what_it_is_for():
+def test_every_module_has_a_docstring():
     assert findings(sources("shifter", "stack", "workers"), missing_docstring) == []
 
 
@@ -48,7 +48,7 @@ def test_no_module_is_longer_than_a_reader_can_hold():
     assert findings(sources("shifter/policy"), longer_than(250)) == []
 
 
-def test_no_module_has_a_name_that_says_nothing():
+def test_no_module_has_a_meaningless_name():
     named = {
         path.relative_to(ROOT): empty_names(path.relative_to(ROOT))
         for path in sources("shifter", "stack", "workers", "tests")
@@ -99,7 +99,7 @@ def test_a_module_one_line_too_long_is_found():
 @pytest.mark.parametrize(
     "path", ["shifter/utils.py", "shifter/fleet/base.py", "shifter/common/lane.py"]
 )
-def test_a_name_that_says_nothing_is_found(path):
+def test_a_meaningless_name_is_found(path):
     assert len(empty_names(Path(path))) == 1
 
 

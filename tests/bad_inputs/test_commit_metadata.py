@@ -65,7 +65,7 @@ LANE = "shop.mail.normal"
 
 
 @pytest.mark.parametrize("name", ROWS, ids=[f"72-{name}" for name in ROWS])
-def test_a_doubtful_text_says_nothing(name):
+def test_a_doubtful_text_is_ignored(name):
     text = ROWS[name](LANE)
 
     found = decode(text, binding=bound(LANE), position=POSITION, high=HIGH)

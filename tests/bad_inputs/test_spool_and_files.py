@@ -470,7 +470,7 @@ async def test_a_file_taken_away_under_a_process_refuses_all_it_is_asked(
     await process.log.append([], timeout_s=1)
 
 
-def test_a_worker_whose_file_is_deleted_says_so_and_starts_anew(tmp_path, namespace):
+def test_a_worker_whose_file_is_deleted_reports_it_and_starts_anew(tmp_path, namespace):
     url = f"sqlite://{tmp_path / 'jobs.db'}"
     fleet = Fleet(url, url, namespace, tmp_path)
     try:

@@ -44,7 +44,7 @@ def test_engine_of_the_machine_is_used_where_there_is_no_kit(tmp_path, monkeypat
         pass
 
 
-def test_machine_without_engine_and_kit_says_so_in_one_line(tmp_path, monkeypatch):
+def test_missing_engine_and_kit_are_reported_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(docker, "KIT", tmp_path / "none")
     monkeypatch.setattr(docker, "_answers", lambda: False)
 
@@ -52,7 +52,7 @@ def test_machine_without_engine_and_kit_says_so_in_one_line(tmp_path, monkeypatc
         pass
 
 
-def test_kit_that_fails_says_so_in_one_line(kit, monkeypatch):
+def test_kit_that_fails_reports_it_in_one_line(kit, monkeypatch):
     asked = kit(works=False)
     monkeypatch.setattr(docker, "_answers", lambda: False)
 

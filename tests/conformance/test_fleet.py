@@ -220,7 +220,7 @@ class TestRedisFleet(FleetStoreConformance):
         listening.cancel()
 
     @pytest.mark.parametrize("seed", range(40))
-    async def test_the_script_does_what_the_table_says(self, fleet_bench, seed):
+    async def test_the_script_answers_as_the_table_in_memory(self, fleet_bench, seed):
         draw = random.Random(seed)
         store, table = fleet_bench.open(), FleetTable()
         now_us = 1_700_000_000_000_000 + draw.randrange(10**6)

@@ -113,7 +113,7 @@ def test_a_missing_worker_is_counted():
     assert "1 of 2 alive pid 7" in text
 
 
-def test_before_anything_has_started_it_says_what_it_waits_for():
+def test_before_anything_has_started_it_shows_what_it_waits_for():
     empty = tuple(PriorityFrame(p, 0, 0, 0, None, 0, (0,), (0,)) for p in Priority)
     shown = frame(phase=Phase.STARTING, rows=empty, events=(), workers=(), slots=0)
 
@@ -134,7 +134,7 @@ def test_no_colour_is_used_where_none_is_wanted(monkeypatch):
     assert any(colour in with_them for colour in colours)
 
 
-def test_a_terminal_that_knows_ascii_only_gets_ascii_only():
+def test_a_terminal_of_ascii_only_gets_ascii_only():
     console = Console(file=io.StringIO(), width=80, height=24, color_system=None)
 
     with console.capture() as capture:
@@ -181,7 +181,7 @@ def test_a_column_keeps_its_seconds_while_a_run_goes_on(width, length):
 
 
 @given(st.floats(-1, 2), st.integers(1, 200), st.booleans())
-def test_a_meter_is_as_wide_as_it_is_told(share, width, plain_):
+def test_a_meter_is_as_wide_as_asked(share, width, plain_):
     assert len(meter(share, width, ascii_only=plain_)) == width
 
 

@@ -112,7 +112,7 @@ def test_every_package_stands_in_the_picture():
     assert folders <= set().union(*picture())
 
 
-def test_each_layer_of_the_picture_says_what_it_is():
+def test_each_layer_of_the_picture_has_a_description():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     block = text.partition("## Layers")[2].split("```")[1]
 

@@ -105,7 +105,7 @@ async def test_over_the_limit_a_request_is_refused_with_a_time_and_health_is_not
     assert health.status_code == 200
 
 
-async def test_a_known_user_is_told_that_it_is_too_much():
+async def test_a_known_user_gets_the_error_of_too_many_requests():
     world = World(user=lambda request: request.headers.get("x-user"))
     async with TestApp(world.app):
         world.lanes(0, 1.0, has_room=False)
@@ -172,7 +172,7 @@ async def test_a_place_that_is_none_is_not_found(job_id):
     assert answer.status_code == 404 or answer.text == "served"
 
 
-async def test_under_load_a_job_is_deferred_and_says_when_it_starts():
+async def test_under_load_a_job_is_deferred_with_its_expected_start():
     world = World()
     async with TestApp(world.app):
         world.lanes(50, 10.0, has_room=False)
@@ -195,7 +195,7 @@ async def test_a_job_its_lane_cannot_finish_in_time_is_refused():
     assert int(patient.headers["retry-after"]) >= 74
 
 
-async def test_a_fallback_is_a_200_that_says_so():
+async def test_a_fallback_is_a_200_that_reports_it():
     world = World()
 
     @world.job.fallback
@@ -247,7 +247,7 @@ async def test_a_caller_may_lower_its_priority_and_raise_it_only_where_trusted()
     }
 
 
-async def test_what_a_caller_says_is_told_to_whom_is_called_in_turn():
+async def test_headers_of_a_caller_are_passed_on_to_the_next_service():
     world, told = World(trusts_priority=True), []
 
     async def service(scope, receive, send) -> None:

@@ -225,7 +225,7 @@ async def test_no_job_waits_for_one_of_its_key_whose_worker_died_with_the_store(
     assert len(ran) == 2
 
 
-async def test_a_job_that_ran_unclaimed_is_not_told_to_wait_when_the_store_is_back(
+async def test_a_job_that_ran_unclaimed_is_not_set_to_waiting_when_the_store_is_back(
     world,
 ):
     """Its record as waiting outlived the outage that its run began in."""

@@ -152,7 +152,7 @@ def test_submit_then_status_then_a_burst_then_nothing_is_left(ready):
     assert sum(row["waiting"] for row in after["lanes"]) == 0
 
 
-def test_work_without_its_topics_says_how_to_make_them(shell):
+def test_work_without_its_topics_names_the_command_that_makes_them(shell):
     done = shell.run("work", "jobs:app", "--burst")
 
     assert done.returncode == 78

@@ -317,7 +317,7 @@ async def test_letters_replayed_too_often_are_parked(world):
     assert world.replayed() == {}
 
 
-async def test_discarded_letters_are_not_open_and_the_journal_says_why(world):
+async def test_discarded_letters_are_not_open_and_the_journal_has_the_reason(world):
     world.fill(10)
 
     run = await world.dead_letters().discard(Selection("payload.n < 4"), **WHO)

@@ -289,7 +289,7 @@ class Heard:
         )
 
 
-async def test_every_change_is_logged_counted_and_told_to_the_user(monkeypatch):
+async def test_every_change_is_logged_counted_and_passed_to_the_callback(monkeypatch):
     heard, told = Heard(monkeypatch), []
     mailer = Mailer(on_change=lambda name, state: told.append((name, state)))
     async with TestApp(mailer.app) as test:

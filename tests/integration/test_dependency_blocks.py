@@ -129,7 +129,7 @@ async def test_a_retry_in_a_block_is_paid_for_by_the_budget():
     assert len(refused) > 1
 
 
-async def test_a_refusal_says_nothing_of_the_job_s_own_dependency():
+async def test_a_refusal_is_not_counted_for_the_job_s_own_dependency():
     """Else an outage of one would open the circuit of the other."""
     app = Shifter("shop")
     bank = app.dependency("bank", evidence=EvidencePolicy(consecutive_failures=1))

@@ -215,7 +215,7 @@ async def test_a_call_that_runs_late_ends_as_deadline_exceeded_and_frees_its_slo
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_retry_that_comes_when_it_was_told_to_is_served():
+async def test_a_retry_that_comes_at_the_requested_time_is_served():
     world = World()
     async with world.open(RETRYING) as channel, asyncio.TaskGroup() as group:
         await world.full(group, channel)
@@ -231,7 +231,7 @@ async def test_a_retry_that_comes_when_it_was_told_to_is_served():
     assert waited_s >= 1.0
 
 
-async def test_a_retry_without_budget_is_told_not_to_come_again():
+async def test_a_retry_without_budget_gets_a_refusal_of_further_retries():
     """By gRPC's own retries: the second attempt says which one it is."""
     world = World()
     async with world.open(RETRYING) as channel, asyncio.TaskGroup() as group:
@@ -296,7 +296,7 @@ def test_a_height_beyond_the_highest_is_the_highest():
         ("UNAVAILABLE", None, None),
     ],
 )
-async def test_what_a_server_says_of_retries_is_heeded(code, said, raised):
+async def test_the_push_back_of_a_server_is_heeded(code, said, raised):
     async def refuse(request, context):
         told = () if said is None else (("grpc-retry-pushback-ms", said),)
         context.set_trailing_metadata(told)

@@ -184,7 +184,7 @@ async def test_a_test_app_tells_the_history_of_each_job():
     assert late[1]["at_ms"] - late[0]["at_ms"] >= 3_600_000
 
 
-async def test_waits_are_told_by_their_cause():
+async def test_waits_are_shown_by_their_cause():
     app = Shifter("shop")
     mailer = app.dependency("mailer", rate=RatePolicy(per_s=0.1, burst=1))
 

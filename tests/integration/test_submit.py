@@ -371,7 +371,7 @@ async def test_work_that_runs_into_its_deadline_is_expired_not_failed():
     assert (answer.reason, answer.retry_after_s) == (Reason.EXPIRED, None)
 
 
-async def test_in_the_dark_everything_runs_and_the_report_says_what_would_not_have():
+async def test_in_the_dark_everything_runs_and_the_report_has_what_would_not_have():
     app, gate = make_app(slots=1, dark=True), asyncio.Event()
 
     @app.job(deadline="5s", priority=Priority.LOW)
@@ -410,7 +410,7 @@ async def test_a_signal_of_the_users_own_keeps_low_work_out():
     assert {a.reason for a in answers if isinstance(a, Deferred)} == {Reason.OVERLOADED}
 
 
-async def test_a_signal_that_fails_says_nothing_and_is_counted():
+async def test_a_signal_that_fails_is_ignored_and_counted():
     app = make_app()
 
     @app.job

@@ -119,7 +119,7 @@ async def test_failed_attempts_are_repeated_with_backoff_and_die_with_their_stor
     assert (letter.job, letter.arguments) == ("send", {"order_id": 7})
 
 
-async def test_fail_with_fails_as_often_as_told_then_lets_the_handler_run(app):
+async def test_fail_with_fails_as_often_as_asked_then_lets_the_handler_run(app):
     ran = []
 
     @app.job(attempts=9, backoff="1s", max_backoff="1s")

@@ -37,7 +37,7 @@ def test_what_is_written_is_read(data, position):
 
 @given(st.integers())
 @settings(max_examples=10)
-def test_a_text_never_says_more_than_was_written(seed):
+def test_a_text_never_holds_more_than_was_written(seed):
     offsets = random.Random(seed).sample(range(1, 60_001), 6_000)
     acks = AckMap(0)
     acks.deliver(range(60_001))

@@ -125,7 +125,7 @@ def test_a_clock_that_goes_back_lets_no_item_overtake():
     assert [item.number for item in queue.take(2)] == [1, 2]
 
 
-def test_two_of_one_deadline_that_come_to_one_line_are_told_apart():
+def test_two_of_one_deadline_that_come_to_one_line_are_distinguished():
     buffer = Buffer({LANE.name: LANE}, room_of(LANE))
     buffer.put(FakeItem(1, read_ms=0, deadline_ms=5, quiet=True), now=0.0)
     buffer.put(FakeItem(2, read_ms=0, deadline_ms=5), now=0.0)

@@ -97,7 +97,9 @@ def test_critical_is_run_while_there_is_a_slot(steps):
 
 
 @given(STEPS)
-def test_what_is_deferred_was_expected_in_time_and_what_is_shed_says_when(steps):
+def test_what_is_deferred_was_expected_in_time_and_what_is_shed_has_a_time_to_retry(
+    steps,
+):
     for (asked, _, _, lane, _), (*_, decision) in zip(
         steps, played(steps), strict=True
     ):

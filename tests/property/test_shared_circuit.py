@@ -258,7 +258,7 @@ def test_a_refusal_has_the_time_for_which_the_circuit_is_really_shut():
     assert protection.admit(Priority.HIGH, is_extra=False, now_ms=0).wait_ms <= 1_501
 
 
-def test_a_store_that_forgot_is_told_what_the_fleet_knew():
+def test_a_store_that_lost_its_data_gets_the_state_of_the_fleet_again():
     world = opened()
     world.table.__init__()
     for _ in range(2):

@@ -192,7 +192,7 @@ def test_job_routes_without_a_way_to_know_users_are_warned_of(caplog):
     assert "Idempotency-Key" in caplog.text
 
 
-def test_middleware_that_knows_its_users_or_has_no_jobs_warns_of_nothing(caplog):
+def test_middleware_that_identifies_its_users_or_has_no_jobs_warns_of_nothing(caplog):
     world = World()
     AdmissionMiddleware(world.front, world.app)
 

@@ -128,7 +128,7 @@ async def test_job_that_ran_is_a_success_although_its_result_is_no_json(result, 
     assert caplog.text.count("job.result_left_out") == 1
 
 
-async def test_fallback_whose_result_is_no_json_says_its_quality_all_the_same():
+async def test_fallback_whose_result_is_no_json_reports_its_quality_all_the_same():
     world = World(object())
     async with TestApp(world.app):
         world.app.admission.views = Views(

@@ -116,7 +116,7 @@ async def test_grpc_and_http_heed_a_callers_priority_by_one_rule(
 
 
 @BOTH
-async def test_no_caller_is_trusted_unless_the_service_says_so(ask):
+async def test_no_caller_is_trusted_unless_the_service_allows_it(ask):
     assert await ask("HIGH") == (Priority.NORMAL, None, 1)
 
 

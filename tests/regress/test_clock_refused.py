@@ -48,7 +48,7 @@ class ClockRefusingFeed(MemoryLaneFeed):
         return [REFUSED] * len(pairs)
 
 
-def test_kafkas_word_for_it_is_a_reason_that_passes_and_says_what_to_do():
+def test_kafkas_word_for_it_is_a_reason_that_passes_with_a_fix():
     error = KafkaError(KafkaError.INVALID_TIMESTAMP)
 
     answer = delivery_answer(error, LastError())
@@ -70,7 +70,7 @@ async def test_a_service_with_a_spool_accepts():
     assert answers == [Appended(is_spooled=True)]
 
 
-async def test_a_worker_hands_over_and_says_why():
+async def test_a_worker_hands_over_and_reports_why():
     world, ran = World(), []
 
     @world.app.job(queue="default")

@@ -310,7 +310,7 @@ async def test_what_a_shutdown_makes_a_handler_raise_is_not_charged(error):
     assert await world.state(job_id) is JobState.WAITING
 
 
-def test_a_test_app_says_which_handler_swallows_its_cancellation():
+def test_a_test_app_names_the_handler_that_swallows_its_cancellation():
     world, released = World(), threading.Event()
     stubborn = stubborn_in_loop(world, released)
 

@@ -385,7 +385,7 @@ async def test_a_call_with_a_deadline_nearer_than_is_usual_opens_nothing():
     assert state == Closed()
 
 
-async def test_a_job_that_is_cancelled_says_nothing():
+async def test_a_job_that_is_cancelled_is_not_counted():
     world = World()
     bank = world.app.dependency("bank", evidence=EvidencePolicy(consecutive_failures=1))
     with world.app.served_by(world.publisher, world.claims):
@@ -397,7 +397,7 @@ async def test_a_job_that_is_cancelled_says_nothing():
         assert own_state(world.app) == Closed()
 
 
-async def test_a_block_begun_when_its_handler_was_nearly_over_says_nothing():
+async def test_a_block_begun_when_its_handler_was_nearly_over_is_not_counted():
     """It had no time to be answered; the handler had used it up."""
     world = World()
     bank = world.app.dependency("bank", evidence=EvidencePolicy(consecutive_failures=1))

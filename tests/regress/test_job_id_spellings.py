@@ -108,7 +108,7 @@ async def test_an_id_that_cannot_be_is_refused_and_not_cancelled(value):
 
 
 @pytest.mark.parametrize("named", SPELLINGS[:7], ids=str)
-async def test_the_status_resource_knows_a_job_by_any_spelling(named):
+async def test_the_status_resource_finds_a_job_by_any_spelling(named):
     app = Shifter("spell")
 
     @app.job

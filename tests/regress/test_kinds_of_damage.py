@@ -116,7 +116,7 @@ async def test_each_kind_of_bad_payload_is_a_group():
         lambda n: ([("shifter", envelope(id=ID[:-3] + f"{n:03}", queue=f"q{n}"))], b""),
     ],
 )
-async def test_what_a_record_says_makes_no_group(made):
+async def test_the_text_of_a_record_makes_no_group(made):
     groups = await groups_of([made(n) for n in range(200)])
 
     assert [count for _, count in groups] == [200]

@@ -168,7 +168,7 @@ async def test_literal_address_needs_no_lookup(host, lookup):
         (socket.EAI_SYSTEM, 1, True),
     ],
 )
-async def test_only_a_lookup_that_says_nothing_of_its_name_is_ours(
+async def test_only_a_lookup_that_gives_no_evidence_of_its_name_is_ours(
     code, domains, is_ours
 ):
     def fail(host: str) -> list[str]:

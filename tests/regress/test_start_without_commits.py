@@ -39,7 +39,7 @@ def said(bench, what):
     return [facts for found, facts in bench.heard if found == what]
 
 
-async def test_all_that_is_kept_runs_and_a_warning_says_how_many(bench):
+async def test_all_that_is_kept_runs_and_a_warning_has_the_number(bench):
     lane = await bench.lane()
     await bench.write(lane, range(10))
 
@@ -81,7 +81,7 @@ async def test_what_the_log_deleted_before_the_first_start_is_lost(bench):
     assert feed.losses() == [LostRange(lane, 0, 0, 7)]
 
 
-async def test_a_topic_without_records_says_nothing(bench):
+async def test_a_topic_without_records_logs_no_warning(bench):
     lane = await bench.lane(partitions=3)
 
     feed = await bench.opened(lane, without_commits="refuse")

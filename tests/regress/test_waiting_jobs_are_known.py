@@ -118,7 +118,7 @@ async def test_status_resource_is_404_for_an_id_that_no_job_has():
     assert unknown.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_service_knows_its_job_at_once_and_others_know_it_soon(
+async def test_a_service_finds_its_job_at_once_and_others_find_it_soon(
     file_url, state_url
 ):
     app, mail = app_on(file_url, state_url)
@@ -204,7 +204,7 @@ async def test_a_job_is_found_among_many_until_its_record_is_settled(
         assert await state_of(app, ids[0]) is JobState.WAITING
 
 
-async def test_a_job_that_ended_is_not_told_to_wait_again(file_url, state_url):
+async def test_a_job_that_ended_is_not_set_to_waiting_again(file_url, state_url):
     """Also when its waiting is recorded late, and when its end is forgotten."""
     app, mail = app_on(file_url, state_url)
     async with app:

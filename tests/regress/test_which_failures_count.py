@@ -101,13 +101,13 @@ CASES = [
 
 
 @pytest.mark.parametrize(("options", "error", "counts"), CASES)
-def test_what_was_raised_counts_as_the_dependency_says(options, error, counts):
+def test_what_was_raised_counts_as_the_dependency_declares(options, error, counts):
     bank = Dependency("bank", **options)
 
     assert verdict_of(error, bank) == (FAILURE if counts else IGNORED)
 
 
-def test_a_cancelled_call_says_nothing_and_an_expired_one_is_judged_by_its_time():
+def test_a_cancelled_call_is_ignored_and_an_expired_one_is_judged_by_its_time():
     bank = Dependency("bank", failures=BaseException)
 
     assert verdict_of(JobCancelledError("1"), bank) == IGNORED
@@ -267,7 +267,7 @@ def child_says(error, **options):
         ({"ignore": OSError}, OSError("mine"), CallOutcome.IGNORED),
     ],
 )
-def test_a_process_of_its_own_says_which_failures_count(options, error, outcome):
+def test_a_process_of_its_own_reports_which_failures_count(options, error, outcome):
     """No exception crosses the pipe, so the process that has it judges it."""
     assert child_says(error, **options).verdict.outcome is outcome
 

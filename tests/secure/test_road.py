@@ -66,13 +66,15 @@ def test_an_authority_that_is_not_there_is_a_wrong_setting(ready, verb):
     assert_clear(done, 78, "ssl.ca.location", "/none.crt")
 
 
-def test_an_unknown_mechanism_is_told_what_the_broker_speaks(ready):
+def test_an_unknown_mechanism_gets_an_error_with_those_of_the_broker(ready):
     done = ready.run("status", SHIFTER_LOG=ready.log_url(sasl_mechanism="PLAIN"))
 
     assert_clear(done, 77, "sasl_mechanism", "SCRAM-SHA-512")
 
 
-def test_a_plaintext_client_on_the_tls_port_is_told_of_the_protocol(ready, verb):
+def test_a_plaintext_client_on_the_tls_port_gets_an_error_about_the_protocol(
+    ready, verb
+):
     url = f"kafka://{ready.world.kafka.bootstrap}"
 
     done = ready.run(*verb, SHIFTER_LOG=url, **{PASSWORD_FILE: None})
@@ -80,7 +82,7 @@ def test_a_plaintext_client_on_the_tls_port_is_told_of_the_protocol(ready, verb)
     assert_clear(done, 69, "security_protocol", "TLS port")
 
 
-def test_tls_without_a_login_is_told_of_the_protocol(ready):
+def test_tls_without_a_login_gets_an_error_about_the_protocol(ready):
     url = ready.log_url(
         security_protocol="SSL", sasl_mechanism=None, sasl_username=None
     )
@@ -170,7 +172,7 @@ def test_an_authority_of_redis_that_is_not_there_is_a_wrong_setting(ready, state
     assert_clear(done, 78, "ssl_ca_certs", "/none.crt")
 
 
-def test_a_plaintext_client_of_a_tls_redis_is_told_where_it_looked(ready):
+def test_a_plaintext_client_of_a_tls_redis_gets_an_error_with_the_address(ready):
     url = ready.state_url().replace("rediss:", "redis:").partition("?")[0]
 
     done = ready.run(*STATE, SHIFTER_STATE=url)

@@ -46,7 +46,7 @@ def test_a_jar_that_differs_from_the_list_is_refused(folder, pinned):
         check_jars(folder, pinned)
 
 
-def test_a_machine_without_a_jvm_is_told_so_in_one_line(monkeypatch, tmp_path):
+def test_a_missing_jvm_is_reported_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     kafka_jars.cache_clear()
     archive_path.cache_clear()

@@ -52,7 +52,7 @@ def test_up_prints_only_two_exports_and_is_idempotent(stack):
     assert words[1][1].startswith("SHIFTER_STATE=redis://127.0.0.1:")
 
 
-def test_down_ends_every_process_and_says_so_twice(stack):
+def test_down_ends_every_process_and_reports_it_twice(stack):
     stack("up")
     processes = stack.processes()
     assert len(processes) == 2

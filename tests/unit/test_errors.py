@@ -124,7 +124,7 @@ def test_faults_have_one_root_and_signals_stand_outside():
         assert issubclass(found, errors.ShifterError) is (found not in SIGNALS)
 
 
-def test_the_type_says_whether_asking_again_makes_sense():
+def test_the_type_shows_whether_asking_again_makes_sense():
     assert not issubclass(errors.StoreUnavailableError, errors.StoreRefusedError)
     assert issubclass(errors.StoreUnavailableError, errors.StoreError)
     assert issubclass(errors.DecodeError, errors.WireError)

@@ -207,7 +207,7 @@ async def test_a_full_server_refuses_and_writes_nothing(server, stores):
     await admin.aclose()
 
 
-async def test_a_full_server_still_lets_jobs_end_or_says_that_it_does_not(
+async def test_a_full_server_still_lets_jobs_end_or_reports_that_it_does_not(
     server, stores
 ):
     store = stores(server.url)

@@ -60,7 +60,7 @@ def jobs(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_what_a_forked_child_was_told_is_there_when_its_parent_has_left(tmp_path):
+def test_jobs_that_a_forked_child_deferred_are_there_when_its_parent_has_left(tmp_path):
     path = tmp_path / "log.db"
 
     told = run("forker", "parent_leaves", path)

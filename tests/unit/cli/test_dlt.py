@@ -298,7 +298,7 @@ def test_status_names_the_letters_that_were_parked(dead):
     assert len(dead.run("dlt", "list", parking, "--json").json) == 1
 
 
-def test_an_import_that_breaks_off_says_how_far_it_came(dead, monkeypatch):
+def test_an_import_that_breaks_off_reports_how_far_it_came(dead, monkeypatch):
     line = dead.run("dlt", "export", "mail", "--filter", "offset == 0").out
     monkeypatch.setattr("sys.stdin", io.StringIO(line * 1_500 + "{}\n"))
 

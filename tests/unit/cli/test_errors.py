@@ -38,7 +38,9 @@ def test_the_payload_option_of_submit_does_not_ask_for_json_output(world):
 @pytest.mark.parametrize(
     "verb", ["work {shop}", f"job show {JOB}", f"job cancel {JOB}"]
 )
-def test_a_fleet_without_a_state_store_is_told_how_to_get_one(world, shop, verb):
+def test_the_error_of_a_fleet_without_a_state_store_names_the_setting(
+    world, shop, verb
+):
     os.environ.pop("SHIFTER_STATE")
 
     ended = world.run(*verb.format(shop=shop).split())

@@ -48,7 +48,7 @@ def test_version_as_json_names_what_it_runs_on(world):
     assert list(found) == ["shifter", "python", "confluent-kafka", "redis", "msgspec"]
 
 
-def test_config_show_says_where_each_value_came_from(world, tmp_path):
+def test_config_show_shows_the_origin_of_each_value(world, tmp_path):
     (tmp_path / "shifter.toml").write_text('lease = "20s"')
 
     found = world.run("--state", "redis://r2", "config", "show", "--json").json
@@ -452,7 +452,7 @@ def test_dlt_list_takes_a_topic_by_its_own_name(dead):
     assert (other.code, other.json) == (0, [])
 
 
-def test_dlt_list_is_limited_and_says_so(dead):
+def test_dlt_list_is_limited_and_reports_it(dead):
     ended = dead.run("dlt", "list", "mail", "--limit", 1)
 
     assert len(ended.out.splitlines()) == 2
@@ -593,7 +593,7 @@ def test_flags_reach_the_environment_of_worker_processes(supervised):
     assert os.environ["SHIFTER_STATE"] == "redis://other"
 
 
-def test_work_starts_without_the_state_store_but_says_so(
+def test_work_starts_without_the_state_store_but_reports_it(
     supervised, world, monkeypatch
 ):
     async def ping():
@@ -733,7 +733,7 @@ def test_a_fleet_without_a_state_store_is_a_failure(healthy):
     assert statuses(ended)["state"] == "fail"
 
 
-def test_the_doctor_waits_as_long_as_it_was_told(healthy, monkeypatch):
+def test_the_doctor_waits_as_long_as_asked(healthy, monkeypatch):
     asked = []
 
     async def ping():

@@ -81,7 +81,7 @@ OLD_KARAFKA = [(name.replace("source", "original"), value) for name, value in KA
         ("karafka", OLD_KARAFKA, 42, 2, "shop", "karafka"),
     ],
 )
-def test_each_dialect_is_told_by_its_headers(
+def test_each_dialect_is_recognized_by_its_headers(
     name, found, offset, attempts, worker, error
 ):
     story = read_facts([("tenant", b"acme"), *found], NOW)

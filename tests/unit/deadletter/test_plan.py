@@ -84,7 +84,7 @@ def test_one_record_has_one_id_in_a_run_and_another_one_in_the_next():
         ),
     ],
 )
-def test_what_cannot_go_back_stays_and_says_why(found, policy, reason):
+def test_what_cannot_go_back_stays_with_a_reason(found, policy, reason):
     assert fate(found, **policy) == Skip(reason)
 
 
@@ -112,7 +112,7 @@ def test_an_expired_job_goes_back_with_a_new_deadline():
     assert envelope_of(sent).deadline_ms == NOW + 60_000
 
 
-def test_another_lane_is_what_the_envelope_says_then():
+def test_another_lane_is_written_into_the_envelope():
     found = headers(queue="mail", priority="LOW")
 
     after = envelope_of(fate(found, targets={ANY_ORIGIN: "shop.mail.high"}))

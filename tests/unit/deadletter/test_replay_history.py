@@ -46,7 +46,7 @@ def test_an_exact_replay_has_no_fault():
         (GOOD, [*RAN, "new-z"], {"ran"}),
     ],
 )
-def test_each_way_to_be_wrong_is_told(replays, ran, kinds):
+def test_each_kind_of_mistake_is_reported(replays, ran, kinds):
     assert {fault.split(":")[0] for fault in faults(LETTERS, replays, ran)} == kinds
 
 

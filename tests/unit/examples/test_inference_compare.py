@@ -119,7 +119,7 @@ def test_virtual_hours_take_no_time_and_keep_their_order():
     assert order == [("early", 3_600), ("late", 7_200)]
 
 
-def test_a_virtual_loop_in_which_nothing_can_happen_says_so():
+def test_a_virtual_loop_in_which_nothing_can_happen_raises():
     loop = VirtualLoop()
     with (
         asyncio.Runner(loop_factory=lambda: loop) as runner,

@@ -46,7 +46,7 @@ def test_trace_holds_both_services_in_order(trace: list[Arrival]) -> None:
     assert max(arrival.at_s for arrival in trace) < 60 * 60
 
 
-def test_offered_load_is_what_the_data_says(trace: list[Arrival]) -> None:
+def test_offered_load_is_that_of_the_data(trace: list[Arrival]) -> None:
     report = make_report(played(trace, []))
 
     load = report["offered_slots"]
@@ -55,7 +55,7 @@ def test_offered_load_is_what_the_data_says(trace: list[Arrival]) -> None:
     assert report["peak_to_trough"]["offered"] == pytest.approx(4.5, abs=0.1)
 
 
-def test_one_queue_of_24_slots_serves_as_the_data_says(trace: list[Arrival]) -> None:
+def test_one_queue_of_24_slots_serves_as_in_the_data(trace: list[Arrival]) -> None:
     """First come, first served: 70.7 % of the conversations start within 1 s."""
     slots, notes = [0.0] * 24, []
     for number, arrival in enumerate(trace):

@@ -102,7 +102,7 @@ async def test_what_was_let_go_is_gone(store):
     "text",
     [b"", b"{", b"[]", b'{"to":"FULL","owner":"a","reason":"b","until_ms":9e15}'],
 )
-def test_a_cell_that_says_nothing_of_hours_is_none(text):
+def test_a_cell_without_hours_is_ignored(text):
     hours = Hours(FakeClock(), {})
 
     hours.learn({window_cell("queue/mail"): text}, 0)

@@ -242,7 +242,7 @@ async def test_a_full_spool_makes_no_refusal_of_an_unknown_outcome(
         (StoreRefusedError("spool", "put", "disk full"), Refused),
     ],
 )
-async def test_a_spool_that_fails_says_so(spooling, spool, error, kind, monkeypatch):
+async def test_a_spool_that_fails_reports_it(spooling, spool, error, kind, monkeypatch):
     def fail(records, *, timeout_s):
         raise error
 

@@ -84,7 +84,7 @@ async def test_what_runs_or_finds_a_free_slot_does_not_wait():
     assert bench.watch.facts(LANE).waiting == 12 - (16 - 6)
 
 
-async def test_a_view_grown_old_says_nothing():
+async def test_a_view_grown_old_is_not_used():
     bench = Bench()
     await bench.look(waiting=3, rate_per_s=6.0)
 

@@ -43,7 +43,7 @@ def test_three_fields_written_by_hand_are_enough():
     assert (envelope.attempt, envelope.turn, envelope.priority) == (1, 1, None)
 
 
-def test_what_says_nothing_is_not_written_but_the_version_is():
+def test_defaults_are_not_written_but_the_version_is():
     raw = encode_envelope(EnvelopeV1(v=1, id=ID, type="mail", attempt=1, turn=2))
 
     assert raw == b'{"v":1,"id":"%s","type":"mail","turn":2}' % ID.encode()

@@ -91,7 +91,7 @@ def test_a_stack_is_cut_at_its_outer_end():
     assert len(lines) == 21
 
 
-def test_causes_are_told_but_a_circle_of_them_ends():
+def test_causes_are_listed_but_a_circle_of_them_ends():
     first, second = ValueError("first"), ValueError("second\n")
     first.__cause__, second.__cause__ = second, first
 
@@ -109,7 +109,7 @@ def test_a_context_counts_as_a_cause_unless_it_was_suppressed(hidden, told):
     assert describe_error(error).stack == told
 
 
-def test_only_the_first_causes_are_told():
+def test_only_the_first_causes_are_listed():
     error = ValueError(0)
     last: BaseException = error
     for number in range(1, 10):

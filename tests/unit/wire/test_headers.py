@@ -111,7 +111,7 @@ def test_a_record_without_an_envelope_is_named_as_such():
     assert refused([]) == "no header 'shifter'"
 
 
-def test_another_version_is_told_from_a_bad_envelope():
+def test_another_version_is_distinguished_from_a_bad_envelope():
     with pytest.raises(UnsupportedVersionError):
         read_headers([("shifter", b'{"v":7}')])
 

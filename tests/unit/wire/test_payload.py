@@ -146,7 +146,7 @@ def test_a_number_too_large_for_msgpack_names_its_argument():
         one.encode((2**64, "a"), {})
 
 
-def test_an_error_far_down_says_where():
+def test_an_error_far_down_has_its_path():
     def handler(order: Order) -> None: ...
 
     with pytest.raises(PayloadError) as caught:

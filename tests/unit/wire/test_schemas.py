@@ -96,7 +96,7 @@ def _dead(headers: Headers) -> DeadLetterInfo:
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_every_golden_record_ever_published_is_read_as_it_says(path):
+def test_every_golden_record_ever_published_is_read_as_recorded(path):
     record = load(path)
 
     expected = dict(record["expect"])
@@ -221,7 +221,7 @@ def test_asyncapi_references_resolve():
             found = found[step]
 
 
-def test_asyncapi_knows_the_topics_and_headers_of_the_log():
+def test_asyncapi_lists_the_topics_and_headers_of_the_log():
     document = json.loads(generate()["asyncapi.json"])
     parameters = document["components"]["parameters"]
 

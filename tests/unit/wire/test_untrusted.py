@@ -170,5 +170,7 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape(given, shown):
         ("\n" * 1_000_000, 6, r"\n\n\…"),
     ],
 )
-def test_a_cut_text_is_as_long_as_allowed_and_says_that_it_was_cut(given, limit, shown):
+def test_a_cut_text_is_as_long_as_allowed_and_shows_that_it_was_cut(
+    given, limit, shown
+):
     assert printable(given, limit) == shown

@@ -114,7 +114,7 @@ async def test_a_keyed_job_that_holds_up_its_key_for_too_long_becomes_a_dead_let
     assert second.refusal.reason is Reason.BLOCKED_TOO_LONG
 
 
-async def test_a_job_that_no_worker_here_knows_waits_and_then_becomes_a_dead_letter():
+async def test_a_job_of_an_unknown_type_waits_and_then_becomes_a_dead_letter():
     stages = Stages()
     steps, refusal = (
         NextSteps("w1", grace_ms=60_000),

@@ -51,7 +51,7 @@ class TestTaking:
         assert events == []
         assert [p.acks.position for p in assignment.parts.values()] == [3, 13]
 
-    def test_events_are_told_apart(self):
+    def test_events_are_separated_from_records(self):
         assignment = assigned()
         end = event("_PARTITION_EOF", offset=1)
 
@@ -211,7 +211,7 @@ class TestStart:
 
         assert start == Start(10, [(12, 14)], is_known=True)
 
-    def test_a_text_that_says_more_than_the_log_holds_is_ignored(self):
+    def test_a_text_beyond_the_end_of_the_log_is_ignored(self):
         start = where_to_start(Commit(10, self.text((12, 24))), (3, 20), BOUND)
 
         assert start == Start(10, [], is_known=True)
@@ -226,7 +226,7 @@ class TestStart:
     def test_a_commit_beyond_the_end_is_of_another_log(self):
         assert where_to_start(Commit(10), (0, 9), BOUND) == Start(0, is_foreign=True)
 
-    def test_a_commit_that_counts_another_topic_says_nothing(self):
+    def test_a_commit_of_another_topic_is_ignored(self):
         commit = Commit(10, self.text((12, 14)) + "#old")
 
         assert where_to_start(commit, (0, 20), BOUND, "new") == Start(

@@ -122,7 +122,7 @@ def test_without_a_complaint_a_text_stays_as_it_is():
         ("REQUEST_TIMED_OUT", StoreUnavailableError),
     ],
 )
-def test_the_type_says_whether_to_try_again(name, kind):
+def test_the_type_shows_whether_to_try_again(name, kind):
     for found in (error(name), KafkaException(error(name))):
         raised = store_error(found, "depths")
         assert type(raised) is kind

@@ -166,7 +166,7 @@ class TestOnward:
         assert planned(headers, appended_ms=NOW + 3_600_000).ready_ms == NOW + 64_000
         assert planned([], appended_ms=NOW + 3_600_000).ready_ms == NOW + 64_000
 
-    def test_a_record_of_another_program_is_told_by_its_envelope(self):
+    def test_a_record_of_another_program_is_routed_by_its_envelope(self):
         headers = envelope_headers(
             queue="mail", priority=Priority.HIGH, due_ms=NOW + 9_000
         )

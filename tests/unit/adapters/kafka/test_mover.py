@@ -93,7 +93,7 @@ def test_a_share_is_free_again_when_its_trips_have_left():
     assert heap.to_hold(NOW) == frozenset()
 
 
-def test_a_trip_that_was_put_back_says_nothing_of_how_far_its_partition_was_read():
+def test_a_trip_that_was_put_back_is_no_evidence_of_how_far_its_partition_was_read():
     heap = filled(hop(NOW))
 
     heap.put(hop(NOW + 60_000))

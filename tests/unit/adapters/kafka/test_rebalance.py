@@ -85,7 +85,7 @@ class TestAssign:
         assert bench.rebalancer.is_joined
         assert bench.consumer.said == [("assign", [])]
 
-    def test_what_was_lost_and_what_ended_ahead_is_told_apart(self):
+    def test_what_was_lost_and_what_ended_ahead_are_distinguished(self):
         bound = binding("group", LANE, 0)
         text = encode([(12, 15), (25, 30)], binding=bound, position=10)
         bench = owner(low=20, text=text).assign(0)
@@ -112,7 +112,7 @@ class TestAssign:
         assert bench.consumer.said[0] == ("assign", [(LANE, 0, 10)])
         assert bench.outlet.refusals == []
 
-    def test_a_broker_that_says_no_is_believed_after_a_while(self):
+    def test_a_broker_that_keeps_refusing_is_reported_after_a_while(self):
         bench = owner()
         bench.consumer.failures = [failure("GROUP_AUTHORIZATION_FAILED")] * 100
 

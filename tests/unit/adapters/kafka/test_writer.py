@@ -188,7 +188,7 @@ def test_an_empty_batch_is_answered_at_once():
 
 
 @given(data=st.data(), size=st.integers(1, 30))
-def test_a_batch_is_told_exactly_when_the_last_sent_record_is_reported(data, size):
+def test_a_batch_is_notified_exactly_when_the_last_sent_record_is_reported(data, size):
     batch, told = make_batch(size)
     refused = data.draw(st.sets(st.integers(0, size - 1)))
     failed = data.draw(st.sets(st.integers(0, size - 1))) - refused

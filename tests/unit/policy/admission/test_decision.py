@@ -51,7 +51,7 @@ def test_what_is_late_is_shed_for_good_whatever_else_holds(left_s):
         ({"free": 0}, Reason.LIMIT_REACHED),
     ],
 )
-def test_what_is_not_run_here_is_deferred_and_says_why(changed, reason):
+def test_what_is_not_run_here_is_deferred_with_a_reason(changed, reason):
     assert decide(POLICY, case(**changed)) == Decision(Verdict.DEFER, reason)
 
 
@@ -77,7 +77,7 @@ def test_a_job_is_deferred_only_if_its_lane_will_finish_it_in_time(left_s, verdi
     assert decide(POLICY, asked).verdict is verdict
 
 
-def test_a_deferral_says_when_the_job_is_expected_to_start():
+def test_a_deferral_reports_when_the_job_is_expected_to_start():
     assert decide(POLICY, case(free=0, lane=SLOW)).eta_s == 10.0
 
 
@@ -98,7 +98,7 @@ def test_cheaper_answers_have_a_limit_too():
 
 
 @pytest.mark.parametrize(("u", "after_s"), [(0.0, 14.0), (0.5, 17.5)])
-def test_a_refusal_says_when_the_lane_will_have_room(u, after_s):
+def test_a_refusal_reports_when_the_lane_will_have_room(u, after_s):
     decision = decide(POLICY, case(left_s=1.0, free=0, lane=SLOW, u=u))
 
     assert decision.retry_after_s == pytest.approx(after_s)
@@ -206,7 +206,7 @@ def test_an_explanation_shows_every_rule_and_marks_the_decisive_ones():
     assert len(findings) == 12
 
 
-def test_an_explanation_of_a_run_says_what_would_happen_otherwise():
+def test_an_explanation_of_a_run_shows_what_would_happen_otherwise():
     decision, findings = explain(POLICY, case())
 
     assert decision.verdict is Verdict.RUN

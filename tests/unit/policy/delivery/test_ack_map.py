@@ -205,7 +205,7 @@ class TestText:
         ],
         ids=["partition", "topic", "group", "position", "beyond the log"],
     )
-    def test_a_text_of_elsewhere_says_nothing(self, change):
+    def test_a_text_of_another_partition_or_group_is_ignored(self, change):
         text = text_of([(101, 110)])
         assert read(text, high=110) == [(101, 110)]
 
@@ -239,10 +239,10 @@ class TestText:
         ],
         ids=str,
     )
-    def test_a_doubtful_text_says_nothing(self, text):
+    def test_a_doubtful_text_is_ignored(self, text):
         assert read(text) == []
 
-    def test_a_run_of_two_thousand_million_says_nothing(self):
+    def test_a_run_of_two_thousand_million_beyond_the_log_is_ignored(self):
         """Structurally valid, and once known to move a frontier by 2**31."""
         body = b"r\x01\xff\xff\xff\xff\x07"
 

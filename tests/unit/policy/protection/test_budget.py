@@ -134,7 +134,7 @@ def test_the_throttle_stays_between_nothing_and_full():
         ("\u0665", DoNotRetry()),
     ],
 )
-def test_what_a_push_back_says(text, answer):
+def test_a_push_back_is_parsed_strictly(text, answer):
     assert push_back(text) == answer
 
 

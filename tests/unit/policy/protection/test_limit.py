@@ -83,7 +83,7 @@ def test_it_comes_back_after_an_outage():
 @pytest.mark.parametrize(
     "sample", [busy(calls=49), busy(p90_ms=0), busy(p90_ms=float("nan"))]
 )
-def test_a_window_that_says_nothing_changes_nothing(sample):
+def test_a_window_without_evidence_changes_nothing(sample):
     assert adjust(POLICY, START, sample) is START
 
 

@@ -66,7 +66,7 @@ def test_a_success_ends_the_row():
     assert counted(outcomes).tally(NOW) == CallTally(3, 2, in_a_row=1)
 
 
-def test_an_ignored_call_says_nothing():
+def test_an_ignored_call_is_not_counted():
     assert counted([CallOutcome.IGNORED] * 50, took_ms=9_999).tally(NOW) == IDLE
 
 

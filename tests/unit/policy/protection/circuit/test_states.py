@@ -56,7 +56,7 @@ def test_an_open_circuit_refuses_until_its_cooldown_is_over():
     assert answer == Permit(8, probe=1)
 
 
-def test_no_more_probes_at_once_than_allowed_and_the_refusal_says_for_how_long():
+def test_no_more_probes_at_once_than_allowed_and_the_refusal_has_a_duration():
     two, second = admit(POLICY, HALF, now_ms=NOW + 100)
 
     assert second == Permit(8, probe=2)
@@ -87,7 +87,7 @@ def test_a_probe_that_fails_or_is_throttled_opens_it_again_for_twice_as_long(out
     assert end(HALF, Permit(8, 1), outcome) == Open(9, 2, NOW + 1_000)
 
 
-def test_a_probe_that_says_nothing_gives_its_place_back():
+def test_a_probe_without_an_outcome_gives_its_place_back():
     after = end(HALF, Permit(8, 1), CallOutcome.IGNORED)
 
     assert after == HalfOpen(8, 1, (), started=1)
@@ -119,7 +119,7 @@ def test_evidence_opens_a_closed_circuit_and_prolongs_no_open_one():
 @pytest.mark.parametrize(
     ("asked_ms", "waits_ms"), [(3_000, 3_000), (0, 1), (-5, 1), (10**12, 300_000)]
 )
-def test_the_dependency_says_how_long_it_wants_to_be_left_alone(asked_ms, waits_ms):
+def test_the_dependency_sets_how_long_it_is_not_called(asked_ms, waits_ms):
     state = trip(POLICY, Closed(), now_ms=NOW, u=0.9, retry_after_ms=asked_ms)
 
     assert state == Open(1, 1, NOW + waits_ms)
