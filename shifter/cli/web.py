@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import signal
 import socket
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
@@ -82,6 +84,7 @@ def web(
 
     Without a token or a proxy, only this machine is answered, and everybody on it may
     operate. An address that other machines can reach is refused without one of them.
+    The command ends with SIGTERM or Ctrl-C.
 
     Example: shifter web shop.jobs:app --listen 127.0.0.1:8080
 
@@ -104,7 +107,14 @@ def web(
         shown = "[{}]:{}" if bound.family is socket.AF_INET6 else "{}:{}"
         place = shown.format(*bound.getsockname()[:2])
         note(f"the operator's page is at http://{place}/")
+        # The server ends at a signal, then raises it again for the handler before it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _nothing)
         asyncio.run(server.serve(sockets=[bound]))
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal that the server has handled."""
 
 
 def _server(app: Shifter, access: Access) -> uvicorn.Server:

@@ -42,7 +42,7 @@ MODE_TEXTS: Final = {
     Mode.UNKNOWN: "The state of the system is not known.",
     Mode.NORMAL: "Everything runs at once.",
     Mode.SHIFTING: "Some work is deferred and waits for its turn.",
-    Mode.DEGRADED: "A dependency or the quality of answers is reduced.",
+    Mode.DEGRADED: "A dependency is not called, or answers have less quality.",
     Mode.SHEDDING: "Requests are refused.",
 }
 

@@ -9,9 +9,11 @@ from shifter.web.reader import Reading
 from shifter.web.view import (
     SHOWN_LANES,
     DependencyView,
+    is_idle,
     view_dependencies,
     view_lanes,
     view_priorities,
+    with_dependencies,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class LiveSections:
         shed = history.shed_lately()
         mode = mode_of(overview, shed)
         lanes = [] if overview is None else view_lanes(overview)
+        dependencies = self.dependencies()
         return {
             "overview": overview,
             "reading": reading,
@@ -74,11 +77,13 @@ class LiveSections:
             "age_s": reading.age_s(self._page.clock.monotonic()),
             "mode": mode,
             "mode_text": MODE_TEXTS[mode],
-            "answers": answers_of(overview, shed),
-            "lanes": lanes[:SHOWN_LANES],
+            "answers": with_dependencies(
+                answers_of(overview, shed), dependencies, lanes
+            ),
+            "lanes": [lane for lane in lanes if not is_idle(lane)][:SHOWN_LANES],
             "lanes_total": len(lanes),
             "priorities": [] if overview is None else view_priorities(overview),
-            "dependencies": self.dependencies(),
+            "dependencies": dependencies,
         }
 
     def _lanes_of(self) -> dict[str, set[str]]:

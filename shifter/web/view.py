@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shifter.fleet.view import BudgetRow, CircuitRow
 from shifter.model.lane import Lane, Priority
-from shifter.ops.answers import LaneView, is_unhealthy, view_lane
+from shifter.ops.answers import (
+    QUESTIONS,
+    Answer,
+    Grade,
+    LaneView,
+    is_unhealthy,
+    view_lane,
+)
 from shifter.ops.status import LaneRow, Overview
+from shifter.ops.texts import age_text
 from shifter.web.history import History, Since
 
+_NAMED: Final = 3
+"""Dependencies that a sentence names; the others are counted."""
 SHOWN_LANES: Final = 50
 """Lanes of the first page; the others are on a page of their own."""
 
@@ -25,7 +35,8 @@ class DependencyView(NamedTuple):
         since: Since when.
         waiting: Jobs in the lanes of the jobs that call it.
         delayed: Of those lanes, jobs that wait for their due time.
-        eta_s: Seconds until these lanes are empty; ``None`` if not known.
+        eta_s: Seconds until these lanes are empty; ``None`` if not known, and while
+            calls are kept back: the jobs that end then are those that fail.
         lanes: Those lanes, as ``queue/priority``.
     """
 
@@ -59,6 +70,44 @@ class PriorityView(NamedTuple):
     rate_per_s: float
     shed: int
     oldest_s: float | None
+
+
+def is_idle(lane: LaneView) -> bool:
+    """Whether nothing waits, runs or ends in a lane."""
+    row = lane.row
+    return not (row.waiting or row.delayed or row.running or row.rate_per_s)
+
+
+def with_dependencies(
+    answers: Sequence[Answer],
+    dependencies: Sequence[DependencyView],
+    lanes: Sequence[LaneView],
+) -> list[Answer]:
+    """The answers, where the last one names the dependencies that jobs wait for.
+
+    Args:
+        answers: As `shifter.ops.answers.answers_of` gives them.
+        dependencies: As `view_dependencies` gives them.
+        lanes: All lanes.
+    """
+    held = [view for view in dependencies if view.is_unhealthy and view.waiting]
+    if not held:
+        return list(answers)
+    details = [
+        f"{view.waiting:,} jobs wait for {view.row.dependency} to be called again."
+        for view in held[:_NAMED]
+    ]
+    theirs = {name for view in held for name in view.lanes}
+    others = [lane.row for lane in lanes if _name(lane.row) not in theirs]
+    etas = [row.eta_s for row in others if row.waiting]
+    known = [eta for eta in etas if eta is not None]
+    if known and len(known) == len(etas):
+        details.append(f"All others are done in about {age_text(max(known))}.")
+    names = ", ".join(view.row.dependency for view in held[:_NAMED])
+    more = f" and {len(held) - _NAMED} more are" if len(held) > _NAMED else " is"
+    headline = f"Not before {names}{more} back"
+    last = Answer(QUESTIONS[-1], Grade.WARNING, headline, tuple(details))
+    return [*answers[:-1], last]
 
 
 def view_lanes(overview: Overview, match: str = "") -> list[LaneView]:
@@ -116,6 +165,7 @@ def view_dependencies(
         own = [rows[name] for name in names if name in rows]
         etas = [row.eta_s for row in own if row.waiting]
         known = [eta for eta in etas if eta is not None]
+        has_eta = len(known) == len(etas) and not is_unhealthy(circuit)
         views.append(
             DependencyView(
                 row=circuit,
@@ -124,7 +174,7 @@ def view_dependencies(
                 since=history.unhealthy.get(circuit.dependency),
                 waiting=sum(row.waiting for row in own),
                 delayed=sum(row.delayed or 0 for row in own),
-                eta_s=max(known, default=0.0) if len(known) == len(etas) else None,
+                eta_s=max(known, default=0.0) if has_eta else None,
                 lanes=tuple(_name(row) for row in own),
             )
         )

@@ -16,6 +16,7 @@
     connection += 1;
     live.setAttribute("sse-connect", live.dataset.stream);
     // htmx looks again at elements whose attributes have changed, and at no others.
+    live.dataset.connection = connection;
     for (const part of live.querySelectorAll("[sse-swap]")) part.dataset.connection = connection;
     htmx.process(live);
   }
@@ -43,6 +44,7 @@
     chart = new uPlot({
       width: holder.clientWidth || 320,
       height: 150,
+      legend: { live: false },
       cursor: { drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
       axes: [axis, { ...axis, size: 56 }],
