@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from shifter.config import Settings
+from shifter.ops.audit import Action, append_action
 from shifter.telemetry import Event, Log
 from shifter.web.access import Person
 
 _LOG = Log()
 
 
-def audit(
-    person: Person, action: str, target: str, reason: str, **facts: object
-) -> None:
-    """Write that a person did something.
+async def audit(settings: Settings, person: Person, action: Action) -> None:
+    """Record that a person did something: as a log line and in the stream of events.
 
     Args:
-        person: Who.
-        action: What, such as ``circuit open``.
-        target: On what: a dependency, a topic, a run.
-        reason: Why, in the person's words.
-        **facts: Further fields of the line.
+        settings: Name the log.
+        person: Who; also in the action, as ``by``.
+        action: What, and why in the person's words.
     """
+    is_recorded = await append_action(settings, action)
     _LOG.warning(
         Event.OPERATOR_ACTED,
-        by=person.name,
-        action=action,
-        target=target,
-        reason=reason,
-        **facts,
+        by=action.by,
+        role=person.role.value,
+        action=action.action,
+        reason=action.reason,
+        is_recorded=is_recorded,
     )

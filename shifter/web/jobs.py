@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from shifter import wiring
 from shifter.model.job import canonical_id
+from shifter.ops.audit import Action
+from shifter.ops.job_history import read_history
 from shifter.web.audit import audit
 from shifter.web.guard import RefusedError, check_operator, read_form
+from shifter.wire.untrusted import encode_line
 
 if TYPE_CHECKING:
     from shifter.web.pages import WebPage
@@ -43,8 +48,19 @@ class JobPages:
 
     async def _one(self, request: Request) -> Response:
         job_id = _job_id(request)
+        settings = self._page.app.settings
         status = await self._page.app.status(job_id)
-        return self._page.page(request, "job.html", job_id=job_id, status=status)
+        async with wiring.opened_admin(settings) as admin:
+            found = await read_history(
+                admin, settings.namespace, job_id, self._page.clock
+            )
+        return self._page.page(
+            request,
+            "job.html",
+            job_id=job_id,
+            status=status,
+            story=[_step(entry) for entry in found.story],
+        )
 
     async def _cancel(self, request: Request) -> Response:
         person = check_operator(request)
@@ -53,8 +69,33 @@ class JobPages:
         if not reason:
             raise RefusedError(400, "say why: the reason is kept")
         status = await self._page.app.cancel(job_id)
-        audit(person, "job cancel", job_id, reason, state=status.state.value)
+        what = f"job cancel {job_id}, which is {status.state.value}"
+        action = Action(what, person.name, reason, job_id)
+        await audit(self._page.app.settings, person, action)
         return RedirectResponse(f"{self._page.root(request)}/jobs/{job_id}", 303)
+
+
+class Step(NamedTuple):
+    """One event of a job as a row.
+
+    Attributes:
+        at_ms: Epoch milliseconds.
+        event: What happened.
+        facts: Everything else, as text by name.
+    """
+
+    at_ms: int
+    event: str
+    facts: dict[str, str]
+
+
+def _step(entry: Mapping[str, Any]) -> Step:
+    facts = {name: value for name, value in entry.items() if name not in Step._fields}
+    texts = {
+        name: value if isinstance(value, str) else encode_line(value).decode()
+        for name, value in facts.items()
+    }
+    return Step(entry["at_ms"], entry["event"], texts)
 
 
 def _job_id(request: Request) -> str:

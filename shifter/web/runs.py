@@ -16,6 +16,7 @@ from shifter import wiring
 from shifter.deadletter import Run, ScanProgress, Selection
 from shifter.deadletter.journal import RESUMABLE, Journal
 from shifter.errors import ShifterError
+from shifter.ops.audit import Action
 from shifter.ops.dead_letters import run_facts
 from shifter.web.access import Person
 from shifter.web.audit import audit
@@ -107,14 +108,9 @@ class Runs:
             state = ended.state
         finally:
             run.is_over = True
-        audit(
-            run.person,
-            f"dead letters {run.action}",
-            run.source,
-            run.reason,
-            run=run.name,
-            state=state,
-        )
+        what = f"dead letters {run.action} {run.source}, run {run.name}: {state}"
+        action = Action(what, run.person.name, run.reason)
+        await audit(self._page.app.settings, run.person, action)
         await self._page.renewed()
 
     async def _work(self, run: PageRun) -> Run:

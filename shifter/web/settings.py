@@ -13,6 +13,7 @@ from shifter.errors import ConfigError
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority, check_priority
 from shifter.model.time import duration_ms
+from shifter.ops.audit import Action
 from shifter.ops.overrides import (
     Override,
     OverrideTarget,
@@ -125,7 +126,8 @@ class SettingPages:
             await set_override(
                 settings, target, Override(to, person.name, reason, lasts_ms)
             )
-        audit(person, f"{kind} {to}", target.name, reason, lasts=lasts)
+        what = f"{kind} {to} {target.name}" + (f" for {lasts}" if lasts else "")
+        await audit(settings, person, Action(what, person.name, reason))
         await self._page.renewed()
 
     def _back(self, request: Request, path: str) -> Response:

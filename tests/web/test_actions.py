@@ -126,7 +126,8 @@ async def test_a_circuit_is_opened_and_left_to_the_fleet_again(opened, app, capl
     assert (await read_fleet(app.settings)).circuits == []
     [line, _] = [r for r in caplog.records if "operator.acted" in r.getMessage()]
     facts = line.shifter
-    assert (facts["action"], facts["target"]) == ("circuit open", "mailer")
+    assert facts["action"] == "circuit open mailer for 30m"
+    assert facts["is_recorded"] is True
     assert (facts["by"], facts["reason"]) == (row.by_hand.owner, "the alarm was false")
 
 
@@ -191,7 +192,8 @@ async def test_a_job_that_waits_is_cancelled(opened, app):
         page = (await client.get(found.headers["location"])).text
 
     assert answer.status_code == 303
-    assert "cancel" in page
+    assert "cancelled" in page
+    assert "the alarm was false" in page.partition("What happened")[2]
     assert (await app.status(job_id)).state.value == "cancelled"
 
 
