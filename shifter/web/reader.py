@@ -1,7 +1,7 @@
 """One reader of the namespace's state for all open pages of a process.
 
 It reads every second while a page is open, every ten seconds otherwise, and never more
-than one fiftieth of the time: a large namespace is read less often instead of costing
+than one sixtieth of the time: a large namespace is read less often instead of costing
 more. A page is drawn from the last reading, so neither a slow broker nor many pages
 slow it down.
 """
@@ -23,7 +23,7 @@ from shifter.web.history import History
 
 _WATCHED_S: Final = 1.0
 _IDLE_S: Final = 10.0
-_SHARE: Final = 50
+_SHARE: Final = 60
 """Seconds between two readings for each second of processor time that one takes."""
 _MOST_S: Final = 30.0
 """Longest time between two readings while a page is open."""
