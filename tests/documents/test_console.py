@@ -270,6 +270,22 @@ def test_services_of_the_page_answer(newcomer):
     assert re.search(r"^location: /jobs/[0-9a-f-]{36}\r?$", out, re.MULTILINE)
 
 
+def test_users_hardly_notice_servers_that_break_one_after_another(newcomer):
+    example = block("docs/how-to/endpoints.md", "examples.balance")
+
+    out = newcomer.run(example.commands, at=ROOT)
+
+    def shown(text):
+        lines = text.splitlines()
+        return [line.partition(":")[0] for line in lines if line.endswith(" failed")]
+
+    assert shown(out) == shown(example.text)
+    failed, made = re.search(
+        r"^(\d+) of (\d+) requests failed", out, re.MULTILINE
+    ).groups()
+    assert int(failed) <= 0.001 * int(made)
+
+
 def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):
     out = with_letters.run(
         YES + block("docs/how-to/dead-letters.md", "dlt runs").commands
