@@ -67,9 +67,10 @@ HEIGHT_HEADER: Final = "shifter-height"
 PREVIOUS_HEADER: Final = "shifter-previous-attempts"
 """Header or metadata with the number of earlier attempts at a request."""
 
-_NOTHING: Final = Ambient()
+NOTHING: Final = Ambient()
+"""What most jobs bring; making one for each takes longer than to compare."""
 _NO_TRACE: Final[tuple[str | None, Headers]] = (None, [])
-_AMBIENT: Final[ContextVar[Ambient]] = ContextVar("shifter_ambient", default=_NOTHING)
+_AMBIENT: Final[ContextVar[Ambient]] = ContextVar("shifter_ambient", default=NOTHING)
 
 
 def ambient() -> Ambient:

@@ -119,7 +119,9 @@ class Executor:
             attempt.begin(now, now_ms)
             self.running.add(attempt)
             # Owned by `running`: a task group's bookkeeping costs a third of a no-op.
-            attempt.task = loop.create_task(self._run(attempt, job))
+            run = self._run(attempt, job)
+            # A name that asyncio would make up costs a tenth of the task.
+            attempt.task = loop.create_task(run, name=envelope.type)
         self._has_started.set()
 
     async def failed(self) -> NoReturn:
@@ -178,14 +180,13 @@ class Executor:
         trace, beside = item.read.traceparent, item.read.extra
         if beside:
             beside = headers_beside(beside)
-        request_scope.begin(
-            request_scope.Ambient(
-                item.envelope.deadline_ms,
-                is_retry=item.is_extra,
-                traceparent=trace,
-                beside=beside,
+        deadline_ms, is_retry = item.envelope.deadline_ms, item.is_extra
+        brought = request_scope.NOTHING
+        if is_retry or beside or deadline_ms is not None or trace is not None:
+            brought = request_scope.Ambient(
+                deadline_ms, is_retry=is_retry, traceparent=trace, beside=beside
             )
-        )
+        request_scope.begin(brought)
         if self._spans.is_on or beside or trace is not None:
             self._spans.enter(attempt, is_apart=self._is_apart(item, job))
         # Of the item: a context that holds the attempt, which holds the task, which
