@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import uuid
 
 import pytest
@@ -173,7 +174,7 @@ def test_a_tracer_that_fails_stops_no_submission(monkeypatch, is_valid):
         def get_current_span():
             return type("Span", (), {"get_span_context": lambda _: Context()})()
 
-    monkeypatch.setitem(request_scope.sys.modules, "opentelemetry.trace", Tracing)
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", Tracing)
 
     assert request_scope.current_traceparent() is None
 
