@@ -181,10 +181,27 @@ class PrometheusServer:
         answer = self._get("query", query=expression)
         return [(one["metric"], float(one["value"][1])) for one in answer["result"]]
 
-    def targets(self) -> dict[str, str]:
-        """Health (``up``, ``down``, ``unknown``) of each target, by its URL."""
-        active = self._get("targets")["activeTargets"]
-        return {one["scrapeUrl"]: one["health"] for one in active}
+    def history(
+        self, expression: str, *, since_s: float, step_ms: int
+    ) -> list[tuple[float, list[float]]]:
+        """What an expression gave at each step until now, by the instants of samples.
+
+        Args:
+            expression: PromQL that gives a vector.
+            since_s: The first instant, epoch seconds.
+            step_ms: Milliseconds between two instants, > 0.
+
+        Returns:
+            Each instant that has values, epoch seconds, with the values of all series.
+        """
+        span = {"start": f"{since_s:.3f}", "end": f"{time.time():.3f}"}
+        step = f"{step_ms / 1_000:.3f}"
+        answer = self._get("query_range", query=expression, step=step, **span)
+        found: dict[float, list[float]] = {}
+        for series in answer["result"]:
+            for at, value in series["values"]:
+                found.setdefault(float(at), []).append(float(value))
+        return sorted(found.items())
 
     def _get(self, page: str, **parameters: str) -> Any:
         status, body = self._ask(f"/api/v1/{page}?{urlencode(parameters)}")

@@ -60,6 +60,10 @@ def test_a_rule_fires_and_a_query_is_answered(server):
 
     assert server.firing() == {FiringAlert("Always", (("severity", "page"),))}
     assert server.query("vector(7)") == [({}, 7.0)]
+    steps = server.history("vector(3)", since_s=time.time() - 1, step_ms=100)
+    assert len(steps) >= 10
+    assert steps == sorted(steps)
+    assert {tuple(values) for _, values in steps} == {(3.0,)}
     with pytest.raises(StackError, match="parse error"):
         server.query("sum(")
 
