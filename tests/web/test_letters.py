@@ -183,6 +183,27 @@ async def test_a_selection_is_discarded_and_the_rest_stays(opened, put):
     assert "3 of 3 are shown" in left
 
 
+async def test_a_run_that_was_stopped_is_resumed(opened, put, app):
+    put(*(b'{"number": %d}' % number for number in range(3)))
+
+    def die(progress):
+        raise RuntimeError("as if the process were killed")
+
+    async with app.dead_letters("mail") as letters:
+        with pytest.raises(RuntimeError, match="killed"):
+            await letters.discard(reason="first", by="ann", on_progress=die)
+    [run] = (await _history(app)).values()
+    assert run.state != "done"
+    async with opened() as client:
+        path = f"/runs/{run.begun.run}"
+        assert "Resume" in (await client.get(path)).text
+        answer = await _post(client, f"{path}/resume", {"reason": "go on"})
+        page = await _until_done(client, path)
+
+    assert answer.headers["location"] == path
+    assert "ann" in page
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

@@ -11,13 +11,15 @@ from urllib.parse import urljoin
 import pytest
 
 from shifter.cli.entry import run
-from tests.web.conftest import HOME
+from shifter.web import Access
+from tests.web.conftest import HOME, OPERATE
 
 pytestmark = pytest.mark.usefixtures("lanes")
 
 
 async def test_healthz_answers_200_without_reading_anything(opened):
-    async with opened() as client:
+    access = Access(operate_token=OPERATE)
+    async with opened(access, peer="10.0.0.7") as client:
         answer = await client.get("/healthz")
 
     assert (answer.status_code, answer.json()) == (200, {"ok": True})
