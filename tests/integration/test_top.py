@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,21 +117,31 @@ class Screen:
             self.tmux("kill-server")
 
 
-@pytest.fixture
-def screen(tmp_path):
-    (tmp_path / "jobs.py").write_text(JOBS)
+def settings(folder: Path) -> dict[str, str]:
+    """The environment of every command over the log of a folder."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("SHIFTER_")}
     kept.pop("NO_COLOR", None)
-    found = Screen(
-        tmp_path,
-        {
-            **kept,
-            "SHIFTER_LOG": f"sqlite:///{tmp_path}/log.db",
-            "SHIFTER_NAMESPACE": "shop",
-            "PYTHONPATH": str(ROOT),
-        },
-    )
-    shifter(found, "topics", "apply", "jobs:app")
+    return {
+        **kept,
+        "SHIFTER_LOG": f"sqlite:///{folder}/log.db",
+        "SHIFTER_NAMESPACE": "shop",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory):
+    """A folder with an app and its log."""
+    folder = tmp_path_factory.mktemp("applied")
+    (folder / "jobs.py").write_text(JOBS)
+    shifter(Screen(folder, settings(folder)), "topics", "apply", "jobs:app")
+    return folder
+
+
+@pytest.fixture
+def screen(applied, tmp_path):
+    shutil.copytree(applied, tmp_path, dirs_exist_ok=True)
+    found = Screen(tmp_path, settings(tmp_path))
     yield found
     found.close()
 
@@ -180,10 +191,10 @@ def working(screen: Screen):
 
 
 def test_an_operator_watches_jobs_being_done(screen):
-    submit(screen, 40)
+    submit(screen, 30)
     screen.start()
 
-    text = screen.until(r"^mail/normal +40 +40 ")
+    text = screen.until(r"^mail/normal +30 +30 ")
     assert "Kept, but nobody works" in text
     assert text.startswith("SHIFTING shop at ")
     with working(screen):
