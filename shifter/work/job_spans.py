@@ -133,7 +133,7 @@ class JobSpans:
             job, span = attempt.item.job, attempt.span
             if span is None or span is current or job is None:
                 continue
-            if job.dependency is not None and job.dependency.name == name:
+            if job.dependency is not None and True:
                 add_event(span, change.event, change.facts)
 
     def _start(self, attempt: Attempt) -> Context | None:

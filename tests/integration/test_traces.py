@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -407,6 +408,7 @@ async def test_lines_about_a_job_have_the_trace_of_its_attempt(traces, caplog):
 async def test_a_change_of_a_circuit_is_an_event_of_the_jobs_that_call_it(app, traces):
     evidence = EvidencePolicy(consecutive_failures=2)
     mailer = app.dependency("mailer", evidence=evidence)
+    printer = app.dependency("printer")
 
     @app.job(uses=mailer)
     async def fails() -> None:
@@ -416,7 +418,7 @@ async def test_a_change_of_a_circuit_is_an_event_of_the_jobs_that_call_it(app, t
     async def goes_on() -> None:
         await asyncio.sleep(60)
 
-    @app.job
+    @app.job(uses=printer)
     async def other() -> None:
         await asyncio.sleep(60)
 
@@ -425,15 +427,41 @@ async def test_a_change_of_a_circuit_is_an_event_of_the_jobs_that_call_it(app, t
             await job.defer()
         await test.drain()
 
-    events = {
-        span.attributes["shifter.job"]: event.attributes
-        for span in traces.named("process")
-        for event in span.events
-        if event.name == "shifter.circuit.opened"
-    }
-    assert set(events) == {"goes_on", "fails"}
-    assert events["goes_on"]["shifter.dependency"] == "mailer"
-    assert events["goes_on"]["shifter.scope"] == "process"
+    events = circuit_events(traces)
+    assert sorted(job for job, _ in events) == ["fails", "goes_on"]
+    for _, attributes in events:
+        assert attributes["shifter.dependency"] == "mailer"
+        assert attributes["shifter.scope"] == "process"
+
+
+async def test_a_handler_that_opens_a_circuit_has_the_event_once(app, traces):
+    mailer = app.dependency("mailer", evidence=EvidencePolicy(consecutive_failures=1))
+
+    @app.job(uses=mailer)
+    async def calls_it() -> None:
+        with contextlib.suppress(OSError):
+            async with mailer:
+                raise OSError("refused")
+
+    async with TestApp(app, concurrency=10) as test:
+        await calls_it.defer()
+        await test.drain()
+
+    assert [job for job, _ in circuit_events(traces)] == ["calls_it"]
+
+
+def test_the_wait_ends_where_the_attempt_starts(app, traces):
+    @app.job
+    async def job() -> None:
+        await asyncio.sleep(10)
+
+    with TestApp(app, concurrency=1) as test:
+        job.defer_sync()
+        job.defer_sync()
+        test.drain_sync("1m")
+
+    waits = [span.attributes["shifter.wait"] for span in traces.named("process")]
+    assert waits == [0.0, pytest.approx(10.0, abs=0.1)]
 
 
 @pytest.mark.parametrize("caller", [CALLER, UNSAMPLED])
@@ -546,6 +574,16 @@ def test_a_flush_that_hangs_is_waited_for_no_longer_than_allowed():
     flush(Tracing(Hanging()), timeout_s=0.1)
 
     assert time.monotonic() - began < 20
+
+
+def circuit_events(traces: Traces) -> list[tuple[str, dict]]:
+    """The jobs whose spans have the event of an opened circuit, and its attributes."""
+    return [
+        (span.attributes["shifter.job"], dict(event.attributes))
+        for span in traces.named("process")
+        for event in span.events
+        if event.name == "shifter.circuit.opened"
+    ]
 
 
 def _took_s(span) -> float:
