@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shifter.errors import DeadlineExceededError, RejectedError, Retry, Throttled
 from shifter.jobs.request_scope import span_parent
-from shifter.model.lane import Lane
 from shifter.model.reason import Reason
 from shifter.policy.admission.input import DEGRADE, Decision
 from shifter.ports import AppendAnswer, Appended, Clock, Refused
@@ -92,7 +91,7 @@ def begin_send(
         attributes["messaging.message.id"] = job_id
     if reason is not None:
         attributes["shifter.reason"] = reason.value
-    shape = spans.shape(SEND, _lane(plan), plan.spec.name)
+    shape = spans.shape(SEND, plan.lane, plan.spec.name)
     span = spans.begin(shape, attributes, timing.start_ns, context=parent)
     if span is None:
         return None
@@ -127,7 +126,7 @@ def process_span(
             "shifter.attempt": 1,
             "shifter.wait": 0.0,
         }
-        shape = spans.shape(PROCESS, _lane(plan), plan.spec.name)
+        shape = spans.shape(PROCESS, plan.lane, plan.spec.name)
         span = spans.begin(shape, attributes, timing.start_ns, context=parent)
     if span is None:
         yield
@@ -148,7 +147,3 @@ def process_span(
     finally:
         end_ns = timing.end_ns(clock.monotonic())
         spans.end(span, end_ns, {"shifter.outcome": outcome}, failure)
-
-
-def _lane(plan: CallPlan) -> Lane:
-    return Lane(plan.namespace, plan.spec.queue, plan.priority)

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from shifter.model.lane import Lane
+from shifter.model.lane import parse_lane
 from shifter.telemetry.log import Event, Log
 from shifter.telemetry.trace_context import api
 from shifter.wire.failure import ErrorFacts
@@ -138,7 +138,7 @@ class Spans:
         self._fixed = {"messaging.system": system, **({} if fixed is None else fixed)}
         self._provider: TracerProvider | None = None
         self._tracer: Tracer | None = None
-        self._shapes: dict[tuple[str, Lane | str, str], SpanShape] = {}
+        self._shapes: dict[tuple[str, str, str], SpanShape] = {}
         self._lock, self._has_failed = threading.Lock(), False
 
     def tracer(self) -> Tracer | None:
@@ -171,25 +171,24 @@ class Spans:
             self._provider, self._tracer = provider, tracer
         return tracer
 
-    def shape(self, operation: Operation, lane: Lane | str, job: str = "") -> SpanShape:
+    def shape(self, operation: Operation, topic: str, job: str = "") -> SpanShape:
         """What all spans of an operation with a job in a lane have in common.
 
         Args:
             operation: What the spans are about.
-            lane: The lane, or a topic that is none.
+            topic: Of the lane, or of the dead letters.
             job: The name of a registered job type; empty without one.
         """
-        key = operation.name, lane, job
+        key = operation.name, topic, job
         if (shape := self._shapes.get(key)) is not None:
             return shape
-        topic = lane if isinstance(lane, str) else lane.name
         attributes: dict[str, str | int | float] = {
             **self._fixed,
             "messaging.operation.name": operation.name,
             "messaging.operation.type": operation.type,
             "messaging.destination.name": topic,
         }
-        if isinstance(lane, Lane):
+        if (lane := parse_lane(topic)) is not None:
             attributes["shifter.queue"] = lane.queue
             attributes["shifter.priority"] = lane.priority.value
         if job:

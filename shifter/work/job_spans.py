@@ -124,16 +124,14 @@ class JobSpans:
 
         Args:
             change: Of its circuit.
-            attempts: Those that run; the one of the current span has the event.
+            attempts: Those that run; a call that ended has noted it on its own span.
         """
-        if (trace := api()) is None:
-            return
-        current, name = trace.get_current_span(), change.dependency.name
         for attempt in attempts:
             job, span = attempt.item.job, attempt.span
-            if span is None or span is current or job is None:
+            dependency = None if job is None else job.dependency
+            if span is None or dependency is None:
                 continue
-            if job.dependency is not None and True:
+            if dependency.name == change.dependency.name:
                 add_event(span, change.event, change.facts)
 
     def _start(self, attempt: Attempt) -> Context | None:
@@ -147,7 +145,7 @@ class JobSpans:
             if submission.is_valid:
                 links.insert(0, trace.Link(submission))
             context = context_of(None, beside)
-        shape = spans.shape(PROCESS, item.lane, item.envelope.type)
+        shape = spans.shape(PROCESS, item.delivery.topic, item.envelope.type)
         span = spans.begin(
             shape,
             self._attributes(attempt),
@@ -157,7 +155,8 @@ class JobSpans:
         )
         if span is None:
             return None
-        attempt.span = span
+        if span.is_recording():
+            attempt.span = span
         item.trace_id = f"{span.get_span_context().trace_id:032x}"
         within: Context = trace.set_span_in_context(span, context)
         return within

@@ -437,7 +437,7 @@ async def test_a_change_of_a_circuit_is_an_event_of_the_jobs_that_call_it(app, t
 async def test_a_handler_that_opens_a_circuit_has_the_event_once(app, traces):
     mailer = app.dependency("mailer", evidence=EvidencePolicy(consecutive_failures=1))
 
-    @app.job(uses=mailer)
+    @app.job(uses=app.dependency("printer"))
     async def calls_it() -> None:
         with contextlib.suppress(OSError):
             async with mailer:
