@@ -67,6 +67,7 @@ OPTIONS: Final = (
     word_option("waiting_states", ("on", "off")),
     word_option("events", ("failures", "all", "none")),
     duration_option("events_retention", 60_000, 366 * DAY_MS, "24h"),
+    duration_option("canary", 0, DAY_MS, "1m"),
     word_option("log_level", ("info", "debug", "warning", "error")),
     word_option("log_format", ("auto", "json", "console")),
     share_option("log_done", "0.01"),
@@ -111,6 +112,7 @@ class Settings:
         events: Which jobs services and workers record in the topic of events:
             ``failures`` (and slow jobs), ``all`` or ``none``.
         events_retention_ms: How long that topic keeps an event.
+        canary_ms: How often a canary is sent through each lane; 0 never.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         log_done: Share of the jobs that succeed whose line a worker writes, 0 to 1;
@@ -147,6 +149,7 @@ class Settings:
     waiting_states: str = "on"
     events: str = "failures"
     events_retention_ms: int = DAY_MS
+    canary_ms: int = 0
     log_level: str = "info"
     log_format: str = "auto"
     log_done: float | None = None

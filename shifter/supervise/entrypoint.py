@@ -25,6 +25,7 @@ from shifter.api.app import Shifter
 from shifter.api.load import load_app
 from shifter.config import Settings
 from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
+from shifter.jobs.registered import RegisteredJob
 from shifter.policy.health import HealthPolicy
 from shifter.ports import LaneDepth, LogAdmin
 from shifter.produce.publisher import Publisher
@@ -36,6 +37,7 @@ from shifter.runtime.process_group import (
     lead_group,
     lead_session,
 )
+from shifter.supervise.canary import Canary
 from shifter.supervise.cron import CronSchedule
 from shifter.supervise.supervisor import ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging, flush_logging
@@ -217,7 +219,12 @@ async def _work(
     terms = FleetTerms(
         list(app.dependencies.values()), app.quality_policy, app.hours, app.tracing
     )
-    worker = open_worker(app.settings, app.handlers, lanes, options, spawn, terms)
+    handlers: dict[str, RegisteredJob] = {**app.handlers}
+    canary = Canary(clock=SystemClock())
+    if app.settings.canary_ms:
+        handlers[canary.spec.name] = canary
+    worker = open_worker(app.settings, handlers, lanes, options, spawn, terms)
+    canary.metrics = worker.drain.observer.metrics
     worker.channel, worker.cron = channel, _cron(app, worker)
     _leave_with_parent()
     try:

@@ -15,8 +15,10 @@ from shifter import wiring
 from shifter.config import Settings
 from shifter.deadletter.topic_lease import TopicLease, holding
 from shifter.errors import HeldElsewhereError, ShifterError
+from shifter.model.lane import Lane, Priority
 from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
 from shifter.ports import ClaimStore, Clock
+from shifter.supervise.canary import CanarySender, canary_sender
 from shifter.telemetry import Event, FleetMetrics, Log
 from shifter.telemetry.series import MAX_SERIES
 
@@ -62,15 +64,20 @@ class LaneGauges:
         async with (
             holding(claims, clock, source, owner=owner) as lease,
             open_sources(settings, clock, self._failed) as sources,
+            canary_sender(settings, clock) as sender,
         ):
-            await self._read(lease, sources)
+            await self._read(lease, sources, sender)
 
-    async def _read(self, lease: TopicLease, sources: StatusSources) -> None:
+    async def _read(
+        self, lease: TopicLease, sources: StatusSources, sender: CanarySender | None
+    ) -> None:
         while lease.is_trusted:
             overview = await read_overview(sources)
             self._is_failing = False
             if lease.is_trusted:
                 show(overview, self._metrics)
+                if sender is not None:
+                    await sender.send(_lanes(self._settings.namespace, overview))
             await self._clock.sleep(EVERY_S)
 
     def _failed(self, detail: str) -> None:
@@ -78,6 +85,11 @@ class LaneGauges:
         if not self._is_failing:
             self._is_failing = True
             self._log.warning(Event.LANES_UNREAD, detail=detail)
+
+
+def _lanes(namespace: str, overview: Overview) -> list[Lane]:
+    rows = overview.lanes[:MAX_SERIES]
+    return [Lane(namespace, row.queue, Priority(row.priority)) for row in rows]
 
 
 def show(overview: Overview, metrics: FleetMetrics) -> None:

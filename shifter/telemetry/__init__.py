@@ -20,9 +20,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from shifter.telemetry.fleet_metric import FleetMetrics
 from shifter.telemetry.log import Event, Log, job_fields
 from shifter.telemetry.metric import (
-    FleetMetrics,
     HasMetrics,
     Metrics,
     ServiceMetrics,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from shifter.telemetry.fleet_metric import FleetMetrics
 from shifter.telemetry.metric_set import MetricSet
 from shifter.telemetry.series import Snapshot, Spec
 
@@ -211,6 +212,12 @@ class WorkerMetrics(Metrics):
             ("queue",),
             "Replays of dead letters whose first attempt started.",
         )
+        self.canary = self._histogram(
+            "shifter_canary_round_trip_seconds",
+            lane,
+            "From the submission of a canary to its run, by the clocks of both.",
+            _RUN_S,
+        )
         self.claims = self._counter(
             "shifter_claims_total",
             ("answer",),
@@ -304,67 +311,6 @@ class ServiceMetrics(Metrics):
             (),
             "Age of the oldest record in the spool; 0 where it has none.",
         )
-
-
-class FleetMetrics(MetricSet):
-    """The metrics of a supervisor of workers: its own, and those of all lanes.
-
-    The lanes are those of the namespace. One supervisor of the fleet has them at a
-    time, the one that holds a lease; the others have no such series.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        lane = ("queue", "priority")
-        self.worker_restarts = self._counter(
-            "shifter_worker_restarts_total",
-            (),
-            "Worker processes that were started in the place of one that ended.",
-        )
-        self.waiting = self._gauge(
-            "shifter_lane_waiting", lane, "Records appended to the lane, not settled."
-        )
-        self.due = self._gauge(
-            "shifter_lane_due", lane, "Records that are due and not settled."
-        )
-        self.delayed = self._gauge(
-            "shifter_lane_delayed", lane, "Records that wait for their due time."
-        )
-        self.oldest_due = self._gauge(
-            "shifter_lane_oldest_due_seconds",
-            lane,
-            "For how long the oldest record of the lane has waited there; 0 if none.",
-        )
-        self.drain_rate = self._gauge(
-            "shifter_lane_drain_rate", lane, "Jobs that ended a second, of late."
-        )
-        self.due_backlog = self._gauge(
-            "shifter_lane_due_backlog_seconds",
-            lane,
-            "Seconds of work that is due, at the drain rate; not while that is 0.",
-        )
-        self.eta = self._gauge(
-            "shifter_lane_eta_seconds",
-            lane,
-            "Seconds until the lane is empty, at the drain rate; not while that is 0.",
-        )
-        self.tightest_deadline = self._gauge(
-            "shifter_lane_tightest_deadline_seconds",
-            lane,
-            "Seconds until the earliest deadline of the first records that wait; below "
-            "0 when it has passed; not where none of them has a deadline.",
-        )
-        self.dead_letters_open = self._gauge(
-            "shifter_dead_letters_open",
-            ("queue",),
-            "Dead letters that no run has replayed, parked, discarded or edited.",
-        )
-
-    def clear_lanes(self) -> None:
-        """Forget all readings of lanes: another process has them, or none."""
-        for family in self._families:
-            if family is not self.worker_restarts:
-                family.clear()
 
 
 WORKER_SPECS: Final = WorkerMetrics().specs

@@ -92,6 +92,7 @@ def vocabulary() -> str:
     parts += [option.name for option in OPTIONS]
     parts += [*JobOptions.__annotations__, *(reason.value for reason in Reason)]
     parts.append((ROOT / "shifter/telemetry/metric.py").read_text("utf-8"))
+    parts.append((ROOT / "shifter/telemetry/fleet_metric.py").read_text("utf-8"))
     parts.append((ROOT / "shifter/errors.py").read_text("utf-8"))
     # `DeadLetter` and `dead_letter` are two words.
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", "\n".join(parts))
@@ -118,7 +119,8 @@ def nouns() -> set[str]:
     metrics = set(
         re.findall(
             r'"shifter_([a-z_]+?)(?:_total|_seconds|_bytes|_info)?"',
-            (ROOT / "shifter/telemetry/metric.py").read_text("utf-8"),
+            (ROOT / "shifter/telemetry/metric.py").read_text("utf-8")
+            + (ROOT / "shifter/telemetry/fleet_metric.py").read_text("utf-8"),
         )
     )
     return events | {word for name in metrics for word in name.split("_")}
