@@ -48,6 +48,11 @@ so an earlier request would be refused by the same numbers."""
 _REPORT_EVERY_MS: Final = 1_000
 """First attempts are reported this often; a missing retry is asked for at once."""
 
+_MOST_BORROWED: Final = 5
+"""Retries that a process spends before the store answers: by so many, times the
+processes, a fleet may exceed its budget. A process whose store has none left borrows
+none until the store grants one."""
+
 _NOTHING: Final = (0, 0, 0, 0)
 _PLACE: Final = {priority: place for place, priority in enumerate(URGENT_FIRST)}
 
@@ -226,7 +231,7 @@ class RetryLease(Guard):
         self._terms = (policy.deposit_milli, policy.floor_per_s, policy.ttl_ms)
         self._wish_terms = policy.wish(name, 0, _NOTHING)[:5]
         self._firsts = self._reported_firsts = self._reported_wants = 0
-        self._owed_milli = self._reported_owed_milli = 0
+        self._owed_milli = self._reported_owed_milli = self._borrowed = 0
         self._reported_ms = self._empty_until_ms = 0
         self._left, self._until_ms, self._wanted = [0] * 4, [0] * 4, [0] * 4
         self._alone = Budget(policy)
@@ -249,14 +254,14 @@ class RetryLease(Guard):
     ) -> bool:
         """Take a retry; ``False`` if there is none.
 
-        A prompt one that finds no lease is spent at once, as long as this process has
-        earned it itself or has a share of the floor left; the store is told afterwards.
+        A prompt one that finds no lease is borrowed: the process spends what it earned
+        itself, or its share of the floor, and the next sync reports it.
         """
         if self._is_alone:
             return self._spend_own(priority, now_ms)
         place = _PLACE[priority]
         has_lease = self._left[place] and now_ms < self._until_ms[place]
-        if not has_lease and is_prompt and self._spend_own(priority, now_ms):
+        if not has_lease and is_prompt and self._borrow(priority, now_ms):
             return True
         self._wanted[place] += 1
         if not has_lease:
@@ -264,6 +269,15 @@ class RetryLease(Guard):
         self._left[place] -= 1
         # A process that loses the store goes on from what it spent before.
         self._alone.spent(now_ms)
+        return True
+
+    def _borrow(self, priority: Priority, now_ms: int) -> bool:
+        """Take a retry before the store grants it, and ask whether it has any left."""
+        if self._borrowed >= _MOST_BORROWED or not self._spend_own(priority, now_ms):
+            return False
+        if not self._borrowed:
+            self._wanted[_PLACE[priority]] += 1
+        self._borrowed += 1
         return True
 
     def _spend_own(self, priority: Priority, now_ms: int) -> bool:
@@ -326,8 +340,11 @@ class RetryLease(Guard):
         self._owed_milli -= self._reported_owed_milli
         self._reported_firsts = self._reported_owed_milli = 0
         self._reported_ms, self._wanted = now_ms, [0] * 4
-        if sum(retries) < self._reported_wants:
+        is_short = sum(retries) < self._reported_wants
+        if is_short:
             self._empty_until_ms = now_ms + _REPORT_EVERY_MS
+        if self._reported_wants:
+            self._borrowed = _MOST_BORROWED if is_short else 0
         for place, count in enumerate(retries):
             if count:
                 self._left[place] += count

@@ -86,3 +86,42 @@ def test_an_endpoint_that_heals_is_used_again():
         later.at(3_600 + later.draws.random() * 30, later.arrive, one)
     later.run([one], calls=0, per_s=1)
     assert later.result.made["http://h0:1"] >= 500
+
+
+def test_endpoints_that_flap_every_second_are_hardly_noticed():
+    """Two of six fail all calls of every other second."""
+    servers = {f"http://h{number}:1": Server(tailed(0.01)) for number in range(6)}
+    world = Simulation(servers)
+
+    def flap(now, failing):
+        for name in ("http://h0:1", "http://h1:1"):
+            servers[name].failing = float(failing)
+        if now < 30:
+            world.at(now + 1, flap, not failing)
+
+    world.at(0.0, flap, True)
+    found = world.run([balancer(servers)], calls=9_000, per_s=300)
+
+    assert found.errors <= 0.001 * 9_000
+    assert found.extra <= 0.2
+
+
+def test_where_all_endpoints_are_down_each_call_is_tried_three_times_and_fails():
+    servers = {
+        f"http://h{number}:1": Server(tailed(0.01), failing=1.0) for number in range(6)
+    }
+    one = balancer(servers)
+    world = Simulation(servers)
+
+    found = world.run([one], calls=1_000, per_s=100)
+
+    assert found.errors == 1_000
+    assert found.extra == 2
+    assert sum(view.out_s > 0 for view in one.views(10.0)) == 3
+
+    for server in servers.values():
+        server.failing = 0.0
+    later = Simulation(servers)
+    for number in range(1_000):
+        later.at(20 + number / 100, later.arrive, one)
+    assert later.run([one], calls=0, per_s=1).errors == 0

@@ -307,8 +307,30 @@ def test_prompt_retry_without_a_lease_is_spent_from_what_the_process_earned():
 
 def test_prompt_retries_share_the_floor_between_processes():
     policy = BudgetPolicy(ratio=0, floor_per_s=1)
-    answers = [prompt(guard, 0) for guard in [shared(policy)] for _ in range(9)]
-    assert answers == [True] * 5 + [False] * 4
+    guard = shared(policy, peers=5)
+    assert [prompt(guard, 0) for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_process_borrows_five_retries_and_more_when_the_store_has_some():
+    guard = shared(BudgetPolicy(ratio=0, floor_per_s=100))
+    assert [prompt(guard, 0) for _ in range(7)] == [True] * 5 + [False] * 2
+    asked = guard.wish(200)
+    assert (asked.deposit_milli, asked.wants) == (-5_000, (3, 0, 0, 0))
+
+    guard.granted((3, 0, 0, 0), 200)
+
+    assert [prompt(guard, 300) for _ in range(9)] == [True] * 8 + [False]
+
+
+def test_a_process_whose_store_has_none_left_borrows_none_until_it_grants_one():
+    guard = shared(BudgetPolicy(ratio=0, floor_per_s=100))
+    assert prompt(guard, 0)
+    guard.wish(200)
+    guard.granted((0, 0, 0, 0), 200)
+    assert not prompt(guard, 300)
+    guard.wish(400)
+    guard.granted((1, 0, 0, 0), 400)
+    assert [prompt(guard, 500) for _ in range(7)] == [True] * 6 + [False]
 
 
 def test_prompt_retry_uses_a_lease_first():
