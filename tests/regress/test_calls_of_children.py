@@ -14,6 +14,7 @@ from itertools import count
 
 import msgspec
 
+from shifter import Context
 from shifter.fleet.calls import Caller, TimeLimit, verdict_of
 from shifter.fleet.replica import FleetReplica
 from shifter.model.answer import Quality
@@ -129,26 +130,19 @@ def test_a_probe_that_a_child_was_killed_in_has_failed():
     assert [outcome.value for _, outcome, _ in shared._ended] == ["failure"]
 
 
-def test_a_child_calls_in_the_name_of_its_job():
-    world, seen = World(), []
-    bank = world.app.dependency("bank")
-
-    @world.app.job(uses=bank, isolate="process")
-    def pay() -> None:
-        seen.append(world.app._caller())
-
+def run_in_child(world, job, **facts):
+    """Run a job as a child process would, in a thread; returns its reply."""
     ours, theirs = multiprocessing.Pipe()
     far = 4 * 10**12
     call = IsolatedCall(
-        job="pay",
+        job=job,
         content_type="application/json",
         payload=b"{}",
-        context=ContextFacts("1", "pay", 2, 1, far, None, "1", None, Quality.FULL),
+        context=ContextFacts("1", job, 2, 1, far, None, "1", None, Quality.FULL),
         deadline_ms=None,
-        priority=Priority.HIGH,
-        is_extra=True,
-        holds="bank",
         is_cancelled=False,
+        trace=[],
+        **facts,
     )
     ours.send_bytes(msgspec.msgpack.encode(call))
     with world.app.served_by(world.publisher, world.claims):
@@ -157,13 +151,42 @@ def test_a_child_calls_in_the_name_of_its_job():
         )
         child.start()
         msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReady)
-        assert (
-            msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReply)
-            == IsolatedReply()
-        )
+        reply = msgspec.msgpack.decode(ours.recv_bytes(), type=IsolatedReply)
         ours.close()
         child.join()
+    return reply
+
+
+def test_a_child_calls_in_the_name_of_its_job():
+    world, seen = World(), []
+    bank = world.app.dependency("bank")
+
+    @world.app.job(uses=bank, isolate="process")
+    def pay() -> None:
+        seen.append(world.app._caller())
+
+    reply = run_in_child(
+        world, "pay", priority=Priority.HIGH, is_extra=True, holds="bank"
+    )
 
     [caller] = seen
+    assert reply == IsolatedReply()
     assert (caller.priority, caller.is_extra) == (Priority.HIGH, True)
     assert caller.begin("bank") is None
+
+
+def test_a_child_has_an_endpoint_of_its_own_choice():
+    world, seen = World(), []
+    bank = world.app.dependency("bank", endpoints=["a:1"])
+
+    @world.app.job(uses=bank, isolate="process")
+    def pay(ctx: Context) -> None:
+        seen.append(ctx.endpoint.url)
+        seen.append(bank.run_sync(lambda endpoint: endpoint.url))
+
+    reply = run_in_child(
+        world, "pay", priority=Priority.NORMAL, is_extra=False, holds="bank"
+    )
+
+    assert reply == IsolatedReply()
+    assert seen == ["http://a:1"] * 2
