@@ -89,10 +89,8 @@ class Screen:
     def pid(self) -> int:
         """The process of ``shifter top``."""
         shell = self.tmux("display-message", "-p", "#{pane_pid}").strip()
-        found = subprocess.run(
-            ["pgrep", "-P", shell], capture_output=True, text=True, check=True
-        )
-        return int(found.stdout.split()[0])
+        children = Path(f"/proc/{shell}/task/{shell}/children").read_text("ascii")
+        return int(children.split()[0])
 
     def until(self, pattern: str) -> str:
         """Wait until the pane shows a text; returns all of it."""
