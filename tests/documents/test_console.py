@@ -295,6 +295,19 @@ def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters
     assert out.count("SMTPError") >= 2
 
 
+def test_one_job_is_followed_as_the_page_shows(with_letters):
+    out = with_letters.run(
+        block("docs/how-to/job-history.md", "shifter job list").commands
+    )
+
+    assert out.count("SMTPError: relay is down") >= 50
+    assert re.search(r"dead_lettered +1 +reason=attempts_exhausted", out)
+    story = json.loads(out.splitlines()[-1])["story"]
+    assert [entry["event"] for entry in story] == [
+        *("submitted", "started", "failed", "dead_lettered"),
+    ]
+
+
 @pytest.mark.kafka
 @pytest.mark.redis
 def test_foreign_dead_letters_go_back_to_their_topic(newcomer, kafka, redis_url):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
-from shifter import DeadLetter, Retry, Shifter
+from shifter import DeadLetter, Retry, Shifter, Window
 from shifter.adapters.memory.log import MemoryLogAdmin
 from shifter.model.claim import JobState
 from shifter.model.lane import events_topic
@@ -213,3 +214,65 @@ async def test_waits_are_shown_by_their_cause():
     assert "rate" not in waits[0]
     assert 50_000 <= waits[3]["order"] <= 70_000
     assert "order" not in waits[2]
+
+
+async def test_no_event_has_a_payload():
+    world = RecordedWorld("all")
+
+    @world.app.job(attempts=2, backoff="10ms")
+    async def bad(secret: str) -> None:
+        raise DeadLetter("no such customer")
+
+    await world.open()
+    async with world.working():
+        job_id = await submit(bad, "4111-1111-1111-1111")
+        await world.ended(job_id, JobState.DEAD)
+
+    assert await world.history(job_id)
+    entries = world.log.entries(TOPIC)
+    assert entries
+    assert not any(b"4111" in delivery.value for delivery in entries)
+
+
+async def test_a_slow_success_is_recorded():
+    app = Shifter("shop")
+
+    @app.job(timeout="60s")
+    async def work(seconds: int) -> None:
+        await asyncio.sleep(seconds)
+
+    test = TestApp(app)
+    test._backend.events.is_all = False
+    async with test:
+        quick, slow = await submit(work, 20), await submit(work, 40)
+        await test.drain(advance="10m")
+        stories = [kinds(await test.history(job_id)) for job_id in (quick, slow)]
+
+    assert "done" not in stories[0]
+    assert stories[1][-2:] == ["started", "done"]
+
+
+async def test_a_wait_for_a_window_or_a_deploy_is_told_with_its_end():
+    app, newer = Shifter("shop"), Shifter("shop")
+
+    @app.job(window=Window("22:00-06:00", tz="UTC"))
+    async def nightly() -> None: ...
+
+    @newer.job(name="coming")
+    async def coming() -> None: ...
+
+    async with TestApp(app, start=datetime(2026, 1, 1, 12, tzinfo=UTC)) as test:
+        job_id = await submit(nightly)
+        test.close_now(job="nightly", for_="12h")
+        with test.beside(newer):
+            stranger = await submit(coming)
+        await test.drain(advance="13h")
+        story, other = await test.history(job_id), await test.history(stranger)
+
+    assert kinds(story)[-2:] == ["started", "done"]
+    assert "window" in {entry.get("cause") for entry in story}
+    waits = [entry for entry in other if entry["event"] == "waiting"]
+    assert waits[0]["cause"] == "deploy"
+    assert waits[0]["until_ms"] > waits[0]["at_ms"]
+    assert waits[0]["reason"] == "unknown_job"
+    assert kinds(other)[-1] == "dead_lettered"
