@@ -112,7 +112,8 @@ class Settings:
         events: Which jobs services and workers record in the topic of events:
             ``failures`` (and slow jobs), ``all`` or ``none``.
         events_retention_ms: How long that topic keeps an event.
-        canary_ms: How often a canary is sent through each lane; 0 never.
+        canary_ms: How often a canary is sent through each lane, every 5 s at the most;
+            0 never.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json``, ``console``, or ``auto``: by whether there is a terminal.
         log_done: Share of the jobs that succeed whose line a worker writes, 0 to 1;
