@@ -36,12 +36,14 @@ class SendSpan(NamedTuple):
 
     Attributes:
         headers: Headers of the records, by which their attempts link to it.
+        is_recorded: Whether its end is of any use.
     """
 
     spans: Spans
     span: Span
     timing: Timing
     headers: Headers
+    is_recorded: bool
 
     def end(self, answers: Sequence[AppendAnswer], now: float) -> None:
         """End it with the answers of the log, at the reading that times the append.
@@ -50,6 +52,8 @@ class SendSpan(NamedTuple):
             answers: One for each record.
             now: Monotonic seconds.
         """
+        if not self.is_recorded:
+            return
         failed = [one for one in answers if not isinstance(one, Appended)]
         reason, error = Reason.ACCEPTED.value, None
         if failed:
@@ -97,10 +101,11 @@ def begin_send(
         return None
     try:
         headers = headers_of(span.get_span_context(), parent)
+        is_recorded = span.is_recording()
     except Exception as error:  # noqa: BLE001  # a tracer is the user's code
         spans.failed(error)
         return None
-    return SendSpan(spans, span, timing, headers)
+    return SendSpan(spans, span, timing, headers, is_recorded)
 
 
 @contextlib.contextmanager
