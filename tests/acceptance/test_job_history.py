@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from tests.acceptance.fleet import TARGET, Fleet
 from tests.acceptance.test_worker import submit
@@ -114,3 +115,19 @@ def test_a_worker_that_is_killed_loses_events_and_no_job(fleet):
         assert told[-1:] in (["done"], ["submitted"])
     last = [entry["event"] for entry in show(fleet, ids[-1])["story"]]
     assert last == ["submitted", "started", "done"]
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_a_real_broker_keeps_an_event_for_a_day(kafka, redis_url, namespace, tmp_path):
+    fleet = Fleet(kafka.url, redis_url, namespace, tmp_path)
+    fleet.run("topics", "apply", TARGET)
+
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    asked = ConfigResource(ResourceType.TOPIC, f"{namespace}.events")
+    config = admin.describe_configs([asked])[asked].result(timeout=30)
+
+    kept = {name: config[name].value for name in ("retention.ms", "segment.ms")}
+    assert kept == {"retention.ms": "86400000", "segment.ms": "3600000"}
+    differing = {row["topic"] for row in fleet.json("topics", "diff", TARGET)}
+    assert f"{namespace}.events" not in differing
