@@ -174,7 +174,7 @@ async def test_a_call_has_no_more_time_than_its_request():
 
 
 async def test_a_second_try_begins_when_the_first_takes_too_long():
-    shop = Shop(balance=BalancePolicy(hedge_share=1.0))
+    shop = Shop(balance=BalancePolicy(choice="round_robin", hedge_share=1.0))
     shop.stalled = {"a"}
     async with TestApp(shop.app):
         answers = [await shop.render.run(shop.fetch, hedge="10ms") for _ in range(9)]
@@ -239,7 +239,7 @@ async def test_a_cancelled_call_frees_its_endpoint():
 
 
 async def test_an_endpoint_that_asks_for_a_pause_gets_one_and_another_is_called():
-    shop = Shop()
+    shop = Shop(balance=BalancePolicy(choice="round_robin"))
 
     async def fetch(endpoint):
         shop.called.append(endpoint.host)
