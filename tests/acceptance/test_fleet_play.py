@@ -112,7 +112,7 @@ def b10_budgets_of_one_process():
         self._is_alone, self._share = True, 1
 
     RetryLease.wish = wish
-    RetryLease.spend = lambda self, priority, now_ms: (
+    RetryLease.spend = lambda self, priority, now_ms, **_: (
         self._alone.withdraw(now_ms, priority) == 1
     )
 
