@@ -300,6 +300,7 @@ def _take_the_stores_away(fleet: Operator, page: Page) -> None:
     expect(page.locator("#banner")).to_contain_text("The log does not answer")
 
 
+@pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
 def test_the_page_can_be_read_without_javascript_and_in_the_dark(fleet, browser):
     home = fleet.serve()
     fleet.submit("pay", range(5))

@@ -10,7 +10,10 @@ from urllib.parse import urljoin
 
 import pytest
 
+from shifter import wiring
+from shifter.adapters.system import SystemClock
 from shifter.cli.entry import run
+from shifter.ports import WorkerReport
 from shifter.web import Access
 from tests.web.conftest import HOME, OPERATE
 
@@ -81,6 +84,25 @@ async def test_all_lanes_are_found_by_a_part_of_their_name(opened):
 
     assert "1 lanes, page 1 of 1" in some
     assert "No lane has this name" in none
+
+
+async def test_a_worker_is_shown_with_its_slots_and_when_it_was_seen(opened, app):
+    now = SystemClock().epoch_ms()
+    report = WorkerReport(
+        "w1", "<b>host</b>", 42, now - 90_000, now - 3_000, 16, {}, {}
+    )
+    presence = wiring.open_presence(app.settings)
+    try:
+        await presence.report(report, keep_ms=60_000)
+        async with opened() as client:
+            await client.get("/api/status")
+            text = (await client.get("/")).text
+    finally:
+        await presence.close()
+
+    row = text.partition("&lt;b&gt;host&lt;/b&gt; 42")[2].partition("</tr>")[0]
+    assert '<td class="n">16</td><td class="n">1m3' in row
+    assert re.search(r"\b[3-9]\.\ds ago", row)
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "9" * 40, "²"])
