@@ -264,7 +264,7 @@ async def test_an_attempt_that_is_cut_opens_the_circuit(hung, handler, options):
 
 
 def seen(replica: FleetReplica) -> int:
-    now_ms = int(replica._clock.monotonic() * 1_000)
+    now_ms = int(replica.clock.monotonic() * 1_000)
     return replica.protections["bank"].breaker.own.tally(now_ms).calls
 
 
