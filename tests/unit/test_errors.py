@@ -59,6 +59,10 @@ RENDERED = [
         "circuit 'bank' is open; next probe in 4.2 s",
     ),
     (
+        errors.NoEndpointError("bank", 1.0),
+        "no endpoint of 'bank' is known; retry in 1.0 s",
+    ),
+    (
         errors.BudgetExhaustedError("bank", 1.0),
         "retry budget of 'bank' is exhausted; retry in 1.0 s",
     ),
