@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -35,7 +36,7 @@ _APPEND_S: Final = 5.0
 _PAUSE_S: Final = 2.0
 """After the log did not take a batch."""
 _REPORT_S: Final = 10.0
-"""Between two log lines about lost events."""
+"""Before the first log line about lost events, and between two."""
 _END_S: Final = 1.0
 """How long the end of a process waits for the log."""
 
@@ -80,7 +81,7 @@ class JobEventStream:
         self._full_lock = threading.Lock()
         self._refused = self._lost = 0
         self._why = ""
-        self._silent_until, self._reported_at = 0.0, float("-inf")
+        self._silent_until, self._reported_at = 0.0, self._clock.monotonic()
 
     def has_room(self) -> bool:
         """Whether the queue takes another event; if not, one is counted as lost."""
@@ -123,7 +124,8 @@ class JobEventStream:
             self._lose(len(self._queue), "the process ended")
             self._queue.clear()
         self._reported_at = float("-inf")
-        self._report()
+        # A short command has its own error to report, and these need not hide it.
+        self._report(logging.INFO)
 
     async def write(self) -> None:
         """Write what is queued, unless the log did not take a batch just now."""
@@ -162,7 +164,7 @@ class JobEventStream:
         self._why = why
         self._counted(LOST, count)
 
-    def _report(self) -> None:
+    def _report(self, level: int = logging.WARNING) -> None:
         """Count what found no room, and write a line about what was lost."""
         if self._refused:
             with self._full_lock:
@@ -170,7 +172,8 @@ class JobEventStream:
             self._lose(refused, self._why or "the queue was full")
         now = self._clock.monotonic()
         if self._lost and now >= self._reported_at + _REPORT_S:
-            self._lines.warning(Event.EVENTS_LOST, count=self._lost, detail=self._why)
+            facts = {"count": self._lost, "detail": self._why}
+            self._lines.write(level, Event.EVENTS_LOST, **facts)
             self._lost, self._why, self._reported_at = 0, "", now
 
 

@@ -66,8 +66,11 @@ async def test_events_are_written_in_order_and_counted(made):
 async def test_what_finds_no_room_is_lost_and_counted(made, caplog):
     made.put(MOST + 7)
     await made.stream.write()
-
     assert made.counts == {"written": MOST, "lost": 7}
+    assert "events.lost" not in caplog.text, "a short command reports its own error"
+
+    made.clock.advance(10)
+    await made.stream.write()
     [line] = [r.getMessage() for r in caplog.records if "events.lost" in r.getMessage()]
     assert "count=7" in line
     assert "the queue was full" in line
