@@ -81,7 +81,8 @@ class JobEventStream:
         self._full_lock = threading.Lock()
         self._refused = self._lost = 0
         self._why = ""
-        self._silent_until, self._reported_at = 0.0, self._clock.monotonic()
+        self._silent_until = 0.0
+        self._reported_at: float = self._clock.monotonic()
 
     def has_room(self) -> bool:
         """Whether the queue takes another event; if not, one is counted as lost."""
