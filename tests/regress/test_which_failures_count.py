@@ -244,6 +244,7 @@ def child_says(error, **options):
         is_extra=False,
         holds="bank",
         is_cancelled=False,
+        trace=[],
     )
     ours.send_bytes(msgspec.msgpack.encode(call))
     child = threading.Thread(
