@@ -147,8 +147,7 @@ class WebPage:
 
     async def renewed(self) -> None:
         """Wait a while for a reading that shows what was just changed."""
-        number = self.reader.reading.number
-        await self.reader.after(number, wait_s=_RENEWED_WAIT_S)
+        await self.reader.at_once(wait_s=_RENEWED_WAIT_S)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:

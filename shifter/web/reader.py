@@ -2,8 +2,8 @@
 
 It reads every second while a page is open, every ten seconds otherwise, and never more
 than one sixtieth of the time: a large namespace is read less often instead of costing
-more. A page is drawn from the last reading, so neither a slow broker nor many pages
-slow it down.
+more. After an action it reads at once. A page is drawn from the last reading, so
+neither a slow broker nor many pages slow it down.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class SharedReader:
         self._notes: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._asked, self._changed = asyncio.Event(), asyncio.Event()
+        self._hurried = asyncio.Event()
         self.watchers = 0
         self.reading = Reading()
         self.history = History()
@@ -103,6 +104,16 @@ class SharedReader:
     async def after(self, number: int, *, wait_s: float) -> Reading:
         """The reading after that of a number, or the last one if none comes in time."""
         self._ask()
+        return await self._later(number, wait_s=wait_s)
+
+    async def at_once(self, *, wait_s: float) -> Reading:
+        """A reading that begins now, since something was changed; or the last one."""
+        number = self.reading.number
+        self._ask()
+        self._hurried.set()
+        return await self._later(number, wait_s=wait_s)
+
+    async def _later(self, number: int, *, wait_s: float) -> Reading:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 while self.reading.number <= number:
@@ -123,6 +134,7 @@ class SharedReader:
     def _start(self) -> None:
         if self._task is None or self._task.done():
             self._asked, self._changed = asyncio.Event(), asyncio.Event()
+            self._hurried = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
@@ -162,11 +174,14 @@ class SharedReader:
     async def _pause(self) -> None:
         """Wait until the next reading is due, or until somebody asks for one."""
         self._asked.clear()
-        await self._clock.sleep(self.reading.every_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.reading.every_s):
+                await self._hurried.wait()
         if not self.watchers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE_S):
                     await self._asked.wait()
+        self._hurried.clear()
 
     def _note(self, text: str) -> None:
         if len(self._notes) < _NOTES:

@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from stack.errors import Missing
 from stack.install import program
+from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 from tests.acceptance.conftest import EMBEDDED, SERVERS
 from tests.acceptance.fleet import ROOT, Fleet
@@ -76,13 +77,30 @@ class Operator(Fleet):
         )
 
 
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[KafkaCluster]:
+    """A broker that holds nothing else.
+
+    A page reads less often the more a broker holds, and that of a whole run holds
+    thousands of topics.
+    """
+    cluster = KafkaCluster().start()
+    try:
+        cluster.warm()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
 @pytest.fixture(params=[EMBEDDED, SERVERS])
 def fleet(request, namespace, tmp_path) -> Iterator[Operator]:
     redis = None
     if request.param == "servers":
-        request.getfixturevalue("redis_server")  # skips where there is none
+        # They skip where there is none.
+        request.getfixturevalue("redis_server")
+        request.getfixturevalue("kafka")
         redis = RedisServer().start()  # of its own, since the test stops it
-        log, state = request.getfixturevalue("kafka").url, redis.url
+        log, state = request.getfixturevalue("own_kafka").url, redis.url
     else:
         log = state = f"sqlite://{tmp_path / 'fleet.db'}"
         namespace = "shop"  # a file of its own needs no name of its own
