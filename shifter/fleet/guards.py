@@ -87,7 +87,7 @@ class CallRequest:
     Attributes:
         priority: The priority of the job or the request.
         is_extra: Whether the call is a retry, a replay or a hedge.
-        is_prompt: Whether somebody waits for an extra call, so that it cannot be
+        is_prompt: Whether a caller waits for an extra call, so that it cannot be
             refused until the store has granted a retry.
         now_ms: The time, by this process's monotonic clock.
         permit: The circuit's permit; the circuit's guard sets it.

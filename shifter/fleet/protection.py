@@ -123,7 +123,7 @@ class DependencyProtection:
             priority: The priority of the job or the request.
             is_extra: Whether the call is a retry, a replay or a hedge.
             now_ms: The time, by this process's monotonic clock.
-            is_prompt: Whether somebody waits for an extra call.
+            is_prompt: Whether a caller waits for an extra call.
 
         Returns:
             The permit, to be handed to `ended` or `release`; or the refusal.

@@ -151,7 +151,7 @@ class _Top:
     def _read_keys(self) -> None:
         keys = self._keyboard.read()
         if keys is None:
-            # The terminal is gone; nobody can see or end this program any more.
+            # The terminal is gone, so no person can see or end this program.
             self._end(signal.SIGHUP)
         else:
             self._keys += keys
