@@ -39,7 +39,7 @@ from shifter.telemetry.trace_context import caller_trace
 
 Service: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
-_HEALTH: Final = ("/health", "/healthz", "/livez", "/readyz", "/metrics")
+_HEALTH: Final = ("/health", "/healthz", "/startupz", "/livez", "/readyz", "/metrics")
 # The draw of a user changes each hour, so that no user is refused all day.
 _HOUR_MS: Final = 3_600_000
 _ROUTE: Final = re.compile(r"(?P<method>[^\s]+) (?P<path>[^\s]+)")

@@ -62,7 +62,8 @@ def work(  # noqa: PLR0913  # one parameter an option
         priority: Serve only this priority; may be repeated.
         burst: End when nothing that is served is waiting, delayed or running.
         wait: How long to wait for log and state store at the start, such as 60s.
-        health: HOST:PORT that answers /livez, /readyz and /metrics for all processes.
+        health: HOST:PORT that answers /startupz, /livez, /readyz and /metrics for all
+            processes.
         watchdog: How long a process may make no progress before it is replaced; 0s for
             ever.
         session: This command line.

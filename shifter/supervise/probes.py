@@ -1,6 +1,6 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` for all processes of a supervisor.
+"""``/startupz``, ``/livez``, ``/readyz`` and ``/metrics`` of a supervisor's processes.
 
-The server has three fixed pages over HTTP/1.1 and answers once a connection; any other
+The server has four fixed pages over HTTP/1.1 and answers once a connection; any other
 path is 404. It is meant for a kubelet and a Prometheus on the same network: it asks for
 no authentication, shows nothing of a job, and is bound to the loopback by default.
 
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shifter.supervise.supervisor import ProcessHealth
+from shifter.supervise.supervisor import ProcessCondition, ProcessHealth
 from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
 from shifter.telemetry.metric import FLEET_SPECS, WORKER_SPECS
 
@@ -54,6 +54,7 @@ class ProbeServer:
         self._exposition = Exposition(health.metrics, specs, version=version)
         self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
         self._pages: dict[str, Callable[[], Page]] = {
+            "/startupz": self._startup,
             "/livez": lambda: self._probe(lambda c: c.is_live),
             "/readyz": lambda: self._probe(lambda c: c.is_ready),
             "/metrics": self._metrics,
@@ -85,7 +86,14 @@ class ProbeServer:
     def _probe(self, holds: Callable[..., bool]) -> Page:
         """Answer ``ok`` only if a condition holds for every process."""
         conditions = self._health.conditions()
-        is_well = all(map(holds, conditions))
+        return self._conditions(conditions, is_well=all(map(holds, conditions)))
+
+    def _startup(self) -> Page:
+        """Answer ``ok`` once every process has joined its groups, and ever after."""
+        conditions = self._health.conditions()
+        return self._conditions(conditions, is_well=self._health.is_started)
+
+    def _conditions(self, conditions: list[ProcessCondition], *, is_well: bool) -> Page:
         body = {
             "ok": is_well,
             "processes": [condition._asdict() for condition in conditions],

@@ -53,7 +53,7 @@ class ProcessCondition(NamedTuple):
         slot: Its place, from 0.
         pid: Its process id; ``None`` before its first heartbeat.
         is_live: Whether it makes progress.
-        is_ready: Whether it has joined and may claim.
+        is_ready: Whether it has joined and may claim, and is not about to end.
         detail: What is wrong, or ``ok``.
     """
 
@@ -91,6 +91,8 @@ class ProcessHealth:
         self._policy = HealthPolicy() if policy is None else policy
         self._running: dict[int, _Process] = {}
         self._started: set[int] = set()
+        self._joined: set[int] = set()
+        self._is_stopping = False
         self._totals = Totals()
         self.fleet = FleetMetrics()
         self.fleet.worker_restarts.of()
@@ -120,6 +122,15 @@ class ProcessHealth:
         self._totals.retire(str(slot))
         return process.heartbeat is not None and process.heartbeat.progress.is_ready
 
+    def stopping(self) -> None:
+        """Note that the processes are about to drain: none is ready from now on."""
+        self._is_stopping = True
+
+    @property
+    def is_started(self) -> bool:
+        """Whether each process has joined its groups once, by the heartbeats so far."""
+        return len(self._joined) == self._count
+
     def conditions(self) -> list[ProcessCondition]:
         """All processes, by slot; one that does not run is neither live nor ready."""
         return [self._condition(slot) for slot in range(self._count)]
@@ -139,6 +150,8 @@ class ProcessHealth:
             process.heartbeat = heartbeat
             process.heartbeat_at = self._clock.monotonic()
             self._totals.absorb(str(slot), heartbeat.metrics)
+            if heartbeat.progress.is_ready:
+                self._joined.add(slot)
 
     def _condition(self, slot: int) -> ProcessCondition:
         process = self._running.get(slot)
@@ -154,8 +167,9 @@ class ProcessHealth:
             return ProcessCondition(slot, None, is_live, False, wrong or "starting")
         is_joined = heartbeat.progress.is_ready
         # A restart does not help while the store refuses, but the process is not ready.
-        is_ready = is_live and is_joined and not heartbeat.refusal
-        detail = wrong or heartbeat.refusal or ("ok" if is_joined else "joining")
+        refusal = "draining" if self._is_stopping else heartbeat.refusal
+        is_ready = is_live and is_joined and not refusal
+        detail = wrong or refusal or ("ok" if is_joined else "joining")
         return ProcessCondition(slot, heartbeat.pid, is_live, is_ready, detail)
 
 
@@ -199,6 +213,8 @@ class Supervisor:
             return
         loop = asyncio.get_running_loop()
         self._stopping.set()
+        # Before the children are told: whoever watches sees it before the drain begins.
+        self._health.stopping()
         self._asked_at = loop.time()
         for child in self._children.values():
             if child.is_alive():

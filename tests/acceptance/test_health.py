@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import urllib.error
 import urllib.request
 
@@ -12,6 +13,8 @@ import pytest
 
 from stack.process import free_port
 from tests.acceptance.fleet import TARGET
+
+PROBES = ("/startupz", "/livez", "/readyz")
 
 
 def page(port, path):
@@ -56,6 +59,25 @@ def test_one_endpoint_speaks_for_all_processes_and_the_watchdog_replaces_the_dea
     # What the dead one counted stays.
     assert done in page(port, "/metrics")[1].decode()
     assert page(port, "/else")[0] == 404
+    assert page(port, "/startupz")[0] == 200
+    worker.terminate()
+    assert worker.wait(60) == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_drains_is_alive_and_not_ready(fleet):
+    port = free_port()
+    worker = fleet.work("--health", f"127.0.0.1:{port}")
+    fleet.until(lambda: page(port, "/startupz")[0] == 200)
+    fleet.run("submit", TARGET, "slow", "--json", '{"number": 1, "seconds": 55}')
+    fleet.until(lambda: fleet.effects("begun"))
+
+    worker.terminate()
+
+    fleet.until(lambda: b"draining" in page(port, "/readyz")[1])
+    assert [page(port, path)[0] for path in PROBES] == [200, 200, 503]
+    # A second signal, later than the first one's moment, ends the drain.
+    time.sleep(1)
     worker.terminate()
     assert worker.wait(60) == 0
 

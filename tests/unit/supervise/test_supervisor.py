@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from http import HTTPStatus
 from types import SimpleNamespace
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 
 from shifter.policy.health import HealthPolicy, WorkProgress
 from shifter.supervise import supervisor as module
+from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ABORT, ProcessHealth, Supervisor
 from shifter.telemetry import WorkerMetrics
 from shifter.testing.clock import FakeClock
@@ -292,6 +294,53 @@ def test_process_whose_store_refuses_writes_is_live_and_not_ready():
     beat(process.channel, well(), refusal="READONLY")
 
     assert process.condition() == (True, False, "READONLY")
+
+
+def test_process_that_is_about_to_drain_is_live_and_not_ready():
+    process = Process()
+    beat(process.channel, well())
+    before = process.condition()
+
+    process.health.stopping()
+
+    assert before == (True, True, "ok")
+    assert process.condition() == (True, False, "draining")
+
+
+def test_processes_have_started_when_each_has_joined_once_and_stay_so():
+    health = ProcessHealth(2, FakeClock(), POLICY)
+    channels = {}
+    for slot in (0, 1):
+        ours, channels[slot] = heartbeat_sockets()
+        SOCKETS.extend((ours, channels[slot]))
+        health.began(slot, ours)
+    page = ProbeServer(health, version="0").page
+    found = [page("/startupz").status]
+
+    beat(channels[0], well())
+    found.append(page("/startupz").status)
+    beat(channels[1], well())
+    found.append(page("/startupz").status)
+    health.ended(1)
+    found.append(page("/startupz").status)
+
+    assert found == [503, 503, 200, 200]
+    assert page("/readyz").status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def test_supervisor_that_stops_is_not_ready_before_a_child_is_told():
+    world = World()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.supervisor.run())
+        [child] = await world.until(1)
+        child.beat(well())
+        seen = []
+        child.terminate = lambda: seen.extend(world.health.conditions())
+
+        world.supervisor.stop()
+
+        assert [(one.is_ready, one.detail) for one in seen] == [(False, "draining")]
+        child.end(0)
 
 
 @pytest.mark.parametrize("joined", [True, False])
