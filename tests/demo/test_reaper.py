@@ -65,7 +65,7 @@ def start(tmp_path):
         process.stdout.close()
 
 
-def group_is_gone(process, within_s=10.0):
+def group_is_gone(process, within_s=30.0):
     """Whether the group ends in time."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
@@ -104,14 +104,14 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(
 ):
     program = tmp_path / "impatient.py"
     source = Path(reaper.__file__).read_text("utf-8")
-    program.write_text(source.replace("GRACE_S = 12.0", "GRACE_S = 2.0"))
+    program.write_text(source.replace("GRACE_S = 12.0", "GRACE_S = 4.0"))
     monkeypatch.setattr(reaper, "__file__", str(program))
     process, _ = start(STUBBORN)
     assert process.stdout.readline() == b"up\n"
 
     process.stdin.close()
 
-    assert group_is_gone(process, within_s=20.0)
+    assert group_is_gone(process, within_s=40.0)
     assert b"asked" in process.stdout.read()
 
 

@@ -112,7 +112,7 @@ class World:
         for feed in feeds:
             await feed.close(timeout_s=1)
 
-    async def until(self, check: Callable[[], bool], *, timeout_s: float = 10) -> None:
+    async def until(self, check: Callable[[], bool], *, timeout_s: float = 40) -> None:
         """Wait until something holds, looking again at each turn of the loop."""
         async with asyncio.timeout(timeout_s):
             while not check():
@@ -124,14 +124,14 @@ class World:
         return None if status is None else status.state
 
     async def ended(
-        self, job_id: str, state: JobState, *, timeout_s: float = 10
+        self, job_id: str, state: JobState, *, timeout_s: float = 40
     ) -> None:
         """Wait until a job is in this state."""
         async with asyncio.timeout(timeout_s):
             while await self.state(job_id) is not state:
                 await asyncio.sleep(0.001)
 
-    async def until_terminal(self, job_id: str, *, timeout_s: float = 10) -> JobState:
+    async def until_terminal(self, job_id: str, *, timeout_s: float = 40) -> JobState:
         """Wait until a job has ended, and say how."""
         async with asyncio.timeout(timeout_s):
             while (state := await self.state(job_id)) is None or not state.is_terminal:

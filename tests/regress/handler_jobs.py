@@ -60,7 +60,7 @@ def note_pid(number: int) -> int:
     return number * number
 
 
-@app.job(isolate="process", attempts=1, timeout="20s")
+@app.job(isolate="process", attempts=1, timeout="1m")
 def uses_a_pool(kind: str) -> None:
     """Compute in processes of its own, as numeric libraries do."""
     if kind in ("fork", "spawn", "forkserver"):
@@ -93,7 +93,7 @@ def effect_later(fails: bool) -> None:
     effect("later", 1)
 
 
-@app.job(isolate="process", attempts=1, timeout="4s")
+@app.job(isolate="process", attempts=1, timeout="6s")
 def leaves_grandchildren(kind: str) -> None:
     """Start processes that go on for long, and outlive its timeout."""
     if kind == "pool":

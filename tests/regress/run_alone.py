@@ -17,13 +17,13 @@ async def run_alone(drain, world, job, **arguments):
     await world.publisher.defer(plan, codec.encode((), arguments), codec.content_type)
     feed = drain.feeds[job.spec.priority]
     await feed.open()
-    [delivery] = await feed.fetch(1, wait_s=5)
+    [delivery] = await feed.fetch(1, wait_s=30)
     lane = drain.lanes[delivery.topic]
     item = Item(delivery, feed, lane, read_headers(delivery.headers), job, None)
     ended: list = []
     drain._executor._ended = lambda attempt, outcome: ended.append((attempt, outcome))
     drain._executor.start([(item, job)], now_ms=world.clock.epoch_ms())
-    await world.until(lambda: bool(ended))
+    await world.until(lambda: bool(ended), timeout_s=90)
     await feed.settle([delivery])
     await feed.close(timeout_s=1)
     return ended[0][0]

@@ -13,17 +13,24 @@ from tests.acceptance.jobs import effect
 
 app = Shifter(os.environ.get("TEST_NAMESPACE", "stopping"))
 
+# How long jobs take whose submission says otherwise.
+JOB_S = os.environ.get("JOB_S")
+
 # How long the import takes, and the file that says that it has begun.
 if "IMPORT_S" in os.environ:
     effect("importing", os.getppid())
     time.sleep(float(os.environ["IMPORT_S"]))
 
 
+def pause_s(seconds: float) -> float:
+    return seconds if JOB_S is None else float(JOB_S)
+
+
 @app.job
 async def awaits(number: int, ctx: Context, seconds: float = 1.0) -> None:
     """Give the event loop back while it waits."""
     effect("begun", number, ctx.attempt)
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(pause_s(seconds))
     effect("ended", number, ctx.attempt)
 
 
@@ -31,7 +38,7 @@ async def awaits(number: int, ctx: Context, seconds: float = 1.0) -> None:
 async def blocks(number: int, ctx: Context, seconds: float = 1.0) -> None:
     """Keep the event loop while it waits."""
     effect("begun", number, ctx.attempt)
-    time.sleep(seconds)
+    time.sleep(pause_s(seconds))
     effect("ended", number, ctx.attempt)
 
 
@@ -39,7 +46,7 @@ async def blocks(number: int, ctx: Context, seconds: float = 1.0) -> None:
 def threaded(number: int, ctx: Context, seconds: float = 1.0) -> None:
     """Run in a thread."""
     effect("begun", number, ctx.attempt)
-    time.sleep(seconds)
+    time.sleep(pause_s(seconds))
     effect("ended", number, ctx.attempt)
 
 
@@ -47,7 +54,7 @@ def threaded(number: int, ctx: Context, seconds: float = 1.0) -> None:
 def isolated(number: int, ctx: Context, seconds: float = 1.0) -> None:
     """Run in a process of its own."""
     effect("begun", number, ctx.attempt)
-    time.sleep(seconds)
+    time.sleep(pause_s(seconds))
     effect("ended", number, ctx.attempt)
 
 

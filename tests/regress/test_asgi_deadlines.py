@@ -29,7 +29,7 @@ from shifter.testing import TestApp
 
 NAMES = (f"late-{n}" for n in itertools.count())
 PATIENCE_S = 20.0
-SOON = {"shifter-timeout": "200m"}
+SOON = {"shifter-timeout": "500m"}
 PLENTY = {"shifter-timeout": "20S"}
 
 
@@ -78,7 +78,7 @@ class World:
 
     async def background(self, request) -> PlainTextResponse:
         async def after() -> None:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.0)
             self.done.set()
 
         return PlainTextResponse("served", background=BackgroundTask(after))
@@ -138,7 +138,7 @@ async def test_request_that_runs_past_its_deadline_is_cancelled_and_answered_504
     assert answer.status_code == 504
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["reason"] == "expired"
-    assert 0.2 <= took_s < 1.5
+    assert 0.5 <= took_s < PATIENCE_S / 2
     assert (served.status_code, served.text) == (200, "served")
     assert (world.front.late, world.front.cut) == (1, 0)
 
@@ -156,7 +156,7 @@ async def test_plain_endpoint_is_answered_504_at_once_and_keeps_its_slot():
         await world.until_idle()
 
     assert answer.status_code == 504
-    assert took_s < 1.5
+    assert took_s < PATIENCE_S / 2
     assert [other.status_code for other in others] == [504, 504, 503, 503]
     assert held == 3
 
@@ -176,7 +176,7 @@ async def test_response_that_has_begun_is_cut_without_an_end_at_its_deadline():
         await world.until_idle()
 
     assert (answer.status_code, parts) == (200, [b"begun"])
-    assert took_s < 1.5
+    assert took_s < PATIENCE_S / 2
     assert (world.front.late, world.front.cut) == (1, 1)
 
 
@@ -230,7 +230,7 @@ async def test_body_of_a_job_that_is_not_sent_in_time_is_a_504():
     world = World()
     head = (
         "POST /reports HTTP/1.1\r\nhost: web\r\ncontent-length: 20\r\n"
-        "shifter-timeout: 200m\r\n\r\n{"
+        "shifter-timeout: 500m\r\n\r\n{"
     )
     async with world.open() as client:
         port = client.base_url.port
@@ -296,7 +296,7 @@ async def test_nothing_is_sent_after_a_response_that_was_cut():
         "type": "http",
         "method": "GET",
         "path": "/",
-        "headers": [(b"shifter-timeout", b"50m")],
+        "headers": [(b"shifter-timeout", b"500m")],
     }
     async with TestApp(world.app):
         await front(scope, None, send)
@@ -320,7 +320,7 @@ async def test_caller_that_has_left_at_its_deadline_is_no_error():
         "type": "http",
         "method": "GET",
         "path": "/",
-        "headers": [(b"shifter-timeout", b"20m")],
+        "headers": [(b"shifter-timeout", b"500m")],
     }
     async with TestApp(world.app):
         await front(scope, None, send)
@@ -347,7 +347,7 @@ async def test_thread_of_asyncio_keeps_its_slot_and_what_follows_it_is_cancelled
         "type": "http",
         "method": "GET",
         "path": "/",
-        "headers": [(b"shifter-timeout", b"20m")],
+        "headers": [(b"shifter-timeout", b"500m")],
     }
     async with TestApp(world.app):
         call = asyncio.create_task(front(scope, None, send))

@@ -98,7 +98,7 @@ def test_no_background_thread_imports_a_module(fleet):
 
 def waited_for(pid: int) -> int:
     """The exit code of a child; it is killed when it takes too long."""
-    timer = threading.Timer(20, os.kill, (pid, signal.SIGKILL))
+    timer = threading.Timer(40, os.kill, (pid, signal.SIGKILL))
     timer.start()
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -112,7 +112,7 @@ def test_process_does_not_fork_while_a_thread_opens_a_file(tmp_path, monkeypatch
 
     def make_slowly(path, lock):
         is_opening.set()
-        assert may_open.wait(10)
+        assert may_open.wait(30)
         make_file(path, lock)
 
     def fork():
@@ -126,15 +126,15 @@ def test_process_does_not_fork_while_a_thread_opens_a_file(tmp_path, monkeypatch
     opener = threading.Thread(target=lambda: Database(tmp_path / "own.db").close_sync())
     forker = threading.Thread(target=fork)
     opener.start()
-    assert is_opening.wait(10)
+    assert is_opening.wait(30)
     forker.start()
 
     assert not has_forked.wait(0.5)
 
     may_open.set()
-    opener.join(10)
-    assert has_forked.wait(10)
-    forker.join(10)
+    opener.join(30)
+    assert has_forked.wait(30)
+    forker.join(30)
 
 
 async def test_a_child_forked_in_a_test_runs_plain_handlers():
@@ -145,7 +145,7 @@ async def test_a_child_forked_in_a_test_runs_plain_handlers():
             code = 1
             try:
                 assert plain.submit_sync(1).value == 2
-                assert app.admission.threads.submit(plain, 1).result(10) == 2
+                assert app.admission.threads.submit(plain, 1).result(30) == 2
                 code = 0
             finally:
                 os._exit(code)
@@ -170,7 +170,7 @@ def test_a_signal_to_a_child_that_a_handler_forked_does_not_reach_its_worker(fle
     for number in (1, 2):
         fleet.run("submit", JOBS, "terminating", "--json", f'{{"number": {number}}}')
         fleet.until(
-            lambda n=number: len(fleet.effects("terminated")) == n, timeout_s=20
+            lambda n=number: len(fleet.effects("terminated")) == n, timeout_s=60
         )
 
     assert {line[1] for line in fleet.effects("terminated")} == {"3"}

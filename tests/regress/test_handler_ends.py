@@ -36,7 +36,7 @@ EACH = pytest.mark.parametrize("how", LEAVING)
 
 
 def in_loop(world: World):
-    @world.app.job(attempts=1, timeout="20s")
+    @world.app.job(attempts=1, timeout="10m")
     async def leaves(how: str) -> None:
         leave(how)
 
@@ -44,7 +44,7 @@ def in_loop(world: World):
 
 
 def after_an_await(world: World):
-    @world.app.job(attempts=1, timeout="20s")
+    @world.app.job(attempts=1, timeout="10m")
     async def leaves(how: str) -> None:
         await asyncio.sleep(0)
         leave(how)
@@ -53,7 +53,7 @@ def after_an_await(world: World):
 
 
 def in_thread(world: World):
-    @world.app.job(attempts=1, timeout="20s")
+    @world.app.job(attempts=1, timeout="10m")
     def leaves(how: str) -> None:
         leave(how)
 
@@ -64,7 +64,7 @@ def in_a_returned_coroutine(world: World):
     async def later(how: str) -> None:
         leave(how)
 
-    @world.app.job(attempts=1, timeout="20s")
+    @world.app.job(attempts=1, timeout="10m")
     def leaves(how: str):
         return later(how)
 
@@ -74,7 +74,7 @@ def in_a_returned_coroutine(world: World):
 def in_a_block(world: World):
     mailer = world.app.dependency("mailer")
 
-    @world.app.job(attempts=1, timeout="20s")
+    @world.app.job(attempts=1, timeout="10m")
     async def leaves(how: str) -> None:
         async with mailer:
             leave(how)
@@ -85,7 +85,7 @@ def in_a_block(world: World):
 def in_a_block_in_a_thread(world: World):
     mailer = world.app.dependency("mailer")
 
-    @world.app.job(attempts=1, timeout="20s", uses=mailer)
+    @world.app.job(attempts=1, timeout="10m", uses=mailer)
     def leaves(how: str) -> None:
         with mailer:
             leave(how)
@@ -117,8 +117,8 @@ async def test_it_ends_its_attempt_and_frees_its_slot(place, how):
     async with world.working(concurrency=1, drain_timeout_s=1.0):
         job_id = await submit(leaves, how=how)
         other_id = await submit(other)
-        await world.ended(job_id, JobState.DEAD, timeout_s=5)
-        await world.ended(other_id, JobState.DONE, timeout_s=5)
+        await world.ended(job_id, JobState.DEAD, timeout_s=40)
+        await world.ended(other_id, JobState.DONE, timeout_s=40)
 
     assert ran == [1]
 
@@ -127,7 +127,7 @@ async def test_it_ends_its_attempt_and_frees_its_slot(place, how):
 async def test_it_ends_a_fallback(how):
     world = World()
 
-    @world.app.job(attempts=1, timeout="20s")
+    @world.app.job(attempts=1, timeout="10m")
     async def leaves(how: str) -> None: ...
 
     @leaves.fallback
@@ -138,7 +138,7 @@ async def test_it_ends_a_fallback(how):
     async with world.working(concurrency=1, drain_timeout_s=1.0) as drain:
         drain.replica._quality.by_load = Quality.MINIMAL
         job_id = await submit(leaves, how=how)
-        await world.ended(job_id, JobState.DEAD, timeout_s=5)
+        await world.ended(job_id, JobState.DEAD, timeout_s=40)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ async def test_it_leaves_submit_at_once_and_frees_its_slot(place, how):
 
 async def leaving_submit(job, how: str) -> BaseException | None:
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(40):
             await job.submit(how=how)
     except BaseException as error:
         return error

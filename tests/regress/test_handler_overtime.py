@@ -31,9 +31,9 @@ from tests.integration.drain_world import World, submit
 @pytest.fixture
 def hurried(monkeypatch):
     """Handlers are stopped again, and given up, sooner."""
-    monkeypatch.setattr(attempts, "STOP_AGAIN_S", 0.2)
-    monkeypatch.setattr(attempts, "STOP_GRACE_S", 0.7)
-    monkeypatch.setattr(attempts, "LEAVE_GRACE_S", 0.7)
+    monkeypatch.setattr(attempts, "STOP_AGAIN_S", 0.3)
+    monkeypatch.setattr(attempts, "STOP_GRACE_S", 1.5)
+    monkeypatch.setattr(attempts, "LEAVE_GRACE_S", 1.5)
 
 
 class Runs:
@@ -59,7 +59,7 @@ class Runs:
 async def test_a_def_handler_is_stopped_in_its_thread_at_its_timeout():
     world, runs = World(), Runs()
 
-    @world.app.job(timeout="100ms", attempts=3, backoff="10ms")
+    @world.app.job(timeout="500ms", attempts=3, backoff="10ms")
     def endless() -> None:
         with runs:
             while True:
@@ -81,13 +81,16 @@ async def test_a_def_handler_is_stopped_in_its_thread_at_its_timeout():
 
 @pytest.mark.parametrize("is_keyed", [True, False])
 async def test_a_retry_waits_until_the_thread_has_ended(is_keyed):
-    """A call into C is not interrupted: here, one long sleep."""
-    world, runs = World(), Runs()
+    """A call into C is not interrupted: here, one long wait."""
+    world, runs, released = World(), Runs(), threading.Event()
 
     @world.app.job(timeout="100ms", attempts=2, backoff="1ms")
     def slow(number: int) -> None:
         with runs:
-            time.sleep(0.6)
+            if runs.begun == 1:
+                released.wait(30)
+            else:
+                time.sleep(0.8)
 
     await world.open()
     async with world.working(concurrency=4) as drain:
@@ -97,6 +100,7 @@ async def test_a_retry_waits_until_the_thread_has_ended(is_keyed):
         await world.until(lambda: runs.begun == 1)
         await asyncio.sleep(0.3)
         assert drain._executor.free == 3
+        released.set()
         await world.ended(first, JobState.DEAD)
         if second is not None:
             await world.ended(second, JobState.DEAD)
@@ -106,20 +110,21 @@ async def test_a_retry_waits_until_the_thread_has_ended(is_keyed):
 
 
 async def test_the_claim_is_renewed_until_the_thread_has_ended():
-    world, runs = World(), Runs()
+    world, runs, released = World(), Runs(), threading.Event()
 
     @world.app.job(timeout="100ms", attempts=1)
     def slow() -> None:
         with runs:
-            time.sleep(1.5)
+            released.wait(30)
 
     await world.open()
-    async with world.working(owner="w1", lease_ms=400):
+    async with world.working(owner="w1", lease_ms=1_500):
         job_id = await submit(slow)
         await world.until(lambda: runs.begun == 1)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.0)
         status = await world.claims.status(job_id)
         [asked] = await world.claims.claim([claim_of(job_id)], owner="w2", lease_ms=400)
+        released.set()
         await world.ended(job_id, JobState.DEAD)
 
     assert (status.state, status.owner) == (JobState.RUNNING, "w1")
@@ -136,7 +141,7 @@ async def test_a_stop_finds_a_thread_that_waits_for_its_turn():
     """A call that has not begun is taken out of the pool's line."""
     with ThreadPoolExecutor(1) as pool:
         held = threading.Event()
-        first = ThreadCall(pool, held.wait, {"timeout": 5})
+        first = ThreadCall(pool, held.wait, {"timeout": 30})
         second = ThreadCall(pool, time.sleep, {})
         second.stop()
         held.set()
@@ -175,7 +180,7 @@ async def test_a_stop_never_reaches_the_next_call_of_a_thread():
 async def test_a_handler_that_swallows_one_cancellation_gets_another(hurried):
     world, seen = World(), []
 
-    @world.app.job(timeout="50ms", attempts=1)
+    @world.app.job(timeout="300ms", attempts=1)
     async def swallows() -> None:
         try:
             await asyncio.sleep(60)
@@ -195,7 +200,7 @@ async def test_a_handler_that_swallows_one_cancellation_gets_another(hurried):
 async def test_a_cleanup_after_a_cancellation_is_left_in_peace():
     world, seen = World(), []
 
-    @world.app.job(timeout="50ms", attempts=1)
+    @world.app.job(timeout="300ms", attempts=1)
     async def cleans_up() -> None:
         try:
             await asyncio.sleep(60)
@@ -239,9 +244,9 @@ async def test_a_handler_that_does_not_end_lets_its_process_be_replaced(make, hu
     world, released, ended = World(), threading.Event(), []
     stubborn = make(world, released)
 
-    @world.app.job(timeout="20s")
+    @world.app.job(timeout="40s")
     async def beside() -> None:
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3.0)
         ended.append("beside")
 
     await world.open()
@@ -250,8 +255,8 @@ async def test_a_handler_that_does_not_end_lets_its_process_be_replaced(make, hu
         await feed.open()
     other_id, job_id = await submit(beside), await submit(stubborn)
     try:
-        async with asyncio.timeout(10):
-            await drain.run(drain_timeout_s=5.0)
+        async with asyncio.timeout(40):
+            await drain.run(drain_timeout_s=20.0)
         left = drain.progress().attempts
         await world.claims.finish(held_claims(drain))
         status = await world.claims.status(job_id)
@@ -326,10 +331,10 @@ def test_a_test_app_names_the_handler_that_swallows_its_cancellation():
 async def test_submit_answers_at_the_timeout_and_keeps_the_slot_until_the_end():
     world, runs, released = World(), Runs(), threading.Event()
 
-    @world.app.job(timeout="100ms")
+    @world.app.job(timeout="1s")
     def slow() -> None:
         with runs:
-            released.wait(5)
+            released.wait(30)
 
     with pytest.raises(TimeoutError):
         await slow.submit()
@@ -343,7 +348,7 @@ async def test_submit_answers_at_the_timeout_and_keeps_the_slot_until_the_end():
 async def test_submit_stops_a_def_handler_at_its_deadline():
     world, runs = World(), Runs()
 
-    @world.app.job(timeout="10s", deadline="100ms")
+    @world.app.job(timeout="10s", deadline="1s")
     def endless() -> None:
         with runs:
             while True:

@@ -104,7 +104,7 @@ class Service:
     async def is_open(self):
         """Whether the circuit opens in a while."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 while not isinstance(self.state, Open):
                     await asyncio.sleep(0.005)
         return isinstance(self.state, Open)

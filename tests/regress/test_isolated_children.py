@@ -32,7 +32,7 @@ def effects(tmp_path, monkeypatch):
     return lambda: [line.split() for line in path.read_text().splitlines()]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_jobs_that_arrive_together_start_no_more_children_than_allowed(effects):
     world, started = World(), []
 
@@ -52,7 +52,7 @@ async def test_jobs_that_arrive_together_start_no_more_children_than_allowed(eff
         await world.publisher.defer(plan, payload, job.codec.content_type)
 
     async with world.working(processes=processes):
-        await world.until(lambda: len(effects()) == JOBS, timeout_s=40)
+        await world.until(lambda: len(effects()) == JOBS, timeout_s=90)
 
     assert len(started) == CHILDREN
     processes.close()

@@ -99,12 +99,12 @@ async def test_sync_that_outlives_its_caller_leaves_no_connection(
 
     def slow(*args):
         opening.set()
-        assert may_open.wait(10)
+        assert may_open.wait(30)
 
     monkeypatch.setattr(fleet_module, "check_file", slow)
     store = SqliteFleetStore(tmp_path / "fleet", "shop", SystemClock())
     sync = asyncio.ensure_future(store.sync(report()))
-    assert await asyncio.to_thread(opening.wait, 10)
+    assert await asyncio.to_thread(opening.wait, 30)
     sync.cancel()
     close = asyncio.ensure_future(store.close())
     await asyncio.sleep(0)
@@ -125,8 +125,8 @@ def test_write_beside_a_close_is_answered(tmp_path):
     queue = database._queue = CloseMeanwhile(database)
     answers = []
 
-    database.write_sync(answers.append, timeout_s=5)
-    queue.closer.join(10)
+    database.write_sync(answers.append, timeout_s=30)
+    queue.closer.join(30)
 
     assert len(answers) == 1
     assert open_files(tmp_path) == []

@@ -38,7 +38,7 @@ async def full_threads():
 async def test_file_is_read_while_the_default_threads_are_full(full_threads, tmp_path):
     database = Database(tmp_path / "own.db")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         found = await database.read(lambda db: db.execute("SELECT 7").fetchone())
         await database.close()
 
@@ -51,7 +51,7 @@ async def test_fleet_is_synced_while_the_default_threads_are_full(
     store = SqliteFleetStore(tmp_path / "own.db.fleet", "shop", SystemClock())
     report = FleetReport("one", 0.5, b"{}", False, 2_000, 0, [], [], [])
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         view = await store.sync(report)
         await store.close()
 
@@ -65,7 +65,7 @@ async def test_app_closes_while_the_default_threads_are_full(full_threads, tmp_p
     @app.job
     async def close(order: int) -> None: ...
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with app:
             answer = await close.defer(7)
 

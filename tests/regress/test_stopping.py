@@ -25,7 +25,7 @@ from tests.acceptance.fleet import ROOT, Fleet
 
 TARGET = "tests.regress.stopping_jobs:app"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def to_everybody(worker: subprocess.Popen[bytes], number: signal.Signals) -> Non
 
 
 def begun(fleet: Fleet, count: int = 1) -> None:
-    fleet.until(lambda: len(fleet.effects("begun")) >= count, timeout_s=30)
+    fleet.until(lambda: len(fleet.effects("begun")) >= count, timeout_s=60)
 
 
 def is_running(pid: int) -> bool:
@@ -114,23 +114,24 @@ def test_a_stop_of_the_whole_group_cuts_no_job(fleet, send, number):
     for _ in range(3):
         send(worker, number)
 
-    assert worker.wait(30) == 0, fleet.said()
+    assert worker.wait(50) == 0, fleet.said()
     assert len(fleet.effects("begun")) == len(fleet.effects("ended")) == 3
 
 
 def test_restarts_that_cut_a_job_are_never_charged(fleet):
     fleet.environment["SHIFTER_DRAIN_TIMEOUT"] = "200ms"
     for index, job in enumerate(KINDS):
-        submit(fleet, job, index, 6.0)
+        submit(fleet, job, index, 60.0)
     for restart in range(3):
         worker = work(fleet)
         begun(fleet, 3 * (restart + 1))
         to_group(worker, signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(50) == 0
 
-    worker = work(fleet)
+    fleet.environment["JOB_S"] = "0"
+    work(fleet)
 
-    fleet.until(lambda: len(fleet.effects("ended")) == 3, timeout_s=30)
+    fleet.until(lambda: len(fleet.effects("ended")) == 3, timeout_s=60)
     assert {line[2] for line in fleet.effects("begun")} == {"1"}
     assert fleet.json("dlt", "list", "default", "--namespace", fleet.namespace) == []
 
@@ -143,11 +144,13 @@ def test_a_later_second_signal_aborts_and_charges_nothing(fleet, jobs):
         worker = work(fleet)
         begun(fleet, len(jobs) * (restart + 1))
         to_group(worker, signal.SIGINT)
-        time.sleep(0.5)
+        # Two signals within 0.4 s are one, counted from when the first is handled.
+        time.sleep(1.5)
         asked = time.monotonic()
         to_group(worker, signal.SIGINT)
-        worker.wait(30)
-        assert time.monotonic() - asked < 6, fleet.said()
+        worker.wait(50)
+        # Without the second signal it would wait for its jobs, for 30 s.
+        assert time.monotonic() - asked < 20, fleet.said()
 
     work(fleet)
 
@@ -159,7 +162,7 @@ def test_a_later_second_signal_aborts_and_charges_nothing(fleet, jobs):
 @pytest.mark.parametrize("job", ["isolated", "parental"])
 @pytest.mark.parametrize("victims", ["worker", "worker and supervisor"])
 def test_no_process_of_a_job_outlives_a_killed_worker(fleet, job, victims):
-    submit(fleet, job, 1, 3.0)
+    submit(fleet, job, 1, 60.0)
     supervisor = work(fleet)
     begun(fleet)
     (worker,) = fleet.children(supervisor)
@@ -170,7 +173,7 @@ def test_no_process_of_a_job_outlives_a_killed_worker(fleet, job, victims):
         supervisor.kill()
     os.kill(worker, signal.SIGKILL)
 
-    fleet.until(lambda: not any(map(is_running, below)), timeout_s=2)
+    fleet.until(lambda: not any(map(is_running, below)), timeout_s=30)
     supervisor.kill()
     assert fleet.effects("ended") == []
 
@@ -184,7 +187,7 @@ AS_PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 def first_process(worker: subprocess.Popen[bytes]) -> int:
     """The process that is number 1 in the namespace of ``unshare``."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not (found := descendants(worker.pid)):
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -193,20 +196,20 @@ def first_process(worker: subprocess.Popen[bytes]) -> int:
 
 @needs_namespaces
 def test_process_1_is_ended_while_it_imports_the_app(fleet):
-    fleet.environment["IMPORT_S"] = "20"
+    fleet.environment["IMPORT_S"] = "100"
     worker = work(fleet, *AS_PID_1)
-    fleet.until(lambda: bool(fleet.effects("importing")), timeout_s=20)
+    fleet.until(lambda: bool(fleet.effects("importing")), timeout_s=60)
 
     os.kill(first_process(worker), signal.SIGTERM)
 
-    worker.wait(5)
+    worker.wait(30)
 
 
 @needs_namespaces
 def test_process_1_drains_and_leaves_no_zombies(fleet):
     fleet.run("submit", TARGET, "orphaning", "--json", '{"number": 1}')
     worker = work(fleet, *AS_PID_1)
-    fleet.until(lambda: bool(fleet.effects("orphan")), timeout_s=30)
+    fleet.until(lambda: bool(fleet.effects("orphan")), timeout_s=60)
     one = first_process(worker)
     time.sleep(0.3)
 
@@ -218,6 +221,6 @@ def test_process_1_drains_and_leaves_no_zombies(fleet):
             if Path(f"/proc/{pid}").exists() and not is_running(pid)
         ]
 
-    fleet.until(lambda: not zombies(), timeout_s=3)
+    fleet.until(lambda: not zombies(), timeout_s=30)
     os.kill(one, signal.SIGTERM)
-    assert worker.wait(20) == 0, fleet.said()
+    assert worker.wait(50) == 0, fleet.said()
