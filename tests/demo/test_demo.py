@@ -214,8 +214,7 @@ def deliver(process, number):
     process.send_signal(number)
     status = Path(f"/proc/{process.pid}/status")
     while (
-        int(re.search(r"ShdPnd:\s*(\w+)", status.read_text())[1], 16)
-        >> (number - 1)
+        int(re.search(r"ShdPnd:\s*(\w+)", status.read_text())[1], 16) >> (number - 1)
         & 1
     ):
         time.sleep(0.001)

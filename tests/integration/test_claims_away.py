@@ -83,7 +83,7 @@ class StoodStill(AwayClaims):
             identity, theirs.fence, JobState.DONE, turn, attempt, keep_ms=60_000
         )
         await self.inner.finish([done])
-        time.sleep(0.06)  # nothing of this process goes on
+        time.sleep(0.36)  # nothing of this process goes on
         raise StoreUnavailableError("test", "claim", "timed out")
 
 
@@ -99,7 +99,7 @@ async def test_a_worker_that_stood_still_asks_again_and_does_not_take_the_store_
     await world.open()
     await submit(proceeds, 1)
     claims = StoodStill(world.claims)
-    async with world.working(claims=claims, lease_ms=50):
+    async with world.working(claims=claims, lease_ms=300):
         await world.until(lambda: claims.asked > 1)
         await submit(proceeds, 2)
         await world.until(lambda: 2 in ran)
@@ -112,7 +112,7 @@ class SilentClaims(AwayClaims):
 
     async def _call(self, name, *args, **kwargs):
         if self.away:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(2.0)
         return await super()._call(name, *args, **kwargs)
 
 
@@ -135,10 +135,10 @@ async def test_jobs_that_proceed_wait_neither_for_a_silent_store_nor_for_parked_
         await submit(proceeds, number)
     claims = SilentClaims(world.claims)
     async with world.working(claims=claims, concurrency=10):
-        await world.until(lambda: len(ran) == 500, timeout_s=5)
+        await world.until(lambda: len(ran) == 500, timeout_s=40)
         assert min(ran) > 0
         claims.away = False
-        await world.until(lambda: len(ran) == 1_000, timeout_s=10)
+        await world.until(lambda: len(ran) == 1_000)
 
     assert len(set(ran)) == 1_000
 
@@ -193,7 +193,7 @@ async def test_a_job_that_shares_its_claim_is_settled_once_its_end_is_recorded(w
         assert await waiting(world) == 1
         claims.away = False
         await world.ended(job_id, JobState.DONE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await waiting(world):
                 await asyncio.sleep(0.001)
 
@@ -217,7 +217,7 @@ async def test_no_job_waits_for_one_of_its_key_whose_worker_died_with_the_store(
         await feed.close(timeout_s=1)
     claims.away = False
 
-    async with world.working(claims=claims, owner="w2"), asyncio.timeout(10):
+    async with world.working(claims=claims, owner="w2"), asyncio.timeout(40):
         while await waiting(world):
             await asyncio.sleep(0.001)
 

@@ -27,7 +27,7 @@ from shifter.ports import WorkerReport
 from shifter.wire.dead_letter import DeadLetterInfo, dead_letter_headers
 from shifter.wiring import open_claims, open_presence
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 YEAR_MS = 365 * 86_400_000
@@ -302,7 +302,7 @@ def test_a_log_that_is_away_ends_with_69_within_seconds(shell, changed, code, sa
     assert done.returncode == code
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 3
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 40
 
 
 def test_a_submit_while_the_log_is_away_is_a_definite_answer(shell):
@@ -350,7 +350,7 @@ def on_a_terminal(
         os.close(ours)
 
 
-def read_until(ours: int, wanted: bytes, *, timeout_s: float = 30) -> bytes:
+def read_until(ours: int, wanted: bytes, *, timeout_s: float = 60) -> bytes:
     """What a terminal showed, up to and with ``wanted``."""
     seen, until = b"", time.monotonic() + timeout_s
     while wanted not in seen:
@@ -368,7 +368,7 @@ def test_a_watch_on_a_terminal_ends_with_ctrl_c(ready, columns):
         seen = read_until(ours, b"mai")
         seen += read_until(ours, b"mai")
         process.send_signal(signal.SIGINT)
-        code = process.wait(20)
+        code = process.wait(60)
 
     assert code == 130
     assert b"Traceback" not in seen
@@ -389,7 +389,7 @@ def test_a_burst_on_a_terminal_draws_a_bar(ready):
 
 def test_no_color_is_honoured(ready):
     with on_a_terminal(ready, "--help", columns=80, NO_COLOR="1") as (_, ours):
-        seen = read_until(ours, b"reader gone.", timeout_s=20)
+        seen = read_until(ours, b"reader gone.", timeout_s=60)
 
     assert b"--namespace" in seen
     assert b"\x1b[3" not in seen

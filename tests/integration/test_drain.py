@@ -207,7 +207,7 @@ async def test_a_delayed_job_never_starts_early(world):
     async with world.working():
         await world.ended(job_id, JobState.DONE)
 
-    assert due - 0.002 <= starts[0] < due + 0.5
+    assert due - 0.002 <= starts[0] < due + 30
 
 
 async def test_jobs_of_a_key_keep_their_order_through_retries(world):
@@ -301,7 +301,7 @@ async def test_a_record_that_cannot_be_read_goes_to_the_dead_letters_as_it_is(wo
     job_id = await submit(fine)
     async with world.working():
         await world.ended(job_id, JobState.DONE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(40):
             while not await world.dead_letters():
                 await asyncio.sleep(0.001)
 
@@ -331,7 +331,7 @@ async def test_a_job_that_cannot_be_run_is_dead_with_its_reason(
     record = Record("shop.default.high", value, [("shifter", envelope % job_id)])
     world.lane_log.append_sync([record], timeout_s=1)
     async with world.working(grace_ms=0):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(40):
             while not await world.dead_letters():
                 await asyncio.sleep(0.001)
 
@@ -427,11 +427,11 @@ async def test_a_job_that_lost_three_workers_is_not_run_again(world):
 async def test_long_handlers_keep_their_claims_alive(world):
     @world.app.job(timeout="10s")
     async def long() -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.5)
 
     await world.open()
     job_id = await submit(long)
-    async with world.working(lease_ms=300):
+    async with world.working(lease_ms=900):
         await world.ended(job_id, JobState.DONE)
 
     assert world.metrics.attempts.of("default", "NORMAL").read() == 1
@@ -463,11 +463,11 @@ async def test_a_running_attempt_goes_on_when_the_store_forgot_its_claim(world):
     async def long() -> None:
         begun.append(1)
         world.claims._entries.clear()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.5)
 
     await world.open()
     job_id = await submit(long)
-    async with world.working(lease_ms=300):
+    async with world.working(lease_ms=900):
         await world.ended(job_id, JobState.DONE)
 
     assert begun == [1]

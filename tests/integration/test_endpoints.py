@@ -195,7 +195,8 @@ async def test_second_tries_stay_within_their_share():
     async with TestApp(shop.app):
         for _ in range(20):
             await shop.render.run(slow, hedge="1ms")
-    assert len(shop.called) == 24
+    # On a busy machine a first try may end in the same turn in which a second was due.
+    assert 20 < len(shop.called) <= 24
 
 
 async def test_a_second_try_that_fails_does_not_end_the_first():

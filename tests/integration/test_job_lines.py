@@ -77,8 +77,8 @@ async def test_a_success_is_one_line_with_attempt_wait_and_duration(out, world):
     assert [line["duration_s"]] == [round(each, 6) for each in series.durations]
     assert (line["event"], line["level"]) == ("job.ended", "info")
     assert (line["outcome"], line["attempt"], line["job"]) == ("done", 1, "job")
-    assert 0.04 <= line["wait_s"] < 5
-    assert 0.04 <= line["duration_s"] < 5
+    assert 0.04 <= line["wait_s"] < 30
+    assert 0.04 <= line["duration_s"] < 30
     assert line["trace_id"] == TRACE.split("-")[1]
     assert "cause" not in line
 
@@ -87,14 +87,14 @@ async def test_a_success_after_a_retry_is_one_line_of_the_last_attempt(out, worl
     @world.app.job
     async def job(ctx: Context) -> None:
         if ctx.attempt == 1:
-            raise Retry(after="100ms")
+            raise Retry(after="1s")
 
     job_id = await ended(world, job, JobState.DONE)
 
     [line] = out.ends_of(job_id)
     assert (line["outcome"], line["attempt"]) == ("done", 2)
-    assert line["wait_s"] >= 0.1
-    assert line["duration_s"] < 0.1
+    assert line["wait_s"] >= 1
+    assert line["duration_s"] < 1
 
 
 async def test_a_dead_letter_is_one_line_with_cause_and_stack(out, world):

@@ -104,7 +104,7 @@ def test_a_log_that_is_away_holds_up_no_call_and_losses_are_counted(tmp_path):
     settings = Settings(
         namespace="shop",
         log_url=Secret.of_url("kafka://127.0.0.1:1"),
-        accept_timeout_ms=200,
+        accept_timeout_ms=1_000,
         spool=str(tmp_path / "spool.db"),
         events="all",
     )
@@ -121,7 +121,7 @@ def test_a_log_that_is_away_holds_up_no_call_and_losses_are_counted(tmp_path):
             time.sleep(0.1)
         assert lost(app) >= 1
     # Each of them waited for the log alone: at most its own timeout.
-    assert sorted(took)[len(took) // 2] < 0.2
+    assert sorted(took)[len(took) // 2] < 1
 
 
 def lost(app: Shifter) -> float:

@@ -7,6 +7,8 @@ import functools
 import sys
 from pathlib import Path
 
+import pytest
+
 from shifter.adapters.system import SystemClock
 from shifter.supervise.entrypoint import worker_process
 from shifter.supervise.supervisor import ProcessHealth, Supervisor
@@ -24,6 +26,7 @@ def child(starts, line):
     sys.exit(0)
 
 
+@pytest.mark.timeout(150)
 async def test_a_log_that_is_away_at_the_start_ends_no_supervisor(
     tmp_path, monkeypatch, capfd, caplog
 ):
@@ -38,7 +41,7 @@ async def test_a_log_that_is_away_at_the_start_ends_no_supervisor(
         watchdog_s=0,
     )
 
-    async with asyncio.timeout(50), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         running = group.create_task(supervisor.run())
         while not starts.exists() or len(starts.read_text().splitlines()) < 2:
             assert not running.done(), running.result()

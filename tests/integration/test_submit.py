@@ -358,7 +358,7 @@ async def test_a_request_without_time_left_is_shed_and_nested_ones_have_the_smal
 async def test_work_that_runs_into_its_deadline_is_expired_not_failed():
     app = make_app()
 
-    @app.job(deadline="50ms", timeout="10s")
+    @app.job(deadline="300ms", timeout="10s")
     async def slow() -> None:
         await asyncio.Event().wait()
 

@@ -65,7 +65,7 @@ class Screen:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         assert done.returncode == 0, done.stderr

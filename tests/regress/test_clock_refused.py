@@ -64,8 +64,8 @@ async def test_a_service_with_a_spool_accepts():
         ClockRefusingLog(), MemorySpool(clock), clock=clock, is_up=lambda: False
     )
 
-    answers = await log.append([Record("shop.mail.low", b"1", [])], timeout_s=5)
-    await asyncio.to_thread(log.close, timeout_s=5)
+    answers = await log.append([Record("shop.mail.low", b"1", [])], timeout_s=20)
+    await asyncio.to_thread(log.close, timeout_s=20)
 
     assert answers == [Appended(is_spooled=True)]
 
@@ -89,7 +89,7 @@ async def test_a_worker_hands_over_and_reports_why():
     drain = world.drain(feeds=feeds)
     for feed in feeds.values():
         await feed.open()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         await drain.run(drain_timeout_s=5.0)
     for feed in feeds.values():
         await feed.close(timeout_s=1)
@@ -99,7 +99,7 @@ async def test_a_worker_hands_over_and_reports_why():
     assert "INVALID_TIMESTAMP" in str(drain.failure)
     successor = MemoryLaneFeed(world.log, lanes)
     await successor.open()
-    assert len(await successor.fetch(10, wait_s=2)) == 1
+    assert len(await successor.fetch(10, wait_s=20)) == 1
 
 
 @pytest.mark.kafka
@@ -111,14 +111,14 @@ async def test_a_delay_mover_that_is_refused_ends(kafka, namespace):
     site.make_ladder(namespace)
     site.make(f"{namespace}.mail.low")
     log = site.writer(namespace)
-    due_ms = site.clock.epoch_ms() + 1_500
+    due_ms = site.clock.epoch_ms() + 4_000
     record = Record(f"{namespace}.mail.low", b"1", [], due_ms=due_ms)
     assert await log.append([record], timeout_s=20) == [Appended()]
-    log.close(timeout_s=5)
+    log.close(timeout_s=20)
     mover = KafkaDelayMover(site.config, namespace, ClockRefusingLog(), site.clock)
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(50):
             await mover.run()
     site.close()
 

@@ -76,12 +76,13 @@ def test_a_run_of_small_values_costs_no_more_than_its_bytes():
     # One container, whose million values were looked at one by one.
     raw = HEAD + (SIZE).to_bytes(4, "big") + b"\x01" * (SIZE - 100) + b"\x90" * 100
 
-    begun = time.perf_counter()
+    begun = time.thread_time()
     check_msgpack_depth(raw)
 
-    assert time.perf_counter() - begun < 0.1  # 0.3 s before; 0.003 s now
+    assert time.thread_time() - begun < 0.1  # 0.3 s before; 0.003 s now
 
 
+@pytest.mark.alone
 async def test_a_critical_job_does_not_wait_for_records_of_nested_emptiness():
     world, seen = World(), []
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.fleet import ROOT, Fleet
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 CALLS = ("submit_sync", "submit", "defer_sync", "defer", "status", "cancel", "block")
 ENDS = {
@@ -62,7 +62,7 @@ def run(fleet: Fleet, call: str, end: str, pause_s: float) -> tuple[int, str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     return done.returncode, done.stderr

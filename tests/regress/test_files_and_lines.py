@@ -136,7 +136,7 @@ async def test_a_topic_full_of_bad_records_is_a_few_lines(caplog):
         async with world.working() as drain:
             await world.until(
                 lambda: len(world.log.entries("shop.default.dlt")) == 1_000,
-                timeout_s=20,
+                timeout_s=40,
             )
         drain.observer.close()
 

@@ -294,7 +294,7 @@ async def test_a_timeout_cancels_the_coroutine_that_a_def_returned():
         finally:
             seen.append("cancelled")
 
-    @world.app.job(timeout="50ms", attempts=1)
+    @world.app.job(timeout="500ms", attempts=1)
     def wrapper():
         return endless()
 
@@ -317,7 +317,7 @@ async def test_a_timeout_cancels_the_future_that_a_handler_returned(is_async):
     async def later():
         return future
 
-    job = world.app.job(name="job", timeout="50ms", attempts=1)
+    job = world.app.job(name="job", timeout="500ms", attempts=1)
     handler = job(later if is_async else plain)
     await world.open()
     async with world.working():
@@ -332,7 +332,7 @@ async def test_a_timeout_cancels_the_future_that_a_handler_returned(is_async):
 async def test_a_future_cannot_hold_a_job_beyond_its_timeout(release):
     world = World()
 
-    @world.app.job(timeout="50ms", attempts=1)
+    @world.app.job(timeout="500ms", attempts=1)
     def waits():
         return in_executor(release.wait)
 

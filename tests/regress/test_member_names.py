@@ -157,6 +157,7 @@ def defer(fleet: Fleet, count: int) -> None:
     )
 
 
+@pytest.mark.alone
 @pytest.mark.kafka
 @pytest.mark.redis
 def test_workers_killed_in_turn_go_on_working(fleet):

@@ -146,4 +146,5 @@ async def test_a_store_that_does_not_answer_costs_a_bounded_time_once(error):
     keys.close()
 
     assert store.asked == 1
-    assert passed < 3.0
+    # Each of the hundred questions would have waited on its own.
+    assert passed < 20

@@ -18,7 +18,7 @@ from shifter.errors import StoreRefusedError
 from shifter.ports import LostRange
 from tests.integration.kafka.bench import Bench, Site, numbers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ async def test_added_partitions_are_read_from_their_start_within_seconds(bench):
 
     bench.log = bench.site.writer(bench.site.namespace)
     await bench.write(lane, range(100, 200))
-    found = await bench.collect(feed, 100, within_s=12)
+    found = await bench.collect(feed, 100, within_s=40)
     bench.log.close(timeout_s=5)
 
     assert sorted(numbers(found)) == list(range(100, 200))

@@ -52,7 +52,7 @@ from tests.acceptance.fleet import Fleet
 from tests.bad_inputs.catalogue import GOOD, OURS, with_id
 from tests.bad_inputs.writers import writer_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 TARGET = "tests.regress.store_jobs:app"
 FAR_MS = 59_000
@@ -95,7 +95,7 @@ def redis(redis_url):
 
 @pytest.fixture
 async def client(redis_url):
-    client = open_redis(redis_url, timeout_s=5)
+    client = open_redis(redis_url, timeout_s=20)
     yield client
     await client.aclose()
 
@@ -169,7 +169,7 @@ def run_a_job(fleet):
     with writer_of(settings, f"{fleet.namespace}.default.normal") as writer:
         writer.put(job_id, with_id(OURS, job_id), GOOD)
         writer.flush()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while job_id not in fleet.effects_file.read_text():
         assert time.monotonic() < until, fleet.said()
         time.sleep(0.02)

@@ -26,7 +26,7 @@ from tests.acceptance.fleet import Fleet
 from tests.acceptance.test_health import page
 from tests.bad_inputs.writers import writer_of
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(240)]
 TARGET = "tests.regress.parking_jobs:app"
 
 
@@ -53,7 +53,7 @@ def save_nowhere(redis):
     redis.config_set("save", "3600 1")
     redis.set("x", "y")
     redis.bgsave()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 40
     while redis.info("persistence")["rdb_last_bgsave_status"] != "err":
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -164,7 +164,7 @@ def test_a_store_that_refuses_to_write_makes_a_worker_not_ready_until_it_is_mend
     assert "claims.recovered" in fleet.said(10**9)
     assert "Traceback" not in fleet.said(10**9)
     worker.terminate()
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     runs = [line[0] for line in fleet.effects()]
     assert sorted(runs) == sorted([*parked, proceeding])
     redis.close()

@@ -18,7 +18,7 @@ from tests.acceptance.fleet import Fleet
 
 TARGET = "tests.regress.handler_jobs:app"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from shifter.model.job import gap_name
 from shifter.produce.job_states import StoredJobStates
 from shifter.testing import TestApp
 
-BOUND_S = 10.0
+BOUND_S = 40.0
 
 
 async def nothing(*_):
