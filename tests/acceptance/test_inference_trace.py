@@ -27,7 +27,7 @@ def environment(kafka: KafkaCluster, redis_url: str, namespace: str) -> dict[str
     }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_whole_trace_is_done_exactly_once_by_two_processes(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -55,7 +55,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, str]
         command, env=environment, cwd=ROOT, stdout=-1, stderr=-1, text=True
     ) as player:
         try:
-            out, err = player.communicate(timeout=200)
+            out, err = player.communicate(timeout=500)
         finally:
             player.terminate()
     return player.returncode, out, err

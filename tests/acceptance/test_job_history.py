@@ -100,7 +100,12 @@ def named(fleet: Fleet) -> tuple[str, str]:
 @pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
 def test_a_worker_that_is_killed_loses_events_and_no_job(fleet):
     fleet.environment |= {"SHIFTER_EVENTS": "all", "SHIFTER_LEASE": "3s"}
-    ids = [submit(fleet, "slow", {"number": n, "seconds": 0.5}) for n in range(3)]
+    # The second one runs when the worker is killed.
+    lasts_s = (0.5, 8.0, 0.5)
+    ids = [
+        submit(fleet, "slow", {"number": n, "seconds": s})
+        for n, s in enumerate(lasts_s)
+    ]
     worker = fleet.work("--concurrency", "1")
     fleet.until(lambda: len(fleet.effects("slow")) >= 1)
     for pid in (worker.pid, *fleet.children(worker)):

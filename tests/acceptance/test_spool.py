@@ -143,7 +143,7 @@ def shifter(environment, *arguments):
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -154,7 +154,7 @@ def fill(environment, records):
     path = path / f"{environment['SHIFTER_NAMESPACE']}.spool.db"
     spool = SqliteSpool(Database(path), SystemClock())
     entries = [SpoolEntry(number, one) for number, one in enumerate(records, 1)]
-    spool.put(entries, timeout_s=5)
+    spool.put(entries, timeout_s=30)
     spool.close()
     return path
 

@@ -82,14 +82,13 @@ def test_a_record_that_cannot_be_read_is_kept_and_stops_nothing(fleet):
 
 
 def test_a_delayed_job_waits_its_time_across_a_hop(fleet):
-    due = time.time() + 2.5
+    begun = time.time()
     submit(fleet, "note", {"number": 1}, "--delay", "2500ms")
 
     fleet.run("work", TARGET, "--burst")
 
     ((_, _, _, _, at),) = fleet.effects("note")
-    assert due - 1.0 <= float(at) <= due + 5
-    assert float(at) >= due - 0.3  # the CLI took a moment to submit after `due` was set
+    assert begun + 2.5 <= float(at) < begun + 60
 
 
 def test_kill_9_of_workers_loses_nothing(fleet):
@@ -171,12 +170,14 @@ def test_a_second_signal_aborts_at_once(fleet):
     fleet.until(lambda: len(fleet.effects("begun")) == 1)
 
     worker.terminate()
-    time.sleep(0.5)
+    # Two signals within 0.4 s are one, counted from when the first is handled.
+    time.sleep(1.5)
     worker.terminate()
 
     begun = time.monotonic()
-    worker.wait(30)
-    assert time.monotonic() - begun < 10
+    worker.wait(60)
+    # Without the second signal it would wait for its jobs, for 30 s.
+    assert time.monotonic() - begun < 20
 
 
 def test_keys_keep_their_order_through_retries(fleet):

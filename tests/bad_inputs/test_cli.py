@@ -28,6 +28,8 @@ from shifter.ports import Record, SpoolEntry
 from tests.integration.test_cli import on_a_terminal
 from tests.unit.cli.conftest import clean, shop, world
 
+pytestmark = pytest.mark.timeout(180)
+
 __all__ = ["clean", "shop", "world"]
 
 ROOT = Path(__file__).parents[2]
@@ -163,7 +165,7 @@ app = Shifter("shop")
 
 @app.job
 async def ping(text: str = "") -> None:
-    await asyncio.sleep(30 if text == "slow" else 0)
+    await asyncio.sleep(300 if text == "slow" else 0)
 """
 
 
@@ -202,7 +204,7 @@ class Shell:
         """One command to its end, which must come."""
         with self.start(*arguments, **more) as process:
             try:
-                out, err = process.communicate(timeout=40)
+                out, err = process.communicate(timeout=100)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -297,7 +299,7 @@ def test_59_a_worker_that_is_stopped_hands_back_what_it_has(shell):
         until(lambda: lanes(shell)["running"] == 1)
 
         worker.send_signal(signal.SIGINT)
-        _, err = worker.communicate(timeout=30)
+        _, err = worker.communicate(timeout=60)
     finally:
         worker.kill()
 
@@ -314,7 +316,7 @@ def lanes(shell: Shell) -> dict[str, int]:
     }
 
 
-def until(check, timeout_s: float = 30) -> None:
+def until(check, timeout_s: float = 90) -> None:
     end = time.monotonic() + timeout_s
     while not check():
         assert time.monotonic() < end
@@ -327,7 +329,7 @@ def test_59_ctrl_c_while_waiting_for_servers(shell, verb, mute):
     with on_a_terminal(shell, *verb.split(), columns=80, **environ) as (process, ours):
         mute.wait()
         process.send_signal(signal.SIGINT)
-        code = process.wait(20)
+        code = process.wait(60)
         seen = read_all(ours)
 
     assert code == 130, seen
@@ -346,7 +348,7 @@ def test_59_ctrl_c_in_the_middle_of_a_flush_loses_nothing(shell, mute):
     flush = shell.start("spool", "flush", environ=environ)
     mute.wait()
     flush.send_signal(signal.SIGINT)
-    out, err = flush.communicate(timeout=40)
+    out, err = flush.communicate(timeout=100)
 
     assert (flush.returncode, out) == (130, "")
     assert "Traceback" not in err
@@ -402,7 +404,7 @@ def test_61_twenty_columns_no_colour_and_no_locale(shell, verb):
         ours,
     ):
         seen = read_all(ours)
-        code = process.wait(20)
+        code = process.wait(60)
 
     assert code == (2 if verb == "statsu" else 0)
     assert seen

@@ -36,6 +36,8 @@ from shifter.ports import Appended, Record, Refused, SpoolEntry
 from tests.acceptance.fleet import Fleet
 from tests.integration.sqlite.test_lanes import LANE, Process
 
+pytestmark = pytest.mark.timeout(180)
+
 PAGE_BYTES = 8_192
 LEAF = 0x0D
 COUNT = 1_500
@@ -53,7 +55,7 @@ class Place:
         if self.kind == "log":
             log = SqliteLaneLog(database, SystemClock(), new_topic=(1, 60_000, 10**6))
             assert log.append_sync(records, timeout_s=20) == [Appended()] * count
-            log.close(timeout_s=5)
+            log.close(timeout_s=30)
         else:
             spool = SqliteSpool(database, SystemClock())
             # Numbers as they come at one record a minute: far apart.
@@ -399,7 +401,7 @@ def test_69_two_processes_share_a_file(place):
         for _ in range(2)
     ]
 
-    told = [writer.communicate("go\n", timeout=40)[1] for writer in writers]
+    told = [writer.communicate("go\n", timeout=100)[1] for writer in writers]
 
     assert told == ["", ""]
     assert sorted(place.left()) == sorted([*range(300), *range(300)])
@@ -459,7 +461,7 @@ async def test_a_file_taken_away_under_a_process_refuses_all_it_is_asked(
     if replace:
         Database(path).close_sync()
 
-    [answer] = await process.log.append([record(1)], timeout_s=5)
+    [answer] = await process.log.append([record(1)], timeout_s=30)
 
     assert (type(answer), answer.reason) == (Refused, Reason.REFUSED_BY_LOG)
     assert "removed or replaced" in answer.detail
@@ -483,7 +485,7 @@ def test_a_worker_whose_file_is_deleted_reports_it_and_starts_anew(tmp_path, nam
         fleet.until(lambda: '"worker.failed"' in fleet.said(10**9))
         fleet.until(lambda: shows_a_worker(fleet))
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
         assert "removed or replaced while in use" in fleet.said(10**9)
         assert "Traceback" not in fleet.said(10**9)
     finally:

@@ -8,7 +8,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.documents.blocks import blocks
+
+pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).parents[2]
 JOBS, *_ = blocks("python", page="docs/how-to/testing.md")
@@ -33,7 +37,7 @@ def run_pytest(folder: Path, *options: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=150,
     )
     return done.stdout + done.stderr
 

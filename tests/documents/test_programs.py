@@ -68,7 +68,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=220,
     )
 
 
@@ -76,7 +76,7 @@ def sources(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.py"))]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_mypy_accepts_every_python_block_in_strict_mode(programs):
     options = ["--strict", "--explicit-package-bases", "--cache-dir", ".mypy"]
 
@@ -85,7 +85,7 @@ def test_mypy_accepts_every_python_block_in_strict_mode(programs):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_pyright_accepts_every_python_block_in_strict_mode(programs):
     settings = {
         "typeCheckingMode": "strict",
@@ -100,7 +100,7 @@ def test_pyright_accepts_every_python_block_in_strict_mode(programs):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_pyright_accepts_and_rejects_what_mypy_does(tmp_path):
     """`tests/typing` is checked by mypy with the package; its marks hold here too."""
     settings = {
@@ -118,7 +118,7 @@ def test_pyright_accepts_and_rejects_what_mypy_does(tmp_path):
 
 
 @pytest.mark.parametrize("page", WITH_PROGRAMS)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_program_of_a_page_runs(page, tmp_path):
     write_programs("README.md", tmp_path)
     written = [

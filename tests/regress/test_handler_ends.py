@@ -32,6 +32,8 @@ from tests.regress.handler_jobs import app as process_app
 from tests.regress.leaving import LEAVING, leave
 from tests.regress.run_alone import run_alone
 
+pytestmark = pytest.mark.timeout(180)
+
 EACH = pytest.mark.parametrize("how", LEAVING)
 
 

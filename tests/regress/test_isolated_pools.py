@@ -19,6 +19,8 @@ from shifter.work.isolated import IsolatedProcesses
 from tests.regress.handler_jobs import app as process_app
 from tests.regress.run_alone import run_in_process
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture
 def effects(tmp_path, monkeypatch):

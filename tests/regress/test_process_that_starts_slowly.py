@@ -15,6 +15,8 @@ from shifter.work.isolated import IsolatedProcesses
 from tests.regress.run_alone import run_in_process
 from tests.regress.slow_import_jobs import app
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture
 def effects(tmp_path, monkeypatch):

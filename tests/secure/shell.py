@@ -15,7 +15,7 @@ from stack.kafka import KafkaCluster, Security
 from stack.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
-_LONGEST_S = 30.0
+_LONGEST_S = 100.0
 TARGET = "tests.acceptance.jobs:app"
 CANARY = "c4n4ry"
 """Part of every secret here, at its beginning and its end, and of nothing else."""
@@ -148,4 +148,4 @@ def assert_clear(done: Done, code: int, *words: str) -> None:
         assert word in done.err, done.err
     assert "Traceback" not in done.err
     assert CANARY not in done.out + done.err
-    assert done.seconds < 20
+    assert done.seconds < 60

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.secure,
     pytest.mark.kafka,
     pytest.mark.redis,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(300),
 ]
 
 PASSWORD = "SHIFTER_KAFKA__SASL_PASSWORD"

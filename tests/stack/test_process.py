@@ -21,13 +21,15 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from stack.process import Server
+
+pytestmark = pytest.mark.timeout(180)
 server = Server(["sleep", "60"], Path(sys.argv[1]), attached=True)
 print(server.pid, flush=True)
 time.sleep(60)
 """
 
 
-def is_gone(pid: int, *, within_s: float = 5.0) -> bool:
+def is_gone(pid: int, *, within_s: float = 30.0) -> bool:
     until = time.monotonic() + within_s
     while mark_of(pid) is not None and time.monotonic() < until:
         time.sleep(0.02)
@@ -38,7 +40,7 @@ def is_gone(pid: int, *, within_s: float = 5.0) -> bool:
 def sleeper(tmp_path):
     server = Server(SLEEPER, tmp_path / "log", attached=True)
     # a mark is good once the program runs: until then it is still being exchanged
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while "ready" not in (tmp_path / "log").read_text() and time.monotonic() < until:
         time.sleep(0.01)
     yield server
@@ -86,7 +88,8 @@ def test_a_frozen_server_can_be_stopped(sleeper):
     sleeper.stop()
 
     assert not sleeper.is_running
-    assert time.monotonic() - begun < 5
+    # By force it would have been later.
+    assert time.monotonic() - begun < 14
 
 
 def test_a_server_that_ends_at_once_is_reported_with_its_last_words(tmp_path):
