@@ -42,7 +42,7 @@ async def test_a_killed_sender_holds_no_reader_up_and_leaves_nothing(bench):
     await feed.open()
     sender = start_sender(bench, name, lane)
     await asyncio.to_thread(sender.stdout.readline)
-    await bench.log.append([Record(lane, b"live", [])], timeout_s=10)
+    await bench.log.append([Record(lane, b"live", [])], timeout_s=30)
     whole = await bench.collect(feed, 1)
     held = await feed.fetch(10, wait_s=0.5)
 
@@ -57,7 +57,7 @@ async def test_a_killed_sender_holds_no_reader_up_and_leaves_nothing(bench):
     assert [x.value for x in whole] == [b"whole"]
     assert held == []
     assert [x.value for x in found] == [b"live"]
-    assert took_s < OPEN_MS / 2_000
+    assert took_s < 0.8 * OPEN_MS / 1_000
 
 
 async def test_a_sender_that_takes_over_from_a_killed_one_reads_what_it_finished(bench):
@@ -69,7 +69,7 @@ async def test_a_sender_that_takes_over_from_a_killed_one_reads_what_it_finished
     log = KafkaAtomicLog(bench.site.config, name, bench.clock)
 
     await log.open()
-    await log.append([Record(lane, b"again", [])], timeout_s=10)
+    await log.append([Record(lane, b"again", [])], timeout_s=30)
     await log.close()
 
     assert await values(bench, lane) == [b"whole", b"again"]
@@ -92,7 +92,7 @@ async def test_a_journal_is_read_to_its_end_behind_the_open_transaction_of_anoth
     )
     taken = RunTaken(run="r", at_ms=2)
     entries = [journal.record(begun), journal.record(taken)]
-    await log.append(entries, timeout_s=10)
+    await log.append(entries, timeout_s=30)
 
     hidden = (await journal.load()).runs
     reading = asyncio.ensure_future(journal.load_upto(taken, bench.clock))
@@ -100,7 +100,7 @@ async def test_a_journal_is_read_to_its_end_behind_the_open_transaction_of_anoth
     is_waiting = not reading.done()
     other.kill()
     other.communicate()
-    book = await asyncio.wait_for(reading, 20)
+    book = await asyncio.wait_for(reading, 40)
     await log.close()
     await admin.close()
 
@@ -125,7 +125,7 @@ async def test_a_report_without_an_offset_takes_the_whole_append_back_and_repeat
     await log.open()
     wanted = [Record(lane, b"%d" % n, [], b"k%d" % n) for n in range(20)]
 
-    told = await log.append(wanted, timeout_s=10)
+    told = await log.append(wanted, timeout_s=30)
     await log.close()
 
     assert (told, doubted) == ({}, [7])

@@ -87,7 +87,7 @@ async def test_delays_of_any_length_are_never_early(ladder, bench):
 
     assert len(late_ms) == len(delays)
     assert min(late_ms) >= 0
-    assert sorted(late_ms)[len(delays) // 2] < 1_000
+    assert sorted(late_ms)[len(delays) // 2] < 5_000
     assert mover.counts["onward"] >= len(delays)
 
 

@@ -77,7 +77,7 @@ class TestClusterFleet(FleetStoreConformance):
         await bench.close()
 
     async def test_listening_ends_at_once_on_a_cluster(self, fleet_bench):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await fleet_bench.open().listen(lambda: None)
 
 
@@ -135,7 +135,7 @@ async def test_a_failover_that_forgets_the_last_writes_keeps_an_open_circuit(nam
             for member in members:
                 await member.sync()
         failover.promote()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             late = Member(bench, "late")
             while not isinstance(late.state, Open):
                 for member in (*members, late):

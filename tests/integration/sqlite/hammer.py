@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from shifter.adapters.sqlite import member
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.feed import SqliteLaneFeed
 from shifter.adapters.sqlite.log import SqliteLaneLog
@@ -19,6 +20,8 @@ from shifter.ports import Appended, Record
 
 LANE = "shop.mail.low"
 BATCH = 20
+HELD_MS = 120_000
+"""How long who holds would count as alive, if nobody saw that it was killed."""
 
 
 def open_log(path):
@@ -53,6 +56,7 @@ async def drain(path, note):
 
 
 async def hold(path, note):
+    member.ALIVE_MS = HELD_MS
     feed = SqliteLaneFeed(open_log(path), [LANE], SystemClock())
     await feed.open()
     found = await feed.fetch(50, wait_s=20)

@@ -18,7 +18,7 @@ import pytest
 from shifter.adapters.sqlite.database import Database
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 20
+PATIENCE_S = 40
 
 
 class Told(NamedTuple):

@@ -68,7 +68,7 @@ class Files:
                 task.cancel()
 
     async def until(self, depth):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while await self.depth() != depth:
                 await asyncio.sleep(0.02)
 

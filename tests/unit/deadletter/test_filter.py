@@ -145,12 +145,12 @@ def test_a_filter_is_bounded_in_length_depth_and_comparisons():
     ids=lambda text: f"{text[:5]}-{len(text)}",
 )
 def test_no_filter_takes_long_to_refuse(text):
-    began = time.perf_counter()
+    began = time.thread_time()
 
     with pytest.raises(FilterError):
         compile_filter(text)
 
-    assert time.perf_counter() - began < 0.1
+    assert time.thread_time() - began < 0.1
 
 
 def test_a_payload_of_any_bytes_is_met_without_a_fault():

@@ -79,18 +79,18 @@ def state():
 def spooling(log, spool, state):
     found = SpoolingLog(log, spool, clock=SystemClock(), is_up=lambda: state["up"])
     yield found
-    found.close(timeout_s=5)
+    found.close(timeout_s=30)
 
 
 async def until(is_true):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not is_true():
             await asyncio.sleep(0)
 
 
 async def test_what_the_log_takes_is_not_spooled(spooling, log, spool):
-    assert await spooling.append([record(1)], timeout_s=5) == [Appended()]
-    assert spooling.append_sync([record(2)], timeout_s=5) == [Appended()]
+    assert await spooling.append([record(1)], timeout_s=30) == [Appended()]
+    assert spooling.append_sync([record(2)], timeout_s=30) == [Appended()]
 
     assert log.values == [1, 2]
     assert spool.depth().waiting == 0
@@ -109,9 +109,9 @@ async def test_records_without_an_answer_are_spooled_and_later_ones_at_once(
 ):
     log.answer = answer
 
-    assert await spooling.append([record(1), record(2)], timeout_s=5) == [SPOOLED] * 2
-    assert await spooling.append([record(3)], timeout_s=5) == [SPOOLED]
-    assert spooling.append_sync([record(4)], timeout_s=5) == [SPOOLED]
+    assert await spooling.append([record(1), record(2)], timeout_s=30) == [SPOOLED] * 2
+    assert await spooling.append([record(3)], timeout_s=30) == [SPOOLED]
+    assert spooling.append_sync([record(4)], timeout_s=30) == [SPOOLED]
 
     assert log.calls == 1
     assert [int(one.record.value) for one in spool.take(9)] == [1, 2, 3, 4]
@@ -123,10 +123,10 @@ async def test_calls_that_block_all_threads_of_asyncio_hold_up_no_spooling(
     log.answer, over = Unknown("no answer"), threading.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
-    blocked = loop.run_in_executor(None, over.wait, 20)
+    blocked = loop.run_in_executor(None, over.wait, 50)
     try:
-        async with asyncio.timeout(10):
-            assert await spooling.append([record(1)], timeout_s=5) == [SPOOLED]
+        async with asyncio.timeout(40):
+            assert await spooling.append([record(1)], timeout_s=30) == [SPOOLED]
     finally:
         over.set()
         await blocked
@@ -135,7 +135,7 @@ async def test_calls_that_block_all_threads_of_asyncio_hold_up_no_spooling(
 async def test_a_certain_refusal_is_no_matter_of_the_spool(spooling, log, spool):
     log.answer = Refused(Reason.TOO_LARGE, "9 bytes")
 
-    [answer] = await spooling.append([record(1)], timeout_s=5)
+    [answer] = await spooling.append([record(1)], timeout_s=30)
 
     assert answer == log.answer
     assert spool.depth().waiting == 0
@@ -144,7 +144,7 @@ async def test_a_certain_refusal_is_no_matter_of_the_spool(spooling, log, spool)
 async def test_only_what_has_no_answer_is_spooled(spooling, log, spool):
     log.answer = lambda one: Unknown("?") if one.value == b"2" else Appended()
 
-    answers = await spooling.append([record(n) for n in (1, 2, 3)], timeout_s=5)
+    answers = await spooling.append([record(n) for n in (1, 2, 3)], timeout_s=30)
 
     assert answers == [Appended(), SPOOLED, Appended()]
     assert [int(one.record.value) for one in spool.take(9)] == [2]
@@ -155,7 +155,7 @@ async def test_all_is_forwarded_in_order_once_the_log_is_back(
 ):
     log.answer = Unknown("?")
     for number in range(20):
-        await spooling.append([record(number, key=f"k{number % 3}")], timeout_s=5)
+        await spooling.append([record(number, key=f"k{number % 3}")], timeout_s=30)
 
     log.answer, state["up"] = Appended(), True
     await until(lambda: spool.depth().waiting == 0)
@@ -168,7 +168,7 @@ async def test_all_is_forwarded_in_order_once_the_log_is_back(
 
 async def test_a_key_stays_behind_its_spooled_records(spooling, log, spool, state):
     log.answer = Unknown("?")
-    await spooling.append([record(1, key="k")], timeout_s=5)
+    await spooling.append([record(1, key="k")], timeout_s=30)
     spooling._came_back()
     log.answer = Appended()
 
@@ -181,7 +181,7 @@ async def test_a_key_stays_behind_its_spooled_records(spooling, log, spool, stat
     state["up"] = True
     await until(lambda: log.values == [3, 4, 1, 2])
     await until(lambda: spooling._gate.is_open)
-    assert await spooling.append([record(5, key="k")], timeout_s=5) == [Appended()]
+    assert await spooling.append([record(5, key="k")], timeout_s=30) == [Appended()]
 
 
 async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
@@ -189,12 +189,12 @@ async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
     spooling = SpoolingLog(log, spool, clock=SystemClock(), is_up=lambda: state["up"])
     spooling.warm_up()
 
-    answers = await spooling.append([record(2, key="k"), record(3)], timeout_s=5)
+    answers = await spooling.append([record(2, key="k"), record(3)], timeout_s=30)
 
     assert answers == [SPOOLED, Appended()]
     state["up"] = True
     await until(lambda: log.values == [3, 1, 2])
-    spooling.close(timeout_s=5)
+    spooling.close(timeout_s=30)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ async def test_a_full_spool_makes_no_refusal_of_an_unknown_outcome(
     spool.put(entries(*[record(0)] * 100), timeout_s=1)
     log.answer = Unknown("?")
 
-    assert await spooling.append([record(1)], timeout_s=5) == [Unknown("?")]
+    assert await spooling.append([record(1)], timeout_s=30) == [Unknown("?")]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ async def test_a_spool_that_fails_reports_it(spooling, spool, error, kind, monke
     spooling._is_away = True
     monkeypatch.setattr(spool, "put", fail)
 
-    [answer] = await spooling.append([record(1)], timeout_s=5)
+    [answer] = await spooling.append([record(1)], timeout_s=30)
 
     assert isinstance(answer, kind)
     assert error.args[0] in str(answer) or str(error) in answer.detail
@@ -286,7 +286,7 @@ async def test_what_the_log_refused_is_tried_again_when_nothing_else_waits(
 
     await until(lambda: log.values == [3, 1, 2])
     await until(lambda: spool.depth()[:2] == (0, 0))
-    spooling.close(timeout_s=5)
+    spooling.close(timeout_s=30)
 
 
 def test_what_the_log_refuses_for_the_moment_stays_in_line(log, spool):
@@ -332,10 +332,10 @@ async def test_what_was_handed_over_earlier_comes_first_however_late_it_is_spool
         return [Unknown("?")] * len(records)
 
     log.append = append
-    first = asyncio.create_task(spooling.append([record(1, "k")], timeout_s=5))
+    first = asyncio.create_task(spooling.append([record(1, "k")], timeout_s=30))
     await asyncio.sleep(0)
     spooling._is_away = True
-    assert await spooling.append([record(2, "k")], timeout_s=5) == [SPOOLED]
+    assert await spooling.append([record(2, "k")], timeout_s=30) == [SPOOLED]
     slow.set()
     assert await first == [SPOOLED]
 

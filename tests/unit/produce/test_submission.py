@@ -176,7 +176,7 @@ async def test_a_thread_that_goes_on_after_its_limit_keeps_its_slot_until_it_end
     is_over, has_ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        is_over.wait(10)
+        is_over.wait(40)
 
     bench = Bench(decided(RUN), work, timeout="10ms")
     bench.admission.threads.submit(nothing).result()

@@ -26,9 +26,9 @@ def test_stop_ends_a_coroutine_that_runs():
     service = Service()
     thread = BackgroundLoop(service.main, name="test-loop")
     thread.start()
-    assert service.began.wait(5)
+    assert service.began.wait(30)
 
-    thread.stop(5)
+    thread.stop(30)
 
     assert service.ended.is_set()
 
@@ -39,7 +39,7 @@ def test_stop_right_after_start_ends_the_coroutine(turn):
     thread = BackgroundLoop(service.main, name=f"test-loop-{turn}")
     thread.start()
 
-    thread.stop(5)
+    thread.stop(30)
 
     assert service.ended.is_set()
 
@@ -49,8 +49,8 @@ def test_stop_may_be_asked_for_twice():
     thread = BackgroundLoop(service.main, name="test-loop")
     thread.start()
 
-    thread.stop(5)
-    thread.stop(5)
+    thread.stop(30)
+    thread.stop(30)
 
     assert service.ended.is_set()
 
@@ -58,7 +58,7 @@ def test_stop_may_be_asked_for_twice():
 def test_stop_before_start_returns_at_once():
     service = Service()
 
-    BackgroundLoop(service.main, name="test-loop").stop(5)
+    BackgroundLoop(service.main, name="test-loop").stop(30)
 
     assert not service.began.is_set()
 
@@ -72,9 +72,9 @@ def test_several_coroutines_run_on_one_thread():
 
     loop = BackgroundLoop(*(partial(main, one) for one in services), name="test-loop")
     loop.start()
-    assert all(service.began.wait(5) for service in services)
+    assert all(service.began.wait(30) for service in services)
 
-    loop.stop(5)
+    loop.stop(30)
 
     assert all(service.ended.is_set() for service in services)
     assert len(threads) == 1
@@ -89,10 +89,10 @@ def test_an_error_of_one_coroutine_is_reported_and_the_others_go_on(monkeypatch)
 
     loop = BackgroundLoop(failing, service.main, name="test-loop")
     loop.start()
-    assert service.began.wait(5)
+    assert service.began.wait(30)
     is_on = not service.ended.is_set()
 
-    loop.stop(5)
+    loop.stop(30)
 
     assert is_on
     assert service.ended.is_set()

@@ -46,7 +46,7 @@ class Child:
         return not self.ended.is_set()
 
     def join(self) -> None:
-        self.ended.wait(10)
+        self.ended.wait(60)
 
     def terminate(self) -> None:
         self._order("terminate")
@@ -88,7 +88,7 @@ class World:
         return self.children[-1]
 
     async def until(self, count: int) -> list[Child]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while len(self.children) < count:
                 await asyncio.sleep(0)
         return self.children
