@@ -13,6 +13,8 @@ from tests.acceptance.jobs import effect
 app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
 
 WORK_S = 0.6
+PACED_S = 5.0
+"""What a call takes longer while a file says so."""
 
 
 def _dependency(name: str):
@@ -28,10 +30,19 @@ def broken(name: str) -> Path:
     return Path(os.environ["EFFECTS"]).with_name(f"broken-{name}")
 
 
+def paced(name: str) -> Path:
+    """The file that slows the calls of a dependency down while it exists."""
+    return Path(os.environ["EFFECTS"]).with_name(f"paced-{name}")
+
+
 async def _call(name: str, number: int, ctx: Context) -> None:
     if broken(name).exists():
         raise ConnectionError(f"{name} does not answer")
     await asyncio.sleep(WORK_S)
+    for _ in range(50):
+        if not paced(name).exists():
+            break
+        await asyncio.sleep(PACED_S / 50)
     effect(name, number, ctx.attempt)
 
 

@@ -41,7 +41,7 @@ def new_lines(path, wanted):
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_delayed_jobs_start_when_they_are_due(fleet):
     assert_on_time(fleet, 20_000, spread_s=10.0, per_s=4_000)
 

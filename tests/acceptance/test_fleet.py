@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.dependency_jobs import COOLDOWN_S
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 TARGET = "tests.acceptance.dependency_jobs:app"
 DARK = "tests.acceptance.dependency_jobs:dark"

@@ -33,7 +33,7 @@ from tests.torture.harness.fleet_checkers import (
     c23_amnesia,
 )
 
-pytestmark = [pytest.mark.alone, pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.redis, pytest.mark.timeout(240)]
 
 CIRCUIT = CircuitPolicy(
     cooldown_ms=1_000, max_cooldown_ms=2_000, probes=2, ramp_ms=1_000

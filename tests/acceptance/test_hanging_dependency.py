@@ -45,7 +45,7 @@ class Counting:
             caller.close()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_a_dependency_that_never_answers_is_left_alone_by_workers_and_a_service(fleet):
     with contextlib.closing(Counting()) as server:
         fleet.environment |= {
@@ -69,7 +69,7 @@ def test_a_dependency_that_never_answers_is_left_alone_by_workers_and_a_service(
     assert len(server.calls) <= MOST_CALLS
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("job", ["pay_apart", "pay_apart_in_loop"])
 def test_a_block_in_a_process_that_is_killed_counts_for_its_worker(fleet, job):
     """What the process knew of the call is lost with it."""

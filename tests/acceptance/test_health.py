@@ -35,7 +35,7 @@ def processes(port):
     return json.loads(page(port, "/livez")[1])["processes"]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_one_endpoint_speaks_for_all_processes_and_the_watchdog_replaces_the_dead(
     fleet,
 ):
@@ -103,7 +103,7 @@ def test_an_address_that_is_taken_or_wrong_is_said_at_once(fleet):
         assert "Traceback" not in said.stderr
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_a_long_handler_outlives_lease_session_and_poll_interval(fleet):
     fleet.environment |= {"SHIFTER_LEASE": "3s", "SHIFTER_CLAIM_TIMEOUT": "1s"}
     if fleet.environment["SHIFTER_LOG"].startswith("kafka:"):

@@ -12,7 +12,7 @@ from tests.acceptance.fleet import TARGET, Fleet
 from tests.acceptance.test_worker import submit
 
 EMBEDDED = pytest.param("embedded", id="sqlite")
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 def show(fleet: Fleet, job_id: str) -> dict:

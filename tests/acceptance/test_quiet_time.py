@@ -12,7 +12,7 @@ from tests.acceptance.conftest import EMBEDDED, SERVERS
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.quiet_jobs import LOAD_S, make
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 TARGET = "tests.acceptance.quiet_jobs:app"
 HEARD_S = 4.0
@@ -127,7 +127,7 @@ async def test_opportunistic_work_stops_within_a_second_of_load_anywhere(fleet, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 async def test_a_cron_job_takes_effect_once_a_minute_whichever_process_fires_it(fleet):
     fleet.work("--processes", "3", target=TARGET)
 

@@ -14,7 +14,7 @@ import pytest
 from shifter.deadletter import PacePolicy, ReplayPolicy, Selection
 from shifter.model.claim import JobState
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 JOBS = """

@@ -19,7 +19,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.services import REPORTS, rpc, web
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 SLOTS = {"SHIFTER_CONCURRENCY": "4"}  # three of them for NORMAL
 PATIENCE_S = 60.0
 

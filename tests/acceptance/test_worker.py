@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.fleet import TARGET, Fleet
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 def submit(fleet: Fleet, job: str, payload: dict, *options: str) -> str:

@@ -28,7 +28,7 @@ from shifter.ports import Record, SpoolEntry
 from tests.integration.test_cli import on_a_terminal
 from tests.unit.cli.conftest import clean, shop, world
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 __all__ = ["clean", "shop", "world"]
 

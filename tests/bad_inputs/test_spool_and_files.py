@@ -36,7 +36,7 @@ from shifter.ports import Appended, Record, Refused, SpoolEntry
 from tests.acceptance.fleet import Fleet
 from tests.integration.sqlite.test_lanes import LANE, Process
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 PAGE_BYTES = 8_192
 LEAF = 0x0D

@@ -12,7 +12,7 @@ import pytest
 
 from tests.documents.blocks import blocks
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 ROOT = Path(__file__).parents[2]
 JOBS, *_ = blocks("python", page="docs/how-to/testing.md")

@@ -529,9 +529,9 @@ async def test_ends_that_piled_up_and_went_through_let_jobs_start_again():
             await may_end.wait()
             return await super().finish(updates)
 
-    await note.defer_many([(number,) for number in range(5_000)])
+    await note.defer_many([(number,) for number in range(2_500)])
     async with world.working(concurrency=1, claims=Slow(world.clock)) as drain:
         await world.until(lambda: not drain._starter.may_start and len(ran) > 1_000)
         assert len(ran) < 2_000
         may_end.set()
-        await world.until(lambda: len(ran) == 5_000)
+        await world.until(lambda: len(ran) == 2_500)

@@ -99,7 +99,7 @@ async def test_with_none_nothing_is_written_and_no_topic_is_needed(tmp_path):
     assert await history(settings, refused.job_id) == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_log_that_is_away_holds_up_no_call_and_losses_are_counted(tmp_path):
     settings = Settings(
         namespace="shop",
@@ -128,7 +128,7 @@ def lost(app: Shifter) -> float:
     return app.metrics()["shifter_job_events_total"].get(("lost",), 0)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_records_its_own_jobs_and_no_event_twice(tmp_path):
     settings = settings_of(tmp_path, "all")

@@ -26,7 +26,7 @@ def child(starts, line):
     sys.exit(0)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 async def test_a_log_that_is_away_at_the_start_ends_no_supervisor(
     tmp_path, monkeypatch, capfd, caplog
 ):

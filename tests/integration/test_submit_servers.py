@@ -18,7 +18,7 @@ from shifter.config import Secret, Settings
 from shifter.policy.admission.lane_outlook import LaneFacts
 from shifter.wiring import open_admin, topic_specs
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0

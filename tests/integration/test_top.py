@@ -18,7 +18,7 @@ import pytest
 from stack.errors import Missing
 from stack.install import program
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0

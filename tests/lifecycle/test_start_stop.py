@@ -25,7 +25,7 @@ from tests.lifecycle.services import ALONE, ONE_AT_A_TIME, STORES, Service
 TIMES = 50
 AT_ONCE = 10
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer
 from shifter.adapters.kafka import member
 from tests.integration.kafka.bench import Bench, Site
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 JOINED_S = 40.0
 """A broker gives a first member its partitions within 1 s; a busy machine adds to it."""

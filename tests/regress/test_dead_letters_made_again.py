@@ -125,7 +125,7 @@ async def world(site, request):
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("action", ["discard", "replay"])
 async def test_new_letters_are_open_after_the_topic_was_made_again(world, action):
     await world.fill(range(5))
@@ -149,7 +149,7 @@ async def test_new_letters_are_open_after_the_topic_was_made_again(world, action
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 async def test_a_run_on_the_old_topic_is_not_resumed_on_the_new_one(world):
     await world.fill(range(5))
     run = await world.dead_letters.discard(**WHO, limit=2)
@@ -166,7 +166,7 @@ async def test_a_run_on_the_old_topic_is_not_resumed_on_the_new_one(world):
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 async def test_status_that_goes_on_looking_reads_a_new_journal_from_its_start(world):
     await world.fill(range(6))
     for _ in range(3):
@@ -186,7 +186,7 @@ async def test_status_that_goes_on_looking_reads_a_new_journal_from_its_start(wo
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 async def test_entries_without_an_id_do_not_count_for_fewer_letters(world):
     """They are of an earlier version, and the topic was made again since."""
     await world.fill(range(5))

@@ -28,7 +28,7 @@ from shifter.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shifter.fleet.view import question
 from tests.acceptance.fleet import TARGET, Fleet
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 NOBODY = 65_534
 

@@ -34,7 +34,7 @@ LOOKS = ("sees_lanes", "sees_circuits")
 PYTHON = (sys.executable, "-W", "ignore:This process:DeprecationWarning")
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
 

@@ -32,13 +32,13 @@ from tests.regress.handler_jobs import app as process_app
 from tests.regress.leaving import LEAVING, leave
 from tests.regress.run_alone import run_alone
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 EACH = pytest.mark.parametrize("how", LEAVING)
 
 
 def in_loop(world: World):
-    @world.app.job(attempts=1, timeout="10m")
+    @world.app.job(attempts=1, timeout="60s")
     async def leaves(how: str) -> None:
         leave(how)
 
@@ -46,7 +46,7 @@ def in_loop(world: World):
 
 
 def after_an_await(world: World):
-    @world.app.job(attempts=1, timeout="10m")
+    @world.app.job(attempts=1, timeout="60s")
     async def leaves(how: str) -> None:
         await asyncio.sleep(0)
         leave(how)
@@ -55,7 +55,7 @@ def after_an_await(world: World):
 
 
 def in_thread(world: World):
-    @world.app.job(attempts=1, timeout="10m")
+    @world.app.job(attempts=1, timeout="60s")
     def leaves(how: str) -> None:
         leave(how)
 
@@ -66,7 +66,7 @@ def in_a_returned_coroutine(world: World):
     async def later(how: str) -> None:
         leave(how)
 
-    @world.app.job(attempts=1, timeout="10m")
+    @world.app.job(attempts=1, timeout="60s")
     def leaves(how: str):
         return later(how)
 
@@ -76,7 +76,7 @@ def in_a_returned_coroutine(world: World):
 def in_a_block(world: World):
     mailer = world.app.dependency("mailer")
 
-    @world.app.job(attempts=1, timeout="10m")
+    @world.app.job(attempts=1, timeout="60s")
     async def leaves(how: str) -> None:
         async with mailer:
             leave(how)
@@ -87,7 +87,7 @@ def in_a_block(world: World):
 def in_a_block_in_a_thread(world: World):
     mailer = world.app.dependency("mailer")
 
-    @world.app.job(attempts=1, timeout="10m", uses=mailer)
+    @world.app.job(attempts=1, timeout="60s", uses=mailer)
     def leaves(how: str) -> None:
         with mailer:
             leave(how)
@@ -129,7 +129,7 @@ async def test_it_ends_its_attempt_and_frees_its_slot(place, how):
 async def test_it_ends_a_fallback(how):
     world = World()
 
-    @world.app.job(attempts=1, timeout="10m")
+    @world.app.job(attempts=1, timeout="60s")
     async def leaves(how: str) -> None: ...
 
     @leaves.fallback

@@ -32,7 +32,7 @@ def effects(tmp_path, monkeypatch):
     return lambda: [line.split() for line in path.read_text().splitlines()]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_jobs_that_arrive_together_start_no_more_children_than_allowed(effects):
     world, started = World(), []
 

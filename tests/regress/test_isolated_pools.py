@@ -19,7 +19,7 @@ from shifter.work.isolated import IsolatedProcesses
 from tests.regress.handler_jobs import app as process_app
 from tests.regress.run_alone import run_in_process
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def run(processes, name: str, **arguments):
     return await run_in_process(processes, process_app, name, **arguments)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver", "executor", "process"])
 async def test_a_handler_in_a_process_of_its_own_uses_a_pool(effects, processes, kind):
     attempt = await run(processes, "uses_a_pool", kind=kind)

@@ -113,7 +113,7 @@ async def test_a_job_that_is_done_keeps_its_key():
 
 
 @pytest.mark.redis
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", ["redis", "sqlite"])
 def test_a_live_worker_runs_the_job_after_one_that_expired(
     redis_url, namespace, tmp_path, store

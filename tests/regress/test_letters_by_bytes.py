@@ -129,7 +129,7 @@ finally:
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_listing_large_letters_takes_little_memory(settings, tmp_path):
     found, environ = settings
     peak = tmp_path / "peak"
@@ -149,7 +149,7 @@ def test_listing_large_letters_takes_little_memory(settings, tmp_path):
     assert peak_mib < 150
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_page_ends_at_a_number_of_bytes(settings):
     found, _ = settings
     admin, sizes = open_admin(found), []

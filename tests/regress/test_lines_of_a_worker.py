@@ -62,7 +62,7 @@ entrypoint._work = FUNCTION
 entrypoint.worker_process(WorkOptions("jobs:app"))
 """
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

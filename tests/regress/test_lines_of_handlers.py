@@ -58,7 +58,7 @@ if __name__ == "__main__":
     app.close()
 """
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.acceptance.fleet import ROOT, Fleet
 TARGET = "tests.regress.stopping_jobs:app"
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux"),
 ]
 

@@ -112,7 +112,7 @@ async def longest_wait_s(world, opened):
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_a_job_of_an_idle_queue_starts_at_once_on_kafka(kafka, namespace):
     world = World(namespace)
 

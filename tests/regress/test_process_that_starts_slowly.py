@@ -15,7 +15,7 @@ from shifter.work.isolated import IsolatedProcesses
 from tests.regress.run_alone import run_in_process
 from tests.regress.slow_import_jobs import app
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ async def test_jobs_of_workers_are_all_let_in_soon(is_block):
 
 @pytest.mark.alone
 @pytest.mark.redis
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_a_fleet_that_starts_during_an_outage_is_back_in_five_seconds(
     redis_url, namespace, tmp_path
 ):

@@ -18,7 +18,7 @@ from shifter.errors import StoreRefusedError
 from shifter.ports import LostRange
 from tests.integration.kafka.bench import Bench, Site, numbers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from shifter.adapters.kafka.topic_ids import TopicIds
 from tests.integration.kafka.bench import Bench, Site, numbers
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 PARTITIONS = 6
 OLD, NEW = range(120), range(1_000, 1_600)

@@ -26,7 +26,7 @@ from shifter.adapters.kafka.admin import KafkaLogAdmin
 from shifter.adapters.kafka.config import KafkaConfig
 from shifter.ports import TopicSpec
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 OWN = {
     "cleanup.policy": "delete",

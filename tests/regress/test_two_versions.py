@@ -65,7 +65,7 @@ def put(fleet: Fleet, job: str, arguments: dict[str, object]) -> None:
     fleet.put(topic, json.dumps(arguments).encode(), [("shifter", head)])
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_both_versions_beside_each_other_lose_nothing(deploy):
     work(deploy, "old")
     work(deploy, "new")

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.secure,
     pytest.mark.kafka,
     pytest.mark.redis,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(240),
 ]
 
 

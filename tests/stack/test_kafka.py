@@ -12,7 +12,7 @@ from stack.errors import StackError
 from stack.kafka import KafkaCluster, Security
 from stack.process import mark_of
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 # A start takes 1.2 s where nothing else runs; a machine under load gets its time.
 SOON_S = 60.0

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.kafka,
     pytest.mark.redis,
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(240),
 ]
 
 

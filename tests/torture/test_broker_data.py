@@ -26,7 +26,7 @@ from tests.torture.faults.broker import (
 )
 from tests.torture.faults.trial import RECOVERY_S, Offer, Trial
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.torture.faults.broker import (
 )
 from tests.torture.faults.trial import RECOVERY_S, Trial, during, written
 
-pytestmark = [pytest.mark.mockbroker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.mockbroker, pytest.mark.timeout(240)]
 
 LONG = pytest.mark.torture
 ACCEPT_S = 2.0

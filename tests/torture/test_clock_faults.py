@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.kafka,
     pytest.mark.redis,
     pytest.mark.torture,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(240),
 ]
 
 HOUR_S, DAY_S = 3_600, 86_400

@@ -18,7 +18,7 @@ IN_SHORT = frozenset({"429"})
 SHUT_AFTER_S = 2.0
 """From the first call in vain: two processes, each with a timeout and a sync."""
 
-pytestmark = [pytest.mark.alone, pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.redis, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

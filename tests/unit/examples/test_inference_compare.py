@@ -129,7 +129,7 @@ def test_a_virtual_loop_in_which_nothing_can_happen_raises():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_shifter_keeps_its_word_on_ten_recorded_minutes():
     """On 16 slots, so that there is something to decide."""
     arrivals = read_trace(10)
@@ -152,7 +152,7 @@ def test_shifter_keeps_its_word_on_ten_recorded_minutes():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_the_command_writes_rows_answers_and_a_picture(tmp_path):
     assert main(["--minutes", "1", "--slots", "20", "--out", str(tmp_path)]) == 0
 
