@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar, Unpack, cast
 
 from shifter.balance.balancer import Balancer, EndpointView
 from shifter.balance.options import RunOptions, TryOptions
+from shifter.balance.sharing import SharedEndpoints
 from shifter.balance.tries import (
     NO_ENDPOINT_S,
     REJECTIONS,
@@ -33,10 +34,10 @@ from shifter.fleet.calls import (
     verdict_of,
 )
 from shifter.fleet.protection import Rejected
+from shifter.fleet.replica import FleetReplica
 from shifter.model.endpoint import Endpoint, EndpointList, read_endpoints
 from shifter.model.time import Duration
 from shifter.policy.protection.dependency import Dependency, DependencyOptions
-from shifter.ports import Clock
 
 _OPEN: Final[ContextVar[tuple[tuple[Caller, ActiveCall] | None, ...]]] = ContextVar(
     "shifter_open_calls", default=()
@@ -63,7 +64,7 @@ class BoundDependency(Dependency):
         options: The options of `Dependency`.
     """
 
-    __slots__ = ("_balancers", "_here")
+    __slots__ = ("_groups", "_here")
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class BoundDependency(Dependency):
     ) -> None:
         super().__init__(name, **options)
         object.__setattr__(self, "_here", here)
-        object.__setattr__(self, "_balancers", weakref.WeakKeyDictionary())
+        object.__setattr__(self, "_groups", weakref.WeakKeyDictionary())
 
     def __enter__(self) -> Self:
         caller = self._caller()
@@ -213,7 +214,7 @@ class BoundDependency(Dependency):
         caller = self._caller()
         clock = caller.replica.clock
         began = clock.monotonic()
-        lease = self._balancer(clock).lease(began)
+        lease = self._balancer(caller.replica).lease(began)
         if lease is None:
             raise NoEndpointError(self.name, NO_ENDPOINT_S)
         held, limit = caller.held, caller.limit
@@ -244,15 +245,15 @@ class BoundDependency(Dependency):
         self._check_endpoints()
         found = read_endpoints(endpoints)
         object.__setattr__(self, "endpoints", found)
-        for balancer in list(self._balancers.values()):  # type: ignore[attr-defined]
-            balancer.replace(found)
+        for group in list(self._groups.values()):  # type: ignore[attr-defined]
+            group.balancer.replace(found)
 
     def endpoint_views(self) -> list[EndpointView]:
         """The endpoints as this process sees them; empty for none."""
         if self.endpoints is None:
             return []
-        clock = self._caller().replica.clock
-        return self._balancer(clock).views(clock.monotonic())
+        replica = self._caller().replica
+        return self._balancer(replica).views(replica.clock.monotonic())
 
     def _caller(self) -> Caller:
         return CALLER.get() or self._here()  # type: ignore[attr-defined]
@@ -265,17 +266,28 @@ class BoundDependency(Dependency):
     def _calls(self, key: str | None) -> EndpointCalls:
         self._check_endpoints()
         caller = self._caller()
-        clock = caller.replica.clock
-        return EndpointCalls(self, self._balancer(clock), caller, clock, key)
+        replica = caller.replica
+        return EndpointCalls(self, self._balancer(replica), caller, replica.clock, key)
 
-    def _balancer(self, clock: Clock) -> Balancer:
+    def join(self, replica: FleetReplica) -> None:
+        """Share what a process knows of the endpoints with the fleet.
+
+        Args:
+            replica: The fleet's state in this process.
+        """
+        if self.endpoints is not None:
+            self._balancer(replica)
+
+    def _balancer(self, replica: FleetReplica) -> Balancer:
         """The balancer of a clock; an app has another clock in a test."""
-        balancers = self._balancers  # type: ignore[attr-defined]
-        found = balancers.get(clock)
+        groups = self._groups  # type: ignore[attr-defined]
+        found: SharedEndpoints | None = groups.get(replica.clock)
         if found is None:
-            made = Balancer(self.name, self.endpoints or (), self.balance)
-            found = balancers.setdefault(clock, made)
-        return cast("Balancer", found)
+            balancer = Balancer(self.name, self.endpoints or (), self.balance)
+            made = SharedEndpoints(balancer, self.balance)
+            found = groups.setdefault(replica.clock, made)
+        replica.endpoints.join(self, found)
+        return found.balancer
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from typing import Final, NamedTuple
 
 from shifter.balance.dns import DnsLookup
@@ -199,11 +200,24 @@ class Balancer:
                     state.endpoint,
                     state.inflight,
                     state.latency.cost(now),
-                    max(0.0, state.health.out_until - now),
-                    state.health.why,
+                    max(0.0, state.out_until - now),
+                    state.why,
                 )
                 for state in self._group.states.values()
             ]
+
+    @contextlib.contextmanager
+    def inspecting(self, now: float) -> Generator[Group]:
+        """The endpoints, locked while the block runs; changes are logged at its end.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        with self._lock:
+            self._keep_up(now)
+            yield self._group
+            changed = self._take_changed()
+        self._report(changed)
 
     def _take_changed(self) -> list[EndpointState]:
         taken = self._group.changed
@@ -214,9 +228,11 @@ class Balancer:
     def _report(self, changed: list[EndpointState]) -> None:
         """Log what was ejected or restored; outside of the lock: logs run user code."""
         for state in changed:
-            url, health = state.endpoint.url, state.health
-            if health.is_ejected:
-                self._log.warning(Event.ENDPOINT_EJECTED, endpoint=url, why=health.why)
+            url = state.endpoint.url
+            if state.is_withheld and state.is_drained:
+                self._log.warning(Event.ENDPOINT_DRAINED, endpoint=url, why=state.why)
+            elif state.is_ejected:
+                self._log.warning(Event.ENDPOINT_EJECTED, endpoint=url, why=state.why)
             else:
                 self._log.warning(Event.ENDPOINT_RESTORED, endpoint=url)
 

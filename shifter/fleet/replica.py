@@ -17,6 +17,7 @@ import msgspec
 
 from shifter.fleet.changes import Change, FleetObserver, call_back
 from shifter.fleet.circuit import StoreContact
+from shifter.fleet.endpoints import FleetEndpoints
 from shifter.fleet.protection import DependencyProtection, SentReport
 from shifter.fleet.shared_state import (
     QUALITY,
@@ -29,6 +30,7 @@ from shifter.fleet.shared_state import (
     quality_text,
     read_quality,
     read_setting,
+    reports_of,
     tallies_of,
     words_text,
 )
@@ -149,6 +151,7 @@ class FleetReplica:
         is_urgent: Whether the next sync should not wait.
         urgent: Called when it becomes urgent, in the thread that noticed it.
         tenants: The owners of other cells.
+        endpoints: What the fleet knows of endpoints.
         highest_load: The highest load of a process, as of the last view.
         clock: The clock of this process.
     """
@@ -182,6 +185,7 @@ class FleetReplica:
         self.is_urgent = False
         self.urgent: Callable[[], None] | None = None
         self.tenants: list[CellOwner] = []
+        self.endpoints = FleetEndpoints(process, clock)
         self.highest_load = 0.0
         renew_in_child(self._after_fork)
 
@@ -231,11 +235,14 @@ class FleetReplica:
             proposals.append(quality)
         for tenant in self.tenants:
             proposals += tenant.propose()
+        words = self._process_report(reports)
+        if store_ms is not None:
+            proposals += self.endpoints.propose(store_ms)
         sent.report = FleetReport(
             self._process,
             min(max(0.0, self.load()), MAX_LOAD),
-            words_text(self._process_report(reports)),
-            sent.is_alarmed,
+            words_text(words),
+            sent.is_alarmed or self.endpoints.is_alarmed,
             KEEP_MS,
             self._version,
             proposals,
@@ -260,6 +267,7 @@ class FleetReplica:
             strange += self._learn_cells(view.cells, view.now_ms)
         self._version, self.synced_at, self.failures = view.version, now, 0
         strange += self._hear(view, now_ms)
+        self.endpoints.follow()
         self._settle(peers=len(view.loads))
         self._quality.observe(view.loads, now_ms)
         self.highest_load = max(view.loads, default=0.0)
@@ -291,7 +299,9 @@ class FleetReplica:
             self._tell(Change(changed.dependency, state, is_fleet=False))
 
     def _process_report(self, reports: dict[str, DependencyReport]) -> ProcessReport:
-        words = msgspec.structs.replace(self.shed(), dependencies=reports)
+        words = msgspec.structs.replace(
+            self.shed(), dependencies=reports, endpoints=self.endpoints.reports()
+        )
         if words == ProcessReport() or self._offset_ms is None:
             return words
         return msgspec.structs.replace(words, said_ms=self._store_ms())
@@ -321,6 +331,7 @@ class FleetReplica:
 
     def _learn_cells(self, cells: Mapping[str, bytes], now_ms: int) -> int:
         strange = self._quality.learn(cells)
+        strange += self.endpoints.learn(cells, now_ms)
         for tenant in self.tenants:
             tenant.learn(cells, now_ms)
         for name, protection in self.protections.items():
@@ -336,11 +347,13 @@ class FleetReplica:
     def _hear(self, view: FleetView, now_ms: int) -> int:
         if not view.evidence:
             return 0
-        reports, strange = tallies_of(view.evidence, but=self._process)
+        reports, strange = reports_of(view.evidence, but=self._process)
+        tallies = tallies_of(reports.values())
         for name, protection in self.protections.items():
             with self.lock:
-                protection.breaker.weigh(reports.get(name, []), now_ms=now_ms)
+                protection.breaker.weigh(tallies.get(name, []), now_ms=now_ms)
             self.is_urgent = self.is_urgent or protection.circuit.is_urgent
+        self.is_urgent |= self.endpoints.hear(reports)
         return strange
 
     def _changes(

@@ -9,12 +9,13 @@ ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from shifter.fleet.endpoint_cells import EndpointReports
 from shifter.model.answer import Quality
 from shifter.model.fleet import MAX_CELL_BYTES
 from shifter.policy.protection.circuit.evidence import CallTally
@@ -59,13 +60,13 @@ class OverrideCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An operator's override.
 
     Attributes:
-        to: ``open`` or ``closed``; of a quality its word.
+        to: ``open`` or ``closed``; of a quality its word; of an endpoint ``drained``.
         owner: Who set it.
         reason: Why it was set.
         until_ms: When it ends, excluded, by the store's clock.
     """
 
-    to: Literal["open", "closed", "FULL", "REDUCED", "MINIMAL"]
+    to: Literal["open", "closed", "FULL", "REDUCED", "MINIMAL", "drained"]
     owner: str
     reason: str
     until_ms: InstantMs
@@ -252,12 +253,14 @@ class ProcessReport(msgspec.Struct, array_like=True, frozen=True):
         would_shed: Jobs it would have refused, of an admission that is dark.
         said_ms: The time of the report, by the store's clock; ``None`` before the
             first sync.
+        endpoints: What the process sees of endpoints, by dependency.
     """
 
     dependencies: dict[str, DependencyReport] = {}
     shed: Counts = _NONE
     would_shed: Counts = _NONE
     said_ms: InstantMs | None = None
+    endpoints: dict[str, EndpointReports] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -278,24 +281,35 @@ def read_words(text: bytes) -> ProcessReport | None:
         return None
 
 
-def tallies_of(
+def reports_of(
     evidence: Mapping[str, bytes], *, but: str
-) -> tuple[dict[str, list[CallTally]], int]:
-    """The evidence of the other processes.
+) -> tuple[dict[str, ProcessReport], int]:
+    """The reports of the other processes.
 
     Args:
-        evidence: The reports, by process.
+        evidence: The reports as they were sent, by process.
         but: The process whose report is left out.
 
     Returns:
-        Tallies with calls, by dependency; and how many reports cannot be decoded.
+        The reports, by process; and how many cannot be decoded.
     """
-    tallies: dict[str, list[CallTally]] = {}
+    found: dict[str, ProcessReport] = {}
     strange = 0
     for process, text in evidence.items():
-        report = None if process == but else read_words(text)
-        strange += report is None and process != but
-        for name, of_one in report.dependencies.items() if report else ():
+        if process == but:
+            continue
+        report = read_words(text)
+        strange += report is None
+        if report is not None:
+            found[process] = report
+    return found, strange
+
+
+def tallies_of(reports: Iterable[ProcessReport]) -> dict[str, list[CallTally]]:
+    """The tallies with calls of some processes, by dependency."""
+    tallies: dict[str, list[CallTally]] = {}
+    for report in reports:
+        for name, of_one in report.dependencies.items():
             if of_one.calls:
                 tallies.setdefault(name, []).append(of_one.tally)
-    return tallies, strange
+    return tallies

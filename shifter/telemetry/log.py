@@ -114,6 +114,7 @@ class Event(StrEnum):
     CIRCUIT_PROBED = "circuit.probed"
     CIRCUIT_CLOSED = "circuit.closed"
     CALLBACK_FAILED = "circuit.callback_failed"
+    ENDPOINT_DRAINED = "endpoint.drained"
     ENDPOINT_EJECTED = "endpoint.ejected"
     ENDPOINT_RESTORED = "endpoint.restored"
     FLEET_STRANGE = "fleet.strange"

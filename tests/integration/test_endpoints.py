@@ -18,7 +18,12 @@ from shifter.errors import (
     Throttled,
 )
 from shifter.jobs.request_scope import within
-from shifter.protection import BalancePolicy, BudgetPolicy, EvidencePolicy
+from shifter.protection import (
+    BalancePolicy,
+    BudgetPolicy,
+    EjectionPolicy,
+    EvidencePolicy,
+)
 from shifter.testing import TestApp
 
 URLS = ["a:1", "b:1", "c:1"]
@@ -183,6 +188,28 @@ async def test_a_second_try_begins_when_the_first_takes_too_long():
     assert "a" in shop.called
     assert [view.inflight for view in views.values()] == [0, 0, 0]
     assert len(shop.called) == 9 + shop.called.count("a")
+
+
+async def test_the_loser_of_two_tries_is_no_evidence_against_its_endpoint():
+    """It had most of its time when it was stopped, and did not use it up."""
+    ejection = EjectionPolicy(consecutive_failures=1)
+    balance = BalancePolicy(hedge_share=1.0, ejection=ejection)
+    shop = Shop(endpoints=["a:1", "b:1"], balance=balance)
+
+    async def fetch(endpoint):
+        shop.called.append(endpoint.host)
+        if len(shop.called) == 1:
+            await asyncio.Event().wait()
+        shop.render._caller().replica.clock.advance(40)
+        return "second"
+
+    async with TestApp(shop.app):
+        assert await shop.render.run(fetch, hedge="5ms", timeout="60s") == "second"
+        views = shop.views()
+    assert len(set(shop.called)) == 2
+    assert [(view.inflight, view.out_s, view.why) for view in views.values()] == [
+        (0, 0, "")
+    ] * 2
 
 
 async def test_second_tries_stay_within_their_share():

@@ -19,6 +19,7 @@ from shifter.balance import Endpoint
 from shifter.policy.balance.ejection import EjectionPolicy
 from shifter.policy.balance.group import Group
 from shifter.policy.balance.latency import PeakEwma, Percentiles, Share
+from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
 from shifter.policy.balance.ring import HashRing
 from shifter.policy.balance.turns import Turns
@@ -238,6 +239,18 @@ class Calls(RuleBasedStateMachine):
         self.group.ended(state, self.now, 0.1, failed=None)
         self.group.pause(state, self.now, seconds)
 
+    @rule(
+        number=st.integers(0, 12),
+        kind=st.sampled_from(MarkKind),
+        seconds=st.none() | st.floats(0, 100) | st.just(math.inf),
+    )
+    def mark(self, number, kind, seconds):
+        """The fleet, health checks or an operator say something of an endpoint."""
+        state = self.group.states.get(f"http://h{number}:1")
+        if state is not None:
+            mark = None if seconds is None else Mark(self.now + seconds, "said")
+            self.group.mark(state, kind, mark, self.now)
+
     @rule(seconds=st.floats(0, 100))
     def wait(self, seconds):
         self.now += seconds
@@ -250,20 +263,42 @@ class Calls(RuleBasedStateMachine):
                 assert state.inflight == counted[id(state)]
 
     @invariant()
-    def one_is_always_left_and_ejections_are_bounded(self):
+    def one_is_always_left(self):
+        if hasattr(self, "group"):
+            assert self.group.choose(self.now, 0.5) is not None
+
+    @invariant()
+    def the_fleet_and_checks_eject_no_more_than_the_share_and_leave_one(self):
         if not hasattr(self, "group"):
             return
-        assert self.group.choose(self.now, 0.5) is not None
+        self.group.choose(self.now, 0.5)
+        states = self.group.states.values()
+        present = [one for one in states if not one.is_drained]
+        own = sum(one.health.is_ejected for one in present)
+        marked = sum(one.is_ejected and not one.health.is_ejected for one in present)
+        if marked:
+            most = self.ejection.most_ejected(len(present))
+            assert own + marked <= most < len(present)
 
     @invariant()
     def an_endpoint_that_is_out_is_called_only_in_a_panic(self):
         if not hasattr(self, "group"):
             return
         chosen = self.group.choose(self.now, 0.99)
-        states = self.group.states.values()
-        if chosen.health.out_until:
-            left = sum(not one.health.out_until for one in states)
-            assert left < max(1, self.ejection.panic_share * len(states))
+        states = list(self.group.states.values())
+        present = [one for one in states if not one.is_drained]
+        if chosen.is_drained:
+            assert not present
+        elif chosen.is_out:
+            left = sum(not one.is_out for one in present)
+            assert left < max(1, self.ejection.panic_share * len(present))
+
+    @invariant()
+    def no_mark_outlives_its_end(self):
+        if hasattr(self, "group"):
+            self.group.choose(self.now, 0.5)
+            for state in self.group.states.values():
+                assert all(mark.until > self.now for mark in state.marks.values())
 
 
 TestCalls = Calls.TestCase

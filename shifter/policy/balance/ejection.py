@@ -89,6 +89,14 @@ class EjectionPolicy:
         """
         return min(endpoints - 1, max(1, int(self.most_share * endpoints)))
 
+    def lasts_s(self, times: int) -> float:
+        """Seconds that an ejection lasts, by how often the endpoint was ejected.
+
+        >>> EjectionPolicy().lasts_s(1), EjectionPolicy().lasts_s(50)
+        (30.0, 300.0)
+        """
+        return min(self.base_ms * times, self.most_ms) / 1_000
+
 
 class Health:
     """How the calls of one endpoint ended. Belongs to one thread.
@@ -104,14 +112,20 @@ class Health:
             for a pause.
         why: The reason of the last ejection; empty before the first.
         healthy_since: When its last ejection ended, monotonic seconds.
+        ejected_at: When its last ejection began, monotonic seconds.
+        is_shared: Whether the fleet learnt of this ejection and acted on it.
+        before: Calls and failures of the last interval that ended.
     """
 
     __slots__ = (
+        "before",
         "calls",
+        "ejected_at",
         "failures",
         "healthy_since",
         "in_a_row",
         "is_ejected",
+        "is_shared",
         "out_until",
         "times",
         "took_s",
@@ -122,6 +136,7 @@ class Health:
         self.in_a_row = self.calls = self.failures = self.times = 0
         self.took_s = self.out_until = self.healthy_since = 0.0
         self.is_ejected, self.why = False, ""
+        self.is_shared, self.ejected_at, self.before = False, 0.0, (0, 0)
 
     def note(self, *, failed: bool, took_s: float) -> None:
         """Count a call that ended."""
@@ -132,16 +147,22 @@ class Health:
 
     def clear(self) -> None:
         """Begin a new interval."""
+        self.before = self.calls, self.failures
         self.calls = self.failures = 0
         self.took_s = 0.0
 
     def eject(self, policy: EjectionPolicy, now: float, why: str) -> None:
         """Give it no calls for a while."""
+        self.times = self.next_times(policy, now)
+        self.out_until = now + policy.lasts_s(self.times)
+        self.is_ejected, self.why, self.in_a_row = True, why, 0
+        self.is_shared, self.ejected_at = False, now
+
+    def next_times(self, policy: EjectionPolicy, now: float) -> int:
+        """How often it was ejected, if it is ejected now."""
         base_s = policy.base_ms / 1_000
         forgiven = int((now - self.healthy_since) / base_s) if self.times else 0
-        self.times = max(0, self.times - max(0, forgiven)) + 1
-        self.out_until = now + min(base_s * self.times, policy.most_ms / 1_000)
-        self.is_ejected, self.why, self.in_a_row = True, why, 0
+        return max(0, self.times - max(0, forgiven)) + 1
 
     def pause(self, until: float) -> None:
         """Give it no calls until then, as it asked for."""

@@ -20,6 +20,7 @@ from typing import Final
 
 from shifter.model.endpoint import Endpoint
 from shifter.policy.balance.ejection import compared
+from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
 from shifter.policy.balance.ring import HashRing
 from shifter.policy.balance.state import EndpointState
@@ -137,6 +138,30 @@ class Group:
         state.health.pause(now + seconds)
         self._refresh(now)
 
+    def mark(
+        self, state: EndpointState, kind: MarkKind, mark: Mark | None, now: float
+    ) -> None:
+        """Note that an endpoint should get no calls, or may again.
+
+        Args:
+            state: The endpoint.
+            kind: Who found it.
+            mark: The reason and its end; ``None`` to take the mark away.
+            now: Monotonic seconds.
+        """
+        before = state.marks.get(kind)
+        if mark is not None and mark.until > now:
+            began = now if before is None else before.began
+            state.marks[kind] = mark._replace(began=began)
+            if kind is MarkKind.FLEET:
+                state.health.is_shared = True
+                state.health.times = max(state.health.times, mark.times)
+        elif before is not None:
+            self._unmark(state, kind, now)
+        else:
+            return
+        self._refresh(now)
+
     def _by_load(
         self, states: list[EndpointState], now: float, u: float
     ) -> tuple[EndpointState | None, float]:
@@ -197,32 +222,63 @@ class Group:
         self._compare_at = now + policy.interval_ms / 1_000
 
     def _eject(self, state: EndpointState, now: float, why: str) -> None:
-        states = self.states
-        if states.get(state.endpoint.url) is not state or state.health.is_ejected:
+        if self.states.get(state.endpoint.url) is not state or state.health.is_ejected:
             return
-        out = sum(one.health.is_ejected for one in states.values())
-        if out >= self._policy.ejection.most_ejected(len(states)):
+        if not state.is_ejected and not self._has_room():
             return
         self.changed.append(state)
         state.health.eject(self._policy.ejection, now, why)
         self._refresh(now)
 
+    def _has_room(self) -> bool:
+        """Whether one endpoint more may be ejected; drained ones do not count."""
+        present = [one for one in self.states.values() if not one.is_drained]
+        most = self._policy.ejection.most_ejected(len(present))
+        return sum(one.is_ejected for one in present) < most
+
+    def _unmark(self, state: EndpointState, kind: MarkKind, now: float) -> None:
+        del state.marks[kind]
+        if kind is MarkKind.FLEET:
+            state.health.healthy_since = now
+        if state.is_withheld and not state.marks:
+            state.warm_from = now
+
+    def _withhold(self) -> None:
+        """Decide by the marks which endpoints get no calls, and note what changed."""
+        was = {url for url, one in self.states.items() if one.is_withheld}
+        for state in self.states.values():
+            state.is_withheld = state.is_drained
+        for state in self.states.values():
+            if state.marks and not state.is_drained:
+                state.is_withheld = state.health.is_ejected or self._has_room()
+        self.changed += [
+            state
+            for url, state in self.states.items()
+            if state.is_withheld != (url in was) and not state.health.is_ejected
+        ]
+
+    def _expire(self, state: EndpointState, now: float) -> None:
+        if state.health.out_until and now >= state.health.out_until:
+            if state.health.is_ejected and not state.is_withheld:
+                self.changed.append(state)
+            state.health.restore(now)
+            state.warm_from = now
+        for kind in [kind for kind, one in state.marks.items() if now >= one.until]:
+            self._unmark(state, kind, now)
+
     def _refresh(self, now: float) -> None:
         """Sort the endpoints by whether they are called."""
         policy, states = self._policy, list(self.states.values())
         for state in states:
-            if state.health.out_until and now >= state.health.out_until:
-                if state.health.is_ejected:
-                    self.changed.append(state)
-                state.health.restore(now)
-                state.warm_from = now
-        is_out = [one for one in states if one.health.out_until]
-        self._changes_at = min(
-            (one.health.out_until for one in is_out), default=math.inf
-        )
-        self._open = [one for one in states if not one.health.out_until]
-        if len(self._open) < max(1, policy.ejection.panic_share * len(states)):
-            self._open = states
+            self._expire(state, now)
+        self._withhold()
+        ends = [one.health.out_until for one in states if one.health.out_until]
+        ends += [mark.until for one in states for mark in one.marks.values()]
+        self._changes_at = min(ends, default=math.inf)
+        present = [one for one in states if not one.is_drained] or states
+        self._open = [one for one in present if not one.is_out]
+        if len(self._open) < max(1, policy.ejection.panic_share * len(present)):
+            self._open = present
         self._open_by_url = {one.endpoint.url: one for one in self._open}
         self._local = [one for one in self._open if one.endpoint.zone == policy.zone]
         self._remote = [one for one in self._open if one.endpoint.zone != policy.zone]

@@ -46,7 +46,8 @@ class PeakEwma:
             self._cost = took_s
         else:
             kept = math.exp(-max(0.0, now - self._at) / self._decay_s)
-            self._cost = took_s + (cost - took_s) * kept
+            # Rounding must not lift it above the peak.
+            self._cost = min(cost, took_s + (cost - took_s) * kept)
         self._at = now
 
     def cost(self, now: float) -> float:

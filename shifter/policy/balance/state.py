@@ -7,6 +7,7 @@ from typing import Final
 from shifter.model.endpoint import Endpoint
 from shifter.policy.balance.ejection import Health
 from shifter.policy.balance.latency import PeakEwma
+from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
 
 _UNKNOWN: Final = 1e9
@@ -16,6 +17,8 @@ Source: the penalty of Finagle's ``PeakEwma``."""
 _LEAST_PART: Final = 0.1
 """Part of its weight that a new endpoint begins with. Source: Envoy's
 ``min_weight_percent``."""
+
+_RANK: Final = {kind: rank for rank, kind in enumerate(MarkKind)}
 
 
 class EndpointState:
@@ -31,6 +34,8 @@ class EndpointState:
         inflight: Calls under way.
         latency: How long its calls take.
         health: How its calls ended.
+        marks: Why it should get no calls, besides its own calls.
+        is_withheld: Whether it gets no calls because of a mark.
         warm_from: When it began to be called, or to be called again.
         turn: Its next turn, in the time of round robin.
     """
@@ -41,7 +46,9 @@ class EndpointState:
         "endpoint",
         "health",
         "inflight",
+        "is_withheld",
         "latency",
+        "marks",
         "turn",
         "warm_from",
     )
@@ -50,9 +57,41 @@ class EndpointState:
         self.endpoint, self.inflight, self.turn = endpoint, 0, 0.0
         self.latency = PeakEwma(policy.decay_ms / 1_000)
         self.health = Health()
+        self.marks: dict[MarkKind, Mark] = {}
+        self.is_withheld = False
         self.warm_from = now
         self._warm_s = policy.slow_start_ms / 1_000
         self._is_by_latency = policy.choice is Choice.PEAK_EWMA
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it gets no calls, as far as enough others are left."""
+        return self.is_withheld or bool(self.health.out_until)
+
+    @property
+    def out_until(self) -> float:
+        """Monotonic seconds until which it gets no calls; 0 if it does."""
+        ends = (mark.until for mark in self.marks.values() if self.is_withheld)
+        return max(self.health.out_until, max(ends, default=0.0))
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether an operator drained it."""
+        return MarkKind.DRAIN in self.marks
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether it is out for a reason that counts for the share of ejections."""
+        is_marked = self.is_withheld and not self.is_drained
+        return self.health.is_ejected or is_marked
+
+    @property
+    def why(self) -> str:
+        """Why it gets no calls, or got none when it last did."""
+        first = min(self.marks.items(), default=None, key=lambda one: _RANK[one[0]])
+        if first is None or (self.health.is_ejected and not self.is_drained):
+            return self.health.why
+        return first[1].why
 
     def weight(self, now: float) -> float:
         """Its weight; less during its slow start."""

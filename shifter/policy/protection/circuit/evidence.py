@@ -203,6 +203,18 @@ def suspects(policy: EvidencePolicy, tally: CallTally) -> bool:
     return slow >= policy.slow_ratio * tally.calls
 
 
+class Vote(NamedTuple):
+    """What one process thinks of a dependency, or of one of its endpoints.
+
+    Attributes:
+        calls: The calls that it counted, >= 0.
+        suspects: Whether it suspects it.
+    """
+
+    calls: int
+    suspects: bool
+
+
 def fleet_suspects(policy: EvidencePolicy, tallies: Sequence[CallTally]) -> bool:
     """Whether the circuit of the whole fleet should open. Pure.
 
@@ -213,12 +225,25 @@ def fleet_suspects(policy: EvidencePolicy, tallies: Sequence[CallTally]) -> bool
     Returns:
         The same answer in every process that has the same evidence.
     """
-    suspecting = [tally for tally in tallies if suspects(policy, tally)]
-    if len(suspecting) < min(2, len(tallies)):
+    votes = [Vote(tally.calls, suspects(policy, tally)) for tally in tallies]
+    return has_quorum(policy, votes)
+
+
+def has_quorum(policy: EvidencePolicy, votes: Sequence[Vote]) -> bool:
+    """Whether enough processes suspect the same. Pure.
+
+    Two must at least, unless there is one process alone.
+
+    Args:
+        policy: Share of the processes that called, or share of the calls.
+        votes: One for each process, in any order.
+    """
+    suspecting = [vote for vote in votes if vote.suspects]
+    if len(suspecting) < min(2, len(votes)):
         return False
-    voters = sum(tally.calls > 0 for tally in tallies)
+    voters = sum(vote.calls > 0 for vote in votes)
     if len(suspecting) >= policy.quorum_ratio * voters:
         return True
-    traffic = sum(tally.calls for tally in tallies)
-    weight = sum(tally.calls for tally in suspecting)
+    traffic = sum(vote.calls for vote in votes)
+    weight = sum(vote.calls for vote in suspecting)
     return weight >= policy.weight_ratio * traffic
