@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from shifter.balance.balancer import Balancer
 from shifter.fleet.endpoint_cells import MOST_CHARS, MOST_ENDPOINTS, EndpointReport
@@ -53,6 +53,14 @@ class SharedEndpoints:
         if len(rows) > MOST_ENDPOINTS:
             rows.sort(key=lambda row: (row.state == "open", -row.checks, -row.calls))
         return rows[:MOST_ENDPOINTS]
+
+    def counts(self, now: float) -> Mapping[str, int]:
+        """How many endpoints there are, by state; each state is there."""
+        counted = dict.fromkeys(get_args(_Word), 0)
+        with self.balancer.inspecting(now) as group:
+            for state in group.states.values():
+                counted[_word(state, now)] += 1
+        return counted
 
     def follow(self, marks: Mapping[MarkKind, Mapping[str, Mark]], now: float) -> None:
         """Take over what the fleet agreed on, by kind and URL."""

@@ -90,7 +90,7 @@ def circuit_list(*, json: bool = False, session: InSession) -> None:
         json: Print one JSON array.
         session: This command line.
     """
-    rows = _read(session).circuits
+    rows = read(session).circuits
     shown, empty = circuit_cells(rows), "no dependencies"
     write_rows(CIRCUITS, shown, rows, as_json=json, empty=empty)
 
@@ -150,7 +150,7 @@ def budget_list(*, json: bool = False, session: InSession) -> None:
         json: Print one JSON array.
         session: This command line.
     """
-    rows = _read(session).budgets
+    rows = read(session).budgets
     shown, empty = budget_cells(rows), "no dependencies"
     write_rows(BUDGETS, shown, rows, as_json=json, empty=empty)
 
@@ -164,7 +164,7 @@ def quality_show(*, json: bool = False, session: InSession) -> None:
         json: Print one JSON object.
         session: This command line.
     """
-    row = _read(session).quality
+    row = read(session).quality
     if json:
         write_json(msgspec.to_builtins(row))
     else:
@@ -182,7 +182,7 @@ def quality_set(quality: str, *, cause: Cause, session: InSession) -> None:
         session: This command line.
     """
     to = quality.upper()
-    fleet = _set(session, quality_target(), to, cause, is_quiet=True)
+    fleet = set_by_hand(session, quality_target(), to, cause, is_quiet=True)
     note(quality_text(fleet.quality))
 
 
@@ -238,7 +238,7 @@ def window_open_now(
         cause: Why, and for how long.
         session: This command line.
     """
-    _set(session, scope.target(queue), "open", cause)
+    set_by_hand(session, scope.target(queue), "open", cause)
 
 
 def window_close_now(
@@ -259,7 +259,7 @@ def window_close_now(
         cause: Why, and for how long.
         session: This command line.
     """
-    _set(session, scope.target(queue), "closed", cause)
+    set_by_hand(session, scope.target(queue), "closed", cause)
 
 
 def window_auto(
@@ -285,20 +285,21 @@ def window_auto(
     note(f"{target.name}: its windows count")
 
 
-def _read(session: Session) -> Fleet:
+def read(session: Session) -> Fleet:
+    """The fleet as it is now."""
     return asyncio.run(read_fleet(need_state(session.settings())))
 
 
 def _set_circuit(session: Session, dependency: str, to: str, cause: Cause) -> None:
     target = circuit_target(dependency)
-    fleet = _set(session, target, to, cause)
+    fleet = set_by_hand(session, target, to, cause)
     known = [row.dependency for row in fleet.circuits if row.processes]
     if target.name not in known:
         shown = ", ".join(known) or "none"
         warn(f"no live process reports {target.name!r}; reported: {shown}")
 
 
-def _set(
+def set_by_hand(
     session: Session,
     target: OverrideTarget,
     to: str,
@@ -306,6 +307,15 @@ def _set(
     *,
     is_quiet: bool = False,
 ) -> Fleet:
+    """Make an override, say so, and record it.
+
+    Args:
+        session: This command line.
+        target: The setting to override.
+        to: Its value.
+        cause: Why, and for how long.
+        is_quiet: Whether nothing is printed.
+    """
     settings = need_state(session.settings())
     lasts_ms = duration_ms("--for", cause.for_, minimum_ms=_LEAST_MS)
     override = Override(to, who(), cause.reason, lasts_ms)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from shifter.adapters.system import SystemClock
+from shifter.cli.endpoint_table import ENDPOINTS, endpoint_cells
 from shifter.cli.output import is_terminal, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
@@ -110,10 +111,12 @@ def tables(
     letters: list[tuple[object, ...]] = [
         (row.queue, row.count) for row in overview.dead_letters
     ]
+    out = [row for row in overview.endpoints if row.by is not None]
     return [
         (LANES, _lane_cells(overview)),
         (LETTERS, letters),
         (CIRCUITS, circuit_cells(overview.circuits)),
+        (ENDPOINTS, endpoint_cells(out)),
         (BUDGETS, budget_cells(overview.budgets)),
         (WINDOWS, window_cells(overview.windows)),
         (WORKERS, _worker_cells(overview)),

@@ -1,9 +1,9 @@
 """What processes exchange about endpoints, as bytes: reports, and cells of the fleet.
 
 A process reports what it sees of each endpoint. A cell holds what the fleet agreed on:
-an endpoint that is ejected, one that an operator drained, or the lease of the process
-that sends health checks for all. Every cell has an end. As with all shared state,
-values that cannot be read, or that are out of bounds, are ignored.
+an endpoint that is ejected, or one that an operator drained. Every cell has an end. As
+with all shared state, values that cannot be read, or that are out of bounds, are
+ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ _PREFIX: Final = {
     MarkKind.FLEET: "endpoint/ejected/",
     MarkKind.CHECKS: "endpoint/unhealthy/",
 }
-_LEASE: Final = "endpoint/checks/"
 
 _Url = Annotated[str, Meta(min_length=1, max_length=MOST_CHARS)]
 _Text = Annotated[str, Meta(max_length=200)]
@@ -91,18 +90,6 @@ class EjectionCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: _Text
 
 
-class LeaseCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The right to check the endpoints of a dependency for the whole fleet.
-
-    Attributes:
-        owner: The process that has it.
-        until_ms: When it ends, by the store's clock.
-    """
-
-    owner: Annotated[str, Meta(max_length=200)]
-    until_ms: InstantMs
-
-
 class EndpointCell(NamedTuple):
     """What a cell is about.
 
@@ -137,22 +124,13 @@ def endpoint_of(cell: str) -> EndpointCell | None:
     return None
 
 
-def lease_cell(dependency: str) -> str:
-    """The name of the cell that says who sends the health checks."""
-    return _LEASE + dependency
-
-
 def read_ejection(text: bytes) -> EjectionCell | None:
     """Decode an ejection; ``None`` if it cannot be read."""
-    return _read(text, EjectionCell)
+    return decoded(text, EjectionCell)
 
 
-def read_lease(text: bytes) -> LeaseCell | None:
-    """Decode a lease; ``None`` if it cannot be read."""
-    return _read(text, LeaseCell)
-
-
-def _read(text: bytes, kind: type[T]) -> T | None:
+def decoded(text: bytes, kind: type[T]) -> T | None:
+    """Decode a cell; ``None`` if it is empty or cannot be read."""
     if not text or len(text) > MAX_CELL_BYTES:
         return None
     try:

@@ -23,15 +23,13 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from shifter.fleet.check_lease import holder, wanted_lease
 from shifter.fleet.endpoint_cells import (
     EjectionCell,
     EndpointCell,
     EndpointReport,
-    LeaseCell,
     endpoint_of,
-    lease_cell,
     read_ejection,
-    read_lease,
 )
 from shifter.fleet.shared_state import ProcessReport, read_setting
 from shifter.model.fleet import Proposal
@@ -43,9 +41,6 @@ from shifter.wire.untrusted import printable
 
 CHECK_KEEP_MS: Final = 30_000
 """How long failed health checks hold for the fleet, unless they are renewed."""
-
-LEASE_MS: Final = 10_000
-"""How long a process may send the health checks; renewed when half is over."""
 
 _REPORT_KEPT_S: Final = 1.0
 """How long the report of the endpoints is sent again unchanged."""
@@ -77,6 +72,9 @@ class EndpointGroup(Protocol):
     def reports(self, now: float) -> list[EndpointReport]:
         """What is seen of them; those in question come first."""
 
+    def counts(self, now: float) -> Mapping[str, int]:
+        """How many endpoints there are, by state."""
+
     def follow(self, marks: Mapping[MarkKind, Mapping[str, Mark]], now: float) -> None:
         """Take over what the fleet agreed on, by kind and URL."""
 
@@ -97,9 +95,6 @@ class FleetEndpoints:
     Args:
         process: This process's id.
         clock: Monotonic.
-
-    Attributes:
-        is_connected: Whether the store answered last.
     """
 
     def __init__(self, process: str, clock: Clock) -> None:
@@ -109,11 +104,10 @@ class FleetEndpoints:
         self._reported_at = -_REPORT_KEPT_S
         self._cells: dict[str, bytes] = {}
         self._marks: dict[str, dict[MarkKind, dict[str, Mark]]] = {}
-        self._now_ms, self._store_ahead_ms = 0, 0
+        self._store_ahead_ms = 0
         self._decided: dict[EndpointCell, str] = {}
         self._ended: list[str] = []
         self._asked: dict[tuple[str, str], float] = {}
-        self.is_connected = False
 
     def join(self, dependency: Dependency, group: EndpointGroup) -> None:
         """Share what is known of the endpoints of a dependency from now on."""
@@ -136,6 +130,13 @@ class FleetEndpoints:
             }
         return self._reports
 
+    def counts(self) -> dict[str, Mapping[str, int]]:
+        """How many endpoints there are, by dependency and state. From any thread."""
+        now, found = self._clock.monotonic(), dict[str, Mapping[str, int]]()
+        for name, (_, group) in list(self._joined.items()):
+            found[name] = group.counts(now)
+        return found
+
     @property
     def is_alarmed(self) -> bool:
         """Whether the reports of all processes are needed."""
@@ -147,8 +148,8 @@ class FleetEndpoints:
 
     def leads(self, dependency: str) -> bool:
         """Whether this process sends the health checks of a dependency for all."""
-        lease = self._lease(dependency)
-        return lease is not None and lease.owner == self._process
+        store_ms = self._mono_ms() + self._store_ahead_ms
+        return holder(self._cells, dependency, store_ms) == self._process
 
     def must_confirm(self, dependency: str, url: str) -> bool:
         """Whether this process checks an endpoint since another one found it ill."""
@@ -167,7 +168,10 @@ class FleetEndpoints:
         for cell, why in decided.items():
             proposals.append(self._ejection(cell, why, store_ms))
         for name, (_, group) in list(self._joined.items()):
-            if group.has_checks and (lease := self._wanted_lease(name, store_ms)):
+            if not group.has_checks:
+                continue
+            lease = wanted_lease(self._cells, name, self._process, store_ms)
+            if lease is not None:
                 proposals.append(lease)
         return proposals
 
@@ -178,7 +182,7 @@ class FleetEndpoints:
             cells: All cells of the fleet.
             now_ms: The time, by the store's clock.
         """
-        self._now_ms, self._store_ahead_ms = now_ms, now_ms - self._mono_ms()
+        self._store_ahead_ms = now_ms - self._mono_ms()
         self._cells = {
             name: text for name, text in cells.items() if "endpoint/" in name
         }
@@ -348,24 +352,6 @@ class FleetEndpoints:
                 longest_ms = joined.dependency.balance.ejection.most_ms
         until_ms = min(found.until_ms, now_ms + longest_ms)
         return Mark(self._at(until_ms), printable(found.why, 200), found.times)
-
-    def _lease(self, dependency: str) -> LeaseCell | None:
-        """The lease that holds now, if one does."""
-        lease = read_lease(self._cells.get(lease_cell(dependency), b""))
-        store_ms = self._mono_ms() + self._store_ahead_ms
-        if lease is None or not store_ms < lease.until_ms <= store_ms + LEASE_MS:
-            return None
-        return lease
-
-    def _wanted_lease(self, dependency: str, store_ms: int) -> Proposal | None:
-        lease = self._lease(dependency)
-        if lease is not None:
-            is_due = lease.until_ms - store_ms < LEASE_MS // 2
-            if lease.owner != self._process or not is_due:
-                return None
-        cell = lease_cell(dependency)
-        made = msgspec.json.encode(LeaseCell(self._process, store_ms + LEASE_MS))
-        return Proposal(cell, self._cells.get(cell, b""), made)
 
     def _clear(self, now: float) -> None:
         """Forget marks that have ended; their cells are removed at the next sync."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shifter.fleet.replica import FleetReplica
@@ -22,6 +22,7 @@ class DependencyReading(NamedTuple):
         ended: Calls that ended since the last reading.
         retries_left: Of the retry budget.
         limit: Calls at once; ``None`` without a limit.
+        endpoints: How many there are, by state; empty without endpoints.
     """
 
     name: str
@@ -30,6 +31,7 @@ class DependencyReading(NamedTuple):
     ended: dict[CallOutcome, int]
     retries_left: int
     limit: int | None
+    endpoints: Mapping[str, int]
 
 
 class FleetReading(NamedTuple):
@@ -50,6 +52,7 @@ class FleetReading(NamedTuple):
 def read_fleet(replica: FleetReplica) -> FleetReading:
     """Read a replica; calls that ended are handed out once. From any thread."""
     now_ms, found = replica.now_ms(), []
+    endpoints = replica.endpoints.counts()
     for name, protection in replica.protections.items():
         # One lock per dependency: a call waits for one reading at most.
         with replica.lock:
@@ -62,6 +65,7 @@ def read_fleet(replica: FleetReplica) -> FleetReading:
                 protection.take_ended(),
                 protection.retries.left(now_ms),
                 None if limit is None else int(limit.state.limit),
+                endpoints.get(name, {}),
             )
         found.append(reading)
     return FleetReading(found, replica.quality, replica.skew_s)
@@ -73,6 +77,7 @@ def show_fleet(metrics: Metrics, reading: FleetReading | None) -> None:
         metrics.circuit_state,
         metrics.budget_left,
         metrics.limit,
+        metrics.endpoints,
         metrics.quality,
         metrics.clock_skew,
     ):
@@ -88,5 +93,7 @@ def show_fleet(metrics: Metrics, reading: FleetReading | None) -> None:
         metrics.budget_left.of(one.name).set(one.retries_left)
         if one.limit is not None:
             metrics.limit.of(one.name).set(one.limit)
+        for state, endpoints in one.endpoints.items():
+            metrics.endpoints.of(one.name, state).set(endpoints)
         for outcome, count in one.ended.items():
             metrics.calls.of(one.name, outcome.value).inc(count)

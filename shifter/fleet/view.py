@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from shifter.fleet.endpoint_view import EndpointRow, endpoint_rows
 from shifter.fleet.hours import scope_of
 from shifter.fleet.shared_state import (
     PROTECTIONS,
@@ -178,6 +179,7 @@ class Fleet(msgspec.Struct, frozen=True):
     quality: QualityRow
     admission: AdmissionRow
     windows: list[WindowRow]
+    endpoints: list[EndpointRow] = []
 
 
 class _Reports(NamedTuple):
@@ -217,6 +219,7 @@ def _fleet(view: FleetView) -> Fleet:
             _sums(URGENT_FIRST, [one.would_shed for one in processes]),
         ),
         _windows(cells, now_ms),
+        endpoint_rows(cells, processes, now_ms),
     )
 
 
@@ -318,7 +321,8 @@ async def set_by_hand(
     Args:
         store: Where the fleet agrees.
         process: Name of the operator's program.
-        cell: `by_hand_cell` of a dependency, `QUALITY_BY_HAND`, or a `window_cell`.
+        cell: `by_hand_cell` of a dependency, `QUALITY_BY_HAND`, a `window_cell`, or
+            that of an endpoint.
         setting: With ``until_ms`` as milliseconds from now; ``None`` to let go.
 
     Raises:

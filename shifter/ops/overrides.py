@@ -1,7 +1,7 @@
-"""Settings that an operator makes by hand: circuits, the quality, execution windows.
+"""Settings that an operator makes by hand: circuits, quality, windows, endpoints.
 
 An override holds for a while, for the whole fleet, and carries its owner and reason.
-All three kinds are cells of the same shared state, so one mechanism sets and removes
+All kinds are cells of the same shared state, so one mechanism sets and removes
 them: a target names the cell and the values that it takes.
 """
 
@@ -17,11 +17,14 @@ from shifter import wiring
 from shifter.api.app import Shifter
 from shifter.config import Settings
 from shifter.errors import ConfigError
+from shifter.fleet.endpoint_cells import MOST_CHARS, EndpointCell
 from shifter.fleet.hours import hours_scope, job_scope, queue_scope, window_cell
 from shifter.fleet.shared_state import QUALITY_BY_HAND, OverrideCell, by_hand_cell
 from shifter.fleet.view import Fleet, WindowRow, look, set_by_hand
 from shifter.model.answer import Quality
+from shifter.model.endpoint import Endpoint
 from shifter.model.lane import Priority, check_name, parse_lane
+from shifter.policy.balance.mark import MarkKind
 from shifter.policy.schedule.hours import next_opening_ms
 from shifter.ports import Clock, FleetStore
 
@@ -73,6 +76,21 @@ def circuit_target(dependency: str) -> OverrideTarget:
 def quality_target() -> OverrideTarget:
     """The quality that the whole fleet serves at."""
     return OverrideTarget("quality", "quality", QUALITY_BY_HAND, tuple(Quality))
+
+
+def endpoint_target(dependency: str, url: str) -> OverrideTarget:
+    """An endpoint of a dependency, which can be drained.
+
+    Raises:
+        ConfigError: The name is not one of a dependency, or the URL is wrong or longer
+            than 400 characters.
+    """
+    name, endpoint = check_name("name", dependency), Endpoint(url).url
+    if len(endpoint) > MOST_CHARS:
+        want = f"use at most {MOST_CHARS} characters"
+        raise ConfigError("endpoint", url, want)
+    cell = EndpointCell(MarkKind.DRAIN, name, endpoint).name
+    return OverrideTarget(f"{name} {endpoint}", "endpoint", cell, ("drained",))
 
 
 def window_target(
@@ -134,6 +152,29 @@ async def clear_override(settings: Settings, target: OverrideTarget) -> Fleet:
         StoreError: The state store does not answer.
     """
     return await _replace(settings, target, None)
+
+
+async def restore_endpoint(settings: Settings, dependency: str, url: str) -> Fleet:
+    """Let an endpoint be called again, whoever took it out for the fleet.
+
+    What one process found by itself holds there until its end, and where health checks
+    still fail the fleet ejects the endpoint again.
+
+    Returns:
+        The fleet as it is then.
+
+    Raises:
+        ConfigError: The dependency or the URL is wrong.
+        StoreError: The state store does not answer.
+    """
+    target = endpoint_target(dependency, url)
+    process, endpoint = wiring.new_worker_id(), Endpoint(url).url
+    async with opened_fleet(settings) as store:
+        await set_by_hand(store, process, target.cell, None)
+        for kind in (MarkKind.FLEET, MarkKind.CHECKS):
+            cell = EndpointCell(kind, dependency, endpoint).name
+            await set_by_hand(store, process, cell, None)
+        return await look(store, process)
 
 
 def declared_windows(app: Shifter, clock: Clock) -> list[WindowRow]:

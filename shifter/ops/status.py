@@ -16,6 +16,7 @@ from shifter.config import Settings
 from shifter.deadletter.journal import Journal, RunHistory
 from shifter.deadletter.reader import count_open
 from shifter.errors import StoreError, StoreRefusedError
+from shifter.fleet.endpoint_view import EndpointRow
 from shifter.fleet.view import (
     AdmissionRow,
     BudgetRow,
@@ -96,6 +97,7 @@ class Overview(msgspec.Struct, frozen=True):
         workers: Live worker processes.
         admission: What services shed; ``None`` when the state store is away.
         windows: Overrides of execution windows.
+        endpoints: Endpoints of dependencies; empty when the state store is away.
     """
 
     as_of_ms: int
@@ -107,6 +109,7 @@ class Overview(msgspec.Struct, frozen=True):
     quality: QualityRow | None = None
     admission: AdmissionRow | None = None
     windows: list[WindowRow] = []
+    endpoints: list[EndpointRow] = []
 
 
 class StatusSources(NamedTuple):
@@ -187,6 +190,7 @@ async def read_overview(sources: StatusSources) -> Overview:
         quality=None if fleet is None else fleet.quality,
         admission=None if fleet is None else fleet.admission,
         windows=[] if fleet is None else fleet.windows,
+        endpoints=[] if fleet is None else fleet.endpoints,
     )
 
 

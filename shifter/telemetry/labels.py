@@ -21,7 +21,8 @@ LABELS: Final = {
     "reason": "a value of `shifter.Reason`; `unknown` where the log did not answer; of "
     "a retry `failed`, `retry_asked` or `throttled`",
     "scope": "`fleet`, or `process` for the circuit of one process",
-    "state": "`closed`, `half_open` or `open`",
+    "state": "of a circuit `closed`, `half_open` or `open`; of an endpoint `open`, "
+    "`starting`, `paused`, `ejected` or `drained`",
     "topic": "the name of a topic of the log",
     "version": "the version of shifter",
 }

@@ -73,6 +73,13 @@ class Metrics(MetricSet):
             ("dependency", "scope", "state"),
             "Processes that see a circuit in this state.",
         )
+        self.endpoints = self._gauge(
+            "shifter_endpoints",
+            ("dependency", "state"),
+            "Endpoints that a process sees in this state; a page of several processes "
+            "shows the largest number.",
+            across="max",
+        )
         self.fleet_strange = self._counter(
             "shifter_fleet_strange_total",
             (),

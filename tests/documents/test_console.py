@@ -86,6 +86,22 @@ async def main():
 asyncio.run(main())
 """
 
+RENDERING = """
+import asyncio
+from shifter import Shifter
+
+app = Shifter("shop")
+render = app.dependency("render", endpoints=["10.0.0.1:8080", "10.0.0.2:8080"])
+
+async def main():
+    async with app:
+        while True:
+            async with render.call():
+                await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
 
 def block(page: str, words: str) -> Block:
     """The one console or sh block of a page that holds these words."""
@@ -284,6 +300,24 @@ def test_users_hardly_notice_servers_that_break_one_after_another(newcomer):
         r"^(\d+) of (\d+) requests failed", out, re.MULTILINE
     ).groups()
     assert int(failed) <= 0.001 * int(made)
+
+
+def test_an_endpoint_is_drained_and_restored_as_the_page_shows(newcomer):
+    example = block("docs/how-to/endpoints.md", "shifter dependency drain")
+    newcomer.environ["SHIFTER_NAMESPACE"] = "shop"
+    program = newcomer.folder / "rendering.py"
+    program.write_text(RENDERING)
+    known = (
+        "until shifter dependency show render | grep -q 10.0.0.2; do sleep 0.2; done"
+    )
+
+    with newcomer.running("import rendering"):
+        out = newcomer.run(f"{known}\n{example.commands}")
+
+    shown = [line.split()[0] for line in example.text.splitlines() if line[0] != "$"]
+    assert [word for word in shown if word.lower() not in out.lower()] == []
+    assert re.search(r"10\.0\.0\.1:8080 +drained .* operator .*new kernel", out)
+    assert re.search(r"10\.0\.0\.2:8080 +(open|starting) ", out)
 
 
 def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):

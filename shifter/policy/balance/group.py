@@ -23,8 +23,9 @@ from shifter.policy.balance.ejection import compared
 from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
 from shifter.policy.balance.ring import HashRing
-from shifter.policy.balance.state import EndpointState
+from shifter.policy.balance.state import EndpointState, least_loaded
 from shifter.policy.balance.turns import Turns
+from shifter.policy.balance.withhold import expire, has_room, set_mark, withhold
 
 _FEW: Final = 4
 """Of so many endpoints all are compared: two draws would often be the same."""
@@ -141,26 +142,9 @@ class Group:
     def mark(
         self, state: EndpointState, kind: MarkKind, mark: Mark | None, now: float
     ) -> None:
-        """Note that an endpoint should get no calls, or may again.
-
-        Args:
-            state: The endpoint.
-            kind: Who found it.
-            mark: The reason and its end; ``None`` to take the mark away.
-            now: Monotonic seconds.
-        """
-        before = state.marks.get(kind)
-        if mark is not None and mark.until > now:
-            began = now if before is None else before.began
-            state.marks[kind] = mark._replace(began=began)
-            if kind is MarkKind.FLEET:
-                state.health.is_shared = True
-                state.health.times = max(state.health.times, mark.times)
-        elif before is not None:
-            self._unmark(state, kind, now)
-        else:
-            return
-        self._refresh(now)
+        """Set a mark, or take it away; arguments as of `set_mark`."""
+        if set_mark(state, kind, mark, now):
+            self._refresh(now)
 
     def _by_load(
         self, states: list[EndpointState], now: float, u: float
@@ -173,7 +157,7 @@ class Group:
         """
         count = len(states)
         if count <= _FEW:
-            return _least_of_all(states, now, u), u
+            return least_loaded(states, now, u), u
         best, least, bound = states[0], math.inf, 2 * self._usual
         for drawn in range(4):
             # A float has 53 random bits; four picks of a thousand use 40 of them.
@@ -224,54 +208,18 @@ class Group:
     def _eject(self, state: EndpointState, now: float, why: str) -> None:
         if self.states.get(state.endpoint.url) is not state or state.health.is_ejected:
             return
-        if not state.is_ejected and not self._has_room():
+        policy = self._policy.ejection
+        if not state.is_ejected and not has_room(policy, self.states.values()):
             return
         self.changed.append(state)
-        state.health.eject(self._policy.ejection, now, why)
+        state.health.eject(policy, now, why)
         self._refresh(now)
-
-    def _has_room(self) -> bool:
-        """Whether one endpoint more may be ejected; drained ones do not count."""
-        present = [one for one in self.states.values() if not one.is_drained]
-        most = self._policy.ejection.most_ejected(len(present))
-        return sum(one.is_ejected for one in present) < most
-
-    def _unmark(self, state: EndpointState, kind: MarkKind, now: float) -> None:
-        del state.marks[kind]
-        if kind is MarkKind.FLEET:
-            state.health.healthy_since = now
-        if state.is_withheld and not state.marks:
-            state.warm_from = now
-
-    def _withhold(self) -> None:
-        """Decide by the marks which endpoints get no calls, and note what changed."""
-        was = {url for url, one in self.states.items() if one.is_withheld}
-        for state in self.states.values():
-            state.is_withheld = state.is_drained
-        for state in self.states.values():
-            if state.marks and not state.is_drained:
-                state.is_withheld = state.health.is_ejected or self._has_room()
-        self.changed += [
-            state
-            for url, state in self.states.items()
-            if state.is_withheld != (url in was) and not state.health.is_ejected
-        ]
-
-    def _expire(self, state: EndpointState, now: float) -> None:
-        if state.health.out_until and now >= state.health.out_until:
-            if state.health.is_ejected and not state.is_withheld:
-                self.changed.append(state)
-            state.health.restore(now)
-            state.warm_from = now
-        for kind in [kind for kind, one in state.marks.items() if now >= one.until]:
-            self._unmark(state, kind, now)
 
     def _refresh(self, now: float) -> None:
         """Sort the endpoints by whether they are called."""
         policy, states = self._policy, list(self.states.values())
-        for state in states:
-            self._expire(state, now)
-        self._withhold()
+        self.changed += [state for state in states if expire(state, now)]
+        self.changed += withhold(policy.ejection, states)
         ends = [one.health.out_until for one in states if one.health.out_until]
         ends += [mark.until for one in states for mark in one.marks.values()]
         self._changes_at = min(ends, default=math.inf)
@@ -292,12 +240,3 @@ def _untried(
     if not tried:
         return states
     return [one for one in states if one.endpoint.url not in tried] or states
-
-
-def _least_of_all(
-    states: list[EndpointState], now: float, u: float
-) -> EndpointState | None:
-    """The one with the least load of a few; of equal ones, a random one."""
-    begin = int(u * len(states))
-    in_order = states[begin:] + states[:begin]
-    return min(in_order, key=lambda state: state.load(now), default=None)

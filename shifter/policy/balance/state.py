@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from shifter.model.endpoint import Endpoint
@@ -107,3 +108,18 @@ class EndpointState:
             cost = self.latency.cost(now)
             load = cost * load if cost or not self.inflight else _UNKNOWN * load
         return load / self.weight(now)
+
+
+def least_loaded(
+    states: Sequence[EndpointState], now: float, u: float
+) -> EndpointState | None:
+    """The one with the least load of a few; of equal ones, a random one.
+
+    Args:
+        states: The endpoints.
+        now: Monotonic seconds.
+        u: A random number from [0, 1).
+    """
+    begin = int(u * len(states))
+    in_order = [*states[begin:], *states[:begin]]
+    return min(in_order, key=lambda state: state.load(now), default=None)
