@@ -5,7 +5,8 @@ The module is imported for a terminal alone, since importing rich takes 80 ms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from rich.console import Console, Group
@@ -15,23 +16,22 @@ from rich.text import Text
 
 from shifter.cli.output import escape
 from shifter.cli.status import LANES, LETTERS, WORKERS, tables
-from shifter.ops.status import Overview, StatusSources, read_overview
+from shifter.ops.status import Overview
 
 # Columns that are compared down the table, so their digits stand below one another.
 _NUMBERS: Final = frozenset((*LANES[2:], *WORKERS[2:], *LETTERS[1:]))
 
 
-async def watch_live(sources: StatusSources, refresh_s: float) -> None:
-    """Show the overview anew each time, until cancelled.
-
-    Raises:
-        StoreError: The log does not answer.
-    """
-    overview = await read_overview(sources)
-    with Live(render(overview), console=Console(), auto_refresh=False) as live:
-        while True:
-            await sources.clock.sleep(refresh_s)
-            live.update(render(await read_overview(sources)), refresh=True)
+async def watch_live(overviews: AsyncIterator[Overview]) -> None:
+    """Show each overview in the place of the one before."""
+    with contextlib.ExitStack() as stack:
+        live: Live | None = None
+        async for overview in overviews:
+            if live is None:
+                first = Live(render(overview), console=Console(), auto_refresh=False)
+                live = stack.enter_context(first)
+            else:
+                live.update(render(overview), refresh=True)
 
 
 def render(overview: Overview) -> Group:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -24,7 +24,8 @@ from shifter.fleet.view import (
     QualityRow,
     WindowRow,
 )
-from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
+from shifter.ops.reading import Reader
+from shifter.ops.status import Overview, open_sources, read_overview
 from shifter.ops.texts import age_text
 
 LANES: Final = (
@@ -41,7 +42,6 @@ BUDGETS: Final = (
     *("dependency", "ratio", "floor", "earned", "made", "left", "refused", "seen"),
 )
 WINDOWS: Final = ("hours of", "now", "windows", "opens in", "by hand")
-_REFRESH_S: Final = 1.0
 
 
 def status(*, watch: bool = False, json: bool = False, session: InSession) -> None:
@@ -52,7 +52,8 @@ def status(*, watch: bool = False, json: bool = False, session: InSession) -> No
     Example: shifter status --watch
 
     Args:
-        watch: Show it again every second until Ctrl-C.
+        watch: Show it again every second until Ctrl-C; less often where reading
+            it takes long.
         json: Print one JSON object, with --watch one a line.
         session: This command line.
     """
@@ -61,23 +62,44 @@ def status(*, watch: bool = False, json: bool = False, session: InSession) -> No
 
 
 async def _status(settings: Settings, *, watch: bool, as_json: bool) -> None:
-    async with open_sources(need_log(settings), SystemClock(), warn) as sources:
-        if not watch:
+    need_log(settings)
+    clock = SystemClock()
+    if not watch:
+        async with open_sources(settings, clock, warn) as sources:
             _print(await read_overview(sources), as_json=as_json)
-        elif as_json or not is_terminal(sys.stdout):
-            await _repeat(sources, as_json=as_json)
+        return
+    reader = Reader(settings, clock)
+    try:
+        if as_json or not is_terminal(sys.stdout):
+            await _repeat(reader, as_json=as_json)
         else:
             # Importing rich takes 80 ms, which the other ways of showing do not pay.
             from shifter.cli.live import watch_live  # noqa: PLC0415
 
-            await watch_live(sources, _REFRESH_S)
+            await watch_live(overviews(reader))
+    finally:
+        await reader.close()
 
 
-async def _repeat(sources: StatusSources, *, as_json: bool) -> None:
-    while True:
-        _print(await read_overview(sources), as_json=as_json)
+async def _repeat(reader: Reader, *, as_json: bool) -> None:
+    async for overview in overviews(reader):
+        _print(overview, as_json=as_json)
         sys.stdout.flush()
-        await sources.clock.sleep(_REFRESH_S)
+
+
+async def overviews(reader: Reader) -> AsyncGenerator[Overview]:
+    """Each overview that is read; what is missing of it is written as a warning.
+
+    Raises:
+        Exception: What made a reading fail.
+    """
+    async for reading in reader.readings():
+        if reading.error is not None:
+            raise reading.error
+        for text in reading.notes:
+            warn(text)
+        if reading.overview is not None:
+            yield reading.overview
 
 
 def _print(overview: Overview, *, as_json: bool) -> None:

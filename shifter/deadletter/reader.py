@@ -30,9 +30,6 @@ from shifter.model.advice import nearest
 from shifter.model.lane import dead_letter_topic, parse_lane
 from shifter.ports import Clock, Delivery, LogAdmin, Span
 
-_READ: Final = 1_000
-"""Offsets that are read to count letters exactly; of more, each counts as a letter."""
-
 Handled: TypeAlias = Mapping[int, OffsetSet]
 """Offsets by partition."""
 
@@ -247,7 +244,13 @@ async def handled_now(admin: LogAdmin, history: RunHistory, topic: str) -> Handl
         history: Everything that was read of the journal.
         topic: Name of the dead-letter topic.
     """
-    found = await topic_id(admin, topic)
+    return await handled_of(admin, history, topic, await topic_id(admin, topic))
+
+
+async def handled_of(
+    admin: LogAdmin, history: RunHistory, topic: str, found: str
+) -> Handled:
+    """The same, of a topic whose id is known: ``found``."""
     named = history.handled(topic, found)
     unnamed = [
         run for run in history.unnamed(topic, found) if await _fits(admin, run.begun)
@@ -290,40 +293,6 @@ async def _fits(admin: LogAdmin, begun: RunBegun) -> bool:
     return all(
         end <= then.get(part, _NOTHING).end for part, (_, end) in begun.spans.items()
     )
-
-
-async def count_open(admin: LogAdmin, history: RunHistory, topic: str) -> int:
-    """Number of dead letters of a topic that no run has handled.
-
-    The count comes from the log's offsets and the journal. Not every offset holds a
-    record: transactions take some, and compaction leaves gaps. If few offsets are open,
-    they are read and counted; otherwise each counts as a letter.
-
-    Args:
-        admin: Admin of the log.
-        history: Everything that was read of the journal.
-        topic: Name of the dead-letter topic.
-    """
-    handled, spans = await handled_now(admin, history, topic), await admin.spans(topic)
-    rest = {
-        part: Span(min(span.end, handled[part].first_gap(span.first)), span.end)
-        if part in handled
-        else span
-        for part, span in spans.items()
-    }
-    if sum(span.end - span.first for span in rest.values()) <= _READ:
-        return sum(
-            [
-                sum(is_open(handled, each) for each in batch)
-                async for batch in admin.scan(topic, rest)
-            ]
-        )
-    done = sum(
-        handled[part].count(span.first, span.end)
-        for part, span in spans.items()
-        if part in handled
-    )
-    return max(0, await admin.count(topic) - done)
 
 
 def _within(span: Span, bounds: tuple[int, int]) -> Span:

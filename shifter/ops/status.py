@@ -13,8 +13,8 @@ import msgspec
 
 from shifter import wiring
 from shifter.config import Settings
-from shifter.deadletter.journal import Journal, RunHistory
-from shifter.deadletter.reader import count_open
+from shifter.deadletter.journal import Journal
+from shifter.deadletter.open_counts import OpenCounts
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.fleet.endpoint_view import EndpointRow
 from shifter.fleet.view import (
@@ -121,7 +121,8 @@ class StatusSources(NamedTuple):
         presence: Reads live workers; ``None`` without a state store.
         fleet: Reads circuits and budgets; ``None`` without a state store.
         clock: Wall clock.
-        history: Runs of the replay journal; each overview reads only new entries.
+        letters: Counts dead letters; each overview reads only new entries of the
+            journal, and counts only topics that have changed.
         warn: Called with each part that could not be read, and why.
     """
 
@@ -130,7 +131,7 @@ class StatusSources(NamedTuple):
     presence: PresenceStore | None
     fleet: FleetStore | None
     clock: Clock
-    history: RunHistory
+    letters: OpenCounts
     warn: Callable[[str], None]
 
 
@@ -154,7 +155,7 @@ async def open_sources(
     try:
         async with wiring.opened_admin(settings) as admin:
             yield StatusSources(
-                settings.namespace, admin, presence, fleet, clock, RunHistory(), warn
+                settings.namespace, admin, presence, fleet, clock, OpenCounts(), warn
             )
     finally:
         if fleet is not None:
@@ -176,11 +177,11 @@ async def read_overview(sources: StatusSources) -> Overview:
     depths = await sources.admin.depths([lane.name for lane in lanes])
     workers = await _workers(sources)
     fleet = await _fleet(sources)
-    now_ms = sources.clock.epoch_ms()
+    now_ms, work = sources.clock.epoch_ms(), _work(workers)
     return Overview(
         as_of_ms=now_ms,
         lanes=[
-            _row(lane, depth, workers, now_ms)
+            _row(lane, depth, work, now_ms)
             for lane, depth in zip(lanes, depths, strict=True)
         ],
         dead_letters=await _dead_letters(sources, topics),
@@ -205,18 +206,20 @@ async def _dead_letters(
 ) -> list[DeadLetterRow]:
     journal = Journal(sources.admin, sources.namespace)
     try:
-        await journal.load(sources.history)
+        await journal.load(sources.letters.history)
     except StoreRefusedError as error:
         sources.warn(f"handled dead letters are counted too: {error}")
-    rows = []
+    known, names = set(topics), dict[str, str]()
     for queue, topic in _dead_letter_topics(sources.namespace, topics):
-        count = await count_open(sources.admin, sources.history, topic)
-        rows.append(DeadLetterRow(queue, count))
-        parking = parking_topic(topic)
-        if parking in topics:
-            parked = await count_open(sources.admin, sources.history, parking)
-            rows += [DeadLetterRow(parking, parked)] if parked else []
-    return rows
+        names[topic] = queue
+        if (parking := parking_topic(topic)) in known:
+            names[parking] = parking
+    counts = await sources.letters.count(sources.admin, list(names))
+    return [
+        DeadLetterRow(name, counts[topic])
+        for topic, name in names.items()
+        if counts[topic] or topic != name
+    ]
 
 
 def _dead_letter_topics(namespace: str, topics: Sequence[str]) -> list[tuple[str, str]]:
@@ -246,13 +249,31 @@ async def _fleet(sources: StatusSources) -> Fleet | None:
         return None
 
 
-def _row(
-    lane: Lane, depth: LaneDepth, workers: list[WorkerReport] | None, now_ms: int
-) -> LaneRow:
+class _Work(NamedTuple):
+    """What all workers together do, by the name of a lane."""
+
+    running: dict[str, int]
+    rate_per_s: dict[str, float]
+
+
+def _work(workers: list[WorkerReport] | None) -> _Work | None:
+    """Summed up once: each of a thousand lanes asks for it."""
+    if workers is None:
+        return None
+    work = _Work({}, {})
+    for worker in workers:
+        for name, count in worker.running.items():
+            work.running[name] = work.running.get(name, 0) + count
+        for name, rate in worker.rate_per_s.items():
+            work.rate_per_s[name] = work.rate_per_s.get(name, 0.0) + rate
+    return work
+
+
+def _row(lane: Lane, depth: LaneDepth, work: _Work | None, now_ms: int) -> LaneRow:
     running = rate_per_s = None
-    if workers is not None:
-        running = sum(worker.running.get(lane.name, 0) for worker in workers)
-        rate_per_s = sum(worker.rate_per_s.get(lane.name, 0.0) for worker in workers)
+    if work is not None:
+        running = work.running.get(lane.name, 0)
+        rate_per_s = work.rate_per_s.get(lane.name, 0.0)
     oldest_age_s = None
     if depth.oldest_ms is not None:
         oldest_age_s = max(0.0, (now_ms - depth.oldest_ms) / 1_000)

@@ -326,6 +326,12 @@ class LogAdmin(Protocol):
                 excluded. Both are found by the log's own index, not by reading.
         """
 
+    async def kept(self, topics: Sequence[str]) -> dict[str, dict[int, Span]]:
+        """The offsets that topics hold now, as `spans` gives them, in one question.
+
+        Topics that do not exist are left out.
+        """
+
     def scan(
         self, topic: str, spans: Spans | None = None
     ) -> AsyncIterator[list[Delivery]]:

@@ -6,12 +6,10 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from shifter.ops.answers import is_unhealthy
-from shifter.ops.status import Overview
+from shifter.ops.status import Overview, StatusSources
 
 _KEPT: Final = 600
 """Readings that a chart can show."""
-_SHED_MS: Final = 60_000
-"""Jobs that were shed this long ago no longer count as being shed now."""
 
 
 class Point(NamedTuple):
@@ -56,7 +54,7 @@ class History:
         self.points: deque[Point] = deque(maxlen=_KEPT)
         self.unhealthy: dict[str, Since] = {}
 
-    def note(self, overview: Overview) -> None:
+    async def note(self, _: StatusSources, overview: Overview) -> None:
         """Add a reading."""
         ill = {row.dependency for row in overview.circuits if is_unhealthy(row)}
         # While the state store is away no dependency is shown, which heals none.
@@ -66,19 +64,6 @@ class History:
         for name in ill - set(self.unhealthy):
             self.unhealthy[name] = Since(overview.as_of_ms, bool(self.points))
         self.points.append(_point(overview))
-
-    def shed_lately(self) -> int:
-        """Jobs shed within the last minute, as far as this process has read."""
-        if not self.points:
-            return 0
-        last = self.points[-1]
-        shed, previous = 0, last.shed
-        for point in reversed(self.points):
-            # A service that ended takes its count with it, so the sum may fall.
-            shed, previous = shed + max(0, previous - point.shed), point.shed
-            if point.at_ms < last.at_ms - _SHED_MS:
-                break
-        return shed
 
 
 def _point(overview: Overview) -> Point:

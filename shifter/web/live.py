@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from shifter.ops.answers import MODE_TEXTS, answers_of, mode_of
-from shifter.web.reader import Reading
+from shifter.ops.reading import Reading
 from shifter.web.view import (
     SHOWN_LANES,
     DependencyView,
@@ -54,19 +54,18 @@ class LiveSections:
 
     def dependencies(self) -> list[DependencyView]:
         """The dependencies of the last reading, those that need attention first."""
-        reader = self._page.reader
-        if reader.reading.overview is None:
+        overview = self._page.reader.reading.overview
+        if overview is None:
             return []
         return view_dependencies(
-            reader.reading.overview,
-            reader.history,
+            overview,
+            self._page.history,
             self._lanes_of(),
             self._page.app.namespace,
         )
 
     def _facts(self, reading: Reading, *, is_stale: bool) -> dict[str, Any]:
-        overview, history = reading.overview, self._page.reader.history
-        shed = history.shed_lately()
+        overview, shed = reading.overview, reading.shed_lately
         mode = mode_of(overview, shed)
         lanes = [] if overview is None else view_lanes(overview)
         dependencies = self.dependencies()

@@ -27,6 +27,7 @@ from shifter.errors import (
     StoreError,
     UnknownSourceError,
 )
+from shifter.ops.reading import Reader, Reading
 from shifter.telemetry import asgi_metrics
 from shifter.web.access import Access
 from shifter.web.guard import (
@@ -37,10 +38,10 @@ from shifter.web.guard import (
     set_cookie,
     visit_of,
 )
+from shifter.web.history import History
 from shifter.web.jobs import JobPages
 from shifter.web.letters import LetterPages
 from shifter.web.live import LiveSections
-from shifter.web.reader import Reading, SharedReader
 from shifter.web.render import environment
 from shifter.web.runs import Runs
 from shifter.web.settings import SettingPages
@@ -53,6 +54,8 @@ _FIRST_WAIT_S: Final = 0.15
 _STATUS_WAIT_S: Final = 15.0
 _RENEWED_WAIT_S: Final = 3.0
 _YOUNG_S: Final = 1.0
+_IDLE_S: Final = 10.0
+"""Seconds between two readings while no page is open."""
 _LANES: Final = 200
 """Lanes on one page of all lanes."""
 
@@ -76,7 +79,10 @@ class WebPage:
             raise ConfigError("log", None, "set it to kafka://host:port")
         self.app, self.redact = app, redact
         self.clock = SystemClock()
-        self.reader = SharedReader(app.settings, self.clock)
+        self.history = History()
+        self.reader = Reader(
+            app.settings, self.clock, idle_s=_IDLE_S, note=self.history.note
+        )
         self.templates = environment()
         self.live = LiveSections(self)
         self.sessions = Sessions(access)
@@ -182,16 +188,14 @@ class WebPage:
 
         async def changes() -> AsyncGenerator[dict[str, str]]:
             sent: dict[str, str] = {}
-            with self.reader.watching():
-                number = 0
-                while True:
-                    reading = await self.reader.after(number, wait_s=_STATUS_WAIT_S)
-                    number = reading.number
+            found = self.reader.readings(wait_s=_STATUS_WAIT_S)
+            async with contextlib.aclosing(found) as readings:
+                async for _ in readings:
                     for name, text in self.live.sections().items():
                         if sent.get(name) != text:
                             sent[name] = text
                             yield {"event": name, "data": text}
-                    if points := self.reader.history.points:
+                    if points := self.history.points:
                         data = encode_line(points[-1]).decode()
                         yield {"event": "point", "data": data}
 
@@ -206,7 +210,7 @@ class WebPage:
         return _json(msgspec.to_builtins(overview))
 
     async def _history(self, _: Request) -> Response:
-        return _json(list(zip(*self.reader.history.points, strict=True)))
+        return _json(list(zip(*self.history.points, strict=True)))
 
     async def _login(self, request: Request) -> Response:
         access = self.sessions.access

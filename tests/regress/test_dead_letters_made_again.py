@@ -23,8 +23,8 @@ from shifter.adapters.system import SystemClock
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
 from shifter.deadletter.journal import Journal, RunBegun, RunHistory, RunStep
+from shifter.deadletter.open_counts import OpenCounts
 from shifter.deadletter.pace import PacePolicy
-from shifter.deadletter.reader import count_open
 from shifter.deadletter.replay import ReplayParts
 from shifter.errors import ConfigError
 from shifter.model.lane import dead_letter_topic
@@ -253,8 +253,8 @@ class Earlier:
     async def found(self) -> tuple[list[int], int]:
         """What is open, and how many are counted."""
         book = await self.journal.load()
-        counted = await count_open(self.admin, book, SOURCE)
-        return await open_ones(self.dead_letters), counted
+        counts = await OpenCounts(book).count(self.admin, [SOURCE])
+        return await open_ones(self.dead_letters), counts[SOURCE]
 
 
 @pytest.fixture

@@ -124,6 +124,19 @@ class KafkaLogAdmin:
         """
         return await self._call(self._keeper.ids, topics)
 
+    async def kept(self, topics: Sequence[str]) -> dict[str, dict[int, Span]]:
+        """The offsets topics hold now, in one question; absent ones are left out.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last error.
+        """
+        found: dict[str, dict[int, Span]] = {}
+        for (topic, part), span in (
+            await self._call(self._gauge.spans, topics)
+        ).items():
+            found.setdefault(topic, {})[part] = span
+        return found
+
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:

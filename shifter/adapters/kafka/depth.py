@@ -176,7 +176,10 @@ class DepthGauge:
 
     def measure(self, topics: Sequence[str]) -> list[LaneDepth]:
         """The depth of each lane, in the order asked; 0 for a topic not there."""
-        kept = self.spans(topics)
+        ladder = {delay_topic(self._namespace, tier_s) for tier_s in TIERS_S}
+        # One question for both: each has the metadata of all topics as its first step.
+        all_kept = self.spans({*topics, *ladder})
+        kept = {at: span for at, span in all_kept.items() if at[0] not in ladder}
         committed = self._committed(kept, self._group_of)
         first: dict[Partition, Span] = {}
         count: Counter[str] = Counter()
@@ -186,7 +189,9 @@ class DepthGauge:
                 count[at[0]] += open_count
                 first[at] = Span(position, min(position + HEAD, span.end))
         heads = self._heads(first, committed)
-        delayed = self._delayed()
+        delayed = self._delayed(
+            {at: span for at, span in all_kept.items() if at[0] in ladder}
+        )
         return [
             LaneDepth(
                 topic,
@@ -274,9 +279,8 @@ class DepthGauge:
                 break
         return heads
 
-    def _delayed(self) -> Delayed | None:
+    def _delayed(self, kept: Mapping[Partition, Span]) -> Delayed | None:
         """The records on the delay ladder; ``None`` where reading them takes long."""
-        kept = self.spans(delay_topic(self._namespace, tier_s) for tier_s in TIERS_S)
         group = KafkaConfig.group(self._namespace, "delay")
         committed = self._committed(kept, lambda _: group)
         spans = {

@@ -249,6 +249,11 @@ class MemoryLogAdmin:
             found[part] = Span(first, max(first, end))
         return found
 
+    async def kept(self, topics: Sequence[str]) -> dict[str, dict[int, Span]]:
+        """The positions topics hold now; absent topics are left out."""
+        have = self._log.specs()
+        return {topic: await self.spans(topic) for topic in topics if topic in have}
+
     async def scan(
         self, topic: str, spans: Spans | None = None
     ) -> AsyncIterator[list[Delivery]]:

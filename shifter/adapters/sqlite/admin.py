@@ -139,23 +139,22 @@ class SqliteLogAdmin:
 
         return await self._database.read(read)
 
+    async def kept(self, topics: Sequence[str]) -> dict[str, dict[int, Span]]:
+        """The places of topics that hold or held a record; absent ones are left out."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, dict[int, Span]]:
+            found = {topic: _kept(connection, topic) for topic in topics}
+            return {topic: spans for topic, spans in found.items() if spans}
+
+        return await self._database.read(read)
+
     async def spans(
         self, topic: str, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> dict[int, Span]:
         """The places of a topic that hold or held a record, part by part."""
 
         def read(connection: sqlite3.Connection) -> dict[int, Span]:
-            found = {}
-            for lane, part, next_ in _lanes(connection, topic):
-                first = first_record(connection, lane)
-                span = Span(next_ if first is None else first[0], next_)
-                low, high = span
-                if since_ms is not None:
-                    low = first_since(connection, lane, span, since_ms)
-                if until_ms is not None:
-                    high = first_since(connection, lane, span, until_ms)
-                found[part] = Span(low, max(low, high))
-            return found
+            return _kept(connection, topic, since_ms, until_ms)
 
         return await self._database.read(read)
 
@@ -210,6 +209,25 @@ def _about(connection: sqlite3.Connection) -> tuple[str, int]:
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     (damaged,) = connection.execute("SELECT count(*) FROM damaged").fetchone()
     return mode, damaged
+
+
+def _kept(
+    connection: sqlite3.Connection,
+    topic: str,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> dict[int, Span]:
+    found = {}
+    for lane, part, next_ in _lanes(connection, topic):
+        first = first_record(connection, lane)
+        span = Span(next_ if first is None else first[0], next_)
+        low, high = span
+        if since_ms is not None:
+            low = first_since(connection, lane, span, since_ms)
+        if until_ms is not None:
+            high = first_since(connection, lane, span, until_ms)
+        found[part] = Span(low, max(low, high))
+    return found
 
 
 def _lanes(connection: sqlite3.Connection, topic: str) -> list[tuple[int, int, int]]:

@@ -95,7 +95,9 @@ class _Top:
         self._clock, self._namespace = clock, settings.namespace
         self._changed = asyncio.Event()
         self._choices = Choices()
-        self._reader = Reader(settings, clock, self._changed.set)
+        self._reader = Reader(settings, clock)
+        self._is_on = asyncio.Event()
+        self._is_on.set()
         self._keyboard = Keyboard(sys.stdin.fileno())
         self._console = Console()
         self._live = _live(self._console)
@@ -109,7 +111,7 @@ class _Top:
         async with asyncio.TaskGroup() as group:
             with self._signals(), self._screen:
                 self._show()
-                reading = group.create_task(self._reader.run())
+                reading = group.create_task(self._read())
                 ticking = group.create_task(self._tick())
                 try:
                     await self._draw_until_end()
@@ -126,6 +128,19 @@ class _Top:
             keys, self._keys = self._keys, []
             for key in keys:
                 self._press(key)
+
+    async def _read(self) -> NoReturn:
+        """Read until cancelled, but nothing while the picture is paused."""
+        try:
+            while True:
+                await self._is_on.wait()
+                async with contextlib.aclosing(self._reader.readings()) as readings:
+                    async for _ in readings:
+                        self._changed.set()
+                        if not self._is_on.is_set():
+                            break
+        finally:
+            await self._reader.close()
 
     async def _tick(self) -> NoReturn:
         while True:
@@ -144,9 +159,9 @@ class _Top:
         if action is Action.QUIT:
             self._is_ended = True
         elif action is Action.PAUSE and self._choices.is_paused:
-            self._reader.is_on.clear()
+            self._is_on.clear()
         elif action is Action.PAUSE:
-            self._reader.is_on.set()
+            self._is_on.set()
 
     def _read_keys(self) -> None:
         keys = self._keyboard.read()

@@ -92,6 +92,7 @@ class LogAdminConformance(LogSuite):
         assert len(first) == sum(span.end - span.first for span in halves.values())
         assert await self.scan(lane, {}) == []
         assert await admin.spans(f"{lane}-unknown") == {}
+        assert await admin.kept([lane, f"{lane}-unknown"]) == {lane: spans}
 
     async def test_each_topic_has_an_id_that_stays(self) -> None:
         lanes, admin = [await self.bench.lane() for _ in range(2)], self.bench.admin()

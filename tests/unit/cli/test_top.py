@@ -10,6 +10,7 @@ from shifter.cli.top.keyboard import keys_of
 from shifter.cli.top.screen import Size, lines_for
 from shifter.cli.top.state import ORDERS, Action, Choices
 from shifter.cli.top.table import Column, Row, crop, lines_of
+from shifter.errors import ShifterError
 from shifter.fleet.view import BudgetRow, CircuitRow, OverrideRow, QualityRow
 from shifter.ops.reading import Reading
 from shifter.ops.status import DeadLetterRow, LaneRow, Overview
@@ -109,7 +110,7 @@ def test_a_picture_has_all_parts_of_the_page():
 @pytest.mark.parametrize("height", [1, 5, 10, 24, 60])
 @pytest.mark.parametrize("name", ["mail", HOSTILE])
 def test_a_picture_fits_every_terminal_and_moves_no_cursor(width, height, name):
-    away = {"failure": HOSTILE, "notes": (HOSTILE,)}
+    away = {"error": ValueError(HOSTILE), "notes": (HOSTILE,)}
     for choices in (Choices(), pressed("?"), pressed("/", *HOSTILE)):
         lines = drawn(an_overview(name), choices, width=width, height=height, **away)
 
@@ -158,7 +159,9 @@ def test_without_the_state_store_the_lanes_are_shown():
 
 
 def test_without_the_log_the_last_state_stays_with_its_age():
-    lines = drawn(an_overview(), age_s=64.0, failure="kafka did not answer topics")
+    lines = drawn(
+        an_overview(), age_s=64.0, error=ShifterError("kafka did not answer topics")
+    )
 
     assert "00:00:01 UTC, 1m4s old" in lines[0]
     assert (
@@ -169,7 +172,7 @@ def test_without_the_log_the_last_state_stays_with_its_age():
 
 def test_before_the_first_reading_nothing_is_claimed():
     assert "Reading ..." in drawn(None)
-    assert "Nothing could be read yet." in drawn(None, failure="away")
+    assert "Nothing could be read yet." in drawn(None, error=ShifterError("away"))
 
 
 def test_without_lanes_the_picture_names_the_command_that_makes_them():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import uuid
 
@@ -320,15 +321,17 @@ def test_a_watch_prints_one_object_each_second_until_ctrl_c(busy, monkeypatch):
     async def sleep(seconds):
         rounds.append(seconds)
         if len(rounds) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
 
     monkeypatch.setattr(busy.clock, "sleep", sleep)
 
     ended = busy.run("status", "--watch", "--json")
 
     assert ended.code == 130
-    assert rounds == [1.0, 1.0, 1.0]
-    assert [json.loads(line)["as_of_ms"] for line in ended.out.splitlines()]
+    assert min(rounds) >= 1.0
+    lines = [json.loads(line)["as_of_ms"] for line in ended.out.splitlines()]
+    assert len(lines) >= 2
 
 
 # --- job --------------------------------------------------------------------------
