@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, cast
 
 from shifter.balance.balancer import Balancer, EndpointView
+from shifter.balance.dns import check_client
 from shifter.balance.options import RunOptions, TryOptions
 from shifter.balance.sharing import SharedEndpoints
 from shifter.balance.tries import (
@@ -73,6 +74,7 @@ class BoundDependency(Dependency):
         **options: Unpack[DependencyOptions],
     ) -> None:
         super().__init__(name, **options)
+        check_client(self.endpoints)
         object.__setattr__(self, "_here", here)
         object.__setattr__(self, "_groups", weakref.WeakKeyDictionary())
 
@@ -254,6 +256,17 @@ class BoundDependency(Dependency):
             return []
         replica = self._caller().replica
         return self._balancer(replica).views(replica.clock.monotonic())
+
+    def endpoints_age_s(self) -> float | None:
+        """Seconds since DNS or the function last listed the endpoints.
+
+        While look-ups fail, or do not end, it grows, and the last endpoints are used.
+        It is ``None`` for a list, and before the first answer.
+        """
+        if self.endpoints is None:
+            return None
+        clock = self._caller().replica.clock
+        return self._balancer(clock).age_s(clock.monotonic())
 
     def _caller(self) -> Caller:
         return CALLER.get() or self._here()  # type: ignore[attr-defined]

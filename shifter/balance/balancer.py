@@ -113,10 +113,11 @@ class Balancer:
         self._listed: tuple[Endpoint, ...] | None = None
         self._looked_up: tuple[Endpoint, ...] = ()
         self._refresh_at = 0.0
+        self._listed_at: float | None = None
         self.failed_refreshes = 0
         self._lock = threading.Lock()
         if isinstance(endpoints, Dns):
-            self._lookup = DnsLookup(endpoints)
+            self._lookup = DnsLookup(endpoints, log=self._log)
         elif callable(endpoints):
             self._source = endpoints
         else:
@@ -139,6 +140,18 @@ class Balancer:
                 return None
             self._keep_up(now)
             return None if self._group.states else self._lookup.first
+
+    def age_s(self, now: float) -> float | None:
+        """Seconds since the source of the list answered; ``None`` for a fixed list.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        with self._lock:
+            if self._lookup is not None:
+                return self._lookup.age_s(now)
+            at = None if self._source is None else self._listed_at
+            return None if at is None else max(0.0, now - at)
 
     def lease(
         self, now: float, *, key: str | None = None, tried: Collection[str] = ()
@@ -242,6 +255,7 @@ class Balancer:
             self._refresh_at = now + _REFRESH_S
             try:
                 self._listed = read_endpoints(self._source())
+                self._listed_at = now
             except Exception:  # noqa: BLE001  # the user's function: the last list holds
                 self.failed_refreshes += 1
         if self._lookup is not None:

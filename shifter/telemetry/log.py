@@ -117,6 +117,8 @@ class Event(StrEnum):
     ENDPOINT_DRAINED = "endpoint.drained"
     ENDPOINT_EJECTED = "endpoint.ejected"
     ENDPOINT_RESTORED = "endpoint.restored"
+    ENDPOINTS_FOUND = "endpoints.found"
+    LOOKUP_FAILED = "endpoints.lookup_failed"
     FLEET_STRANGE = "fleet.strange"
     # decisions
     ADMISSION_COUNTED = "admission.counted"

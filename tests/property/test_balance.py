@@ -52,6 +52,27 @@ def test_a_retry_goes_to_an_endpoint_that_was_not_tried_if_there_is_one(
     assert chosen.endpoint.url not in urls or urls >= set(group.states)
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1), draws)
+def test_a_priority_is_called_where_too_few_of_the_smaller_ones_are_left(each, u):
+    group = Group(BalancePolicy())
+    listed = [
+        Endpoint(f"h{number}:1", priority=priority)
+        for number, (priority, _) in enumerate(each)
+    ]
+    group.update(listed, 0.0)
+    for state, (_, is_out) in zip(group.states.values(), each, strict=True):
+        if is_out:
+            group.pause(state, 0.0, 60.0)
+
+    chosen = group.choose(1.0, u)
+
+    below = [out for priority, out in each if priority < chosen.endpoint.priority]
+    assert sum(not out for out in below) < max(1, len(below) / 2) or not below
+    if not all(out for _, out in each):
+        left = sum(not out for _, out in each)
+        assert not chosen.health.out_until or left < len(each) / 2
+
+
 @given(st.integers(1, 40), draws, st.data())
 def test_the_worst_is_never_chosen_over_another_that_was_drawn(count, u, data):
     group, loads = group_of(count), []

@@ -22,6 +22,7 @@ from shifter.model.endpoint import Endpoint
 from shifter.policy.balance.ejection import compared
 from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
+from shifter.policy.balance.priority import by_priority
 from shifter.policy.balance.ring import HashRing
 from shifter.policy.balance.state import EndpointState, least_loaded
 from shifter.policy.balance.turns import Turns
@@ -47,6 +48,7 @@ class Group:
         self.states: dict[str, EndpointState] = {}
         self.changed: list[EndpointState] = []
         self._open: list[EndpointState] = []
+        self._backup: list[EndpointState] = []
         self._open_by_url: dict[str, EndpointState] = {}
         self._local: list[EndpointState] = []
         self._remote: list[EndpointState] = []
@@ -96,6 +98,8 @@ class Group:
         """
         if now >= self._changes_at:
             self._refresh(now)
+        if self._backup and all(one.endpoint.url in tried for one in self._open):
+            return self._by_load(_untried(self._backup, tried), now, u)[0]
         choice = self._policy.choice
         if choice is Choice.HASH and key is not None:
             return self._by_key(key, tried)
@@ -224,9 +228,7 @@ class Group:
         ends += [mark.until for one in states for mark in one.marks.values()]
         self._changes_at = min(ends, default=math.inf)
         present = [one for one in states if not one.is_drained] or states
-        self._open = [one for one in present if not one.is_out]
-        if len(self._open) < max(1, policy.ejection.panic_share * len(present)):
-            self._open = present
+        self._open, self._backup = by_priority(present, policy.ejection.panic_share)
         self._open_by_url = {one.endpoint.url: one for one in self._open}
         self._local = [one for one in self._open if one.endpoint.zone == policy.zone]
         self._remote = [one for one in self._open if one.endpoint.zone != policy.zone]

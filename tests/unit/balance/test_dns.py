@@ -11,7 +11,7 @@ import pytest
 from shifter import Shifter
 from shifter.balance import Dns
 from shifter.balance.balancer import Balancer
-from shifter.balance.dns import DnsLookup
+from shifter.balance.dns import DnsLookup, LookupThreads
 from shifter.errors import ConfigError, NoEndpointError
 from shifter.protection import BalancePolicy
 from shifter.testing import TestApp
@@ -101,6 +101,76 @@ def test_a_resolver_that_never_answers_is_asked_once_and_the_last_addresses_hold
         for now in range(50, 500, 10):
             assert [one.host for one in lookup.at(float(now))] == ["10.0.0.1"]
         assert resolver.asked == 2
+
+
+def test_resolvers_that_never_answer_take_a_bounded_number_of_threads():
+    silent, threads = Resolver("10.0.0.1"), LookupThreads(most=2)
+    with blocked(silent):
+        for number in range(5):
+            DnsLookup(Dns(f"silent{number}:80"), silent, threads).at(10.0)
+        lookup = DnsLookup(Dns("render:80"), Resolver("10.0.0.2"), threads)
+        for now in (10.0, 11.0, 99.0):
+            assert lookup.at(now) == ()
+        assert silent.asked == 2
+        assert not lookup.first.is_set()
+    assert looked_up(lookup, 100.0) == ["10.0.0.2"]
+
+
+def test_a_name_that_is_not_found_is_asked_for_again_after_1_2_4_seconds():
+    resolver = Resolver()
+    lookup = DnsLookup(Dns("render:80", refresh="5s"), resolver)
+    due = []
+    for now in range(10, 40):
+        before = resolver.asked
+        looked_up(lookup, float(now))
+        due += [now] * (resolver.asked > before)
+    assert due == [10, 11, 13, 17, 22, 27, 32, 37]
+
+
+def test_the_age_of_an_answer_grows_while_look_ups_fail_and_a_log_line_says_why(
+    caplog,
+):
+    resolver = Resolver("10.0.0.1")
+    lookup = DnsLookup(Dns("render:80", refresh="30s"), resolver)
+    assert lookup.age_s(5.0) is None
+    looked_up(lookup, 10.0)
+    assert lookup.age_s(15.0) == 5
+    resolver.addresses = None
+    for now in (40.0, 42.0, 44.0):
+        looked_up(lookup, now)
+    assert lookup.age_s(45.0) == 35
+    resolver.addresses = ["10.0.0.2"]
+    looked_up(lookup, 80.0)
+    assert lookup.age_s(81.0) == 1
+    failed, found = [record.getMessage() for record in caplog.records]
+    assert failed == (
+        "endpoints.lookup_failed name=render:80 "
+        "why=gaierror: [Errno -2] Name or service not known age_s=30.0"
+    )
+    assert found == "endpoints.found name=render:80"
+
+
+async def test_a_dependency_states_the_age_of_its_endpoints(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", Resolver("10.0.0.1"))
+    app = Shifter("shop")
+    by_name = app.dependency("by-name", endpoints=Dns("d:80"))
+    by_function = app.dependency("by-function", endpoints=lambda: ["a:1"])
+    by_list = app.dependency("by-list", endpoints=["a:1"])
+    plain = app.dependency("plain")
+
+    @app.job
+    async def nothing():
+        """So that there is a queue."""
+
+    async with TestApp(app) as test:
+        for dependency in (by_name, by_function, by_list):
+            assert dependency.endpoints_age_s() is None
+            dependency.run_sync(lambda endpoint: endpoint.host)
+        await test.drain(advance="20s")
+        assert by_name.endpoints_age_s() == pytest.approx(20, abs=1)
+        assert by_function.endpoints_age_s() == pytest.approx(20, abs=1)
+        assert by_list.endpoints_age_s() is None
+        assert plain.endpoints_age_s() is None
 
 
 def test_an_address_is_its_own_only_address():
