@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from typing import Final
 
 from shifter.balance.resolver import Resolve, addresses_of, resolve
@@ -175,6 +174,8 @@ def check_client(endpoints: object) -> None:
     """
     if not isinstance(endpoints, Dns) or not needs_client(endpoints):
         return
-    if find_spec("dns") is None:
+    try:
+        import dns  # noqa: F401, PLC0415  # an optional package
+    except ImportError:
         want = "install 'shifter-queue[dns]' for SRV records and name servers"
-        raise ConfigError("endpoints", endpoints.name, want)
+        raise ConfigError("endpoints", endpoints.name, want) from None

@@ -165,7 +165,6 @@ def test_a_wrong_option_of_a_name_is_one_error_that_names_it(name, options, fiel
 
 def test_a_missing_package_is_one_error_where_the_dependency_is_declared(monkeypatch):
     monkeypatch.setitem(sys.modules, "dns", None)
-    monkeypatch.setattr("shifter.balance.dns.find_spec", lambda _: None)
     app = Shifter("shop")
     with pytest.raises(ConfigError, match=r"shifter-queue\[dns\]"):
         app.dependency("render", endpoints=Dns("_http._tcp.render", kind="srv"))
