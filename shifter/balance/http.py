@@ -11,75 +11,33 @@ The request keeps its path, query and body; scheme, host and port are the endpoi
 A request is sent again, to another endpoint, after a failed connection, a status of 500
 or more, and 429. One that must not take effect twice (``POST`` or ``PATCH`` without an
 ``Idempotency-Key``) is sent again only if it never left, and one whose body is a stream
-never. With the extra: ``pip install 'shifter-queue[http]'``.
+never. A try ends when the head of the answer is there; the body has httpx's timeout.
+With the extra: ``pip install 'shifter-queue[http]'``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar, Unpack
+from collections.abc import Callable
+from typing import Final, Unpack
 
 import httpx
 
-from shifter.balance.options import RunOptions, TryOptions
+from shifter.balance.http_rules import (
+    HasEndpoints,
+    RequestRules,
+    ThrottledAnswer,
+    asks_for_pause,
+    is_failed,
+    pause_s,
+)
+from shifter.balance.options import TryOptions
 from shifter.balance.tries import remaining_s
-from shifter.errors import ConfigError, Throttled
-from shifter.jobs.request_scope import PREVIOUS_HEADER, TIMEOUT_HEADER
+from shifter.errors import ConfigError
 from shifter.model.endpoint import Endpoint
-from shifter.model.time import write_timeout
 
 __all__ = ["AsyncBalancedTransport", "BalancedTransport"]
 
-_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-"""Methods that may be repeated. Source: RFC 9110, section 9.2.2."""
-
-_TOO_MANY: Final = 429
-_NOT_IMPLEMENTED: Final = 501
-_UNAVAILABLE: Final = 503
-_FAILED: Final = 500
-
-_DIGITS: Final = 8
-"""Longest ``Retry-After`` that is read: a hundred million seconds are three years."""
-
 _NEVER_LEFT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-T = TypeVar("T")
-
-
-class HasEndpoints(Protocol):
-    """What ``app.dependency(..., endpoints=[...])`` returns."""
-
-    async def run(
-        self,
-        fetch: Callable[[Endpoint], Awaitable[T]],
-        *,
-        key: str | None = None,
-        **options: Unpack[TryOptions],
-    ) -> T:
-        """Await a function with one endpoint after the other."""
-
-    def run_sync(
-        self,
-        fetch: Callable[[Endpoint], T],
-        *,
-        key: str | None = None,
-        **options: Unpack[TryOptions],
-    ) -> T:
-        """Call a function with one endpoint after the other."""
-
-
-class _ThrottledAnswer(Throttled):
-    """An answer that asks for a pause.
-
-    Attributes:
-        response: The answer.
-    """
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.response = response
-        after = response.headers.get("retry-after", "").strip()
-        is_seconds = after.isascii() and after.isdigit() and len(after) < _DIGITS
-        super().__init__(int(after) if is_seconds else None)
 
 
 class _Sending:
@@ -89,8 +47,8 @@ class _Sending:
         answers: The answers so far; all but the one that is returned are closed.
     """
 
-    def __init__(self, request: httpx.Request, *, tells: bool) -> None:
-        self._request, self._tells = request, tells
+    def __init__(self, request: httpx.Request, rules: RequestRules) -> None:
+        self._request, self._rules = request, rules
         self._tries = 0
         self.answers: list[httpx.Response] = []
 
@@ -103,10 +61,7 @@ class _Sending:
         )
         headers = request.headers.copy()
         headers["host"] = _authority(url, endpoint.server_name)
-        if self._tells and left_s is not None:
-            headers.setdefault(TIMEOUT_HEADER, write_timeout(int(left_s * 1_000)))
-        if self._tells and self._tries:
-            headers[PREVIOUS_HEADER] = str(self._tries)
+        headers.update(self._rules.told(headers, self._tries))
         self._tries += 1
         extensions = dict(request.extensions)
         if endpoint.server_name is not None:
@@ -129,16 +84,16 @@ class _Sending:
         """The answer.
 
         Raises:
-            _ThrottledAnswer: It asks for a pause.
+            ThrottledAnswer: It asks for a pause.
             httpx.HTTPStatusError: It is a failure of the endpoint.
         """
         response.request = sent
         self.answers.append(response)
-        status = response.status_code
-        has_time = "retry-after" in response.headers
-        if status == _TOO_MANY or (status == _UNAVAILABLE and has_time):
-            raise _ThrottledAnswer(response)
-        if status >= _FAILED and status != _NOT_IMPLEMENTED:
+        status, after = response.status_code, response.headers.get("retry-after")
+        if asks_for_pause(status, after):
+            asked_s = pause_s(after, response.headers.get("date"))
+            raise ThrottledAnswer(response, asked_s)
+        if is_failed(status):
             text = f"{sent.url} answered {status}"
             raise httpx.HTTPStatusError(text, request=sent, response=response)
         return response
@@ -148,59 +103,46 @@ class _Sending:
         return [one for one in self.answers if one is not returned]
 
 
-class _Options:
-    """What the transports have in common.
+class _Balanced:
+    """What both transports take.
 
     Args:
         dependency: Its endpoints are called.
         key: The key of a request, for ``choice="hash"``.
         tells: Whether requests carry what time they have left, and whether they were
             sent before: headers ``shifter-timeout`` and ``shifter-previous-attempts``.
-        options: How often, and how long.
+        **options: See `TryOptions`; ``hedge`` needs an event loop.
+
+    Raises:
+        ConfigError: An option is wrong.
     """
 
     def __init__(
         self,
         dependency: HasEndpoints,
-        key: Callable[[httpx.Request], str | None] | None,
-        options: TryOptions,
         *,
-        tells: bool,
+        key: Callable[[httpx.Request], str | None] | None = None,
+        tells: bool = True,
+        **options: Unpack[TryOptions],
     ) -> None:
-        RunOptions(**options)  # checks them now, not with the first request
-        self.dependency, self.tells = dependency, tells
-        self._key, self._options = key, options
+        self._dependency = dependency
+        self._rules = RequestRules(key, options, tells=tells, never_left=_never_left)
 
-    def of(self, request: httpx.Request) -> TryOptions:
-        """The options of a request, by whether it may be sent twice."""
-        options = self._options.copy()
-        if not isinstance(request.stream, httpx.ByteStream):
-            return {**options, "retries": 0, "hedge": None}
-        if request.method in _REPEATABLE or "idempotency-key" in request.headers:
-            return options
-        wanted = options.get("retry_if", _always)
-        options["hedge"] = None
-        options["retry_if"] = lambda error: _never_left(error) and wanted(error)
-        return options
-
-    def key(self, request: httpx.Request) -> str | None:
-        """The key of a request."""
-        return None if self._key is None else self._key(request)
+    def _of(self, request: httpx.Request) -> TryOptions:
+        can_resend = isinstance(request.stream, httpx.ByteStream)
+        return self._rules.of(request.method, request.headers, can_resend=can_resend)
 
 
-class BalancedTransport(httpx.BaseTransport):
+class BalancedTransport(_Balanced, httpx.BaseTransport):
     """A transport for ``httpx.Client``; see this module.
 
     Each wait of httpx (to connect, to send, to receive) is bounded by what the try has
-    left. A try ends when the head of the answer is there; the body has httpx's timeout.
+    left.
 
     Args:
         dependency: Its endpoints are called.
-        key: The key of a request, for ``choice="hash"``.
-        tells: Whether requests carry what time they have left, and whether they were
-            sent before: headers ``shifter-timeout`` and ``shifter-previous-attempts``.
         transport: Sends the requests; by default ``httpx.HTTPTransport()``.
-        **options: See `TryOptions`; without ``hedge``.
+        **options: ``key``, ``tells`` and `TryOptions`; without ``hedge``.
 
     Raises:
         ConfigError: An option is wrong.
@@ -218,12 +160,12 @@ class BalancedTransport(httpx.BaseTransport):
         if options.get("hedge") is not None:
             want = "use it with AsyncBalancedTransport"
             raise ConfigError("hedge", options["hedge"], want)
-        self._options = _Options(dependency, key, options, tells=tells)
+        super().__init__(dependency, key=key, tells=tells, **options)
         self._inner = httpx.HTTPTransport() if transport is None else transport
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to one endpoint after the other until one answers."""
-        options, sending = self._options, _Sending(request, tells=self._options.tells)
+        sending = _Sending(request, self._rules)
 
         def fetch(endpoint: Endpoint) -> httpx.Response:
             sent = sending.to(endpoint)
@@ -231,10 +173,12 @@ class BalancedTransport(httpx.BaseTransport):
 
         returned: httpx.Response | None = None
         try:
-            returned = options.dependency.run_sync(
-                fetch, key=options.key(request), **options.of(request)
+            returned = self._dependency.run_sync(
+                fetch, key=self._rules.key(request), **self._of(request)
             )
-        except (_ThrottledAnswer, httpx.HTTPStatusError) as error:
+        except ThrottledAnswer as error:
+            returned = error.answer
+        except httpx.HTTPStatusError as error:
             returned = error.response
         finally:
             for response in sending.others(returned):
@@ -246,20 +190,17 @@ class BalancedTransport(httpx.BaseTransport):
         self._inner.close()
 
 
-class AsyncBalancedTransport(httpx.AsyncBaseTransport):
+class AsyncBalancedTransport(_Balanced, httpx.AsyncBaseTransport):
     """A transport for ``httpx.AsyncClient``; see this module.
 
     A try is cancelled when its time is up, which raises ``httpx.ReadTimeout`` if it was
-    the last one. It ends when the head of the answer is there; the body has httpx's
-    timeout.
+    the last one.
 
     Args:
         dependency: Its endpoints are called.
-        key: The key of a request, for ``choice="hash"``.
-        tells: Whether requests carry what time they have left, and whether they were
-            sent before: headers ``shifter-timeout`` and ``shifter-previous-attempts``.
         transport: Sends the requests; by default ``httpx.AsyncHTTPTransport()``.
-        **options: See `TryOptions`.
+        **options: ``key``, ``tells`` and `TryOptions`, as of `BalancedTransport`, and
+            ``hedge``.
 
     Raises:
         ConfigError: An option is wrong.
@@ -274,12 +215,12 @@ class AsyncBalancedTransport(httpx.AsyncBaseTransport):
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Unpack[TryOptions],
     ) -> None:
-        self._options = _Options(dependency, key, options, tells=tells)
+        super().__init__(dependency, key=key, tells=tells, **options)
         self._inner = httpx.AsyncHTTPTransport() if transport is None else transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to one endpoint after the other until one answers."""
-        options, sending = self._options, _Sending(request, tells=self._options.tells)
+        sending = _Sending(request, self._rules)
 
         async def fetch(endpoint: Endpoint) -> httpx.Response:
             sent = sending.to(endpoint)
@@ -287,10 +228,12 @@ class AsyncBalancedTransport(httpx.AsyncBaseTransport):
 
         returned: httpx.Response | None = None
         try:
-            returned = await options.dependency.run(
-                fetch, key=options.key(request), **options.of(request)
+            returned = await self._dependency.run(
+                fetch, key=self._rules.key(request), **self._of(request)
             )
-        except (_ThrottledAnswer, httpx.HTTPStatusError) as error:
+        except ThrottledAnswer as error:
+            returned = error.answer
+        except httpx.HTTPStatusError as error:
             returned = error.response
         except TimeoutError as error:
             raise httpx.ReadTimeout(str(error), request=request) from error
@@ -309,10 +252,6 @@ def _authority(url: httpx.URL, server_name: str | None) -> str:
     if server_name is None:
         return url.netloc.decode("ascii")
     return server_name if url.port is None else f"{server_name}:{url.port}"
-
-
-def _always(_: BaseException) -> bool:
-    return True
 
 
 def _never_left(error: BaseException) -> bool:

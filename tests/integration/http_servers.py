@@ -46,7 +46,8 @@ class _Handler(BaseHTTPRequestHandler):
         statuses = server.statuses
         status = statuses[len(server.requests) % len(statuses)]
         text = f"{status} from {server.address}".encode()
-        self.send_response(status)
+        dated = "date" in server.headers
+        (self.send_response_only if dated else self.send_response)(status)
         for name, value in server.headers.items():
             self.send_header(name, value)
         self.send_header("content-length", str(len(text)))

@@ -1,4 +1,4 @@
-"""The httpx transports, against real servers on loopback."""
+"""The transports for httpx and aiohttp, against real servers on loopback."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import socket
 
+import aiohttp
 import httpx
 import pytest
+import yarl
 
 from shifter import Shifter
 from shifter.balance import Dns, Endpoint
+from shifter.balance.aiohttp import BalancedMiddleware
 from shifter.balance.http import AsyncBalancedTransport, BalancedTransport
 from shifter.config import Secret, Settings
 from shifter.errors import CircuitOpenError, ConfigError
@@ -30,7 +33,7 @@ def closed_port():
 
 
 class Client:
-    """An app in a test, and both clients of its dependency."""
+    """An app in a test, and the clients of its dependency."""
 
     def __init__(self, endpoints, *, evidence=PATIENT, **options):
         app = Shifter("shop")
@@ -45,6 +48,7 @@ class Client:
         base = {"base_url": "http://render", "timeout": 30}
         transport = AsyncBalancedTransport(self.render, **self.options)
         self.loop_client = httpx.AsyncClient(transport=transport, **base)
+        self.middleware = BalancedMiddleware(self.render, **self.options)
         self.options.pop("hedge", None)
         self.plain = httpx.Client(
             transport=BalancedTransport(self.render, **self.options), **base
@@ -52,24 +56,40 @@ class Client:
 
     async def __aenter__(self):
         await self.test.__aenter__()
+        self.session = aiohttp.ClientSession(
+            "http://render",
+            middlewares=[self.middleware],
+            timeout=aiohttp.ClientTimeout(30),
+        )
         return self
 
     async def __aexit__(self, *exc):
+        await self.session.close()
         self.plain.close()
         await self.loop_client.aclose()
         await self.test.__aexit__(*exc)
 
     async def send(self, kind, method, path, **options):
-        """Send a request with one of the two clients."""
+        """Send a request with one of the clients."""
+        if kind == "aiohttp":
+            return await self._send_by_aiohttp(method, path, **options)
         if kind == "async":
             return await self.loop_client.request(method, path, **options)
         return await asyncio.to_thread(self.plain.request, method, path, **options)
 
+    async def _send_by_aiohttp(self, method, path, content=None, headers=None):
+        """The answer as httpx would have it."""
+        url = yarl.URL(path, encoded=True)
+        asked = self.session.request(method, url, data=content, headers=headers)
+        async with asked as answer:
+            body = await answer.read()
+            return httpx.Response(answer.status, headers=answer.headers, content=body)
 
-both = pytest.mark.parametrize("kind", ["async", "sync"])
+
+each = pytest.mark.parametrize("kind", ["async", "sync", "aiohttp"])
 
 
-@both
+@each
 async def test_a_request_keeps_its_path_query_and_body_and_goes_to_an_endpoint(kind):
     with backends(1) as [server]:
         async with Client([f"http://{server.address}/v1/"]) as client:
@@ -86,7 +106,7 @@ async def test_a_request_keeps_its_path_query_and_body_and_goes_to_an_endpoint(k
     assert "shifter-previous-attempts" not in sent
 
 
-@both
+@each
 async def test_a_failed_request_is_sent_to_another_endpoint(kind):
     with backends(3) as servers:
         bad, also_bad, fine = servers
@@ -102,7 +122,7 @@ async def test_a_failed_request_is_sent_to_another_endpoint(kind):
     assert set(repeated) & {"1", "2"}
 
 
-@both
+@each
 async def test_the_answer_of_the_last_try_is_returned_when_all_fail(kind):
     with backends(3) as servers:
         for server in servers:
@@ -114,7 +134,7 @@ async def test_the_answer_of_the_last_try_is_returned_when_all_fail(kind):
         assert [len(server.requests) for server in servers] == [1, 1, 1]
 
 
-@both
+@each
 async def test_what_must_not_happen_twice_is_sent_again_only_if_it_never_left(kind):
     with backends(2) as servers, closed_port() as closed:
         for server in servers:
@@ -146,7 +166,7 @@ async def test_a_body_that_is_a_stream_is_sent_once():
         assert sum(len(server.requests) for server in servers) == 1
 
 
-@both
+@each
 async def test_an_endpoint_that_asks_for_a_pause_gets_one(kind):
     with backends(2) as [busy, fine]:
         busy.statuses, busy.headers = [429], {"retry-after": "30"}
@@ -158,7 +178,23 @@ async def test_an_endpoint_that_asks_for_a_pause_gets_one(kind):
     assert [view.out_s for view in views] == [30, 0]
 
 
-@both
+@each
+async def test_a_date_to_come_back_at_counts_from_the_date_of_the_server(kind):
+    """A wrong clock of the server, or of this process, changes nothing."""
+    with backends(2) as [busy, fine]:
+        busy.statuses = [503]
+        busy.headers = {
+            "retry-after": "Thu, 01 Jan 2004 00:00:40 GMT",
+            "date": "Thu, 01 Jan 2004 00:00:00 GMT",
+        }
+        async with Client([busy.address, fine.address]) as client:
+            for _ in range(2):
+                await client.send(kind, "GET", "/")
+            views = client.render.endpoint_views()
+    assert [view.out_s for view in views] == [40, 0]
+
+
+@each
 @pytest.mark.parametrize("status", [404, 501])
 async def test_an_answer_that_another_endpoint_would_give_too_is_returned(kind, status):
     with backends(2) as servers:
@@ -170,7 +206,7 @@ async def test_an_answer_that_another_endpoint_would_give_too_is_returned(kind, 
         assert sum(len(server.requests) for server in servers) == 1
 
 
-@both
+@each
 async def test_an_address_of_ipv6_is_called(kind):
     with backends(1, "::1") as [server]:
         async with Client([server.address]) as client:
@@ -178,7 +214,7 @@ async def test_an_address_of_ipv6_is_called(kind):
     assert answer.text == f"200 from {server.address}"
 
 
-@both
+@each
 async def test_a_server_name_is_sent_where_the_url_has_an_address(kind):
     with backends(1) as [server]:
         endpoint = Endpoint(server.address, server_name="render.internal")
@@ -188,7 +224,7 @@ async def test_a_server_name_is_sent_where_the_url_has_an_address(kind):
     assert httpx.Headers(headers)["host"] == f"render.internal:{server.server_port}"
 
 
-@both
+@each
 async def test_a_name_is_called_at_one_of_its_addresses(kind):
     """`localhost` has an address of IPv6 too, on many machines; nobody listens there."""
     with backends(1) as [server]:
@@ -199,20 +235,20 @@ async def test_a_name_is_called_at_one_of_its_addresses(kind):
     assert httpx.Headers(headers)["host"] == f"localhost:{server.server_port}"
 
 
-@both
-async def test_a_stalled_endpoint_raises_the_timeout_of_httpx(kind):
+@each
+async def test_a_stalled_endpoint_raises_the_timeout_of_the_client(kind):
     with backends(1) as [server]:
         server.stalls = True
         options = {"timeout": "1s", "retries": 0}
         async with Client([server.address], **options) as client:
-            with pytest.raises(httpx.ReadTimeout):
+            with pytest.raises((httpx.ReadTimeout, aiohttp.ServerTimeoutError)):
                 await client.send(kind, "GET", "/")
             [view] = client.render.endpoint_views()
     assert view.inflight == 0
     assert view.latency_s >= 5  # counts as a failure
 
 
-@both
+@each
 async def test_an_open_circuit_refuses_the_request(kind):
     evidence = EvidencePolicy(consecutive_failures=3)
     with backends(3) as servers:
@@ -257,21 +293,38 @@ async def test_a_slow_a_failing_and_a_stalled_server_stay_unnoticed(tmp_path):
     assert max(made[:3]) < min(made[3:])
 
 
-async def test_a_slow_answer_is_overtaken_by_a_second_request():
+@pytest.mark.parametrize("kind", ["async", "aiohttp"])
+async def test_a_slow_answer_is_overtaken_by_a_second_request(kind):
     with backends(2) as [stalled, fine]:
         stalled.stalls = True
         listed = [stalled.address, fine.address]
         async with Client(listed, hedge="50ms", timeout=None) as client:
-            answer = await client.send("async", "GET", "/")
+            answer = await client.send(kind, "GET", "/")
             views = client.render.endpoint_views()
         assert answer.text == f"200 from {fine.address}"
         assert len(stalled.requests) == 1
     assert [view.inflight for view in views] == [0, 0]
 
 
+async def test_aiohttp_sends_no_request_more_often_than_the_retries_allow():
+    """aiohttp itself repeats one whose connection was cut."""
+
+    async def cut(reader, writer):
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.transport.abort()
+
+    seen = []
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Client([address], retries=1) as client:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.send("aiohttp", "GET", "/")
+    assert len(seen) == 2
+
+
 def test_a_wrong_option_is_one_error_that_names_it():
     render = Shifter("shop").dependency("render", endpoints=["a:1"])
-    for transport in (BalancedTransport, AsyncBalancedTransport):
+    for transport in (BalancedTransport, AsyncBalancedTransport, BalancedMiddleware):
         with pytest.raises(ConfigError, match="timeout"):
             transport(render, timeout="soon")
         with pytest.raises(ConfigError, match="retries"):
