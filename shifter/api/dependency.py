@@ -265,8 +265,8 @@ class BoundDependency(Dependency):
         """
         if self.endpoints is None:
             return None
-        clock = self._caller().replica.clock
-        return self._balancer(clock).age_s(clock.monotonic())
+        replica = self._caller().replica
+        return self._balancer(replica).age_s(replica.clock.monotonic())
 
     def _caller(self) -> Caller:
         return CALLER.get() or self._here()  # type: ignore[attr-defined]
