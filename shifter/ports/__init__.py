@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from shifter.ports.clock import Clock, sleep_or_wake
 from shifter.ports.log import (
+    APPENDED,
     AppendAnswer,
     Appended,
     AtomicLog,
@@ -42,6 +43,7 @@ from shifter.ports.stores import (
 from shifter.ports.topic import HEAD, LaneDepth, TopicChange, TopicSpec, widening
 
 __all__ = [
+    "APPENDED",
     "HEAD",
     "NUMBER_SHIFT",
     "AppendAnswer",

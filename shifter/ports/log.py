@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
     Set as AbstractSet,
 )
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -51,6 +51,10 @@ class Appended(NamedTuple):
     """
 
     is_spooled: bool = False
+
+
+APPENDED: Final = Appended()
+"""The usual answer. Logs give this very one, which is the fastest to compare."""
 
 
 class Refused(NamedTuple):

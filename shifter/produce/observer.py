@@ -22,6 +22,7 @@ from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import Reason
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import (
+    APPENDED,
     AppendAnswer,
     Appended,
     Refused,
@@ -38,8 +39,7 @@ _FOLD_AT: Final = 1_000
 """Answers, or appends, that are noted one by one before they are counted together:
 noting one takes a third of the time that counting it takes."""
 
-_APPENDED: Final = Appended()
-_ONE_APPENDED: Final = [_APPENDED]
+_ONE_APPENDED: Final = [APPENDED]
 
 _Answered: TypeAlias = tuple[str, Priority, str, Reason]
 """Job type, priority, the answer's word, its reason."""
@@ -83,8 +83,7 @@ class ServiceObserver:
         self._metrics = ServiceMetrics()
         self._jobs = LabelValues(_JOBS_MOST)
         self._answers: list[_Answered] = []
-        self._topics: list[str] = []
-        self._durations: list[float] = []
+        self._took_s: dict[str, list[float]] = {}
 
     def answered(
         self, job: str, priority: Priority, answer: str, reason: Reason
@@ -114,18 +113,17 @@ class ServiceObserver:
             took_s: How long it took.
         """
         if answers == _ONE_APPENDED:
-            # Two lists: one of pairs would give the garbage collector work.
-            durations = self._durations
-            self._topics.append(topic)
-            durations.append(took_s)
-            if len(durations) < _FOLD_AT:
-                return
-            answers = ()
-        else:
-            self._durations.append(took_s)
+            took = self._took_s.get(topic)
+            if took is None:
+                took = self._took_s.setdefault(topic, [])
+            took.append(took_s)
+            if len(took) >= _FOLD_AT:
+                with self._lock:
+                    self._fold_appends(topic)
+            return
         counts = Counter(answers)
         with self._lock:
-            self._fold_appends()
+            self._metrics.append_duration.of().observe_many((took_s,))
             for answer, count in counts.items():
                 self._append_ended(self._lane_labels(topic), answer, count)
 
@@ -169,7 +167,8 @@ class ServiceObserver:
         found = None if replica is None else read_fleet(replica)
         with self._lock:
             self._fold_answers()
-            self._fold_appends()
+            for topic in list(self._took_s):
+                self._fold_appends(topic)
             self._set_spool(spooled)
             show_fleet(self._metrics, found)
             self._metrics.loop_lag.of().set(loop_lag_s)
@@ -206,10 +205,11 @@ class ServiceObserver:
             words = self._jobs.of(job), priority.value, answer, reason.value
             self._metrics.decisions.of(*words).inc(count)
 
-    def _fold_appends(self) -> None:
-        self._metrics.append_duration.of().observe_many(_taken(self._durations))
-        for topic, count in Counter(_taken(self._topics)).items():
-            self._append_ended(self._lane_labels(topic), _APPENDED, count)
+    def _fold_appends(self, topic: str) -> None:
+        """Count the noted appends of a lane; each has one record."""
+        took = _taken(self._took_s[topic])
+        self._metrics.append_duration.of().observe_many(took)
+        self._append_ended(self._lane_labels(topic), APPENDED, len(took))
 
     def _set_spool(self, spooled: SpoolReading | None) -> None:
         metrics = self._metrics

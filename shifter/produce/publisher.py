@@ -18,6 +18,7 @@ from shifter.model.claim import WaitingJobs, claim_identity
 from shifter.model.reason import PASSING, Reason
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.ports import (
+    APPENDED,
     AppendAnswer,
     Appended,
     Clock,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from shifter.produce.job_events import PublisherEvents
     from shifter.produce.job_states import JobStates
 
-_APPENDED = Appended()
 _NO_ANSWERS: list[AppendAnswer] = [Unknown("the caller stopped waiting")]
 _RETRY_AFTER_S = 1.0
 _BULK_JOBS = 2_000
@@ -239,11 +239,11 @@ class Publisher:
         self._note_waiting(plan, bulk.ids, answers)
         found = [
             Deferred(job_id, lane)
-            if answer == _APPENDED
+            if answer == APPENDED
             else self._answer(plan, job_id, answer)
             for job_id, answer in zip(bulk.ids, answers, strict=True)
         ]
-        if self._is_recording_all or answers.count(_APPENDED) < len(answers):
+        if self._is_recording_all or answers.count(APPENDED) < len(answers):
             for job_id, answered in zip(bulk.ids, found, strict=True):
                 self._record_event(plan, job_id, answered)
         return found
@@ -287,7 +287,7 @@ class Publisher:
     def _accepted(self, plan: CallPlan, job_id: str, found: AppendAnswer) -> Answer:
         """The answer to one job, which is recorded as waiting where it was accepted."""
         answer = self._answer(plan, job_id, found)
-        if self._is_recording_all or found != _APPENDED:
+        if self._is_recording_all or found != APPENDED:
             self._record_event(plan, job_id, answer)
         if isinstance(answer, OutcomeUnknownError):
             raise answer

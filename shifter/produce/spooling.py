@@ -20,6 +20,7 @@ from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import PASSING, Reason
 from shifter.policy.admission.shares import may_spool
 from shifter.ports import (
+    APPENDED,
     NUMBER_SHIFT,
     AppendAnswer,
     Appended,
@@ -35,7 +36,6 @@ from shifter.produce.forward import Forwarder, KeyGate
 from shifter.produce.observer import SpoolReading
 from shifter.runtime.forking import renew_in_child
 
-_APPENDED: Final = Appended()
 _SPOOLED: Final = Appended(is_spooled=True)
 # Of the caller's patience this much is kept for writing to the spool.
 _RESERVE: Final = 0.2
@@ -86,7 +86,7 @@ class SpoolingLog:
             if len(behind) < len(records):
                 ahead = _without(records, behind)
                 tried = await self._log.append(ahead, timeout_s=patience_s)
-                if tried.count(_APPENDED) == len(records):
+                if tried.count(APPENDED) == len(records):
                     return tried
             answers, behind = self._merge(len(records), tried, behind)
             if behind:

@@ -37,9 +37,8 @@ from shifter.adapters.kafka.ladder import route
 from shifter.adapters.kafka.producer import LiveProducer, ProducerKeeper
 from shifter.errors import ConfigError
 from shifter.model.reason import Reason
-from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
+from shifter.ports import APPENDED, AppendAnswer, Clock, Record, Refused, Unknown
 
-_APPENDED: Final = Appended()
 _TOO_LATE: Final = "no answer from the cluster in time"
 _DOUBTED: Final = KafkaError(KafkaError.DUPLICATE_SEQUENCE_NUMBER)
 # Batches of this size go by a producer of their own, which lingers until its requests
@@ -89,7 +88,7 @@ class PendingRecord:
         self.bucket.discard(self)
         if not self._future.done():
             error = self._error
-            answer = _APPENDED if error is None else delivery_answer(error, self._last)
+            answer = APPENDED if error is None else delivery_answer(error, self._last)
             self._future.set_result(answer)
 
     def give_up(self, detail: str | None) -> None:
@@ -157,7 +156,7 @@ class PendingBatch:
         """The answer of each record; `Unknown` with ``detail`` where no report came."""
         size = len(self._is_reported)
         if not self.errors and self._is_reported.count(1) == size:
-            return [_APPENDED] * size
+            return [APPENDED] * size
         return [self._answer(index, detail) for index in range(size)]
 
     def _answer(self, index: int, detail: str) -> AppendAnswer:
@@ -167,7 +166,7 @@ class PendingBatch:
         if not self._is_reported[index]:
             return self._last.unanswered(detail)
         error = self.errors.get(index)
-        return _APPENDED if error is None else delivery_answer(error, self._last)
+        return APPENDED if error is None else delivery_answer(error, self._last)
 
 
 class KafkaLaneLog:

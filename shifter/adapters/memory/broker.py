@@ -19,8 +19,8 @@ from collections.abc import Generator, Sequence
 from shifter.adapters.memory.group import ConsumerGroup, MemoryPartition
 from shifter.model.reason import Reason
 from shifter.ports import (
+    APPENDED,
     AppendAnswer,
-    Appended,
     Clock,
     Delivery,
     Record,
@@ -159,7 +159,7 @@ class MemoryLog:
             self._promote()
         else:
             self._place(record)
-        return Appended()
+        return APPENDED
 
     def _delay(self, record: Record) -> None:
         now, due_ms = self.clock.epoch_ms(), record.due_ms or 0

@@ -29,7 +29,7 @@ from shifter.adapters.sqlite.member import waiting, wake_members
 from shifter.adapters.sqlite.pruning import NOTHING_KEPT, Pruner
 from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
-from shifter.ports import AppendAnswer, Appended, Clock, Record, Refused, Unknown
+from shifter.ports import APPENDED, AppendAnswer, Clock, Record, Refused, Unknown
 from shifter.runtime.forking import renew_in_child
 
 KEPT_FREE_BYTES: Final = 64 * 1024 * 1024
@@ -45,7 +45,6 @@ _DDL: Final = (
     "(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID"
 )
 
-_APPENDED: Final = Appended()
 _CLOSED: Final = Refused(Reason.CLOSED, "the log is closed")
 _TOO_LATE: Final = Unknown("no answer from the file in time")
 
@@ -265,7 +264,7 @@ class SqliteLaneLog:
                 except (TypeError, ValueError) as error:
                     # One that cannot be written must not fail those beside it.
                     refused = Refused(Reason.REFUSED_BY_LOG, str(error))
-            answers.append(_APPENDED if refused is None else refused)
+            answers.append(APPENDED if refused is None else refused)
         append_rows(connection, rows)
         self._pruner.prune(connection, topics, now)
         return answers
