@@ -30,7 +30,7 @@ def run_span(spans: Spans, run: Run, clock: Clock) -> Generator[str | None]:
         yield None
         return
     shape = spans.shape(REPLAY, begun.source)
-    span = spans.begin(shape, attributes, timing.start_ns)
+    span = spans.begin(shape, lambda: attributes, timing.start_ns)
     if span is None:
         yield None
         return

@@ -193,8 +193,8 @@ def span_parent() -> Context | None:
     Without a current span, that is the context of the caller, or of the job whose
     handler runs.
     """
-    around = ambient()
-    if around.traceparent is None or trace_context.current_traceparent() is not None:
+    around = _AMBIENT.get()
+    if around.traceparent is None or trace_context.is_in_span():
         return None
     return trace_context.context_of(around.traceparent, around.beside)
 

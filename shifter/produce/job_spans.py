@@ -7,24 +7,26 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shifter.errors import DeadlineExceededError, RejectedError, Retry, Throttled
-from shifter.jobs.request_scope import span_parent
+from shifter.jobs.request_scope import span_parent, trace_headers
 from shifter.model.reason import Reason
 from shifter.policy.admission.input import DEGRADE, Decision
 from shifter.ports import AppendAnswer, Appended, Clock, Refused
 from shifter.produce.options import CallPlan
-from shifter.telemetry.trace_context import current, headers_of
+from shifter.telemetry.trace_context import current, headers_of, headers_within
 from shifter.telemetry.tracing import (
+    MS_NS,
     PROCESS,
     SEND,
+    Attributes,
     Spans,
     Timing,
     error_facts,
-    is_unsampled,
 )
 from shifter.wire.failure import describe_error
 from shifter.wire.headers import Headers
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
 UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
@@ -32,18 +34,11 @@ UNFINISHED: Final = (Retry, Throttled, RejectedError, DeadlineExceededError)
 
 
 class SendSpan(NamedTuple):
-    """The span of an append that is under way.
-
-    Attributes:
-        headers: Headers of the records, by which their attempts link to it.
-        is_recorded: Whether its end is of any use.
-    """
+    """The span of an append that is under way."""
 
     spans: Spans
     span: Span
     timing: Timing
-    headers: Headers
-    is_recorded: bool
 
     def end(self, answers: Sequence[AppendAnswer], now: float) -> None:
         """End it with the answers of the log, at the reading that times the append.
@@ -52,8 +47,6 @@ class SendSpan(NamedTuple):
             answers: One for each record.
             now: Monotonic seconds.
         """
-        if not self.is_recorded:
-            return
         failed = [one for one in answers if not isinstance(one, Appended)]
         reason, error = Reason.ACCEPTED.value, None
         if failed:
@@ -66,46 +59,64 @@ class SendSpan(NamedTuple):
         self.spans.end(self.span, self.timing.end_ns(now), outcome, error)
 
 
+class SentCall(NamedTuple):
+    """What is appended, since when.
+
+    Attributes:
+        plan: The call.
+        job_id: Of a single job; ``None`` for a bulk.
+        jobs: How many.
+        reason: Why a call of ``submit`` deferred the job; ``None`` for other calls.
+        began_ms: When the append began, epoch milliseconds.
+        began: The same, monotonic seconds.
+    """
+
+    plan: CallPlan
+    job_id: str | None
+    jobs: int
+    reason: Reason | None
+    began_ms: int
+    began: float
+
+    def attributes(self) -> Attributes:
+        """Those of its span that not all of its kind have."""
+        found: dict[str, str | int | float] = {"shifter.decision": "defer"}
+        if self.job_id is None:
+            found["messaging.batch.message_count"] = self.jobs
+        else:
+            found["messaging.message.id"] = self.job_id
+        if self.reason is not None:
+            found["shifter.reason"] = self.reason.value
+        return found
+
+
 def begin_send(
-    spans: Spans,
-    plan: CallPlan,
-    timing: Timing,
-    *,
-    job_id: str | None,
-    count: int,
-    reason: Reason | None,
-) -> SendSpan | None:
-    """Begin the span of an append; ``None`` where it is not recorded.
+    spans: Spans, call: SentCall, parent: Context | None
+) -> tuple[SendSpan | None, Headers]:
+    """Begin the span of an append, and make the headers by which attempts link to it.
+
+    Without a span the headers are those of the trace around the call. A span that is
+    not recorded has headers too, and needs no end.
 
     Args:
         spans: Begins it.
-        plan: The call.
-        timing: When the append began.
-        job_id: Of a single job; ``None`` for a bulk.
-        count: How many jobs.
-        reason: Why a call of ``submit`` deferred the job; ``None`` for other calls.
+        call: What is appended.
+        parent: Context of the caller; ``None`` for the current one.
     """
-    parent = span_parent()
-    if is_unsampled(parent):
-        return None
-    attributes: dict[str, str | int | float] = {"shifter.decision": "defer"}
-    if job_id is None:
-        attributes["messaging.batch.message_count"] = count
-    else:
-        attributes["messaging.message.id"] = job_id
-    if reason is not None:
-        attributes["shifter.reason"] = reason.value
+    plan = call.plan
     shape = spans.shape(SEND, plan.lane, plan.spec.name)
-    span = spans.begin(shape, attributes, timing.start_ns, context=parent)
+    span = spans.begin(shape, call.attributes, call.began_ms * MS_NS, context=parent)
     if span is None:
-        return None
+        return None, trace_headers()
     try:
         headers = headers_of(span.get_span_context(), parent)
         is_recorded = span.is_recording()
     except Exception as error:  # noqa: BLE001  # a tracer is the user's code
         spans.failed(error)
-        return None
-    return SendSpan(spans, span, timing, headers, is_recorded)
+        return None, trace_headers()
+    if not is_recorded:
+        return None, headers
+    return SendSpan(spans, span, Timing(call.began_ms, call.began)), headers
 
 
 @contextlib.contextmanager
@@ -123,8 +134,9 @@ def process_span(
     """
     timing = Timing(clock.epoch_ms(), clock.monotonic())
     span, parent = None, span_parent()
-    if not is_unsampled(parent):
-        attributes = {
+    # It is called where OpenTelemetry is loaded.
+    if not headers_within(parent)[1]:
+        attributes: Attributes = {
             "messaging.message.id": job_id,
             "shifter.decision": "degrade" if decision.verdict is DEGRADE else "run",
             "shifter.reason": decision.reason.value,
@@ -132,7 +144,7 @@ def process_span(
             "shifter.wait": 0.0,
         }
         shape = spans.shape(PROCESS, plan.lane, plan.spec.name)
-        span = spans.begin(shape, attributes, timing.start_ns, context=parent)
+        span = spans.begin(shape, lambda: attributes, timing.start_ns, context=parent)
     if span is None:
         yield
         return

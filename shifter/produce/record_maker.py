@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from uuid_utils import uuid7
 
-from shifter.jobs.request_scope import trace_headers
+from shifter.jobs.request_scope import span_parent, trace_headers
 from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.ports import Clock, Record
-from shifter.produce.job_spans import SendSpan, begin_send
+from shifter.produce.job_spans import SendSpan, SentCall, begin_send
 from shifter.produce.options import CallPlan, envelope_of
-from shifter.telemetry.tracing import Spans, Timing
+from shifter.telemetry.trace_context import headers_within
+from shifter.telemetry.tracing import Spans
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import Headers, headers_by_id
 
@@ -82,13 +83,12 @@ class RecordMaker:
         stamp = self._stamp(plan, content_type, job_id)
         if stamp.headers_of is None:
             return job_id, None, None
-        span = self._span(plan, began, job_id, reason=reason)
-        trace = trace_headers() if span is None else span.headers
+        span, trace = self._traced(plan, began, job_id, reason=reason)
         headers = stamp.headers_of(job_id, trace)
         record = Record(plan.lane, payload, headers, plan.key_bytes, stamp.due_ms)
         return job_id, record, span
 
-    def _span(
+    def _traced(
         self,
         plan: CallPlan,
         began: float,
@@ -96,14 +96,17 @@ class RecordMaker:
         *,
         count: int = 1,
         reason: Reason | None = None,
-    ) -> SendSpan | None:
-        """The span of an append that began just now, if it is traced."""
+    ) -> tuple[SendSpan | None, Headers]:
+        """The span of an append that began just now, and the headers of its trace."""
         if self._spans.tracer() is None:
-            return None
-        timing = Timing(self._clock.epoch_ms(), began)
-        return begin_send(
-            self._spans, plan, timing, job_id=job_id, count=count, reason=reason
-        )
+            return None, trace_headers()
+        parent = span_parent()
+        headers, is_unsampled = headers_within(parent)
+        if is_unsampled:
+            return None, headers
+        began_ms = self._clock.epoch_ms()
+        call = SentCall(plan, job_id, count, reason, began_ms, began)
+        return begin_send(self._spans, call, parent)
 
     def bulk(
         self, plan: CallPlan, payloads: Sequence[bytes], content_type: str
@@ -121,8 +124,7 @@ class RecordMaker:
         headers_of = stamp.headers_of
         if headers_of is None:
             return Bulk(ids, [], began, None)
-        span = self._span(plan, began, None, count=len(ids))
-        trace = trace_headers() if span is None else span.headers
+        span, trace = self._traced(plan, began, None, count=len(ids))
         lane, key, due_ms = plan.lane, plan.key_bytes, stamp.due_ms
         records = [
             Record(lane, payload, headers_of(job_id, trace), key, due_ms)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from shifter.model.lane import parse_lane
@@ -55,7 +55,8 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 _NAMES_ONE: Final = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
 """Whether the environment names the provider, which the API makes on its first use."""
 
-_MS_NS: Final = 1_000_000
+MS_NS: Final = 1_000_000
+"""Nanoseconds of a millisecond."""
 _S_NS: Final = 1_000_000_000
 
 Attributes: TypeAlias = "Mapping[str, str | int | float]"
@@ -89,7 +90,7 @@ class Timing(NamedTuple):
     @property
     def start_ns(self) -> int:
         """The start of its span, epoch nanoseconds."""
-        return self.epoch_ms * _MS_NS
+        return self.epoch_ms * MS_NS
 
     def end_ns(self, now: float) -> int:
         """The end of its span, so that the span lasts as long as its metric says.
@@ -112,6 +113,37 @@ class SpanShape(NamedTuple):
     name: str
     kind: SpanKind
     attributes: Attributes
+
+
+class _Attributes(Mapping[str, str | int | float]):
+    """Attributes that are put together once somebody looks.
+
+    A sampler that drops by the trace alone does not, and most spans are dropped.
+    """
+
+    __slots__ = ("_found", "_own", "_shared")
+
+    def __init__(self, shared: Attributes, own: Callable[[], Attributes]) -> None:
+        self._shared, self._own = shared, own
+        self._found: dict[str, str | int | float] | None = None
+
+    def _all(self) -> dict[str, str | int | float]:
+        if self._found is None:
+            self._found = {**self._shared, **self._own()}
+        return self._found
+
+    def __getitem__(self, name: str) -> str | int | float:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def copy(self) -> dict[str, str | int | float]:
+        """A dictionary of them."""
+        return self._all().copy()
 
 
 class Spans:
@@ -152,9 +184,11 @@ class Spans:
             if (trace := api()) is None:
                 return None
             # The API's own function reads the environment each time, 0.7 us.
-            if getattr(trace, "_TRACER_PROVIDER", trace) is None and not _NAMES_ONE:
-                return None
-            provider = trace.get_tracer_provider()
+            provider = getattr(trace, "_TRACER_PROVIDER", None)
+            if provider is None:
+                if hasattr(trace, "_TRACER_PROVIDER") and not _NAMES_ONE:
+                    return None
+                provider = trace.get_tracer_provider()
         return self._tracer if provider is self._provider else self._made(provider)
 
     def _made(self, provider: TracerProvider) -> Tracer | None:
@@ -201,7 +235,7 @@ class Spans:
     def begin(
         self,
         shape: SpanShape,
-        attributes: Attributes,
+        attributes: Callable[[], Attributes],
         start_ns: int,
         *,
         context: Context | None = None,
@@ -211,14 +245,14 @@ class Spans:
 
         Args:
             shape: Of `shape`.
-            attributes: Its own; samplers see them.
+            attributes: Makes its own; samplers see them.
             start_ns: Epoch nanoseconds.
             context: The parent; by default the current context.
             links: To other spans.
         """
         if (tracer := self.tracer()) is None:
             return None
-        found = {**shape.attributes, **attributes}
+        found = _Attributes(shape.attributes, attributes)
         try:
             return tracer.start_span(
                 shape.name, context, shape.kind, found, links, start_ns
@@ -266,17 +300,6 @@ class _Untraced(Spans):
 
 
 UNTRACED: Final = _Untraced(Tracing(), system="none")
-
-
-def is_unsampled(context: Context | None) -> bool:
-    """Whether a context, by default the current one, has a span that is not sampled."""
-    if (trace := api()) is None:
-        return False
-    try:
-        span = trace.get_current_span(context).get_span_context()
-        return bool(span.is_valid and not span.trace_flags.sampled)
-    except Exception:  # noqa: BLE001  # a tracer is the user's code
-        return False
 
 
 def error_facts(kind: str, message: str = "") -> ErrorFacts:

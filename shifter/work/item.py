@@ -146,7 +146,7 @@ class Item:
     quality: Quality = field(init=False, default=Quality.FULL)
     is_degraded: bool = field(init=False, default=False)
     degraded_by: Reason = field(init=False, default=Reason.QUALITY_REDUCED)
-    trace_id: str | None = field(init=False, default=None)
+    trace_id: int | None = field(init=False, default=None)
     held: HeldWaits | None = field(init=False, default=None)
     has_succeeded: bool = field(init=False, default=False)
 

@@ -175,7 +175,9 @@ class JobObserver:
         found["wait_s"] = max(0, until_ms - entry.accepted_ms) / 1_000
         if entry.ran_s is not None:
             found["duration_s"] = round(entry.ran_s, 6)
-        trace_id = entry.trace_id or trace_id_of(entry.read.traceparent)
+        trace_id = trace_id_of(entry.read.traceparent)
+        if entry.trace_id is not None:
+            trace_id = f"{entry.trace_id:032x}"
         return found if trace_id is None else {**found, "trace_id": trace_id}
 
     def ended(self, step: NextStep) -> None:

@@ -26,17 +26,24 @@ from shifter.policy.delivery.retry import (
 from shifter.telemetry.trace_context import (
     api,
     context_of,
+    enter_span,
     follow,
     headers_beside,
     is_sampled,
 )
-from shifter.telemetry.tracing import PROCESS, Spans, Timing, add_event, error_facts
+from shifter.telemetry.tracing import (
+    MS_NS,
+    PROCESS,
+    Spans,
+    Timing,
+    add_event,
+    error_facts,
+)
 from shifter.work.attempt import Attempt
 from shifter.work.item import Item
 from shifter.work.next_step import NextStep, cause_of
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.trace import Link
 
 _FAILURES: Final = (Failed, DeadLettered, Expired)
@@ -70,7 +77,8 @@ class JobSpans:
         """
         traceparent = attempt.item.read.traceparent
         is_traced = self.is_on and (traceparent is None or is_sampled(traceparent))
-        attempt.awaits_span = is_traced and is_apart
+        if is_apart:
+            attempt.awaits_span = is_traced
         if is_apart or not (is_traced and self.begin(attempt)):
             follow(traceparent, attempt.item.read.extra)
 
@@ -82,15 +90,10 @@ class JobSpans:
         """
         attempt.awaits_span = False
         try:
-            context = self._start(attempt)
-            if context is not None:
-                from opentelemetry.context import attach  # noqa: PLC0415
-
-                attach(context)
+            return self._start(attempt)
         except Exception as error:  # noqa: BLE001  # a tracer is the user's code
             self._spans.failed(error)
             return False
-        return context is not None
 
     def end(
         self, attempt: Attempt, outcome: Outcome, step: NextStep | None, now: float
@@ -134,13 +137,14 @@ class JobSpans:
             if dependency.name == change.dependency.name:
                 add_event(span, change.event, change.facts)
 
-    def _start(self, attempt: Attempt) -> Context | None:
-        """Begin the span; its context, or ``None`` where it is not recorded."""
+    def _start(self, attempt: Attempt) -> bool:
+        """Begin the span and make it current; false where none is begun."""
         item, spans = attempt.item, self._spans
-        trace, traceparent = api(), item.read.traceparent
+        traceparent = item.read.traceparent
         beside = headers_beside(item.read.extra) if item.read.extra else []
         context, links = context_of(traceparent, beside), _replay_links(item)
         if traceparent is not None and not spans.tracing.is_parent:
+            trace = api()
             submission = trace.get_current_span(context).get_span_context()
             if submission.is_valid:
                 links.insert(0, trace.Link(submission))
@@ -148,18 +152,18 @@ class JobSpans:
         shape = spans.shape(PROCESS, item.delivery.topic, item.envelope.type)
         span = spans.begin(
             shape,
-            self._attributes(attempt),
-            _timing(attempt).start_ns,
+            lambda: self._attributes(attempt),
+            attempt.started_ms * MS_NS,
             context=context,
             links=links,
         )
         if span is None:
-            return None
+            return False
         if span.is_recording():
             attempt.span = span
-        item.trace_id = f"{span.get_span_context().trace_id:032x}"
-        within: Context = trace.set_span_in_context(span, context)
-        return within
+        item.trace_id = span.get_span_context().trace_id
+        enter_span(span, context)
+        return True
 
     def _attributes(self, attempt: Attempt) -> dict[str, str | int | float]:
         item = attempt.item
