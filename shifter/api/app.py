@@ -25,6 +25,7 @@ from shifter.api.dependency import BoundDependency
 from shifter.api.job import ContextLater, Job, JobDecorator
 from shifter.api.job_states import HasStates
 from shifter.api.lane import HasLanes
+from shifter.api.worker_group import HasWorkerGroups
 from shifter.config import Settings, load_settings
 from shifter.errors import ConfigError
 from shifter.fleet.calls import Caller
@@ -54,7 +55,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Shifter(HasLanes, HasStates):
+class Shifter(HasLanes, HasStates, HasWorkerGroups):
     """An app: a namespace with its job types.
 
     ``async with app:`` or ``with app:`` opens the service's side and flushes it at the
@@ -89,6 +90,7 @@ class Shifter(HasLanes, HasStates):
         tracing: Tracing = _TRACING,
     ) -> None:
         super().__init__(namespace)
+        HasWorkerGroups.__init__(self)
         self.dependencies: dict[str, BoundDependency] = {}
         self._settings = settings
         self._publisher: Publisher | None = None

@@ -121,6 +121,7 @@ VERBS: Final = (
         "top", "Show lanes, dependencies and workers on the whole terminal, with keys."
     ),
     Verb("explain", "Show what would happen to a job now, rule by rule."),
+    Verb("scale", "Show how many workers each worker group should have, and why."),
     Verb(
         "demo",
         "Play a recorded overload and watch it being shifted in time.",

@@ -34,6 +34,7 @@ from shifter.config.option import (
 from shifter.errors import ConfigError
 from shifter.model.lane import check_name
 from shifter.policy.delivery.delay import MAX_DELAY_MS
+from shifter.policy.scaling.settings import MAX_WORKERS
 
 DEFAULT_ORIGIN: Final = "default"
 # A record must outlive the longest delay a job may ask for (30 days), and then a week
@@ -72,6 +73,13 @@ OPTIONS: Final = (
     word_option("log_format", ("auto", "json", "console")),
     share_option("log_done", "0.01"),
     integer_option("log_lines", 0, 1_000_000_000, "100"),
+    integer_option("scale_floor", 0, MAX_WORKERS, "0"),
+    integer_option("scale_ceiling", 1, MAX_WORKERS, "100"),
+    duration_option("scale_target", 1_000, 7 * DAY_MS, "30s"),
+    duration_option("scale_stabilisation", 0, DAY_MS, "5m"),
+    duration_option("scale_start_up", 0, 3_600_000, "10s"),
+    duration_option("scale_max_age", 1_000, DAY_MS, "1m"),
+    word_option("scale_fallback", ("error", "floor", "ceiling")),
 )
 
 
@@ -120,6 +128,17 @@ class Settings:
             ``None`` (``auto``): as many as the limit of lines of one kind allows.
         log_lines: Lines of one kind that a worker process writes in 10 s of what its
             handlers log; 0: all of them.
+        scale_floor: Workers that a worker group is scaled to at least.
+        scale_ceiling: And at most.
+        scale_target_ms: Time in which the work of a group that is due shall be done.
+        scale_stabilisation_ms: How long a number of workers is kept after more were
+            needed.
+        scale_start_up_ms: What the platform takes from asking for a worker to its
+            process.
+        scale_max_age_ms: Age from which a number of workers that could not be renewed
+            is not given any more.
+        scale_fallback: What is given then: ``error``, or the ``floor`` or the
+            ``ceiling`` of a group.
         origins: Field name to where its value came from.
         warnings: Settings that work but should be changed, one line each.
 
@@ -155,6 +174,13 @@ class Settings:
     log_format: str = "auto"
     log_done: float | None = None
     log_lines: int = 100
+    scale_floor: int = 0
+    scale_ceiling: int = 100
+    scale_target_ms: int = 30_000
+    scale_stabilisation_ms: int = 300_000
+    scale_start_up_ms: int = 10_000
+    scale_max_age_ms: int = 60_000
+    scale_fallback: str = "error"
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -239,6 +265,9 @@ def _check_contradictions(settings: Settings) -> None:
         want = f"must be at least three times claim_timeout ({claim_timeout})"
         lease = duration_text(settings.lease_ms)
         raise ConfigError(_label(settings, "lease"), lease, want)
+    if settings.scale_floor > settings.scale_ceiling:
+        want = f"must not be above scale_ceiling ({settings.scale_ceiling})"
+        raise ConfigError(_label(settings, "scale_floor"), settings.scale_floor, want)
     if settings.processes == 1:
         return
     for name, url in (("log", settings.log_url), ("state", settings.state_url)):

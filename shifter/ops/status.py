@@ -57,6 +57,7 @@ class LaneRow(msgspec.Struct, frozen=True):
         tightest_deadline_s: Seconds until the earliest deadline of the first records
             that wait (`shifter.ports.LaneDepth`), below 0 once it has passed; ``None``
             where none of them has a deadline.
+        partitions: Partitions of the lane's topic; ``None`` where a log has none.
     """
 
     queue: str
@@ -70,6 +71,7 @@ class LaneRow(msgspec.Struct, frozen=True):
     due: int = 0
     due_backlog_s: float | None = None
     tightest_deadline_s: float | None = None
+    partitions: int | None = None
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True):
@@ -173,17 +175,14 @@ async def read_overview(sources: StatusSources) -> Overview:
         StoreError: The log does not answer.
     """
     topics = await sources.admin.topics()
-    lanes = _lanes(sources.namespace, topics)
+    lanes = lanes_of(sources.namespace, topics)
     depths = await sources.admin.depths([lane.name for lane in lanes])
     workers = await _workers(sources)
     fleet = await _fleet(sources)
-    now_ms, work = sources.clock.epoch_ms(), _work(workers)
+    now_ms = sources.clock.epoch_ms()
     return Overview(
         as_of_ms=now_ms,
-        lanes=[
-            _row(lane, depth, work, now_ms)
-            for lane, depth in zip(lanes, depths, strict=True)
-        ],
+        lanes=lane_rows(lanes, depths, workers, now_ms),
         dead_letters=await _dead_letters(sources, topics),
         circuits=[] if fleet is None else fleet.circuits,
         budgets=[] if fleet is None else fleet.budgets,
@@ -195,7 +194,31 @@ async def read_overview(sources: StatusSources) -> Overview:
     )
 
 
-def _lanes(namespace: str, topics: Sequence[str]) -> list[Lane]:
+def lane_rows(
+    lanes: Sequence[Lane],
+    depths: Sequence[LaneDepth],
+    workers: list[WorkerReport] | None,
+    now_ms: int,
+) -> list[LaneRow]:
+    """What is known of lanes.
+
+    Args:
+        lanes: The lanes.
+        depths: What waits on each of them.
+        workers: Live workers; ``None`` while the state store is away.
+        now_ms: Wall clock.
+
+    Pure.
+    """
+    work = _work(workers)
+    return [
+        _row(lane, depth, work, now_ms)
+        for lane, depth in zip(lanes, depths, strict=True)
+    ]
+
+
+def lanes_of(namespace: str, topics: Sequence[str]) -> list[Lane]:
+    """The lanes of a namespace, by queue, then most urgent first. Pure."""
     lanes = [lane for topic in topics if (lane := parse_lane(topic)) is not None]
     own = [lane for lane in lanes if lane.namespace == namespace]
     return sorted(own, key=lambda lane: (lane.queue, -lane.priority.rank))
@@ -291,6 +314,7 @@ def _row(lane: Lane, depth: LaneDepth, work: _Work | None, now_ms: int) -> LaneR
         tightest_deadline_s=None
         if depth.deadline_ms is None
         else round((depth.deadline_ms - now_ms) / 1_000, 3),
+        partitions=depth.partitions,
     )
 
 

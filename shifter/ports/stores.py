@@ -156,6 +156,12 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
         running: Attempts running now, per lane name.
         rate_per_s: Jobs ended a second, per lane name, over the last seconds.
         uses: Names of the dependencies that its jobs call, per job type.
+        queues: Queues that it serves; empty where a worker of an older release reports.
+        priorities: Priorities that it serves.
+        busy: Part of the process that each lane used over the last seconds, 0 to 1
+            together (`shifter.work.usage.shares`).
+        start_up_ms: Milliseconds from its start to the start of its first job; ``None``
+            where no job waited for it.
     """
 
     worker_id: str
@@ -167,6 +173,10 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     running: dict[str, Count]
     rate_per_s: dict[str, Rate]
     uses: dict[str, str] = {}
+    queues: list[str] = []
+    priorities: list[str] = []
+    busy: dict[str, Rate] = {}
+    start_up_ms: Count | None = None
 
 
 _DECODE_REPORT: Final = msgspec.json.Decoder(WorkerReport).decode

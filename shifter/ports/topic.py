@@ -22,6 +22,8 @@ class LaneDepth(NamedTuple):
         deadline_ms: The earliest deadline of the first `HEAD` records that wait in each
             partition, or of more where the log reads them without cost; ``None`` where
             none of these has a deadline.
+        partitions: Partitions of its topic, each of which one worker process drains at
+            a time; ``None`` where processes share a lane without them.
     """
 
     topic: str
@@ -30,6 +32,7 @@ class LaneDepth(NamedTuple):
     oldest_ms: int | None
     overdue: int | None = 0
     deadline_ms: int | None = None
+    partitions: int | None = None
 
 
 class TopicSpec(NamedTuple):

@@ -21,6 +21,7 @@ from shifter.policy.health import WorkProgress
 from shifter.ports import PresenceStore, WorkerReport
 from shifter.telemetry import Event, Snapshot
 from shifter.work.drain import Drain
+from shifter.work.usage import UsageMeter
 from shifter.work.worker_readings import LagTimer, read_worker
 
 _EVERY_S: Final = 1.0
@@ -132,8 +133,10 @@ async def report_presence(store: PresenceStore, drain: Drain) -> None:
         for name, job in drain.jobs.items()
         if job.dependency is not None
     }
+    lanes, usage = drain.lanes.values(), UsageMeter(drain)
     while True:
         observer.fold()
+        rates = observer.rates(clock.monotonic())
         report = WorkerReport(
             worker_id=drain.owner,
             host=socket.gethostname(),
@@ -142,8 +145,12 @@ async def report_presence(store: PresenceStore, drain: Drain) -> None:
             reported_ms=clock.epoch_ms(),
             concurrency=drain.concurrency,
             running=dict(drain.running),
-            rate_per_s=observer.rates(clock.monotonic()),
+            rate_per_s=rates,
             uses=uses,
+            queues=sorted({lane.queue for lane in lanes}),
+            priorities=sorted({lane.priority.value for lane in lanes}),
+            busy=usage.read(),
+            start_up_ms=observer.start_up_ms,
         )
         try:
             await store.report(report, keep_ms=_PRESENCE_KEEP_MS)

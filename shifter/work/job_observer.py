@@ -53,6 +53,9 @@ class JobObserver:
         metrics: The same ones.
         events: The same ones.
         claims: Counts what the claim store answers.
+        rates_at: When `rates` measured last, monotonic seconds.
+        start_up_ms: Milliseconds from this object's making to the start of the first
+            job; ``None`` before it, and where that job came later than this object.
         on_circuit: Called with each change of a circuit.
     """
 
@@ -80,14 +83,22 @@ class JobObserver:
         self._durations: list[float] = []
         self._ended: Counter[str] = Counter()
         self._before: dict[str, int] = {}
-        self._since: float = clock.monotonic()
+        self.rates_at: float = clock.monotonic()
         self._rates: dict[str, float] = {}
+        self._made_ms = clock.epoch_ms()
+        self._has_started = False
+        self.start_up_ms: int | None = None
         self._claims_logged_at: float = -_RATE_WINDOW_S
         self.claims = ClaimCounts(metrics)
         self.on_circuit: Callable[[Change], None] = _ignore
 
     def started(self, items: Sequence[Item], now_ms: int) -> None:
         """Attempts start."""
+        if not self._has_started:
+            self._has_started = True
+            # A job that came later says nothing: the worker waited for it.
+            if min(item.delivery.appended_ms for item in items) <= self._made_ms:
+                self.start_up_ms = max(0, now_ms - self._made_ms)
         for lane, run in groupby(items, _LANE_OF):
             self._started(self._series(lane), list(run), now_ms)
 
@@ -264,13 +275,13 @@ class JobObserver:
 
     def rates(self, now: float) -> dict[str, float]:
         """Deliveries ended a second, per lane, over the last few seconds."""
-        passed_s = now - self._since
+        passed_s = now - self.rates_at
         if passed_s >= _RATE_WINDOW_S or not self._rates:
             self._rates = {
                 lane: (count - self._before.get(lane, 0)) / max(passed_s, 1.0)
                 for lane, count in self._ended.items()
             }
-            self._before, self._since = dict(self._ended), now
+            self._before, self.rates_at = dict(self._ended), now
         return dict(self._rates)
 
     def fence_lost(self, item: Item) -> None:

@@ -192,6 +192,7 @@ class DepthGauge:
         delayed = self._delayed(
             {at: span for at, span in all_kept.items() if at[0] in ladder}
         )
+        partitions = Counter(topic for topic, _ in kept)
         return [
             LaneDepth(
                 topic,
@@ -200,6 +201,7 @@ class DepthGauge:
                 heads.oldest_ms.get(topic),
                 None if delayed is None else delayed.overdue[topic],
                 heads.deadline_ms.get(topic),
+                partitions[topic] or None,
             )
             for topic in topics
         ]

@@ -1,0 +1,267 @@
+"""How many workers each group of an app should have, from what is read of its fleet.
+
+`Planner` makes the measurements of `shifter.policy.scaling` out of one reading. It
+remembers readings only where it is asked to: a single answer needs no memory, and a
+controller that asks again and again wants a number that does not jump.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from shifter import wiring
+from shifter.api.app import Shifter
+from shifter.api.worker_group import WorkerGroup
+from shifter.errors import StoreRefusedError
+from shifter.fleet.view import look
+from shifter.model.lane import Lane, Priority
+from shifter.ops.scaling_lanes import LaneRules
+from shifter.ops.status import (
+    LaneRow,
+    Overview,
+    StatusSources,
+    lane_rows,
+    lanes_of,
+)
+from shifter.policy.scaling.arrivals import (
+    Arrivals,
+    HourlyRates,
+    expected_per_s,
+    learn_hour,
+    observe_arrivals,
+)
+from shifter.policy.scaling.demand import LaneLoad, measured_cost_s
+from shifter.policy.scaling.hold import HoldState, starting_with
+from shifter.policy.scaling.size import GroupLoad, GroupSize, size_group
+from shifter.ports import Clock, WorkerReport
+
+OWN_START_S: Final = 3.0
+"""What a worker process takes to its first job where none was measured. A process on
+Kafka took 2.2 to 2.5 s, most of it for joining its groups."""
+
+
+class ScaleGroup(msgspec.Struct, frozen=True):
+    """One worker group, as ``shifter scale --json`` prints it: a published contract.
+
+    Attributes:
+        name: Its name.
+        current: Live workers.
+        desired: Workers that it should have.
+        due_backlog_s: Seconds of work for one worker that may start now; ``None``
+            where work waits of which no job has ended yet.
+        reason: What decided: a value of
+            `shifter.policy.scaling.settings.ScalingReason`.
+        tightest_deadline_s: Seconds until the earliest deadline of its lanes; ``None``
+            without one.
+    """
+
+    name: str
+    current: int
+    desired: int
+    due_backlog_s: float | None
+    reason: str
+    tightest_deadline_s: float | None = None
+
+
+class ScaleReport(msgspec.Struct, frozen=True):
+    """All worker groups of an app.
+
+    Attributes:
+        as_of_ms: When the fleet was read, epoch milliseconds.
+        groups: By name, the default group last.
+    """
+
+    as_of_ms: int
+    groups: list[ScaleGroup]
+
+
+class LaneMemory(NamedTuple):
+    """What was seen of a lane before.
+
+    Attributes:
+        arrivals: Jobs that become due.
+        hours: The same on earlier days.
+        cost_s: What a job costs, seconds of one worker; ``None`` if it is not known.
+    """
+
+    arrivals: Arrivals | None = None
+    hours: HourlyRates = HourlyRates()
+    cost_s: float | None = None
+
+
+class Planner:
+    """Says how many workers each group of an app should have.
+
+    Args:
+        app: Declares groups, jobs, windows and dependencies.
+        clock: Monotonic and wall clock.
+        remembers: Whether later answers depend on earlier ones: the hold, observed
+            arrivals, what a job cost, and the forecast.
+
+    Attributes:
+        sizes: The last answer with all its steps, by group.
+
+    Raises:
+        ConfigError: A group's floor is above its ceiling, or a setting is wrong.
+    """
+
+    def __init__(self, app: Shifter, clock: Clock, *, remembers: bool) -> None:
+        self._app, self._clock, self._remembers = app, clock, remembers
+        self.groups = app.worker_groups(app.queues)
+        self.policies = {g.name: g.policy(app.settings) for g in self.groups}
+        self.sizes: dict[str, GroupSize] = {}
+        self._lanes: defaultdict[str, LaneMemory] = defaultdict(LaneMemory)
+
+    def plan(self, overview: Overview) -> ScaleReport:
+        """The answer to one reading, of which dead letters and quality do not matter.
+
+        Raises:
+            ConfigError: A cron expression of the app cannot be read.
+        """
+        rules = LaneRules(self._app, overview)
+        loads = self._loads(overview, rules)
+        rows = {(row.queue, Priority(row.priority)): row for row in overview.lanes}
+        workers = self._workers(overview.workers)
+        found = []
+        for group in self.groups:
+            own = [rows[lane] for lane in sorted(group.lanes) if lane in rows]
+            size = self._size(group, own, workers[group.name], loads, rules)
+            self.sizes[group.name] = size
+            deadlines = [
+                row.tightest_deadline_s
+                for row in own
+                if row.tightest_deadline_s is not None
+            ]
+            found.append(
+                ScaleGroup(
+                    name=group.name,
+                    current=len(workers[group.name]),
+                    desired=size.desired,
+                    due_backlog_s=size.due_backlog_s,
+                    reason=size.reason.value,
+                    tightest_deadline_s=min(deadlines, default=None),
+                )
+            )
+        return ScaleReport(overview.as_of_ms, found)
+
+    def _size(
+        self,
+        group: WorkerGroup,
+        rows: Sequence[LaneRow],
+        workers: Sequence[WorkerReport],
+        loads: Mapping[tuple[str, str], LaneLoad],
+        rules: LaneRules,
+    ) -> GroupSize:
+        policy = self.policies[group.name]
+        measured = [w.start_up_ms for w in workers if w.start_up_ms is not None]
+        own_s = statistics.median(measured) / 1_000 if measured else OWN_START_S
+        load = GroupLoad(
+            name=group.name,
+            workers=len(workers),
+            lead_s=policy.start_up_ms / 1_000 + own_s,
+            lanes=[loads[row.queue, row.priority] for row in rows],
+            fires_s=rules.fires_s({queue for queue, _ in group.lanes}),
+        )
+        now_ms = int(self._clock.monotonic() * 1_000)
+        return size_group(policy, load, self._held(load, now_ms), now_ms=now_ms)
+
+    def _held(self, load: GroupLoad, now_ms: int) -> HoldState | None:
+        if not self._remembers:
+            return None
+        before = self.sizes.get(load.name)
+        if before is None:
+            return starting_with(load.workers, now_ms=now_ms)
+        return before.held
+
+    def _loads(
+        self, overview: Overview, rules: LaneRules
+    ) -> dict[tuple[str, str], LaneLoad]:
+        busy: defaultdict[str, float] = defaultdict(float)
+        for worker in overview.workers:
+            for topic, share in worker.busy.items():
+                busy[topic] += min(share, 1.0)
+        found = {}
+        for row in overview.lanes:
+            lane = Lane(self._app.namespace, row.queue, Priority(row.priority))
+            load = rules.load_of(lane, row, busy.get(lane.name, 0.0))
+            if self._remembers:
+                load = self._recall(load, overview.as_of_ms)
+            found[row.queue, row.priority] = load
+        return found
+
+    def _recall(self, load: LaneLoad, as_of_ms: int) -> LaneLoad:
+        """The load with what was seen before, which this reading adds to."""
+        memory, now_s = self._lanes[load.lane], self._clock.monotonic()
+        before = memory.arrivals
+        arrivals = observe_arrivals(
+            before, due=load.due, ended_per_s=load.ended_per_s, now_s=now_s
+        )
+        hours = memory.hours
+        if before is not None and arrivals.per_s is not None:
+            passed_s = max(0.0, arrivals.at_s - before.at_s)
+            hours = learn_hour(
+                hours, per_s=arrivals.per_s, passed_s=passed_s, now_ms=as_of_ms
+            )
+        cost_s = measured_cost_s(load._replace(cost_s=memory.cost_s))
+        self._lanes[load.lane] = LaneMemory(arrivals, hours, cost_s)
+        return load._replace(
+            arrivals_per_s=arrivals.per_s,
+            forecast_per_s=expected_per_s(hours, at_ms=as_of_ms),
+            cost_s=cost_s,
+        )
+
+    def _workers(
+        self, reports: Iterable[WorkerReport]
+    ) -> defaultdict[str, list[WorkerReport]]:
+        """Live workers by group: each belongs to the one it shares most lanes with."""
+        found: defaultdict[str, list[WorkerReport]] = defaultdict(list)
+        for report in reports:
+            served = _served(report)
+            shared = {g.name: len(g.lanes & served) for g in self.groups}
+            best = max(shared, key=lambda name: shared[name], default=None)
+            if best is not None and (shared[best] or not served):
+                found[best].append(report)
+        return found
+
+
+def _served(report: WorkerReport) -> set[tuple[str, Priority]]:
+    """The lanes of a worker; none where it is of an older release."""
+    known = {priority.value: priority for priority in Priority}
+    return {
+        (queue, known[priority])
+        for queue in report.queues
+        for priority in report.priorities
+        if priority in known
+    }
+
+
+async def read_for_scaling(sources: StatusSources) -> Overview:
+    """Read what a scaling answer needs: lanes, workers, dependencies and overrides.
+
+    Raises:
+        StoreError: The log or the state store does not answer. A number that is made
+            without one of them would be wrong.
+    """
+    if sources.presence is None or sources.fleet is None:
+        want = "a worker's rate is read from the state store, and none is configured"
+        raise StoreRefusedError("the state store", "scale", want)
+    lanes = lanes_of(sources.namespace, await sources.admin.topics())
+    depths = await sources.admin.depths([lane.name for lane in lanes])
+    workers = await sources.presence.workers()
+    fleet = await look(sources.fleet, wiring.new_worker_id())
+    now_ms = sources.clock.epoch_ms()
+    return Overview(
+        as_of_ms=now_ms,
+        lanes=lane_rows(lanes, depths, workers, now_ms),
+        dead_letters=[],
+        circuits=fleet.circuits,
+        budgets=fleet.budgets,
+        workers=workers,
+        quality=fleet.quality,
+        windows=fleet.windows,
+    )
