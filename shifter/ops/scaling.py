@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from shifter.api.worker_group import WorkerGroup
 from shifter.errors import StoreRefusedError
 from shifter.fleet.view import look
 from shifter.model.lane import Lane, Priority
-from shifter.ops.scaling_lanes import LaneRules
+from shifter.ops.scaling_lanes import KnownLane, LanePast, LaneRules
 from shifter.ops.status import (
     LaneRow,
     Overview,
@@ -35,9 +35,9 @@ from shifter.policy.scaling.arrivals import (
     learn_hour,
     observe_arrivals,
 )
-from shifter.policy.scaling.demand import LaneLoad, measured_cost_s
+from shifter.policy.scaling.demand import GroupLoad, LaneLoad
 from shifter.policy.scaling.hold import HoldState, starting_with
-from shifter.policy.scaling.size import GroupLoad, GroupSize, size_group
+from shifter.policy.scaling.size import GroupSize, size_group
 from shifter.ports import Clock, WorkerReport
 
 OWN_START_S: Final = 3.0
@@ -94,6 +94,9 @@ class LaneMemory(NamedTuple):
     cost_s: float | None = None
 
 
+_FORGETFUL: Final = LanePast()
+
+
 class Planner:
     """Says how many workers each group of an app should have.
 
@@ -115,7 +118,10 @@ class Planner:
         self.groups = app.worker_groups(app.queues)
         self.policies = {g.name: g.policy(app.settings) for g in self.groups}
         self.sizes: dict[str, GroupSize] = {}
+        self._order = {g.name: sorted(g.lanes) for g in self.groups}
         self._lanes: defaultdict[str, LaneMemory] = defaultdict(LaneMemory)
+        self._known: dict[tuple[str, str], KnownLane] = {}
+        self._homes: dict[tuple[str, ...], str | None] = {}
 
     def plan(self, overview: Overview) -> ScaleReport:
         """The answer to one reading, of which dead letters and quality do not matter.
@@ -125,18 +131,13 @@ class Planner:
         """
         rules = LaneRules(self._app, overview)
         loads = self._loads(overview, rules)
-        rows = {(row.queue, Priority(row.priority)): row for row in overview.lanes}
         workers = self._workers(overview.workers)
         found = []
         for group in self.groups:
-            own = [rows[lane] for lane in sorted(group.lanes) if lane in rows]
-            size = self._size(group, own, workers[group.name], loads, rules)
+            own = [loads[lane] for lane in self._order[group.name] if lane in loads]
+            size = self._size(group, own, workers[group.name], rules)
             self.sizes[group.name] = size
-            deadlines = [
-                row.tightest_deadline_s
-                for row in own
-                if row.tightest_deadline_s is not None
-            ]
+            deadlines = [one.deadline_s for one in own if one.deadline_s is not None]
             found.append(
                 ScaleGroup(
                     name=group.name,
@@ -152,9 +153,8 @@ class Planner:
     def _size(
         self,
         group: WorkerGroup,
-        rows: Sequence[LaneRow],
+        lanes: Sequence[LaneLoad],
         workers: Sequence[WorkerReport],
-        loads: Mapping[tuple[str, str], LaneLoad],
         rules: LaneRules,
     ) -> GroupSize:
         policy = self.policies[group.name]
@@ -164,7 +164,7 @@ class Planner:
             name=group.name,
             workers=len(workers),
             lead_s=policy.start_up_ms / 1_000 + own_s,
-            lanes=[loads[row.queue, row.priority] for row in rows],
+            lanes=lanes,
             fires_s=rules.fires_s({queue for queue, _ in group.lanes}),
         )
         now_ms = int(self._clock.monotonic() * 1_000)
@@ -187,33 +187,32 @@ class Planner:
                 busy[topic] += min(share, 1.0)
         found = {}
         for row in overview.lanes:
-            lane = Lane(self._app.namespace, row.queue, Priority(row.priority))
-            load = rules.load_of(lane, row, busy.get(lane.name, 0.0))
+            at = row.queue, row.priority
+            if at not in self._known:
+                lane = Lane(self._app.namespace, row.queue, Priority(row.priority))
+                self._known[at] = KnownLane(lane.name, lane)
+            known, past = self._known[at], _FORGETFUL
+            used = busy.get(known.name, 0.0)
             if self._remembers:
-                load = self._recall(load, overview.as_of_ms)
-            found[row.queue, row.priority] = load
+                past = self._recall(known.name, row, used, overview.as_of_ms)
+            found[at] = rules.load_of(known, row, used, past)
         return found
 
-    def _recall(self, load: LaneLoad, as_of_ms: int) -> LaneLoad:
-        """The load with what was seen before, which this reading adds to."""
-        memory, now_s = self._lanes[load.lane], self._clock.monotonic()
-        before = memory.arrivals
+    def _recall(self, lane: str, row: LaneRow, busy: float, as_of_ms: int) -> LanePast:
+        """What was seen of a lane before and with this reading."""
+        memory, now_s = self._lanes[lane], self._clock.monotonic()
+        before, hours, ended_per_s = memory.arrivals, memory.hours, row.rate_per_s or 0
         arrivals = observe_arrivals(
-            before, due=load.due, ended_per_s=load.ended_per_s, now_s=now_s
+            before, due=row.due, ended_per_s=ended_per_s, now_s=now_s
         )
-        hours = memory.hours
         if before is not None and arrivals.per_s is not None:
             passed_s = max(0.0, arrivals.at_s - before.at_s)
             hours = learn_hour(
                 hours, per_s=arrivals.per_s, passed_s=passed_s, now_ms=as_of_ms
             )
-        cost_s = measured_cost_s(load._replace(cost_s=memory.cost_s))
-        self._lanes[load.lane] = LaneMemory(arrivals, hours, cost_s)
-        return load._replace(
-            arrivals_per_s=arrivals.per_s,
-            forecast_per_s=expected_per_s(hours, at_ms=as_of_ms),
-            cost_s=cost_s,
-        )
+        cost_s = busy / ended_per_s if busy and ended_per_s else memory.cost_s
+        self._lanes[lane] = LaneMemory(arrivals, hours, cost_s)
+        return LanePast(arrivals.per_s, expected_per_s(hours, at_ms=as_of_ms), cost_s)
 
     def _workers(
         self, reports: Iterable[WorkerReport]
@@ -221,12 +220,18 @@ class Planner:
         """Live workers by group: each belongs to the one it shares most lanes with."""
         found: defaultdict[str, list[WorkerReport]] = defaultdict(list)
         for report in reports:
-            served = _served(report)
-            shared = {g.name: len(g.lanes & served) for g in self.groups}
-            best = max(shared, key=lambda name: shared[name], default=None)
-            if best is not None and (shared[best] or not served):
-                found[best].append(report)
+            serves = (*report.queues, "", *report.priorities)
+            if serves not in self._homes:
+                self._homes[serves] = self._home(report)
+            if (home := self._homes[serves]) is not None:
+                found[home].append(report)
         return found
+
+    def _home(self, report: WorkerReport) -> str | None:
+        served = _served(report)
+        shared = {g.name: len(g.lanes & served) for g in self.groups}
+        best = max(shared, key=lambda name: shared[name], default=None)
+        return best if best is not None and (shared[best] or not served) else None
 
 
 def _served(report: WorkerReport) -> set[tuple[str, Priority]]:

@@ -7,7 +7,7 @@ where it is every job's: its window, its being opportunistic, its dependency.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from shifter.adapters.system import SystemClock
@@ -40,6 +40,21 @@ class QueueJobs(NamedTuple):
     dependencies: set[str | None]
 
 
+class KnownLane(NamedTuple):
+    """A lane with its name, which takes longer to make than to keep."""
+
+    name: str
+    lane: Lane
+
+
+class LanePast(NamedTuple):
+    """What earlier readings showed of a lane; see the fields of `LaneLoad`."""
+
+    arrivals_per_s: float | None = None
+    forecast_per_s: float | None = None
+    cost_s: float | None = None
+
+
 class LaneRules:
     """The rules of an app's lanes at the moment of one reading.
 
@@ -69,6 +84,8 @@ class LaneRules:
             jobs, dependency = self._queues[job.spec.queue], job.dependency
             jobs.specs.append(job.spec)
             jobs.dependencies.add(None if dependency is None else dependency.name)
+        self._with_windows = self._where_all(lambda spec: bool(spec.windows))
+        self._opportunistic = self._where_all(lambda spec: spec.opportunistic)
         ended = {lane.queue: 0.0 for lane in overview.lanes}
         for lane in overview.lanes:
             ended[lane.queue] += lane.rate_per_s or 0.0
@@ -81,25 +98,38 @@ class LaneRules:
         }
         self._bottlenecks: dict[str, Bottleneck | None] = {}
 
-    def load_of(self, lane: Lane, row: LaneRow, busy: float) -> LaneLoad:
+    def _where_all(self, holds: Callable[[JobSpec], bool]) -> set[str]:
+        """Queues of which every job has a property."""
+        return {
+            queue for queue, jobs in self._queues.items() if all(map(holds, jobs.specs))
+        }
+
+    def load_of(
+        self, known: KnownLane, row: LaneRow, busy: float, past: LanePast
+    ) -> LaneLoad:
         """What is measured of a lane in this reading.
 
         Args:
-            lane: The lane.
+            known: The lane.
             row: Its row of the reading.
             busy: Workers that it uses.
+            past: What earlier readings showed.
         """
+        lane = known.lane
         return LaneLoad(
-            lane=lane.name,
+            lane=known.name,
             due=row.due,
             running=row.running or 0,
             delayed=row.delayed or 0,
             ended_per_s=row.rate_per_s or 0.0,
             busy=busy,
+            arrivals_per_s=past.arrivals_per_s,
+            forecast_per_s=past.forecast_per_s,
+            cost_s=past.cost_s,
             deadline_s=row.tightest_deadline_s,
-            opens_s=self._opens_s(lane),
+            opens_s=self._opens_s(known),
             is_low=lane.priority is Priority.LOW,
-            starts_before_s=self._starts_before_s(lane),
+            starts_before_s=self._starts_before_s(known),
             partitions=row.partitions,
             bottleneck=self._bottleneck(lane.queue),
         )
@@ -115,27 +145,28 @@ class LaneRules:
         fires = [next_firing_ms(cron, self._now) for cron in crons]
         return (min(fires) - self._now) / 1_000 if fires else None
 
-    def _opens_s(self, lane: Lane) -> float:
+    def _opens_s(self, known: KnownLane) -> float:
         """Seconds until some job of the lane may start; 0 while one may."""
-        if not self._is_limiting(lane):
+        queue = known.lane.queue
+        if not (
+            self._hours.by_hand
+            or known.name in self._hours.rules
+            or queue in self._with_windows
+        ):
             return 0.0
-        specs: Sequence[JobSpec | None] = self._queues[lane.queue].specs or [None]
-        opens = (self._hours.opening_ms(spec, lane, self._now) for spec in specs)
+        specs: Sequence[JobSpec | None] = self._queues[queue].specs or [None]
+        opens = (self._hours.opening_ms(one, known.lane, self._now) for one in specs)
         return (min(opens) - self._now) / 1_000
 
-    def _is_limiting(self, lane: Lane) -> bool:
-        if self._hours.by_hand or lane.name in self._hours.rules:
-            return True
-        specs = self._queues[lane.queue].specs
-        return bool(specs) and all(spec.windows for spec in specs)
-
-    def _starts_before_s(self, lane: Lane) -> float | None:
+    def _starts_before_s(self, known: KnownLane) -> float | None:
+        lane = known.lane
         if lane.priority is not Priority.LOW:
             return None
-        rule, specs = self._hours.rules.get(lane.name), self._queues[lane.queue].specs
+        rule = self._hours.rules.get(known.name)
         is_quiet = rule is not None and rule.is_opportunistic
-        if not is_quiet and not (specs and all(s.opportunistic for s in specs)):
+        if not is_quiet and lane.queue not in self._opportunistic:
             return None
+        specs = self._queues[lane.queue].specs
         timeout_ms = max((spec.timeout_ms for spec in specs), default=0)
         before_ms = must_start_before(
             self._opportunity, now_ms=0, timeout_ms=timeout_ms

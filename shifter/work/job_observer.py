@@ -94,7 +94,7 @@ class JobObserver:
 
     def started(self, items: Sequence[Item], now_ms: int) -> None:
         """Attempts start."""
-        if not self._has_started:
+        if items and not self._has_started:
             self._has_started = True
             # A job that came later says nothing: the worker waited for it.
             if min(item.delivery.appended_ms for item in items) <= self._made_ms:

@@ -320,6 +320,16 @@ def test_an_endpoint_is_drained_and_restored_as_the_page_shows(newcomer):
     assert re.search(r"10\.0\.0\.2:8080 +(open|starting) ", out)
 
 
+def test_the_number_of_workers_is_shown_as_the_page_shows(newcomer):
+    newcomer.run("shifter topics apply shop.jobs:app")
+
+    out = newcomer.run(block("docs/how-to/scaling.md", "shifter scale").commands)
+
+    [group] = json.loads(out.splitlines()[-1])["groups"]
+    assert (group["name"], group["desired"], group["reason"]) == ("default", 0, "idle")
+    assert "nothing is due" in out
+
+
 def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):
     out = with_letters.run(
         YES + block("docs/how-to/dead-letters.md", "dlt runs").commands

@@ -75,6 +75,25 @@ class LaneLoad(NamedTuple):
     bottleneck: Bottleneck | None = None
 
 
+class GroupLoad(NamedTuple):
+    """What is measured of a worker group.
+
+    Attributes:
+        name: Its name.
+        workers: Live workers, >= 0.
+        lead_s: Seconds that a new worker takes to its first job, >= 0.
+        lanes: Its lanes.
+        fires_s: Seconds until the next cron job of the group fires, for which a worker
+            must run; ``None`` without one.
+    """
+
+    name: str
+    workers: int
+    lead_s: float
+    lanes: Sequence[LaneLoad]
+    fires_s: float | None = None
+
+
 class LaneDemand(NamedTuple):
     """What a lane asks for.
 
@@ -212,10 +231,11 @@ def _horizon_s(load: LaneLoad, target_s: float, lead_s: float) -> float:
     return min(target_s, max(left_s - lead_s, lead_s, 1.0))
 
 
-def useful_workers(demands: Sequence[LaneDemand]) -> int:
+def useful_workers(policy: ScalingPolicy, demands: Sequence[LaneDemand]) -> int:
     """Workers that find a partition to read and a job to run; one, at least. Pure."""
     found = 0
     for demand in demands:
-        jobs = math.ceil(demand.records + max(demand.keep_up or 0.0, demand.in_use))
+        steady = max(demand.keep_up or 0.0, demand.in_use / policy.utilisation)
+        jobs = math.ceil(demand.records + steady)
         found += min(jobs, demand.partitions or jobs)
     return max(1, found)

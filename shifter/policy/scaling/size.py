@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from shifter.policy.scaling.demand import (
+    GroupLoad,
     LaneDemand,
     LaneLoad,
     demand_of,
@@ -26,25 +27,6 @@ from shifter.policy.scaling.settings import ScalingPolicy, ScalingReason
 
 _ROUNDING: Final = 1e-9
 """A sum of floats that is a whole number but for this is that number."""
-
-
-class GroupLoad(NamedTuple):
-    """What is measured of a worker group.
-
-    Attributes:
-        name: Its name.
-        workers: Live workers, >= 0.
-        lead_s: Seconds that a new worker takes to its first job, >= 0.
-        lanes: Its lanes.
-        fires_s: Seconds until the next cron job of the group fires, for which a worker
-            must run; ``None`` without one.
-    """
-
-    name: str
-    workers: int
-    lead_s: float
-    lanes: Sequence[LaneLoad]
-    fires_s: float | None = None
 
 
 class ScalingStep(NamedTuple):
@@ -99,16 +81,14 @@ def size_group(
 
     Pure.
     """
-    costs = _costs(group.lanes)
-    demands = _demands(policy, group, costs)
+    demands, unlimited = _demands(policy, group)
     steps = [_need(policy, group, demands)]
-    free = [lane._replace(bottleneck=None) for lane in group.lanes]
-    unlimited = _need(
-        policy, group, _demands(policy, group._replace(lanes=free), costs)
-    )
-    if unlimited.workers > steps[-1].workers:
-        steps.append(_limited(steps[-1].workers, unlimited.workers, demands))
-    useful = useful_workers(demands)
+    without = steps[0].workers
+    if unlimited is not None:
+        without = _need(policy, group, unlimited).workers
+    if without > steps[-1].workers:
+        steps.append(_limited(steps[-1].workers, without, demands))
+    useful = useful_workers(policy, demands)
     if useful < steps[-1].workers:
         detail = f"{useful} partitions or jobs to share"
         steps.append(ScalingStep(ScalingReason.PARTITIONS, useful, detail))
@@ -124,7 +104,7 @@ def size_group(
     steps += _bounded(policy, steps[-1].workers)
     return GroupSize(
         desired=steps[-1].workers,
-        reason=_reason(steps, unlimited.workers),
+        reason=_reason(steps, without),
         due_backlog_s=_backlog_s(demands),
         steps=steps,
         demands=demands,
@@ -145,14 +125,27 @@ def _costs(lanes: Sequence[LaneLoad]) -> list[float | None]:
 
 
 def _demands(
-    policy: ScalingPolicy, group: GroupLoad, costs: Sequence[float | None]
-) -> list[LaneDemand]:
+    policy: ScalingPolicy, group: GroupLoad
+) -> tuple[list[LaneDemand], list[LaneDemand] | None]:
+    """What the lanes ask for; the same without limits, where there is one."""
     busy = sum(lane.busy for lane in group.lanes)
     has_room = group.workers == 0 or busy < policy.utilisation * group.workers
-    return [
-        demand_of(policy, lane, lead_s=group.lead_s, cost_s=cost, has_room=has_room)
-        for lane, cost in zip(group.lanes, costs, strict=True)
-    ]
+
+    def asked(lane: LaneLoad, cost_s: float | None) -> LaneDemand:
+        return demand_of(
+            policy, lane, lead_s=group.lead_s, cost_s=cost_s, has_room=has_room
+        )
+
+    costs = _costs(group.lanes)
+    demands = [asked(*each) for each in zip(group.lanes, costs, strict=True)]
+    limited = [n for n, one in enumerate(demands) if one.limited_by is not None]
+    if not limited:
+        return demands, None
+    unlimited = list(demands)
+    for place in limited:
+        free = group.lanes[place]._replace(bottleneck=None)
+        unlimited[place] = asked(free, costs[place])
+    return demands, unlimited
 
 
 def _need(
@@ -219,7 +212,7 @@ def _limited(
 def _partitions(lanes: Sequence[LaneLoad]) -> int | None:
     """Partitions of all lanes of a group; ``None`` where one has none."""
     found = [lane.partitions for lane in lanes if lane.partitions is not None]
-    return sum(found) if len(found) == len(lanes) else None
+    return sum(found) if found and len(found) == len(lanes) else None
 
 
 def _bounded(policy: ScalingPolicy, workers: int) -> list[ScalingStep]:

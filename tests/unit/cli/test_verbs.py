@@ -220,6 +220,7 @@ def test_status_has_exactly_the_published_shape(busy):
         "due": 3,
         "due_backlog_s": 2.0,
         "tightest_deadline_s": None,
+        "partitions": None,
     }
     assert found["lanes"][-1] == mail_low
     assert found["dead_letters"] == [
