@@ -1,10 +1,10 @@
-"""``python -m docs_build``: write the pages that are made of code, and the dashboard."""
+"""``python -m docs_build``: write the pages and the files that are made of code."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from docs_build import commands, dashboard, metrics, states
+from docs_build import alerts, commands, dashboard, metrics, states
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +16,7 @@ def pages() -> dict[str, str]:
         "docs/reference/metrics.md": metrics.page(),
         "docs/explanation/states.md": states.page(),
         "deploy/grafana/shifter.json": dashboard.dashboard(),
+        "deploy/kubernetes/components/monitoring/rules.yaml": alerts.resource(),
     }
     pictures = states.pictures()
     return made | {f"docs/explanation/{name}": text for name, text in pictures.items()}

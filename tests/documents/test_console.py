@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -67,6 +68,18 @@ shifter() {
     "dlt replay"*--dry-run*|"dlt replay"*--yes*) command shifter "$@" ;;
     "dlt replay"*) command shifter "$@" --yes ;;
     *) command shifter "$@" ;;
+  esac
+}
+"""
+# No image is built and no cluster is asked: what kubectl can do alone, it does.
+CLUSTER = """
+docker() { test -f Dockerfile; }
+kubectl() {
+  case "$1" in
+    kustomize) command kubectl "$@" ;;
+    create) command kubectl "$@" --dry-run=client --output name ;;
+    apply) command kubectl kustomize "$3" > applied.yaml ;;
+    *) command kubectl "$1" --help > /dev/null ;;
   esac
 }
 """
@@ -328,6 +341,26 @@ def test_the_number_of_workers_is_shown_as_the_page_shows(newcomer):
     [group] = json.loads(out.splitlines()[-1])["groups"]
     assert (group["name"], group["desired"], group["reason"]) == ("default", 0, "idle")
     assert "nothing is due" in out
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
+def test_manifests_are_copied_looked_at_and_applied_as_the_page_shows(newcomer):
+    page = [
+        block("docs/how-to/kubernetes.md", "docker build"),
+        block("docs/how-to/kubernetes.md", "cp -r"),
+        block("docs/how-to/kubernetes.md", "create secret"),
+        block("docs/how-to/kubernetes.md", "delete job"),
+    ]
+    shutil.copytree(ROOT / "deploy", newcomer.folder / "deploy")
+    shutil.copy(ROOT / "Dockerfile", newcomer.folder)
+    (newcomer.folder / "redis-url").write_text("redis://:x@redis:6379/0")
+
+    out = newcomer.run(CLUSTER + "\n".join(found.commands for found in page))
+
+    applied = (newcomer.folder / "applied.yaml").read_text()
+    assert applied in out
+    assert "secret/shifter-state" in out
+    assert "kind: Deployment" in applied
 
 
 def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):
