@@ -300,6 +300,7 @@ class BoundDependency(Dependency):
             made = SharedEndpoints(balancer, self.balance)
             found = groups.setdefault(replica.clock, made)
         replica.endpoints.join(self, found)
+        found.balancer.place = replica.place
         return found.balancer
 
     async def __aenter__(self) -> Self:

@@ -14,6 +14,7 @@ from shifter.policy.balance.group import Group
 from shifter.policy.balance.latency import Percentiles, Share
 from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.balance.state import EndpointState
+from shifter.policy.balance.subset import Place, subset_by_zone
 from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Event, Log
 
@@ -96,6 +97,8 @@ class Balancer:
 
     Attributes:
         failed_refreshes: How often the function raised or returned no endpoint.
+        place: The place of this process in the fleet, for subsets; ``None`` if that is
+            not known.
     """
 
     def __init__(
@@ -115,6 +118,10 @@ class Balancer:
         self._refresh_at = 0.0
         self._listed_at: float | None = None
         self.failed_refreshes = 0
+        self._policy, self._all = policy, tuple[Endpoint, ...]()
+        self.place: Place | None = None
+        self._taken_at: Place | None = None
+        self._own_u = 0.0 if policy.subset is None else self._draw()
         self._lock = threading.Lock()
         if isinstance(endpoints, Dns):
             self._lookup = DnsLookup(endpoints, log=self._log)
@@ -262,9 +269,16 @@ class Balancer:
             found = self._lookup.at(now)
             if found is not self._looked_up:
                 self._looked_up = self._listed = found
-        if self._listed is not None:
-            self._group.update(self._listed, now)
-            self._listed = None
+        has_moved = self._policy.subset is not None and self.place != self._taken_at
+        if self._listed is not None or has_moved:
+            self._all = self._all if self._listed is None else self._listed
+            self._listed, self._taken_at = None, self.place
+            self._group.update(self._taken(), now)
+
+    def _taken(self) -> list[Endpoint]:
+        """The endpoints that this process calls."""
+        size, zone = self._policy.subset, self._policy.zone
+        return subset_by_zone(self._all, size, zone, self._taken_at, self._own_u)
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()

@@ -42,6 +42,7 @@ from shifter.model.fleet import (
     Proposal,
 )
 from shifter.model.time import EpochMs
+from shifter.policy.balance.subset import Place
 from shifter.policy.protection.circuit.states import CircuitState
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
@@ -153,6 +154,8 @@ class FleetReplica:
         tenants: The owners of other cells.
         endpoints: What the fleet knows of endpoints.
         highest_load: The highest load of a process, as of the last view.
+        place: This process among the live ones, as of the last view; ``None`` without
+            one. It stays while the store is away.
         clock: The clock of this process.
     """
 
@@ -187,6 +190,7 @@ class FleetReplica:
         self.tenants: list[CellOwner] = []
         self.endpoints = FleetEndpoints(process, clock)
         self.highest_load = 0.0
+        self.place: Place | None = None
         renew_in_child(self._after_fork)
 
     def _after_fork(self) -> None:
@@ -271,6 +275,8 @@ class FleetReplica:
         self._settle(peers=len(view.loads))
         self._quality.observe(view.loads, now_ms)
         self.highest_load = max(view.loads, default=0.0)
+        if view.place is not None:
+            self.place = Place(view.place, max(len(view.loads), view.place + 1))
         for change in self._changes(before):
             self._tell(change)
         if strange and self._observer is not None:

@@ -150,6 +150,8 @@ class FleetView(NamedTuple):
         rates: Calls per rate wish, in order.
         strange: Number of values in the store that could not be read; they were
             removed, or the next write replaces them.
+        place: How many live processes have a smaller id; ``None`` if the process is
+            none of them.
     """
 
     now_ms: int
@@ -161,6 +163,7 @@ class FleetView(NamedTuple):
     granted: Sequence[tuple[int, int, int, int]]
     rates: Sequence[RateGrant]
     strange: int = 0
+    place: int | None = None
 
 
 def read_whole(text: str, most: int = MAX_COUNT) -> int | None:

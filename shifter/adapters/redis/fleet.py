@@ -112,7 +112,8 @@ class RedisFleetStore:
 
 
 def _view(answer: list[Any]) -> tuple[int, FleetView]:
-    now_us, version, cells, accepted, evidence, loads, granted, rates, strange = answer
+    now_us, version, cells, accepted, evidence, loads, granted, rates, *rest = answer
+    strange, place = rest
     return int(now_us), FleetView(
         int(now_us) // 1_000,
         int(version),
@@ -123,6 +124,7 @@ def _view(answer: list[Any]) -> tuple[int, FleetView]:
         [tuple(granted[i : i + 4]) for i in range(0, len(granted), 4)],
         [RateGrant(int(rates[i]), int(rates[i + 1])) for i in range(0, len(rates), 2)],
         strange,
+        None if place < 0 else place,
     )
 
 

@@ -50,6 +50,8 @@ class BalancePolicy:
             of calls under way, above 1.
         hedge_share: Second calls of ``hedge=``, as a share of the calls; above 0, up
             to 1.
+        subset: How many endpoints this process calls, >= 1, so that a fleet keeps few
+            connections; ``None`` for all. See `shifter.policy.balance.subset`.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -64,6 +66,7 @@ class BalancePolicy:
     zone_factor: float = 3.0
     hash_load: float = 1.25
     hedge_share: float = 0.05
+    subset: int | None = None
 
     def __post_init__(self) -> None:
         if self.choice not in list(Choice):
@@ -73,6 +76,11 @@ class BalancePolicy:
         check_at_least("decay_ms", self.decay_ms, 1)
         check_at_least("failure_ms", self.failure_ms, 0)
         check_at_least("slow_start_ms", self.slow_start_ms, 0)
+        if self.subset is not None:
+            check_at_least("subset", self.subset, 1)
+            if self.choice is Choice.HASH:
+                want = "leave it out: with 'hash' each process calls all endpoints"
+                raise ConfigError("subset", self.subset, want)
         check_ratio("hedge_share", self.hedge_share)
         check_ratio("zone_factor", self.zone_factor, most=1_000)
         check_ratio("hash_load", self.hash_load, most=1_000)

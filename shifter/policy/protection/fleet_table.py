@@ -100,6 +100,7 @@ class FleetTable:
             [voice.load for voice in self.voices.values()],
             granted,
             [self._rate(asked, now_us) for asked in report.rates],
+            place=self._place(report.process),
         )
 
     def mend(self) -> int:
@@ -128,6 +129,11 @@ class FleetTable:
 
     def _size(self) -> int:
         return len(self.cells) + len(self.voices) + len(self.budgets) + len(self.rates)
+
+    def _place(self, process: str) -> int | None:
+        if process not in self.voices:
+            return None
+        return sum(other < process for other in self.voices)
 
     def _evidence(self) -> dict[str, bytes]:
         shown, left = {}, MAX_EVIDENCE_SHOWN

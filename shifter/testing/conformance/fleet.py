@@ -139,6 +139,17 @@ class FleetStoreConformance:
         assert alarmed.evidence == {"a": b"\x00one", "b": b"two"}
         assert later.evidence == alarmed.evidence
 
+    async def test_each_live_process_has_a_place_by_its_id(self) -> None:
+        """One that only reads has none."""
+        first = [
+            await self.store.sync(fleet_report(process)) for process in ("b", "a", "c")
+        ]
+        reader = await self.store.sync(fleet_report("aa")._replace(keep_ms=0))
+        again = await self.store.sync(fleet_report("b"))
+
+        assert [view.place for view in first] == [0, 0, 2]
+        assert (reader.place, again.place) == (None, 1)
+
     async def test_a_report_expires_after_its_keep_time(self) -> None:
         brief = fleet_report("gone", is_alarmed=True)._replace(keep_ms=1)
         await self.store.sync(brief)

@@ -9,6 +9,8 @@ import pytest
 from shifter.balance import Endpoint
 from shifter.balance.balancer import Balancer, CallEvidence
 from shifter.errors import ConfigError
+from shifter.model.endpoint import read_endpoints
+from shifter.policy.balance.subset import Place
 from shifter.protection import BalancePolicy
 
 
@@ -97,6 +99,26 @@ def test_a_pause_that_an_endpoint_asked_for_is_kept():
 def test_an_empty_list_is_refused():
     with pytest.raises(ConfigError, match="endpoints"):
         Balancer("render", [], BalancePolicy())
+
+
+def test_a_process_that_moves_keeps_what_it_knows_of_endpoints_that_stay():
+    """Until its place is known, the place is random; the bound holds all the same."""
+    urls = [f"h{number}:1" for number in range(40)]
+    balancer = Balancer("render", urls, BalancePolicy(subset=10))
+    assert len(balancer.views(1.0)) == 10
+
+    balancer.place = Place(3, 20)
+    lease = balancer.lease(1.0)
+    before = {view.endpoint.url: view.inflight for view in balancer.views(1.0)}
+    balancer.place = Place(2, 19)
+    after = {view.endpoint.url: view.inflight for view in balancer.views(1.0)}
+
+    assert len(before) == len(after) == 10
+    assert len(before.keys() & after.keys()) >= 7
+    assert before[lease.endpoint.url] == 1
+    assert after.get(lease.endpoint.url, 1) == 1
+    balancer.replace(read_endpoints(urls[:8]))
+    assert len(balancer.views(1.0)) == 8
 
 
 def test_an_ejection_and_its_end_are_log_lines(caplog):

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from shifter.balance.balancer import Balancer
+from shifter.policy.balance.subset import Place
 from shifter.protection import BalancePolicy
 from tests.unit.balance.simulation import Server, Simulation, never, tailed
 
@@ -66,6 +67,19 @@ def test_the_busiest_of_many_endpoints_gets_little_more_than_its_share():
 
     found = Simulation(servers).run(processes, calls=60_000, per_s=5_000)
 
+    assert max(found.made.values()) <= 1.25 * 60_000 / 100
+
+
+def test_a_hundred_processes_with_subsets_of_twenty_load_a_hundred_endpoints_evenly():
+    """A fifth of the connections, and no endpoint with a quarter more than the mean."""
+    servers = {f"http://h{number}:1": Server(tailed(0.01)) for number in range(100)}
+    processes = [balancer(servers, seed, subset=20) for seed in range(100)]
+    for number, process in enumerate(processes):
+        process.place = Place(number, 100)
+
+    found = Simulation(servers).run(processes, calls=60_000, per_s=5_000)
+
+    assert [len(process.views(0.0)) for process in processes] == [20] * 100
     assert max(found.made.values()) <= 1.25 * 60_000 / 100
 
 

@@ -213,4 +213,8 @@ if tonumber(ARGV[8]) ~= version then
     end
   end
 end
-return {int(now_us), int(version), cells, accepted, said, told, granted, rates, strange}
+local place = loads[process] and 0 or -1 -- live processes with a smaller id
+for _, voice in ipairs(voices) do
+  if place >= 0 and voice < process then place = place + 1 end
+end
+return {int(now_us), int(version), cells, accepted, said, told, granted, rates, strange, place}

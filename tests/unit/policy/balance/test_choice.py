@@ -95,9 +95,16 @@ def test_an_empty_list_has_no_endpoint():
         ("zone_factor", 1),
         ("hash_load", 1.0),
         ("hedge_share", 0),
+        ("subset", 0),
+        ("subset", 2.5),
     ],
 )
 def test_a_wrong_setting_is_one_error_that_names_it(name, value):
     with pytest.raises(ConfigError, match=name) as raised:
         BalancePolicy(**{name: value})
     assert raised.value.field == name
+
+
+def test_a_subset_and_keys_that_lead_to_one_endpoint_exclude_each_other():
+    with pytest.raises(ConfigError, match="subset"):
+        BalancePolicy(choice="hash", subset=5)
