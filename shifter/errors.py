@@ -43,6 +43,28 @@ class UnknownSourceError(ConfigError):
         super().__init__(field, value, want)
 
 
+class UnknownNameError(ConfigError):
+    """There is no worker, cron job or lane of this name; ``want`` lists what there is.
+
+    Attributes:
+        field: What was asked for: ``worker``, ``cron job`` or ``lane``.
+        value: The name that was asked for.
+    """
+
+
+class AlreadyAskedError(ShifterError):
+    """Another operator has asked for the same, and it is not done yet.
+
+    Attributes:
+        what: What was asked for, such as ``a run of digest``.
+        owner: Who asked for it.
+    """
+
+    def __init__(self, what: str, *, owner: str) -> None:
+        self.what, self.owner = what, owner
+        super().__init__(f"{what} was asked for by {owner} and is not done yet")
+
+
 class PayloadError(ShifterError):
     """The arguments of a call do not fit the job's signature; nothing was sent.
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from shifter.errors import (
+    AlreadyAskedError,
     ConfigError,
     DecodeError,
     FilterError,
@@ -21,6 +22,7 @@ from shifter.errors import (
     ShifterError,
     StoreRefusedError,
     StoreUnavailableError,
+    UnknownNameError,
     UnknownSourceError,
 )
 
@@ -175,6 +177,22 @@ def _unknown_source(error: UnknownSourceError) -> Problem:
     )
 
 
+def _unknown_name(error: UnknownNameError) -> Problem:
+    what = f"there is no {error.field} {error.value!r}"
+    why = f"no {error.field} of the namespace has this name now"
+    return Problem("unknown_name", what, why, error.want, Exit.FAILURE)
+
+
+def _already_asked(error: AlreadyAskedError) -> Problem:
+    return Problem(
+        "already_asked",
+        f"{error.what} was asked for before",
+        f"{error.owner} asked for it, and it is not done yet",
+        "look again in a few seconds",
+        Exit.TRY_LATER,
+    )
+
+
 def _config(error: ConfigError) -> Problem:
     if error.value is None and error.field in _EXAMPLES:
         return missing(error.field)
@@ -213,6 +231,7 @@ def _refused(error: StoreRefusedError) -> Problem:
 # The first that fits explains, so the root of all comes last.
 _EXPLAINERS: Final[tuple[tuple[type[BaseException], Callable[[Any], Problem]], ...]] = (
     (UnknownSourceError, _unknown_source),
+    (UnknownNameError, _unknown_name),
     (ConfigError, _config),
     (StoreUnavailableError, _unavailable),
     (StoreRefusedError, _refused),
@@ -221,5 +240,6 @@ _EXPLAINERS: Final[tuple[tuple[type[BaseException], Callable[[Any], Problem]], .
     (OutcomeUnknownError, _unknown_outcome),
     (FilterError, _filter),
     (HeldElsewhereError, _held),
+    (AlreadyAskedError, _already_asked),
     (ShifterError, _other),
 )

@@ -27,13 +27,17 @@ from shifter.fleet.view import (
 from shifter.ops.reading import Reader
 from shifter.ops.status import Overview, open_sources, read_overview
 from shifter.ops.texts import age_text
+from shifter.ops.worker_view import view_worker
 
 LANES: Final = (
     *("queue", "priority", "waiting", "due", "delayed", "running", "oldest", "rate"),
     *("due work", "eta", "deadline"),
 )
 LETTERS: Final = ("queue", "dead letters")
-WORKERS: Final = ("worker", "host", "pid", "slots", "running")
+WORKERS: Final = (
+    *("worker", "host", "pid", "slots", "running", "state", "version"),
+    *("slowest job", "last end"),
+)
 CIRCUITS: Final = (
     *("dependency", "circuit", "calls", "failed", "inflight", "limit", "held back"),
     *("seen", "by hand"),
@@ -251,13 +255,18 @@ def _lane_cells(overview: Overview) -> list[tuple[object, ...]]:
 
 
 def _worker_cells(overview: Overview) -> list[tuple[object, ...]]:
+    views = [view_worker(row, overview.as_of_ms) for row in overview.workers]
     return [
         (
-            worker.worker_id,
-            worker.host,
-            worker.pid,
-            worker.concurrency,
-            sum(worker.running.values()),
+            view.report.worker_id,
+            view.report.host,
+            view.report.pid,
+            view.report.concurrency,
+            view.busy,
+            "draining" if view.report.is_draining else None,
+            view.version,
+            view.slowest,
+            view.progress,
         )
-        for worker in overview.workers
+        for view in views
     ]

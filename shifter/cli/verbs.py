@@ -96,6 +96,7 @@ class Verb(NamedTuple):
 GROUPS: Final = {
     "topics": "Create and change the topics of an app.",
     "job": "List jobs; show or cancel one.",
+    "worker": "Drain one worker.",
     "circuit": "Show circuits; open or close them by hand.",
     "dependency": "Show the endpoints of dependencies; drain or restore one.",
     "budget": "Show retry budgets.",
@@ -151,6 +152,11 @@ VERBS: Final = (
     Verb("job show", "Show the state and the history of a job."),
     Verb("job list", "List jobs that failed, were slow, or ended otherwise lately."),
     Verb("job cancel", "Ask that a job not run, or not run again."),
+    Verb(
+        "worker drain",
+        "Let one worker finish what it runs, and end it; no other one is started "
+        "instead.",
+    ),
     Verb(
         "circuit list",
         "Show the circuit and the calls of every dependency of the fleet.",

@@ -81,6 +81,7 @@ def work(  # noqa: PLR0913  # one parameter an option
         wait_s=wait_s,
         health=None if health is None else _address(health),
         watchdog_s=duration_ms("--watchdog", watchdog) / 1_000,
+        version=version_of(DISTRIBUTION),
     )
     topics = list(lanes_served(app.namespace, app.queues, options))
     if not topics:
@@ -135,7 +136,6 @@ async def _answering(
             options,
             settings,
             until=until,
-            version=version_of(DISTRIBUTION),
         )
     except OSError as error:
         is_address = error.errno in _CANNOT_BIND or isinstance(error, socket.gaierror)

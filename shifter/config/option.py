@@ -14,6 +14,7 @@ from shifter.model.time import duration_ms
 DAY_MS: Final = 86_400_000
 
 _MOST_WEIGHT: Final = 100
+_MOST_CHARS: Final = 64
 _UNITS: Final = ((DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
 
 
@@ -64,6 +65,16 @@ def read_text(label: str, value: object) -> str:
     if not value or not value.isprintable():
         raise ConfigError(label, value, "use printable characters, at least one")
     return value
+
+
+def text_option(name: str, example: str) -> Option:
+    """A short text, or none."""
+
+    def check(label: str, value: str | None) -> None:
+        if value is not None and len(read_text(label, value)) > _MOST_CHARS:
+            raise ConfigError(label, value, f"allowed: 1 to {_MOST_CHARS} characters")
+
+    return Option(name, name, read_text, check, _same, example)
 
 
 def duration_option(

@@ -27,6 +27,7 @@ from shifter.config.option import (
     integer_option,
     place_option,
     share_option,
+    text_option,
     url_option,
     weights_option,
     word_option,
@@ -80,6 +81,7 @@ OPTIONS: Final = (
     duration_option("scale_start_up", 0, 3_600_000, "10s"),
     duration_option("scale_max_age", 1_000, DAY_MS, "1m"),
     word_option("scale_fallback", ("error", "floor", "ceiling")),
+    text_option("app_version", "2026.11.3"),
 )
 
 
@@ -139,6 +141,8 @@ class Settings:
             is not given any more.
         scale_fallback: What is given then: ``error``, or the ``floor`` or the
             ``ceiling`` of a group.
+        app_version: The version of the app, which its workers report; at most 64
+            characters. ``None``: none.
         origins: Field name to where its value came from.
         warnings: Settings that work but should be changed, one line each.
 
@@ -181,6 +185,7 @@ class Settings:
     scale_start_up_ms: int = 10_000
     scale_max_age_ms: int = 60_000
     scale_fallback: str = "error"
+    app_version: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 

@@ -34,6 +34,8 @@ QUALITY: Final = "quality"
 QUALITY_BY_HAND: Final = "hand/quality"
 _CIRCUIT: Final = "circuit/"
 _BY_HAND: Final = "hand/circuit/"
+DRAIN_CELLS: Final = "hand/drain/"
+"""Orders that workers drain, by worker id; `drain_cell`."""
 
 T = TypeVar("T")
 
@@ -48,6 +50,11 @@ def by_hand_cell(dependency: str) -> str:
     return _BY_HAND + dependency
 
 
+def drain_cell(worker_id: str) -> str:
+    """The cell of an order that a worker drain and end."""
+    return DRAIN_CELLS + worker_id
+
+
 def dependency_of(cell: str) -> str | None:
     """The dependency of a circuit's cell; ``None`` for other cells."""
     for prefix in (_CIRCUIT, _BY_HAND):
@@ -60,13 +67,23 @@ class OverrideCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An operator's override.
 
     Attributes:
-        to: ``open`` or ``closed``; of a quality its word; of an endpoint ``drained``.
+        to: ``open`` or ``closed``; of a quality its word; of an endpoint ``drained``;
+            of a worker ``drain``, and of a cron job ``pause``.
         owner: Who set it.
         reason: Why it was set.
         until_ms: When it ends, excluded, by the store's clock.
     """
 
-    to: Literal["open", "closed", "FULL", "REDUCED", "MINIMAL", "drained"]
+    to: Literal[
+        "open",
+        "closed",
+        "FULL",
+        "REDUCED",
+        "MINIMAL",
+        "drained",
+        "drain",
+        "pause",
+    ]
     owner: str
     reason: str
     until_ms: InstantMs

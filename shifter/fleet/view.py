@@ -6,9 +6,9 @@ operator's program is no process of the fleet: it reports nothing of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -329,21 +329,49 @@ async def set_by_hand(
         StoreError: It does not answer.
         RuntimeError: Others set it again and again at the same time.
     """
+
+    def change(cells: dict[str, bytes], now_ms: int) -> list[Proposal]:
+        held, text = cells.get(cell, b""), b""
+        if setting is not None:
+            until_ms = now_ms + setting.until_ms
+            text = setting_text(msgspec.structs.replace(setting, until_ms=until_ms))
+        return [] if held == text else [Proposal(cell, held, text)]
+
+    await change_cells(store, process, change)
+
+
+CellChange: TypeAlias = Callable[[dict[str, bytes], int], list[Proposal]]
+"""From all cells and the store's clock to what is to be set; none where all is well."""
+
+
+async def change_cells(
+    store: FleetStore, process: str, change: CellChange
+) -> dict[str, bytes]:
+    """Change cells by compare-and-set, and anew where another process was first.
+
+    Args:
+        store: Where the fleet agrees.
+        process: Name of the operator's program.
+        change: Called with what the cells hold now; the first proposal decides whether
+            the change is accepted. What it raises ends the change.
+
+    Returns:
+        The cells as they are with the change.
+
+    Raises:
+        StoreError: The store does not answer.
+        RuntimeError: Others change the cells again and again at the same time.
+    """
     view = await store.sync(question(process))
     for _ in range(_TRIES):
-        held = ({} if view.cells is None else view.cells).get(cell, b"")
-        text = b""
-        if setting is not None:
-            until_ms = view.now_ms + setting.until_ms
-            text = setting_text(msgspec.structs.replace(setting, until_ms=until_ms))
-        if held == text:
-            return
-        asking = question(process)
-        change = [Proposal(cell, held, text)]
-        view = await store.sync(asking._replace(proposals=change))
+        cells = dict(view.cells or {})
+        wanted = change(cells, view.now_ms)
+        if not wanted:
+            return cells
+        view = await store.sync(question(process)._replace(proposals=wanted))
         if view.accepted[0]:
-            return
-    raise RuntimeError(f"{cell} changes all the time")
+            return dict(view.cells or {})
+    raise RuntimeError("other processes change the cells all the time")
 
 
 async def cells_of(store: FleetStore, process: str) -> tuple[Mapping[str, bytes], int]:

@@ -78,5 +78,15 @@ def nearest(name: str, known: Iterable[str], what: str) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
+    return listed(names, what)
+
+
+def listed(known: Iterable[str], what: str) -> str:
+    """The first twenty names that exist; arguments as of `nearest`.
+
+    >>> listed(["log", "lease"], "settings"), listed([], "settings")
+    ('settings: lease, log', 'settings: none')
+    """
+    names = sorted(known)
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{what}: {', '.join(names[:_LISTED]) or 'none'}{more}"

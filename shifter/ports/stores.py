@@ -27,7 +27,7 @@ from shifter.model.claim import (
 )
 from shifter.model.fleet import FleetReport, FleetView
 from shifter.ports.log import Record
-from shifter.wire.untrusted import Count, InstantMs, Rate
+from shifter.wire.untrusted import Count, InstantMs, Rate, ShortText
 
 NUMBER_SHIFT: Final = 20
 """Bits of a number that count the records of one millisecond."""
@@ -143,8 +143,24 @@ class ClaimCalls:
         return f"{self._store}.{self._count + 1}"
 
 
+class SlowestJob(msgspec.Struct, frozen=True, gc=False):
+    """The attempt of a worker that has run longest so far.
+
+    Attributes:
+        job_id: The job's id.
+        type: The job type's name.
+        running_s: Seconds since the attempt began.
+    """
+
+    job_id: ShortText
+    type: ShortText
+    running_s: Rate
+
+
 class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     """What a worker process reports, about once a second.
+
+    A worker of an older release reports none of the optional fields.
 
     Attributes:
         worker_id: Unique per process and start.
@@ -162,6 +178,12 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
             together (`shifter.work.usage.shares`).
         start_up_ms: Milliseconds from its start to the start of its first job; ``None``
             where no job waited for it.
+        version: Its release of shifter; ``None`` if it does not report it.
+        app_version: The version of the app, as the setting ``app_version`` has it.
+        slowest: The attempt that has run longest; ``None`` while none runs.
+        progress_ms: When a job last ended there, epoch milliseconds, to about a
+            second; ``None`` before the first.
+        is_draining: Whether it takes no more work and ends.
     """
 
     worker_id: str
@@ -177,6 +199,11 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     priorities: list[str] = []
     busy: dict[str, Rate] = {}
     start_up_ms: Count | None = None
+    version: ShortText | None = None
+    app_version: ShortText | None = None
+    slowest: SlowestJob | None = None
+    progress_ms: InstantMs | None = None
+    is_draining: bool = False
 
 
 _DECODE_REPORT: Final = msgspec.json.Decoder(WorkerReport).decode

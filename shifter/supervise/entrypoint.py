@@ -39,11 +39,12 @@ from shifter.runtime.process_group import (
 )
 from shifter.supervise.canary import Canary
 from shifter.supervise.cron import CronSchedule
-from shifter.supervise.supervisor import ProcessHealth, Supervisor
+from shifter.supervise.supervisor import DRAINED_EXIT, ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging, flush_logging
 from shifter.telemetry.tracing import flush
 from shifter.wiring.worker import FleetTerms, lanes_served, open_worker
 from shifter.work.attempt import STOP_GRACE_S
+from shifter.work.heartbeat import Versions
 from shifter.work.isolated_child import serve_calls
 from shifter.work.worker import Worker, WorkOptions
 
@@ -64,7 +65,6 @@ async def supervise(
     settings: Settings,
     *,
     until: Awaitable[None] | None,
-    version: str,
 ) -> int:
     """Keep ``options.processes`` workers alive until a signal, or until ``until``.
 
@@ -72,7 +72,6 @@ async def supervise(
         options: What the workers serve.
         settings: Name the servers, and how long running jobs may continue after a stop.
         until: Stops the workers when it is done; ``None`` for signals alone.
-        version: Version that the metrics show.
 
     Returns:
         The exit code of the command.
@@ -99,7 +98,7 @@ async def supervise(
     from shifter.supervise.lane_gauges import LaneGauges  # noqa: PLC0415
     from shifter.supervise.probes import ProbeServer  # noqa: PLC0415
 
-    endpoint = ProbeServer(health, version=version)
+    endpoint = ProbeServer(health, version=options.version or "unknown")
     host, port = options.health
     gauges = LaneGauges(settings, health.fleet, clock)
     async with endpoint.serving(host, port) as bound, asyncio.TaskGroup() as group:
@@ -155,8 +154,8 @@ def worker_process(options: WorkOptions, channel: socket.socket | None = None) -
         app = load_app(options.target)
         _log_all(app)
         spare_what_lives_long()
-        asyncio.run(_work(app, options, channel))
-        _leave()
+        code = asyncio.run(_work(app, options, channel))
+        _leave(code)
     except ShifterError as error:
         sys.stderr.write(f"worker cannot start: {error}\n")
         sys.exit(_exit_code(error))
@@ -200,18 +199,22 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _leave() -> None:
+def _leave(code: int) -> None:
     """End the process, although the thread of a handler may never return."""
     if any(
         not t.daemon and t is not threading.main_thread() for t in threading.enumerate()
     ):
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+    if code:
+        sys.exit(code)
 
 
 async def _work(
     app: Shifter, options: WorkOptions, channel: socket.socket | None
-) -> None:
+) -> int:
+    """Run a worker to its end; returns the exit code of the process."""
+
     def spawn() -> tuple[BaseProcess, Connection]:
         return _spawn_isolated(options.target)
 
@@ -226,16 +229,19 @@ async def _work(
     worker = open_worker(app.settings, handlers, lanes, options, spawn, terms)
     canary.metrics = worker.drain.observer.metrics
     worker.channel, worker.cron = channel, _cron(app, worker)
+    worker.versions = Versions(options.version, app.settings.app_version)
     _leave_with_parent()
     try:
         is_stuck = await worker.run()
     finally:
         flush_logging()
         flush(app.tracing, timeout_s=_FLUSH_S)
+    code = 0 if worker.drain_order is None else DRAINED_EXIT
     if is_stuck:
         # Neither the loop nor the interpreter waits for a handler that does not end.
         sys.stderr.flush()
-        os._exit(_REPLACED_EXIT)
+        os._exit(code or _REPLACED_EXIT)
+    return code
 
 
 def _cron(app: Shifter, worker: Worker) -> CronSchedule | None:

@@ -2,7 +2,9 @@
 
 Children are spawned, never forked: librdkafka and thread pools do not survive a fork. A
 child that ends by itself is started again, after a longer wait each time; the wait is
-shortest again after a child that had joined its groups. A child that loses its parent
+shortest again after a child that had joined its groups. A child that an operator
+drained is not started again: the supervisor goes on with the others, and ends with 0
+when none is left. A child that loses its parent
 drains and ends. The watchdog ends a child that makes no progress: first with SIGABRT,
 which prints the stacks of its threads, then with SIGKILL.
 
@@ -42,6 +44,8 @@ _ABORT_S = 5.0
 """How long a child has to hand back its running jobs."""
 ABORT = b"abort"
 """Makes a child end at once; `shifter.work.worker.AbortListener` receives it."""
+DRAINED_EXIT = 80
+"""A child ends with it after an operator's order to drain: no other one is started."""
 # No permission, wrong configuration: starting again changes nothing.
 _FINAL_EXITS = frozenset({77, 78})
 
@@ -93,6 +97,7 @@ class ProcessHealth:
         self._started: set[int] = set()
         self._joined: set[int] = set()
         self._is_stopping = False
+        self._drained: set[int] = set()
         self._totals = Totals()
         self.fleet = FleetMetrics()
         self.fleet.worker_restarts.of()
@@ -131,9 +136,22 @@ class ProcessHealth:
         """Whether each process has joined its groups once, by the heartbeats so far."""
         return len(self._joined) == self._count
 
+    def drained(self, slot: int) -> bool:
+        """Note that a process was drained by an operator's order, and is not missed.
+
+        Returns:
+            Whether no other process is left.
+        """
+        self._drained.add(slot)
+        return len(self._drained) == self._count
+
     def conditions(self) -> list[ProcessCondition]:
-        """All processes, by slot; one that does not run is neither live nor ready."""
-        return [self._condition(slot) for slot in range(self._count)]
+        """All processes, by slot, but those that an operator drained.
+
+        One that does not run is neither live nor ready.
+        """
+        slots = [slot for slot in range(self._count) if slot not in self._drained]
+        return [self._condition(slot) for slot in slots]
 
     def metrics(self) -> Snapshot:
         """The readings of all processes, the counts of those that have ended, and ours.
@@ -295,6 +313,11 @@ class Supervisor:
         while not self._stopping.is_set():
             code, was_ready = await self._run_child(slot)
             if self._stopping.is_set():
+                return
+            if code == DRAINED_EXIT:
+                self._log.info(Event.PROCESS_DRAINED, slot=slot)
+                if self._health.drained(slot):
+                    self.stop()
                 return
             if code in _FINAL_EXITS:
                 self._failed = code

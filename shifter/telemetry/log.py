@@ -88,6 +88,8 @@ class Event(StrEnum):
     # the life of a worker
     WORKER_STARTED = "worker.started"
     WORKER_DRAINING = "worker.draining"
+    WORKER_DRAIN_ORDERED = "worker.drain_ordered"
+    PROCESS_DRAINED = "process.drained"
     WORKER_FAILED = "worker.failed"
     THREAD_FAILED = "process.thread_failed"
     PROCESS_ENDED = "process.ended"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shifter.ops.answers import MODE_TEXTS, answers_of, mode_of
 from shifter.ops.reading import Reading
+from shifter.ops.worker_view import view_workers
 from shifter.web.view import (
     SHOWN_LANES,
     DependencyView,
@@ -83,6 +84,7 @@ class LiveSections:
             "lanes_total": len(lanes),
             "priorities": [] if overview is None else view_priorities(overview),
             "dependencies": dependencies,
+            "workers": view_workers(overview),
         }
 
     def _lanes_of(self) -> dict[str, set[str]]:

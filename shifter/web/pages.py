@@ -20,11 +20,13 @@ from starlette.types import Receive, Scope, Send
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.errors import (
+    AlreadyAskedError,
     ConfigError,
     FilterError,
     HeldElsewhereError,
     ShifterError,
     StoreError,
+    UnknownNameError,
     UnknownSourceError,
 )
 from shifter.ops.reading import Reader, Reading
@@ -46,6 +48,7 @@ from shifter.web.render import environment
 from shifter.web.runs import Runs
 from shifter.web.settings import SettingPages
 from shifter.web.view import view_lanes
+from shifter.web.workers import WorkerPages
 from shifter.wire.untrusted import encode_line
 
 _STATIC: Final = Path(__file__).parent / "static"
@@ -100,6 +103,7 @@ class WebPage:
             *LetterPages(self).routes(),
             *self.runs.routes(),
             *JobPages(self).routes(),
+            *WorkerPages(self).routes(),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
         inner = Starlette(
@@ -256,9 +260,11 @@ class WebPage:
 
 _FAILURES: Final[tuple[tuple[type[ShifterError], int, str], ...]] = (
     (UnknownSourceError, 404, "Not here"),
+    (UnknownNameError, 404, "Not here"),
     (FilterError, 400, "The filter is wrong"),
     (ConfigError, 400, "This is not possible"),
     (HeldElsewhereError, 409, "Another run works on this topic"),
+    (AlreadyAskedError, 409, "It was asked for before"),
     (StoreError, 503, "A store does not answer"),
     (ShifterError, 500, "It failed"),
 )

@@ -32,6 +32,9 @@ from shifter.model.reason import Reason
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 InstantMs: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 Rate: TypeAlias = Annotated[float, Meta(ge=0, le=MAX_RATE)]
+MAX_SHORT: Final = 200
+"""Characters of a text in a worker's report."""
+ShortText: TypeAlias = Annotated[str, Meta(max_length=MAX_SHORT)]
 
 HEX_SHAPE: Final = bytes(
     ord("0") if chr(byte) in "0123456789abcdef" else byte if byte == ord("-") else 1

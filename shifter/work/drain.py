@@ -245,6 +245,11 @@ class Drain:
         self.stop()
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it takes no more work."""
+        return self._stopping.is_set()
+
+    @property
     def running(self) -> Mapping[str, int]:
         """Attempts running now, per lane."""
         return Counter(one.item.delivery.topic for one in self._executor.running)

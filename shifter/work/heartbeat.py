@@ -12,14 +12,16 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from shifter.errors import StoreError
+from shifter.model.fleet import MAX_RATE
 from shifter.policy.health import WorkProgress
-from shifter.ports import PresenceStore, WorkerReport
+from shifter.ports import PresenceStore, SlowestJob, WorkerReport
 from shifter.telemetry import Event, Snapshot
+from shifter.wire.untrusted import MAX_SHORT
 from shifter.work.drain import Drain
 from shifter.work.usage import UsageMeter
 from shifter.work.worker_readings import LagTimer, read_worker
@@ -124,10 +126,27 @@ def _beat(
         channel.send(msgspec.msgpack.encode(heartbeat), socket.MSG_DONTWAIT)
 
 
-async def report_presence(store: PresenceStore, drain: Drain) -> None:
+class Versions(NamedTuple):
+    """What runs in a worker process.
+
+    Attributes:
+        shifter: The release of this package; ``None`` if it is not installed.
+        app: The version of the app, as its settings have it.
+    """
+
+    shifter: str | None = None
+    app: str | None = None
+
+
+_UNKNOWN_VERSIONS: Final = Versions()
+
+
+async def report_presence(
+    store: PresenceStore, drain: Drain, versions: Versions = _UNKNOWN_VERSIONS
+) -> None:
     """Report until cancelled; while the store is away the last report fades."""
     clock, observer = drain.clock, drain.observer
-    started_ms = clock.epoch_ms()
+    started_ms, ended, progress_ms = clock.epoch_ms(), 0, None
     uses = {
         name: job.dependency.name
         for name, job in drain.jobs.items()
@@ -137,6 +156,8 @@ async def report_presence(store: PresenceStore, drain: Drain) -> None:
     while True:
         observer.fold()
         rates = observer.rates(clock.monotonic())
+        if observer.ended_total != ended:
+            ended, progress_ms = observer.ended_total, clock.epoch_ms()
         report = WorkerReport(
             worker_id=drain.owner,
             host=socket.gethostname(),
@@ -151,9 +172,28 @@ async def report_presence(store: PresenceStore, drain: Drain) -> None:
             priorities=sorted({lane.priority.value for lane in lanes}),
             busy=usage.read(),
             start_up_ms=observer.start_up_ms,
+            version=versions.shifter,
+            app_version=versions.app,
+            slowest=_slowest(drain),
+            progress_ms=progress_ms,
+            is_draining=drain.is_stopping,
         )
         try:
             await store.report(report, keep_ms=_PRESENCE_KEEP_MS)
         except StoreError as error:
             observer.worker(Event.PRESENCE_UNAVAILABLE, detail=str(error))
         await clock.sleep(_EVERY_S)
+
+
+def _slowest(drain: Drain) -> SlowestJob | None:
+    """The attempt that has run longest; ``None`` while none runs."""
+    attempts = drain.progress().attempts
+    if not attempts:
+        return None
+    attempt = min(attempts, key=lambda one: one.started_at)
+    envelope, now = attempt.item.envelope, drain.clock.monotonic()
+    running_s = round(max(0.0, now - attempt.started_at), 3)
+    # An id and a type come with the record: foreign ones may be long.
+    return SlowestJob(
+        envelope.id[:MAX_SHORT], envelope.type[:MAX_SHORT], min(running_s, MAX_RATE)
+    )

@@ -284,6 +284,11 @@ class JobObserver:
             self._before, self.rates_at = dict(self._ended), now
         return dict(self._rates)
 
+    @property
+    def ended_total(self) -> int:
+        """Deliveries ended so far."""
+        return self._ended.total()
+
     def fence_lost(self, item: Item) -> None:
         """Another worker was granted the job while it ran here."""
         facts = {"job_id": item.envelope.id, "lane": item.lane.name}

@@ -9,10 +9,12 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, cast
 
 from shifter.errors import ShifterError, StoreError, StoreRefusedError
+from shifter.fleet.drain_order import DrainOrder
+from shifter.fleet.shared_state import OverrideCell
 from shifter.fleet.sync import EVERY_S, FleetSync
 from shifter.model.claim import ClaimUpdate
 from shifter.model.lane import Priority
@@ -21,9 +23,10 @@ from shifter.runtime.forking import default_signals_in_child
 from shifter.runtime.process_group import ignore_signals
 from shifter.runtime.threads import in_thread
 from shifter.telemetry import Event
+from shifter.wire.job_event import shown_text
 from shifter.work.attempt import Stop
 from shifter.work.drain import Drain
-from shifter.work.heartbeat import beating, report_presence
+from shifter.work.heartbeat import Versions, beating, report_presence
 from shifter.work.next_step import given_back
 
 _SELDOM_S: Final = 1.0
@@ -51,6 +54,7 @@ class WorkOptions(NamedTuple):
         health: Host and port that answer probes and scrapes; ``None`` for none.
         watchdog_s: How long a process may be unhealthy before it is killed, >= 0; 0
             means for ever.
+        version: Release of this package, as workers and metrics show it.
     """
 
     target: str
@@ -62,6 +66,7 @@ class WorkOptions(NamedTuple):
     wait_s: float = 0.0
     health: tuple[str, int] | None = None
     watchdog_s: float = 60.0
+    version: str | None = None
 
     def serves(self, priority: Priority) -> bool:
         """Whether lanes of this priority are drained."""
@@ -97,6 +102,8 @@ class Worker:
         channel: The socket to its supervisor, if it has one.
         cron: Fires cron jobs, if the app has any.
         is_joined: Whether all feeds are open.
+        versions: What runs here, as it is reported.
+        drain_order: An operator's order that it drain and end; ``None`` without one.
     """
 
     drain: Drain
@@ -109,6 +116,8 @@ class Worker:
     channel: socket.socket | None = None
     cron: Service | None = None
     is_joined: bool = False
+    versions: Versions = field(default_factory=Versions)
+    drain_order: OverrideCell | None = None
 
     async def run(self) -> bool:
         """Work until SIGTERM, the end of the parent, or a handler that does not end.
@@ -142,12 +151,13 @@ class Worker:
     async def _work(self) -> None:
         drain, replica = self.drain, self.drain.replica
         replica.load = drain.load
+        replica.tenants.append(DrainOrder(drain.owner, self._obey))
         shares = bool(replica.protections) or drain.state.lane_gate.has_rules
         every_s = EVERY_S if shares else _SELDOM_S
         sync = FleetSync(replica, self.fleet, drain.clock, every_s=every_s)
         async with asyncio.TaskGroup() as group:
             services = [
-                group.create_task(report_presence(self.presence, drain)),
+                group.create_task(report_presence(self.presence, drain, self.versions)),
                 group.create_task(sync.run()),
             ]
             if drain.mover is not None:
@@ -166,6 +176,13 @@ class Worker:
                 service.cancel()
             if drain.failure is not None:
                 raise drain.failure
+
+    def _obey(self, order: OverrideCell) -> None:
+        """Drain as on SIGTERM; the supervisor then starts no other worker instead."""
+        self.drain_order = order
+        by, reason = shown_text(order.owner), shown_text(order.reason)
+        self.drain.observer.worker(Event.WORKER_DRAIN_ORDERED, by=by, reason=reason)
+        self.drain.stop()
 
     async def _move(self, mover: DelayMover) -> None:
         """Move delayed records; a log that refuses them ends the worker in order."""

@@ -21,6 +21,7 @@ FORMS = [
     ("/dead-letters/mail/discard", {"filter": "", "until_ms": "9", **REASON}),
     ("/runs/any/resume", REASON),
     ("/jobs/018f0000-0000-7000-8000-000000000000/cancel", REASON),
+    ("/workers/w1/drain", REASON),
 ]
 SAME = {"origin": HOME, "sec-fetch-site": "same-origin"}
 

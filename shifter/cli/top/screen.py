@@ -39,6 +39,7 @@ from shifter.ops.answers import (
 from shifter.ops.reading import Reading
 from shifter.ops.status import Overview
 from shifter.ops.texts import age_text, instant_text
+from shifter.ops.worker_view import view_worker
 
 _LANES: Final = (
     Column("LANE", 0, is_name=True),
@@ -70,7 +71,11 @@ _WORKERS: Final = (
     Column("SLOTS", 2),
     Column("RUNNING", 1),
     Column("RATE", 5),
-    Column("REPORTED", 6),
+    Column("STATE", 6, is_name=True),
+    Column("SLOWEST JOB", 8, is_name=True),
+    Column("LAST END", 7),
+    Column("VERSION", 10, is_name=True),
+    Column("REPORTED", 9),
 )
 _GRADES: Final = {
     Grade.GOOD: Look.GOOD,
@@ -315,20 +320,25 @@ def _letters(overview: Overview, choices: Choices) -> _Section:
 
 
 def _workers(overview: Overview, choices: Choices) -> _Section:
+    views = [view_worker(row, overview.as_of_ms) for row in overview.workers]
     rows = [
         Row(
             (
-                worker.worker_id,
-                worker.host,
-                worker.pid,
-                worker.concurrency,
-                sum(worker.running.values()),
-                f"{sum(worker.rate_per_s.values()):,.1f}/s",
-                f"{age_text((overview.as_of_ms - worker.reported_ms) / 1_000)} ago",
+                view.report.worker_id,
+                view.report.host,
+                view.report.pid,
+                view.report.concurrency,
+                view.busy,
+                f"{sum(view.report.rate_per_s.values()):,.1f}/s",
+                "draining" if view.report.is_draining else "",
+                view.slowest,
+                view.progress,
+                view.version,
+                view.seen,
             )
         )
-        for worker in overview.workers
-        if choices.matches(worker.worker_id, worker.host)
+        for view in views
+        if choices.matches(view.report.worker_id, view.report.host)
     ]
     note: Line = []
     if overview.quality is None:

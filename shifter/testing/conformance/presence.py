@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import pytest
 
-from shifter.ports import PresenceStore, WorkerReport
+from shifter.ports import PresenceStore, SlowestJob, WorkerReport
 
 KEEP_MS: Final = 10_000
 
@@ -37,6 +37,12 @@ def report_of(worker_id: str, *, reported_ms: int = 2) -> WorkerReport:
         concurrency=100,
         running={"shop.mail.low": 3},
         rate_per_s={"shop.mail.low": 12.5},
+        uses={"send": "mailer"},
+        version="0.5.0",
+        app_version="2026.11.3",
+        slowest=SlowestJob("j1", "send", 1.5),
+        progress_ms=1,
+        is_draining=True,
     )
 
 

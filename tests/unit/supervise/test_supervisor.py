@@ -14,7 +14,12 @@ import pytest
 from shifter.policy.health import HealthPolicy, WorkProgress
 from shifter.supervise import supervisor as module
 from shifter.supervise.probes import ProbeServer
-from shifter.supervise.supervisor import ABORT, ProcessHealth, Supervisor
+from shifter.supervise.supervisor import (
+    ABORT,
+    DRAINED_EXIT,
+    ProcessHealth,
+    Supervisor,
+)
 from shifter.telemetry import WorkerMetrics
 from shifter.testing.clock import FakeClock
 from shifter.work.heartbeat import Heartbeat, heartbeat_sockets
@@ -354,3 +359,20 @@ def test_ended_process_keeps_its_counts_and_tells_whether_it_had_joined(joined):
     assert process.condition() == (False, False, "starts again soon")
     attempts = process.health.metrics()["shifter_attempts_total"]
     assert attempts == {("default", "NORMAL"): 3}
+
+
+async def test_a_child_that_an_operator_drained_is_not_started_again():
+    world = World(processes=2)
+    run = asyncio.create_task(world.supervisor.run())
+    first, second = await world.until(2)
+
+    first.end(DRAINED_EXIT)
+    async with asyncio.timeout(20):
+        while len(world.health.conditions()) == 2:
+            await asyncio.sleep(0)
+
+    assert [one.slot for one in world.health.conditions()] == [1]
+    assert not run.done()
+    second.end(DRAINED_EXIT)
+    assert await run == 0
+    assert len(world.children) == 2
