@@ -362,16 +362,17 @@ async def change_cells(
         StoreError: The store does not answer.
         RuntimeError: Others change the cells again and again at the same time.
     """
-    view = await store.sync(question(process))
+    view, name = await store.sync(question(process)), ""
     for _ in range(_TRIES):
         cells = dict(view.cells or {})
         wanted = change(cells, view.now_ms)
         if not wanted:
             return cells
+        name = wanted[0].name
         view = await store.sync(question(process)._replace(proposals=wanted))
         if view.accepted[0]:
             return dict(view.cells or {})
-    raise RuntimeError("other processes change the cells all the time")
+    raise RuntimeError(f"{name} changes all the time")
 
 
 async def cells_of(store: FleetStore, process: str) -> tuple[Mapping[str, bytes], int]:
