@@ -25,7 +25,7 @@ from shifter.policy.protection.circuit.evidence import (
     CallOutcome,
     EvidencePolicy,
 )
-from shifter.policy.protection.circuit.states import CircuitPolicy
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.limit import LimitPolicy
 from stack.redis import RedisServer

@@ -18,7 +18,8 @@ Policies of one dependency: `EvidencePolicy` (when its failures open the circuit
 closes), `LimitPolicy` (concurrent calls), `BudgetPolicy` and `ThrottlePolicy` (extra
 executions), `RatePolicy` (calls a second) and `FailureBurstPolicy` (dead letters of one
 kind). `BalancePolicy` shares its calls between its endpoints, with `EjectionPolicy`
-(when an endpoint gets no calls for a while). `Protection` names what ``dark`` takes.
+(when an endpoint gets no calls for a while). `Protection` names what ``dark`` takes,
+and a `FailureCause` says why a circuit opened or an endpoint was ejected.
 
 Policies of the fleet: `QualityPolicy` (when load lowers the quality of answers).
 """
@@ -31,9 +32,10 @@ from shifter.policy.admission.prioritizer import PrioritizerPolicy
 from shifter.policy.balance.ejection import EjectionPolicy
 from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit.evidence import EvidencePolicy
-from shifter.policy.protection.circuit.states import CircuitPolicy
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.dependency import Protection
 from shifter.policy.protection.limit import LimitPolicy
 from shifter.policy.protection.quality import QualityPolicy
@@ -49,6 +51,7 @@ __all__ = [
     "EjectionPolicy",
     "EvidencePolicy",
     "FailureBurstPolicy",
+    "FailureCause",
     "LimitPolicy",
     "OutlookPolicy",
     "PrioritizerPolicy",

@@ -34,6 +34,7 @@ from shifter.fleet.calls import (
     CallVerdict,
     verdict_of,
 )
+from shifter.fleet.changes import call_back
 from shifter.fleet.protection import Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.endpoint import Endpoint, EndpointList, read_endpoints
@@ -296,7 +297,12 @@ class BoundDependency(Dependency):
         groups = self._groups  # type: ignore[attr-defined]
         found: SharedEndpoints | None = groups.get(replica.clock)
         if found is None:
-            balancer = Balancer(self.name, self.endpoints or (), self.balance)
+            balancer = Balancer(
+                self.name,
+                self.endpoints or (),
+                self.balance,
+                changed=lambda word, cause: call_back(self, word, cause),
+            )
             made = SharedEndpoints(balancer, self.balance)
             found = groups.setdefault(replica.clock, made)
         replica.endpoints.join(self, found)

@@ -6,15 +6,18 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Collection, Generator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from shifter.balance.dns import DnsLookup
+from shifter.fleet.changes import cause_facts
 from shifter.model.endpoint import Dns, Endpoint, Endpoints, read_endpoints
 from shifter.policy.balance.group import Group
 from shifter.policy.balance.latency import Percentiles, Share
 from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.balance.state import EndpointState
 from shifter.policy.balance.subset import Place, subset_by_zone
+from shifter.policy.failure_cause import MAX_TEXT_CHARS, SLOW_CALL, FailureCause
 from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Event, Log
 
@@ -46,10 +49,12 @@ class CallEvidence(NamedTuple):
     Attributes:
         failed: Whether it failed; ``None`` if that is no evidence.
         pause_s: Seconds for which the endpoint asked not to be called; 0 for none.
+        cause: Why it failed, if it did and that is known.
     """
 
     failed: bool | None
     pause_s: float = 0.0
+    cause: FailureCause | None = None
 
 
 class EndpointLease:
@@ -91,6 +96,7 @@ class Balancer:
         endpoints: The endpoints, or a function that returns them.
         policy: How calls are shared.
         draws: Source of random numbers; by default a new one.
+        changed: Called with ``ejected`` or ``restored`` and why, outside of the lock.
 
     Raises:
         ConfigError: An endpoint is wrong, or the list is empty.
@@ -107,6 +113,7 @@ class Balancer:
         endpoints: Endpoints,
         policy: BalancePolicy,
         draws: random.Random | None = None,
+        changed: Callable[[str, FailureCause], None] | None = None,
     ) -> None:
         self._draw = (random.Random() if draws is None else draws).random  # noqa: S311  # no secret
         self._group, self._log = Group(policy), Log(dependency=name)
@@ -122,6 +129,7 @@ class Balancer:
         self.place: Place | None = None
         self._taken_at: Place | None = None
         self._own_u = 0.0 if policy.subset is None else self._draw()
+        self._changed = changed
         self._lock = threading.Lock()
         if isinstance(endpoints, Dns):
             self._lookup = DnsLookup(endpoints, log=self._log)
@@ -188,7 +196,9 @@ class Balancer:
     ) -> None:
         """Note how a call ended; see `EndpointLease.end`."""
         with self._lock:
-            self._group.ended(state, now, took_s, failed=evidence.failed)
+            self._group.ended(
+                state, now, took_s, failed=evidence.failed, cause=evidence.cause
+            )
             if evidence.failed is False:
                 self._percentiles.observe(took_s)
             if evidence.pause_s > 0:
@@ -248,13 +258,22 @@ class Balancer:
     def _report(self, changed: list[EndpointState]) -> None:
         """Log what was ejected or restored; outside of the lock: logs run user code."""
         for state in changed:
-            url = state.endpoint.url
+            url, cause = state.endpoint.url, state.health.cause
+            word = "restored"
             if state.is_withheld and state.is_drained:
+                word = "drained"
                 self._log.warning(Event.ENDPOINT_DRAINED, endpoint=url, why=state.why)
             elif state.is_ejected:
-                self._log.warning(Event.ENDPOINT_EJECTED, endpoint=url, why=state.why)
+                word, facts = "ejected", {} if cause is None else cause_facts(cause)
+                self._log.warning(
+                    Event.ENDPOINT_EJECTED, endpoint=url, why=state.why, **facts
+                )
             else:
                 self._log.warning(Event.ENDPOINT_RESTORED, endpoint=url)
+            if self._changed is not None:
+                # It was slow, or this process knows it from the fleet alone.
+                told = cause or FailureCause(SLOW_CALL, 1, state.why[:MAX_TEXT_CHARS])
+                self._changed(word, replace(told, endpoint=url))
 
     def _keep_up(self, now: float) -> None:
         """Bring the list of endpoints up to date."""

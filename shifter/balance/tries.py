@@ -31,12 +31,14 @@ from shifter.fleet.calls import (
     ActiveCall,
     Caller,
     CallVerdict,
+    cause_of,
     verdict_of,
 )
 from shifter.fleet.protection import Rejected
 from shifter.jobs.request_scope import Ambient, left_to_call_ms, within
 from shifter.model.endpoint import Endpoint
 from shifter.model.time import EpochMs
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.policy.protection.dependency import Dependency, Protection
 from shifter.ports import Clock
@@ -97,8 +99,11 @@ def evidence_of(
         pause_s = _PAUSE_S if asked_ms is None else asked_ms / 1_000
         return CallEvidence(failed=None, pause_s=min(pause_s, _MOST_PAUSE_S))
     if verdict.was_cut and limit_s is not None and 2 * passed_s >= limit_s:
-        return CallEvidence(failed=True)
-    return _EVIDENCE[verdict.outcome]
+        cause = verdict.cause or FailureCause(
+            "TimeoutError", 1, f"no answer within {passed_s:.3f} s"
+        )
+        return CallEvidence(failed=True, cause=cause)
+    return _EVIDENCE[verdict.outcome]._replace(cause=verdict.cause)
 
 
 class TryLimit(NamedTuple):
@@ -214,7 +219,10 @@ class Try:
 
     def _verdict(self, error: BaseException | None) -> CallVerdict:
         if isinstance(error, TimeoutError) and self._is_over:
-            return FAILURE if self.limit.is_own else CUT
+            if not self.limit.is_own:
+                return CUT
+            cause = cause_of(error, self._calls.dependency)
+            return FAILURE._replace(cause=cause)
         return verdict_of(error, self._calls.dependency)
 
 

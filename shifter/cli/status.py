@@ -19,6 +19,7 @@ from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.fleet.view import (
     BudgetRow,
+    CauseRow,
     CircuitRow,
     OverrideRow,
     QualityRow,
@@ -28,6 +29,8 @@ from shifter.ops.reading import Reader
 from shifter.ops.status import Overview, open_sources, read_overview
 from shifter.ops.texts import age_text
 from shifter.ops.worker_view import view_worker
+from shifter.policy.failure_cause import FailureCause
+from shifter.wire.untrusted import printable
 
 LANES: Final = (
     *("queue", "priority", "waiting", "due", "delayed", "running", "oldest", "rate"),
@@ -40,12 +43,13 @@ WORKERS: Final = (
 )
 CIRCUITS: Final = (
     *("dependency", "circuit", "calls", "failed", "inflight", "limit", "held back"),
-    *("seen", "by hand"),
+    *("seen", "by hand", "cause"),
 )
 BUDGETS: Final = (
     *("dependency", "ratio", "floor", "earned", "made", "left", "refused", "seen"),
 )
 WINDOWS: Final = ("hours of", "now", "windows", "opens in", "by hand")
+_CAUSE_CHARS: Final = 80
 
 
 def status(*, watch: bool = False, json: bool = False, session: InSession) -> None:
@@ -183,9 +187,17 @@ def circuit_cells(rows: Sequence[CircuitRow]) -> list[tuple[object, ...]]:
             _held_text(row.held_back, row.would_hold_back),
             _seen_text(row.age_s),
             _by_hand_text(row.by_hand),
+            _cause_text(row.cause),
         )
         for row in rows
     ]
+
+
+def _cause_text(cause: CauseRow | None) -> str | None:
+    if cause is None:
+        return None
+    text = FailureCause(cause.kind, cause.count, cause.message).text
+    return printable(text, _CAUSE_CHARS)
 
 
 def _circuit_text(row: CircuitRow) -> str:

@@ -29,9 +29,16 @@ from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
+from shifter.policy.failure_cause import (
+    MAX_KIND_CHARS,
+    MAX_TEXT_CHARS,
+    FailureCause,
+)
 from shifter.policy.protection.circuit.evidence import CallEnd, CallOutcome
 from shifter.policy.protection.circuit.states import Permit
-from shifter.policy.protection.dependency import Dependency, Protection, is_failure
+from shifter.policy.protection.dependency import Dependency, Protection
+from shifter.policy.protection.failure_kinds import cooldown_for, is_failure
+from shifter.wire.failure import failure_text
 
 
 class CallVerdict(NamedTuple):
@@ -43,11 +50,13 @@ class CallVerdict(NamedTuple):
         was_cut: Whether the caller stopped waiting. Then the outcome depends on how
             long the call had run
             (`shifter.policy.protection.circuit.local.LocalCircuit.judged`).
+        cause: Why the call failed; ``None`` if it did not, or that is not known.
     """
 
     outcome: CallOutcome
     after_ms: int | None = None
     was_cut: bool = False
+    cause: FailureCause | None = None
 
 
 SUCCESS: Final = CallVerdict(CallOutcome.SUCCESS)
@@ -244,6 +253,7 @@ class Caller:
             verdict.after_ms,
             verdict.was_cut,
             call.given_ms,
+            verdict.cause,
         )
         with replica.lock:
             if call.has_ended:
@@ -292,25 +302,52 @@ def verdict_of(
         return SUCCESS
     if isinstance(error, BaseExceptionGroup):
         found = [verdict_of(one, dependency) for one in error.exceptions]
-        return max(found, key=lambda verdict: _WEIGHT[verdict.outcome])
+        return max(found, key=_weight)
     if isinstance(error, Throttled):
         after_ms = None
         with contextlib.suppress(ConfigError):
             after_ms = None if error.after is None else duration_ms("", error.after)
-        return CallVerdict(CallOutcome.THROTTLED, after_ms)
+        cause = cause_of(error, dependency)
+        return CallVerdict(CallOutcome.THROTTLED, after_ms, cause=cause)
     if isinstance(error, RejectedError | Discard | DeadLetter | JobCancelledError):
         return IGNORED
     # A cancellation, and whatever else ends a handler from outside, is no `Exception`.
     if isinstance(error, DeadlineExceededError) or not isinstance(error, Exception):
         return CUT
-    return FAILURE if dependency is None or _fails(dependency, error) else IGNORED
+    is_none = dependency is not None and not _fails(dependency, error)
+    return IGNORED if is_none else _failure(error, dependency)
+
+
+def cause_of(error: BaseException, dependency: Dependency | None) -> FailureCause:
+    """Why a call failed; a signal such as `Retry` is described by its cause.
+
+    Args:
+        error: The exception that the call raised.
+        dependency: The dependency that was called; ``None`` if that is not known.
+    """
+    judged = _judged(error)
+    kind, message = failure_text(judged, MAX_KIND_CHARS, MAX_TEXT_CHARS)
+    rules = {} if dependency is None else dependency.cooldowns_ms
+    return FailureCause(kind, 1, message, cooldown_for(judged, rules))
+
+
+def _failure(error: Exception, dependency: Dependency | None) -> CallVerdict:
+    return CallVerdict(CallOutcome.FAILURE, cause=cause_of(error, dependency))
+
+
+def _weight(verdict: CallVerdict) -> tuple[int, int]:
+    cooldown_ms = 0 if verdict.cause is None else verdict.cause.cooldown_ms
+    return _WEIGHT[verdict.outcome], cooldown_ms
+
+
+def _judged(error: BaseException) -> BaseException:
+    is_signal = isinstance(error, Retry | Throttled)
+    return (error.__cause__ or error) if is_signal else error
 
 
 def _fails(dependency: Dependency, error: Exception) -> bool:
     """Whether the error counts as a failure; a `Retry` is judged by its cause."""
-    cause = error.__cause__ if isinstance(error, Retry) else None
-    judged = error if cause is None else cause
     try:
-        return is_failure(judged, dependency.failures, dependency.ignore)
+        return is_failure(_judged(error), dependency.failures, dependency.ignore)
     except Exception:  # noqa: BLE001  # the user's function failed: count the error
         return True

@@ -5,20 +5,14 @@ results of probes are kept until the next sync, which applies them to that state
 proposes the result. If another process was faster, they are applied again to the state
 that it wrote.
 
-`Breaker` combines it with this process's own circuit
-(`shifter.policy.protection.circuit.local`). The fleet's circuit holds for every
-process. A process that suspects a dependency alone stops calling it alone, until the
-fleet agrees or the evidence is gone. While the store has been away for long, the own
-circuit is the only one.
+`shifter.fleet.breaker` combines it with this process's own circuit.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from shifter.fleet.guards import CallPermit, CallRequest, Guard
 from shifter.fleet.shared_state import (
     OverrideCell,
     bounded,
@@ -27,17 +21,13 @@ from shifter.fleet.shared_state import (
     read_circuit,
 )
 from shifter.model.fleet import Proposal
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.circuit.evidence import (
-    CallEnd,
     CallOutcome,
-    CallTally,
-    fleet_suspects,
-    suspects,
 )
-from shifter.policy.protection.circuit.local import LocalCircuit
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.circuit.ramp import Ramp
 from shifter.policy.protection.circuit.states import (
-    CircuitPolicy,
     CircuitRefusal,
     CircuitState,
     Closed,
@@ -47,7 +37,6 @@ from shifter.policy.protection.circuit.states import (
     settle,
     trip,
 )
-from shifter.policy.protection.dependency import Dependency, Protection
 
 ASK_AGAIN_MS: Final = 300
 """Wait for a probe's lease: one sync (200 ms) and its round trip."""
@@ -55,8 +44,14 @@ ASK_AGAIN_MS: Final = 300
 _NOT_COUNTED: Final = Permit(-1)
 """The permit of a call that this process's own circuit does not count."""
 
-_ProbeEnd: TypeAlias = tuple[Permit, CallOutcome, int | None]
-"""A probe's permit, its outcome, and the wait that the dependency asked for."""
+
+class _ProbeEnd(NamedTuple):
+    """How a probe ended: arguments as of `SharedCircuit.ended`."""
+
+    permit: Permit
+    outcome: CallOutcome
+    retry_after_ms: int | None
+    cause: FailureCause | None
 
 
 class _Draft(NamedTuple):
@@ -74,6 +69,7 @@ class SharedCircuit:
     Args:
         name: The name of the dependency.
         policy: The policy of the circuit.
+        longest_ms: The longest cooldown for a kind of failure; 0 for none.
 
     Attributes:
         state: The state of the last sync.
@@ -82,8 +78,11 @@ class SharedCircuit:
             that is not known.
     """
 
-    def __init__(self, name: str, policy: CircuitPolicy) -> None:
+    def __init__(
+        self, name: str, policy: CircuitPolicy, *, longest_ms: int = 0
+    ) -> None:
         self._cell, self._policy = circuit_cell(name), policy
+        self._longest_ms = longest_ms
         self.state: CircuitState = Closed()
         self.by_hand: OverrideCell | None = None
         self.peak_per_ms = 0.0
@@ -94,7 +93,7 @@ class SharedCircuit:
         self._draft: _Draft | None = None
         self._ready: list[tuple[Permit, int]] = []
         self._wants_probe = False
-        self._suspected: tuple[int, int | None] | None = None
+        self._suspected: tuple[int, int | None, FailureCause | None] | None = None
         self._ramp: Ramp | None = None
 
     @property
@@ -143,7 +142,11 @@ class SharedCircuit:
             self._ramp.give_back()
 
     def ended(
-        self, permit: Permit, outcome: CallOutcome, retry_after_ms: int | None
+        self,
+        permit: Permit,
+        outcome: CallOutcome,
+        retry_after_ms: int | None,
+        cause: FailureCause | None = None,
     ) -> None:
         """Note how a call ended: a probe changes the state, other calls the ramp.
 
@@ -151,15 +154,26 @@ class SharedCircuit:
             permit: The call's permit.
             outcome: How the call ended.
             retry_after_ms: How long the dependency asked not to be called, if it did.
+            cause: Why the call failed, if it did.
         """
         if permit.probe:
-            self._ended.append((permit, outcome, retry_after_ms))
+            end = _ProbeEnd(permit, outcome, retry_after_ms, cause)
+            self._ended.append(end)
         elif self._ramp is not None and outcome is not CallOutcome.IGNORED:
             self._ramp.ended(ok=outcome is CallOutcome.SUCCESS)
 
-    def suspect(self, retry_after_ms: int | None = None) -> None:
-        """Propose to open the circuit, unless it changes before the next sync."""
-        self._suspected = (self.state.generation, retry_after_ms)
+    def suspect(
+        self, retry_after_ms: int | None = None, cause: FailureCause | None = None
+    ) -> None:
+        """Propose to open the circuit, unless it changes before the next sync.
+
+        Args:
+            retry_after_ms: How long the dependency asked not to be called, if it did.
+            cause: Why calls failed; its cooldown is at most that of a local rule.
+        """
+        if cause is not None and cause.cooldown_ms > self._longest_ms:
+            cause = replace(cause, cooldown_ms=self._longest_ms)
+        self._suspected = (self.state.generation, retry_after_ms, cause)
 
     @property
     def is_urgent(self) -> bool:
@@ -177,20 +191,28 @@ class SharedCircuit:
         """What the cell should become; ``None`` to leave it."""
         policy, state = self._policy, self.state
         self._proposed, self._ended = self._ended, []
-        for permit, outcome, after_ms in self._proposed:
+        for end in self._proposed:
             state = settle(
                 policy,
                 state,
-                permit,
-                outcome,
+                end.permit,
+                end.outcome,
                 now_ms=now_ms,
                 u=u,
-                retry_after_ms=after_ms,
+                retry_after_ms=end.retry_after_ms,
+                cause=end.cause,
             )
         if self._suspected is not None:
-            generation, after_ms = self._suspected
+            generation, after_ms, cause = self._suspected
             if isinstance(state, Closed) and state.generation == generation:
-                state = trip(policy, state, now_ms=now_ms, u=u, retry_after_ms=after_ms)
+                state = trip(
+                    policy,
+                    state,
+                    now_ms=now_ms,
+                    u=u,
+                    retry_after_ms=after_ms,
+                    cause=cause,
+                )
         leased = None
         if self._wants_probe and not isinstance(state, Closed):
             state, answer = admit(policy, state, now_ms=now_ms)
@@ -229,7 +251,7 @@ class SharedCircuit:
         self._text = text
         stored = read_circuit(text) if text else None
         if stored is not None and stored.generation >= self.state.generation:
-            self._enter(bounded(self._policy, stored, now_ms), now_ms)
+            self._enter(self._bounded(stored, now_ms), now_ms)
         self._compare()
         return stored is not None or not text
 
@@ -243,11 +265,22 @@ class SharedCircuit:
             by_ms: How far the new clock is ahead of the old one; < 0 if behind.
         """
         back_ms = max(0, -by_ms)
-        self.state = bounded(self._policy, self.state, now_ms, earlier_ms=back_ms)
+        self.state = self._bounded(self.state, now_ms, earlier_ms=back_ms)
         self._ready = [(permit, until - back_ms) for permit, until in self._ready]
         if self._ramp is not None:
             self._ramp.from_ms += by_ms
         self._compare()
+
+    def _bounded(
+        self, state: CircuitState, now_ms: int, *, earlier_ms: int = 0
+    ) -> CircuitState:
+        return bounded(
+            self._policy,
+            state,
+            now_ms,
+            earlier_ms=earlier_ms,
+            longest_ms=self._longest_ms,
+        )
 
     def _compare(self) -> None:
         """Note whether the store holds this process's state; else it is proposed."""
@@ -266,133 +299,3 @@ class SharedCircuit:
         if state.generation != self.state.generation:
             self._suspected = None
         self.state = state
-
-
-@dataclass(slots=True)
-class StoreContact:
-    """Whether a process reaches the store; all its breakers read the same object.
-
-    Attributes:
-        offset_ms: From this process's clock to the store's.
-        is_alone: Whether the store has been away for so long that only local evidence
-            counts.
-    """
-
-    offset_ms: int = 0
-    is_alone: bool = False
-
-
-class Breaker(Guard):
-    """The fleet's circuit and this process's own, as one guard. Belongs to one thread.
-
-    Args:
-        dependency: The dependency that is protected.
-        draws: Source of the jitter.
-        contact: Whether this process reaches the store.
-
-    Attributes:
-        shared: The fleet's circuit.
-        own: The circuit by the evidence of this process alone.
-    """
-
-    by = Protection.CIRCUIT
-
-    def __init__(
-        self, dependency: Dependency, draws: random.Random, contact: StoreContact
-    ) -> None:
-        self._policy, self._draws = dependency.evidence, draws
-        self._contact = contact
-        self.shared = SharedCircuit(dependency.name, dependency.circuit)
-        self.own = LocalCircuit(dependency)
-        self._usual = CallPermit(Permit(0), Permit(0))
-        self._usual_for = (0, 0)
-        self._retry_after_ms: int | None = None
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether both circuits are closed, without override and ramp."""
-        return isinstance(self.own.state, Closed) and self.shared.calm_generation >= 0
-
-    def admit(self, request: CallRequest) -> int | None:
-        """Set the permit of a call; a refused call has one that is not counted."""
-        answer = self.ask(request.now_ms)
-        if isinstance(answer, CircuitRefusal):
-            generation = self.shared.state.generation
-            request.permit = CallPermit(Permit(generation), _NOT_COUNTED)
-            return answer.retry_in_ms
-        request.permit = answer
-        # Almost every permit is the usual one.
-        request.is_probe = answer is not self._usual and answer.is_probe
-        return None
-
-    def ask(self, now_ms: int) -> CallPermit | CircuitRefusal:
-        """Decide about one call; instants are by this process's monotonic clock."""
-        own_state, shared_gen = self.own.state, self.shared.calm_generation
-        if shared_gen >= 0 and isinstance(own_state, Closed):
-            if (shared_gen, own_state.generation) != self._usual_for:
-                self._usual_for = (shared_gen, own_state.generation)
-                self._usual = CallPermit(*map(Permit, self._usual_for))
-            return self._usual
-        if self._contact.is_alone:
-            shared: Permit | CircuitRefusal = Permit(self.shared.state.generation)
-        else:
-            shared = self.shared.admit(now_ms + self._contact.offset_ms)
-        if isinstance(shared, CircuitRefusal):
-            return shared
-        if shared.probe:
-            return CallPermit(shared, _NOT_COUNTED)
-        own = self.own.admit(now_ms)
-        if isinstance(own, CircuitRefusal):
-            return CircuitRefusal(min(own.retry_in_ms, ASK_AGAIN_MS))
-        return CallPermit(shared, own)
-
-    def give_back(self, request: CallRequest) -> None:
-        """Return the permit of a call that another guard refused."""
-        if request.permit.own is not _NOT_COUNTED:
-            self.put_back(request.permit, request.now_ms)
-
-    def put_back(self, permit: CallPermit, now_ms: int) -> None:
-        """Return a permit whose call is not made."""
-        self.shared.give_back(permit.shared, now_ms + self._contact.offset_ms)
-        if permit.own.probe:
-            end = CallEnd(CallOutcome.IGNORED, 0)
-            self.own.record(permit.own, end, now_ms=now_ms, u=0.0)
-
-    def ended(self, permit: CallPermit, end: CallEnd, *, now_ms: int) -> bool:
-        """Note how a call ended, in the circuit that its permit belongs to."""
-        shared = permit.shared
-        if shared.probe:
-            outcome = self.own.probe_outcome(end)
-            self.shared.ended(shared, outcome, end.retry_after_ms)
-            return False
-        if shared.generation != self.shared.state.generation:
-            return False
-        self.shared.ended(shared, end.outcome, end.retry_after_ms)
-        if end.retry_after_ms is not None:
-            self._retry_after_ms = end.retry_after_ms
-        return self.own.record(permit.own, end, now_ms=now_ms, u=self._draws.random())
-
-    def is_suspicious(self, now_ms: int) -> bool:
-        """Whether this process alone would open the circuit."""
-        if not isinstance(self.shared.state, Closed):
-            return False
-        if isinstance(self.own.state, Open):
-            return True
-        return suspects(self._policy, self.own.tally(now_ms))
-
-    def weigh(self, others: list[CallTally], *, now_ms: int) -> None:
-        """Weigh the evidence of all processes; propose to open the fleet's circuit."""
-        if isinstance(self.shared.state, Closed) and fleet_suspects(
-            self._policy, [self.own.tally(now_ms), *others]
-        ):
-            self.shared.suspect(self._retry_after_ms)
-            self._retry_after_ms = None
-
-    def suspect(self, now_ms: int) -> None:
-        """Open this process's own circuit for another reason than the end of a call."""
-        self.own.open(now_ms=now_ms, u=self._draws.random())
-
-    def follow(self) -> None:
-        """Forget this process's evidence: the fleet's circuit changed."""
-        self.own.reset()
-        self.shared.peak_per_ms = self.own.peak_per_ms

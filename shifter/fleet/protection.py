@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
-from shifter.fleet.circuit import Breaker, StoreContact
+from shifter.fleet.breaker import Breaker, StoreContact
 from shifter.fleet.guards import (
     CallPermit,
     CallRequest,
@@ -23,7 +23,7 @@ from shifter.fleet.guards import (
     RetryLease,
 )
 from shifter.fleet.rate_lease import RateLease
-from shifter.fleet.shared_state import PROTECTIONS, DependencyReport
+from shifter.fleet.shared_state import PROTECTIONS, DependencyReport, cause_fields
 from shifter.model.fleet import BudgetWish, FleetReport, FleetView, Proposal, RateWish
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
@@ -238,6 +238,7 @@ class DependencyProtection:
             limit=0 if limit is None else int(limit.state.limit),
             inflight=0 if limit is None else limit.inflight,
             budget=self.retries.report(now_ms),
+            cause=cause_fields(self.breaker.suspicion(now_ms)),
         )
         if not (self._report.failures or self._report.slow):
             self._report_until_ms = now_ms + _REPORT_KEPT_MS

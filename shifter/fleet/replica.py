@@ -15,11 +15,12 @@ from typing import Final, Protocol
 
 import msgspec
 
+from shifter.fleet.breaker import StoreContact
 from shifter.fleet.changes import Change, FleetObserver, call_back
-from shifter.fleet.circuit import StoreContact
 from shifter.fleet.endpoints import FleetEndpoints
 from shifter.fleet.protection import DependencyProtection, SentReport
 from shifter.fleet.shared_state import (
+    NO_EVIDENCE,
     QUALITY,
     QUALITY_BY_HAND,
     DependencyReport,
@@ -27,11 +28,12 @@ from shifter.fleet.shared_state import (
     ProcessReport,
     by_hand_cell,
     circuit_cell,
+    evidence_of,
     quality_text,
     read_quality,
     read_setting,
     reports_of,
-    tallies_of,
+    state_word,
     words_text,
 )
 from shifter.model.answer import Quality
@@ -354,10 +356,13 @@ class FleetReplica:
         if not view.evidence:
             return 0
         reports, strange = reports_of(view.evidence, but=self._process)
-        tallies = tallies_of(reports.values())
+        evidence = evidence_of(reports.values())
         for name, protection in self.protections.items():
+            peers = evidence.get(name, NO_EVIDENCE)
             with self.lock:
-                protection.breaker.weigh(tallies.get(name, []), now_ms=now_ms)
+                protection.breaker.weigh(
+                    peers.tallies, now_ms=now_ms, causes=peers.causes
+                )
             self.is_urgent = self.is_urgent or protection.circuit.is_urgent
         self.is_urgent |= self.endpoints.hear(reports)
         return strange
@@ -377,7 +382,7 @@ class FleetReplica:
     def _tell(self, change: Change) -> None:
         if self._observer is not None:
             self._observer.circuit_changed(change)
-        call_back(change)
+        call_back(change.dependency, state_word(change.state), change.cause)
 
     def now_ms(self) -> int:
         """The time, by this process's monotonic clock."""

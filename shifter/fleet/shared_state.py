@@ -11,16 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from shifter.fleet.endpoint_cells import EndpointReports
 from shifter.model.answer import Quality
 from shifter.model.fleet import MAX_CELL_BYTES
+from shifter.policy.failure_cause import (
+    MAX_KIND_CHARS,
+    MAX_TEXT_CHARS,
+    FailureCause,
+)
 from shifter.policy.protection.circuit.evidence import CallTally
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.circuit.states import (
-    CircuitPolicy,
     CircuitState,
     Closed,
     HalfOpen,
@@ -89,6 +94,12 @@ class OverrideCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until_ms: InstantMs
 
 
+Kind: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_KIND_CHARS)]
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
+Cause: TypeAlias = tuple[Kind, Count, Text, Count]
+"""A `FailureCause` of a whole dependency: its attributes in their order."""
+
+
 class _Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
     state: Literal["closed", "open", "half_open"]
     generation: Count
@@ -97,6 +108,7 @@ class _Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
     probes: list[tuple[Count, InstantMs]] = []
     started: Count = 0
     successes: Count = 0
+    cause: Cause | None = None
 
 
 class _Quality(msgspec.Struct, frozen=True):
@@ -108,7 +120,13 @@ def circuit_text(state: CircuitState) -> bytes:
     if isinstance(state, Closed):
         cell = _Circuit("closed", state.generation)
     elif isinstance(state, Open):
-        cell = _Circuit("open", state.generation, state.openings, state.until_ms)
+        cell = _Circuit(
+            "open",
+            state.generation,
+            state.openings,
+            state.until_ms,
+            cause=cause_fields(state.cause),
+        )
     else:
         cell = _Circuit(
             "half_open",
@@ -118,6 +136,7 @@ def circuit_text(state: CircuitState) -> bytes:
             [(probe.number, probe.until_ms) for probe in state.probes],
             state.started,
             state.successes,
+            cause_fields(state.cause),
         )
     return msgspec.json.encode(cell)
 
@@ -131,16 +150,29 @@ def read_circuit(text: bytes) -> CircuitState | None:
         return Closed(cell.generation)
     if cell.openings < 1:
         return None
+    cause = None if cell.cause is None else FailureCause(*cell.cause)
     if cell.state == "open":
-        return Open(cell.generation, cell.openings, cell.until_ms)
+        return Open(cell.generation, cell.openings, cell.until_ms, cause)
     probes = tuple(Probe(*probe) for probe in cell.probes)
     return HalfOpen(
-        cell.generation, cell.openings, probes, cell.started, cell.successes
+        cell.generation, cell.openings, probes, cell.started, cell.successes, cause
     )
 
 
+def cause_fields(cause: FailureCause | None) -> Cause | None:
+    """A cause as it is shared."""
+    if cause is None:
+        return None
+    return cause.kind, cause.count, cause.message, cause.cooldown_ms
+
+
 def bounded(
-    policy: CircuitPolicy, state: CircuitState, now_ms: int, *, earlier_ms: int = 0
+    policy: CircuitPolicy,
+    state: CircuitState,
+    now_ms: int,
+    *,
+    earlier_ms: int = 0,
+    longest_ms: int = 0,
 ) -> CircuitState:
     """Clamp instants read from the store to the local policy.
 
@@ -152,9 +184,11 @@ def bounded(
         state: The state that was read.
         now_ms: The time, by the store's clock.
         earlier_ms: How far the instants are moved back first.
+        longest_ms: The longest cooldown for a kind of failure; 0 for none.
     """
     if isinstance(state, Open):
-        longest_ms = max(policy.max_cooldown_ms, policy.max_retry_after_ms)
+        allowed_ms = (policy.max_cooldown_ms, policy.max_retry_after_ms, longest_ms)
+        longest_ms = max(allowed_ms)
         until_ms = min(state.until_ms - earlier_ms, now_ms + longest_ms)
         return replace(state, until_ms=until_ms)
     if isinstance(state, HalfOpen):
@@ -243,6 +277,7 @@ class DependencyReport(msgspec.Struct, array_like=True, frozen=True, gc=False):
         limit: Calls at once that its limit allows now; 0 without a limit.
         inflight: Calls under way; counted only with a limit.
         budget: See `BudgetReport`.
+        cause: Why calls failed, if the process suspects the dependency: see `Cause`.
     """
 
     calls: Count = 0
@@ -254,6 +289,7 @@ class DependencyReport(msgspec.Struct, array_like=True, frozen=True, gc=False):
     limit: Count = 0
     inflight: Count = 0
     budget: BudgetReport = BudgetReport(0, 0, 0, 0, 0)
+    cause: Cause | None = None
 
     @property
     def tally(self) -> CallTally:
@@ -298,6 +334,21 @@ def read_words(text: bytes) -> ProcessReport | None:
         return None
 
 
+class PeerEvidence(NamedTuple):
+    """The evidence of some processes about one dependency.
+
+    Attributes:
+        tallies: The calls that they counted.
+        causes: Why calls failed, of the processes that suspect the dependency.
+    """
+
+    tallies: list[CallTally]
+    causes: list[FailureCause]
+
+
+NO_EVIDENCE: Final = PeerEvidence([], [])
+
+
 def reports_of(
     evidence: Mapping[str, bytes], *, but: str
 ) -> tuple[dict[str, ProcessReport], int]:
@@ -322,11 +373,14 @@ def reports_of(
     return found, strange
 
 
-def tallies_of(reports: Iterable[ProcessReport]) -> dict[str, list[CallTally]]:
-    """The tallies with calls of some processes, by dependency."""
-    tallies: dict[str, list[CallTally]] = {}
+def evidence_of(reports: Iterable[ProcessReport]) -> dict[str, PeerEvidence]:
+    """The evidence of some processes that made calls, by dependency."""
+    found: dict[str, PeerEvidence] = {}
     for report in reports:
         for name, of_one in report.dependencies.items():
             if of_one.calls:
-                tallies.setdefault(name, []).append(of_one.tally)
-    return tallies
+                peers = found.setdefault(name, PeerEvidence([], []))
+                peers.tallies.append(of_one.tally)
+                if of_one.cause is not None:
+                    peers.causes.append(FailureCause(*of_one.cause))
+    return found

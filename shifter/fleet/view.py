@@ -32,8 +32,13 @@ from shifter.fleet.shared_state import (
     state_word,
 )
 from shifter.model.fleet import FleetReport, FleetView, Proposal
+from shifter.policy.failure_cause import FailureCause, main_cause
 from shifter.policy.protection.budget import URGENT_FIRST
-from shifter.policy.protection.circuit.states import HalfOpen, Open
+from shifter.policy.protection.circuit.states import (
+    CircuitState,
+    HalfOpen,
+    Open,
+)
 from shifter.policy.protection.dependency import Protection
 from shifter.ports import FleetStore, understood
 
@@ -57,6 +62,20 @@ class OverrideRow(msgspec.Struct, frozen=True):
     left_s: float
 
 
+class CauseRow(msgspec.Struct, frozen=True):
+    """Why calls to a dependency failed; see `FailureCause`.
+
+    Attributes:
+        kind: The exception's class.
+        count: Failures of this kind.
+        message: What the last of them said.
+    """
+
+    kind: str
+    count: int
+    message: str
+
+
 class CircuitRow(msgspec.Struct, frozen=True):
     """One dependency, as the fleet sees it.
 
@@ -75,6 +94,8 @@ class CircuitRow(msgspec.Struct, frozen=True):
         limit: Calls at once, of all processes together; ``None`` without a limit.
         held_back: Starts put off since the processes began, by what did it.
         would_hold_back: The same of what is dark.
+        cause: Why the circuit opened or, while it is closed, why processes that suspect
+            the dependency do; ``None`` if there is no reason.
     """
 
     dependency: str
@@ -90,6 +111,7 @@ class CircuitRow(msgspec.Struct, frozen=True):
     limit: int | None
     held_back: dict[str, int]
     would_hold_back: dict[str, int]
+    cause: CauseRow | None = None
 
 
 class QualityRow(msgspec.Struct, frozen=True):
@@ -272,7 +294,19 @@ def _circuit(
         limit=sum(one.limit for one in reports) or None,
         held_back=_sums(PROTECTIONS, [one.held_back for one in reports]),
         would_hold_back=_sums(PROTECTIONS, [one.would_hold_back for one in reports]),
+        cause=_cause(state, reports),
     )
+
+
+def _cause(
+    state: CircuitState | None, reports: Sequence[DependencyReport]
+) -> CauseRow | None:
+    """The cause that the fleet agreed on, else that of its processes."""
+    found = state.cause if isinstance(state, Open | HalfOpen) else None
+    if found is None:
+        told = (one.cause for one in reports)
+        found = main_cause(FailureCause(*one) for one in told if one is not None)
+    return None if found is None else CauseRow(found.kind, found.count, found.message)
 
 
 def _sums(words: Sequence[StrEnum], rows: Sequence[tuple[int, ...]]) -> dict[str, int]:

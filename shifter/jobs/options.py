@@ -15,7 +15,7 @@ from shifter.model.advice import nearest
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
 from shifter.model.lane import Priority, check_name, check_priority, check_quiet
 from shifter.model.time import Duration, duration_ms
-from shifter.policy.protection.circuit.states import check_lease
+from shifter.policy.protection.circuit.policy import check_lease
 from shifter.policy.protection.dependency import Dependency
 from shifter.runtime.handler import check_handler, is_coroutine_function
 

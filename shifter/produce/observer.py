@@ -141,7 +141,7 @@ class ServiceObserver:
         """Count and log a change of a circuit."""
         name, word = change.dependency.name, state_word(change.state)
         with self._lock:
-            self._metrics.circuit_changed(name, change.scope, word)
+            self._metrics.circuit_changed(name, change.scope, word, change.kind)
         LoggingObserver(self.log).circuit_changed(change)
 
     def found_strange(self, count: int) -> None:

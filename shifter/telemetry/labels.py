@@ -11,6 +11,8 @@ LABELS: Final = {
     "by": "`circuit`, `limit`, `budget` or `rate`",
     "dependency": "the name of a dependency",
     "job": "the name of a job type, `http` or `grpc` for a request that is no job",
+    "kind": "the class of the exception that most failed calls raised; `SlowCall`, "
+    "`unknown` or `other`",
     "outcome": "of a job `done`, `dead`, `expired`, `cancelled` or `discarded`; of an "
     "append `appended`, `spooled`, `refused` or `unknown`; of a call `success`, "
     "`failure`, `throttled` or `ignored`; of a commit `success` or `failure`; of an "

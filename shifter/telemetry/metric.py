@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from shifter.telemetry.fleet_metric import FleetMetrics
 from shifter.telemetry.metric_set import MetricSet
-from shifter.telemetry.series import Snapshot, Spec
+from shifter.telemetry.series import LabelValues, Snapshot, Spec
 
 # OpenTelemetry's messaging buckets, semantic conventions 1.44, then up to a timeout.
 _RUN_S: Final = (
@@ -45,6 +45,9 @@ SCRAPE: Final = Spec(
     "How long the page of metrics took to make the last time; not on the first one.",
 )
 
+_MOST_KINDS: Final = 50
+"""Kinds of failures that are labels, in one process."""
+
 _CIRCUIT_WORDS: Final = ("closed", "half_open", "open")
 
 
@@ -55,6 +58,7 @@ class Metrics(MetricSet):
 
     Attributes:
         circuit_changes: The scope is ``fleet`` or ``process``.
+        circuit_openings: Kinds beyond the first 50 are counted as ``other``.
         held_back: ``by`` is ``circuit``, ``limit``, ``budget`` or ``rate``.
         job_events: The outcome is ``written`` or ``lost``.
         calls: The outcome is ``success``, ``failure``, ``throttled`` or ``ignored``.
@@ -63,10 +67,16 @@ class Metrics(MetricSet):
 
     def __init__(self) -> None:
         super().__init__()
+        self._kinds = LabelValues(_MOST_KINDS)
         self.circuit_changes = self._counter(
             "shifter_circuit_changes_total",
             ("dependency", "scope", "state"),
             "Changes of circuits that this process learnt of.",
+        )
+        self.circuit_openings = self._counter(
+            "shifter_circuit_openings_total",
+            ("dependency", "scope", "kind"),
+            "Openings of circuits that this process learnt of, by the kind of failure.",
         )
         self.circuit_state = self._gauge(
             "shifter_circuit_state",
@@ -129,15 +139,21 @@ class Metrics(MetricSet):
             across="max",
         )
 
-    def circuit_changed(self, dependency: str, scope: str, state: str) -> None:
+    def circuit_changed(
+        self, dependency: str, scope: str, state: str, kind: str | None = None
+    ) -> None:
         """Count a change of a circuit, and set the gauge of its state.
 
         Args:
             dependency: The name of the dependency.
             scope: ``fleet`` or ``process``.
             state: ``closed``, ``half_open`` or ``open``.
+            kind: The kind of failure that it opened for; ``None`` if not known.
         """
         self.circuit_changes.of(dependency, scope, state).inc()
+        if state == "open":
+            label = self._kinds.of(kind or "unknown")
+            self.circuit_openings.of(dependency, scope, label).inc()
         self.set_circuit(dependency, scope, state)
 
     def set_circuit(self, dependency: str, scope: str, state: str) -> None:

@@ -80,6 +80,24 @@ def describe_error(error: BaseException) -> ErrorFacts:
     )
 
 
+def failure_text(
+    error: BaseException, most_kind: int, most_message: int
+) -> tuple[str, str]:
+    r"""The type and the message of an exception; never raises.
+
+    Args:
+        error: The exception.
+        most_kind: Most characters of the type, >= 1.
+        most_message: Most characters of the message, >= 1.
+
+    >>> failure_text(OSError("no\nroute"), 10, 10)
+    ('OSError', 'no\\nroute')
+    """
+    error = _unwrapped(error)
+    kind, message = _type_name(error), _message(error)
+    return printable(kind, most_kind), printable(message, most_message)
+
+
 def fingerprint(error_type: str, frames: Iterable[tuple[str, str]]) -> str:
     """12 hexadecimal digits that group failures of one kind.
 

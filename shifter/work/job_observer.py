@@ -327,7 +327,8 @@ class JobObserver:
     def circuit_changed(self, change: Change) -> None:
         """The circuit of a dependency was opened, probed or closed."""
         word = state_word(change.state)
-        self.metrics.circuit_changed(change.dependency.name, change.scope, word)
+        name = change.dependency.name
+        self.metrics.circuit_changed(name, change.scope, word, change.kind)
         self._fleet_log.circuit_changed(change)
         self.on_circuit(change)
 

@@ -15,8 +15,8 @@ from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.guards import RetryLease
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit.evidence import EvidencePolicy
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.circuit.states import (
-    CircuitPolicy,
     Closed,
     Open,
     Permit,

@@ -11,8 +11,8 @@ from shifter.policy.protection.circuit.evidence import (
     fleet_suspects,
     suspects,
 )
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.circuit.states import (
-    CircuitPolicy,
     CircuitRefusal,
     Closed,
     HalfOpen,

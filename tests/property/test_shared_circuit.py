@@ -19,8 +19,8 @@ from shifter.policy.protection.circuit.evidence import (
     CallOutcome,
     EvidencePolicy,
 )
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.circuit.states import (
-    CircuitPolicy,
     Closed,
     HalfOpen,
     Open,

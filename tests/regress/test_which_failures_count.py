@@ -104,7 +104,10 @@ CASES = [
 def test_what_was_raised_counts_as_the_dependency_declares(options, error, counts):
     bank = Dependency("bank", **options)
 
-    assert verdict_of(error, bank) == (FAILURE if counts else IGNORED)
+    verdict = verdict_of(error, bank)
+
+    assert verdict._replace(cause=None) == (FAILURE if counts else IGNORED)
+    assert (verdict.cause is not None) is counts
 
 
 def test_a_cancelled_call_is_ignored_and_an_expired_one_is_judged_by_its_time():

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 
 from shifter.errors import ConfigError
 from shifter.policy.bounds import check_at_least, check_ratio
+from shifter.policy.failure_cause import CauseCounter, FailureCause
+from shifter.policy.sliding_window import WindowPolicy
 
 if TYPE_CHECKING:
     from shifter.policy.balance.state import EndpointState
@@ -111,6 +113,7 @@ class Health:
         is_ejected: Whether it is out because of its failures, and not because it asked
             for a pause.
         why: The reason of the last ejection; empty before the first.
+        cause: Why its calls failed when it was ejected last; ``None`` if none failed.
         healthy_since: When its last ejection ended, monotonic seconds.
         ejected_at: When its last ejection began, monotonic seconds.
         is_shared: Whether the fleet learnt of this ejection and acted on it.
@@ -118,8 +121,10 @@ class Health:
     """
 
     __slots__ = (
+        "_causes",
         "before",
         "calls",
+        "cause",
         "ejected_at",
         "failures",
         "healthy_since",
@@ -137,9 +142,27 @@ class Health:
         self.took_s = self.out_until = self.healthy_since = 0.0
         self.is_ejected, self.why = False, ""
         self.is_shared, self.ejected_at, self.before = False, 0.0, (0, 0)
+        self.cause: FailureCause | None = None
+        self._causes = CauseCounter(WindowPolicy())
 
-    def note(self, *, failed: bool, took_s: float) -> None:
-        """Count a call that ended."""
+    def note(
+        self,
+        now: float,
+        *,
+        failed: bool,
+        took_s: float,
+        cause: FailureCause | None = None,
+    ) -> None:
+        """Count a call that ended.
+
+        Args:
+            now: Monotonic seconds.
+            failed: Whether it failed.
+            took_s: How long it took.
+            cause: Why it failed, if that is known.
+        """
+        if cause is not None and failed:
+            self._causes.record(cause, int(now * 1_000))
         self.calls += 1
         self.took_s += took_s
         self.failures += failed
@@ -155,7 +178,10 @@ class Health:
         """Give it no calls for a while."""
         self.times = self.next_times(policy, now)
         self.out_until = now + policy.lasts_s(self.times)
-        self.is_ejected, self.why, self.in_a_row = True, why, 0
+        self.cause = self._causes.main(int(now * 1_000))
+        self._causes.clear()
+        text = "" if self.cause is None else f"; {self.cause.text}"
+        self.is_ejected, self.why, self.in_a_row = True, f"{why}{text}", 0
         self.is_shared, self.ejected_at = False, now
 
     def next_times(self, policy: EjectionPolicy, now: float) -> int:

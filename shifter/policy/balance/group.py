@@ -27,6 +27,7 @@ from shifter.policy.balance.ring import HashRing
 from shifter.policy.balance.state import EndpointState, least_loaded
 from shifter.policy.balance.turns import Turns
 from shifter.policy.balance.withhold import expire, has_room, set_mark, withhold
+from shifter.policy.failure_cause import FailureCause
 
 _FEW: Final = 4
 """Of so many endpoints all are compared: two draws would often be the same."""
@@ -115,7 +116,13 @@ class Group:
         self._inflight += 1
 
     def ended(
-        self, state: EndpointState, now: float, took_s: float, *, failed: bool | None
+        self,
+        state: EndpointState,
+        now: float,
+        took_s: float,
+        *,
+        failed: bool | None,
+        cause: FailureCause | None = None,
     ) -> None:
         """Note how a call ended.
 
@@ -124,6 +131,7 @@ class Group:
             now: Monotonic seconds.
             took_s: How long the call took.
             failed: ``None`` if that is no evidence: then only its duration counts.
+            cause: Why it failed, if that is known.
         """
         state.inflight -= 1
         self._inflight -= 1
@@ -132,7 +140,7 @@ class Group:
             state.latency.observe(now, counted_s)
         if failed is not None:
             health, policy = state.health, self._policy.ejection
-            health.note(failed=failed, took_s=took_s)
+            health.note(now, failed=failed, took_s=took_s, cause=cause)
             if health.in_a_row >= policy.consecutive_failures:
                 self._eject(state, now, f"{health.in_a_row} failures in a row")
         if now >= self._compare_at:

@@ -1,12 +1,7 @@
 """A dependency: something that jobs call and that may fail, and how it is protected.
 
-Which exceptions of a call are failures of its dependency? By default each is one,
-except mistakes of the caller's own code: an exception whose type is exactly one of
-`OWN_MISTAKES`. A subclass is a failure, since a library derived it from an answer: a
-`json.JSONDecodeError` is a `ValueError`, and is evidence that the dependency sent an
-error page.
-
-Source: resilience4j and Polly (recorded and ignored exceptions, ignored ones first).
+Which exceptions of a call are its failures: see
+`shifter.policy.protection.failure_kinds`.
 """
 
 from __future__ import annotations
@@ -14,47 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
 from shifter.errors import ConfigError
 from shifter.model.endpoint import Endpoint, Endpoints, check_endpoints
 from shifter.model.lane import check_name
 from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.budget import BudgetPolicy
 from shifter.policy.protection.circuit.evidence import EvidencePolicy
-from shifter.policy.protection.circuit.states import CircuitPolicy
+from shifter.policy.protection.circuit.policy import CircuitPolicy
+from shifter.policy.protection.failure_kinds import (
+    Cooldowns,
+    ErrorKinds,
+    check_kinds,
+    read_cooldowns,
+)
 from shifter.policy.protection.limit import LimitPolicy
 from shifter.policy.protection.rate import RatePolicy
 from shifter.policy.protection.throttle import ThrottlePolicy
-
-ErrorKinds: TypeAlias = (
-    type[BaseException]
-    | tuple[type[BaseException], ...]
-    | Callable[[BaseException], bool]
-)
-"""Types of exceptions, or a function that returns whether an exception is meant."""
-
-OWN_MISTAKES: Final = frozenset(
-    {
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        ImportError,
-        IndexError,
-        KeyError,
-        LookupError,
-        ModuleNotFoundError,
-        NameError,
-        NotImplementedError,
-        OverflowError,
-        RecursionError,
-        TypeError,
-        UnboundLocalError,
-        ValueError,
-        ZeroDivisionError,
-    }
-)
 
 
 class Protection(StrEnum):
@@ -73,6 +47,12 @@ class Protection(StrEnum):
     RATE = "rate"
 
 
+OnChange: TypeAlias = (
+    Callable[[str, str], None] | Callable[[str, str, FailureCause | None], None]
+)
+"""Called with a dependency, its new state and, if it takes three arguments, why."""
+
+
 class DependencyOptions(TypedDict, total=False):
     """Options of ``app.dependency(...)``; see `Dependency` for each of them."""
 
@@ -85,8 +65,9 @@ class DependencyOptions(TypedDict, total=False):
     letters: FailureBurstPolicy
     failures: ErrorKinds
     ignore: ErrorKinds
+    cooldown: Cooldowns
     dark: Collection[Protection | str]
-    on_change: Callable[[str, str], None]
+    on_change: OnChange
     endpoints: Endpoints
     balance: BalancePolicy
 
@@ -106,22 +87,29 @@ class Dependency:
         rate: Calls a second, of the whole fleet; ``None`` for no bound.
         letters: When dead letters of one kind implicate it rather than its jobs.
         failures: Exceptions that are failures of it: types, or a function of one;
-            ``None`` for all but `OWN_MISTAKES`. A call whose caller stopped waiting
-            is judged by its duration.
+            ``None`` for all but mistakes of the caller's own code. A call whose caller
+            stopped waiting is judged by its duration.
         ignore: Exceptions that are no evidence, whatever ``failures`` is.
+        cooldown: The first cooldown of its circuit, by the type of the exception that
+            the circuit opens for: ``{ConnectionRefusedError: "2s"}``. The most
+            specific type holds. Each opening has one kind, that of most failures.
         dark: Protections that decide and count but refuse nothing: words of
             `Protection`.
         on_change: Called with its name and the circuit's new state (``closed``,
             ``open``, ``half_open``), once in each process that learns of it; must not
-            block.
+            block. A function of three arguments gets the `FailureCause` as well, or
+            ``None``, and is called for endpoints, too (``ejected``, ``restored``,
+            ``drained``).
         endpoints: The servers that can answer a call: URLs or `Endpoint`, `Dns`, or a
             function that returns them, called at most once a second; ``None`` if they
             are not known here.
         balance: How calls are shared between the endpoints.
+        cooldowns_ms: The rules of ``cooldown``, in milliseconds.
 
     Raises:
         ConfigError: The name is wrong, a word of ``dark`` is unknown, ``failures`` or
-            ``ignore`` is neither types nor a function, or ``endpoints`` is wrong.
+            ``ignore`` is neither types nor a function, or ``cooldown`` or ``endpoints``
+            is wrong.
     """
 
     name: str
@@ -136,16 +124,20 @@ class Dependency:
     )
     failures: ErrorKinds | None = field(default=None, kw_only=True)
     ignore: ErrorKinds | None = field(default=None, kw_only=True)
+    cooldown: Cooldowns = field(default_factory=dict, kw_only=True, hash=False)
     dark: Collection[Protection | str] = field(default=(), kw_only=True)
-    on_change: Callable[[str, str], None] | None = field(default=None, kw_only=True)
+    on_change: OnChange | None = field(default=None, kw_only=True)
     endpoints: Endpoints | None = field(default=None, kw_only=True)
     balance: BalancePolicy = field(default_factory=BalancePolicy, kw_only=True)
+    cooldowns_ms: dict[type[BaseException], int] = field(init=False, hash=False)
 
     def __post_init__(self) -> None:
         check_name("dependency", self.name)
         for name, kinds in (("failures", self.failures), ("ignore", self.ignore)):
             if kinds is not None:
                 check_kinds(name, kinds)
+        cooldowns_ms = read_cooldowns(self.cooldown)
+        object.__setattr__(self, "cooldowns_ms", cooldowns_ms)
         if self.endpoints is not None:
             object.__setattr__(self, "endpoints", check_endpoints(self.endpoints))
         known = [protection.value for protection in Protection]
@@ -163,45 +155,3 @@ class Dependency:
         """
         want = "declare it with app.dependency(..., endpoints=[...])"
         raise ConfigError("endpoints", None, want)
-
-
-def check_kinds(field: str, kinds: object) -> None:
-    """Check that a value is exception types or a function.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    found = kinds if isinstance(kinds, tuple) else (kinds,)
-    if all(isinstance(one, type) and issubclass(one, BaseException) for one in found):
-        return
-    if isinstance(kinds, type) or not callable(kinds):
-        want = "use an exception type, a tuple of them, or a function of an exception"
-        raise ConfigError(field, kinds, want)
-
-
-def is_failure(
-    error: BaseException, failures: ErrorKinds | None, ignore: ErrorKinds | None
-) -> bool:
-    """Whether an exception is a failure of the dependency.
-
-    Args:
-        error: What was raised.
-        failures: Exceptions that are failures; ``None`` for all but `OWN_MISTAKES`.
-        ignore: Exceptions that are none, whatever ``failures`` is; ``None`` for none.
-
-    >>> is_failure(OSError(), None, None), is_failure(ValueError(), None, None)
-    (True, False)
-    >>> is_failure(ValueError(), Exception, None), is_failure(OSError(), None, OSError)
-    (True, False)
-    """
-    if ignore is not None and _is_meant(error, ignore):
-        return False
-    if failures is None:
-        return type(error) not in OWN_MISTAKES
-    return _is_meant(error, failures)
-
-
-def _is_meant(error: BaseException, kinds: ErrorKinds) -> bool:
-    if isinstance(kinds, type | tuple):
-        return isinstance(error, kinds)
-    return bool(kinds(error))

@@ -21,7 +21,10 @@ from shifter.policy.protection.circuit.evidence import (
     CallOutcome,
     EvidencePolicy,
 )
-from shifter.policy.protection.circuit.states import CircuitPolicy, Open
+from shifter.policy.protection.circuit.policy import CircuitPolicy
+from shifter.policy.protection.circuit.states import (
+    Open,
+)
 from shifter.policy.protection.dependency import Dependency
 from shifter.testing.conformance.fleet import FleetStoreConformance
 from stack.redis import RedisServer

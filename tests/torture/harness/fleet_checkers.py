@@ -18,7 +18,7 @@ from benchmarks.fleet_history import (
     worst_excess,
 )
 from shifter.policy.protection.budget import BudgetPolicy
-from shifter.policy.protection.circuit.states import CircuitPolicy
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from tests.torture.harness.violation import Violation
 
 NOTICED_S: Final = 0.5

@@ -144,7 +144,7 @@ def test_cut_ends_every_call_under_way_by_its_duration():
     ],
 )
 def test_error_of_a_call_has_one_verdict(error, verdict):
-    assert verdict_of(error, BANK) == verdict
+    assert verdict_of(error, BANK)._replace(cause=None) == verdict
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,16 @@ def test_retry_is_judged_by_its_cause(cause, verdict):
     error = Retry()
     error.__cause__ = cause
 
-    assert verdict_of(error, BANK) == verdict
+    assert verdict_of(error, BANK)._replace(cause=None) == verdict
 
 
 def test_user_function_that_raises_leaves_the_error_a_failure():
     def broken(_):
         raise ConfigError("x", 1, "y")
 
-    assert verdict_of(ValueError("z"), Dependency("bank", failures=broken)) == FAILURE
+    verdict = verdict_of(ValueError("z"), Dependency("bank", failures=broken))
+
+    assert verdict.outcome is FAILURE.outcome
 
 
 @pytest.mark.parametrize(("now_ms", "given_ms"), [(1_000, 2_000), (2_001, None)])

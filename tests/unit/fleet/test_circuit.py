@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from shifter.fleet.circuit import Breaker, SharedCircuit, StoreContact
+from shifter.fleet.breaker import Breaker, StoreContact
+from shifter.fleet.circuit import SharedCircuit
 from shifter.fleet.guards import CallPermit, CallRequest
 from shifter.fleet.shared_state import OverrideCell, circuit_text, read_circuit
 from shifter.model.lane import Priority

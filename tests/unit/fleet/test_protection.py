@@ -7,7 +7,7 @@ import random
 import pytest
 
 from shifter import Priority
-from shifter.fleet.circuit import StoreContact
+from shifter.fleet.breaker import StoreContact
 from shifter.fleet.guards import CallPermit
 from shifter.fleet.protection import DependencyProtection, Rejected
 from shifter.fleet.shared_state import OverrideCell, circuit_text

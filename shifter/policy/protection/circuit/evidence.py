@@ -25,6 +25,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from shifter.policy.bounds import check_at_least, check_ratio
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.sliding_window import SlidingWindow, WindowPolicy
 
 _CALLS, _FAILURES, _SLOW, _THROTTLED = range(4)
@@ -95,6 +96,7 @@ class CallEnd(NamedTuple):
             `shifter.policy.protection.circuit.local.LocalCircuit.judged` finds the
             outcome.
         given_ms: The timeout of the call, >= 0; ``None`` if that is not known.
+        cause: Why it failed, if it did and that is known.
     """
 
     outcome: CallOutcome
@@ -102,6 +104,7 @@ class CallEnd(NamedTuple):
     retry_after_ms: int | None = None
     was_cut: bool = False
     given_ms: int | None = None
+    cause: FailureCause | None = None
 
 
 class CallTally(NamedTuple):

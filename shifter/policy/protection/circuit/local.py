@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from shifter.policy.failure_cause import SLOW_CALL, CauseCounter, FailureCause
 from shifter.policy.protection.circuit.evidence import (
     CallCounter,
     CallEnd,
@@ -29,18 +30,22 @@ from shifter.policy.protection.circuit.states import (
     CircuitRefusal,
     CircuitState,
     Closed,
+    Open,
     Permit,
     admit,
     settle,
     trip,
 )
 from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.failure_kinds import cooldown_for
 
 USUAL_FLOOR_MS: Final = 10
 """A call that was cut sooner is ignored: pauses of the process itself are as long."""
 
 USUAL_CEILING_MS: Final = 600_000
 """A call that was cut after ten minutes has failed, whatever is usual."""
+
+_FAILED: Final = (CallOutcome.FAILURE, CallOutcome.THROTTLED)
 
 _MEAN_GAIN: Final = 1 / 8
 """Gain of the mean. Source: RFC 6298, section 2 (alpha)."""
@@ -99,6 +104,8 @@ class LocalCircuit:
         self._usual = UsualDuration()
         self.state: CircuitState = Closed()
         self._opened_for, self._opened_ms = CallTally(), -math.inf
+        self._causes = CauseCounter(dependency.evidence.window)
+        self._cut_cooldown_ms = cooldown_for(TimeoutError(), dependency.cooldowns_ms)
 
     @property
     def peak_per_ms(self) -> float:
@@ -127,6 +134,8 @@ class LocalCircuit:
             return False
         if isinstance(before, Closed):
             self._counter.record(end.outcome, took_ms=end.took_ms, now_ms=now_ms)
+            if end.cause is not None and end.outcome in _FAILED:
+                self._causes.record(end.cause, now_ms)
             # A success is no reason to open the circuit, unless it was slow.
             is_harmless = (
                 end.outcome is CallOutcome.SUCCESS and end.took_ms < self._slow_ms
@@ -144,6 +153,7 @@ class LocalCircuit:
                 now_ms=now_ms,
                 u=u,
                 retry_after_ms=end.retry_after_ms,
+                cause=end.cause,
             )
         return self.state.generation != before.generation
 
@@ -160,7 +170,9 @@ class LocalCircuit:
         given_ms = math.inf if end.given_ms is None else end.given_ms
         if end.took_ms < min(self._usual.limit_ms, self._slow_ms, given_ms):
             return end._replace(outcome=CallOutcome.IGNORED)
-        return end._replace(outcome=CallOutcome.FAILURE)
+        text = f"no answer within {end.took_ms} ms"
+        cause = FailureCause("TimeoutError", 1, text, self._cut_cooldown_ms)
+        return end._replace(outcome=CallOutcome.FAILURE, cause=end.cause or cause)
 
     def probe_outcome(self, end: CallEnd) -> CallOutcome:
         """The outcome of a probe: a slow success is a failure."""
@@ -176,10 +188,17 @@ class LocalCircuit:
             u: One draw from [0, 1) for the cooldown.
             retry_after_ms: How long the dependency asked not to be called, if it did.
         """
+        cause = self.cause(now_ms)
         self._opened_for, self._opened_ms = self._counter.tally(now_ms), now_ms
         self._counter.clear()
+        self._causes.clear()
         self.state = trip(
-            self._policy, self.state, now_ms=now_ms, u=u, retry_after_ms=retry_after_ms
+            self._policy,
+            self.state,
+            now_ms=now_ms,
+            u=u,
+            retry_after_ms=retry_after_ms,
+            cause=cause,
         )
 
     def tally(self, now_ms: int) -> CallTally:
@@ -188,9 +207,20 @@ class LocalCircuit:
             return self._opened_for
         return self._counter.tally(now_ms)
 
+    def cause(self, now_ms: int) -> FailureCause | None:
+        """Why calls failed that are evidence, or were slow; ``None`` if none was."""
+        if isinstance(self.state, Open):
+            return self.state.cause
+        tally, cause = self._counter.tally(now_ms), self._causes.main(now_ms)
+        if cause is None and tally.slow:
+            text = f"took {self._slow_ms:.0f} ms or longer"
+            return FailureCause(SLOW_CALL, tally.slow, text)
+        return cause
+
     def reset(self) -> None:
         """Close the circuit and forget the evidence: the fleet's circuit changed."""
         self._counter.clear()
+        self._causes.clear()
         self._opened_for, self._opened_ms = CallTally(), -math.inf
         if not isinstance(self.state, Closed):
             self.state = Closed(self.state.generation + 1)

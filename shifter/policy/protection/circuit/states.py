@@ -4,7 +4,7 @@
    opens the circuit.
 2. *Open*: no call passes until the cooldown is over. The cooldown doubles with each
    opening since the last success and is jittered; a wait that the dependency itself
-   asks for takes its place.
+   asks for takes its place. The first cooldown may depend on the kind of failure.
 3. *Half-open*: a bounded number of *probes* (trial calls) run at once, each under a
    lease, so that a process that crashed during its probe blocks no other. Enough
    successes close the circuit; one failed, throttled or slow probe opens it again.
@@ -21,47 +21,12 @@ Brooker, "Exponential Backoff and Jitter" (equal jitter: half of the bound is ce
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
-from shifter.errors import ConfigError
-from shifter.policy.bounds import check_at_least
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.circuit.evidence import CallOutcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitPolicy:
-    """Settings of a circuit.
-
-    Attributes:
-        cooldown_ms: Bound of the first cooldown, doubled each time; >= 1.
-        max_cooldown_ms: Largest bound, >= ``cooldown_ms``.
-        max_retry_after_ms: Longest wait that the dependency may ask for, >= 1.
-        probes: Probes at once, in the whole fleet, >= 1.
-        probe_successes: Successful probes that close the circuit, >= 1.
-        probe_lease_ms: A probe without a result for so long is given up, >= 1; at least
-            the longest timeout of the jobs that use the dependency (`check_lease`).
-        ramp_ms: After the circuit closed, the rate of calls doubles with each eighth
-            of this time, until no call is refused; >= 0, 0 for no ramp.
-
-    Raises:
-        ConfigError: A value is out of its range.
-    """
-
-    cooldown_ms: int = 5_000
-    max_cooldown_ms: int = 60_000
-    max_retry_after_ms: int = 300_000
-    probes: int = 1
-    probe_successes: int = 1
-    probe_lease_ms: int = 60_000
-    ramp_ms: int = 2_000
-
-    def __post_init__(self) -> None:
-        for name in ("cooldown_ms", "probes", "probe_successes", "probe_lease_ms"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("max_cooldown_ms", self.max_cooldown_ms, self.cooldown_ms)
-        check_at_least("max_retry_after_ms", self.max_retry_after_ms, 1)
-        check_at_least("ramp_ms", self.ramp_ms, 0)
+from shifter.policy.protection.circuit.policy import CircuitPolicy, cooldown_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +40,17 @@ class Closed:
 class Open:
     """No call passes before ``until_ms``.
 
-    ``openings`` counts the openings since the circuit was last closed, >= 1.
+    Attributes:
+        generation: As in the other states, the number of the changes so far.
+        openings: Openings since the circuit was last closed, >= 1.
+        until_ms: When its cooldown is over.
+        cause: Why it opened; ``None`` if that is not known.
     """
 
     generation: int
     openings: int
     until_ms: int
+    cause: FailureCause | None = None
 
 
 class Probe(NamedTuple):
@@ -100,6 +70,7 @@ class HalfOpen:
         probes: Probes under way, in the order in which they were admitted.
         started: Probes admitted so far.
         successes: Probes that succeeded.
+        cause: As in `Open`.
     """
 
     generation: int
@@ -107,6 +78,7 @@ class HalfOpen:
     probes: tuple[Probe, ...] = ()
     started: int = 0
     successes: int = 0
+    cause: FailureCause | None = None
 
 
 CircuitState: TypeAlias = Closed | Open | HalfOpen
@@ -123,20 +95,6 @@ class CircuitRefusal(NamedTuple):
     """No call now; another request may pass ``retry_in_ms`` later, > 0."""
 
     retry_in_ms: int
-
-
-def check_lease(policy: CircuitPolicy, *, timeout_ms: int) -> None:
-    """Refuse a probe's lease that is shorter than the calls it covers.
-
-    A probe that outlives its lease is given up while it runs: more would run at once
-    than are allowed, and none would count.
-
-    Raises:
-        ConfigError: ``probe_lease_ms`` is below ``timeout_ms``.
-    """
-    if policy.probe_lease_ms < timeout_ms:
-        want = f"must be at least the handler's timeout ({timeout_ms} ms)"
-        raise ConfigError("probe_lease_ms", policy.probe_lease_ms, want)
 
 
 def admit(
@@ -157,13 +115,13 @@ def admit(
     if isinstance(state, Open):
         if now_ms < state.until_ms:
             return state, CircuitRefusal(state.until_ms - now_ms)
-        state = HalfOpen(state.generation + 1, state.openings)
+        state = HalfOpen(state.generation + 1, state.openings, cause=state.cause)
     alive = tuple(probe for probe in state.probes if probe.until_ms > now_ms)
     if len(alive) >= policy.probes:
         return state, CircuitRefusal(min(probe.until_ms for probe in alive) - now_ms)
     number = state.started + 1
     probes = (*alive, Probe(number, now_ms + policy.probe_lease_ms))
-    after = HalfOpen(state.generation, state.openings, probes, number, state.successes)
+    after = replace(state, probes=probes, started=number)
     return after, Permit(state.generation, number)
 
 
@@ -176,6 +134,7 @@ def settle(  # noqa: PLR0913  # state, permit and what came of it, by keyword
     now_ms: int,
     u: float,
     retry_after_ms: int | None = None,
+    cause: FailureCause | None = None,
 ) -> CircuitState:
     """The state after a call ended; only probes change it. Pure.
 
@@ -188,6 +147,7 @@ def settle(  # noqa: PLR0913  # state, permit and what came of it, by keyword
         now_ms: When the call ended.
         u: One draw from [0, 1) for the cooldown.
         retry_after_ms: How long the dependency asked not to be called, if it did.
+        cause: Why the call failed; if that is not known, the earlier cause holds.
 
     Returns:
         The state afterwards, the same object if nothing changed.
@@ -199,13 +159,20 @@ def settle(  # noqa: PLR0913  # state, permit and what came of it, by keyword
     if len(left) == len(alive):
         return state
     if outcome in (CallOutcome.FAILURE, CallOutcome.THROTTLED):
-        return trip(policy, state, now_ms=now_ms, u=u, retry_after_ms=retry_after_ms)
+        return trip(
+            policy,
+            state,
+            now_ms=now_ms,
+            u=u,
+            retry_after_ms=retry_after_ms,
+            cause=cause or state.cause,
+        )
     successes = state.successes
     if outcome is CallOutcome.SUCCESS:
         successes += 1
         if successes >= policy.probe_successes:
             return Closed(state.generation + 1)
-    return HalfOpen(state.generation, state.openings, left, state.started, successes)
+    return replace(state, probes=left, successes=successes)
 
 
 def trip(
@@ -215,6 +182,7 @@ def trip(
     now_ms: int,
     u: float,
     retry_after_ms: int | None = None,
+    cause: FailureCause | None = None,
 ) -> CircuitState:
     """Open the circuit, because of evidence or of a probe. Pure.
 
@@ -225,26 +193,8 @@ def trip(
         return state
     openings = 1 if isinstance(state, Closed) else state.openings + 1
     if retry_after_ms is None:
-        wait_ms = cooldown_ms(policy, openings=openings, u=u)
+        first_ms = 0 if cause is None else cause.cooldown_ms
+        wait_ms = cooldown_ms(policy, openings=openings, u=u, first_ms=first_ms)
     else:
         wait_ms = min(max(1, retry_after_ms), policy.max_retry_after_ms)
-    return Open(state.generation + 1, openings, now_ms + wait_ms)
-
-
-def cooldown_ms(policy: CircuitPolicy, *, openings: int, u: float) -> int:
-    """Milliseconds for which the circuit stays open.
-
-    It lies between half of its bound and the bound (equal jitter).
-
-    Args:
-        policy: First and largest bound.
-        openings: Openings since the circuit was last closed, >= 1.
-        u: One draw from [0, 1).
-
-    >>> cooldown_ms(CircuitPolicy(cooldown_ms=1_000), openings=3, u=0.5)
-    3000
-    """
-    doublings = min(openings - 1, policy.max_cooldown_ms.bit_length())
-    bound_ms = min(policy.max_cooldown_ms, policy.cooldown_ms << doublings)
-    certain_ms = (bound_ms + 1) // 2
-    return certain_ms + int(u * (bound_ms - certain_ms))
+    return Open(state.generation + 1, openings, now_ms + wait_ms, cause)

@@ -9,8 +9,8 @@ from shifter.policy.protection.circuit.evidence import (
     EvidencePolicy,
 )
 from shifter.policy.protection.circuit.local import LocalCircuit
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.circuit.states import (
-    CircuitPolicy,
     CircuitRefusal,
     Closed,
     HalfOpen,

@@ -4,8 +4,12 @@ import pytest
 
 from shifter.errors import ConfigError
 from shifter.policy.protection.circuit.evidence import CallOutcome
-from shifter.policy.protection.circuit.states import (
+from shifter.policy.protection.circuit.policy import (
     CircuitPolicy,
+    check_lease,
+    cooldown_ms,
+)
+from shifter.policy.protection.circuit.states import (
     CircuitRefusal,
     Closed,
     HalfOpen,
@@ -13,8 +17,6 @@ from shifter.policy.protection.circuit.states import (
     Permit,
     Probe,
     admit,
-    check_lease,
-    cooldown_ms,
     settle,
     trip,
 )
