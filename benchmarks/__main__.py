@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.progress import Progress
 
-from benchmarks import admission, embedded, fleet, ours, peers, raw
+from benchmarks import admission, balance, embedded, fleet, ours, peers, raw, skew
 from benchmarks.report import Finding, publish
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--embedded", action="store_true", help="no server, that only")
     parser.add_argument("--admission", action="store_true", help="no server, that only")
     parser.add_argument("--fleet", action="store_true", help="a Redis, that only")
+    parser.add_argument("--skew", action="store_true", help="a Kafka, that only")
+    parser.add_argument("--balance", action="store_true", help="haproxy, that only")
     arguments = parser.parse_args()
     scale = 0.1 if arguments.quick else 1.0
     findings = []
@@ -39,6 +41,12 @@ def main() -> None:
         return
     if arguments.fleet:
         publish(fleet.measure(scale), Path("build/bench.json"))
+        return
+    if arguments.skew:
+        publish(skew.measure(scale), Path("build/bench.json"))
+        return
+    if arguments.balance:
+        publish(balance.measure(scale), Path("build/bench.json"))
         return
     if not arguments.embedded:
         with KafkaCluster(fast=True) as kafka, RedisServer() as redis:

@@ -306,6 +306,10 @@ async def test_every_change_is_logged_counted_and_passed_to_the_callback(monkeyp
     assert len(events) == len(told)
     counts = heard.metrics["shifter_circuit_changes_total"]
     assert sum(counts.values()) == len(told)
+    openings = heard.metrics["shifter_circuit_openings_total"]
+    assert {kind for (*_, kind), n in openings.items() if n} == {"OSError"}
+    opened = [facts for event, facts in heard.lines if event is Event.CIRCUIT_OPENED]
+    assert {facts["kind"] for facts in opened} == {"OSError"}
     states = heard.metrics["shifter_circuit_state"]
     assert [state for (*_, state), n in states.items() if n] == ["closed"]
 

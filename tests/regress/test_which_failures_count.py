@@ -28,7 +28,7 @@ from shifter.fleet.calls import CUT, FAILURE, IGNORED, verdict_of
 from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.policy.protection.circuit.states import Closed, Open
 from shifter.policy.protection.dependency import Dependency
-from shifter.protection import EvidencePolicy
+from shifter.protection import EjectionPolicy, EvidencePolicy
 from shifter.work.isolated_child import (
     ContextFacts,
     IsolatedCall,
@@ -224,6 +224,60 @@ async def test_the_circuit_opens_for_what_counts_wherever_it_is_raised(
         state = replica.protections["bank"].breaker.own.state
 
     assert isinstance(state, Open if opens else Closed)
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["run", "run_sync"])
+@pytest.mark.parametrize(
+    ("options", "error", "counts"),
+    [
+        ({}, ValueError("mine"), False),
+        ({}, OSError("its own"), True),
+        ({"failures": (ValueError,)}, ValueError("its own"), True),
+        ({"failures": of_status}, with_status(404), False),
+        ({"failures": of_status}, with_status(503), True),
+        ({"ignore": OSError}, OSError("mine"), False),
+        ({"ignore": lambda error: not of_status(error)}, with_status(404), False),
+    ],
+)
+async def test_what_counts_is_tried_again_and_ejects_and_what_does_not_is_raised_at_once(
+    is_async, options, error, counts
+):
+    world, told, called = World(), [], []
+    patient = EvidencePolicy(consecutive_failures=10**6, min_calls=10**6)
+    bank = world.app.dependency(
+        "bank",
+        evidence=patient,
+        endpoints=["a:1", "b:1", "c:1"],
+        on_change=lambda name, state, cause: told.append((state, cause)),
+        **options,
+    )
+
+    def fetch(endpoint):
+        called.append(endpoint.url)
+        raise error
+
+    async def fetch_async(endpoint):
+        fetch(endpoint)
+
+    with world.app.served_by(world.publisher, world.claims):
+        for _ in range(2 * EjectionPolicy().consecutive_failures):
+            with pytest.raises(type(error)):
+                if is_async:
+                    await bank.run(fetch_async, retries=1)
+                else:
+                    bank.run_sync(fetch, retries=1)
+
+    calls = 2 * EjectionPolicy().consecutive_failures
+    assert len(called) == (2 * calls if counts else calls)
+    # Of three endpoints one may be ejected.
+    ejected = [cause for state, cause in told if state == "ejected"]
+    assert [cause.endpoint in called for cause in ejected] == [True] * counts
+    if counts:
+        [cause] = ejected
+        assert (cause.kind, cause.count) == (type(error).__name__, 5)
+        assert cause.message == str(error)
+        views = {view.endpoint.url: view for view in bank.endpoint_views()}
+        assert views[cause.endpoint].why == f"5 failures in a row; {cause.text[:99]}"
 
 
 def child_says(error, **options):

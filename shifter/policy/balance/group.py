@@ -24,10 +24,12 @@ from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
 from shifter.policy.balance.priority import by_priority
 from shifter.policy.balance.ring import HashRing
-from shifter.policy.balance.state import EndpointState, least_loaded
+from shifter.policy.balance.state import EndpointState, least_loaded, untried
 from shifter.policy.balance.turns import Turns
 from shifter.policy.balance.withhold import expire, has_room, set_mark, withhold
 from shifter.policy.failure_cause import FailureCause
+
+_HASH, _ROUND_ROBIN = Choice.HASH, Choice.ROUND_ROBIN  # a look-up in an enum is slow
 
 _FEW: Final = 4
 """Of so many endpoints all are compared: two draws would often be the same."""
@@ -102,13 +104,14 @@ class Group:
         if self._backup and all(one.endpoint.url in tried for one in self._open):
             return self._by_load(_untried(self._backup, tried), now, u)[0]
         choice = self._policy.choice
-        if choice is Choice.HASH and key is not None:
+        if choice is _HASH and key is not None:
             return self._by_key(key, tried)
-        if choice is Choice.ROUND_ROBIN:
+        if choice is _ROUND_ROBIN:
             return self._turns.take(now, tried)
         if self._remote and self._local:
             return self._by_zone(now, u, tried)
-        return self._by_load(_untried(self._open, tried), now, u)[0]
+        states = untried(self._open, tried) if tried else self._open
+        return self._by_load(states, now, u)[0]
 
     def begin(self, state: EndpointState) -> None:
         """Note that a call begins."""
@@ -188,8 +191,8 @@ class Group:
         self, now: float, u: float, tried: Collection[str]
     ) -> EndpointState | None:
         """The better of two endpoints here, unless one elsewhere has much less load."""
-        here, u = self._by_load(_untried(self._local, tried), now, u)
-        remote = _untried(self._remote, tried)
+        here, u = self._by_load(untried(self._local, tried), now, u)
+        remote = untried(self._remote, tried)
         there = remote[int(u * len(remote))]
         if here is None or (here.endpoint.url in tried and remote is not self._remote):
             return there
@@ -241,12 +244,3 @@ class Group:
         self._local = [one for one in self._open if one.endpoint.zone == policy.zone]
         self._remote = [one for one in self._open if one.endpoint.zone != policy.zone]
         self._turns.restart(self._open)
-
-
-def _untried(
-    states: list[EndpointState], tried: Collection[str]
-) -> list[EndpointState]:
-    """Those that were not tried, or all if each was."""
-    if not tried:
-        return states
-    return [one for one in states if one.endpoint.url not in tried] or states

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from shifter.model.endpoint import Endpoint
@@ -107,6 +107,9 @@ class EndpointState:
         if self._is_by_latency:
             cost = self.latency.cost(now)
             load = cost * load if cost or not self.inflight else _UNKNOWN * load
+        # Each choice asks two or four endpoints, so the usual case calls no function.
+        if now - self.warm_from >= self._warm_s:
+            return load / self.endpoint.weight
         return load / self.weight(now)
 
 
@@ -123,3 +126,10 @@ def least_loaded(
     begin = int(u * len(states))
     in_order = [*states[begin:], *states[:begin]]
     return min(in_order, key=lambda state: state.load(now), default=None)
+
+
+def untried(states: list[EndpointState], tried: Collection[str]) -> list[EndpointState]:
+    """Those that were not tried, or all if each was."""
+    if not tried:
+        return states
+    return [one for one in states if one.endpoint.url not in tried] or states
