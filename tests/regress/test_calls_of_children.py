@@ -127,7 +127,7 @@ def test_a_probe_that_a_child_was_killed_in_has_failed():
     caller.cut()
 
     assert shared.is_urgent
-    assert [outcome.value for _, outcome, _ in shared._ended] == ["failure"]
+    assert [end.outcome.value for end in shared._ended] == ["failure"]
 
 
 def run_in_child(world, job, **facts):
