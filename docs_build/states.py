@@ -15,9 +15,10 @@ from shifter.policy.delivery import claim as claims, job_limits, retry
 from shifter.policy.delivery.claim_state import Claim
 from shifter.policy.protection.circuit import states
 from shifter.policy.protection.circuit.evidence import CallOutcome
+from shifter.policy.protection.circuit.policy import CircuitPolicy
 
 _ENDS = [state for state in JobState if state.is_terminal]
-_POLICY = states.CircuitPolicy(cooldown_ms=1_000, probes=1, probe_successes=2)
+_POLICY = CircuitPolicy(cooldown_ms=1_000, probes=1, probe_successes=2)
 _HEAD = """\
 # States
 

@@ -102,7 +102,7 @@ class Group:
         if now >= self._changes_at:
             self._refresh(now)
         if self._backup and all(one.endpoint.url in tried for one in self._open):
-            return self._by_load(_untried(self._backup, tried), now, u)[0]
+            return self._by_load(untried(self._backup, tried), now, u)[0]
         choice = self._policy.choice
         if choice is _HASH and key is not None:
             return self._by_key(key, tried)

@@ -92,11 +92,9 @@ class CallEnd(NamedTuple):
         outcome: What the call showed about the dependency.
         took_ms: How long it took, >= 0.
         retry_after_ms: How long the dependency asked not to be called, if it did.
-        was_cut: Whether the caller stopped waiting; then
-            `shifter.policy.protection.circuit.local.LocalCircuit.judged` finds the
-            outcome.
+        was_cut: Whether the caller stopped waiting; `LocalCircuit.judged` judges that.
         given_ms: The timeout of the call, >= 0; ``None`` if that is not known.
-        cause: Why it failed, if it did and that is known.
+        cause: Why it failed, if known.
     """
 
     outcome: CallOutcome
