@@ -17,9 +17,9 @@ from shifter.cli.endpoint_table import ENDPOINTS, endpoint_cells
 from shifter.cli.output import is_terminal, warn, write_json, write_line, write_table
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
+from shifter.fleet.cause_view import CauseRow
 from shifter.fleet.view import (
     BudgetRow,
-    CauseRow,
     CircuitRow,
     OverrideRow,
     QualityRow,

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from shifter.fleet.cause_view import CauseRow, cause_row
 from shifter.fleet.endpoint_view import EndpointRow, endpoint_rows
 from shifter.fleet.hours import scope_of
 from shifter.fleet.shared_state import (
@@ -32,10 +33,8 @@ from shifter.fleet.shared_state import (
     state_word,
 )
 from shifter.model.fleet import FleetReport, FleetView, Proposal
-from shifter.policy.failure_cause import FailureCause, main_cause
 from shifter.policy.protection.budget import URGENT_FIRST
 from shifter.policy.protection.circuit.states import (
-    CircuitState,
     HalfOpen,
     Open,
 )
@@ -60,20 +59,6 @@ class OverrideRow(msgspec.Struct, frozen=True):
     owner: str
     reason: str
     left_s: float
-
-
-class CauseRow(msgspec.Struct, frozen=True):
-    """Why calls to a dependency failed; see `FailureCause`.
-
-    Attributes:
-        kind: The exception's class.
-        count: Failures of this kind.
-        message: What the last of them said.
-    """
-
-    kind: str
-    count: int
-    message: str
 
 
 class CircuitRow(msgspec.Struct, frozen=True):
@@ -294,19 +279,8 @@ def _circuit(
         limit=sum(one.limit for one in reports) or None,
         held_back=_sums(PROTECTIONS, [one.held_back for one in reports]),
         would_hold_back=_sums(PROTECTIONS, [one.would_hold_back for one in reports]),
-        cause=_cause(state, reports),
+        cause=cause_row(state, reports),
     )
-
-
-def _cause(
-    state: CircuitState | None, reports: Sequence[DependencyReport]
-) -> CauseRow | None:
-    """The cause that the fleet agreed on, else that of its processes."""
-    found = state.cause if isinstance(state, Open | HalfOpen) else None
-    if found is None:
-        told = (one.cause for one in reports)
-        found = main_cause(FailureCause(*one) for one in told if one is not None)
-    return None if found is None else CauseRow(found.kind, found.count, found.message)
 
 
 def _sums(words: Sequence[StrEnum], rows: Sequence[tuple[int, ...]]) -> dict[str, int]:
