@@ -21,18 +21,18 @@ from tests.torture.faults.process import (
     open_files,
 )
 
-# Answers each line with what the line asks for: work done in a second of the clock,
-# megabytes taken, files opened.
+# Answers each line with what the line asks for: milliseconds of a processor that half a
+# second of the clock gave it, megabytes taken, files opened.
 PROGRAM = """
 import sys, time
 kept, files = [], []
 for line in sys.stdin:
     what, count = line.split()
     if what == "turn":
-        until, turns = time.monotonic() + 0.5, 0
+        until, had_s = time.monotonic() + 0.5, time.process_time()
         while time.monotonic() < until:
-            turns += 1
-        print(turns, flush=True)
+            pass
+        print(int((time.process_time() - had_s) * 1_000), flush=True)
     elif what == "take":
         kept.append(bytearray(b"x" * (int(count) * 1_000_000)))
         print(len(kept), flush=True)
@@ -95,25 +95,25 @@ def test_a_paused_process_does_nothing_until_healed(child):
 
 def test_a_killed_process_is_gone_and_healing_does_no_harm(child):
     with Killed(child.pid):
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(40) == -signal.SIGKILL
 
 
 def test_a_quota_slows_a_process_down_until_healed(child):
-    before = int(ask(child, "turn"))
-
     with had(CpuQuota, child.pid, 0.1):
         ask(child, "turn")  # what is left of the quota of before
-        during = int(ask(child, "turn"))
+        during_ms = int(ask(child, "turn"))
 
-    assert during < before / 3
-    assert int(ask(child, "turn")) > during
+    # A tenth is 50 ms; it is given in shares, of which one may fall in at each end.
+    assert during_ms < 100
+    while int(ask(child, "turn")) < 100:
+        pass
 
 
 def test_a_process_that_takes_more_than_its_memory_is_killed(child):
     with had(MemoryLimit, child.pid, 50_000_000):
         assert ask(child, "take", 10) == "1"
         assert ask(child, "take", 100) is None
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(40) == -signal.SIGKILL
 
 
 def test_a_process_without_files_gets_errors_until_healed(child):

@@ -178,7 +178,7 @@ async def test_a_thread_that_goes_on_after_its_limit_keeps_its_slot_until_it_end
     def work() -> None:
         is_over.wait(40)
 
-    bench = Bench(decided(RUN), work, timeout="10ms")
+    bench = Bench(decided(RUN), work, timeout="300ms")
     bench.admission.threads.submit(nothing).result()
     submission = bench.begin()
     with pytest.raises(TimeoutError):
@@ -187,7 +187,7 @@ async def test_a_thread_that_goes_on_after_its_limit_keeps_its_slot_until_it_end
 
     submission._thread.add_done_callback(lambda _: has_ended.set())
     is_over.set()
-    await asyncio.to_thread(has_ended.wait, 10)
+    await asyncio.to_thread(has_ended.wait, 40)
 
     assert (held, bench.admission.held) == (1, 0)
 
