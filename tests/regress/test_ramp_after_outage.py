@@ -59,6 +59,7 @@ class Recovering(World):
         return last / PER_S
 
 
+@pytest.mark.alone
 async def test_blocks_are_all_let_in_soon():
     world = Recovering()
 
@@ -73,6 +74,7 @@ async def test_blocks_are_all_let_in_soon():
         assert await world.offer(block) >= 0.9
 
 
+@pytest.mark.alone
 async def test_submits_are_all_let_in_soon():
     world, answers = Recovering(), []
 
