@@ -37,6 +37,8 @@ from tests.integration.drain_world import World
 JOB_S = 0.5
 SLOTS = 20
 MANY = 3_000
+FEW = 300
+"""More than begin while a fetch lasts, and far fewer than a priority's line held."""
 MEGABYTE = 1_000_000
 
 
@@ -84,31 +86,37 @@ async def draining(world, opened, **options):
         yield lambda: world.working(feeds=feeds, drain_timeout_s=1.0, **options)
 
 
-async def longest_wait_s(world, opened):
-    """How long ten jobs of an idle queue waited beside a full one, three times."""
-    started = {}
+async def most_before(world, opened):
+    """How many jobs of a full queue began while ten of an idle one waited, thrice.
+
+    A count: on a slow machine a fetch takes longer, and jobs of both queues with it.
+    """
+    started, busy = {}, []
 
     @world.app.job(queue="busy")
     async def slow(number: int) -> None:
+        busy.append(number)
         await asyncio.sleep(JOB_S)
 
     @world.app.job(queue="idle")
     async def other(number: int) -> None:
-        started[number] = world.clock.monotonic()
+        started[number] = len(busy)
 
-    waits = []
+    before = []
     async with draining(world, opened, concurrency=SLOTS) as working:
         await slow.defer_many([(number,) for number in range(MANY)])
         async with working() as drain:
             await world.until(lambda: len(drain._executor.running) == SLOTS)
             await asyncio.sleep(2 * JOB_S)
             for first in (0, 10, 20):
-                began = world.clock.monotonic()
+                began = len(busy)
                 numbers = range(first, first + 10)
                 await other.defer_many([(number,) for number in numbers])
-                await world.until(lambda n=numbers: started.keys() >= set(n))
-                waits.append(max(started.values()) - began)
-    return max(waits)
+                await world.until(
+                    lambda n=numbers: started.keys() >= set(n), timeout_s=60
+                )
+                before.append(max(started.values()) - began)
+    return max(before)
 
 
 @pytest.mark.kafka
@@ -116,18 +124,13 @@ async def longest_wait_s(world, opened):
 async def test_a_job_of_an_idle_queue_starts_at_once_on_kafka(kafka, namespace):
     world = World(namespace)
 
-    wait_s = await longest_wait_s(world, kafka_log(world, kafka))
-
-    # The time of one running job, of a fetch, and what a busy machine adds.
-    assert wait_s < 4 * JOB_S
+    assert await most_before(world, kafka_log(world, kafka)) < FEW
 
 
 async def test_a_job_of_an_idle_queue_starts_at_once_on_a_file(tmp_path, namespace):
     world = World(namespace)
 
-    wait_s = await longest_wait_s(world, sqlite_log(world, tmp_path / "log.db"))
-
-    assert wait_s < 4 * JOB_S
+    assert await most_before(world, sqlite_log(world, tmp_path / "log.db")) < FEW
 
 
 def item(topic, size):
@@ -254,9 +257,11 @@ async def test_large_records_of_a_file_are_read_a_few_at_a_time(tmp_path, namesp
         for _ in range(10):
             await keep.defer_many([("x" * 400_000,)] * 20)
         async with working() as drain:
+            limits = drain.state.limits
             await world.until(lambda: len(running) == 2)
+            await world.until(lambda: limits.bytes > 20 * MEGABYTE)
             await asyncio.sleep(0.5)
-            waiting = drain.state.limits.bytes
+            waiting = limits.bytes
 
     # Half of the budget of 64 MiB for one lane, and one fetch.
     assert 20 * MEGABYTE < waiting < 40 * MEGABYTE
