@@ -150,6 +150,6 @@ def namespace() -> str:
 def mock_broker() -> Iterator[str]:
     """Addresses of librdkafka's mock cluster, which lives as long as its client."""
     owner = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
-    brokers = owner.list_topics(timeout=10).brokers.values()
+    brokers = owner.list_topics(timeout=60).brokers.values()
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
     owner.flush(1)

@@ -65,7 +65,7 @@ def census() -> Census:
     )
 
 
-async def settled(before: Census, *, within_s: float = 10.0) -> Census:
+async def settled(before: Census, *, within_s: float = 30.0) -> Census:
     """The census, once nothing is there that was not; else the last, when time is up.
 
     Some ends are not waited for by a close that has a time limit of its own.
@@ -81,4 +81,4 @@ async def settled(before: Census, *, within_s: float = 10.0) -> Census:
 async def fill_pool() -> None:
     """Have the pool of `in_thread` make its threads now, and not in the middle."""
     together = threading.Barrier(16)
-    await asyncio.gather(*(in_thread(together.wait, 10) for _ in range(16)))
+    await asyncio.gather(*(in_thread(together.wait, 60) for _ in range(16)))

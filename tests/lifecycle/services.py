@@ -32,7 +32,7 @@ from shifter.wiring.service import lane_watch, open_publisher
 from shifter.work.executor import Decoding
 
 _NAMES = itertools.count()
-_CLOSE_S: Final = 10.0
+_CLOSE_S: Final = 40.0
 
 
 class Service(Protocol):
@@ -116,7 +116,7 @@ class Log(_Opened):
 
     async def use(self) -> None:
         record = Record(lane(self.settings), b"{}", ())
-        answers = await self.opened.append([record], timeout_s=10)
+        answers = await self.opened.append([record], timeout_s=40)
         assert len(answers) == 1
 
     async def stop(self) -> None:
@@ -133,7 +133,7 @@ class PublisherOfService(Log):
 
     async def use(self) -> None:
         record = Record(lane(self.settings), b"{}", ())
-        await self.opened._log.append([record], timeout_s=10)
+        await self.opened._log.append([record], timeout_s=40)
 
 
 class AtomicLog(_Opened):

