@@ -340,10 +340,12 @@ class Shifter(HasLanes, HasStates, HasWorkerGroups):
                     lanes, guard.needs, guard.calling, guard.serving
                 )
                 self._admission, self._inherited = admission, None
-                # An app with a stand-in decides by itself.
+                # An app with a stand-in decides by itself, and as on an idle machine.
                 if self._stand_in is None:
                     guard.report_on(admission)
                     self._watch = watching(lanes, guard)
+                else:
+                    admission.lag_ms = lambda: 0.0
             return self._admission
 
     def _after_fork(self) -> None:

@@ -92,6 +92,7 @@ class Admission:
         signal_failures: How often a signal of the user's own raised.
         on_decision: Called with the window's number, the plan and the decision of each.
         answered: Called with each answer: job type, priority, its word, its reason.
+        lag_ms: Returns how late the event loop is, in milliseconds, >= 0.
         decided: Called with each answer to a job: its plan, its id, the answer's word
             and reason; ``None`` calls nothing.
     """
@@ -112,6 +113,7 @@ class Admission:
         self._random = random.Random(seed)  # noqa: S311  # levels and jitter, no secret
         self._retries = Budget(policy.retries)
         self._lag, self._lock = LoopLag(), threading.Lock()
+        self.lag_ms: Callable[[], float] = self._lag.read_ms
         self._load, self._case = self._admitter.load, AdmissionInput(0, 0)
         self._threads: ThreadPoolExecutor | None = None
         self._signals: list[Callable[[], float]] = []
@@ -305,7 +307,7 @@ class Admission:
     def _look(self, case: AdmissionInput, plan: CallPlan, *, can_run: bool) -> None:
         """Collect the input of a decision: the job's facts, and the state of now."""
         now, load, admitter = self.clock.monotonic(), self._load, self._admitter
-        load.lag_ms = self._lag.read_ms()
+        load.lag_ms = self.lag_ms()
         if now >= admitter.until:
             load.outside = max(map(self._heed, self._signals), default=0.0)
             admitter.roll(now=now)

@@ -17,6 +17,7 @@ from shifter import (
     Discard,
     JobState,
     Priority,
+    Ran,
     Reason,
     Retry,
     Shifter,
@@ -570,6 +571,18 @@ async def test_the_app_is_itself_again_after_the_block(app, monkeypatch):
     assert len(work.calls) == 2
     assert len(opened) == 1
     assert (loop.call_later, loop.call_at, loop.time) == before
+
+
+async def test_a_busy_machine_changes_no_answer(app):
+    @app.job
+    async def work() -> None: ...
+
+    async with TestApp(app):
+        first = await work.submit()
+        time.sleep(0.8)  # the loop is late by more than its limit of 0.5 s
+        second = await work.submit()
+
+    assert [type(first), type(second)] == [Ran, Ran]
 
 
 async def test_timers_of_the_test_itself_stay_real(app):

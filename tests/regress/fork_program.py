@@ -150,7 +150,7 @@ def sees_lanes() -> None:
         lanes = app.admission.views.lanes
         return lanes is not None and lanes.facts(lane) is not None
 
-    within(8, known)
+    within(60, known)
 
 
 def set_circuit(to: str | None) -> None:
@@ -176,9 +176,9 @@ def is_refused() -> bool:
 def sees_circuits() -> None:
     assert not is_refused()
     set_circuit("open")
-    within(5, is_refused)
+    within(60, is_refused)
     set_circuit(None)
-    within(5, lambda: not is_refused())
+    within(60, lambda: not is_refused())
 
 
 def everything(who: str) -> None:

@@ -69,7 +69,7 @@ def test_a_child_forked_after_a_call_can_make_every_call(fleet, call):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 
@@ -89,7 +89,7 @@ def test_no_background_thread_imports_a_module(fleet):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 
