@@ -21,8 +21,6 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from stack.process import Server
-
-pytestmark = pytest.mark.timeout(240)
 server = Server(["sleep", "60"], Path(sys.argv[1]), attached=True)
 print(server.pid, flush=True)
 time.sleep(60)
