@@ -303,7 +303,8 @@ class BoundDependency(Dependency):
                 self.balance,
                 changed=lambda word, cause: call_back(self, word, cause),
             )
-            made = SharedEndpoints(balancer, self.balance)
+            has_checks = self.health is not None
+            made = SharedEndpoints(balancer, self.balance, has_checks=has_checks)
             found = groups.setdefault(replica.clock, made)
         replica.endpoints.join(self, found)
         found.balancer.place = replica.place

@@ -102,6 +102,7 @@ class Balancer:
         ConfigError: An endpoint is wrong, or the list is empty.
 
     Attributes:
+        name: The name of the dependency.
         failed_refreshes: How often the function raised or returned no endpoint.
         place: The place of this process in the fleet, for subsets; ``None`` if that is
             not known.
@@ -117,6 +118,7 @@ class Balancer:
     ) -> None:
         self._draw = (random.Random() if draws is None else draws).random  # noqa: S311  # no secret
         self._group, self._log = Group(policy), Log(dependency=name)
+        self.name = name
         self._percentiles, self._hedges = Percentiles(), Share(policy.hedge_share)
         self._source: Callable[[], object] | None = None
         self._lookup: DnsLookup | None = None

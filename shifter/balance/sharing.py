@@ -70,7 +70,7 @@ class SharedEndpoints:
                 for kind in MarkKind:
                     mark = marks.get(kind, _NONE).get(url)
                     if kind is MarkKind.CHECKS:
-                        mark = self.unhealthy.get(url, mark)
+                        mark = self._checks_of(url)
                     if mark is not None or kind in state.marks:
                         group.mark(state, kind, mark, now)
 
@@ -85,22 +85,28 @@ class SharedEndpoints:
                 return max(1, health.times)
             return health.next_times(self._ejection, now)
 
-    def found(self, url: str, why: str | None, now: float) -> None:
-        """Note that the health checks of this process began or ceased to fail.
+    def found(self, url: str, mark: Mark | None, now: float) -> None:
+        """Note that the health checks of this process fail, or succeed again.
 
         Args:
             url: The endpoint.
-            why: How they fail; ``None`` if they succeed.
+            mark: How they fail, and how long that holds; ``None`` if they succeed.
             now: Monotonic seconds.
         """
-        if why is None:
-            self.unhealthy.pop(url, None)
-        else:
-            self.unhealthy[url] = Mark(math.inf, why)
+        before = self.unhealthy.pop(url, None)
+        if mark is not None:
+            began = now if before is None else before.began
+            self.unhealthy[url] = mark._replace(began=began)
         with self.balancer.inspecting(now) as group:
             state = group.states.get(url)
             if state is not None:
-                group.mark(state, MarkKind.CHECKS, self.unhealthy.get(url), now)
+                group.mark(state, MarkKind.CHECKS, self._checks_of(url), now)
+
+    def _checks_of(self, url: str) -> Mark | None:
+        """What health checks found, here or elsewhere; the later end counts."""
+        marks = (self.unhealthy.get(url), self._followed.get(url))
+        known = [mark for mark in marks if mark is not None]
+        return max(known, default=None, key=lambda mark: mark.until)
 
     def keep(self, urls: Collection[str]) -> None:
         """Forget the checks of endpoints that are not listed any more."""
@@ -113,9 +119,9 @@ class SharedEndpoints:
         url, before = endpoint.url, health.before
         until, out_s = state.out_until, max(0.0, now - _out_since(state))
         vote: Literal["", "calls", "checks"] = ""
-        if url in self.unhealthy:
-            # Its own findings count for the fleet for as long as they stand.
-            vote, out_s = "checks", now - state.marks[MarkKind.CHECKS].began
+        unhealthy = self.unhealthy.get(url)
+        if unhealthy is not None and unhealthy.until > now:
+            vote, out_s = "checks", now - unhealthy.began
         elif health.is_ejected and not health.is_shared:
             vote, out_s = "calls", now - health.ejected_at
         return EndpointReport(

@@ -118,6 +118,11 @@ class FleetEndpoints:
             self._reported_at = -_REPORT_KEPT_S
             group.follow(self._marks.get(name, {}), self._clock.monotonic())
 
+    def group(self, dependency: str) -> EndpointGroup | None:
+        """The endpoints of a dependency; ``None`` if they have not joined."""
+        joined = self._joined.get(dependency)
+        return None if joined is None else joined.group
+
     def reports(self) -> dict[str, list[EndpointReport]]:
         """The report of this process, by dependency."""
         now = self._clock.monotonic()

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from shifter.errors import ConfigError, StoreError
 from shifter.fleet.calls import (
@@ -58,10 +58,26 @@ _FULL: Final = Quality.FULL
 
 def watching(lanes: LaneWatch | None, dependencies: DependencyWatch) -> BackgroundLoop:
     """Run the watches of a service on one background loop, which is started."""
-    mains = [dependencies.run] if lanes is None else [lanes.run, dependencies.run]
+    mains = [dependencies.run, *map(_until_stopped, dependencies.background)]
+    if lanes is not None:
+        mains.insert(0, lanes.run)
     loop = BackgroundLoop(*mains, name="shifter-watch")
     loop.start()
     return loop
+
+
+def _until_stopped(
+    main: Callable[[], Coroutine[Any, Any, None]],
+) -> Callable[[asyncio.Event], Coroutine[Any, Any, None]]:
+    """Run something until it is cancelled because the loop is asked to stop."""
+
+    async def run(stopped: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(main())
+            await stopped.wait()
+            task.cancel()
+
+    return run
 
 
 class _View(NamedTuple):
@@ -84,6 +100,7 @@ class DependencyWatch:
     Attributes:
         replica: As given.
         held_back: Called with each refused call.
+        background: What runs beside the syncs, whether there is a store or not.
     """
 
     def __init__(
@@ -95,6 +112,7 @@ class DependencyWatch:
     ) -> None:
         self.replica, self._open, self._uses = replica, open_store, uses
         self.held_back: Callable[[Dependency, Protection], None] = lambda *_: None
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._clock = clock
         self._views: dict[str, _View] = {}
 

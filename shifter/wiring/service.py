@@ -21,6 +21,7 @@ from shifter.produce.observer import ServiceObserver
 from shifter.produce.publisher import Publisher
 from shifter.produce.watch import DependencyWatch, LaneSources, LaneWatch
 from shifter.telemetry import Log, Tracing
+from shifter.wiring.checks import background_of
 from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def dependency_watch(
     )
     watch = DependencyWatch(replica, lambda: wiring.open_fleet(settings()), uses, clock)
     watch.held_back = observer.held_back
+    watch.background += background_of(replica)
     return watch
 
 

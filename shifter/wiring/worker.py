@@ -98,6 +98,7 @@ def open_worker(
     """
     from shifter.fleet.replica import FleetReplica  # noqa: PLC0415
     from shifter.telemetry import WorkerMetrics  # noqa: PLC0415
+    from shifter.wiring.checks import background_of  # noqa: PLC0415
     from shifter.work.drain import Drain  # noqa: PLC0415
     from shifter.work.isolated import IsolatedProcesses  # noqa: PLC0415
     from shifter.work.job_events import WorkerEvents  # noqa: PLC0415
@@ -167,4 +168,5 @@ def open_worker(
         open_claims=lambda: open_claims(settings),
         drain_timeout_s=settings.drain_timeout_ms / 1_000,
         name=member.name,
+        background=background_of(replica),
     )

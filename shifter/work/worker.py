@@ -8,9 +8,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from shifter.errors import ShifterError, StoreError, StoreRefusedError
 from shifter.fleet.drain_order import DrainOrder
@@ -104,6 +104,7 @@ class Worker:
         is_joined: Whether all feeds are open.
         versions: What runs here, as it is reported.
         drain_order: An operator's order that it drain and end; ``None`` without one.
+        background: What runs beside the syncs.
     """
 
     drain: Drain
@@ -118,6 +119,7 @@ class Worker:
     is_joined: bool = False
     versions: Versions = field(default_factory=Versions)
     drain_order: OverrideCell | None = None
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
     async def run(self) -> bool:
         """Work until SIGTERM, the end of the parent, or a handler that does not end.
@@ -159,6 +161,7 @@ class Worker:
             services = [
                 group.create_task(report_presence(self.presence, drain, self.versions)),
                 group.create_task(sync.run()),
+                *(group.create_task(main()) for main in self.background),
             ]
             if drain.mover is not None:
                 services.append(group.create_task(self._move(drain.mover)))

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 from shifter.errors import ConfigError
 from shifter.model.endpoint import Endpoint, Endpoints, check_endpoints
+from shifter.model.health_check import HealthCheck, check_health
 from shifter.model.lane import check_name
 from shifter.policy.balance.policy import BalancePolicy
 from shifter.policy.delivery.failure_burst import FailureBurstPolicy
@@ -70,6 +71,7 @@ class DependencyOptions(TypedDict, total=False):
     on_change: OnChange
     endpoints: Endpoints
     balance: BalancePolicy
+    health: HealthCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,14 @@ class Dependency:
             function that returns them, called at most once a second; ``None`` if they
             are not known here.
         balance: How calls are shared between the endpoints.
+        health: How the endpoints are checked beside the calls: `HttpCheck`, `TcpCheck`
+            or `GrpcCheck`; ``None`` for no checks.
         cooldowns_ms: The rules of ``cooldown``, in milliseconds.
 
     Raises:
         ConfigError: The name is wrong, a word of ``dark`` is unknown, ``failures`` or
-            ``ignore`` is neither types nor a function, or ``cooldown`` or ``endpoints``
-            is wrong.
+            ``ignore`` is neither types nor a function, or ``cooldown``, ``endpoints``
+            or ``health`` is wrong.
     """
 
     name: str
@@ -129,6 +133,7 @@ class Dependency:
     on_change: OnChange | None = field(default=None, kw_only=True)
     endpoints: Endpoints | None = field(default=None, kw_only=True)
     balance: BalancePolicy = field(default_factory=BalancePolicy, kw_only=True)
+    health: HealthCheck | None = field(default=None, kw_only=True)
     cooldowns_ms: dict[type[BaseException], int] = field(init=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -140,12 +145,21 @@ class Dependency:
         object.__setattr__(self, "cooldowns_ms", cooldowns_ms)
         if self.endpoints is not None:
             object.__setattr__(self, "endpoints", check_endpoints(self.endpoints))
+        if self.health is not None:
+            check_health(self.health, has_endpoints=self.endpoints is not None)
         known = [protection.value for protection in Protection]
         words = [self.dark] if isinstance(self.dark, str) else list(self.dark)
         for word in words:
             if word not in known:
                 raise ConfigError("dark", word, f"use words of {', '.join(known)}")
         object.__setattr__(self, "dark", frozenset(map(Protection, words)))
+
+    def join(self, replica: Any) -> None:
+        """Share what is known of the endpoints with the fleet; without any, nothing.
+
+        Args:
+            replica: The fleet's state in this process.
+        """
 
     def choose_endpoint(self) -> Endpoint:
         """Choose the endpoint that the job under way calls.
