@@ -18,6 +18,7 @@ the fleet holds until its end.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -49,7 +50,7 @@ _ALARM_MS, _ALARM_EVERY_MS = 10_000, 60_000
 """A vote asks for all reports for so long, and again each minute while it stands."""
 
 _CONFIRMING: Final = 3
-"""Processes that check an endpoint because another one found it ill."""
+"""Processes that check an endpoint where one found it ill, itself included."""
 
 _ASKED_S: Final = 15.0
 """How long a process goes on to confirm after it last heard of the vote."""
@@ -146,10 +147,18 @@ class FleetEndpoints:
     def is_alarmed(self) -> bool:
         """Whether the reports of all processes are needed."""
         return any(
-            row.vote and row.out_ms % _ALARM_EVERY_MS < _ALARM_MS
-            for rows in self._reports.values()
+            row.out_ms % _ALARM_EVERY_MS < _ALARM_MS or self._is_ending(name, row.url)
+            for name, rows in self._reports.items()
             for row in rows
+            if row.vote
         )
+
+    def _is_ending(self, dependency: str, url: str) -> bool:
+        """Whether a finding of health checks ends soon, unless it is renewed."""
+        kinds = self._marks.get(dependency, {})
+        known = kinds.get(MarkKind.CHECKS, {}).get(url)
+        left_s = math.inf if known is None else known.until - self._clock.monotonic()
+        return left_s < CHECK_KEEP_MS / 2_000
 
     def leads(self, dependency: str) -> bool:
         """Whether this process sends the health checks of a dependency for all."""
@@ -277,9 +286,8 @@ class FleetEndpoints:
         now = self._clock.monotonic()
         if known is not None and known.until > now:
             # Only failed checks are renewed, by a process that sends them.
-            is_renewed = cell.kind is MarkKind.CHECKS and own is not None
-            is_due = known.until - now < CHECK_KEEP_MS / 2_000
-            return not (is_renewed and is_due and own is not None and own.vote)
+            is_renewed = cell.kind is MarkKind.CHECKS and own is not None and own.vote
+            return not (is_renewed and self._is_ending(cell.dependency, cell.url))
         ejected = {
             url
             for kind in _KINDS
@@ -308,8 +316,8 @@ class FleetEndpoints:
         }
         if not voting:
             return
-        idle = [one for one in (*others, self._process) if one not in voting]
-        first = sorted(idle, key=lambda one: _rank(one, url))[:_CONFIRMING]
+        everyone = (*others, self._process)
+        first = sorted(everyone, key=lambda one: _rank(one, url))[:_CONFIRMING]
         if self._process in first:
             now = self._clock.monotonic()
             self._asked = {key: end for key, end in self._asked.items() if end > now}

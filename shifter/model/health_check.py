@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field
 
 from shifter.errors import ConfigError
@@ -102,9 +101,11 @@ class GrpcCheck(HealthCheck):
 
     def __post_init__(self) -> None:
         HealthCheck.__post_init__(self)
-        if importlib.util.find_spec("grpc") is None:
+        try:
+            import grpc  # noqa: F401, PLC0415  # an extra
+        except ImportError:
             want = "install it: pip install 'shifter-queue[grpc]'"
-            raise ConfigError("health", "GrpcCheck", want)
+            raise ConfigError("health", "GrpcCheck", want) from None
 
 
 def check_health(found: object, *, has_endpoints: bool) -> None:

@@ -49,7 +49,7 @@ from shifter.ports import (
     WorkerReport,
 )
 from shifter.produce.admission import NOTHING, Admission
-from shifter.runtime.threads import BackgroundLoop, stopped_within
+from shifter.runtime.threads import BackgroundLoop, stopped_within, until_stopped
 
 _AGAIN_S: Final = 1.0
 """Before a state store that could not be opened is opened again."""
@@ -58,26 +58,12 @@ _FULL: Final = Quality.FULL
 
 def watching(lanes: LaneWatch | None, dependencies: DependencyWatch) -> BackgroundLoop:
     """Run the watches of a service on one background loop, which is started."""
-    mains = [dependencies.run, *map(_until_stopped, dependencies.background)]
+    mains = [dependencies.run, *map(until_stopped, dependencies.background)]
     if lanes is not None:
         mains.insert(0, lanes.run)
     loop = BackgroundLoop(*mains, name="shifter-watch")
     loop.start()
     return loop
-
-
-def _until_stopped(
-    main: Callable[[], Coroutine[Any, Any, None]],
-) -> Callable[[asyncio.Event], Coroutine[Any, Any, None]]:
-    """Run something until it is cancelled because the loop is asked to stop."""
-
-    async def run(stopped: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(main())
-            await stopped.wait()
-            task.cancel()
-
-    return run
 
 
 class _View(NamedTuple):

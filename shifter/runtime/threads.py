@@ -170,6 +170,20 @@ async def stopped_within(stopped: asyncio.Event, wait_s: float) -> None:
             await stopped.wait()
 
 
+def until_stopped(
+    main: Callable[[], Coroutine[Any, Any, None]],
+) -> Callable[[asyncio.Event], Coroutine[Any, Any, None]]:
+    """Run something until it is cancelled because the loop is asked to stop."""
+
+    async def run(stopped: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(main())
+            await stopped.wait()
+            task.cancel()
+
+    return run
+
+
 class BackgroundLoop:
     """A daemon thread with an event loop, for what runs beside a service.
 
