@@ -87,9 +87,9 @@ class EndpointLease:
 class Balancer:
     """Chooses endpoints. Safe to share between threads.
 
-    A function that returns the endpoints is called in the thread of a call, at most
-    once a second; it must not block. While it raises, or returns an empty list, the
-    last list is used.
+    A function that returns the endpoints is called in the thread of a call or of the
+    health checks, at most once a second; it must not block. While it raises, or returns
+    an empty list, the last list is used.
 
     Args:
         name: The name of the dependency.
@@ -239,14 +239,17 @@ class Balancer:
             ]
 
     @contextlib.contextmanager
-    def inspecting(self, now: float) -> Generator[Group]:
+    def inspecting(self, now: float, *, refreshes: bool = False) -> Generator[Group]:
         """The endpoints, locked while the block runs; changes are logged at its end.
 
         Args:
             now: Monotonic seconds.
+            refreshes: Whether the list is brought up to date as for a call.
         """
         with self._lock:
-            self._keep_up(now)
+            if refreshes:
+                self._keep_up(now)
+            self._apply_list(now)
             yield self._group
             changed = self._take_changed()
         self._report(changed)
@@ -290,6 +293,9 @@ class Balancer:
             found = self._lookup.at(now)
             if found is not self._looked_up:
                 self._looked_up = self._listed = found
+        self._apply_list(now)
+
+    def _apply_list(self, now: float) -> None:
         has_moved = self._policy.subset is not None and self.place != self._taken_at
         if self._listed is not None or has_moved:
             self._all = self._all if self._listed is None else self._listed

@@ -142,9 +142,11 @@ class _Checks:
     def _mine(self, now: float) -> dict[str, Endpoint]:
         """The endpoints that this process checks, by URL."""
         endpoints, age_s = self._replica.endpoints, self._replica.age_s
-        with self._shared.balancer.inspecting(now) as group:
+        with self._shared.balancer.inspecting(now, refreshes=True) as group:
             listed = {url: one.endpoint for url, one in group.states.items()}
-        if age_s is None or age_s > _AWAY_S or endpoints.leads(self._name):
+        is_alone = age_s is None or age_s > _AWAY_S
+        # No process knows the endpoints of all subsets: each one checks its own.
+        if is_alone or self._shared.has_subset or endpoints.leads(self._name):
             return listed
         return {
             url: endpoint

@@ -29,6 +29,7 @@ class SharedEndpoints:
     Attributes:
         balancer: Has the endpoints.
         has_checks: Whether health checks are sent.
+        has_subset: Whether this process calls only a part of the endpoints.
         checked: Health checks in a row with one result, by URL, of this process.
         unhealthy: Endpoints whose checks failed here, and since when.
     """
@@ -37,7 +38,7 @@ class SharedEndpoints:
         self, balancer: Balancer, policy: BalancePolicy, *, has_checks: bool = False
     ) -> None:
         self.balancer, self.has_checks = balancer, has_checks
-        self._ejection = policy.ejection
+        self._ejection, self.has_subset = policy.ejection, policy.subset is not None
         self.checked: dict[str, int] = {}
         self.unhealthy: dict[str, Mark] = {}
         self._followed: Mapping[str, Mark] = _NONE

@@ -221,6 +221,14 @@ async def test_while_the_store_is_away_each_process_checks_for_itself():
         assert [process.out for process in fleet.processes] == [set()] * 2
 
 
+async def test_processes_with_subsets_check_their_own():
+    async with fleet_of(2) as fleet:
+        for process in fleet.processes:
+            process.shared.has_subset = True
+        await fleet.run(12)
+        assert all({url for _, url in p.asked} == set(URLS) for p in fleet.processes)
+
+
 async def test_a_check_that_succeeds_does_not_end_an_ejection_by_calls():
     async with fleet_of(1) as fleet:
         [process] = fleet.processes
