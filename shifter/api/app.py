@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -342,7 +343,8 @@ class Shifter(HasLanes, HasStates, HasWorkerGroups):
                 self._admission, self._inherited = admission, None
                 # An app with a stand-in decides by itself, and as on an idle machine.
                 if self._stand_in is None:
-                    guard.report_on(admission)
+                    report = partial(self._observer.service_report, publisher.clock, "")
+                    guard.report_on(admission, report)
                     self._watch = watching(lanes, guard)
                 else:
                     admission.lag_ms = lambda: 0.0

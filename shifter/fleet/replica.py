@@ -103,11 +103,12 @@ class FleetQuality:
             return Quality(setting.to)
         return self.by_load
 
-    def propose(self) -> Proposal | None:
-        """Propose the quality by load, if it differs from the fleet's."""
+    def propose(self, store_ms: int) -> Proposal | None:
+        """Propose the quality by load from now on, if it differs from the fleet's."""
         if self._policy is None or self._observed.quality is self.by_load:
             return None
-        return Proposal(QUALITY, self._text, quality_text(self._observed.quality))
+        wanted = quality_text(self._observed.quality, store_ms)
+        return Proposal(QUALITY, self._text, wanted)
 
     def observe(self, loads: Sequence[float], now_ms: int) -> None:
         """Apply the rule to the loads of all processes."""
@@ -147,8 +148,7 @@ class FleetReplica:
         protections: The protections, by name of the dependency.
         lock: Held around whatever touches a protection.
         load: How busy this process is; 1 is all there is room for.
-        shed: The jobs that its admission refused, and would have refused if it were
-            not dark.
+        answers: What a service reports of its answers: a report without dependencies.
         synced_at: Monotonic seconds of the last view; ``None`` without one.
         failures: Syncs that failed in a row.
         is_urgent: Whether the next sync should not wait.
@@ -173,7 +173,7 @@ class FleetReplica:
     ) -> None:
         self.clock, self._process, self._observer = clock, process, observer
         self.load: Callable[[], float] = lambda: 0.0
-        self.shed: Callable[[], ProcessReport] = ProcessReport
+        self.answers: Callable[[], ProcessReport] = ProcessReport
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._contact = StoreContact()
         self.protections = {
@@ -237,7 +237,7 @@ class FleetReplica:
                     report = sent.add(protection, now_ms, store_ms)
             reports[name] = report
         proposals = [proposal for _, proposal in sent.proposals]
-        if (quality := self._quality.propose()) is not None:
+        if (quality := self._quality.propose(store_ms or 0)) is not None:
             proposals.append(quality)
         for tenant in self.tenants:
             proposals += tenant.propose()
@@ -308,7 +308,7 @@ class FleetReplica:
 
     def _process_report(self, reports: dict[str, DependencyReport]) -> ProcessReport:
         words = msgspec.structs.replace(
-            self.shed(), dependencies=reports, endpoints=self.endpoints.reports()
+            self.answers(), dependencies=reports, endpoints=self.endpoints.reports()
         )
         if words == ProcessReport() or self._offset_ms is None:
             return words

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVa
 import msgspec
 
 from shifter.fleet.endpoint_cells import EndpointReports
+from shifter.fleet.service_reports import ServiceReport
 from shifter.model.answer import Quality
 from shifter.model.fleet import MAX_CELL_BYTES
 from shifter.policy.failure_cause import (
@@ -109,16 +110,18 @@ class _Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
     started: Count = 0
     successes: Count = 0
     cause: Cause | None = None
+    since_ms: InstantMs = 0
 
 
-class _Quality(msgspec.Struct, frozen=True):
+class _Quality(msgspec.Struct, frozen=True, omit_defaults=True):
     quality: Quality
+    since_ms: InstantMs = 0
 
 
 def circuit_text(state: CircuitState) -> bytes:
     """Encode a circuit's state; equal states are equal bytes."""
     if isinstance(state, Closed):
-        cell = _Circuit("closed", state.generation)
+        cell = _Circuit("closed", state.generation, since_ms=state.since_ms)
     elif isinstance(state, Open):
         cell = _Circuit(
             "open",
@@ -126,6 +129,7 @@ def circuit_text(state: CircuitState) -> bytes:
             state.openings,
             state.until_ms,
             cause=cause_fields(state.cause),
+            since_ms=state.since_ms,
         )
     else:
         cell = _Circuit(
@@ -137,6 +141,7 @@ def circuit_text(state: CircuitState) -> bytes:
             state.started,
             state.successes,
             cause_fields(state.cause),
+            state.since_ms,
         )
     return msgspec.json.encode(cell)
 
@@ -147,15 +152,23 @@ def read_circuit(text: bytes) -> CircuitState | None:
     if cell is None:
         return None
     if cell.state == "closed":
-        return Closed(cell.generation)
+        return Closed(cell.generation, cell.since_ms)
     if cell.openings < 1:
         return None
     cause = None if cell.cause is None else FailureCause(*cell.cause)
     if cell.state == "open":
-        return Open(cell.generation, cell.openings, cell.until_ms, cause)
+        return Open(
+            cell.generation, cell.openings, cell.until_ms, cause, cell.since_ms
+        )
     probes = tuple(Probe(*probe) for probe in cell.probes)
     return HalfOpen(
-        cell.generation, cell.openings, probes, cell.started, cell.successes, cause
+        cell.generation,
+        cell.openings,
+        probes,
+        cell.started,
+        cell.successes,
+        cause,
+        cell.since_ms,
     )
 
 
@@ -218,15 +231,21 @@ def read_setting(text: bytes) -> OverrideCell | None:
     return _read(text, OverrideCell)
 
 
-def quality_text(quality: Quality) -> bytes:
-    """Encode the quality by load."""
-    return msgspec.json.encode(_Quality(quality))
+def quality_text(quality: Quality, since_ms: int = 0) -> bytes:
+    """Encode the quality by load, and since when it holds, by the store's clock."""
+    return msgspec.json.encode(_Quality(quality, since_ms))
 
 
 def read_quality(text: bytes) -> Quality | None:
     """Decode the quality by load; ``None`` if it cannot be read."""
     cell = _read(text, _Quality)
     return None if cell is None else cell.quality
+
+
+def quality_since_ms(text: bytes) -> int | None:
+    """Since when the quality by load holds; ``None`` if that is not known."""
+    cell = _read(text, _Quality)
+    return None if cell is None else cell.since_ms or None
 
 
 def _read(text: bytes, kind: type[T]) -> T | None:
@@ -307,6 +326,7 @@ class ProcessReport(msgspec.Struct, array_like=True, frozen=True):
         said_ms: The time of the report, by the store's clock; ``None`` before the
             first sync.
         endpoints: What the process sees of endpoints, by dependency.
+        service: What a service reports about itself.
     """
 
     dependencies: dict[str, DependencyReport] = {}
@@ -314,6 +334,7 @@ class ProcessReport(msgspec.Struct, array_like=True, frozen=True):
     would_shed: Counts = _NONE
     said_ms: InstantMs | None = None
     endpoints: dict[str, EndpointReports] = {}
+    service: ServiceReport = ServiceReport()
 
 
 _encode = msgspec.msgpack.Encoder().encode

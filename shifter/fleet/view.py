@@ -15,6 +15,13 @@ import msgspec
 from shifter.fleet.cause_view import CauseRow, cause_row
 from shifter.fleet.endpoint_view import EndpointRow, endpoint_rows
 from shifter.fleet.hours import scope_of
+from shifter.fleet.service_reports import (
+    FlowRow,
+    ServiceRow,
+    flow_rows,
+    service_rows,
+    shedding_since_ms,
+)
 from shifter.fleet.shared_state import (
     PROTECTIONS,
     QUALITY,
@@ -25,6 +32,7 @@ from shifter.fleet.shared_state import (
     by_hand_cell,
     circuit_cell,
     dependency_of,
+    quality_since_ms,
     read_circuit,
     read_quality,
     read_setting,
@@ -81,6 +89,8 @@ class CircuitRow(msgspec.Struct, frozen=True):
         would_hold_back: The same of what is dark.
         cause: Why the circuit opened or, while it is closed, why processes that suspect
             the dependency do; ``None`` if there is no reason.
+        since_ms: When it closed, or first opened since it was closed; epoch
+            milliseconds, ``None`` if that is not known.
     """
 
     dependency: str
@@ -97,6 +107,7 @@ class CircuitRow(msgspec.Struct, frozen=True):
     held_back: dict[str, int]
     would_hold_back: dict[str, int]
     cause: CauseRow | None = None
+    since_ms: int | None = None
 
 
 class QualityRow(msgspec.Struct, frozen=True):
@@ -108,6 +119,8 @@ class QualityRow(msgspec.Struct, frozen=True):
         by_hand: The operator's override, while it lasts.
         load: Mean of the processes; 1 is all there is room for. ``None`` without any.
         processes: How many there are.
+        since_ms: Since when the quality by load holds, epoch milliseconds; ``None`` if
+            that is not known.
     """
 
     quality: str
@@ -115,6 +128,7 @@ class QualityRow(msgspec.Struct, frozen=True):
     by_hand: OverrideRow | None
     load: float | None
     processes: int
+    since_ms: int | None = None
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
@@ -149,15 +163,21 @@ class BudgetRow(msgspec.Struct, frozen=True):
 
 
 class AdmissionRow(msgspec.Struct, frozen=True):
-    """What services refused since they began.
+    """What services refused since they began, and what they answered lately.
 
     Attributes:
         shed: Jobs shed, by priority; those of none are left out.
         would_shed: The same in the dark.
+        last_minute: What was answered within the last minute, by priority; those of
+            which nothing was offered are left out.
+        shedding_ms: Since when a service sheds, epoch milliseconds; ``None`` while
+            none has shed for a minute.
     """
 
     shed: dict[str, int]
     would_shed: dict[str, int]
+    last_minute: list[FlowRow] = []
+    shedding_ms: int | None = None
 
 
 class WindowRow(msgspec.Struct, frozen=True):
@@ -187,6 +207,7 @@ class Fleet(msgspec.Struct, frozen=True):
     admission: AdmissionRow
     windows: list[WindowRow]
     endpoints: list[EndpointRow] = []
+    services: list[ServiceRow] = []
 
 
 class _Reports(NamedTuple):
@@ -213,7 +234,13 @@ async def look(store: FleetStore, process: str) -> Fleet:
 
 def _fleet(view: FleetView) -> Fleet:
     cells, now_ms = {} if view.cells is None else view.cells, view.now_ms
-    processes = [one for text in view.evidence.values() if (one := read_words(text))]
+    reports = {
+        name: one
+        for name, text in view.evidence.items()
+        if (one := read_words(text)) is not None
+    }
+    processes = list(reports.values())
+    services = {name: one.service for name, one in reports.items()}
     names = {name for one in processes for name in one.dependencies}
     names |= {name for cell in cells if (name := dependency_of(cell)) is not None}
     by_name = {name: _reports(name, processes, now_ms) for name in sorted(names)}
@@ -224,9 +251,12 @@ def _fleet(view: FleetView) -> Fleet:
         AdmissionRow(
             _sums(URGENT_FIRST, [one.shed for one in processes]),
             _sums(URGENT_FIRST, [one.would_shed for one in processes]),
+            flow_rows(list(services.values())),
+            shedding_since_ms(list(services.values()), now_ms),
         ),
         _windows(cells, now_ms),
         endpoint_rows(cells, processes, now_ms),
+        service_rows(services),
     )
 
 
@@ -280,6 +310,7 @@ def _circuit(
         held_back=_sums(PROTECTIONS, [one.held_back for one in reports]),
         would_hold_back=_sums(PROTECTIONS, [one.would_hold_back for one in reports]),
         cause=cause_row(state, reports),
+        since_ms=None if state is None else min(state.since_ms, now_ms) or None,
     )
 
 
@@ -311,6 +342,7 @@ def _quality(
 ) -> QualityRow:
     found = read_quality(cells.get(QUALITY, b""))
     by_load = "FULL" if found is None else found.value
+    since_ms = quality_since_ms(cells.get(QUALITY, b""))
     by_hand = _by_hand(cells.get(QUALITY_BY_HAND), now_ms)
     return QualityRow(
         quality=by_load if by_hand is None else by_hand.to,
@@ -318,6 +350,7 @@ def _quality(
         by_hand=by_hand,
         load=sum(loads) / len(loads) if loads else None,
         processes=len(loads),
+        since_ms=None if since_ms is None else min(since_ms, now_ms),
     )
 
 

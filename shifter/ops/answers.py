@@ -7,7 +7,6 @@ and a terminal show the same.
 
 from __future__ import annotations
 
-from collections import deque
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -16,10 +15,6 @@ from shifter.model.answer import Quality
 from shifter.ops.status import LaneRow, Overview
 from shifter.ops.texts import age_text
 
-_SHED_MS: Final = 60_000
-"""Jobs that were shed this long ago no longer count as being shed now."""
-_READINGS: Final = 600
-"""Readings that `RecentShed` keeps at most."""
 _NAMED: Final = 3
 """Lanes that a sentence names; the others are counted."""
 
@@ -97,44 +92,22 @@ class LaneView(NamedTuple):
         return self.is_late, self.is_stuck, row.oldest_age_s or 0.0, row.waiting
 
 
-class RecentShed:
-    """Counts jobs that were shed within the last minute, from overviews; bounded."""
-
-    def __init__(self) -> None:
-        self._sums: deque[tuple[int, int]] = deque(maxlen=_READINGS)
-
-    def note(self, overview: Overview) -> None:
-        """Take the next overview."""
-        admission = overview.admission
-        # While the state store is away nothing is known, and nothing is counted.
-        if admission is not None:
-            self._sums.append((overview.as_of_ms, sum(admission.shed.values())))
-
-    @property
-    def count(self) -> int:
-        """Jobs shed within the last minute, as far as the overviews show."""
-        if not self._sums:
-            return 0
-        (last_ms, following), shed = self._sums[-1], 0
-        for at_ms, total in reversed(self._sums):
-            # A service that ended takes its count with it, so the sum may fall.
-            shed += max(0, following - total)
-            following = total
-            if at_ms < last_ms - _SHED_MS:
-                break
-        return shed
+def shed_lately(overview: Overview | None) -> int:
+    """Jobs that services shed within the last minute, as far as is known."""
+    if overview is None or overview.admission is None:
+        return 0
+    return sum(row.shed for row in overview.admission.last_minute)
 
 
-def mode_of(overview: Overview | None, shed_lately: int) -> Mode:
+def mode_of(overview: Overview | None) -> Mode:
     """What the system does with work now.
 
     Args:
         overview: The last overview; ``None`` while there is none.
-        shed_lately: Jobs shed within the last minute.
     """
     if overview is None:
         return Mode.UNKNOWN
-    if shed_lately:
+    if shed_lately(overview):
         return Mode.SHEDDING
     if _reduced(overview) or any(map(is_unhealthy, overview.circuits)):
         return Mode.DEGRADED
@@ -144,18 +117,40 @@ def mode_of(overview: Overview | None, shed_lately: int) -> Mode:
     return Mode.UNKNOWN if overview.quality is None else Mode.NORMAL
 
 
-def answers_of(overview: Overview | None, shed_lately: int) -> list[Answer]:
+def mode_since_ms(overview: Overview | None) -> int | None:
+    """Since when the mode holds, by what the fleet shares; epoch milliseconds.
+
+    ``None`` where that is not known, and of the modes ``NORMAL`` and ``UNKNOWN``.
+    """
+    mode = mode_of(overview)
+    if overview is None or mode in (Mode.UNKNOWN, Mode.NORMAL):
+        return None
+    if mode is Mode.SHEDDING:
+        return None if overview.admission is None else overview.admission.shedding_ms
+    if mode is Mode.DEGRADED:
+        rows = [row for row in overview.circuits if is_unhealthy(row)]
+        since = [row.since_ms for row in rows if row.by_hand is None]
+        quality = overview.quality
+        if quality is not None and quality.by_hand is None and _reduced(overview):
+            since.append(quality.since_ms)
+        return min((at_ms for at_ms in since if at_ms is not None), default=None)
+    ages_s = [
+        row.oldest_age_s for row in overview.lanes if row.oldest_age_s is not None
+    ]
+    return overview.as_of_ms - int(max(ages_s) * 1_000) if ages_s else None
+
+
+def answers_of(overview: Overview | None) -> list[Answer]:
     """The answers to the three questions, in their order.
 
     Args:
         overview: The last overview; ``None`` while there is none.
-        shed_lately: Jobs shed within the last minute.
     """
     if overview is None:
         return [Answer(question, Grade.UNKNOWN, "Not known") for question in QUESTIONS]
     lanes = [view_lane(row) for row in overview.lanes]
     return [
-        _users(overview, shed_lately),
+        _users(overview),
         _work(overview, lanes),
         _end(overview, lanes),
     ]
@@ -178,20 +173,20 @@ def is_unhealthy(row: CircuitRow) -> bool:
     return row.state != "closed"
 
 
-def _users(overview: Overview, shed_lately: int) -> Answer:
-    question, quality = QUESTIONS[0], overview.quality
+def _users(overview: Overview) -> Answer:
+    question, quality, shed = QUESTIONS[0], overview.quality, shed_lately(overview)
     if quality is None:
         text = "The state store is away: circuits and quality are not known."
         return Answer(question, Grade.UNKNOWN, "Not known", (text,))
     details = []
-    if shed_lately:
-        details.append(f"{shed_lately:,} requests were refused in the last minute.")
+    if shed:
+        details.append(f"{shed:,} requests were refused in the last minute.")
     held = [row.dependency for row in overview.circuits if is_unhealthy(row)]
     if held:
         details.append(f"Calls are kept back from {_few(held)}.")
     if _reduced(overview):
         details.append(f"Answers have {quality.quality} quality.")
-    if shed_lately:
+    if shed:
         return Answer(question, Grade.BAD, "Some are refused", tuple(details))
     if details:
         return Answer(question, Grade.WARNING, "With limits", tuple(details))

@@ -25,7 +25,7 @@ from shifter.model.answer import Quality
 from shifter.model.endpoint import Endpoint
 from shifter.model.lane import Priority, check_name, parse_lane
 from shifter.policy.balance.mark import MarkKind
-from shifter.policy.schedule.hours import next_opening_ms
+from shifter.policy.schedule.hours import Windows, next_opening_ms
 from shifter.ports import Clock, FleetStore
 
 _OPEN_OR_CLOSED: Final = ("open", "closed")
@@ -177,19 +177,23 @@ async def restore_endpoint(settings: Settings, dependency: str, url: str) -> Fle
         return await look(store, process)
 
 
-def declared_windows(app: Shifter, clock: Clock) -> list[WindowRow]:
-    """The execution windows that an app declares, of jobs and of lanes, as of now."""
+def windows_of(app: Shifter) -> dict[str, Windows]:
+    """The execution windows that an app declares, of jobs and of lanes, by scope."""
     found = {job_scope(job.spec.name): job.spec.windows for job in app.jobs.values()}
     for name, rule in app.hours.rules.items():
         if (lane := parse_lane(name)) is not None:
             found[queue_scope(lane.queue, lane.priority)] = rule.windows
+    return {scope: windows for scope, windows in sorted(found.items()) if windows}
+
+
+def declared_windows(app: Shifter, clock: Clock) -> list[WindowRow]:
+    """The execution windows that an app declares, of jobs and of lanes, as of now."""
     now, rows = clock.epoch_ms(), list[WindowRow]()
-    for scope, windows in sorted(found.items()):
+    for scope, windows in windows_of(app).items():
         opens_ms = next_opening_ms(windows, now)
         opens_s = (opens_ms - now) / 1_000 if opens_ms > now else None
         texts = [window.text for window in windows]
-        if texts:
-            rows.append(WindowRow(scope, opens_s is None, texts, opens_s, None))
+        rows.append(WindowRow(scope, opens_s is None, texts, opens_s, None))
     return rows
 
 

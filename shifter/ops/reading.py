@@ -16,7 +16,6 @@ from typing import Final, NamedTuple, TypeAlias
 from shifter.config import Settings
 from shifter.errors import ShifterError
 from shifter.model.time import Monotonic
-from shifter.ops.answers import RecentShed
 from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
 from shifter.ports import Clock, sleep_or_wake
 
@@ -44,8 +43,8 @@ class Reading(NamedTuple):
         read_at: When it was read, monotonic seconds.
         error: Why the last attempt failed; ``None`` if it did not.
         notes: Parts that the last attempt could not read, and why.
-        shed_lately: Jobs shed within the last minute.
         every_s: Seconds from one reading to the next.
+        took_s: Seconds that the last one took.
     """
 
     number: int = 0
@@ -53,8 +52,8 @@ class Reading(NamedTuple):
     read_at: Monotonic = Monotonic(0.0)
     error: Exception | None = None
     notes: tuple[str, ...] = ()
-    shed_lately: int = 0
     every_s: float = _EVERY_S
+    took_s: float = 0.0
 
     @property
     def failure(self) -> str | None:
@@ -100,7 +99,6 @@ class Reader:
         self._settings, self._clock = settings, clock
         self._idle_s, self._note_overview = idle_s, note
         self._notes: list[str] = []
-        self._shed = RecentShed()
         self._task: asyncio.Task[None] | None = None
         self._asked, self._hurried = asyncio.Event(), asyncio.Event()
         self._changed = asyncio.Event()
@@ -197,9 +195,8 @@ class Reader:
 
     async def _read(self, sources: StatusSources) -> None:
         self._notes.clear()
-        began = time.process_time()
+        began, began_at = time.process_time(), self._clock.monotonic()
         overview = await read_overview(sources)
-        self._shed.note(overview)
         if self._note_overview is not None:
             await self._note_overview(sources, overview)
         cost_s = time.process_time() - began
@@ -208,7 +205,7 @@ class Reader:
                 overview=overview,
                 read_at=self._clock.monotonic(),
                 notes=tuple(dict.fromkeys(self._notes)),
-                shed_lately=self._shed.count,
+                took_s=self._clock.monotonic() - began_at,
                 every_s=min(_MOST_S, max(_EVERY_S, cost_s * _SHARE)),
             )
         )

@@ -17,6 +17,7 @@ from shifter.deadletter.journal import Journal
 from shifter.deadletter.open_counts import OpenCounts
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.fleet.endpoint_view import EndpointRow
+from shifter.fleet.service_reports import ServiceRow
 from shifter.fleet.view import (
     AdmissionRow,
     BudgetRow,
@@ -100,6 +101,7 @@ class Overview(msgspec.Struct, frozen=True):
         admission: What services shed; ``None`` when the state store is away.
         windows: Overrides of execution windows.
         endpoints: Endpoints of dependencies; empty when the state store is away.
+        services: Live service processes; empty when the state store is away.
     """
 
     as_of_ms: int
@@ -112,6 +114,7 @@ class Overview(msgspec.Struct, frozen=True):
     admission: AdmissionRow | None = None
     windows: list[WindowRow] = []
     endpoints: list[EndpointRow] = []
+    services: list[ServiceRow] = []
 
 
 class StatusSources(NamedTuple):
@@ -191,6 +194,7 @@ async def read_overview(sources: StatusSources) -> Overview:
         admission=None if fleet is None else fleet.admission,
         windows=[] if fleet is None else fleet.windows,
         endpoints=[] if fleet is None else fleet.endpoints,
+        services=[] if fleet is None else fleet.services,
     )
 
 

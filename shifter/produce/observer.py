@@ -17,6 +17,7 @@ from shifter.errors import StoreError
 from shifter.fleet.changes import Change, LoggingObserver
 from shifter.fleet.readings import read_fleet, show_fleet
 from shifter.fleet.replica import FleetReplica
+from shifter.fleet.service_reports import ServiceReport
 from shifter.fleet.shared_state import state_word
 from shifter.model.lane import Priority, parse_lane
 from shifter.model.reason import Reason
@@ -25,8 +26,10 @@ from shifter.ports import (
     APPENDED,
     AppendAnswer,
     Appended,
+    Clock,
     Refused,
 )
+from shifter.produce.recent_answers import AnswerCounts
 from shifter.runtime.forking import renew_in_child
 from shifter.telemetry import Log, ServiceMetrics, Snapshot
 from shifter.telemetry.series import LabelValues
@@ -84,6 +87,7 @@ class ServiceObserver:
         self._jobs = LabelValues(_JOBS_MOST)
         self._answers: list[_Answered] = []
         self._took_s: dict[str, list[float]] = {}
+        self._counts = AnswerCounts()
 
     def answered(
         self, job: str, priority: Priority, answer: str, reason: Reason
@@ -150,6 +154,17 @@ class ServiceObserver:
             self._metrics.fleet_strange.of().inc(count)
         LoggingObserver(self.log).found_strange(count)
 
+    def service_report(self, clock: Clock, version: str) -> ServiceReport:
+        """What this service reports to the fleet about itself.
+
+        Args:
+            clock: Dates the report.
+            version: The version of the app; empty if it has none.
+        """
+        with self._lock:
+            self._fold_answers()
+            return self._counts.report(clock, version)
+
     def snapshot(
         self, replica: FleetReplica | None, *, loop_lag_s: float = 0.0
     ) -> Snapshot:
@@ -202,6 +217,7 @@ class ServiceObserver:
     def _fold_answers(self) -> None:
         counts = Counter(_taken(self._answers))
         for (job, priority, answer, reason), count in counts.items():
+            self._counts.add(priority, answer, count)
             words = self._jobs.of(job), priority.value, answer, reason.value
             self._metrics.decisions.of(*words).inc(count)
 

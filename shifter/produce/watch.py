@@ -18,6 +18,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from shifter.errors import ConfigError, StoreError
 from shifter.fleet.calls import (
     CALLER,
@@ -30,6 +32,7 @@ from shifter.fleet.calls import (
 from shifter.fleet.guards import LimitGuard
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica
+from shifter.fleet.service_reports import ServiceReport
 from shifter.fleet.shared_state import ProcessReport
 from shifter.fleet.sync import FleetSync
 from shifter.jobs.request_scope import ambient
@@ -102,10 +105,17 @@ class DependencyWatch:
         self._clock = clock
         self._views: dict[str, _View] = {}
 
-    def report_on(self, admission: Admission) -> None:
-        """Report to the fleet how busy the process is, and what it shed."""
-        self.replica.load = admission.load
-        self.replica.shed = lambda: _shed(admission)
+    def report_on(
+        self,
+        admission: Admission,
+        service: Callable[[], ServiceReport] = ServiceReport,
+    ) -> None:
+        """Report to the fleet how busy the process is, and what it answered."""
+
+        def answers() -> ProcessReport:
+            return msgspec.structs.replace(_shed(admission), service=service())
+
+        self.replica.load, self.replica.answers = admission.load, answers
 
     async def look(self, store: FleetStore) -> None:
         """Sync once, instead of starting; a store that does not answer is ignored."""

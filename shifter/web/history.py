@@ -1,12 +1,11 @@
-"""What earlier readings showed: sums for a chart, and since when something is wrong."""
+"""What earlier readings showed: sums for a chart."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final, NamedTuple
 
-from shifter.ops.answers import is_unhealthy
-from shifter.ops.status import Overview, StatusSources
+from shifter.ops.status import Overview
 
 _KEPT: Final = 600
 """Readings that a chart can show."""
@@ -34,35 +33,14 @@ class Point(NamedTuple):
     shed: int
 
 
-class Since(NamedTuple):
-    """Since when a dependency is unhealthy.
-
-    Attributes:
-        at_ms: Epoch milliseconds of the first reading that showed it.
-        is_exact: Whether the reading before showed it healthy; else it may have begun
-            earlier.
-    """
-
-    at_ms: int
-    is_exact: bool
-
-
 class History:
     """What earlier readings of this process showed; bounded."""
 
     def __init__(self) -> None:
         self.points: deque[Point] = deque(maxlen=_KEPT)
-        self.unhealthy: dict[str, Since] = {}
 
-    async def note(self, _: StatusSources, overview: Overview) -> None:
+    def note(self, overview: Overview) -> None:
         """Add a reading."""
-        ill = {row.dependency for row in overview.circuits if is_unhealthy(row)}
-        # While the state store is away no dependency is shown, which heals none.
-        known = {row.dependency for row in overview.circuits}
-        for name in known & set(self.unhealthy) - ill:
-            del self.unhealthy[name]
-        for name in ill - set(self.unhealthy):
-            self.unhealthy[name] = Since(overview.as_of_ms, bool(self.points))
         self.points.append(_point(overview))
 
 

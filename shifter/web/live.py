@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from shifter.ops.answers import MODE_TEXTS, answers_of, mode_of
+from shifter.ops.answers import MODE_TEXTS, answers_of, mode_of, mode_since_ms
 from shifter.ops.reading import Reading
 from shifter.ops.worker_view import view_workers
 from shifter.web.view import (
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from shifter.web.pages import WebPage
 
 SECTIONS: Final = (
-    *("banner", "flow", "dependencies", "lanes", "letters", "workers", "settings"),
+    *("banner", "flow", "changes", "dependencies", "lanes", "letters", "workers"),
+    "settings",
 )
 """Names of the parts, each a template and an event of the stream."""
+
+
+_CHANGES: Final = 12
+"""Changes that are shown, the newest ones."""
 
 
 class LiveSections:
@@ -60,14 +65,14 @@ class LiveSections:
             return []
         return view_dependencies(
             overview,
-            self._page.history,
+            self._page.changes,
             self._lanes_of(),
             self._page.app.namespace,
         )
 
     def _facts(self, reading: Reading, *, is_stale: bool) -> dict[str, Any]:
-        overview, shed = reading.overview, reading.shed_lately
-        mode = mode_of(overview, shed)
+        overview = reading.overview
+        mode = mode_of(overview)
         lanes = [] if overview is None else view_lanes(overview)
         dependencies = self.dependencies()
         return {
@@ -77,9 +82,9 @@ class LiveSections:
             "age_s": reading.age_s(self._page.clock.monotonic()),
             "mode": mode,
             "mode_text": MODE_TEXTS[mode],
-            "answers": with_dependencies(
-                answers_of(overview, shed), dependencies, lanes
-            ),
+            "since_ms": mode_since_ms(overview),
+            "answers": with_dependencies(answers_of(overview), dependencies, lanes),
+            "changes": self._page.changes.newest(_CHANGES),
             "lanes": [lane for lane in lanes if not is_idle(lane)][:SHOWN_LANES],
             "lanes_total": len(lanes),
             "priorities": [] if overview is None else view_priorities(overview),

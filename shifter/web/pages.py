@@ -29,7 +29,10 @@ from shifter.errors import (
     UnknownNameError,
     UnknownSourceError,
 )
+from shifter.ops.changes import RecentChanges
+from shifter.ops.overrides import windows_of
 from shifter.ops.reading import Reader, Reading
+from shifter.ops.status import Overview, StatusSources
 from shifter.telemetry import asgi_metrics
 from shifter.web.access import Access
 from shifter.web.guard import (
@@ -83,9 +86,8 @@ class WebPage:
         self.app, self.redact = app, redact
         self.clock = SystemClock()
         self.history = History()
-        self.reader = Reader(
-            app.settings, self.clock, idle_s=_IDLE_S, note=self.history.note
-        )
+        self.changes = RecentChanges(windows_of(app))
+        self.reader = Reader(app.settings, self.clock, idle_s=_IDLE_S, note=self._note)
         self.templates = environment()
         self.live = LiveSections(self)
         self.sessions = Sessions(access)
@@ -152,8 +154,17 @@ class WebPage:
         return root.rstrip("/")
 
     async def recent(self) -> Reading:
-        """A reading that is young enough for a page, or the last one."""
-        return await self.reader.fresh(within_s=_YOUNG_S, wait_s=_FIRST_WAIT_S)
+        """A reading that is young enough for a page, or the last one.
+
+        A reading that takes longer than a person would wait is not waited for.
+        """
+        is_slow = self.reader.reading.took_s > _FIRST_WAIT_S
+        wait_s = 0.0 if is_slow else _FIRST_WAIT_S
+        return await self.reader.fresh(within_s=_YOUNG_S, wait_s=wait_s)
+
+    async def _note(self, sources: StatusSources, overview: Overview) -> None:
+        self.history.note(overview)
+        await self.changes.note(sources, overview)
 
     async def renewed(self) -> None:
         """Wait a while for a reading that shows what was just changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from shifter.fleet.service_reports import FlowRow
 from shifter.fleet.view import BudgetRow, CircuitRow
 from shifter.model.lane import Lane, Priority
 from shifter.ops.answers import (
@@ -15,12 +16,13 @@ from shifter.ops.answers import (
     is_unhealthy,
     view_lane,
 )
+from shifter.ops.changes import RecentChanges
 from shifter.ops.status import LaneRow, Overview
 from shifter.ops.texts import age_text
-from shifter.web.history import History, Since
 
 _NAMED: Final = 3
 """Dependencies that a sentence names; the others are counted."""
+_MINUTE_S: Final = 60.0
 SHOWN_LANES: Final = 50
 """Lanes of the first page; the others are on a page of their own."""
 
@@ -32,7 +34,7 @@ class DependencyView(NamedTuple):
         row: As in the status.
         budget: Its retry budget, if it is reported.
         is_unhealthy: Whether calls are kept back.
-        since: Since when.
+        since_ms: Since when, epoch milliseconds; ``None`` where that is not known.
         waiting: Jobs in the lanes of the jobs that call it.
         delayed: Of those lanes, jobs that wait for their due time.
         eta_s: Seconds until these lanes are empty; ``None`` if not known, and while
@@ -43,7 +45,7 @@ class DependencyView(NamedTuple):
     row: CircuitRow
     budget: BudgetRow | None
     is_unhealthy: bool
-    since: Since | None
+    since_ms: int | None
     waiting: int
     delayed: int
     eta_s: float | None
@@ -51,24 +53,25 @@ class DependencyView(NamedTuple):
 
 
 class PriorityView(NamedTuple):
-    """The flow of one priority.
+    """The flow of one priority: what came in, what was done with it, what is left.
 
     Attributes:
         priority: ``CRITICAL`` … ``LOW``.
+        flow: What services answered within the last minute; ``None`` while no service
+            reports an answer.
+        done: Jobs that workers ended, a minute.
         waiting: Records that wait.
         delayed: Records that wait for their due time.
         running: Attempts that run.
-        rate_per_s: Jobs that end a second.
-        shed: Jobs that services shed since they began.
         oldest_s: Age of the oldest waiting record.
     """
 
     priority: str
+    flow: FlowRow | None
+    done: int
     waiting: int
     delayed: int
     running: int
-    rate_per_s: float
-    shed: int
     oldest_s: float | None
 
 
@@ -117,32 +120,34 @@ def view_lanes(overview: Overview, match: str = "") -> list[LaneView]:
 
 
 def view_priorities(overview: Overview) -> list[PriorityView]:
-    """The flow of each priority that has a lane, most urgent first."""
-    shed = {} if overview.admission is None else overview.admission.shed
-    found: dict[str, list[LaneRow]] = {}
+    """The flow of each priority that has a lane or was offered, most urgent first."""
+    admission = overview.admission
+    recent = [] if admission is None else admission.last_minute
+    flows = {row.priority: row for row in recent}
+    found: dict[str, list[LaneRow]] = {row.priority: [] for row in recent}
     for row in overview.lanes:
         found.setdefault(row.priority, []).append(row)
-    order = [name.value for name in Priority if name.value in found]
     return [
         PriorityView(
             priority=name,
-            waiting=sum(row.waiting for row in found[name]),
-            delayed=sum(row.delayed or 0 for row in found[name]),
-            running=sum(row.running or 0 for row in found[name]),
-            rate_per_s=sum(row.rate_per_s or 0.0 for row in found[name]),
-            shed=shed.get(name, 0),
+            flow=flows.get(name),
+            done=round(sum(row.rate_per_s or 0.0 for row in lanes) * _MINUTE_S),
+            waiting=sum(row.waiting for row in lanes),
+            delayed=sum(row.delayed or 0 for row in lanes),
+            running=sum(row.running or 0 for row in lanes),
             oldest_s=max(
-                (age for row in found[name] if (age := row.oldest_age_s) is not None),
+                (age for row in lanes if (age := row.oldest_age_s) is not None),
                 default=None,
             ),
         )
-        for name in order
+        for name in (priority.value for priority in Priority)
+        if (lanes := found.get(name)) is not None
     ]
 
 
 def view_dependencies(
     overview: Overview,
-    history: History,
+    changes: RecentChanges,
     lanes_of: Mapping[str, Iterable[str]],
     namespace: str,
 ) -> list[DependencyView]:
@@ -150,7 +155,7 @@ def view_dependencies(
 
     Args:
         overview: The state.
-        history: Since when each is unhealthy.
+        changes: When operators opened circuits by hand.
         lanes_of: Lanes of the jobs that call each dependency, by its name.
         namespace: Of the lanes.
     """
@@ -171,7 +176,7 @@ def view_dependencies(
                 row=circuit,
                 budget=budgets.get(circuit.dependency),
                 is_unhealthy=is_unhealthy(circuit),
-                since=history.unhealthy.get(circuit.dependency),
+                since_ms=_since_ms(circuit, changes),
                 waiting=sum(row.waiting for row in own),
                 delayed=sum(row.delayed or 0 for row in own),
                 eta_s=max(known, default=0.0) if has_eta else None,
@@ -179,6 +184,14 @@ def view_dependencies(
             )
         )
     return sorted(views, key=lambda view: (not view.is_unhealthy, view.row.dependency))
+
+
+def _since_ms(row: CircuitRow, changes: RecentChanges) -> int | None:
+    if not is_unhealthy(row):
+        return None
+    if row.by_hand is not None:
+        return changes.opened_by_hand_ms(row.dependency)
+    return row.since_ms
 
 
 def _name(row: LaneRow) -> str:

@@ -173,7 +173,7 @@ def lines_for(
 
 def _banner(namespace: str, reading: Reading, choices: Choices, age_s: float) -> Line:
     overview = reading.overview
-    mode = mode_of(overview, reading.shed_lately)
+    mode = mode_of(overview)
     line = [Span(f"{mode.value.upper()} ", _MODES[mode])]
     if choices.is_paused:
         line.append(Span("PAUSED ", Look.WARNING))
@@ -187,7 +187,7 @@ def _banner(namespace: str, reading: Reading, choices: Choices, age_s: float) ->
 
 
 def _answers(reading: Reading, width: int) -> list[Line]:
-    answers = answers_of(reading.overview, reading.shed_lately)
+    answers = answers_of(reading.overview)
     names = [
         _SHORT[one.question] if width < _NARROW else one.question for one in answers
     ]

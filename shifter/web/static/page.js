@@ -33,6 +33,24 @@
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   }
 
+  // A line for each change that the list below the chart shows.
+  function marks(plot) {
+    const { ctx, bbox, scales } = plot;
+    ctx.save();
+    ctx.strokeStyle = colour("--bad");
+    ctx.setLineDash([3, 3]);
+    for (const time of document.querySelectorAll("#changes time")) {
+      const at = Number(time.dataset.ms) / 1000;
+      if (at < scales.x.min || at > scales.x.max) continue;
+      const x = Math.round(plot.valToPos(at, "x", true));
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+
   function draw() {
     if (!columns || columns[0].length < 2) return;
     const data = [columns[0].map((ms) => ms / 1000), columns[1], columns[2]];
@@ -48,6 +66,7 @@
       cursor: { drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
       axes: [axis, { ...axis, size: 56 }],
+      hooks: { draw: [marks] },
       series: [
         {},
         { label: "waiting", stroke: colour("--link"), width: 2 },

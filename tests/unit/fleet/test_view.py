@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from shifter import Priority
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.fleet.hours import queue_scope, window_cell
 from shifter.fleet.replica import FleetReplica
+from shifter.fleet.service_reports import (
+    FlowRow,
+    RecentAnswers,
+    ServiceReport,
+    ServiceRow,
+)
 from shifter.fleet.shared_state import (
     QUALITY_BY_HAND,
     OverrideCell,
@@ -105,13 +112,95 @@ async def test_refused_starts_are_counted_by_protection(fleet):
 
 async def test_shed_jobs_are_shown_by_priority(fleet):
     replica = fleet.process("a")
-    replica.shed = lambda: ProcessReport(shed=(0, 0, 1, 2), would_shed=(0, 0, 0, 3))
+    replica.answers = lambda: ProcessReport(shed=(0, 0, 1, 2), would_shed=(0, 0, 0, 3))
     await fleet.sync(replica)
 
     admission = (await look(fleet.store, "cli")).admission
 
     assert admission.shed == {"NORMAL": 1, "LOW": 2}
     assert admission.would_shed == {"LOW": 3}
+
+
+async def test_answers_of_all_services_are_summed_up_and_services_are_listed(fleet):
+    for name, shedding_ms in (("a", 5), ("b", 0)):
+        replica = fleet.process(name)
+        recent = RecentAnswers(
+            (0, 0, 0, 9), (0, 0, 0, 4), (0, 0, 0, 2), shed=(0, 0, 0, 3)
+        )
+        service = ServiceReport(7, f"{name}\x1b[2J", recent, shedding_ms)
+        replica.answers = lambda service=service: ProcessReport(service=service)
+        await fleet.sync(replica)
+    await fleet.sync(fleet.process("worker"))
+
+    found = await look(fleet.store, "cli")
+
+    assert found.admission.last_minute == [FlowRow("LOW", 18, 8, 4, 0, 6)]
+    assert found.admission.shedding_ms == 5
+    assert found.services == [
+        ServiceRow("a", 7, "a\\x1b[2J"),
+        ServiceRow("b", 7, "b\\x1b[2J"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        [1, "v" * 65],
+        [-1, "v"],
+        [10**15, "v"],
+        [1, "v", [[1, 2, 3]]],
+        [1, "v", [[-1, 0, 0, 0]]],
+        [1, "v", [[2**60, 0, 0, 0]]],
+        "service",
+        None,
+    ],
+)
+async def test_a_report_that_no_service_writes_is_ignored(fleet, service):
+    lie = msgspec.msgpack.encode([{}, [0] * 4, [0] * 4, 1, {}, service])
+    await fleet.store.sync(FleetReport("x", 0.0, lie, False, 2_000, 0))
+    await fleet.sync(fleet.process("a"))
+
+    found = await look(fleet.store, "cli")
+
+    assert found.services == found.admission.last_minute == []
+    assert found.admission.shedding_ms is None
+    assert [row.dependency for row in found.circuits] == ["bank"]
+
+
+async def test_reports_of_an_older_and_of_a_newer_release_are_read(fleet):
+    of_service = [7, "1", [[0, 0, 0, 1]], 0, "a later field"]
+    for name, report in (
+        ("older", [{}, [0, 0, 0, 2], [0] * 4, 1]),
+        ("newer", [{}, [0, 0, 0, 3], [0] * 4, 1, {}, of_service, "another"]),
+    ):
+        text = msgspec.msgpack.encode(report)
+        await fleet.store.sync(FleetReport(name, 0.0, text, False, 2_000, 0))
+
+    found = await look(fleet.store, "cli")
+
+    assert found.admission.shed == {"LOW": 5}
+    assert [row.offered for row in found.admission.last_minute] == [1]
+    assert [row.process for row in found.services] == ["newer"]
+
+
+async def test_a_circuit_says_since_when_it_is_open_also_while_it_probes(fleet):
+    replica = fleet.process("a")
+    await fleet.sync(replica)
+    for _ in range(2):
+        fleet.call(replica, CallOutcome.FAILURE)
+    await fleet.sync(replica, replica)
+    opened_ms = fleet.clock.epoch_ms()
+
+    (row,) = (await look(fleet.store, "cli")).circuits
+    assert (row.state, row.since_ms) == ("open", pytest.approx(opened_ms, abs=2_000))
+    since_ms = row.since_ms
+    fleet.clock.advance(6.0)
+    bank = replica.protections["bank"]
+    bank.admit(Priority.NORMAL, is_extra=False, now_ms=replica.now_ms())
+    await fleet.sync(replica, replica)
+
+    (row,) = (await look(fleet.store, "cli")).circuits
+    assert (row.state, row.since_ms) == ("half_open", since_ms)
 
 
 async def test_age_of_a_row_is_that_of_the_oldest_report(fleet):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from shifter.fleet.service_reports import FlowRow
 from shifter.fleet.view import AdmissionRow, CircuitRow, OverrideRow, QualityRow
 from shifter.ops.answers import (
     Grade,
     Mode,
-    RecentShed,
     answers_of,
     is_unhealthy,
     mode_of,
+    mode_since_ms,
     view_lane,
 )
 from shifter.ops.status import DeadLetterRow, LaneRow, Overview
@@ -37,58 +38,62 @@ def overview(*lanes: LaneRow, **facts) -> Overview:
     return msgspec.structs.replace(found, **facts)
 
 
+def shedding(count: int, since_ms: int = 0, **facts) -> Overview:
+    rows = [FlowRow("LOW", count, 0, 0, 0, count)]
+    return overview(admission=AdmissionRow({}, {}, rows, since_ms), **facts)
+
+
 BUSY = lane(waiting=60, rate_per_s=2.0, eta_s=30.0)
 STUCK = lane(waiting=60)
 LATE = lane(waiting=60, rate_per_s=2.0, eta_s=30.0, tightest_deadline_s=20.0)
 MODES = {
-    "nothing was read": (None, 0, Mode.UNKNOWN),
-    "nothing waits": (overview(), 0, Mode.NORMAL),
-    "jobs wait": (overview(BUSY), 0, Mode.SHIFTING),
-    "jobs are delayed": (overview(lane(delayed=1)), 0, Mode.SHIFTING),
-    "a circuit is open": (overview(BUSY, circuits=[circuit("open")]), 0, Mode.DEGRADED),
+    "nothing was read": (None, Mode.UNKNOWN),
+    "nothing waits": (overview(), Mode.NORMAL),
+    "jobs wait": (overview(BUSY), Mode.SHIFTING),
+    "jobs are delayed": (overview(lane(delayed=1)), Mode.SHIFTING),
+    "a circuit is open": (overview(BUSY, circuits=[circuit("open")]), Mode.DEGRADED),
     "quality is reduced": (
         overview(quality=QualityRow("REDUCED", "REDUCED", None, 0.9, 1)),
-        0,
         Mode.DEGRADED,
     ),
-    "jobs were shed": (overview(circuits=[circuit("open")]), 3, Mode.SHEDDING),
-    "the state store is away": (overview(quality=None), 0, Mode.UNKNOWN),
+    "jobs were shed": (shedding(3, circuits=[circuit("open")]), Mode.SHEDDING),
+    "the state store is away": (overview(quality=None), Mode.UNKNOWN),
 }
 
 
-@pytest.mark.parametrize(("found", "shed", "mode"), MODES.values(), ids=MODES)
-def test_the_worst_fact_decides_the_mode(found, shed, mode):
-    assert mode_of(found, shed) is mode
+@pytest.mark.parametrize(("found", "mode"), MODES.values(), ids=MODES)
+def test_the_worst_fact_decides_the_mode(found, mode):
+    assert mode_of(found) is mode
 
 
 ANSWERS = {
-    "nothing was read": (None, 0, "unknown", "unknown", "unknown"),
-    "nothing waits": (overview(), 0, "good", "good", "good"),
-    "jobs wait": (overview(BUSY), 0, "good", "good", "good"),
-    "no job ends": (overview(STUCK), 0, "good", "good", "warning"),
-    "too late": (overview(LATE), 0, "good", "bad", "good"),
-    "no worker": (overview(STUCK, workers=[]), 0, "good", "bad", "warning"),
+    "nothing was read": (None, "unknown", "unknown", "unknown"),
+    "nothing waits": (overview(), "good", "good", "good"),
+    "jobs wait": (overview(BUSY), "good", "good", "good"),
+    "no job ends": (overview(STUCK), "good", "good", "warning"),
+    "too late": (overview(LATE), "good", "bad", "good"),
+    "no worker": (overview(STUCK, workers=[]), "good", "bad", "warning"),
     "dead letters": (
         overview(dead_letters=[DeadLetterRow("mail", 2)]),
-        *(0, "good", "warning", "good"),
+        *("good", "warning", "good"),
     ),
     "an open circuit": (
         overview(circuits=[circuit("open")]),
-        *(0, "warning", "good", "good"),
+        *("warning", "good", "good"),
     ),
-    "jobs were shed": (overview(), 7, "bad", "good", "good"),
+    "jobs were shed": (shedding(7), "bad", "good", "good"),
     "the state store is away": (
         overview(lane(waiting=1, rate_per_s=None), quality=None, workers=[]),
-        *(0, "unknown", "good", "unknown"),
+        *("unknown", "good", "unknown"),
     ),
 }
 
 
 @pytest.mark.parametrize(
-    ("found", "shed", "users", "work", "end"), ANSWERS.values(), ids=ANSWERS
+    ("found", "users", "work", "end"), ANSWERS.values(), ids=ANSWERS
 )
-def test_each_question_has_a_grade(found, shed, users, work, end):
-    grades = [answer.grade for answer in answers_of(found, shed)]
+def test_each_question_has_a_grade(found, users, work, end):
+    grades = [answer.grade for answer in answers_of(found)]
 
     assert grades == [Grade(users), Grade(work), Grade(end)]
 
@@ -96,7 +101,7 @@ def test_each_question_has_a_grade(found, shed, users, work, end):
 def test_the_slowest_lane_decides_when_all_is_done():
     slow = lane("slow", waiting=10, rate_per_s=0.1, eta_s=100.0)
 
-    end = answers_of(overview(BUSY, slow, lane(delayed=4)), 0)[2]
+    end = answers_of(overview(BUSY, slow, lane(delayed=4)))[2]
 
     assert end.headline == "In about 1m40s"
     assert end.details == (
@@ -108,7 +113,7 @@ def test_the_slowest_lane_decides_when_all_is_done():
 def test_a_sentence_names_three_lanes_and_counts_the_others():
     names = ["a", "b", "c", "d", "e"]
 
-    end = answers_of(overview(*(lane(name, waiting=1) for name in names)), 0)[2]
+    end = answers_of(overview(*(lane(name, waiting=1) for name in names)))[2]
 
     assert end.details[0] == "No job ends in a/normal, b/normal, c/normal and 2 more."
 
@@ -145,36 +150,18 @@ def test_an_override_decides_over_the_circuit(row, unhealthy):
     assert is_unhealthy(row) is unhealthy
 
 
-def shed_at(seconds: int, total: int) -> Overview:
-    return overview(
-        as_of_ms=seconds * 1_000, admission=AdmissionRow({"LOW": total}, {})
-    )
+def test_the_mode_has_the_instant_since_which_the_fleet_shares_it():
+    slow = QualityRow("REDUCED", "REDUCED", None, 0.9, 1, since_ms=5_000)
+    opened = msgspec.structs.replace(circuit("half_open"), since_ms=3_000)
+    closed = msgspec.structs.replace(circuit(), since_ms=1_000)
+    by_hand = msgspec.structs.replace(circuit("open", HAND), since_ms=1_000)
+    degraded = overview(quality=slow, circuits=[closed, by_hand, opened])
+    waits = overview(lane(waiting=1, oldest_age_s=2.5), as_of_ms=10_000)
 
-
-@pytest.mark.parametrize(
-    ("sums", "count"),
-    [
-        ([], 0),
-        ([(0, 500)], 0),
-        ([(0, 500), (1, 503), (2, 510)], 10),
-        # a service that ended takes its count with it
-        ([(0, 500), (1, 503), (2, 10), (3, 12)], 5),
-        ([(0, 0), (10, 40), (80, 40), (90, 41)], 1),
-    ],
-)
-def test_jobs_shed_within_a_minute_are_counted(sums, count):
-    shed = RecentShed()
-
-    for seconds, total in sums:
-        shed.note(shed_at(seconds, total))
-
-    assert shed.count == count
-
-
-def test_a_state_store_that_is_away_sheds_nothing():
-    shed = RecentShed()
-
-    for found in (shed_at(0, 5), overview(as_of_ms=1_000), shed_at(2, 6)):
-        shed.note(found)
-
-    assert shed.count == 1
+    assert mode_since_ms(degraded) == 3_000
+    assert mode_since_ms(overview(quality=slow)) == 5_000
+    assert mode_since_ms(overview(circuits=[by_hand])) is None
+    assert mode_since_ms(shedding(4, since_ms=7_000)) == 7_000
+    assert mode_since_ms(waits) == 7_500
+    assert mode_since_ms(overview(lane(delayed=1))) is None
+    assert mode_since_ms(overview()) is mode_since_ms(None) is None

@@ -13,7 +13,8 @@
    generation holds, so a process that has just started resets nothing.
 
 States are values: a store that is shared compares and sets them. Instants are
-milliseconds of one clock, the store's where the circuit is shared.
+milliseconds of one clock, the store's where the circuit is shared. ``since_ms`` of a
+state is for people: 0 where it is not known, and no part of what makes states equal.
 
 Sources: Nygard, "Release It!"; gobreaker (generations); Linkerd (429 fails a probe);
 Brooker, "Exponential Backoff and Jitter" (equal jitter: half of the bound is certain).
@@ -21,7 +22,7 @@ Brooker, "Exponential Backoff and Jitter" (equal jitter: half of the bound is ce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from shifter.policy.failure_cause import FailureCause
@@ -31,9 +32,10 @@ from shifter.policy.protection.circuit.policy import CircuitPolicy, cooldown_ms
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Every call passes."""
+    """Every call passes, since ``since_ms``."""
 
     generation: int = 0
+    since_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,14 @@ class Open:
         openings: Openings since the circuit was last closed, >= 1.
         until_ms: When its cooldown is over.
         cause: Why it opened; ``None`` if that is not known.
+        since_ms: When the first of these openings was.
     """
 
     generation: int
     openings: int
     until_ms: int
     cause: FailureCause | None = None
+    since_ms: int = field(default=0, compare=False)
 
 
 class Probe(NamedTuple):
@@ -71,6 +75,7 @@ class HalfOpen:
         started: Probes admitted so far.
         successes: Probes that succeeded.
         cause: As in `Open`.
+        since_ms: As in `Open`.
     """
 
     generation: int
@@ -79,6 +84,7 @@ class HalfOpen:
     started: int = 0
     successes: int = 0
     cause: FailureCause | None = None
+    since_ms: int = field(default=0, compare=False)
 
 
 CircuitState: TypeAlias = Closed | Open | HalfOpen
@@ -115,7 +121,12 @@ def admit(
     if isinstance(state, Open):
         if now_ms < state.until_ms:
             return state, CircuitRefusal(state.until_ms - now_ms)
-        state = HalfOpen(state.generation + 1, state.openings, cause=state.cause)
+        state = HalfOpen(
+            state.generation + 1,
+            state.openings,
+            cause=state.cause,
+            since_ms=state.since_ms,
+        )
     alive = tuple(probe for probe in state.probes if probe.until_ms > now_ms)
     if len(alive) >= policy.probes:
         return state, CircuitRefusal(min(probe.until_ms for probe in alive) - now_ms)
@@ -171,7 +182,7 @@ def settle(  # noqa: PLR0913  # state, permit and what came of it, by keyword
     if outcome is CallOutcome.SUCCESS:
         successes += 1
         if successes >= policy.probe_successes:
-            return Closed(state.generation + 1)
+            return Closed(state.generation + 1, now_ms)
     return replace(state, probes=left, successes=successes)
 
 
@@ -191,10 +202,13 @@ def trip(
     """
     if isinstance(state, Open):
         return state
-    openings = 1 if isinstance(state, Closed) else state.openings + 1
+    openings, since_ms = 1, now_ms
+    if isinstance(state, HalfOpen):
+        openings, since_ms = state.openings + 1, state.since_ms
     if retry_after_ms is None:
         first_ms = 0 if cause is None else cause.cooldown_ms
         wait_ms = cooldown_ms(policy, openings=openings, u=u, first_ms=first_ms)
     else:
         wait_ms = min(max(1, retry_after_ms), policy.max_retry_after_ms)
-    return Open(state.generation + 1, openings, now_ms + wait_ms, cause)
+    until_ms = now_ms + wait_ms
+    return Open(state.generation + 1, openings, until_ms, cause, since_ms)

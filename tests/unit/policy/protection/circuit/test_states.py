@@ -20,6 +20,7 @@ from shifter.policy.protection.circuit.states import (
     settle,
     trip,
 )
+from shifter.policy.protection.dependency import check_lease
 
 POLICY = CircuitPolicy(
     cooldown_ms=1_000, max_cooldown_ms=8_000, probes=2, probe_lease_ms=500
@@ -172,3 +173,15 @@ def test_a_lease_shorter_than_the_calls_is_refused():
         check_lease(POLICY, timeout_ms=501)
 
     assert caught.value.value == 500
+
+
+def test_an_open_circuit_keeps_the_instant_of_its_first_opening():
+    opened = trip(POLICY, Closed(1), now_ms=NOW, u=0.0)
+    half, permit = admit(POLICY, opened, now_ms=opened.until_ms)
+    again = end(half, permit, CallOutcome.FAILURE, now_ms=opened.until_ms + 100)
+    later, permit = admit(POLICY, again, now_ms=again.until_ms)
+    closed = end(later, permit, CallOutcome.SUCCESS, now_ms=again.until_ms + 1)
+
+    assert [s.since_ms for s in (opened, half, again, later)] == [NOW] * 4
+    assert closed.since_ms == again.until_ms + 1
+    assert opened == Open(2, 1, opened.until_ms)
