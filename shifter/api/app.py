@@ -343,8 +343,11 @@ class Shifter(HasLanes, HasStates, HasWorkerGroups):
                 self._admission, self._inherited = admission, None
                 # An app with a stand-in decides by itself, and as on an idle machine.
                 if self._stand_in is None:
-                    report = partial(self._observer.service_report, publisher.clock, "")
-                    guard.report_on(admission, report)
+                    version = self.settings.app_version or ""
+                    report = self._observer.service_report
+                    guard.report_on(
+                        admission, partial(report, publisher.clock, version)
+                    )
                     self._watch = watching(lanes, guard)
                 else:
                     admission.lag_ms = lambda: 0.0

@@ -74,6 +74,24 @@ class FlowRow(msgspec.Struct, frozen=True):
     shed: int
 
 
+class AdmissionRow(msgspec.Struct, frozen=True):
+    """What services refused since they began, and what they answered lately.
+
+    Attributes:
+        shed: Jobs shed, by priority; those of none are left out.
+        would_shed: The same in the dark.
+        last_minute: What was answered within the last minute, by priority; those of
+            which nothing was offered are left out.
+        shedding_ms: Since when a service sheds, epoch milliseconds; ``None`` while
+            none has shed for a minute.
+    """
+
+    shed: dict[str, int]
+    would_shed: dict[str, int]
+    last_minute: list[FlowRow] = []
+    shedding_ms: int | None = None
+
+
 class ServiceRow(msgspec.Struct, frozen=True):
     """One service process.
 

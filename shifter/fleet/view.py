@@ -16,7 +16,7 @@ from shifter.fleet.cause_view import CauseRow, cause_row
 from shifter.fleet.endpoint_view import EndpointRow, endpoint_rows
 from shifter.fleet.hours import scope_of
 from shifter.fleet.service_reports import (
-    FlowRow,
+    AdmissionRow,
     ServiceRow,
     flow_rows,
     service_rows,
@@ -162,24 +162,6 @@ class BudgetRow(msgspec.Struct, frozen=True):
     would_refuse: int
 
 
-class AdmissionRow(msgspec.Struct, frozen=True):
-    """What services refused since they began, and what they answered lately.
-
-    Attributes:
-        shed: Jobs shed, by priority; those of none are left out.
-        would_shed: The same in the dark.
-        last_minute: What was answered within the last minute, by priority; those of
-            which nothing was offered are left out.
-        shedding_ms: Since when a service sheds, epoch milliseconds; ``None`` while
-            none has shed for a minute.
-    """
-
-    shed: dict[str, int]
-    would_shed: dict[str, int]
-    last_minute: list[FlowRow] = []
-    shedding_ms: int | None = None
-
-
 class WindowRow(msgspec.Struct, frozen=True):
     """Hours of a queue, a lane or a type of job.
 
@@ -234,13 +216,11 @@ async def look(store: FleetStore, process: str) -> Fleet:
 
 def _fleet(view: FleetView) -> Fleet:
     cells, now_ms = {} if view.cells is None else view.cells, view.now_ms
-    reports = {
-        name: one
-        for name, text in view.evidence.items()
-        if (one := read_words(text)) is not None
-    }
+    read = {name: read_words(text) for name, text in view.evidence.items()}
+    reports = {name: one for name, one in read.items() if one is not None}
     processes = list(reports.values())
     services = {name: one.service for name, one in reports.items()}
+    recent = list(services.values())
     names = {name for one in processes for name in one.dependencies}
     names |= {name for cell in cells if (name := dependency_of(cell)) is not None}
     by_name = {name: _reports(name, processes, now_ms) for name in sorted(names)}
@@ -251,8 +231,8 @@ def _fleet(view: FleetView) -> Fleet:
         AdmissionRow(
             _sums(URGENT_FIRST, [one.shed for one in processes]),
             _sums(URGENT_FIRST, [one.would_shed for one in processes]),
-            flow_rows(list(services.values())),
-            shedding_since_ms(list(services.values()), now_ms),
+            flow_rows(recent),
+            shedding_since_ms(recent, now_ms),
         ),
         _windows(cells, now_ms),
         endpoint_rows(cells, processes, now_ms),

@@ -104,8 +104,9 @@ class RecentChanges:
     def _note_processes(self, overview: Overview) -> None:
         starts: dict[tuple[str, str, int], list[int]] = {}
         for worker in overview.workers:
-            at_ms = worker.started_ms
-            starts.setdefault(("worker", "", at_ms // _TOGETHER_MS), []).append(at_ms)
+            at_ms, version = worker.started_ms, worker.app_version or ""
+            key = ("worker", version, at_ms // _TOGETHER_MS)
+            starts.setdefault(key, []).append(at_ms)
         for service in overview.services:
             at_ms, version = service.started_ms, service.version
             key = ("service", version, at_ms // _TOGETHER_MS)

@@ -17,9 +17,8 @@ from shifter.deadletter.journal import Journal
 from shifter.deadletter.open_counts import OpenCounts
 from shifter.errors import StoreError, StoreRefusedError
 from shifter.fleet.endpoint_view import EndpointRow
-from shifter.fleet.service_reports import ServiceRow
+from shifter.fleet.service_reports import AdmissionRow, ServiceRow
 from shifter.fleet.view import (
-    AdmissionRow,
     BudgetRow,
     CircuitRow,
     Fleet,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shifter.fleet.service_reports import FlowRow
-from shifter.fleet.view import AdmissionRow, CircuitRow, OverrideRow, QualityRow
+from shifter.fleet.service_reports import AdmissionRow, FlowRow
+from shifter.fleet.view import CircuitRow, OverrideRow, QualityRow
 from shifter.ops.answers import (
     Grade,
     Mode,

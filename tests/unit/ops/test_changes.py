@@ -9,8 +9,8 @@ from shifter import Window
 from shifter.adapters.memory.log import MemoryLog, MemoryLogAdmin
 from shifter.deadletter.open_counts import OpenCounts
 from shifter.errors import StoreUnavailableError
-from shifter.fleet.service_reports import ServiceRow
-from shifter.fleet.view import AdmissionRow, CircuitRow, QualityRow
+from shifter.fleet.service_reports import AdmissionRow, ServiceRow
+from shifter.fleet.view import CircuitRow, QualityRow
 from shifter.jobs.schedule import read_windows
 from shifter.model.lane import events_topic
 from shifter.ops.changes import RecentChanges
