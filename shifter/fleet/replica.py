@@ -124,12 +124,12 @@ class FleetQuality:
         is_one = setting is not None and setting.to in set(Quality)
         self._by_hand = setting if is_one else None
         before, self._text = self._text, cells.get(QUALITY, b"")
-        quality = read_quality(self._text)
-        if quality is not None and quality is not self.by_load:
-            self.by_load = quality
-            self._observed = QualityState(quality)
+        cell = read_quality(self._text)
+        if cell is not None and cell.quality is not self.by_load:
+            self.by_load = cell.quality
+            self._observed = QualityState(cell.quality)
         is_new = self._text != before
-        is_strange = bool(self._text) and quality is None and is_new
+        is_strange = bool(self._text) and cell is None and is_new
         return (text is not None and not is_one) + is_strange
 
 

@@ -106,6 +106,25 @@ class ServiceRow(msgspec.Struct, frozen=True):
     version: str
 
 
+def admission_row(
+    shed: dict[str, int],
+    would_shed: dict[str, int],
+    reports: Mapping[str, ServiceReport],
+    now_ms: int,
+) -> AdmissionRow:
+    """What services refused, and what they answered lately.
+
+    Args:
+        shed: Jobs shed since they began, by priority.
+        would_shed: The same in the dark.
+        reports: What processes report, by name.
+        now_ms: The time, by the store's clock.
+    """
+    found = list(reports.values())
+    since_ms = shedding_since_ms(found, now_ms)
+    return AdmissionRow(shed, would_shed, flow_rows(found), since_ms)
+
+
 def flow_rows(reports: Sequence[ServiceReport]) -> list[FlowRow]:
     """The sums of all services, a row for each priority that was offered, if any.
 

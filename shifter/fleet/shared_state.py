@@ -113,7 +113,9 @@ class _Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
     since_ms: InstantMs = 0
 
 
-class _Quality(msgspec.Struct, frozen=True, omit_defaults=True):
+class QualityCell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The quality by load, and since when it holds; 0 if that is not known."""
+
     quality: Quality
     since_ms: InstantMs = 0
 
@@ -157,9 +159,7 @@ def read_circuit(text: bytes) -> CircuitState | None:
         return None
     cause = None if cell.cause is None else FailureCause(*cell.cause)
     if cell.state == "open":
-        return Open(
-            cell.generation, cell.openings, cell.until_ms, cause, cell.since_ms
-        )
+        return Open(cell.generation, cell.openings, cell.until_ms, cause, cell.since_ms)
     probes = tuple(Probe(*probe) for probe in cell.probes)
     return HalfOpen(
         cell.generation,
@@ -233,19 +233,12 @@ def read_setting(text: bytes) -> OverrideCell | None:
 
 def quality_text(quality: Quality, since_ms: int = 0) -> bytes:
     """Encode the quality by load, and since when it holds, by the store's clock."""
-    return msgspec.json.encode(_Quality(quality, since_ms))
+    return msgspec.json.encode(QualityCell(quality, since_ms))
 
 
-def read_quality(text: bytes) -> Quality | None:
+def read_quality(text: bytes) -> QualityCell | None:
     """Decode the quality by load; ``None`` if it cannot be read."""
-    cell = _read(text, _Quality)
-    return None if cell is None else cell.quality
-
-
-def quality_since_ms(text: bytes) -> int | None:
-    """Since when the quality by load holds; ``None`` if that is not known."""
-    cell = _read(text, _Quality)
-    return None if cell is None else cell.since_ms or None
+    return _read(text, QualityCell)
 
 
 def _read(text: bytes, kind: type[T]) -> T | None:

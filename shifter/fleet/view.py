@@ -18,9 +18,8 @@ from shifter.fleet.hours import scope_of
 from shifter.fleet.service_reports import (
     AdmissionRow,
     ServiceRow,
-    flow_rows,
+    admission_row,
     service_rows,
-    shedding_since_ms,
 )
 from shifter.fleet.shared_state import (
     PROTECTIONS,
@@ -32,7 +31,6 @@ from shifter.fleet.shared_state import (
     by_hand_cell,
     circuit_cell,
     dependency_of,
-    quality_since_ms,
     read_circuit,
     read_quality,
     read_setting,
@@ -89,8 +87,7 @@ class CircuitRow(msgspec.Struct, frozen=True):
         would_hold_back: The same of what is dark.
         cause: Why the circuit opened or, while it is closed, why processes that suspect
             the dependency do; ``None`` if there is no reason.
-        since_ms: When it closed, or first opened since it was closed; epoch
-            milliseconds, ``None`` if that is not known.
+        since_ms: When it closed, or first opened; epoch milliseconds.
     """
 
     dependency: str
@@ -119,8 +116,7 @@ class QualityRow(msgspec.Struct, frozen=True):
         by_hand: The operator's override, while it lasts.
         load: Mean of the processes; 1 is all there is room for. ``None`` without any.
         processes: How many there are.
-        since_ms: Since when the quality by load holds, epoch milliseconds; ``None`` if
-            that is not known.
+        since_ms: Since when the quality by load holds, epoch milliseconds.
     """
 
     quality: str
@@ -216,11 +212,9 @@ async def look(store: FleetStore, process: str) -> Fleet:
 
 def _fleet(view: FleetView) -> Fleet:
     cells, now_ms = {} if view.cells is None else view.cells, view.now_ms
-    read = {name: read_words(text) for name, text in view.evidence.items()}
-    reports = {name: one for name, one in read.items() if one is not None}
-    processes = list(reports.values())
-    services = {name: one.service for name, one in reports.items()}
-    recent = list(services.values())
+    read = [(name, read_words(text)) for name, text in view.evidence.items()]
+    processes = [one for _, one in read if one is not None]
+    services = {name: one.service for name, one in read if one is not None}
     names = {name for one in processes for name in one.dependencies}
     names |= {name for cell in cells if (name := dependency_of(cell)) is not None}
     by_name = {name: _reports(name, processes, now_ms) for name in sorted(names)}
@@ -228,11 +222,11 @@ def _fleet(view: FleetView) -> Fleet:
         [_circuit(name, cells, found, now_ms) for name, found in by_name.items()],
         [_budget(name, found) for name, found in by_name.items() if found.reports],
         _quality(cells, view.loads, now_ms),
-        AdmissionRow(
+        admission_row(
             _sums(URGENT_FIRST, [one.shed for one in processes]),
             _sums(URGENT_FIRST, [one.would_shed for one in processes]),
-            flow_rows(recent),
-            shedding_since_ms(recent, now_ms),
+            services,
+            now_ms,
         ),
         _windows(cells, now_ms),
         endpoint_rows(cells, processes, now_ms),
@@ -321,8 +315,7 @@ def _quality(
     cells: Mapping[str, bytes], loads: Sequence[float], now_ms: int
 ) -> QualityRow:
     found = read_quality(cells.get(QUALITY, b""))
-    by_load = "FULL" if found is None else found.value
-    since_ms = quality_since_ms(cells.get(QUALITY, b""))
+    by_load = "FULL" if found is None else found.quality.value
     by_hand = _by_hand(cells.get(QUALITY_BY_HAND), now_ms)
     return QualityRow(
         quality=by_load if by_hand is None else by_hand.to,
@@ -330,7 +323,7 @@ def _quality(
         by_hand=by_hand,
         load=sum(loads) / len(loads) if loads else None,
         processes=len(loads),
-        since_ms=None if since_ms is None else min(since_ms, now_ms),
+        since_ms=None if found is None else min(found.since_ms, now_ms) or None,
     )
 
 

@@ -56,7 +56,7 @@ async def test_a_page_that_has_just_started_knows_since_when(opened, app):
     store = wiring.open_fleet(app.settings)
     try:
         now_ms = (await store.sync(question("x"))).now_ms
-        state = circuit_text(Open(3, 1, now_ms + 60_000, now_ms - 3_723_000))
+        state = circuit_text(Open(3, 1, now_ms + 60_000, since_ms=now_ms - 3_723_000))
         change = [Proposal(circuit_cell("mailer"), b"", state)]
         view = await store.sync(question("x")._replace(proposals=change))
     finally:

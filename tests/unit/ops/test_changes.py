@@ -54,7 +54,7 @@ def place() -> Place:
 
 def circuit(state: str, since_ms: int | None) -> CircuitRow:
     empty = (None, 0, None, 1, 0.1, 5, 0, 0, None, {}, {})
-    return CircuitRow("mailer", state, *empty, since_ms)
+    return CircuitRow("mailer", state, *empty, since_ms=since_ms)
 
 
 async def test_a_state_shows_changes_that_nobody_saw(place):

@@ -20,7 +20,6 @@ from shifter.policy.protection.circuit.states import (
     settle,
     trip,
 )
-from shifter.policy.protection.dependency import check_lease
 
 POLICY = CircuitPolicy(
     cooldown_ms=1_000, max_cooldown_ms=8_000, probes=2, probe_lease_ms=500
