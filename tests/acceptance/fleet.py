@@ -107,7 +107,7 @@ class Fleet:
         lines = [line.split() for line in self.effects_file.read_text().splitlines()]
         return [line for line in lines if name is None or line[0] == name]
 
-    def until(self, check: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    def until(self, check: Callable[[], bool], *, timeout_s: float = 120) -> None:
         """Wait until something holds.
 
         Raises:

@@ -254,7 +254,7 @@ def write_servers(folder: Path) -> None:
 def dump_kafka(client: dict[str, str]) -> dict[str, Any]:
     """Records by topic and partition, and commits by group."""
     admin = AdminClient(client)
-    found = admin.list_topics(timeout=10).topics
+    found = admin.list_topics(timeout=40).topics
     topics = {
         name: sorted(topic.partitions)
         for name, topic in found.items()

@@ -30,7 +30,7 @@ def use_the_app(number: int) -> None:
 def _fork(number: int) -> None:
     child = FORK.Process(target=use_the_app, args=(number,))
     child.start()
-    child.join(20)
+    child.join(60)
     effect("forked", number, child.exitcode)
     child.kill()
 
@@ -58,6 +58,6 @@ def terminating(number: int) -> None:
         child.start()
     for child in children:
         child.terminate()
-        child.join(10)
+        child.join(60)
     time.sleep(1.0)
     effect("terminated", sum(child.exitcode == -15 for child in children))

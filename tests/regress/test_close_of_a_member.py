@@ -98,5 +98,5 @@ async def test_a_member_serves_its_assignment_before_it_closes(
 
 def _has_members(site, group):
     """Whether the broker gave a member of the group all four partitions."""
-    found = site.admin.describe_consumer_groups([group])[group].result(10)
+    found = site.admin.describe_consumer_groups([group])[group].result(40)
     return any(len(m.assignment.topic_partitions) == 4 for m in found.members)

@@ -103,7 +103,7 @@ class World:
     async def make_again(self, topic: str) -> None:
         await asyncio.to_thread(self.site.delete, topic)
         topics = self.site.admin.list_topics
-        await self.bench.until(lambda: topic not in topics(timeout=5).topics)
+        await self.bench.until(lambda: topic not in topics(timeout=30).topics)
         await asyncio.to_thread(self.site.make, topic)
 
     async def status(self) -> int:

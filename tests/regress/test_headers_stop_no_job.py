@@ -72,7 +72,7 @@ async def test_a_job_runs_and_is_retried_whatever_its_headers_are(odd, place):
     await world.open()
     ours = [envelope(job_id)]
     headers = [*odd, *ours] if place == "before" else [*ours, *odd]
-    await world.lane_log.append([Record(LANE, b"{}", headers)], timeout_s=1)
+    await world.lane_log.append([Record(LANE, b"{}", headers)], timeout_s=30)
 
     async with world.working():
         await world.ended(job_id, JobState.DONE)
@@ -116,7 +116,7 @@ async def test_what_fits_travels_along_and_what_does_not_is_counted(caplog):
     record = Record(LANE, b"{}", headers)
 
     with caplog.at_level(logging.WARNING, "shifter"):
-        await world.lane_log.append([record], timeout_s=1)
+        await world.lane_log.append([record], timeout_s=30)
         async with world.working():
             await world.ended(job_id, JobState.DEAD)
 
@@ -143,7 +143,7 @@ async def test_a_flood_of_odd_headers_is_some_lines_and_a_count(caplog):
     ]
 
     with caplog.at_level(logging.WARNING, "shifter"):
-        await world.lane_log.append(records, timeout_s=1)
+        await world.lane_log.append(records, timeout_s=30)
         async with world.working() as drain:
             await world.until(lambda: len(runs) == 500)
         drain.observer.close()

@@ -57,7 +57,7 @@ async def groups_of(records: list[tuple[Headers, bytes]]) -> list[tuple[str, int
 
     await world.open()
     written = [Record(LANE, value, headers) for headers, value in records]
-    await world.lane_log.append(written, timeout_s=1)
+    await world.lane_log.append(written, timeout_s=30)
     letters: list[Delivery] = []
     async with world.working() as drain:
 

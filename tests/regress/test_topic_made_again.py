@@ -79,7 +79,7 @@ async def make_again(bench, lane, fleet, gap_s):
     """Delete a topic and make it again; its members turn on meanwhile."""
     await asyncio.to_thread(bench.site.delete, lane)
     await bench.until(
-        lambda: lane not in bench.site.admin.list_topics(timeout=5).topics
+        lambda: lane not in bench.site.admin.list_topics(timeout=30).topics
     )
     await fleet.turn_for(gap_s)
     await asyncio.to_thread(bench.site.make, lane, partitions=PARTITIONS)

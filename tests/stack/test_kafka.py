@@ -128,7 +128,7 @@ def test_another_broker_on_the_port_is_not_taken_for_ours(cluster):
     with pytest.raises(StackError, match=r"another broker|did not start"):
         second.start()
 
-    assert AdminClient(cluster.client()).list_topics(timeout=10).brokers
+    assert AdminClient(cluster.client()).list_topics(timeout=40).brokers
 
 
 def test_a_stopped_cluster_leaves_nothing_behind(kafka):
@@ -155,7 +155,7 @@ def test_two_of_three_brokers_go_on(kafka):
         admin = AdminClient(cluster.client())
         until = time.monotonic() + SOON_S
         # It answers before all others have heard that it is back.
-        while set(admin.list_topics(timeout=10).brokers) != {1, 2, 3}:
+        while set(admin.list_topics(timeout=40).brokers) != {1, 2, 3}:
             assert time.monotonic() < until
             admin.poll(0.1)
 

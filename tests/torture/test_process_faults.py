@@ -128,7 +128,7 @@ def test_members_are_restarted_one_after_the_other():
     rolling = RollingRestart(restarted.append, 3, times=7, every_s=0.001)
 
     with rolling:
-        assert rolling.wait(10)
+        assert rolling.wait(40)
 
     assert restarted == [0, 1, 2, 0, 1, 2, 0]
 
@@ -139,7 +139,7 @@ def test_what_a_repeated_deed_raises_is_raised_when_it_heals():
 
     rolling = RollingRestart(fail, 3, every_s=0.001)
     rolling.start()
-    assert rolling.wait(10)
+    assert rolling.wait(40)
 
     with pytest.raises(RuntimeError, match="0"):
         rolling.heal()

@@ -88,7 +88,7 @@ class Bench:
 
     async def write(self, topic, values, *, key=None):
         records = [Record(topic, b"%d" % value, [], key) for value in values]
-        answers = await self.log.append(records, timeout_s=20)
+        answers = await self.log.append(records, timeout_s=60)
         assert answers == [Appended()] * len(records)
 
     def feed(self, *topics, protocol=None, **options):
@@ -115,7 +115,7 @@ class Bench:
         await feed.open()
         return feed
 
-    async def collect(self, feed, count, *, within_s=20, at_once=1_000):
+    async def collect(self, feed, count, *, within_s=60, at_once=1_000):
         """Fetch until there are so many, or the time is over."""
         found, until = [], self.clock.monotonic() + within_s
         while len(found) < count and self.clock.monotonic() < until:
@@ -123,7 +123,7 @@ class Bench:
             found += await feed.fetch(min(at_once, left), wait_s=0.2)
         return found
 
-    async def until(self, check, *, within_s=20):
+    async def until(self, check, *, within_s=60):
         async with asyncio.timeout(within_s):
             while not check():
                 await asyncio.sleep(0.02)

@@ -379,7 +379,7 @@ def _parts(feed):
 def committed(bench, lane):
     """What the test's group committed for a lane's first partition."""
     consumer = _outsider(bench)
-    [found] = consumer.committed([TopicPartition(lane, 0)], timeout=10)
+    [found] = consumer.committed([TopicPartition(lane, 0)], timeout=40)
     consumer.close()
     return found
 

@@ -81,13 +81,13 @@ async def test_an_undone_transaction_leaves_no_topic_behind(process):
 
     def hold(_):
         entered.set()
-        go_on.wait(10)
+        go_on.wait(40)
 
     def fail(_):
         raise LookupError
 
     holding = asyncio.ensure_future(process.database.write(hold))
-    await asyncio.to_thread(entered.wait, 10)
+    await asyncio.to_thread(entered.wait, 40)
     appending = asyncio.ensure_future(process.append(records([1], topic="shop.a.low")))
     failing = asyncio.ensure_future(process.database.write(fail))
     await asyncio.sleep(0)
@@ -371,7 +371,7 @@ async def test_a_key_is_with_one_worker_at_a_time_and_keeps_its_order(process, k
     await first.settle(begun)
     await first.fetch(0, wait_s=0)
     seen = numbers(begun)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while len(seen) < 6:
             for feed in (first, second):
                 found = await feed.fetch(1, wait_s=0.05)

@@ -31,7 +31,7 @@ def recorded(world):
     def put(*events: JobEvent) -> None:
         log = MemoryLaneLog(world.log, max_record_bytes=10_000_000)
         for value, _ in encode_events("host-1", events):
-            log.append_sync([Record(TOPIC, value, [])], timeout_s=1)
+            log.append_sync([Record(TOPIC, value, [])], timeout_s=30)
 
     return put
 

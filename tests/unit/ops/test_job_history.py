@@ -39,7 +39,7 @@ class Stream:
 
     def put_raw(self, value: bytes) -> None:
         lane_log = MemoryLaneLog(self.log)
-        assert lane_log.append_sync([Record(TOPIC, value, [])], timeout_s=1) == [
+        assert lane_log.append_sync([Record(TOPIC, value, [])], timeout_s=30) == [
             Appended()
         ]
 
@@ -124,7 +124,7 @@ async def test_hostile_texts_are_printable_and_bounded_in_history_and_list(strea
     value = msgspec.json.encode(raw)
     stream.log._specs[TOPIC] = TopicSpec(TOPIC, PARTITIONS, 1, 10_000_000)
     lane_log = MemoryLaneLog(stream.log, max_record_bytes=10_000_000)
-    lane_log.append_sync([Record(TOPIC, value[:], [])], timeout_s=1)
+    lane_log.append_sync([Record(TOPIC, value[:], [])], timeout_s=30)
 
     found, listed = await stream.history(1), await stream.jobs()
 

@@ -201,7 +201,7 @@ def test_a_closed_admission_makes_new_threads_when_they_are_needed():
     first = admission.threads
     admission.close()
 
-    assert admission.threads.submit(int).result(5) == 0
+    assert admission.threads.submit(int).result(40) == 0
     assert admission.threads is not first
     admission.close()
 

@@ -185,7 +185,7 @@ async def test_a_key_stays_behind_its_spooled_records(spooling, log, spool, stat
 
 
 async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
-    spool.put(entries(record(1, key="k")), timeout_s=1)
+    spool.put(entries(record(1, key="k")), timeout_s=30)
     spooling = SpoolingLog(log, spool, clock=SystemClock(), is_up=lambda: state["up"])
     spooling.warm_up()
 
@@ -210,7 +210,7 @@ async def test_keys_wait_for_what_an_earlier_process_left(log, spool, state):
 async def test_a_full_spool_refuses_the_least_important_first(
     spooling, spool, waiting, taken
 ):
-    spool.put(entries(*[record(0)] * waiting), timeout_s=1)
+    spool.put(entries(*[record(0)] * waiting), timeout_s=30)
     spooling._is_away = True
     lanes = ["low", "normal", "high", "critical"]
 
@@ -229,7 +229,7 @@ async def test_a_full_spool_refuses_the_least_important_first(
 async def test_a_full_spool_makes_no_refusal_of_an_unknown_outcome(
     spooling, log, spool
 ):
-    spool.put(entries(*[record(0)] * 100), timeout_s=1)
+    spool.put(entries(*[record(0)] * 100), timeout_s=30)
     log.answer = Unknown("?")
 
     assert await spooling.append([record(1)], timeout_s=30) == [Unknown("?")]
@@ -256,7 +256,7 @@ async def test_a_spool_that_fails_reports_it(spooling, spool, error, kind, monke
 
 
 def test_a_record_the_log_never_takes_holds_up_no_other(log, spool):
-    spool.put(entries(record(1), record(2), record(3)), timeout_s=1)
+    spool.put(entries(record(1), record(2), record(3)), timeout_s=30)
     log.answer = lambda one: (
         Refused(Reason.TOO_LARGE, "big") if one.value == b"2" else Appended()
     )
@@ -272,7 +272,7 @@ async def test_what_the_log_refused_is_tried_again_when_nothing_else_waits(
     log, spool, state, monkeypatch
 ):
     monkeypatch.setattr("shifter.produce.forward._AGAIN_S", 0.01)
-    spool.put(entries(record(1, "k"), record(2, "k"), record(3)), timeout_s=1)
+    spool.put(entries(record(1, "k"), record(2, "k"), record(3)), timeout_s=30)
     log.answer = lambda one: (
         Refused(Reason.REFUSED_BY_LOG, "no right") if one.key else Appended()
     )
@@ -290,7 +290,7 @@ async def test_what_the_log_refused_is_tried_again_when_nothing_else_waits(
 
 
 def test_what_the_log_refuses_for_the_moment_stays_in_line(log, spool):
-    spool.put(entries(record(1), record(2)), timeout_s=1)
+    spool.put(entries(record(1), record(2)), timeout_s=30)
     log.answer = Refused(Reason.LOG_AWAY, "the client broke")
 
     assert forward(spool, log) == 0
@@ -299,7 +299,7 @@ def test_what_the_log_refuses_for_the_moment_stays_in_line(log, spool):
 
 
 def test_of_one_key_the_next_waits_for_the_answer_to_the_one_before(log, spool):
-    spool.put(entries(record(1, "k"), record(2, "k"), record(3, "x")), timeout_s=1)
+    spool.put(entries(record(1, "k"), record(2, "k"), record(3, "x")), timeout_s=30)
     log.answer = lambda one: Unknown("?") if one.value == b"1" else Appended()
 
     assert forward(spool, log) == 1
@@ -343,7 +343,7 @@ async def test_what_was_handed_over_earlier_comes_first_however_late_it_is_spool
 
 
 def test_what_may_still_be_overtaken_is_not_forwarded(log, spool):
-    spool.put(entries(record(1), record(2), record(3)), timeout_s=1)
+    spool.put(entries(record(1), record(2), record(3)), timeout_s=30)
 
     assert forward(spool, log, before=3) == 2
     assert log.values == [1, 2]
