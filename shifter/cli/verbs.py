@@ -124,6 +124,10 @@ VERBS: Final = (
     Verb("explain", "Show what would happen to a job now, rule by rule."),
     Verb("scale", "Show how many workers each worker group should have, and why."),
     Verb(
+        "scaler",
+        "Tell KEDA how many workers each worker group should have, over gRPC.",
+    ),
+    Verb(
         "demo",
         "Play a recorded overload and watch it being shifted in time.",
         (Exit.PARTIAL, Exit.UNAVAILABLE, Exit.CANNOT_CREATE),

@@ -11,12 +11,12 @@ from collections.abc import Awaitable
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
+from shifter.api.app import Shifter
 from shifter.cli.output import warn
 from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import BurstProgress
 from shifter.cli.session import InSession, need_log, need_state
 from shifter.cli.version import DISTRIBUTION, version_of
-from shifter.config import Settings
 from shifter.config.settings import OPTIONS
 from shifter.errors import ConfigError, StoreUnavailableError
 from shifter.model.lane import Priority
@@ -93,48 +93,48 @@ def work(  # noqa: PLR0913  # one parameter an option
             Exit.CONFIG,
         )
     configure_logging(settings.log_level, settings.log_format)
-    return asyncio.run(_work(settings, options, topics))
+    return asyncio.run(_work(app, options, topics))
 
 
-async def _work(settings: Settings, options: WorkOptions, topics: list[str]) -> int:
-    clock = SystemClock()
+async def _work(app: Shifter, options: WorkOptions, topics: list[str]) -> int:
+    clock, settings = SystemClock(), app.settings
     admin = wiring.open_admin(settings)
     try:
         await until_up(settings, admin, clock, wait_s=options.wait_s, warn=warn)
         if not wiring.is_embedded(settings):
             await _check_topics(admin, topics, options.target)
         await _check_rights(admin, topics)
-        return await _supervise(settings, options, admin, topics, clock)
+        return await _supervise(app, options, admin, topics, clock)
     finally:
         await admin.close()
 
 
 async def _supervise(
-    settings: Settings,
+    app: Shifter,
     options: WorkOptions,
     admin: LogAdmin,
     topics: list[str],
     clock: Clock,
 ) -> int:
     if not options.burst:
-        return await _answering(options, settings, None)
+        return await _answering(options, app, None)
     depths: list[LaneDepth] = []
     progress = BurstProgress(depths, clock, sys.stderr)
     async with asyncio.TaskGroup() as group:
         drawing = group.create_task(progress.run())
         until = drained(admin, topics, depths=depths)
-        code = await _answering(options, settings, until)
+        code = await _answering(options, app, until)
         drawing.cancel()
     return code
 
 
 async def _answering(
-    options: WorkOptions, settings: Settings, until: Awaitable[None] | None
+    options: WorkOptions, app: Shifter, until: Awaitable[None] | None
 ) -> int:
     try:
         return await supervise(
             options,
-            settings,
+            app,
             until=until,
         )
     except OSError as error:

@@ -23,7 +23,6 @@ from multiprocessing.process import BaseProcess
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.api.load import load_app
-from shifter.config import Settings
 from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
 from shifter.jobs.registered import RegisteredJob
 from shifter.policy.health import HealthPolicy
@@ -62,7 +61,7 @@ _FLUSH_S = 3.0
 
 async def supervise(
     options: WorkOptions,
-    settings: Settings,
+    app: Shifter,
     *,
     until: Awaitable[None] | None,
 ) -> int:
@@ -70,7 +69,8 @@ async def supervise(
 
     Args:
         options: What the workers serve.
-        settings: Name the servers, and how long running jobs may continue after a stop.
+        app: Its settings name the servers, and how long running jobs may continue after
+            a stop.
         until: Stops the workers when it is done; ``None`` for signals alone.
 
     Returns:
@@ -78,7 +78,9 @@ async def supervise(
 
     Raises:
         OSError: The address for probes cannot be bound.
+        ConfigError: The sizes of worker groups contradict each other.
     """
+    settings = app.settings
     drain_timeout_s = settings.drain_timeout_ms / 1_000
     # A process that drains because one attempt does not end has the drain timeout too.
     overdue_s = STOP_GRACE_S + drain_timeout_s + _KILL_GRACE_S
@@ -95,19 +97,26 @@ async def supervise(
     if options.health is None:
         return await _supervised(supervisor, until)
     # Only a deployment that scrapes metrics needs prometheus-client.
+    from shifter.ops.scale_reader import ScaleReader  # noqa: PLC0415
+    from shifter.ops.scaling import Planner  # noqa: PLC0415
     from shifter.supervise.lane_gauges import LaneGauges  # noqa: PLC0415
     from shifter.supervise.probes import ProbeServer  # noqa: PLC0415
 
-    endpoint = ProbeServer(health, version=options.version or "unknown")
+    scaling = ScaleReader(app, clock, is_asked_only=True)
+    endpoint = ProbeServer(
+        health, version=options.version or "unknown", scaling=scaling
+    )
     host, port = options.health
-    gauges = LaneGauges(settings, health.fleet, clock)
+    planner = Planner(app, clock, remembers=True)
+    gauges = LaneGauges(settings, health.fleet, clock, planner)
     async with endpoint.serving(host, port) as bound, asyncio.TaskGroup() as group:
         Log().info(Event.HEALTH_SERVED, host=host, port=bound)
-        reading = group.create_task(gauges.run())
+        readings = [group.create_task(one.run()) for one in (gauges, scaling)]
         try:
             return await _supervised(supervisor, until)
         finally:
-            reading.cancel()
+            for reading in readings:
+                reading.cancel()
 
 
 async def _supervised(supervisor: Supervisor, until: Awaitable[None] | None) -> int:

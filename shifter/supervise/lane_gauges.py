@@ -16,6 +16,7 @@ from shifter.config import Settings
 from shifter.deadletter.topic_lease import TopicLease, holding
 from shifter.errors import HeldElsewhereError, ShifterError
 from shifter.model.lane import Lane, Priority
+from shifter.ops.scaling import Planner, ScaleReport
 from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
 from shifter.ports import ClaimStore, Clock
 from shifter.supervise.canary import CanarySender, canary_sender
@@ -33,10 +34,19 @@ class LaneGauges:
         settings: Name the log and the state store.
         metrics: Where the gauges are.
         clock: Paces the readings.
+        planner: Says how many workers each group should have; ``None`` for no such
+            gauges.
     """
 
-    def __init__(self, settings: Settings, metrics: FleetMetrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: FleetMetrics,
+        clock: Clock,
+        planner: Planner | None = None,
+    ) -> None:
         self._settings, self._metrics, self._clock = settings, metrics, clock
+        self._planner = planner
         self._log, self._is_failing = Log(), False
 
     async def run(self) -> None:
@@ -76,6 +86,9 @@ class LaneGauges:
             self._is_failing = False
             if lease.is_trusted:
                 show(overview, self._metrics)
+                # Without the state store there is no rate to count with.
+                if self._planner is not None and overview.quality is not None:
+                    show_scale(self._planner.plan(overview), self._metrics)
                 if sender is not None:
                     await sender.send(_lanes(self._settings.namespace, overview))
             await self._clock.sleep(EVERY_S)
@@ -112,3 +125,12 @@ def show(overview: Overview, metrics: FleetMetrics) -> None:
                 gauge.of(*labels).set(reading)
     for row in overview.dead_letters[:MAX_SERIES]:
         metrics.dead_letters_open.of(row.queue).set(row.count)
+
+
+def show_scale(report: ScaleReport, metrics: FleetMetrics) -> None:
+    """Set the gauges of worker groups."""
+    for group in report.groups:
+        metrics.scale_workers.of(group.name).set(group.current)
+        metrics.scale_desired.of(group.name).set(group.desired)
+        if group.due_backlog_s is not None:
+            metrics.scale_backlog.of(group.name).set(group.due_backlog_s)

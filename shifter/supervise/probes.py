@@ -1,8 +1,9 @@
 """``/startupz``, ``/livez``, ``/readyz`` and ``/metrics`` of a supervisor's processes.
 
-The server has four fixed pages over HTTP/1.1 and answers once a connection; any other
-path is 404. It is meant for a kubelet and a Prometheus on the same network: it asks for
-no authentication, shows nothing of a job, and is bound to the loopback by default.
+The server has these fixed pages, and ``/scale`` for a scaler, over HTTP/1.1. It answers
+once a connection; any other path is 404. It is meant for a kubelet, a Prometheus and a
+scaler on the same network: it asks for no authentication, shows nothing of a job, and
+is bound to the loopback by default.
 
 A connection may last five seconds in all, and 64 may be open: a new one replaces the
 oldest. A probe sends its head at once and is answered in milliseconds, so slow clients,
@@ -19,6 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from shifter.ops.scale_reader import PAGE_WAIT_S, ScaleReader, scale_page
 from shifter.supervise.supervisor import ProcessCondition, ProcessHealth
 from shifter.telemetry.exposition import CONTENT_TYPE, Exposition
 from shifter.telemetry.metric import FLEET_SPECS, WORKER_SPECS
@@ -46,10 +48,17 @@ class ProbeServer:
     Args:
         health: Health of the processes.
         version: Version that ``shifter_build_info`` shows.
+        scaling: Has the numbers of ``/scale``; ``None`` without that page.
     """
 
-    def __init__(self, health: ProcessHealth, *, version: str) -> None:
-        self._health = health
+    def __init__(
+        self,
+        health: ProcessHealth,
+        *,
+        version: str,
+        scaling: ScaleReader | None = None,
+    ) -> None:
+        self._health, self._scaling = health, scaling
         specs = WORKER_SPECS | FLEET_SPECS
         self._exposition = Exposition(health.metrics, specs, version=version)
         self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
@@ -104,6 +113,12 @@ class ProbeServer:
     def _metrics(self) -> Page:
         return Page(HTTPStatus.OK, CONTENT_TYPE, self._exposition.render())
 
+    async def _scale(self) -> Page:
+        assert self._scaling is not None  # noqa: S101  # the caller has looked
+        answer = await self._scaling.fresh(wait_s=PAGE_WAIT_S)
+        status, body = scale_page(answer)
+        return Page(status, _JSON, body)
+
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -126,7 +141,7 @@ class ProbeServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            answer = self._response(await reader.readuntil(b"\r\n\r\n"))
+            answer = await self._response(await reader.readuntil(b"\r\n\r\n"))
         except asyncio.IncompleteReadError:
             return
         except asyncio.LimitOverrunError:
@@ -140,12 +155,14 @@ class ProbeServer:
             while await reader.read(_DISCARD_BYTES):
                 pass
 
-    def _response(self, head: bytes) -> bytes:
+    async def _response(self, head: bytes) -> bytes:
         method, path, *_ = [*head.split(b"\r\n", 1)[0].split(b" "), b"", b""]
         if method not in (b"GET", b"HEAD"):
             page = Page(HTTPStatus.METHOD_NOT_ALLOWED, _JSON, b'{"error":"use GET"}')
         else:
-            page = self.page(path.split(b"?", 1)[0].decode("latin-1"))
+            name = path.split(b"?", 1)[0].decode("latin-1")
+            is_scale = name == "/scale" and self._scaling is not None
+            page = await self._scale() if is_scale else self.page(name)
         return _written(page, has_body=method != b"HEAD")
 
 

@@ -59,6 +59,22 @@ class FleetMetrics(MetricSet):
             "Dead letters that no run has replayed, parked, discarded or edited.",
         )
 
+        group = ("group",)
+        self.scale_workers = self._gauge(
+            "shifter_scale_workers", group, "Live workers of a worker group."
+        )
+        self.scale_desired = self._gauge(
+            "shifter_scale_desired_workers",
+            group,
+            "Workers that a worker group should have, as shifter scale says.",
+        )
+        self.scale_backlog = self._gauge(
+            "shifter_scale_due_backlog_seconds",
+            group,
+            "Work of a group that may start now, in seconds of one worker; not while "
+            "the cost of its jobs is unknown.",
+        )
+
     def clear_lanes(self) -> None:
         """Forget all readings of lanes: another process has them, or none."""
         for family in self._families:

@@ -32,7 +32,9 @@ _MAX_FORM: Final = 65_536
 PUBLIC: Final = ("/healthz", "/login", "/static/")
 """Paths that hold nothing of the namespace, so that anybody may see them."""
 
-_WITHOUT_FORMS: Final = ("/healthz", "/static/", "/api/", "/metrics", "/events")
+_WITHOUT_FORMS: Final = (
+    *("/healthz", "/static/", "/api/", "/metrics", "/scale", "/events"),
+)
 """Paths whose answers hold no form, so that no cookie is set for them."""
 
 _HEADERS: Final = (

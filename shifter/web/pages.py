@@ -49,6 +49,7 @@ from shifter.web.letters import LetterPages
 from shifter.web.live import LiveSections
 from shifter.web.render import environment
 from shifter.web.runs import Runs
+from shifter.web.scaling import ScaleTask
 from shifter.web.settings import SettingPages
 from shifter.web.view import view_lanes
 from shifter.web.workers import WorkerPages
@@ -88,6 +89,7 @@ class WebPage:
         self.history = History()
         self.changes = RecentChanges(windows_of(app))
         self.reader = Reader(app.settings, self.clock, idle_s=_IDLE_S, note=self._note)
+        self.scaling = ScaleTask(app, self.clock)
         self.templates = environment()
         self.live = LiveSections(self)
         self.sessions = Sessions(access)
@@ -100,6 +102,7 @@ class WebPage:
             Route("/api/status", self._status),
             Route("/api/history", self._history),
             Route("/metrics", asgi_metrics(app)),
+            Route("/scale", self._scale),
             Route("/login", self._login, methods=["GET", "POST"]),
             *SettingPages(self).routes(),
             *LetterPages(self).routes(),
@@ -126,6 +129,7 @@ class WebPage:
     async def close(self) -> None:
         """Stop reading; a service that mounts the page calls it at its end."""
         await self.reader.close()
+        await self.scaling.close()
 
     def page(
         self, request: Request, template: str, /, *, code: int = 200, **facts: Any
@@ -215,6 +219,10 @@ class WebPage:
                         yield {"event": "point", "data": data}
 
         return EventSourceResponse(changes(), ping=15, send_timeout=30)
+
+    async def _scale(self, _: Request) -> Response:
+        status, body = await self.scaling.page()
+        return Response(body, status, media_type="application/json")
 
     async def _status(self, _: Request) -> Response:
         reading = await self.reader.fresh(within_s=_YOUNG_S, wait_s=_STATUS_WAIT_S)

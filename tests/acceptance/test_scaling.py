@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 
+import grpc.aio
 import pytest
 
+from stack.process import free_port
 from tests.acceptance.fleet import ROOT, Fleet
+from tests.acceptance.keda import Keda
 
 TARGET = "tests.acceptance.scaling_jobs:app"
 
 pytestmark = pytest.mark.timeout(240)
+embedded = pytest.mark.parametrize("fleet", ["embedded"], indirect=True)
 
 
 def submit(fleet: Fleet, count: int) -> None:
@@ -59,3 +69,75 @@ def test_a_backlog_becomes_a_number_of_workers(fleet):
         assert answer(known[-1]) == (1, 3, "partitions")
     else:
         assert answer(known[-1]) == (1, 5, "ceiling")
+
+
+@embedded
+def test_keda_scales_by_the_scaler_from_nothing_and_back(fleet):
+    """A scaler process answers what the command says, and ends with SIGTERM."""
+    fleet.run("topics", "apply", TARGET)
+    fleet.environment["SHIFTER_SCALE_STABILISATION"] = "0s"
+    scaler = subprocess.Popen(
+        [sys.executable, "-m", "shifter.cli", "scaler", TARGET, "--listen=127.0.0.1:0"],
+        env=fleet.environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = scaler.stderr.readline()
+        port = int(re.search(r"listens at 127\.0\.0\.1:(\d+)", said)[1])
+        asyncio.run(_played(fleet, port))
+        scaler.send_signal(signal.SIGTERM)
+        assert scaler.wait(timeout=60) == 0
+    finally:
+        scaler.kill()
+        scaler.communicate()
+
+
+async def _played(fleet: Fleet, port: int) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        keda = Keda(channel)
+        stream = keda.stream()
+        async with asyncio.timeout(90):
+            assert (await stream.read()).result is False
+            assert await keda.replicas() == 0
+
+            await asyncio.to_thread(submit, fleet, 20)
+            assert (await stream.read()).result is True
+            assert await keda.replicas() == 1
+
+            # KEDA starts a worker, which ends when nothing is left.
+            worker = fleet.work("--burst", target=TARGET)
+            assert (await stream.read()).result is False
+            assert await keda.replicas() == 0
+        assert await asyncio.to_thread(worker.wait, 90) == 0
+
+
+@embedded
+def test_a_supervisor_serves_the_numbers_as_a_page_and_as_gauges(fleet):
+    fleet.run("topics", "apply", TARGET)
+    port = free_port()
+    worker = fleet.work("--health", f"127.0.0.1:{port}", target=TARGET)
+    found = {}
+
+    def ask() -> bool:
+        assert worker.poll() is None, fleet.said()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/scale") as answer:
+                found.update(json.loads(answer.read()))
+        except OSError:  # not up yet, or 503
+            return False
+        return found["groups"][0]["current"] == 1
+
+    fleet.until(ask, timeout_s=90)
+    assert list(found) == ["as_of_ms", "groups", "age_s", "is_stale", "error"]
+    assert (found["is_stale"], found["error"]) == (False, None)
+
+    def is_shown() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            page = answer.read().decode()
+        return 'shifter_scale_workers{group="default"} 1' in page
+
+    fleet.until(is_shown, timeout_s=90)
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait(90) == 0

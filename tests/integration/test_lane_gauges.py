@@ -11,8 +11,10 @@ from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.config.load import load_settings
 from shifter.model.lane import Priority
+from shifter.ops.scaling import ScaleGroup, ScaleReport
+from shifter.ops.status import Overview
 from shifter.supervise import lane_gauges
-from shifter.supervise.lane_gauges import LaneGauges
+from shifter.supervise.lane_gauges import LaneGauges, show, show_scale
 from shifter.telemetry import FleetMetrics
 
 PATIENCE_S = 60
@@ -123,3 +125,22 @@ async def test_gauges_go_while_the_log_cannot_be_read_and_come_back(
         await until(lambda: value(metrics, "lane_waiting") is None)
         is_broken = False
         await until(lambda: value(metrics, "lane_waiting") == 1)
+
+
+async def test_numbers_of_workers_are_gauges_until_the_state_store_is_away():
+    metrics = FleetMetrics()
+    group = ScaleGroup("mail", 1, 3, 60.0, "due_backlog")
+    away = Overview(0, [], [], [], [], [])
+
+    show_scale(ScaleReport(0, [group]), metrics)
+    shown = metrics.snapshot()
+    show(away, metrics)
+
+    names = ("workers", "desired_workers", "due_backlog_seconds")
+    assert [shown[f"shifter_scale_{name}"] for name in names] == [
+        {("mail",): 1},
+        {("mail",): 3},
+        {("mail",): 60.0},
+    ]
+    left = metrics.snapshot()
+    assert [left[f"shifter_scale_{name}"] for name in names] == [{}, {}, {}]

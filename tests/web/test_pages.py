@@ -29,6 +29,29 @@ async def test_healthz_answers_200_without_reading_anything(opened):
     assert "set-cookie" not in answer.headers
 
 
+async def test_scale_has_the_numbers_of_the_command(opened, app):
+    async with opened() as client:
+        answer = await client.get("/scale")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        200,
+        "application/json",
+    )
+    [group] = answer.json()["groups"]
+    assert (group["name"], group["current"]) == ("default", 0)
+    assert "set-cookie" not in answer.headers
+
+
+async def test_scale_needs_a_token_where_one_is_set(opened):
+    async with opened(Access(operate_token=OPERATE), peer="10.0.0.7") as client:
+        refused = await client.get("/scale")
+        bearer = {"authorization": f"Bearer {OPERATE}"}
+        given = await client.get("/scale", headers=bearer)
+
+    assert refused.status_code in (303, 401)
+    assert given.status_code == 200
+
+
 async def test_status_has_the_fields_and_values_of_the_command(opened, app, capsys):
     url = app.settings.log_url.reveal()
     async with opened() as client:

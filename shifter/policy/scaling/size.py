@@ -25,8 +25,8 @@ from shifter.policy.scaling.demand import (
 from shifter.policy.scaling.hold import HoldState, hold
 from shifter.policy.scaling.settings import ScalingPolicy, ScalingReason
 
-_ROUNDING: Final = 1e-9
-"""A sum of floats that is a whole number but for this is that number."""
+_SLACK: Final = 0.05
+"""A twentieth of a worker is none: a smoothed rate of arrivals never quite ends."""
 
 
 class ScalingStep(NamedTuple):
@@ -160,7 +160,7 @@ def _need(
             most, reason = work_s / demand.horizon_s, demand.kind
             found = f"{work_s:.3g} s of work within {demand.horizon_s:.3g} s"
     coming, in_use = _steady(policy, group, demands)
-    workers = math.ceil(max(most + coming, in_use) - _ROUNDING)
+    workers = math.ceil(max(most + coming, in_use) - _SLACK)
     detail = (
         f"{found}: {most:.3g} workers, {coming:.3g} more for what keeps coming, "
         f"{in_use:.3g} are in use"

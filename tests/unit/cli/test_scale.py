@@ -104,3 +104,11 @@ def test_without_a_state_store_there_is_no_number(world, shop):
 
     assert ended.code == 78
     assert ended.problem[0] == "no state is configured"
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "127.0.0.1:"])
+def test_a_wrong_address_of_the_scaler_is_one_error(world, shop, address):
+    ended = world.run("scaler", shop, "--listen", address)
+
+    assert ended.code == 2
+    assert ended.problem[2] == "use HOST:PORT, such as 127.0.0.1:9090"

@@ -543,8 +543,8 @@ def supervised(world, shop, monkeypatch):
     """Runs ``shifter work`` with a supervisor that only notes what it was told."""
     told = []
 
-    async def supervise(options, settings, *, until):
-        told.append((options, settings.drain_timeout_ms / 1_000))
+    async def supervise(options, app, *, until):
+        told.append((options, app.settings.drain_timeout_ms / 1_000))
         if until is not None:
             await until
         return 0

@@ -56,6 +56,11 @@ def test_what_keeps_coming_is_added_to_what_waits():
     assert answer(load, workers=0) == (25, Why.DUE_BACKLOG)
 
 
+def test_arrivals_that_fade_keep_no_worker():
+    assert answer(QUIET._replace(arrivals_per_s=0.5), workers=1) == (0, Why.IDLE)
+    assert answer(QUIET._replace(arrivals_per_s=1.0), workers=1)[0] == 1
+
+
 def test_more_is_expected_at_this_hour_than_comes_now():
     load = QUIET._replace(arrivals_per_s=1.0, forecast_per_s=160.0)
 
