@@ -10,6 +10,7 @@ LABELS: Final = {
     "`cancelled`",
     "by": "`circuit`, `limit`, `budget` or `rate`",
     "dependency": "the name of a dependency",
+    "group": "the name of a worker group",
     "job": "the name of a job type, `http` or `grpc` for a request that is no job",
     "kind": "the class of the exception that most failed calls raised; `SlowCall`, "
     "`unknown` or `other`",
