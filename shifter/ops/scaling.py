@@ -217,9 +217,14 @@ class Planner:
     def _workers(
         self, reports: Iterable[WorkerReport]
     ) -> defaultdict[str, list[WorkerReport]]:
-        """Live workers by group: each belongs to the one it shares most lanes with."""
+        """Live workers by group: each belongs to the one it shares most lanes with.
+
+        One that drains takes no more work, and is on its way out.
+        """
         found: defaultdict[str, list[WorkerReport]] = defaultdict(list)
         for report in reports:
+            if report.is_draining:
+                continue
             serves = (*report.queues, "", *report.priorities)
             if serves not in self._homes:
                 self._homes[serves] = self._home(report)

@@ -131,6 +131,15 @@ def test_a_worker_of_an_older_release_counts_with_the_first_group(app):
     assert report.groups[0].current == 1
 
 
+def test_a_worker_that_drains_does_not_count(app):
+    leaving = [worker(is_draining=True), worker("w2")]
+    [group] = (
+        Planner(app, FakeClock(), remembers=False).plan(reading(workers=leaving)).groups
+    )
+
+    assert group.current == 1
+
+
 class TestGroups:
     def test_each_group_has_its_lanes_and_its_workers(self, app):
         app.worker_group("reports", queues=["reports"], ceiling=7)
