@@ -21,14 +21,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from shifter.errors import ConfigError, StoreError
-from shifter.fleet.calls import (
-    CALLER,
-    ROLE,
-    ActiveCall,
-    Caller,
-    TimeLimit,
-    verdict_of,
-)
+from shifter.fleet.calls import CALLER, ROLE, ActiveCall, Caller, TimeLimit, verdict_of
 from shifter.fleet.guards import LimitGuard
 from shifter.fleet.protection import DependencyProtection
 from shifter.fleet.replica import FleetReplica
