@@ -65,6 +65,20 @@ class AlreadyAskedError(ShifterError):
         super().__init__(f"{what} was asked for by {owner} and is not done yet")
 
 
+class NotTakenError(ShifterError):
+    """No worker has done what was asked for in time.
+
+    Attributes:
+        what: What was asked for, such as ``a run of digest``.
+        waited_s: How long it was waited for.
+        detail: What happens if a worker does it after all.
+    """
+
+    def __init__(self, what: str, *, waited_s: float, detail: str) -> None:
+        self.what, self.waited_s, self.detail = what, waited_s, detail
+        super().__init__(f"no worker took {what} within {waited_s:g} s; {detail}")
+
+
 class PayloadError(ShifterError):
     """The arguments of a call do not fit the job's signature; nothing was sent.
 

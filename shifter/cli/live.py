@@ -19,7 +19,7 @@ from shifter.cli.status import LANES, LETTERS, WORKERS, tables
 from shifter.ops.status import Overview
 
 # Columns that are compared down the table, so their digits stand below one another.
-_NUMBERS: Final = frozenset((*LANES[2:], *WORKERS[2:], *LETTERS[1:]))
+_NUMBERS: Final = frozenset((*LANES[2:], *WORKERS[2:5], *LETTERS[1:]))
 
 
 async def watch_live(overviews: AsyncIterator[Overview]) -> None:

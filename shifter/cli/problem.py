@@ -17,6 +17,7 @@ from shifter.errors import (
     DecodeError,
     FilterError,
     HeldElsewhereError,
+    NotTakenError,
     OutcomeUnknownError,
     PayloadError,
     ShifterError,
@@ -193,6 +194,16 @@ def _already_asked(error: AlreadyAskedError) -> Problem:
     )
 
 
+def _not_taken(error: NotTakenError) -> Problem:
+    return Problem(
+        "not_taken",
+        f"no worker took {error.what}",
+        f"none did within {error.waited_s:g} s; {error.detail}",
+        "look whether workers live and reach the log: shifter status",
+        Exit.TRY_LATER,
+    )
+
+
 def _config(error: ConfigError) -> Problem:
     if error.value is None and error.field in _EXAMPLES:
         return missing(error.field)
@@ -241,5 +252,6 @@ _EXPLAINERS: Final[tuple[tuple[type[BaseException], Callable[[Any], Problem]], .
     (FilterError, _filter),
     (HeldElsewhereError, _held),
     (AlreadyAskedError, _already_asked),
+    (NotTakenError, _not_taken),
     (ShifterError, _other),
 )

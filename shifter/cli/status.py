@@ -27,7 +27,7 @@ from shifter.fleet.view import (
 )
 from shifter.ops.reading import Reader
 from shifter.ops.status import Overview, open_sources, read_overview
-from shifter.ops.texts import age_text
+from shifter.ops.texts import age_text, tier_text
 from shifter.ops.worker_view import view_worker
 from shifter.policy.failure_cause import FailureCause
 from shifter.wire.untrusted import printable
@@ -36,6 +36,7 @@ LANES: Final = (
     *("queue", "priority", "waiting", "due", "delayed", "running", "oldest", "rate"),
     *("due work", "eta", "deadline"),
 )
+TIERS: Final = ("delay tier", "delayed", "next due in")
 LETTERS: Final = ("queue", "dead letters")
 WORKERS: Final = (
     *("worker", "host", "pid", "slots", "running", "state", "version"),
@@ -144,6 +145,7 @@ def tables(
     out = [row for row in overview.endpoints if row.by is not None]
     return [
         (LANES, _lane_cells(overview)),
+        (TIERS, _tier_cells(overview)),
         (LETTERS, letters),
         (CIRCUITS, circuit_cells(overview.circuits)),
         (ENDPOINTS, endpoint_cells(out)),
@@ -263,6 +265,13 @@ def _lane_cells(overview: Overview) -> list[tuple[object, ...]]:
             age_text(lane.tightest_deadline_s),
         )
         for lane in overview.lanes
+    ]
+
+
+def _tier_cells(overview: Overview) -> list[tuple[object, ...]]:
+    return [
+        (tier_text(row.tier_s), row.delayed, age_text(row.next_due_s))
+        for row in overview.delay_tiers or ()
     ]
 
 

@@ -96,7 +96,9 @@ class Verb(NamedTuple):
 GROUPS: Final = {
     "topics": "Create and change the topics of an app.",
     "job": "List jobs; show or cancel one.",
+    "lane": "Look into a lane.",
     "worker": "Drain one worker.",
+    "cron": "Show cron jobs; run one now, pause it, or resume it.",
     "circuit": "Show circuits; open or close them by hand.",
     "dependency": "Show the endpoints of dependencies; drain or restore one.",
     "budget": "Show retry budgets.",
@@ -161,6 +163,21 @@ VERBS: Final = (
         "Let one worker finish what it runs, and end it; no other one is started "
         "instead.",
     ),
+    Verb(
+        "lane peek",
+        "Show the first waiting and delayed jobs of a lane, and take none of them.",
+    ),
+    Verb(
+        "cron list",
+        "Show cron jobs: when each fired last, how that ended, and when it fires next.",
+    ),
+    Verb(
+        "cron run",
+        "Run a cron job once, now, and print the id of its job.",
+        (Exit.TRY_LATER, *_STORES),
+    ),
+    Verb("cron pause", "Let a cron job not fire, for a while."),
+    Verb("cron resume", "End the pause of a cron job."),
     Verb(
         "circuit list",
         "Show the circuit and the calls of every dependency of the fleet.",

@@ -150,7 +150,7 @@ def circuit_text(state: CircuitState) -> bytes:
 
 def read_circuit(text: bytes) -> CircuitState | None:
     """Decode a circuit's state; ``None`` if it cannot be read."""
-    cell = _read(text, _Circuit)
+    cell = read_cell(text, _Circuit)
     if cell is None:
         return None
     if cell.state == "closed":
@@ -228,7 +228,7 @@ def setting_text(setting: OverrideCell) -> bytes:
 
 def read_setting(text: bytes) -> OverrideCell | None:
     """Decode an override; ``None`` if it cannot be read."""
-    return _read(text, OverrideCell)
+    return read_cell(text, OverrideCell)
 
 
 def quality_text(quality: Quality, since_ms: int = 0) -> bytes:
@@ -238,10 +238,11 @@ def quality_text(quality: Quality, since_ms: int = 0) -> bytes:
 
 def read_quality(text: bytes) -> QualityCell | None:
     """Decode the quality by load; ``None`` if it cannot be read."""
-    return _read(text, QualityCell)
+    return read_cell(text, QualityCell)
 
 
-def _read(text: bytes, kind: type[T]) -> T | None:
+def read_cell(text: bytes, kind: type[T]) -> T | None:
+    """Decode a cell of JSON; ``None`` if it cannot be read as that type."""
     if len(text) > MAX_CELL_BYTES:
         return None
     try:

@@ -8,8 +8,8 @@ import msgspec
 
 from shifter.deadletter.dialect import read_facts
 from shifter.deadletter.journal import Run
-from shifter.deadletter.letter import read_job, replays_of, shown_json
-from shifter.errors import DecodeError
+from shifter.deadletter.letter import read_job, replays_of
+from shifter.ops.payload import readable, text_or_hex
 from shifter.ports import Delivery
 from shifter.wire.dead_letter import read_dead_letter
 
@@ -36,7 +36,7 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 def letter_facts(delivery: Delivery) -> dict[str, Any]:
     """One dead letter with everything in it, as JSON values."""
-    payload, encoding = _readable(delivery.value or b"")
+    payload, encoding = readable(delivery.value or b"")
     story = read_facts(delivery.headers, delivery.appended_ms)
     read = read_job(delivery.headers)
     return {
@@ -44,30 +44,15 @@ def letter_facts(delivery: Delivery) -> dict[str, Any]:
         "partition": delivery.partition,
         "offset": delivery.offset,
         "appended_ms": delivery.appended_ms,
-        "key": None if delivery.key is None else _text_or_hex(delivery.key),
+        "key": None if delivery.key is None else text_or_hex(delivery.key),
         "dead_letter": msgspec.to_builtins(read_dead_letter(delivery.headers)),
         "story": msgspec.to_builtins(story),
         "replay_of": None if read is None else read.envelope.replay_of,
         "replays": replays_of(delivery.headers),
         "headers": [
-            {"name": name, "value": None if raw is None else _text_or_hex(raw)}
+            {"name": name, "value": None if raw is None else text_or_hex(raw)}
             for name, raw in delivery.headers
         ],
         "payload_encoding": encoding,
         "payload": payload,
     }
-
-
-def _readable(value: bytes) -> tuple[Any, str]:
-    """A payload as JSON where it is JSON, else as hex, with which of the two."""
-    try:
-        return shown_json(value), "json"
-    except (DecodeError, ValueError, RecursionError):
-        return value.hex(), "hex"
-
-
-def _text_or_hex(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return f"hex:{raw.hex()}"

@@ -29,6 +29,7 @@ from shifter.fleet.view import (
 from shifter.model.lane import Lane, dead_letter_topic, parking_topic, parse_lane
 from shifter.ports import (
     Clock,
+    DelayTier,
     FleetStore,
     LaneDepth,
     LogAdmin,
@@ -86,6 +87,21 @@ class DeadLetterRow(msgspec.Struct, frozen=True):
     count: int
 
 
+class DelayTierRow(msgspec.Struct, frozen=True):
+    """Jobs that wait for their due time in one place of the log.
+
+    Attributes:
+        tier_s: Seconds that a record stays there before it is moved on; ``None`` for
+            the only place of a log that has no tiers (a file).
+        delayed: How many there are.
+        next_due_s: Seconds until the first one is due; below 0 once it is.
+    """
+
+    tier_s: int | None
+    delayed: int
+    next_due_s: float
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The state of a namespace, as ``shifter status`` shows it.
 
@@ -101,6 +117,8 @@ class Overview(msgspec.Struct, frozen=True):
         windows: Overrides of execution windows.
         endpoints: Endpoints of dependencies; empty when the state store is away.
         services: Live service processes; empty when the state store is away.
+        delay_tiers: Delayed jobs by tier, the shortest first, without empty tiers;
+            ``None`` where counting them took too long.
     """
 
     as_of_ms: int
@@ -114,6 +132,7 @@ class Overview(msgspec.Struct, frozen=True):
     windows: list[WindowRow] = []
     endpoints: list[EndpointRow] = []
     services: list[ServiceRow] = []
+    delay_tiers: list[DelayTierRow] | None = None
 
 
 class StatusSources(NamedTuple):
@@ -178,7 +197,9 @@ async def read_overview(sources: StatusSources) -> Overview:
     """
     topics = await sources.admin.topics()
     lanes = lanes_of(sources.namespace, topics)
-    depths = await sources.admin.depths([lane.name for lane in lanes])
+    names = [lane.name for lane in lanes]
+    depths = await sources.admin.depths(names)
+    tiers = await sources.admin.delay_tiers(names)
     workers = await _workers(sources)
     fleet = await _fleet(sources)
     now_ms = sources.clock.epoch_ms()
@@ -194,6 +215,9 @@ async def read_overview(sources: StatusSources) -> Overview:
         windows=[] if fleet is None else fleet.windows,
         endpoints=[] if fleet is None else fleet.endpoints,
         services=[] if fleet is None else fleet.services,
+        delay_tiers=None
+        if tiers is None
+        else [_tier_row(tier, now_ms) for tier in tiers],
     )
 
 
@@ -319,6 +343,11 @@ def _row(lane: Lane, depth: LaneDepth, work: _Work | None, now_ms: int) -> LaneR
         else round((depth.deadline_ms - now_ms) / 1_000, 3),
         partitions=depth.partitions,
     )
+
+
+def _tier_row(tier: DelayTier, now_ms: int) -> DelayTierRow:
+    next_due_s = round((tier.next_due_ms - now_ms) / 1_000, 3)
+    return DelayTierRow(tier.tier_s, tier.records, next_due_s)
 
 
 def _seconds_of(records: int, rate_per_s: float | None) -> float | None:

@@ -38,3 +38,12 @@ def instant_text(epoch_ms: int) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{epoch_ms} ms"
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def tier_text(tier_s: int | None) -> str:
+    """A delay tier as text: how long a record stays there.
+
+    >>> tier_text(64), tier_text(4096), tier_text(None)
+    ('1m4s', '1h8m', 'file')
+    """
+    return "file" if tier_s is None else age_text(float(tier_s)) or ""

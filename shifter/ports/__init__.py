@@ -17,6 +17,7 @@ from shifter.ports.log import (
     FeedCounts,
     LaneFeed,
     LaneLog,
+    LanePeek,
     LogAdmin,
     LostRange,
     Record,
@@ -41,7 +42,14 @@ from shifter.ports.stores import (
     encode_report,
     understood,
 )
-from shifter.ports.topic import HEAD, LaneDepth, TopicChange, TopicSpec, widening
+from shifter.ports.topic import (
+    HEAD,
+    DelayTier,
+    LaneDepth,
+    TopicChange,
+    TopicSpec,
+    widening,
+)
 
 __all__ = [
     "APPENDED",
@@ -54,12 +62,14 @@ __all__ = [
     "ClaimStore",
     "Clock",
     "DelayMover",
+    "DelayTier",
     "Delivery",
     "FeedCounts",
     "FleetStore",
     "LaneDepth",
     "LaneFeed",
     "LaneLog",
+    "LanePeek",
     "LogAdmin",
     "LostRange",
     "PresenceStore",

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from shifter.model.lane import Lane
-from shifter.ports.topic import LaneDepth, TopicChange, TopicSpec
+from shifter.ports.topic import DelayTier, LaneDepth, TopicChange, TopicSpec
 from shifter.wire.headers import Headers
 
 
@@ -164,6 +164,22 @@ class Delivery(msgspec.Struct, gc=False):
     partition: int
     offset: int
     epoch: int = 0
+
+
+class LanePeek(NamedTuple):
+    """The first records of a lane, read without taking anything from it.
+
+    Attributes:
+        waiting: Records that are not settled, also of jobs that run; oldest first.
+        delayed: Records that wait for their due time, and that time in epoch
+            milliseconds; soonest first.
+        is_complete: Whether these are the first ones: ``False`` where reading them
+            took too long or too much memory.
+    """
+
+    waiting: list[Delivery]
+    delayed: list[tuple[int, Delivery]]
+    is_complete: bool
 
 
 class LostRange(NamedTuple):
@@ -344,6 +360,23 @@ class LogAdmin(Protocol):
         Args:
             topic: Its name.
             spans: What to read; ``None`` for everything that the topic holds now.
+        """
+
+    async def peek(self, topic: str, most: int) -> LanePeek:
+        """The first records of a lane; nothing is taken, claimed or committed.
+
+        Args:
+            topic: The lane's name; one that does not exist holds nothing.
+            most: The most waiting, and the most delayed records, >= 1.
+        """
+
+    async def delay_tiers(self, topics: Sequence[str]) -> list[DelayTier] | None:
+        """The delayed records of lanes by tier, without tiers that hold none.
+
+        Where the log has to read them, they are those that the last `depths` saw.
+
+        Returns:
+            The shortest tier first; ``None`` where reading them took too long.
         """
 
     async def ping(self) -> str:

@@ -184,6 +184,7 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
         progress_ms: When a job last ended there, epoch milliseconds, to about a
             second; ``None`` before the first.
         is_draining: Whether it takes no more work and ends.
+        crons: The cron expressions of the jobs that it fires, by job.
     """
 
     worker_id: str
@@ -204,6 +205,7 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     slowest: SlowestJob | None = None
     progress_ms: InstantMs | None = None
     is_draining: bool = False
+    crons: dict[ShortText, ShortText] = {}
 
 
 _DECODE_REPORT: Final = msgspec.json.Decoder(WorkerReport).decode

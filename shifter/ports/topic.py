@@ -35,6 +35,21 @@ class LaneDepth(NamedTuple):
     partitions: int | None = None
 
 
+class DelayTier(NamedTuple):
+    """Delayed records that wait in one place of the log.
+
+    Attributes:
+        tier_s: Seconds that a record stays there before it is moved on; ``None`` for
+            the only place of a log that has no tiers.
+        records: How many there are, > 0.
+        next_due_ms: When the first one is due, epoch milliseconds.
+    """
+
+    tier_s: int | None
+    records: int
+    next_due_ms: int
+
+
 class TopicSpec(NamedTuple):
     """A topic as it should be.
 

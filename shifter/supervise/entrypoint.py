@@ -24,6 +24,7 @@ from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.api.load import load_app
 from shifter.errors import ShifterError, StoreRefusedError, StoreUnavailableError
+from shifter.fleet.cron_state import CronState
 from shifter.jobs.registered import RegisteredJob
 from shifter.policy.health import HealthPolicy
 from shifter.ports import LaneDepth, LogAdmin
@@ -259,8 +260,11 @@ def _cron(app: Shifter, worker: Worker) -> CronSchedule | None:
     clock, timeout_s = SystemClock(), app.settings.accept_timeout_ms / 1_000
     spans = worker.drain.spans
     publisher = Publisher(worker.log, clock, timeout_s=timeout_s, spans=spans)
-    store_ms = worker.drain.replica.store_ms
-    return CronSchedule(app.namespace, app.jobs, publisher, clock, store_ms)
+    replica, shared = worker.drain.replica, CronState()
+    replica.tenants.append(shared)
+    return CronSchedule(
+        app.namespace, app.jobs, publisher, clock, replica.store_ms, shared
+    )
 
 
 def _leave_with_parent() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -14,7 +13,7 @@ from starlette.routing import Route
 from shifter.deadletter import FailureGroup, Forecast, Letter, Selection, Triage
 from shifter.ops.dead_letters import letter_facts
 from shifter.web.guard import RefusedError, check_operator, read_form, visit_of
-from shifter.wire.untrusted import encode_line
+from shifter.web.payload import payload_text
 from shifter.wiring.dead_letters import opened_letter_reader
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 VERBS: Final = ("replay", "discard")
 _LETTERS: Final = 100
 """Dead letters on one page."""
-_PAYLOAD: Final = 20_000
-"""Characters of a payload that are shown; it may have a million."""
 _COLUMNS: Final = 30
 _HEIGHT: Final = 30
 
@@ -111,6 +108,8 @@ class LetterPages:
             raise RefusedError(404, f"{source} holds nothing at {partition}/{offset}")
         facts = letter_facts(found.delivery)
         may_see = visit_of(request).person.may_operate
+        job = facts["story"]["job_type"]
+        payload = payload_text(self._page.redact, job, facts["payload"])
         return self._page.page(
             request,
             "letter.html",
@@ -119,23 +118,9 @@ class LetterPages:
             story=facts["story"],
             at=f"{partition}/{offset}",
             filter=_by_place([(partition, offset)]),
-            payload=self._payload(facts) if may_see else None,
+            payload=payload if may_see else None,
             headers=facts["headers"] if may_see else None,
         )
-
-    def _payload(self, facts: dict[str, Any]) -> str:
-        """The payload as text, as the hook of the app lets it be seen."""
-        payload = facts["payload"]
-        if self._page.redact is not None:
-            try:
-                payload = self._page.redact(facts["story"]["job_type"] or "", payload)
-            except Exception:  # noqa: BLE001  # the hook of the user: fail safe
-                return "(hidden: the app's redact function failed)"
-        text = msgspec.json.format(encode_line(payload), indent=2).decode()
-        if len(text) > _PAYLOAD:
-            more = len(text) - _PAYLOAD
-            return f"{text[:_PAYLOAD]}\n… {more} more characters are not shown"
-        return text
 
     async def _act(self, request: Request) -> Response:
         verb: str = request.path_params["verb"]

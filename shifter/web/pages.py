@@ -24,6 +24,7 @@ from shifter.errors import (
     ConfigError,
     FilterError,
     HeldElsewhereError,
+    NotTakenError,
     ShifterError,
     StoreError,
     UnknownNameError,
@@ -35,6 +36,7 @@ from shifter.ops.reading import Reader, Reading
 from shifter.ops.status import Overview, StatusSources
 from shifter.telemetry import asgi_metrics
 from shifter.web.access import Access
+from shifter.web.crons import CronPages
 from shifter.web.guard import (
     Guard,
     RefusedError,
@@ -45,6 +47,7 @@ from shifter.web.guard import (
 )
 from shifter.web.history import History
 from shifter.web.jobs import JobPages
+from shifter.web.lanes import LanePages
 from shifter.web.letters import LetterPages
 from shifter.web.live import LiveSections
 from shifter.web.render import environment
@@ -109,6 +112,8 @@ class WebPage:
             *self.runs.routes(),
             *JobPages(self).routes(),
             *WorkerPages(self).routes(),
+            *LanePages(self).routes(),
+            *CronPages(self).routes(),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
         inner = Starlette(
@@ -284,6 +289,7 @@ _FAILURES: Final[tuple[tuple[type[ShifterError], int, str], ...]] = (
     (ConfigError, 400, "This is not possible"),
     (HeldElsewhereError, 409, "Another run works on this topic"),
     (AlreadyAskedError, 409, "It was asked for before"),
+    (NotTakenError, 503, "No worker took it"),
     (StoreError, 503, "A store does not answer"),
     (ShifterError, 500, "It failed"),
 )

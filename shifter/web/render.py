@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shifter.ops.texts import age_text, instant_text
+from shifter.ops.texts import age_text, instant_text, tier_text
 from shifter.wire.untrusted import printable
 
 _NONE: Final = "\u2013"
@@ -33,6 +33,7 @@ def environment() -> Environment:
         number=_number,
         rate=lambda value: _NONE if value is None else f"{value:.1f}/s",
         counts=_counts,
+        tier=tier_text,
     )
     return found
 

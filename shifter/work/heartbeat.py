@@ -30,6 +30,8 @@ _EVERY_S: Final = 1.0
 _PRESENCE_KEEP_MS: Final = 10_000
 """How long a report of presence is kept; ten reports may fail before it fades."""
 _LARGEST_BYTES: Final = 1_000_000
+_CRONS_MOST: Final = 200
+"""Cron jobs that a worker reports."""
 
 
 class Heartbeat(msgspec.Struct, array_like=True):
@@ -147,6 +149,7 @@ async def report_presence(
     """Report until cancelled; while the store is away the last report fades."""
     clock, observer = drain.clock, drain.observer
     started_ms, ended, progress_ms = clock.epoch_ms(), 0, None
+    crons = _crons(drain)
     uses = {
         name: job.dependency.name
         for name, job in drain.jobs.items()
@@ -177,12 +180,24 @@ async def report_presence(
             slowest=_slowest(drain),
             progress_ms=progress_ms,
             is_draining=drain.is_stopping,
+            crons=crons,
         )
         try:
             await store.report(report, keep_ms=_PRESENCE_KEEP_MS)
         except StoreError as error:
             observer.worker(Event.PRESENCE_UNAVAILABLE, detail=str(error))
         await clock.sleep(_EVERY_S)
+
+
+def _crons(drain: Drain) -> dict[str, str]:
+    """The cron expressions of the jobs that can be named in a cell, by job."""
+    specs = (job.spec for job in drain.jobs.values())
+    found = {spec.name: spec.cron for spec in specs if spec.cron is not None}
+    return {
+        name: found[name]
+        for name in sorted(found)[:_CRONS_MOST]
+        if max(len(name), len(found[name])) <= MAX_SHORT
+    }
 
 
 def _slowest(drain: Drain) -> SlowestJob | None:

@@ -23,6 +23,23 @@ def workers(fleet: Fleet) -> list[WorkerReport]:
     return sorted(found, key=lambda one: one.slowest is not None)
 
 
+def test_a_cron_job_is_run_now_and_paused(fleet):
+    fleet.run("topics", "apply", TARGET)
+    fleet.work(target=TARGET)
+    fleet.until(lambda: [one.crons for one in workers(fleet)] != [])
+
+    name = ("--namespace", fleet.namespace)
+    job_id = fleet.run("cron", "run", "digest", *name).stdout.strip()
+    fleet.until(lambda: fleet.effects("digest") == [["digest"]])
+    fleet.run("cron", "pause", "digest", "--reason", "a drill", *name)
+    [row] = fleet.json("cron", "list", *name)
+
+    assert (row["name"], row["schedule"]) == ("digest", "0 3 1 1 *")
+    assert (row["last_job_id"], row["paused"]["reason"]) == (job_id, "a drill")
+    assert row["next_ms"] > row["last_ms"]
+    assert fleet.effects("digest") == [["digest"]]
+
+
 def test_one_worker_is_drained_and_the_others_go_on(fleet):
     fleet.environment["SHIFTER_APP_VERSION"] = "2026.11.3"
     fleet.run("topics", "apply", TARGET)

@@ -22,6 +22,7 @@ FORMS = [
     ("/runs/any/resume", REASON),
     ("/jobs/018f0000-0000-7000-8000-000000000000/cancel", REASON),
     ("/workers/w1/drain", REASON),
+    ("/cron/digest", {"to": "run", **REASON}),
 ]
 SAME = {"origin": HOME, "sec-fetch-site": "same-origin"}
 

@@ -17,13 +17,16 @@ from confluent_kafka.admin import AdminClient
 from shifter.adapters.kafka.config import KafkaConfig
 from shifter.adapters.kafka.depth import DepthGauge
 from shifter.adapters.kafka.errors import LastError, make_client, store_error
+from shifter.adapters.kafka.peek import peek
 from shifter.adapters.kafka.reader import TopicReader, delivery
 from shifter.adapters.kafka.topics import TopicKeeper
 from shifter.adapters.system import SystemClock
 from shifter.ports import (
     Clock,
+    DelayTier,
     Delivery,
     LaneDepth,
+    LanePeek,
     Span,
     Spans,
     TopicChange,
@@ -170,6 +173,22 @@ class KafkaLogAdmin:
                     yield [delivery(message) for message in batch]
         finally:
             await in_thread(reader.close)
+
+    async def peek(self, topic: str, most: int) -> LanePeek:
+        """The first records of a lane; joins no group and commits nothing.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last error.
+        """
+        return await self._call(peek, self._gauge, topic, most, self._clock)
+
+    async def delay_tiers(self, topics: Sequence[str]) -> list[DelayTier] | None:
+        """The delayed records of lanes by tier, as the last `depths` counted them.
+
+        Raises:
+            StoreUnavailableError, StoreRefusedError: With the client's last error.
+        """
+        return await self._call(self._gauge.delay_tiers, topics)
 
     async def ping(self) -> str:
         """One line that describes the cluster.

@@ -9,8 +9,8 @@ long as that takes little time. Everything here blocks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __all__
@@ -23,7 +23,7 @@ from shifter.adapters.kafka.errors import (
     kafka_error,
     store_error,
 )
-from shifter.adapters.kafka.ladder import waiting
+from shifter.adapters.kafka.ladder import DelayTarget, waiting
 from shifter.adapters.kafka.reader import Partition, TopicReader, headers_of
 from shifter.adapters.kafka.start_offsets import Commit, is_foreign
 from shifter.adapters.kafka.topic_ids import describe_ids
@@ -31,7 +31,7 @@ from shifter.adapters.kafka.topics import CALL_S, TopicKeeper
 from shifter.model.lane import delay_topic, parse_lane
 from shifter.policy.delivery.ack_metadata import Range, binding, decode
 from shifter.policy.delivery.delay import TIERS_S
-from shifter.ports import HEAD, LaneDepth, Span
+from shifter.ports import HEAD, DelayTier, LaneDepth, Span
 from shifter.wire.headers import deadline_of
 
 _Answer = TypeVar("_Answer")
@@ -39,6 +39,8 @@ _Answer = TypeVar("_Answer")
 # ones; a count that takes longer is reported as unknown.
 _SAMPLE_S: Final = 5.0
 _COUNT_S: Final = 5.0
+# Offsets without a record: the markers of transactions.
+_GAPS: Final = 100
 # A leader that moves in order does so within 0.1 s; after a kill it takes the brokers'
 # session, 9 s by default.
 _MOVING_S: Final = 10.0
@@ -94,10 +96,17 @@ class Delayed(NamedTuple):
     Attributes:
         records: All of them.
         overdue: Those that are due.
+        of_tier: Their number by the topic of the tier and the lane.
+        next_ms: By the same, when the first one is due.
     """
 
     records: Counter[str]
     overdue: Counter[str]
+    of_tier: Counter[tuple[str, str]]
+    next_ms: dict[tuple[str, str], int]
+
+
+LadderRecords: TypeAlias = Iterator[tuple[Message, DelayTarget] | tuple[None, None]]
 
 
 class DepthGauge:
@@ -119,6 +128,8 @@ class DepthGauge:
         self._commits = CommitReader(config, self._last, self._clock)
         self._reader: TopicReader | None = None
         self._namespace, self._group = namespace, group
+        self._last_delayed: Delayed | None = None
+        self._is_measured = False
 
     def spans(self, topics: Iterable[str]) -> dict[Partition, Span]:
         """All that topics keep now: from the low to the high watermark.
@@ -176,7 +187,7 @@ class DepthGauge:
 
     def measure(self, topics: Sequence[str]) -> list[LaneDepth]:
         """The depth of each lane, in the order asked; 0 for a topic not there."""
-        ladder = {delay_topic(self._namespace, tier_s) for tier_s in TIERS_S}
+        ladder = self._tiers()
         # One question for both: each has the metadata of all topics as its first step.
         all_kept = self.spans({*topics, *ladder})
         kept = {at: span for at, span in all_kept.items() if at[0] not in ladder}
@@ -189,8 +200,10 @@ class DepthGauge:
                 count[at[0]] += open_count
                 first[at] = Span(position, min(position + HEAD, span.end))
         heads = self._heads(first, committed)
-        delayed = self._delayed(
-            {at: span for at, span in all_kept.items() if at[0] in ladder}
+        delayed = self._note_delayed(
+            self._delayed(
+                {at: span for at, span in all_kept.items() if at[0] in ladder}
+            )
         )
         partitions = Counter(topic for topic, _ in kept)
         return [
@@ -272,10 +285,10 @@ class DepthGauge:
     ) -> Heads:
         heads = Heads({}, {})
         until = self._clock.monotonic() + _SAMPLE_S
-        for batch in self._read(spans):
+        for batch in self.read(spans):
             for message in batch:
                 at = (message.topic() or "", message.partition() or 0)
-                if not _is_ahead(message, committed[at]):
+                if not is_ahead(message, committed[at]):
                     heads.add(at[0], message)
             if self._clock.monotonic() > until:
                 break
@@ -283,26 +296,88 @@ class DepthGauge:
 
     def _delayed(self, kept: Mapping[Partition, Span]) -> Delayed | None:
         """The records on the delay ladder; ``None`` where reading them takes long."""
+        found = Delayed(Counter(), Counter(), Counter(), {})
+        now = self._clock.epoch_ms()
+        for message, target in self._on_ladder(kept):
+            if message is None or target is None:
+                return None
+            found.records[target.topic] += 1
+            found.overdue[target.topic] += target.due_ms <= now
+            at = (message.topic() or "", target.topic)
+            found.of_tier[at] += 1
+            found.next_ms[at] = min(target.due_ms, found.next_ms.get(at, target.due_ms))
+        return found
+
+    def ladder(self) -> LadderRecords:
+        """The records on the delay ladder, and where each wants to go.
+
+        A pair of ``None`` ends them where reading takes long.
+        """
+        return self._on_ladder(self.spans(self._tiers()))
+
+    def _tiers(self) -> set[str]:
+        return {delay_topic(self._namespace, tier_s) for tier_s in TIERS_S}
+
+    def _on_ladder(self, kept: Mapping[Partition, Span]) -> LadderRecords:
         group = KafkaConfig.group(self._namespace, "delay")
         committed = self._committed(kept, lambda _: group)
         spans = {
             at: Span(unsettled(span, committed[at])[0], span.end)
             for at, span in kept.items()
         }
-        found, now = Delayed(Counter(), Counter()), self._clock.epoch_ms()
         until = self._clock.monotonic() + _COUNT_S
-        for batch in self._read(spans):
+        for batch in self.read(spans):
             for message in batch:
                 at = (message.topic() or "", message.partition() or 0)
                 target, _ = waiting(headers_of(message))
-                if target is not None and not _is_ahead(message, committed[at]):
-                    found.records[target.topic] += 1
-                    found.overdue[target.topic] += target.due_ms <= now
+                if target is not None and not is_ahead(message, committed[at]):
+                    yield message, target
             if self._clock.monotonic() > until:
-                return None
+                yield None, None
+                return
+
+    def delay_tiers(self, topics: Sequence[str]) -> list[DelayTier] | None:
+        """The delayed records of lanes by tier, as `measure` counted them last."""
+        if not self._is_measured:
+            self._note_delayed(self._delayed(self.spans(self._tiers())))
+        if self._last_delayed is None:
+            return None
+        wanted, found = set(topics), self._last_delayed
+        tiers = []
+        for tier_s in TIERS_S:
+            name = delay_topic(self._namespace, tier_s)
+            own = [at for at in found.of_tier if at[0] == name and at[1] in wanted]
+            if own:
+                count = sum(found.of_tier[at] for at in own)
+                next_ms = min(found.next_ms[at] for at in own)
+                tiers.append(DelayTier(tier_s, count, next_ms))
+        return tiers
+
+    def _note_delayed(self, found: Delayed | None) -> Delayed | None:
+        self._last_delayed, self._is_measured = found, True
         return found
 
-    def _read(self, spans: Mapping[Partition, Span]) -> Iterable[list[Message]]:
+    def open_spans(
+        self, topic: str, most: int
+    ) -> dict[Partition, tuple[Span, Committed]]:
+        """Where the first records of a lane lie that are not settled.
+
+        Args:
+            topic: The lane's name.
+            most: How many of each partition are wanted.
+        """
+        kept = self.spans([topic])
+        committed, found = self._committed(kept, self._group_of), {}
+        for at, span in kept.items():
+            position, open_count = unsettled(span, committed[at])
+            ahead = sum(end - first for first, end in committed[at].ahead)
+            if open_count:
+                end = min(span.end, position + ahead + most + _GAPS)
+                found[at] = (Span(position, end), committed[at])
+        return found
+
+    def read(self, spans: Mapping[Partition, Span]) -> Iterable[list[Message]]:
+        """Records within spans, in batches; see `TopicReader.read`."""
         if not any(span.first < span.end for span in spans.values()):
             return ()
         if self._reader is None:
@@ -330,7 +405,8 @@ def _committed(
     return Committed(found.offset, ahead)
 
 
-def _is_ahead(message: Message, committed: Committed) -> bool:
+def is_ahead(message: Message, committed: Committed) -> bool:
+    """Whether a record is settled ahead of what its group has committed."""
     offset = message.offset() or 0
     return any(first <= offset < end for first, end in committed.ahead)
 

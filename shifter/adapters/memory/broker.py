@@ -14,7 +14,7 @@ import heapq
 import itertools
 import threading
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 
 from shifter.adapters.memory.group import ConsumerGroup, MemoryPartition
 from shifter.model.reason import Reason
@@ -204,6 +204,13 @@ class MemoryLog:
         with self._lock:
             self._promote()
             return sum(record.topic == topic for _, _, record in self._delayed)
+
+    def waiting_for(self, topics: Collection[str]) -> list[tuple[int, Record]]:
+        """When delayed records of lanes are due, and the records; soonest first."""
+        with self._lock:
+            self._promote()
+            found = sorted(self._delayed, key=lambda one: one[:2])
+        return [(due, record) for due, _, record in found if record.topic in topics]
 
     def entries(self, topic: str) -> list[Delivery]:
         """All records in a topic now, by partition and offset."""

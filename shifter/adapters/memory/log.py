@@ -15,9 +15,11 @@ from shifter.errors import StoreRefusedError, StoreUnavailableError
 from shifter.model.reason import Reason
 from shifter.ports import (
     AppendAnswer,
+    DelayTier,
     Delivery,
     FeedCounts,
     LaneDepth,
+    LanePeek,
     LostRange,
     Record,
     Refused,
@@ -263,6 +265,23 @@ class MemoryLogAdmin:
             entries = [entry for entry in entries if _is_in(entry, spans)]
         for start in range(0, len(entries), _SCAN_BATCH):
             yield entries[start : start + _SCAN_BATCH]
+
+    async def peek(self, topic: str, most: int) -> LanePeek:
+        """The first records of a lane; nothing is taken."""
+        entries = self._log.entries(topic)
+        with self._log.group(self._group) as group:
+            waiting = group.unsettled(entries)
+        delayed = [
+            (due_ms, Delivery(topic, one.key, one.value, one.headers, 0, 0, number))
+            for number, (due_ms, one) in enumerate(self._log.waiting_for({topic}))
+        ]
+        waiting.sort(key=lambda entry: entry.appended_ms)
+        return LanePeek(waiting[:most], delayed[:most], is_complete=True)
+
+    async def delay_tiers(self, topics: Sequence[str]) -> list[DelayTier] | None:
+        """The delayed records of lanes, all in one place."""
+        found = self._log.waiting_for(set(topics))
+        return [DelayTier(None, len(found), found[0][0])] if found else []
 
     async def ping(self) -> str:
         """One line that describes the log."""

@@ -19,6 +19,7 @@ from shifter.adapters.sqlite.lane_table import (
     topic_id,
     unpack,
 )
+from shifter.adapters.sqlite.peek import delay_tiers, peek
 from shifter.errors import DecodeError, UnsupportedVersionError
 from shifter.model.advice import OK, WARN, Finding
 from shifter.model.claim import JobState, JobStatus
@@ -26,8 +27,10 @@ from shifter.model.job import made_ms
 from shifter.model.lane import parse_lane
 from shifter.ports import (
     Clock,
+    DelayTier,
     Delivery,
     LaneDepth,
+    LanePeek,
     Span,
     Spans,
     TopicChange,
@@ -177,6 +180,14 @@ class SqliteLogAdmin:
                     for job_id, crc, raw in rows
                     if (body := unpack(crc, raw)) is not None
                 ]
+
+    async def peek(self, topic: str, most: int) -> LanePeek:
+        """The first records of a lane; nothing is taken."""
+        return await self._database.read(partial(peek, topic=topic, most=most))
+
+    async def delay_tiers(self, topics: Sequence[str]) -> list[DelayTier] | None:
+        """The delayed records of lanes, all in one place."""
+        return await self._database.read(partial(delay_tiers, topics=topics))
 
     async def ping(self) -> str:
         """The file, SQLite's version and whether its WAL is safe; in one line."""

@@ -12,7 +12,15 @@ from __future__ import annotations
 from typing import Final
 
 from shifter.model.lane import Priority
-from shifter.ports import LaneDepth, Record, Span, TopicSpec
+from shifter.ports import (
+    Delivery,
+    LaneDepth,
+    LaneFeed,
+    LanePeek,
+    Record,
+    Span,
+    TopicSpec,
+)
 from shifter.testing.conformance.lane_feed import LaneFeedConformance
 from shifter.testing.conformance.lane_log import (
     AtomicLogBench,
@@ -204,6 +212,83 @@ class LogAdminConformance(LogSuite):
 
         assert (first.deadline_ms, second.deadline_ms) == (at_ms + 4_000, None)
         assert await self.eventually(has_next_deadline), depth
+
+    async def test_a_peek_shows_the_oldest_unsettled_records_and_takes_none(
+        self,
+    ) -> None:
+        lane, admin = await self.lane_of(range(10)), self.bench.admin()
+        feed = await self.opened(lane)
+        found = await self.collect(feed, 10)
+        await feed.settle([*found[:4], *found[5:7]])
+        seen: list[int] = []
+
+        async def shows_the_rest() -> bool:
+            seen[:] = numbers((await admin.peek(lane, 3)).waiting)
+            return seen == [4, 7, 8]
+
+        assert await self.eventually(shows_the_rest), seen
+        assert numbers((await admin.peek(lane, 100)).waiting) == [4, 7, 8, 9]
+        # What was looked at is this member's as before, and can be settled.
+        assert await self.settles_all(feed, found[4:5] + found[7:], lane)
+        assert await admin.peek(f"{lane}-unknown", 3) == LanePeek(
+            [], [], is_complete=True
+        )
+
+    async def settles_all(
+        self, feed: LaneFeed, found: list[Delivery], lane: str
+    ) -> bool:
+        """Whether nothing is shown any more after the rest is settled."""
+        assert feed.begin(found) == found
+        await feed.settle(found)
+
+        async def is_empty() -> bool:
+            return (await self.bench.admin().peek(lane, 3)).waiting == []
+
+        return await self.eventually(is_empty)
+
+    async def test_a_peek_shows_the_delayed_records_that_are_due_soonest(self) -> None:
+        lane, other = await self.bench.lane(), await self.bench.lane()
+        due_ms = self.clock.epoch_ms() + 3_600_000
+        ahead_ms = [9_000, 1_000, 5_000, 3_000, 7_000]
+        await self.append(
+            [Record(lane, b"%d" % at, [], b"k", due_ms + at) for at in ahead_ms]
+        )
+        await self.append([Record(other, b"1", [], None, due_ms)])
+
+        found = await self.bench.admin().peek(lane, 3)
+
+        assert found.waiting == []
+        assert [(at - due_ms, one.value) for at, one in found.delayed] == [
+            (1_000, b"1000"),
+            (3_000, b"3000"),
+            (5_000, b"5000"),
+        ]
+        assert {(one.key, tuple(one.headers)) for _, one in found.delayed} == {
+            (b"k", ())
+        }
+        assert found.is_complete
+
+    async def test_delay_tiers_count_the_delayed_records_of_lanes(self) -> None:
+        lane, other = await self.bench.lane(), await self.bench.lane()
+        admin, soon_ms = self.bench.admin(), self.clock.epoch_ms() + 100_000
+        far_ms = soon_ms + 7_200_000
+        await self.append(
+            [Record(lane, b"1", [], None, at) for at in (far_ms, soon_ms, far_ms)]
+        )
+        await self.append([Record(other, b"1", [], None, soon_ms - 1)])
+
+        await admin.depths([lane, other])
+        tiers = await admin.delay_tiers([lane]) or []
+        both = await admin.delay_tiers([lane, other]) or []
+
+        assert sum(tier.records for tier in tiers) == 3
+        assert min(tier.next_due_ms for tier in tiers) == soon_ms
+        assert sum(tier.records for tier in both) == 4
+        assert min(tier.next_due_ms for tier in both) == soon_ms - 1
+        assert [tier.tier_s or 0 for tier in both] == sorted(
+            {tier.tier_s or 0 for tier in both}
+        )
+        assert await self.bench.admin().delay_tiers([f"{lane}-unknown"]) == []
 
     async def test_apply_creates_missing_topics(self) -> None:
         lane, admin = await self.bench.lane(), self.bench.admin()

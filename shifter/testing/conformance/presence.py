@@ -43,6 +43,7 @@ def report_of(worker_id: str, *, reported_ms: int = 2) -> WorkerReport:
         slowest=SlowestJob("j1", "send", 1.5),
         progress_ms=1,
         is_draining=True,
+        crons={"digest": "0 3 * * *"},
     )
 
 
