@@ -189,7 +189,7 @@ async def test_running_timetable_notices_a_clock_set_right_within_half_a_minute(
     async def write(name: str, at_ms: EpochMs) -> None:
         fired.append((clock.epoch_ms() - at_ms, at_ms))
 
-    table._write = write
+    table._fire = write
     task = asyncio.create_task(table.run())
     await clock.elapse(10)
     clock.shift_wall(-27 * DAY_MS)

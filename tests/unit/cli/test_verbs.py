@@ -207,6 +207,7 @@ def test_status_has_exactly_the_published_shape(busy):
         "quality",
         "admission",
         "windows",
+        "endpoints",
         "delay_tiers",
     ]
     mail_low = {

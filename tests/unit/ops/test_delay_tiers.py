@@ -6,7 +6,7 @@ import pytest
 
 from shifter.adapters.memory.broker import MemoryLog
 from shifter.adapters.memory.log import MemoryLogAdmin
-from shifter.deadletter.journal import RunHistory
+from shifter.deadletter.open_counts import OpenCounts
 from shifter.ops.status import DelayTierRow, StatusSources, read_overview
 from shifter.ports import DelayTier
 from shifter.testing.clock import FakeClock
@@ -29,6 +29,6 @@ async def test_tiers_are_shown_as_the_log_counts_them(monkeypatch, tiers, shown)
         return tiers
 
     monkeypatch.setattr(admin, "delay_tiers", delay_tiers)
-    sources = StatusSources("shop", admin, None, None, clock, RunHistory(), print)
+    sources = StatusSources("shop", admin, None, None, clock, OpenCounts(), print)
 
     assert (await read_overview(sources)).delay_tiers == shown
