@@ -30,8 +30,8 @@ _EVERY_S: Final = 1.0
 _PRESENCE_KEEP_MS: Final = 10_000
 """How long a report of presence is kept; ten reports may fail before it fades."""
 _LARGEST_BYTES: Final = 1_000_000
-_CRONS_MOST: Final = 200
-"""Cron jobs that a worker reports."""
+_CRONS_BYTES: Final = 16_000
+"""Of the cron jobs in a worker's report; further ones are left out."""
 
 
 class Heartbeat(msgspec.Struct, array_like=True):
@@ -190,14 +190,17 @@ async def report_presence(
 
 
 def _crons(drain: Drain) -> dict[str, str]:
-    """The cron expressions of the jobs that can be named in a cell, by job."""
+    """The cron expressions of jobs, by job; a store takes reports of 64 KiB."""
     specs = (job.spec for job in drain.jobs.values())
     found = {spec.name: spec.cron for spec in specs if spec.cron is not None}
-    return {
-        name: found[name]
-        for name in sorted(found)[:_CRONS_MOST]
-        if max(len(name), len(found[name])) <= MAX_SHORT
-    }
+    kept, size = dict[str, str](), 0
+    for name, cron in sorted(found.items()):
+        size += len(msgspec.json.encode((name, cron)))
+        if size > _CRONS_BYTES:
+            break
+        if max(len(name), len(cron)) <= MAX_SHORT:
+            kept[name] = cron
+    return kept
 
 
 def _slowest(drain: Drain) -> SlowestJob | None:

@@ -1,4 +1,4 @@
-"""An operator sees what each worker does, and drains one of them."""
+"""An operator sees what each worker does, drains one, and runs a cron job on another."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import json
 
 import pytest
 
+from shifter.config import Settings
 from shifter.config.load import load_settings
-from shifter.ops.workers import read_workers
+from shifter.ops.crons import pause_cron, read_crons
+from shifter.ops.overrides import Override
+from shifter.ops.workers import drain_worker, read_workers
 from shifter.ports import WorkerReport
 from tests.acceptance.fleet import Fleet
 
@@ -16,28 +19,14 @@ TARGET = "tests.acceptance.steered_jobs:app"
 pytestmark = pytest.mark.timeout(180)
 
 
+def settings_of(fleet: Fleet) -> Settings:
+    return load_settings(fleet.namespace, environ=fleet.environment)
+
+
 def workers(fleet: Fleet) -> list[WorkerReport]:
     """The live workers, those that run a job last."""
-    settings = load_settings(fleet.namespace, environ=fleet.environment)
-    found = asyncio.run(read_workers(settings))
+    found = asyncio.run(read_workers(settings_of(fleet)))
     return sorted(found, key=lambda one: one.slowest is not None)
-
-
-def test_a_cron_job_is_run_now_and_paused(fleet):
-    fleet.run("topics", "apply", TARGET)
-    fleet.work(target=TARGET)
-    fleet.until(lambda: [one.crons for one in workers(fleet)] != [])
-
-    name = ("--namespace", fleet.namespace)
-    job_id = fleet.run("cron", "run", "digest", *name).stdout.strip()
-    fleet.until(lambda: fleet.effects("digest") == [["digest"]])
-    fleet.run("cron", "pause", "digest", "--reason", "a drill", *name)
-    [row] = fleet.json("cron", "list", *name)
-
-    assert (row["name"], row["schedule"]) == ("digest", "0 3 1 1 *")
-    assert (row["last_job_id"], row["paused"]["reason"]) == (job_id, "a drill")
-    assert row["next_ms"] > row["last_ms"]
-    assert fleet.effects("digest") == [["digest"]]
 
 
 def test_one_worker_is_drained_and_the_others_go_on(fleet):
@@ -57,6 +46,14 @@ def test_one_worker_is_drained_and_the_others_go_on(fleet):
     assert sorted(fleet.children(supervisor)) == sorted([idle.pid, busy.pid])
     (fleet.folder / "end-1").touch()
     fleet.until(lambda: fleet.children(supervisor) == [idle.pid])
-    fleet.run("worker", "drain", idle.worker_id, "--reason", "a drill", *name)
+    # The one that is left runs a cron job that an operator asks for.
+    job_id = fleet.run("cron", "run", "digest", *name).stdout.strip()
+    fleet.until(lambda: fleet.effects("digest") == [["digest"]])
+    settings, pause = settings_of(fleet), Override("pause", "ann", "a drill", 60_000)
+    asyncio.run(pause_cron(settings, "digest", pause))
+    [row] = asyncio.run(read_crons(settings))
+    assert (row.schedule, row.last_job_id) == ("0 3 1 1 *", job_id)
+    assert (row.workers, row.paused.reason) == (1, "a drill")
+    asyncio.run(drain_worker(settings, idle.worker_id, owner="ann", reason="a drill"))
     assert supervisor.wait(60) == 0
     assert fleet.effects("begun") == [["begun", "1"]]

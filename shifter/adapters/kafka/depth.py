@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # has no __al
 
 from shifter.adapters.kafka.commits import CommitReader
 from shifter.adapters.kafka.config import KafkaConfig
+from shifter.adapters.kafka.delayed import DelayedRecords
 from shifter.adapters.kafka.errors import (
     kafka_error,
     store_error,
@@ -39,8 +40,6 @@ _Answer = TypeVar("_Answer")
 # ones; a count that takes longer is reported as unknown.
 _SAMPLE_S: Final = 5.0
 _COUNT_S: Final = 5.0
-# Offsets without a record: the markers of transactions.
-_GAPS: Final = 100
 # A leader that moves in order does so within 0.1 s; after a kill it takes the brokers'
 # session, 9 s by default.
 _MOVING_S: Final = 10.0
@@ -90,22 +89,6 @@ class Heads(NamedTuple):
             self.deadline_ms[topic] = min(deadline_ms, known)
 
 
-class Delayed(NamedTuple):
-    """Records on the delay ladder, by the lane that they go to.
-
-    Attributes:
-        records: All of them.
-        overdue: Those that are due.
-        of_tier: Their number by the topic of the tier and the lane.
-        next_ms: By the same, when the first one is due.
-    """
-
-    records: Counter[str]
-    overdue: Counter[str]
-    of_tier: Counter[tuple[str, str]]
-    next_ms: dict[tuple[str, str], int]
-
-
 LadderRecords: TypeAlias = Iterator[tuple[Message, DelayTarget] | tuple[None, None]]
 
 
@@ -128,7 +111,7 @@ class DepthGauge:
         self._commits = CommitReader(config, self._last, self._clock)
         self._reader: TopicReader | None = None
         self._namespace, self._group = namespace, group
-        self._last_delayed: Delayed | None = None
+        self._last_delayed: DelayedRecords | None = None
         self._is_measured = False
 
     def spans(self, topics: Iterable[str]) -> dict[Partition, Span]:
@@ -294,18 +277,13 @@ class DepthGauge:
                 break
         return heads
 
-    def _delayed(self, kept: Mapping[Partition, Span]) -> Delayed | None:
+    def _delayed(self, kept: Mapping[Partition, Span]) -> DelayedRecords | None:
         """The records on the delay ladder; ``None`` where reading them takes long."""
-        found = Delayed(Counter(), Counter(), Counter(), {})
-        now = self._clock.epoch_ms()
+        found, now = DelayedRecords(self._namespace), self._clock.epoch_ms()
         for message, target in self._on_ladder(kept):
             if message is None or target is None:
                 return None
-            found.records[target.topic] += 1
-            found.overdue[target.topic] += target.due_ms <= now
-            at = (message.topic() or "", target.topic)
-            found.of_tier[at] += 1
-            found.next_ms[at] = min(target.due_ms, found.next_ms.get(at, target.due_ms))
+            found.add(message.topic() or "", target, now)
         return found
 
     def ladder(self) -> LadderRecords:
@@ -340,41 +318,18 @@ class DepthGauge:
         """The delayed records of lanes by tier, as `measure` counted them last."""
         if not self._is_measured:
             self._note_delayed(self._delayed(self.spans(self._tiers())))
-        if self._last_delayed is None:
-            return None
-        wanted, found = set(topics), self._last_delayed
-        tiers = []
-        for tier_s in TIERS_S:
-            name = delay_topic(self._namespace, tier_s)
-            own = [at for at in found.of_tier if at[0] == name and at[1] in wanted]
-            if own:
-                count = sum(found.of_tier[at] for at in own)
-                next_ms = min(found.next_ms[at] for at in own)
-                tiers.append(DelayTier(tier_s, count, next_ms))
-        return tiers
+        found = self._last_delayed
+        return None if found is None else found.tiers(topics)
 
-    def _note_delayed(self, found: Delayed | None) -> Delayed | None:
+    def _note_delayed(self, found: DelayedRecords | None) -> DelayedRecords | None:
         self._last_delayed, self._is_measured = found, True
         return found
 
-    def open_spans(
-        self, topic: str, most: int
-    ) -> dict[Partition, tuple[Span, Committed]]:
-        """Where the first records of a lane lie that are not settled.
-
-        Args:
-            topic: The lane's name.
-            most: How many of each partition are wanted.
-        """
+    def progress(self, topic: str) -> dict[Partition, tuple[Span, Committed]]:
+        """What each partition of a lane keeps, and what its group has committed."""
         kept = self.spans([topic])
-        committed, found = self._committed(kept, self._group_of), {}
-        for at, span in kept.items():
-            position, open_count = unsettled(span, committed[at])
-            ahead = sum(end - first for first, end in committed[at].ahead)
-            if open_count:
-                end = min(span.end, position + ahead + most + _GAPS)
-                found[at] = (Span(position, end), committed[at])
-        return found
+        committed = self._committed(kept, self._group_of)
+        return {at: (span, committed[at]) for at, span in kept.items()}
 
     def read(self, spans: Mapping[Partition, Span]) -> Iterable[list[Message]]:
         """Records within spans, in batches; see `TopicReader.read`."""

@@ -11,12 +11,14 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from shifter.adapters.kafka.depth import DepthGauge, is_ahead
+from shifter.adapters.kafka.depth import DepthGauge, is_ahead, unsettled
 from shifter.adapters.kafka.ladder import waiting
-from shifter.adapters.kafka.reader import delivery
-from shifter.ports import Clock, Delivery, LanePeek
+from shifter.adapters.kafka.reader import Partition, delivery
+from shifter.ports import Clock, Delivery, LanePeek, Span
 
 _SAMPLE_S: Final = 5.0
+_GAPS: Final = 100
+"""Offsets without a record that are read over: the markers of transactions."""
 _MOST_BYTES: Final = 16_000_000
 """Of the records that are kept in memory, waiting and delayed ones each."""
 
@@ -60,13 +62,18 @@ def peek(gauge: DepthGauge, topic: str, most: int, clock: Clock) -> LanePeek:
 
 
 def _waiting(gauge: DepthGauge, topic: str, most: int, clock: Clock) -> _Found:
-    opened = gauge.open_spans(topic, most)
+    progress, spans = gauge.progress(topic), dict[Partition, Span]()
+    for at, (kept, committed) in progress.items():
+        position, open_count = unsettled(kept, committed)
+        ahead = sum(end - first for first, end in committed.ahead)
+        if open_count:
+            spans[at] = Span(position, min(kept.end, position + ahead + most + _GAPS))
     found, size, until = list[Delivery](), 0, clock.monotonic() + _SAMPLE_S
     is_complete = True
-    for batch in gauge.read({at: span for at, (span, _) in opened.items()}):
+    for batch in gauge.read(spans):
         for message in batch:
             at = (message.topic() or "", message.partition() or 0)
-            if not is_ahead(message, opened[at][1]):
+            if not is_ahead(message, progress[at][1]):
                 found.append(delivery(message))
                 size += len(message)
         if size > _MOST_BYTES or clock.monotonic() > until:
