@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
-from shifter.fleet.shared_state import OverrideCell, drain_cell, read_setting
+from shifter.fleet.shared_state import OverrideCell, read_setting
 from shifter.model.fleet import Proposal
+
+DRAIN_CELLS: Final = "hand/drain/"
+"""Orders that workers drain, by worker id; `drain_cell`."""
+
+
+def drain_cell(worker_id: str) -> str:
+    """The cell of an order that a worker drain and end."""
+    return DRAIN_CELLS + worker_id
 
 
 class DrainOrder:

@@ -40,8 +40,6 @@ QUALITY: Final = "quality"
 QUALITY_BY_HAND: Final = "hand/quality"
 _CIRCUIT: Final = "circuit/"
 _BY_HAND: Final = "hand/circuit/"
-DRAIN_CELLS: Final = "hand/drain/"
-"""Orders that workers drain, by worker id; `drain_cell`."""
 
 T = TypeVar("T")
 
@@ -54,11 +52,6 @@ def circuit_cell(dependency: str) -> str:
 def by_hand_cell(dependency: str) -> str:
     """The cell of a circuit's override."""
     return _BY_HAND + dependency
-
-
-def drain_cell(worker_id: str) -> str:
-    """The cell of an order that a worker drain and end."""
-    return DRAIN_CELLS + worker_id
 
 
 def dependency_of(cell: str) -> str | None:

@@ -9,13 +9,8 @@ import msgspec
 from shifter import wiring
 from shifter.config import Settings
 from shifter.errors import ConfigError, UnknownNameError
-from shifter.fleet.shared_state import (
-    DRAIN_CELLS,
-    OverrideCell,
-    drain_cell,
-    read_setting,
-    setting_text,
-)
+from shifter.fleet.drain_order import DRAIN_CELLS, drain_cell
+from shifter.fleet.shared_state import OverrideCell, read_setting, setting_text
 from shifter.fleet.view import change_cells
 from shifter.model.advice import listed
 from shifter.model.fleet import Proposal

@@ -8,7 +8,8 @@ import pytest
 
 from shifter import wiring
 from shifter.adapters.system import SystemClock
-from shifter.fleet.shared_state import drain_cell, read_setting
+from shifter.fleet.drain_order import drain_cell
+from shifter.fleet.shared_state import read_setting
 from shifter.fleet.view import cells_of
 from shifter.ops.overrides import opened_fleet
 from shifter.ports import SlowestJob, WorkerReport

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from shifter.errors import StoreUnavailableError
-from shifter.fleet.shared_state import drain_cell, read_setting
+from shifter.fleet.drain_order import drain_cell
+from shifter.fleet.shared_state import read_setting
 from shifter.fleet.view import cells_of
 from shifter.model.lane import events_topic
 from shifter.ports import SlowestJob, TopicSpec, WorkerReport

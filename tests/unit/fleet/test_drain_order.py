@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.fleet.drain_order import DrainOrder
-from shifter.fleet.shared_state import OverrideCell, drain_cell, setting_text
+from shifter.fleet.drain_order import DrainOrder, drain_cell
+from shifter.fleet.shared_state import OverrideCell, setting_text
 
 UNTIL_MS = 5_000
 

@@ -9,7 +9,8 @@ from shifter import wiring
 from shifter.adapters.memory.state import MemoryFleetStore, MemoryPresenceStore
 from shifter.config import Settings
 from shifter.errors import ConfigError, UnknownNameError
-from shifter.fleet.shared_state import DRAIN_CELLS, drain_cell, read_setting
+from shifter.fleet.drain_order import DRAIN_CELLS, drain_cell
+from shifter.fleet.shared_state import read_setting
 from shifter.fleet.view import cells_of
 from shifter.ops.worker_view import view_worker
 from shifter.ops.workers import drain_worker
