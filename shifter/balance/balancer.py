@@ -188,7 +188,7 @@ class Balancer:
             state = self._group.choose(now, self._draw(), key=key, tried=tried)
             if state is None:
                 return None
-            self._group.begin(state)
+            self._group.begin(state, now)
             changed = self._take_changed()
         self._report(changed)
         return EndpointLease(self, state, now)

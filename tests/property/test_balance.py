@@ -153,7 +153,7 @@ def test_a_key_never_fills_an_endpoint_beyond_the_bound(count, keys):
     """Source: Mirrokni et al.; each has at most ceil(c x mean) calls under way."""
     group = group_of(count, choice="hash", hash_load=1.25)
     for number, key in enumerate(keys, 1):
-        group.begin(group.choose(1.0, 0.5, key=key))
+        group.begin(group.choose(1.0, 0.5, key=key), 1.0)
         most = max(state.inflight for state in group.states.values())
         assert most <= math.ceil(1.25 * number / count)
 
@@ -244,7 +244,7 @@ class Calls(RuleBasedStateMachine):
         chosen = self.group.choose(self.now, u, key=key)
         assert chosen is not None
         assert self.group.states[chosen.endpoint.url] is chosen
-        self.group.begin(chosen)
+        self.group.begin(chosen, self.now)
         self.under_way.append(chosen)
 
     @precondition(lambda self: self.under_way)

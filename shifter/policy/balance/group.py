@@ -113,9 +113,9 @@ class Group:
         states = untried(self._open, tried) if tried else self._open
         return self._by_load(states, now, u)[0]
 
-    def begin(self, state: EndpointState) -> None:
+    def begin(self, state: EndpointState, now: float) -> None:
         """Note that a call begins."""
-        state.inflight += 1
+        state.begin(now)
         self._inflight += 1
 
     def ended(
@@ -136,7 +136,7 @@ class Group:
             failed: ``None`` if that is no evidence: then only its duration counts.
             cause: Why it failed, if that is known.
         """
-        state.inflight -= 1
+        state.ended(now)
         self._inflight -= 1
         counted_s = max(took_s, self._policy.failure_ms / 1_000) if failed else took_s
         if failed is not None or took_s > state.latency.cost(now):

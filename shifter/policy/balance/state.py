@@ -39,6 +39,8 @@ class EndpointState:
         is_withheld: Whether it gets no calls because of a mark.
         warm_from: When it began to be called, or to be called again.
         turn: Its next turn, in the time of round robin.
+        silent_from: While calls are under way: when the last one ended, or the first
+            one began if none has ended since.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class EndpointState:
         "is_withheld",
         "latency",
         "marks",
+        "silent_from",
         "turn",
         "warm_from",
     )
@@ -60,7 +63,7 @@ class EndpointState:
         self.health = Health()
         self.marks: dict[MarkKind, Mark] = {}
         self.is_withheld = False
-        self.warm_from = now
+        self.warm_from = self.silent_from = now
         self._warm_s = policy.slow_start_ms / 1_000
         self._is_by_latency = policy.choice is Choice.PEAK_EWMA
 
@@ -101,12 +104,31 @@ class EndpointState:
             return self.endpoint.weight
         return self.endpoint.weight * max(_LEAST_PART, age / self._warm_s)
 
+    def begin(self, now: float) -> None:
+        """Note that a call begins."""
+        if not self.inflight:
+            self.silent_from = now
+        self.inflight += 1
+
+    def ended(self, now: float) -> None:
+        """Note that a call ended."""
+        self.inflight -= 1
+        self.silent_from = now
+
     def load(self, now: float) -> float:
-        """What a call finds there now; the smaller, the sooner it is answered."""
-        load = self.inflight + 1.0
+        """What a call finds there now; the smaller, the sooner it is answered.
+
+        An endpoint that has calls and has not answered any of them for a while is
+        at least so slow, though none of them has ended: it may have stalled.
+        """
+        inflight = self.inflight
+        load = inflight + 1.0
         if self._is_by_latency:
             cost = self.latency.cost(now)
-            load = cost * load if cost or not self.inflight else _UNKNOWN * load
+            if inflight:
+                silent_s = now - self.silent_from
+                cost = (silent_s if silent_s > cost else cost) if cost else _UNKNOWN
+            load *= cost
         # Each choice asks two or four endpoints, so the usual case calls no function.
         if now - self.warm_from >= self._warm_s:
             return load / self.endpoint.weight

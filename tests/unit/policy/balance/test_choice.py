@@ -19,8 +19,23 @@ def test_an_endpoint_without_an_answer_gets_one_call_while_others_are_known():
     known.latency.observe(20.0, 0.5)
     first = group.choose(20.0, 0.1)
     assert first is new
-    group.begin(new)
+    group.begin(new, 20.0)
     assert {group.choose(20.0, u / 9) for u in range(9)} == {known}
+
+
+def test_an_endpoint_that_stopped_answering_is_avoided_before_its_calls_end():
+    group = Group(BalancePolicy())
+    group.update([Endpoint("a:1"), Endpoint("b:1")], 0.0)
+    stalled, slow = group.states.values()
+    stalled.latency.observe(20.0, 0.01)
+    slow.latency.observe(20.0, 0.05)
+    group.begin(stalled, 20.0)
+    group.begin(slow, 20.0)
+    assert {group.choose(20.02, u / 9) for u in range(9)} == {stalled}
+
+    assert {group.choose(20.2, u / 9) for u in range(9)} != {stalled}
+    group.ended(slow, 20.21, 0.05, failed=False)
+    assert {group.choose(20.21, u / 9) for u in range(9)} == {slow}
 
 
 def test_an_endpoint_that_fails_at_once_does_not_look_fast():
@@ -28,7 +43,7 @@ def test_an_endpoint_that_fails_at_once_does_not_look_fast():
     group.update([Endpoint("a:1"), Endpoint("b:1")], 0.0)
     failing, fine = group.states.values()
     for state, took_s, failed in ((failing, 0.001, True), (fine, 0.5, False)):
-        group.begin(state)
+        group.begin(state, 20.0)
         group.ended(state, 20.0, took_s, failed=failed)
     assert {group.choose(20.0, u / 9) for u in range(9)} == {fine}
 
@@ -39,7 +54,7 @@ def test_an_endpoint_with_twice_the_weight_gets_twice_the_calls_under_way():
     taken = collections.Counter()
     for number in range(300):
         state = group.choose(20.0, number / 300)
-        group.begin(state)
+        group.begin(state, 20.0)
         taken[state.endpoint.host] += 1
     assert taken == {"a": 200, "b": 100}
 
@@ -51,7 +66,7 @@ def test_the_own_zone_is_called_until_it_is_much_busier():
     taken = []
     for number in range(12):
         state = group.choose(20.0, number / 12)
-        group.begin(state)
+        group.begin(state, 20.0)
         taken.append(state.endpoint.zone)
     assert taken[:5] == ["here"] * 5
     assert "there" in taken[5:] or None in taken[5:]

@@ -19,7 +19,7 @@ def group_of(count, **options):
 
 def end(group, name, now, took_s=0.01, *, failed=False):
     state = group.states[f"http://{name}:1"]
-    group.begin(state)
+    group.begin(state, now)
     group.ended(state, now, took_s, failed=failed)
     return state
 
