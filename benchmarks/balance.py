@@ -1,8 +1,8 @@
 """Calls to ten HTTP servers of which three are ill: ours, naive choices and haproxy.
 
 One server is ten times slower, one fails half of its calls, one never answers. All
-contenders have the same arrivals, the same timeout of a try and two retries, take
-turns in the same run, and keep what they know from turn to turn.
+contenders have the same arrivals, the same timeout of a try and two retries, and run
+one after the other. Each begins without knowledge, as a process that has just started.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from tests.unit.balance.simulation import Server, Simulation, tailed
 ILL = [*["healthy"] * 7, "slow", "failing", "stalled"]
 TIMEOUT_S = 1.0
 RETRIES = 2
-_TURN_S = 10.0
 _FINE = CallEvidence(failed=False)
 
 Get = Callable[[], Awaitable[int]]
@@ -57,7 +56,7 @@ class Seen(NamedTuple):
 
     took_ms: list[float]
     errors: list[int]
-    calls: list[int]
+    calls: int
 
     @property
     def p99(self) -> float:
@@ -72,7 +71,7 @@ class Seen(NamedTuple):
     @property
     def extra_percent(self) -> float:
         """Calls beyond one for each request."""
-        return 100 * (sum(self.calls) / len(self.took_ms) - 1)
+        return 100 * (self.calls / len(self.took_ms) - 1)
 
 
 class Servers:
@@ -117,11 +116,11 @@ def serving(kinds: list[str]) -> Iterator[Servers]:
 
 def measure(scale: float) -> list[Finding]:
     """All findings."""
-    turns = max(2, int(3 * scale))
+    seconds = max(10.0, 40 * scale)
     with serving(ILL) as servers:
-        seen = asyncio.run(_contend(servers, turns))
+        seen = asyncio.run(_contend(servers, seconds))
     with serving(["tailed"] * 10) as servers:
-        plain, hedged = asyncio.run(_hedge(servers, turns))
+        plain, hedged = asyncio.run(_hedge(servers, seconds))
     best, ours, proxy = seen["seven healthy"], seen["ours"], seen["haproxy"]
     findings = [
         _ms("p99, three ill of ten", ours.p99, "seven healthy", best.p99, 1.5),
@@ -164,8 +163,8 @@ def _told(name: str, value: float, unit: str) -> Finding:
     return _most(name, value, unit, float("inf"))
 
 
-async def _contend(servers: Servers, turns: int) -> dict[str, Seen]:
-    """Let the contenders take turns."""
+async def _contend(servers: Servers, seconds: float) -> dict[str, Seen]:
+    """What the callers of each contender see."""
     addresses = servers.addresses
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -178,10 +177,10 @@ async def _contend(servers: Servers, turns: int) -> dict[str, Seen]:
             "haproxy": await _proxied(stack, addresses, folder),
         }
         await stack.enter_async_context(app)
-        return await _take_turns(servers, gets, turns)
+        return await _one_by_one(servers, gets, seconds)
 
 
-async def _hedge(servers: Servers, turns: int) -> list[Seen]:
+async def _hedge(servers: Servers, seconds: float) -> list[Seen]:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         app = _app(folder)
@@ -192,24 +191,25 @@ async def _hedge(servers: Servers, turns: int) -> list[Seen]:
             ),
         }
         await stack.enter_async_context(app)
-        return list((await _take_turns(servers, gets, turns)).values())
+        return list((await _one_by_one(servers, gets, seconds)).values())
 
 
-async def _take_turns(
-    servers: Servers, gets: dict[str, Get], turns: int
+async def _one_by_one(
+    servers: Servers, gets: dict[str, Get], seconds: float
 ) -> dict[str, Seen]:
-    """The same arrivals for each contender, one after the other, several times."""
-    seen = {name: Seen([], [], []) for name in gets}
-    for turn in range(turns):
-        for name, get in gets.items():
-            await _requests(get, seen[name], random.Random(turn))
-            await asyncio.sleep(TIMEOUT_S)
-            seen[name].calls.append(servers.take_calls())
+    """The same arrivals for each contender, one after the other."""
+    seen = {}
+    for name, get in gets.items():
+        servers.take_calls()
+        found = await _requests(get, random.Random(1), seconds)
+        await asyncio.sleep(TIMEOUT_S)
+        seen[name] = found._replace(calls=servers.take_calls())
     return seen
 
 
-async def _requests(get: Get, seen: Seen, draws: random.Random) -> None:
-    """Requests at random times, for one turn; none waits for another."""
+async def _requests(get: Get, draws: random.Random, seconds: float) -> Seen:
+    """Requests at random times; none waits for another."""
+    seen = Seen([], [], 0)
 
     async def one() -> None:
         began = time.perf_counter()
@@ -219,9 +219,10 @@ async def _requests(get: Get, seen: Seen, draws: random.Random) -> None:
 
     began, at = time.perf_counter(), 0.0
     async with asyncio.TaskGroup() as group:
-        while (at := at + draws.expovariate(RATE)) < _TURN_S:
+        while (at := at + draws.expovariate(RATE)) < seconds:
             await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
             group.create_task(one())
+    return seen
 
 
 RATE = 60.0

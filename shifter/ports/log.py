@@ -268,6 +268,12 @@ class LaneFeed(Protocol):
     def counts(self) -> FeedCounts:
         """What this feed has counted so far."""
 
+    def competes(self) -> bool:
+        """Whether other processes take the same records: each gets what it fetches.
+
+        ``False`` where records belong to a process before it fetches them.
+        """
+
     def idle(self) -> bool:
         """Whether every owned record was settled and none is known to wait."""
 

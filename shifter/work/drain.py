@@ -153,6 +153,7 @@ class Drain:
             self._completer,
             ItemReader(self.lanes, self.jobs, state.lane_gate.quiet_lanes),
             arrived=self._wake.set,
+            free=lambda: self._executor.free,
         )
         self._starter = Starter(
             state,

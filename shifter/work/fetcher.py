@@ -4,6 +4,12 @@ A fetch asks for no more than may wait here, in records and in bytes. A full lan
 fetched while other lanes of its priority are. A record that cannot be read ends here. A
 record that came before its due time is held if the rest of its delay is short, else it
 goes back to the log.
+
+Where processes compete for records, idle workers come first: a worker whose slots are
+all taken leaves new records to the others for a moment, and none fetches more than it
+starts within a second. Else a slow worker would fetch its share of the records, and
+they would wait for its slots while other workers have nothing to do. Source: the
+prefetch count of AMQP, by time instead of by number.
 """
 
 from __future__ import annotations
@@ -24,8 +30,36 @@ from shifter.work.waiting_limits import TURN_S
 _FETCH_WAIT_S: Final = 0.5
 _HELD_MOST_MS: Final = TIERS_S[0] * 1_000 + 500
 """Delays up to the shortest delay tier are waited for here: the log has no shorter."""
+_IDLE_FIRST_S: Final = 0.1
+"""How long a full worker leaves records to others: an idle one takes them in 10 ms."""
+_AHEAD_S: Final = 1.0
+"""A worker fetches no more than it starts in this time, so none waits longer."""
 _LATER_MS: Final = 60_000
 """How long opportunistic items wait in the log while too many wait in memory."""
+
+
+class _Pace:
+    """How many items start in `_AHEAD_S`. Owned by one event loop.
+
+    Args:
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._since, self._mark, self._found = now, 0, 0
+
+    def ahead(self, now: float, started: int) -> int:
+        """As many as started in the last interval that ended; 0 before its end.
+
+        Args:
+            now: Monotonic seconds.
+            started: Items that have started so far.
+        """
+        passed_s = now - self._since
+        if passed_s >= _AHEAD_S:
+            self._found = int((started - self._mark) * _AHEAD_S / passed_s)
+            self._since, self._mark = now, started
+        return self._found
 
 
 class Fetcher:
@@ -36,6 +70,7 @@ class Fetcher:
         completer: Ends what is not run.
         reader: Makes items of deliveries.
         arrived: Called when something may start.
+        free: How many slots are free.
     """
 
     def __init__(
@@ -45,7 +80,9 @@ class Fetcher:
         reader: ItemReader,
         *,
         arrived: Callable[[], None],
+        free: Callable[[], int],
     ) -> None:
+        self._free, self._pace = free, _Pace(state.clock.monotonic())
         self._state, self._completer = state, completer
         self._reader, self._arrived = reader, arrived
         self._is_stopping = False
@@ -85,13 +122,46 @@ class Fetcher:
                 self._room.clear()
                 await sleep_or_wake(state.clock, TURN_S, self._room)
                 continue
-            batch = await feed.fetch(most, wait_s=_FETCH_WAIT_S)
+            wait_s = _FETCH_WAIT_S
+            if feed.competes():
+                most, wait_s = await self._idle_first(most)
+                if not most:
+                    self._polled_at[priority] = state.clock.monotonic()
+                    continue
+            batch = await feed.fetch(most, wait_s=wait_s)
             self._polled_at[priority] = state.clock.monotonic()
             if batch and not self._is_stopping:
                 state.limits.seen(priority, [len(one.value or b"") for one in batch])
                 self._enter(batch, feed)
             for lost_range in feed.losses():
                 state.observer.lost(lost_range)
+
+    async def _idle_first(self, most: int) -> tuple[int, float]:
+        """Let idle workers fetch first, if this one is full.
+
+        Args:
+            most: How many records may be fetched.
+
+        Returns:
+            How many to fetch, and how long to wait for them.
+        """
+        clock, wait_s = self._state.clock, _FETCH_WAIT_S
+        until = clock.monotonic() + _IDLE_FIRST_S
+        while self._spare <= 0 and not self._is_stopping:
+            left_s = until - clock.monotonic()
+            if left_s <= 0:
+                wait_s = 0.0  # what nobody took by now, and nothing that comes later
+                break
+            self._room.clear()
+            await sleep_or_wake(clock, left_s, self._room)
+        state = self._state
+        ahead = self._pace.ahead(clock.monotonic(), state.limits.started)
+        return min(most, max(0, self._spare, ahead - state.buffer.ready)), wait_s
+
+    @property
+    def _spare(self) -> int:
+        """Slots that nothing waits for."""
+        return self._free() - self._state.buffer.ready
 
     def _enter(self, batch: Sequence[Delivery], feed: LaneFeed) -> None:
         state, moment = self._state, self._state.moment()

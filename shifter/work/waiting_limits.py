@@ -121,6 +121,11 @@ class WaitingLimits:
             mean, kept * self._mean[priority] + (1 - kept) * mean
         )
 
+    @property
+    def started(self) -> int:
+        """Records that left their line so far."""
+        return sum(share.taken for share in self._shares.values())
+
     def most(self, priority: Priority, closed: AbstractSet[str] = frozenset()) -> int:
         """How many records a fetch of this priority may ask for, >= 0.
 

@@ -144,6 +144,10 @@ class KafkaLaneFeed:
         """What this member counted so far."""
         return self._member.counts()
 
+    def competes(self) -> bool:
+        """No: the group gives each partition to one member."""
+        return False
+
     def idle(self) -> bool:
         """Whether every owned record has ended and the log was found to hold no more.
 

@@ -164,6 +164,10 @@ class MemoryLaneFeed:
         """Nothing: what is settled is so at once, and no group is rebalanced."""
         return FeedCounts()
 
+    def competes(self) -> bool:
+        """No: the group gives each partition to one member."""
+        return False
+
     def idle(self) -> bool:
         """Whether every owned record was settled and none waits in its lane."""
         if self._member is None:

@@ -77,6 +77,7 @@ class SqliteLaneFeed:
         # The topics were empty, and every append sends a wake-up.
         self._is_noted = False
         self._next_due_ms: int | None = None
+        self._has_mates = False
 
     async def open(self) -> None:
         """Join; opening twice is harmless."""
@@ -187,6 +188,10 @@ class SqliteLaneFeed:
         """Nothing: what is settled is so at once, and no group is rebalanced."""
         return FeedCounts()
 
+    def competes(self) -> bool:
+        """Whether another live member drains one of these lanes, as last looked at."""
+        return self._has_mates
+
     def idle(self) -> bool:
         """Whether every owned record was settled and none is known to wait."""
         return self._is_empty and not self._owned
@@ -248,7 +253,12 @@ class SqliteLaneFeed:
         now = self._clock.epoch_ms()
         promote(connection, now)
         self._turn += 1
-        fetch = Fetch(connection, self._member, self._members.alive(connection), now)
+        alive = self._members.alive(connection)
+        self._has_mates = any(
+            one.number != self._member and not one.topics.isdisjoint(self._topics)
+            for one in alive
+        )
+        fetch = Fetch(connection, self._member, alive, now)
         found = fetch.lease(self._awake, most, turn=self._turn)
         if not found:
             note_waiting(connection, self._member)

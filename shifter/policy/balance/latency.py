@@ -27,12 +27,15 @@ class PeakEwma:
 
     Args:
         decay_s: After so long a peak counts for a third, > 0.
+
+    Attributes:
+        last: The average when the last call ended; 0 before the first call.
     """
 
-    __slots__ = ("_at", "_cost", "_decay_s")
+    __slots__ = ("_at", "_decay_s", "last")
 
     def __init__(self, decay_s: float) -> None:
-        self._decay_s, self._cost, self._at = decay_s, 0.0, 0.0
+        self._decay_s, self.last, self._at = decay_s, 0.0, 0.0
 
     def observe(self, now: float, took_s: float) -> None:
         """Note a call that ended.
@@ -41,18 +44,18 @@ class PeakEwma:
             now: Monotonic seconds.
             took_s: How long the call took, >= 0.
         """
-        cost = self._cost
+        cost = self.last
         if took_s >= cost:
-            self._cost = took_s
+            self.last = took_s
         else:
             kept = math.exp(-max(0.0, now - self._at) / self._decay_s)
             # Rounding must not lift it above the peak.
-            self._cost = min(cost, took_s + (cost - took_s) * kept)
+            self.last = min(cost, took_s + (cost - took_s) * kept)
         self._at = now
 
     def cost(self, now: float) -> float:
         """The average now, seconds; 0 before the first call."""
-        cost, passed = self._cost, now - self._at
+        cost, passed = self.last, now - self._at
         if not cost or passed <= 0:
             return cost
         return cost * math.exp(-passed / self._decay_s)

@@ -118,17 +118,18 @@ class EndpointState:
     def load(self, now: float) -> float:
         """What a call finds there now; the smaller, the sooner it is answered.
 
-        An endpoint that has calls and has not answered any of them for a while is
-        at least so slow, though none of them has ended: it may have stalled.
+        A latency decays so that a slow endpoint is tried again, by one call: until that
+        ends, the average of before counts. An endpoint that has calls and has not
+        answered any of them for a while is at least so slow: it may have stalled.
         """
-        inflight = self.inflight
-        load = inflight + 1.0
-        if self._is_by_latency:
-            cost = self.latency.cost(now)
-            if inflight:
-                silent_s = now - self.silent_from
-                cost = (silent_s if silent_s > cost else cost) if cost else _UNKNOWN
-            load *= cost
+        load = self.inflight + 1.0
+        if not self._is_by_latency:
+            pass
+        elif load == 1.0:
+            load = self.latency.cost(now)
+        else:
+            last = self.latency.last
+            load *= max(last, now - self.silent_from) if last else _UNKNOWN
         # Each choice asks two or four endpoints, so the usual case calls no function.
         if now - self.warm_from >= self._warm_s:
             return load / self.endpoint.weight

@@ -44,6 +44,7 @@ class ScriptedFeed:
         self.answers: list = []
         self.taken_away: set[int] = set()
         self.batches: list[list[Delivery]] = []
+        self.has_mates = False
 
     async def fetch(self, max_records, *, wait_s):
         return self.batches.pop(0) if self.batches else []
@@ -60,6 +61,9 @@ class ScriptedFeed:
 
     def losses(self):
         return []
+
+    def competes(self):
+        return self.has_mates
 
     def counts(self):
         return FeedCounts()

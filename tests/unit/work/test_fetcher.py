@@ -17,6 +17,7 @@ async def fetched(stages, *deliveries):
         completer,
         ItemReader(LANES, stages.app.handlers),
         arrived=lambda: None,
+        free=lambda: 4,
     )
     take = stages.feed.fetch
 
