@@ -285,6 +285,7 @@ class Drain:
         while not self._stopping.is_set():
             await self._wake.wait()
             self._wake.clear()
+            self._fetcher.look_again()
             while self._starter.may_start:
                 items = self._starter.choose()
                 if items:

@@ -85,7 +85,7 @@ class Fetcher:
         self._free, self._pace = free, _Pace(state.clock.monotonic())
         self._state, self._completer = state, completer
         self._reader, self._arrived = reader, arrived
-        self._is_stopping = False
+        self._is_stopping = self._is_yielding = False
         self._room = asyncio.Event()
         self._polled_at: dict[Priority, float] = {}
 
@@ -105,6 +105,11 @@ class Fetcher:
         # A lane that is full no longer is read again while a fetch waits for others.
         self._look()
         self._room.set()
+
+    def look_again(self) -> None:
+        """Note that a slot may be free."""
+        if self._is_yielding:
+            self._room.set()
 
     def _look(self) -> None:
         state = self._state
@@ -153,7 +158,9 @@ class Fetcher:
                 wait_s = 0.0  # what nobody took by now, and nothing that comes later
                 break
             self._room.clear()
+            self._is_yielding = True
             await sleep_or_wake(clock, left_s, self._room)
+        self._is_yielding = False
         state = self._state
         ahead = self._pace.ahead(clock.monotonic(), state.limits.started)
         return min(most, max(0, self._spare, ahead - state.buffer.ready)), wait_s

@@ -38,6 +38,19 @@ def test_an_endpoint_that_stopped_answering_is_avoided_before_its_calls_end():
     assert {group.choose(20.21, u / 9) for u in range(9)} == {slow}
 
 
+def test_an_endpoint_that_was_slow_is_tried_again_by_one_call():
+    group = Group(BalancePolicy())
+    group.update([Endpoint("a:1"), Endpoint("b:1")], 0.0)
+    slow, fine = group.states.values()
+    slow.latency.observe(20.0, 5.0)
+    fine.latency.observe(70.0, 0.1)  # after 50 s, five times the decay
+    assert group.choose(70.0, 0.5) is slow
+
+    group.begin(slow, 70.0)
+    group.begin(fine, 70.0)
+    assert {group.choose(70.01, u / 9) for u in range(9)} == {fine}
+
+
 def test_an_endpoint_that_fails_at_once_does_not_look_fast():
     group = Group(BalancePolicy())
     group.update([Endpoint("a:1"), Endpoint("b:1")], 0.0)
