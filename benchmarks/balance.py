@@ -2,7 +2,8 @@
 
 One server is ten times slower, one fails half of its calls, one never answers. All
 contenders have the same arrivals, the same timeout of a try and two retries, and run
-one after the other. Each begins without knowledge, as a process that has just started.
+one after the other. Ours begins without knowledge, as a process that has just started;
+haproxy's health checks have run meanwhile.
 """
 
 from __future__ import annotations
