@@ -40,14 +40,15 @@ class LiveSections:
 
     def __init__(self, page: WebPage) -> None:
         self._page = page
-        self._number, self._texts = -1, dict[str, str]()
+        self._drawn: tuple[int, int] | None = None
+        self._texts: dict[str, str] = {}
 
     def sections(self) -> dict[str, str]:
-        """Each part by its name; drawn once a reading, and again when it is stale."""
-        reading = self._page.reader.reading
-        is_stale = reading.is_stale(self._page.clock.monotonic())
-        number = -2 if is_stale else reading.number
-        if number != self._number or is_stale:
+        """Each part by its name: drawn once a reading, once a second while stale."""
+        reading, now = self._page.reader.reading, self._page.clock.monotonic()
+        is_stale = reading.is_stale(now)
+        wanted = reading.number, int(now) if is_stale else 0
+        if wanted != self._drawn:
             facts = self._facts(reading, is_stale=is_stale)
             self._texts = {
                 name: self._page.templates.get_template(f"live/{name}.html").render(
@@ -55,7 +56,7 @@ class LiveSections:
                 )
                 for name in SECTIONS
             }
-            self._number = number
+            self._drawn = wanted
         return self._texts
 
     def dependencies(self) -> list[DependencyView]:

@@ -63,6 +63,8 @@ _FIRST_WAIT_S: Final = 0.15
 """How long the first page waits for a reading; without one it is drawn empty."""
 _STATUS_WAIT_S: Final = 15.0
 _RENEWED_WAIT_S: Final = 3.0
+_STALE_LOOK_S: Final = 3.0
+"""While no reading comes, open pages look so often whether theirs is stale."""
 _YOUNG_S: Final = 1.0
 _IDLE_S: Final = 10.0
 """Seconds between two readings while no page is open."""
@@ -212,7 +214,7 @@ class WebPage:
 
         async def changes() -> AsyncGenerator[dict[str, str]]:
             sent: dict[str, str] = {}
-            found = self.reader.readings(wait_s=_STATUS_WAIT_S)
+            found = self.reader.readings(wait_s=_STALE_LOOK_S)
             async with contextlib.aclosing(found) as readings:
                 async for _ in readings:
                     for name, text in self.live.sections().items():

@@ -7,6 +7,7 @@ healed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -22,12 +23,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from shifter.model.lane import dead_letter_topic
+from shifter.wire.dead_letter import dead_letter_headers
+from shifter.wire.headers import build_headers
 from stack.errors import Missing
 from stack.install import program
 from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 from tests.acceptance.conftest import EMBEDDED, SERVERS
 from tests.acceptance.fleet import ROOT, Fleet
+from tests.unit.deadletter.letters import envelope, info
 
 TARGET = "tests.acceptance.operator_jobs:app"
 COMMAND = (sys.executable, "-m", "shifter.cli")
@@ -36,6 +41,8 @@ GENEROUS_MS = 60_000
 PICTURE_BYTES = 200_000
 DEAD = 'section[aria-labelledby="h-letters"] td'
 REASON = "the mail server is back"
+TOKENS = {"read": "read-0123456789abc", "operate": "operate-0123456789"}
+SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -43,13 +50,13 @@ pytestmark = pytest.mark.timeout(300)
 class Operator(Fleet):
     """A fleet, its page, and the file that breaks a dependency."""
 
-    def serve(self, **environment: str) -> str:
+    def serve(self, *arguments: str, **environment: str) -> str:
         """Start the page on a free port; returns its address."""
         log = self.folder / f"web-{len(self.workers)}.log"
         with log.open("wb") as out:
             self.workers.append(
                 subprocess.Popen(
-                    [*COMMAND, "web", TARGET, "--listen", "127.0.0.1:0"],
+                    [*COMMAND, "web", TARGET, "--listen", "127.0.0.1:0", *arguments],
                     env={**self.environment, **environment},
                     cwd=ROOT,
                     stdout=out,
@@ -322,6 +329,98 @@ def _take_the_stores_away(fleet: Operator, page: Page) -> None:
     expect(page.locator(".answers")).to_contain_text("Not known")
     page.goto(fleet.serve(SHIFTER_LOG="kafka://127.0.0.1:1"))
     expect(page.locator("#banner")).to_contain_text("The log does not answer")
+
+
+@pytest.mark.parametrize("fleet", [SERVERS], indirect=True)
+def test_two_roles_see_a_hostile_payload_and_a_broker_that_goes_away(
+    fleet, page, own_kafka
+):
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    flags = []
+    for role, token in TOKENS.items():
+        file = fleet.folder / role
+        file.write_text(token)
+        flags += [f"--{role}-token", str(file)]
+    home = fleet.serve(*flags)
+    _put_a_hostile_letter(fleet)
+
+    _a_reader_sees_no_payload_and_no_action(page, home)
+    _an_operator_sees_the_payload_as_text(page, home)
+    _the_page_outlives_the_broker(page, home, own_kafka)
+    assert dialogs == []
+
+
+def _put_a_hostile_letter(fleet: Operator) -> None:
+    """A payload of a megabyte, with a script, escapes and text that runs backwards."""
+    value = json.dumps({"text": f"{SCRIPT}\x1b[31m\u202egnp.exe" + "x" * 950_000})
+    original = build_headers(
+        envelope(1), content_type="application/json", extra=[("note", SCRIPT.encode())]
+    )
+    headers = dead_letter_headers(info(1, error_message=SCRIPT), original)
+    topic = dead_letter_topic(fleet.namespace, "mail")
+    fleet.put(topic, value.encode(), headers)
+
+
+def _log_in(page: Page, home: str, role: str) -> None:
+    page.context.clear_cookies()
+    page.goto(home)
+    page.get_by_label("Your name").fill("ann")
+    page.get_by_label("Token").fill(TOKENS[role])
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator(".person")).to_contain_text(role)
+
+
+def _open_the_letter(page: Page, home: str) -> None:
+    page.goto(f"{home}dead-letters/mail/letters")
+    page.locator('main a[href*="/at/"]').first.click()
+    expect(page.locator("h1")).to_contain_text("Dead letter")
+
+
+def _a_reader_sees_no_payload_and_no_action(page: Page, home: str) -> None:
+    _log_in(page, home, "read")
+    for path in ("", "settings", "dependencies/mailer"):
+        page.goto(f"{home}{path}")
+        expect(page.locator("h1")).to_be_attached()
+        assert page.locator('form[method="post"], main button').count() == 0
+    _open_the_letter(page, home)
+    expect(page.locator("main")).to_contain_text("Hidden: only the role “operate”")
+    assert page.locator("main form, main button, main .buttons").count() == 0
+    assert "xxxx" not in page.content()
+
+
+def _an_operator_sees_the_payload_as_text(page: Page, home: str) -> None:
+    _log_in(page, home, "operate")
+    _open_the_letter(page, home)
+    payload = page.locator("#payload")
+    for part in (SCRIPT[:20], r"\u001b[31m", r"\u202e", "more characters are not shown"):
+        expect(payload).to_contain_text(part)
+    assert page.locator("main script, main img").count() == 0
+    assert len(page.content()) < 100_000
+    page.get_by_role("link", name="Replay it…").click()
+    expect(page.locator("h1")).to_contain_text("Replay dead letters")
+    page.go_back()
+    expect(payload).to_contain_text("more characters are not shown")
+    page.reload()
+    expect(payload).to_contain_text("more characters are not shown")
+
+
+def _the_page_outlives_the_broker(page: Page, home: str, kafka: KafkaCluster) -> None:
+    """It says that its data are old, also when it is loaded again; then it recovers."""
+    page.goto(home)
+    expect(page.locator(".banner:not(.stale)")).to_be_visible()
+    kafka.kill()
+    try:
+        expect(page.locator(".banner.stale")).to_contain_text("old")
+        page.reload()
+        expect(page.locator(".banner.stale")).to_contain_text("old")
+        page.get_by_role("link", name="Lanes", exact=True).click()
+        expect(page.locator("h1")).to_contain_text("Lanes")
+    finally:
+        kafka.restart()
+    page.go_back()
+    expect(page.locator(".banner:not(.stale)")).to_be_visible()
+    expect(page.locator("#live[sse-connect]")).to_have_count(1)
 
 
 @pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
