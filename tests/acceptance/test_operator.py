@@ -393,7 +393,12 @@ def _an_operator_sees_the_payload_as_text(page: Page, home: str) -> None:
     _log_in(page, home, "operate")
     _open_the_letter(page, home)
     payload = page.locator("#payload")
-    for part in (SCRIPT[:20], r"\u001b[31m", r"\u202e", "more characters are not shown"):
+    for part in (
+        SCRIPT[:20],
+        r"\u001b[31m",
+        r"\u202e",
+        "more characters are not shown",
+    ):
         expect(payload).to_contain_text(part)
     assert page.locator("main script, main img").count() == 0
     assert len(page.content()) < 100_000
