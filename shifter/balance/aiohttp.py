@@ -25,14 +25,13 @@ from aiohttp.payload import BytesPayload
 from yarl import URL
 
 from shifter.balance.http_rules import (
-    HasEndpoints,
     RequestRules,
     ThrottledAnswer,
     asks_for_pause,
     is_failed,
     pause_s,
 )
-from shifter.balance.options import TryOptions
+from shifter.balance.options import HasEndpoints, TryOptions
 from shifter.model.endpoint import Endpoint
 
 __all__ = ["BalancedMiddleware"]

@@ -23,14 +23,13 @@ from typing import Final, Unpack
 import httpx
 
 from shifter.balance.http_rules import (
-    HasEndpoints,
     RequestRules,
     ThrottledAnswer,
     asks_for_pause,
     is_failed,
     pause_s,
 )
-from shifter.balance.options import TryOptions
+from shifter.balance.options import HasEndpoints, TryOptions
 from shifter.balance.tries import remaining_s
 from shifter.errors import ConfigError
 from shifter.model.endpoint import Endpoint

@@ -11,14 +11,13 @@ Sources: RFC 9110, sections 9.2.2 (methods), 10.2.3 (``Retry-After``) and 15.6.
 from __future__ import annotations
 
 import email.utils
-from collections.abc import Awaitable, Callable, Container
-from typing import Any, Final, Protocol, TypeVar, Unpack
+from collections.abc import Callable, Container
+from typing import Any, Final
 
 from shifter.balance.options import RunOptions, TryOptions
 from shifter.balance.tries import remaining_s
 from shifter.errors import Throttled
 from shifter.jobs.request_scope import PREVIOUS_HEADER, TIMEOUT_HEADER
-from shifter.model.endpoint import Endpoint
 from shifter.model.time import write_timeout
 
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -29,30 +28,6 @@ _FAILED: Final = 500
 
 _DIGITS: Final = 8
 """Longest number of seconds that is read: a hundred million are three years."""
-
-T = TypeVar("T")
-
-
-class HasEndpoints(Protocol):
-    """What ``app.dependency(..., endpoints=[...])`` returns."""
-
-    async def run(
-        self,
-        fetch: Callable[[Endpoint], Awaitable[T]],
-        *,
-        key: str | None = None,
-        **options: Unpack[TryOptions],
-    ) -> T:
-        """Await a function with one endpoint after the other."""
-
-    def run_sync(
-        self,
-        fetch: Callable[[Endpoint], T],
-        *,
-        key: str | None = None,
-        **options: Unpack[TryOptions],
-    ) -> T:
-        """Call a function with one endpoint after the other."""
 
 
 class ThrottledAnswer(Throttled):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from shifter.errors import ConfigError
+from shifter.model.endpoint import Endpoint
 from shifter.model.time import Duration, duration_ms
 from shifter.policy.bounds import check_at_least
+
+T = TypeVar("T")
 
 
 class TryOptions(TypedDict, total=False):
@@ -29,6 +32,28 @@ class TryOptions(TypedDict, total=False):
     retries: int
     hedge: Duration | None
     retry_if: Callable[[BaseException], bool]
+
+
+class HasEndpoints(Protocol):
+    """What ``app.dependency(..., endpoints=[...])`` returns."""
+
+    async def run(
+        self,
+        fetch: Callable[[Endpoint], Awaitable[T]],
+        *,
+        key: str | None = None,
+        **options: Unpack[TryOptions],
+    ) -> T:
+        """Await a function with one endpoint after the other."""
+
+    def run_sync(
+        self,
+        fetch: Callable[[Endpoint], T],
+        *,
+        key: str | None = None,
+        **options: Unpack[TryOptions],
+    ) -> T:
+        """Call a function with one endpoint after the other."""
 
 
 class RunOptions:
