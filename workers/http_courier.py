@@ -77,6 +77,26 @@ class Reply(NamedTuple):
     date: str | None
 
 
+class Target(NamedTuple):
+    """Where a request goes, instead of to the host of its URL.
+
+    Attributes:
+        url: Scheme, address, port and the path that comes before that of the request.
+        host: The name for which a certificate is verified.
+        authority: Host and port for the ``Host`` header.
+    """
+
+    url: str
+    host: str
+    authority: str
+
+    def instead_of(self, asked: httpx.URL) -> httpx.URL:
+        """The URL of a request that asked for another."""
+        base = httpx.URL(self.url)
+        path = base.raw_path.rstrip(b"/") + asked.raw_path
+        return base.copy_with(raw_path=path)
+
+
 class Courier:
     """Sends requests to targets that a policy allows. Owned by one event loop.
 
@@ -87,6 +107,8 @@ class Courier:
         policy: What may be reached.
         resolve: Looks up addresses.
         seed: Of the wait for a host that has enough to do; ``None`` from the system.
+        trusts: Whether a host and port are reached whatever the address is; by default
+            the policy's.
     """
 
     def __init__(
@@ -95,8 +117,9 @@ class Courier:
         resolve: Resolve | None = None,
         *,
         seed: int | None = None,
+        trusts: Callable[[str, int], bool] | None = None,
     ) -> None:
-        self._policy = policy
+        self._policy, self._trusts = policy, trusts or policy.trusts
         self._resolve = Resolver() if resolve is None else resolve
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._busy: collections.Counter[str] = collections.Counter()
@@ -105,7 +128,7 @@ class Courier:
     def _client(self) -> httpx.AsyncClient:
         nothing = http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
         return httpx.AsyncClient(
-            transport=_CheckedTransport(_CheckedBackend(self._policy, self._resolve)),
+            transport=_CheckedTransport(_CheckedBackend(self._trusts, self._resolve)),
             trust_env=False,
             follow_redirects=False,
             cookies=http.cookiejar.CookieJar(nothing),
@@ -121,6 +144,7 @@ class Courier:
         headers: Mapping[str, str],
         body: Any,
         ours: Mapping[str, str],
+        to: Target | None = None,
     ) -> Reply:
         """Make one request.
 
@@ -130,6 +154,7 @@ class Courier:
             headers: The job's; checked.
             body: ``None`` for none, text as it is, anything else as JSON.
             ours: Headers that the relay adds; trusted.
+            to: Where it goes; by default to the host of its URL.
 
         Raises:
             RefusedTargetError: It may not be made.
@@ -146,14 +171,19 @@ class Courier:
         sent = httpx.Headers({**allowed, **ours})
         if isinstance(body, str):
             sent.setdefault("content-type", "text/plain; charset=utf-8")
+        host = _host_of(target)
+        if to is not None:
+            target, sent["host"] = to.instead_of(target), to.authority
+            host = target.netloc.decode("ascii")
         request = self._client.build_request(
             method.upper(),
             target,
             headers=sent,
             content=body if isinstance(body, str) else None,
             json=None if isinstance(body, str) else body,
+            extensions=None if to is None else {"sni_hostname": to.host},
         )
-        with self._one_of(_host_of(target)), _ours_told_apart():
+        with self._one_of(host), _ours_told_apart():
             return await self._exchange(request)
 
     async def close(self) -> None:
@@ -226,8 +256,8 @@ async def _read_off(response: httpx.Response) -> None:
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Connects to addresses that were checked, never to names."""
 
-    def __init__(self, policy: TargetPolicy, resolve: Resolve) -> None:
-        self._policy, self._resolve = policy, resolve
+    def __init__(self, trusts: Callable[[str, int], bool], resolve: Resolve) -> None:
+        self._trusts, self._resolve = trusts, resolve
         self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -266,7 +296,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(f"{host!r} was not resolved") from error
         except OSError as error:
             raise httpcore.ConnectError(f"{host!r}: {error}") from error
-        if not self._policy.trusts(host, port):
+        if not self._trusts(host, port):
             check_addresses(host, addresses)
         return addresses[:_TRIED_ADDRESSES]
 

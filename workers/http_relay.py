@@ -14,13 +14,16 @@ from http import HTTPStatus
 from typing import Any
 
 from shifter import Context, DeadLetter, Retry, Shifter, Throttled
-from workers.http_courier import Courier, DeliveryError, Reply
+from workers.http_courier import Courier, DeliveryError, Reply, Target
 from workers.http_fields import quoted, retry_after_s
 from workers.http_resolver import LaterError
 from workers.http_target import RefusedTargetError, TargetPolicy
+from workers.http_upstreams import Upstreams
 
 app = Shifter(os.environ.get("SHIFTER_NAMESPACE", "relay"))
-courier = Courier(TargetPolicy.from_env(os.environ))
+policy = TargetPolicy.from_env(os.environ)
+courier = Courier(policy)
+upstreams = Upstreams(app, os.environ, policy)
 _AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 
 
@@ -33,19 +36,24 @@ async def deliver(
     body: Any = None,
 ) -> None:
     """Send one request; text goes as it is, any other body as JSON."""
-    ours = {
-        "Idempotency-Key": quoted(ctx.idempotency_key),
-        "X-Request-Timeout": f"{ctx.remaining_s:.3f}",
-    }
-    if ctx.traceparent is not None:
-        ours["traceparent"] = ctx.traceparent
-    try:
-        reply = await courier.send(method, url, headers or {}, body, ours)
-    except RefusedTargetError as error:
-        raise DeadLetter(f"refused: {error}") from error
-    except LaterError as error:
-        raise Throttled(error.after_s) from error
-    judge(reply, now_s=ctx.limit_ms / 1_000 - ctx.remaining_s)
+
+    async def attempt(courier: Courier, to: Target | None) -> None:
+        ours = {
+            "Idempotency-Key": quoted(ctx.idempotency_key),
+            "X-Request-Timeout": f"{ctx.remaining_s:.3f}",
+        }
+        if ctx.traceparent is not None:
+            ours["traceparent"] = ctx.traceparent
+        try:
+            reply = await courier.send(method, url, headers or {}, body, ours, to)
+        except RefusedTargetError as error:
+            raise DeadLetter(f"refused: {error}") from error
+        except LaterError as error:
+            raise Throttled(error.after_s) from error
+        judge(reply, now_s=ctx.limit_ms / 1_000 - ctx.remaining_s)
+
+    upstream = upstreams.of(url)
+    await (attempt(courier, None) if upstream is None else upstream.run(attempt))
 
 
 def judge(reply: Reply, *, now_s: float) -> None:

@@ -148,7 +148,13 @@ class BalancedChannel(_Balanced, grpc.Channel):
         """A method whose calls raise `NotImplementedError`; see this module."""
         return _no_streams
 
-    stream_unary = stream_stream = unary_stream
+    def stream_unary(self, *_: Any, **__: Any) -> Any:
+        """As `unary_stream`."""
+        return _no_streams
+
+    def stream_stream(self, *_: Any, **__: Any) -> Any:
+        """As `unary_stream`."""
+        return _no_streams
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = None) -> None:  # noqa: FBT001  # gRPC's signature
         """Do nothing: endpoints have states of their own."""
@@ -235,7 +241,13 @@ class AsyncBalancedChannel(_Balanced, grpc.aio.Channel):
         """A method whose calls raise `NotImplementedError`; see this module."""
         return _no_streams
 
-    stream_unary = stream_stream = unary_stream
+    def stream_unary(self, *_: Any, **__: Any) -> Any:
+        """As `unary_stream`."""
+        return _no_streams
+
+    def stream_stream(self, *_: Any, **__: Any) -> Any:
+        """As `unary_stream`."""
+        return _no_streams
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channels of all endpoints.

@@ -52,7 +52,8 @@ def test_every_setting_is_in_the_table_with_its_default():
 @pytest.mark.parametrize("name", ["RELAY_ALLOW_HOSTS", "RELAY_PORTS", "RELAY_PER_HOST"])
 def test_settings_of_the_relay_are_in_its_table(name):
     told = [row[0].strip("`") for row in rows("workers/README.md", "environment")]
-    source = (ROOT / "workers" / "http_target.py").read_text("utf-8")
+    sources = ("http_target.py", "http_upstreams.py")
+    source = "".join((ROOT / "workers" / one).read_text("utf-8") for one in sources)
 
     read = set(re.findall(r'"(RELAY_[A-Z_]+)"', source))
     assert {cell.partition("=")[0] for cell in told} == read | {"SSL_CERT_FILE"}
