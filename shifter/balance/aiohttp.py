@@ -117,10 +117,8 @@ class BalancedMiddleware:
 
     Args:
         dependency: Its endpoints are called.
-        key: The key of a request, for ``choice="hash"``.
-        tells: Whether requests carry what time they have left, and whether they were
-            sent before: headers ``shifter-timeout`` and ``shifter-previous-attempts``.
-        **options: See `TryOptions`.
+        **options: ``key``, ``tells`` and `TryOptions`, as of
+            `shifter.balance.http.BalancedTransport`, and ``hedge``.
 
     Raises:
         ConfigError: An option is wrong.

@@ -103,18 +103,7 @@ class _Sending:
 
 
 class _Balanced:
-    """What both transports take.
-
-    Args:
-        dependency: Its endpoints are called.
-        key: The key of a request, for ``choice="hash"``.
-        tells: Whether requests carry what time they have left, and whether they were
-            sent before: headers ``shifter-timeout`` and ``shifter-previous-attempts``.
-        **options: See `TryOptions`; ``hedge`` needs an event loop.
-
-    Raises:
-        ConfigError: An option is wrong.
-    """
+    """What both transports have; see `BalancedTransport` for the options."""
 
     def __init__(
         self,
@@ -140,8 +129,11 @@ class BalancedTransport(_Balanced, httpx.BaseTransport):
 
     Args:
         dependency: Its endpoints are called.
+        key: The key of a request, for ``choice="hash"``.
+        tells: Whether requests carry what time they have left, and whether they were
+            sent before: headers ``shifter-timeout`` and ``shifter-previous-attempts``.
         transport: Sends the requests; by default ``httpx.HTTPTransport()``.
-        **options: ``key``, ``tells`` and `TryOptions`; without ``hedge``.
+        **options: See `TryOptions`; without ``hedge``.
 
     Raises:
         ConfigError: An option is wrong.
