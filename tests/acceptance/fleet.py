@@ -35,6 +35,8 @@ class Fleet:
             "SHIFTER_LOG": log,
             "SHIFTER_STATE": state,
             "SHIFTER_PARTITIONS": "3",
+            # On a busy machine half a second is no sign of a store that is away.
+            "SHIFTER_CLAIM_TIMEOUT": "5s",
             "TEST_NAMESPACE": namespace,
             "EFFECTS": str(self.effects_file),
             "PYTHONPATH": os.pathsep.join(

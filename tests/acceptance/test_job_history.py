@@ -93,13 +93,16 @@ def test_a_replay_is_told_in_the_life_of_both_jobs(fleet):
     assert (told[-1]["run"], told[-1]["reason"]) == ("run-8", "test data")
 
 
+SHORT_LEASE = {"SHIFTER_LEASE": "3s", "SHIFTER_CLAIM_TIMEOUT": "1s"}
+
+
 def named(fleet: Fleet) -> tuple[str, str]:
     return "--namespace", fleet.namespace
 
 
 @pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
 def test_a_worker_that_is_killed_loses_events_and_no_job(fleet):
-    fleet.environment |= {"SHIFTER_EVENTS": "all", "SHIFTER_LEASE": "3s"}
+    fleet.environment |= {"SHIFTER_EVENTS": "all"} | SHORT_LEASE
     # The second one runs when the worker is killed.
     lasts_s = (0.5, 8.0, 0.5)
     ids = [

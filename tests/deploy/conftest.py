@@ -17,7 +17,7 @@ def check(promtool: str) -> Callable[..., subprocess.CompletedProcess[str]]:
             [promtool, *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=200,
             check=False,
         )
 

@@ -95,6 +95,8 @@ class Shell:
             "SHIFTER_KAFKA__SASL_PASSWORD_FILE": self.secret_file(password, user),
             "SHIFTER_NAMESPACE": self.namespace,
             "SHIFTER_PARTITIONS": "1",
+            # On a busy machine half a second is no sign of a store that is away.
+            "SHIFTER_CLAIM_TIMEOUT": "5s",
             "TEST_NAMESPACE": self.namespace,
             "EFFECTS": str(self.folder / "effects"),
             "PYTHONPATH": str(ROOT),
