@@ -209,6 +209,10 @@ def _find_the_broken_one(page: Page) -> Locator:
     since = mailer.locator("time").inner_text()
     now = time.strftime("%H:%M:%S", time.gmtime())
     assert since <= now or now < "00:10"
+    expect(page.locator(".mode time")).to_have_text(since)
+    changes = page.locator("#changes")
+    expect(changes).to_contain_text("circuit of mailer opened")
+    expect(changes).to_contain_text("1 worker started")
     return mailer
 
 

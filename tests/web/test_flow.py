@@ -8,10 +8,13 @@ import re
 import pytest
 
 from shifter import Priority, wiring
+from shifter.fleet.service_reports import AdmissionRow, FlowRow
 from shifter.fleet.shared_state import circuit_cell, circuit_text
 from shifter.fleet.view import question
 from shifter.model.fleet import Proposal
+from shifter.ops.status import LaneRow, Overview
 from shifter.policy.protection.circuit.states import Open
+from shifter.web.view import view_priorities
 
 pytestmark = pytest.mark.usefixtures("lanes")
 
@@ -50,6 +53,21 @@ async def test_what_services_answered_is_in_the_strip_and_in_the_status(opened, 
     assert offered["LOW"]["ran"] == int(_row(text, "low")["ran"])
     assert len(status["services"]) == 1
     assert "1 service started" in text
+
+
+def test_done_is_the_rate_of_the_workers_as_jobs_a_minute():
+    lanes = [
+        LaneRow(queue, "LOW", 4, 1, 2, age_s, rate_per_s, None)
+        for queue, age_s, rate_per_s in (("a", 7.0, 0.5), ("b", 9.0, None))
+    ]
+    flow = [FlowRow("HIGH", 3, 1, 1, 0, 1)]
+    state = Overview(*(0, lanes, [], [], [], []), admission=AdmissionRow({}, {}, flow))
+
+    high, low = view_priorities(state)
+
+    assert (high.priority, high.flow, high.done) == ("HIGH", flow[0], 0)
+    assert (low.priority, low.flow, low.done) == ("LOW", None, 30)
+    assert (low.waiting, low.delayed, low.running, low.oldest_s) == (8, 2, 4, 9.0)
 
 
 async def test_a_page_that_has_just_started_knows_since_when(opened, app):
