@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from shifter.errors import ConfigError
 from shifter.model.answer import Quality
-from shifter.model.lane import Priority, check_priority
+from shifter.model.lane import Priority
 from shifter.model.time import duration_ms
 from shifter.ops.audit import Action
 from shifter.ops.overrides import (
@@ -90,7 +90,9 @@ class SettingPages:
     async def _window(self, request: Request) -> Response:
         fields = await read_form(request)
         text = fields.get("priority", "")
-        priority = check_priority(text) if text else None
+        if text and text not in set(Priority):
+            raise ConfigError("priority", text, f"use one of {', '.join(Priority)}")
+        priority = Priority(text) if text else None
         queue, job = fields.get("queue") or None, fields.get("job") or None
         target = window_target(queue, priority, job)
         await self._override(request, "window", target, fields)

@@ -149,6 +149,16 @@ async def test_quality_and_windows_are_set_and_shown(opened, app):
     assert page.count("the alarm was false") == 2
 
 
+async def test_the_windows_of_one_priority_are_closed(opened, app):
+    fields = {"to": "closed", "queue": "mail", "priority": "LOW", **REASON}
+    async with opened() as client:
+        answer = await _post(client, "/settings/window", fields)
+
+    assert answer.status_code == 303
+    [row] = (await read_fleet(app.settings)).windows
+    assert (row.scope, row.is_open) == ("lane/mail/low", False)
+
+
 @pytest.mark.parametrize(
     ("path", "fields"),
     [
