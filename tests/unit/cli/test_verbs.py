@@ -208,6 +208,7 @@ def test_status_has_exactly_the_published_shape(busy):
         "admission",
         "windows",
         "endpoints",
+        "services",
         "delay_tiers",
     ]
     mail_low = {
