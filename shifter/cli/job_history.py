@@ -19,12 +19,13 @@ from shifter.cli.output import (
     write_line,
     write_table,
 )
-from shifter.cli.problem import Exit, ProblemError
+from shifter.cli.problem import Exit, ProblemError, usage
 from shifter.cli.progress import ProgressDisplay, Reading
 from shifter.cli.session import InSession, need_log
 from shifter.config import Settings
 from shifter.errors import ShifterError
 from shifter.model.claim import JobState, JobStatus
+from shifter.model.job import canonical_id
 from shifter.model.time import duration_ms
 from shifter.ops.event_scan import OnProgress, ScanExtent
 from shifter.ops.job_history import (
@@ -32,13 +33,12 @@ from shifter.ops.job_history import (
     JobFilter,
     JobHistory,
     JobList,
-    list_jobs,
-    read_history,
 )
+from shifter.ops.job_reader import JobReader
 from shifter.ops.texts import instant_text
 
 _STORY: Final = ("time", "event", "attempt", "details")
-_LIST: Final = ("time", "job_id", "job", "queue", "state", "attempt", "error")
+_LIST: Final = ("time", "job_id", "job", "queue", "state", "attempt", "worker", "error")
 _SHOWN_AFTER_S: Final = 1.0
 _INSTANTS: Final = frozenset({"at_ms", "until_ms"})
 _APART: Final = frozenset({"at_ms", "event", "attempt", "process", "fingerprint"})
@@ -47,9 +47,10 @@ _APART: Final = frozenset({"at_ms", "event", "attempt", "process", "fingerprint"
 def job_show(id_: str, /, *, json: bool = False, session: InSession) -> None:
     """Show the state and the history of a job.
 
-    A job has a state for as long as its `keep_status`. Its history is read from the
-    topic of events, which keeps, by default, 24 h of jobs that failed or were slow; the
-    setting `events` chooses which jobs are recorded.
+    A job has a state for as long as its `keep_status`. Of a job that runs now the last
+    entry is the attempt that runs, with its worker; of one that waits, its lane. What
+    happened before is read from the topic of events, which keeps, by default, 24 h of
+    jobs that failed or were slow; the setting `events` chooses which jobs are recorded.
 
     Example: shifter job show 018f0000-0000-7000-8000-000000000000
 
@@ -61,7 +62,7 @@ def job_show(id_: str, /, *, json: bool = False, session: InSession) -> None:
     job_id = read_job_id(id_)
     app = state_app(session)
     status = asyncio.run(app.status(job_id))
-    history = asyncio.run(_history(app.settings, job_id))
+    history = asyncio.run(_history(app.settings, job_id, status))
     status = status or _past(history)
     if status is None:
         raise ProblemError(
@@ -91,28 +92,33 @@ def job_list(  # noqa: PLR0913  # one parameter an option
     error: str | None = None,
     since: str = "1h",
     limit: int = 100,
+    after: str | None = None,
     json: bool = False,
     session: InSession,
 ) -> None:
-    """List jobs that failed, were slow, or ended otherwise lately.
+    """List jobs that wait or run, and those that ended lately.
 
-    Jobs are found in the topic of events, newest first. Jobs that only wait are in no
-    list: `shifter status` counts them.
+    Jobs that wait or run are found in their lanes: the first 1,000 of each lane,
+    which start next, whatever --since is; the state store tells which of them run.
+    Other jobs are found in the topic of events. The newest come first.
 
     Example: shifter job list --queue mail --state dead --error Timeout --since 6h
 
     Args:
         queue: Only jobs of this queue.
-        state: Only jobs that came to this state.
+        state: Only jobs that are in this state, or came to it.
         error: Only jobs whose error has this text in its class or message, or has this
             fingerprint.
         since: Only jobs with an event in the last so long, such as 30m or 24h.
         limit: List at most so many jobs.
+        after: Only jobs that come after this one in the list, as TIME:ID: the `at_ms`
+            and the `job_id` of the last job of the page before.
         json: Print one JSON array.
         session: This command line.
     """
     settings = need_log(session.settings())
-    wanted = JobFilter(queue, state, error, duration_ms("--since", since), limit)
+    since_ms, place = duration_ms("--since", since), _place(after)
+    wanted = JobFilter(queue, state, error, since_ms, limit, place)
     with _progress() as on_progress:
         found = asyncio.run(_list(settings, wanted, on_progress))
     if json:
@@ -126,17 +132,26 @@ def job_list(  # noqa: PLR0913  # one parameter an option
                 row.queue,
                 row.state,
                 row.attempt,
+                row.worker or None,
                 ": ".join(text for text in (row.error, row.message) if text) or None,
             )
             for row in found.jobs
         ]
         write_table(_LIST, rows, empty="no such job is recorded")
     if found.is_cut:
-        note(f"only the newest {limit} are listed; --limit lists more")
+        at_ms, job_id = found.jobs[-1].place()
+        note(
+            f"only the newest {limit} are listed; --limit lists more, and "
+            f"--after {at_ms}:{job_id} those that follow"
+        )
+    if found.left_out:
+        note(f"{found.left_out} jobs that wait behind others were not looked at")
     _note_cut(found.extent)
 
 
-async def _history(settings: Settings, job_id: str) -> JobHistory:
+async def _history(
+    settings: Settings, job_id: str, now: JobStatus | None
+) -> JobHistory:
     """The history of a job; none, with a warning, while the log does not answer."""
     nothing = JobHistory(job_id, [], ScanExtent(0, 0))
     if settings.log_url is None:
@@ -145,13 +160,10 @@ async def _history(settings: Settings, job_id: str) -> JobHistory:
     try:
         async with wiring.opened_admin(settings) as admin:
             with _progress() as on_progress:
-                return await read_history(
-                    admin,
-                    settings.namespace,
-                    job_id,
-                    SystemClock(),
-                    on_progress=on_progress,
+                reader = JobReader(
+                    admin, settings.namespace, SystemClock(), on_progress=on_progress
                 )
+                return await reader.history(job_id, now)
     except ShifterError as error:
         warn(f"the history of the job is not known: {error}")
         return nothing
@@ -160,14 +172,21 @@ async def _history(settings: Settings, job_id: str) -> JobHistory:
 async def _list(
     settings: Settings, wanted: JobFilter, on_progress: OnProgress
 ) -> JobList:
-    async with wiring.opened_admin(settings) as admin:
-        return await list_jobs(
+    async with contextlib.AsyncExitStack() as held:
+        admin = await held.enter_async_context(wiring.opened_admin(settings))
+        status = None
+        if settings.state_url is not None:
+            claims = wiring.open_claims(settings)
+            held.push_async_callback(claims.close)
+            status = claims.status
+        reader = JobReader(
             admin,
             settings.namespace,
-            wanted,
             SystemClock(),
             on_progress=on_progress,
+            status=status,
         )
+        return await reader.jobs(wanted)
 
 
 def _past(history: JobHistory) -> JobStatus | None:
@@ -175,8 +194,26 @@ def _past(history: JobHistory) -> JobStatus | None:
     state = history.state
     if state is None:
         return None
+    if history.is_waiting:
+        state = JobState.WAITING
     last_ms = history.story[-1]["at_ms"]
     return JobStatus(history.job_id, state, history.attempt, None, last_ms)
+
+
+def _place(text: str | None) -> tuple[int, str] | None:
+    """A place in a list, as a note about a cut list gives it.
+
+    Raises:
+        ProblemError: It is none.
+    """
+    if text is None:
+        return None
+    time, _, given = text.partition(":")
+    job_id = canonical_id(given)
+    if not (time.isascii() and time.isdigit()) or job_id is None:
+        fix = "use the one that the list before printed, such as 1764486000123:UUID"
+        raise usage("--after is no place in a list", f"it is {text!r}", fix)
+    return int(time), job_id
 
 
 def _row(entry: Entry) -> tuple[object, ...]:

@@ -156,7 +156,7 @@ VERBS: Final = (
     ),
     Verb("topics diff", "Show only the topics that differ from what an app needs."),
     Verb("job show", "Show the state and the history of a job."),
-    Verb("job list", "List jobs that failed, were slow, or ended otherwise lately."),
+    Verb("job list", "List jobs that wait or run, and those that ended lately."),
     Verb("job cancel", "Ask that a job not run, or not run again."),
     Verb(
         "worker drain",

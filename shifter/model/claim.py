@@ -51,6 +51,7 @@ class JobStatus(NamedTuple):
         owner: The worker that runs it, while ``running``.
         updated_ms: When the store last changed it, epoch milliseconds of the store;
             0 where that is not recorded.
+        started_ms: When its attempt began, while ``running``, by the store's clock.
     """
 
     job_id: str
@@ -58,6 +59,7 @@ class JobStatus(NamedTuple):
     attempt: int
     owner: str | None
     updated_ms: int
+    started_ms: int | None = None
 
 
 class ClaimRequest(NamedTuple):

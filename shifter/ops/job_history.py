@@ -10,15 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from shifter.model.claim import JobState
-from shifter.model.job import canonical_id, made_ms
 from shifter.ops.event_scan import (
-    NEWEST,
-    EventScan,
-    OnProgress,
     ScanExtent,
-    ScanLimit,
 )
-from shifter.ports import Clock, LogAdmin
 from shifter.wire.job_event import (
     MAX_NAME_CHARS,
     EventKind,
@@ -28,10 +22,6 @@ from shifter.wire.job_event import (
 )
 from shifter.wire.untrusted import printable
 
-_AHEAD_MS: Final = 600_000
-"""How far the clocks of the processes of a fleet may differ."""
-_JOBS_MOST: Final = 200_000
-"""Jobs that are distinguished in one list; about 100 MB."""
 _STORY_MOST: Final = 1_000
 """Entries of one history; a job that is handed over 100,000 times has its last ones."""
 
@@ -46,11 +36,13 @@ class JobHistory(NamedTuple):
         job_id: Its id.
         story: What happened, in order; see `Entry`.
         extent: How much of the topic was read.
+        is_waiting: Whether its record is in a lane, so that it waits or runs.
     """
 
     job_id: str
     story: list[Entry]
     extent: ScanExtent
+    is_waiting: bool = False
 
     @property
     def state(self) -> JobState | None:
@@ -88,45 +80,8 @@ _CAUSES: Final = ("cause", "answer", "reason", "detail")
 _TEXTS: Final = (*_CAUSES, "run", "by", "action", "replay_of")
 
 
-async def read_history(
-    admin: LogAdmin,
-    namespace: str,
-    job_id: str,
-    clock: Clock,
-    *,
-    limit: ScanLimit = NEWEST,
-    on_progress: OnProgress | None = None,
-) -> JobHistory:
-    """What happened to one job.
-
-    Args:
-        admin: Admin of the log.
-        namespace: Namespace of the job.
-        job_id: Its id, in the canonical spelling.
-        clock: Measures the time that the reading takes.
-        limit: How much is read at most.
-        on_progress: Called after each batch.
-
-    Raises:
-        StoreError: The log does not answer.
-    """
-    made = made_ms(job_id)
-    since_ms = None if made is None else max(0, made - _AHEAD_MS)
-    if made is not None and made > clock.epoch_ms() + _AHEAD_MS:
-        # The clock that made the id is wrong, so its time shows no place.
-        since_ms = None
-    scan = EventScan(admin, namespace, clock, limit, on_progress)
-    mark, found = job_id.encode(), list[tuple[str, JobEvent]]()
-    async for process, events in scan.batches(since_ms, containing=mark):
-        found += [
-            (process, event)
-            for event in events
-            if job_id in (event.id, event.replay_of)
-        ]
-    return JobHistory(job_id, _story(job_id, found), scan.extent)
-
-
-def _story(job_id: str, found: Iterable[tuple[str, JobEvent]]) -> list[Entry]:
+def story_of(job_id: str, found: Iterable[tuple[str, JobEvent]]) -> list[Entry]:
+    """What happened to a job, in order, by events and the processes that wrote them."""
     entries: list[Entry] = []
     created: JobEvent | None = None
     replays: dict[str, JobEvent] = {}
@@ -245,6 +200,8 @@ class JobFilter(NamedTuple):
             fingerprint; ``None`` for any.
         since_ms: Only jobs with an event in the last so many milliseconds.
         limit: Most jobs that are listed, > 0.
+        after: Only jobs that come after this place in the list; see `ListedJob.place`.
+            ``None`` from the first one on.
     """
 
     queue: str | None = None
@@ -252,6 +209,7 @@ class JobFilter(NamedTuple):
     error: str | None = None
     since_ms: int = 3_600_000
     limit: int = 100
+    after: tuple[int, str] | None = None
 
 
 @dataclass(slots=True)
@@ -268,7 +226,10 @@ class ListedJob:
         error: Class of the last error; empty without one.
         message: Its message.
         fingerprint: Groups failures of one kind.
-        at_ms: When the last event happened, epoch milliseconds.
+        at_ms: When the last event happened, epoch milliseconds: of a job that runs,
+            when the attempt began; of one that waits, when it came to its lane.
+        worker: The worker that runs it; empty for jobs that do not run now.
+        due_ms: When a delayed job may start; 0 for others.
     """
 
     job_id: str
@@ -281,6 +242,12 @@ class ListedJob:
     message: str = ""
     fingerprint: str = ""
     at_ms: int = 0
+    worker: str = ""
+    due_ms: int = 0
+
+    def place(self) -> tuple[int, str]:
+        """Where it stands in a list, which goes from the highest place down."""
+        return self.at_ms, self.job_id
 
     def note(self, event: JobEvent) -> None:
         """Add an event; events come in any order."""
@@ -299,6 +266,8 @@ class ListedJob:
 
     def fits(self, wanted: JobFilter) -> bool:
         """Whether a filter selects it."""
+        if wanted.after is not None and self.place() >= wanted.after:
+            return False
         if wanted.queue is not None and wanted.queue != self.queue:
             return False
         if wanted.state is not None and wanted.state.value != self.state:
@@ -316,49 +285,10 @@ class JobList(NamedTuple):
         jobs: Newest first.
         is_cut: Whether there are more than the filter's limit.
         extent: How much of the topic was read.
+        left_out: Records that wait in lanes and were not looked at.
     """
 
     jobs: list[ListedJob]
     is_cut: bool
     extent: ScanExtent
-
-
-async def list_jobs(
-    admin: LogAdmin,
-    namespace: str,
-    wanted: JobFilter,
-    clock: Clock,
-    *,
-    limit: ScanLimit = NEWEST,
-    on_progress: OnProgress | None = None,
-) -> JobList:
-    """The jobs that a filter selects, newest first.
-
-    Args:
-        admin: Admin of the log.
-        namespace: Namespace of the jobs.
-        wanted: The filter.
-        clock: Tells the time, and measures the time that the reading takes.
-        limit: How much is read at most.
-        on_progress: Called after each batch.
-
-    Raises:
-        StoreError: The log does not answer.
-    """
-    since_ms = max(0, clock.epoch_ms() - wanted.since_ms)
-    scan = EventScan(admin, namespace, clock, limit, on_progress)
-    jobs: dict[str, ListedJob] = {}
-    async for _, events in scan.batches(since_ms):
-        for event in events:
-            if event.at_ms < since_ms or canonical_id(event.id) != event.id:
-                continue
-            found = jobs.get(event.id)
-            if found is None:
-                if len(jobs) >= _JOBS_MOST:
-                    continue
-                found = jobs[event.id] = ListedJob(event.id)
-            found.note(event)
-    fitting = [job for job in jobs.values() if job.fits(wanted)]
-    fitting.sort(key=lambda job: job.at_ms, reverse=True)
-    is_cut = len(fitting) > wanted.limit
-    return JobList(fitting[: wanted.limit], is_cut, scan.extent)
+    left_out: int = 0

@@ -15,7 +15,8 @@ from shifter.fleet.hours import Hours
 from shifter.fleet.replica import FleetReplica
 from shifter.model.claim import WaitingJobs
 from shifter.model.lane import Lane, Priority, events_topic
-from shifter.ops.job_history import Entry, read_history
+from shifter.ops.job_history import Entry
+from shifter.ops.job_reader import JobReader
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
 from shifter.policy.protection.dependency import Dependency
 from shifter.produce.publisher import Publisher
@@ -111,7 +112,8 @@ class MemoryBackend:
         await self.events.write()
         admin = MemoryLogAdmin(self.log)
         clock, namespace = self.clocks.back, self.settings.namespace
-        return (await read_history(admin, namespace, job_id, clock)).story
+        reader = JobReader(admin, namespace, clock)
+        return (await reader.recorded(job_id)).story
 
     async def waiting(self, queues: Iterable[str]) -> int:
         """How many jobs wait in the lanes of these queues."""

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from shifter import wiring
 from shifter.model.job import canonical_id
 from shifter.ops.audit import Action
-from shifter.ops.job_history import read_history
+from shifter.ops.job_reader import JobReader
 from shifter.web.audit import audit
 from shifter.web.guard import RefusedError, check_operator, read_form
 from shifter.wire.untrusted import encode_line
@@ -51,9 +51,8 @@ class JobPages:
         settings = self._page.app.settings
         status = await self._page.app.status(job_id)
         async with wiring.opened_admin(settings) as admin:
-            found = await read_history(
-                admin, settings.namespace, job_id, self._page.clock
-            )
+            reader = JobReader(admin, settings.namespace, self._page.clock)
+            found = await reader.history(job_id, status)
         return self._page.page(
             request,
             "job.html",

@@ -34,6 +34,12 @@ async def slow(number: int, seconds: float = 1.0) -> None:
     effect("slow", number)
 
 
+@app.job(queue="slow", timeout="1h")
+async def endless() -> None:
+    """Runs until its worker is killed."""
+    await asyncio.Event().wait()
+
+
 @app.job(attempts=3, backoff="300ms")
 async def flaky(number: int, ctx: Context) -> None:
     effect("flaky", number, ctx.attempt)

@@ -59,6 +59,38 @@ def test_the_life_of_a_failed_job_is_told_in_order(fleet):
     assert found["job_id"] == hopeless
 
 
+def test_jobs_that_run_and_jobs_that_wait_are_shown_and_listed(fleet):
+    running = submit(fleet, "endless", {})
+    worker = fleet.work("--concurrency", "1")
+    fleet.until(lambda: show(fleet, running)["state"] == "running")
+    waiting = [submit(fleet, "note", {"number": n}) for n in range(3)]
+    delayed = submit(fleet, "note", {"number": 3}, "--delay", "1h")
+
+    shown = show(fleet, running)
+    [row] = listed(fleet, "--state", "running")
+    submitted, started = shown["story"]
+    assert (submitted["event"], submitted["job"]) == ("submitted", "endless")
+    assert (started["event"], started["attempt"]) == ("started", 1)
+    assert started["at_ms"] == shown["started_ms"] == row["at_ms"]
+    assert started["process"] == shown["owner"] == row["worker"] != ""
+    assert (row["job_id"], row["queue"]) == (running, "slow")
+
+    for job_id, until in ((waiting[0], False), (delayed, True)):
+        submitted, wait = show(fleet, job_id)["story"]
+        assert (submitted["event"], wait["event"]) == ("submitted", "waiting")
+        assert (wait["queue"], "until_ms" in wait) == ("default", until)
+
+    pages, after = [], ()
+    while page := listed(fleet, "--state", "waiting", "--limit", "3", *after):
+        pages += [each["job_id"] for each in page]
+        after = ("--after", f"{page[-1]['at_ms']}:{page[-1]['job_id']}")
+    assert sorted(pages) == sorted([*waiting, delayed])
+    assert {each["job_id"] for each in listed(fleet)} == {running, *pages}
+    assert listed(fleet, "--queue", "nobody") == []
+    for pid in (worker.pid, *fleet.children(worker)):
+        os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("fleet", [EMBEDDED], indirect=True)
 def test_what_an_operator_did_to_a_job_is_told_with_who_and_what(fleet):
     job_id = submit(fleet, "note", {"number": 1}, "--delay", "1h")

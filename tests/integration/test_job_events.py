@@ -11,7 +11,8 @@ from shifter import DeadLetter, Retry, Shifter, Window
 from shifter.adapters.memory.log import MemoryLogAdmin
 from shifter.model.claim import JobState
 from shifter.model.lane import events_topic
-from shifter.ops.job_history import Entry, read_history
+from shifter.ops.job_history import Entry
+from shifter.ops.job_reader import JobReader
 from shifter.ports import TopicSpec, Unknown
 from shifter.protection import RatePolicy
 from shifter.telemetry.job_events import JobEventStream
@@ -52,7 +53,7 @@ class RecordedWorld(World):
         if self.stream is not None:
             await self.stream.write()
         admin = MemoryLogAdmin(self.log)
-        return (await read_history(admin, "shop", job_id, self.clock)).story
+        return (await JobReader(admin, "shop", self.clock).recorded(job_id)).story
 
 
 def kinds(story: list[Entry]) -> list[str]:

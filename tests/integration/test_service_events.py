@@ -16,7 +16,8 @@ from shifter import Deferred, Shed, Shifter
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.model.lane import events_topic
-from shifter.ops.job_history import Entry, read_history
+from shifter.ops.job_history import Entry
+from shifter.ops.job_reader import JobReader
 from shifter.wiring import opened_admin, topic_specs
 from tests.integration.test_job_events import kinds
 
@@ -31,7 +32,7 @@ def settings_of(tmp_path: Path, events: str) -> Settings:
 
 async def history(settings: Settings, job_id: str) -> list[Entry]:
     async with opened_admin(settings) as admin:
-        return (await read_history(admin, "shop", job_id, SystemClock())).story
+        return (await JobReader(admin, "shop", SystemClock()).recorded(job_id)).story
 
 
 def shop(settings: Settings):

@@ -142,10 +142,13 @@ def status_of(job_id: str, claim: Claim, *, alias: str = "") -> JobStatus:
     """
     if alias and claim.job_id != alias and claim.state is not JobState.DONE:
         return JobStatus(job_id, JobState.WAITING, 1, None, claim.updated_ms)
-    owner = claim.owner if claim.state is JobState.RUNNING else None
+    owner, started_ms = None, None
+    if claim.state is JobState.RUNNING:
+        # A renewal changes the instant of the last change, and never the fence.
+        owner, started_ms = claim.owner, claim.fence // FENCES_PER_MS
     is_new = claim.state is JobState.WAITING and not claim.turn
     attempt = 0 if is_new else claim.attempt
-    return JobStatus(job_id, claim.state, attempt, owner, claim.updated_ms)
+    return JobStatus(job_id, claim.state, attempt, owner, claim.updated_ms, started_ms)
 
 
 def status_found(job_id: str, claim: Claim | None, *, alias: str) -> JobStatus | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 
 import pytest
@@ -98,17 +99,27 @@ def test_a_history_that_is_cut_says_so(world, recorded, monkeypatch):
         recorded(dead(world))
     limited = ScanLimit(records=2)
 
-    async def read(*args, **options):
-        return await job_history_read(*args, limit=limited, **options)
-
-    job_history_read = job_history.read_history
-    monkeypatch.setattr(job_history, "read_history", read)
+    reader = functools.partial(job_history.JobReader, limit=limited)
+    monkeypatch.setattr(job_history, "JobReader", reader)
 
     ended = world.run("job", "show", ID, "--json")
     shown = world.run("job", "show", ID)
 
     assert ended.json["story_is_complete"] is False
     assert "only the newest 2 of 5 records of events were looked at" in shown.err
+
+
+def test_a_place_in_a_list_that_is_none_is_refused(world, recorded):
+    for place in ("", "1", f"x:{ID}", "1:x", f"-1:{ID}"):
+        ended = world.run("job", "list", "--after", place)
+        assert (ended.code, "--after" in ended.err) == (2, True)
+
+    recorded(dead(world))
+    listing = ("job", "list", "--since", "366d", "--json")
+    [first] = world.run(*listing).json
+    at_ms = first["at_ms"]
+    assert world.run(*listing, "--after", f"{at_ms}:{ID}").json == []
+    assert world.run(*listing, "--after", f"{at_ms + 1}:{ID}").json == [first]
 
 
 def test_the_topic_of_events_is_made_with_the_others_and_its_lack_is_a_warning(

@@ -364,7 +364,10 @@ def test_job_show_as_json(running):
         "attempt": 1,
         "owner": "w1",
         "updated_ms": NOW,
-        "story": [],
+        "started_ms": NOW,
+        "story": [
+            {"at_ms": NOW, "event": "started", "attempt": 1, "process": "w1"},
+        ],
         "story_is_complete": True,
     }
 

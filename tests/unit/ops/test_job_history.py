@@ -9,7 +9,8 @@ from shifter.adapters.memory.broker import MemoryLog
 from shifter.adapters.memory.log import MemoryLaneLog, MemoryLogAdmin
 from shifter.model.claim import JobState
 from shifter.ops.event_scan import ScanLimit
-from shifter.ops.job_history import JobFilter, list_jobs, read_history
+from shifter.ops.job_history import JobFilter
+from shifter.ops.job_reader import JobReader
 from shifter.ports import Appended, Record, TopicSpec
 from shifter.testing.clock import FakeClock
 from shifter.wire.job_event import EventKind, JobEvent, encode_events
@@ -44,15 +45,13 @@ class Stream:
         ]
 
     async def history(self, number: int, **options):
-        return await read_history(
-            self.admin, "shop", job_id(number), self.clock, **options
-        )
+        reader = JobReader(self.admin, "shop", self.clock, **options)
+        return await reader.history(job_id(number))
 
     async def jobs(self, **wanted):
         limit = wanted.pop("scan", ScanLimit())
-        return await list_jobs(
-            self.admin, "shop", JobFilter(**wanted), self.clock, limit=limit
-        )
+        reader = JobReader(self.admin, "shop", self.clock, limit=limit)
+        return await reader.jobs(JobFilter(**wanted))
 
 
 def event(kind: EventKind, number: int = 1, at: int = 0, **facts) -> JobEvent:
