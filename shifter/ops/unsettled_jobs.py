@@ -16,7 +16,7 @@ from shifter.errors import WireError
 from shifter.model.claim import JobState, JobStatus
 from shifter.model.job import made_ms
 from shifter.model.lane import parse_lane
-from shifter.ports import Delivery, LogAdmin
+from shifter.ports import Delivery, LaneDepth, LogAdmin
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import read_headers
 from shifter.wire.job_event import EventKind, WaitCause, shown_text
@@ -104,13 +104,7 @@ async def read_unsettled(
     lanes = await _lanes(admin, namespace, queue)
     depths = await admin.depths(lanes)
     total = sum(depth.waiting + (depth.delayed or 0) for depth in depths)
-    records = [
-        record
-        for depth in depths
-        # The count is unknown where counting took too long.
-        if depth.waiting or depth.delayed != 0
-        for record in await _first(admin, depth.topic)
-    ]
+    records = await _first_of(admin, depths)
     jobs = _in_turn([job for record in records if (job := _job_of(record))])
     left_out = max(0, total - min(len(records), _ASKED_MOST))
     jobs = jobs[:_ASKED_MOST]
@@ -140,12 +134,9 @@ async def find_job(
     if now is not None and now.state.is_terminal:
         return None
     lanes = await _lanes(admin, namespace, None)
-    for depth in await admin.depths(lanes):
-        if not depth.waiting and depth.delayed == 0:
-            continue
-        for record in await _first(admin, depth.topic):
-            if (job := _job_of(record)) is not None and job.job_id == job_id:
-                return job
+    for record in await _first_of(admin, await admin.depths(lanes)):
+        if (job := _job_of(record)) is not None and job.job_id == job_id:
+            return job
     made = made_ms(job_id)
     if now is None or made is None:
         return None
@@ -218,11 +209,17 @@ def _wait(place: UnsettledJob) -> dict[str, Any]:
     return entry | cause | {"until_ms": place.due_ms}
 
 
-async def _first(admin: LogAdmin, lane: str) -> list[_Record]:
-    """The first records of a lane, and the delayed ones that are due first."""
-    found = await admin.peek(lane, _MOST)
-    waiting = [_Record(lane, delivery, 0) for delivery in found.waiting]
-    return waiting + [_Record(lane, one, due_ms) for due_ms, one in found.delayed]
+async def _first_of(admin: LogAdmin, depths: Sequence[LaneDepth]) -> list[_Record]:
+    """The first records of lanes, and the delayed ones that are due first."""
+    records: list[_Record] = []
+    for depth in depths:
+        lane = depth.topic
+        # The count is unknown where counting took too long.
+        if depth.waiting or depth.delayed != 0:
+            found = await admin.peek(lane, _MOST)
+            records += [_Record(lane, delivery, 0) for delivery in found.waiting]
+            records += [_Record(lane, one, due_ms) for due_ms, one in found.delayed]
+    return records
 
 
 async def _lanes(admin: LogAdmin, namespace: str, queue: str | None) -> list[str]:
