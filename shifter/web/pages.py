@@ -37,6 +37,7 @@ from shifter.ops.status import Overview, StatusSources
 from shifter.telemetry import asgi_metrics
 from shifter.web.access import Access
 from shifter.web.crons import CronPages
+from shifter.web.endpoints import EndpointPages
 from shifter.web.guard import (
     Guard,
     RefusedError,
@@ -110,6 +111,7 @@ class WebPage:
             Route("/scale", self._scale),
             Route("/login", self._login, methods=["GET", "POST"]),
             *SettingPages(self).routes(),
+            *EndpointPages(self).routes(),
             *LetterPages(self).routes(),
             *self.runs.routes(),
             *JobPages(self).routes(),

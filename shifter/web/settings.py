@@ -25,6 +25,7 @@ from shifter.ops.overrides import (
     window_target,
 )
 from shifter.web.audit import audit
+from shifter.web.endpoints import endpoints_of
 from shifter.web.guard import RefusedError, check_operator, read_form
 
 if TYPE_CHECKING:
@@ -62,12 +63,16 @@ class SettingPages:
         if request.method == "POST":
             await self._override(request, "circuit", target, await read_form(request))
             return self._back(request, f"/dependencies/{name}")
-        await self._page.recent()
+        reading = await self._page.recent()
         views = {view.row.dependency: view for view in self._page.live.dependencies()}
         if name not in views and name not in self._page.app.dependencies:
             raise RefusedError(404, f"no process reports a dependency {name!r}")
         return self._page.page(
-            request, "dependency.html", name=name, view=views.get(name)
+            request,
+            "dependency.html",
+            name=name,
+            view=views.get(name),
+            endpoints=endpoints_of(reading.overview, name),
         )
 
     async def _settings(self, request: Request) -> Response:

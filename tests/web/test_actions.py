@@ -23,6 +23,10 @@ FORMS = [
     ("/jobs/018f0000-0000-7000-8000-000000000000/cancel", REASON),
     ("/workers/w1/drain", REASON),
     ("/cron/digest", {"to": "run", **REASON}),
+    (
+        "/dependencies/mailer/endpoints",
+        {"to": "drained", "endpoint": "10.0.0.1:8080", **REASON},
+    ),
 ]
 SAME = {"origin": HOME, "sec-fetch-site": "same-origin"}
 
@@ -81,6 +85,7 @@ async def test_a_reader_may_change_nothing(opened, app, path, fields):
     assert "<button" not in shown.text
     fleet = await read_fleet(app.settings)
     assert (fleet.quality.by_hand, fleet.windows, fleet.circuits) == (None, [], [])
+    assert fleet.endpoints == []
 
 
 @pytest.mark.parametrize(
