@@ -22,6 +22,7 @@ from stack.redis import RedisServer
 from tests.integration import endpoint_process
 
 GENEROUS_S = 60
+pytestmark = pytest.mark.timeout(400)
 
 
 class Process:
