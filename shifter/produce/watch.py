@@ -54,9 +54,8 @@ _FULL: Final = Quality.FULL
 
 def watching(lanes: LaneWatch | None, dependencies: DependencyWatch) -> BackgroundLoop:
     """Run the watches of a service on one background loop, which is started."""
-    mains = [dependencies.run, *map(until_stopped, dependencies.background)]
-    if lanes is not None:
-        mains.insert(0, lanes.run)
+    first = [] if lanes is None else [lanes.run]
+    mains = [*first, dependencies.run, *map(until_stopped, dependencies.background)]
     loop = BackgroundLoop(*mains, name="shifter-watch")
     loop.start()
     return loop
@@ -95,8 +94,7 @@ class DependencyWatch:
         self.replica, self._open, self._uses = replica, open_store, uses
         self.held_back: Callable[[Dependency, Protection], None] = lambda *_: None
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self._clock = clock
-        self._views: dict[str, _View] = {}
+        self._clock, self._views = clock, dict[str, _View]()
 
     def report_on(
         self,
@@ -224,8 +222,9 @@ class DependencyWatch:
         if store is None:
             return
         async with asyncio.TaskGroup() as group:
-            sync = FleetSync(self.replica, store, self._clock)
-            syncing = group.create_task(sync.run())
+            syncing = group.create_task(
+                FleetSync(self.replica, store, self._clock).run()
+            )
             await stopped.wait()
             syncing.cancel()
         with contextlib.suppress(StoreError):
