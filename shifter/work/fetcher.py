@@ -34,6 +34,9 @@ _IDLE_FIRST_S: Final = 0.1
 """How long a full worker leaves records to others: an idle one takes them in 10 ms."""
 _AHEAD_S: Final = 1.0
 """A worker fetches no more than it starts in this time, so none waits longer."""
+_MEASURED_S: Final = 0.25
+"""How long starts are counted: a backlog is fetched at full speed after half a second.
+"""
 _LATER_MS: Final = 60_000
 """How long opportunistic items wait in the log while too many wait in memory."""
 
@@ -56,7 +59,7 @@ class _Pace:
             started: Items that have started so far.
         """
         passed_s = now - self._since
-        if passed_s >= _AHEAD_S:
+        if passed_s >= _MEASURED_S:
             self._found = int((started - self._mark) * _AHEAD_S / passed_s)
             self._since, self._mark = now, started
         return self._found
