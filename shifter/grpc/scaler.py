@@ -70,11 +70,12 @@ class ExternalScaler:
         group, told = await self._group(raw, context), None
         await self._reader.fresh(wait_s=_WAIT_S)
         while True:
+            attempt = self._reader.next_attempt()
             desired = _desired(self._reader.answer(), group)
             if desired is not None and (desired > 0) != told:
                 told = desired > 0
                 yield active(is_active=told)
-            await self._reader.changed()
+            await attempt.wait()
 
     async def _spec(self, raw: bytes, context: Any) -> bytes:
         return metric_spec(_NAME + await self._group(raw, context), target=1)

@@ -122,11 +122,14 @@ class ScaleReader:
                     await self._attempted.wait()
         return self.answer()
 
-    async def changed(self) -> None:
-        """Wait for the next reading, or for the next one that fails."""
+    def next_attempt(self) -> asyncio.Event:
+        """Set when the next reading has ended, or has failed.
+
+        To miss none, ask for it before `answer`.
+        """
         self._asked_at = self._clock.monotonic()
         self._asked.set()
-        await self._attempted.wait()
+        return self._attempted
 
     def answer(self) -> ScaleAnswer:
         """The answer now; does not wait."""

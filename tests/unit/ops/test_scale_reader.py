@@ -229,7 +229,7 @@ async def test_a_state_store_that_is_away_is_an_error_of_the_answer(tmp_path):
     task = asyncio.get_running_loop().create_task(reader.run())
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await reader.changed()
+            await reader.next_attempt().wait()
     finally:
         task.cancel()
         await asyncio.wait([task])
