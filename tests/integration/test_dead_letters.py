@@ -111,7 +111,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch) -> World:
     monkeypatch.setattr("shifter.deadletter.replay._BATCH", 200)
-    monkeypatch.setattr(lease_module, "LEASE_MS", 1_500)
+    monkeypatch.setattr(lease_module, "LEASE_MS", 3_000)
     return World()
 
 
