@@ -136,3 +136,22 @@ def test_a_wrong_setting_is_one_error_that_names_it(name, value):
 def test_a_subset_and_keys_that_lead_to_one_endpoint_exclude_each_other():
     with pytest.raises(ConfigError, match="subset"):
         BalancePolicy(choice="hash", subset=5)
+
+
+def test_backups_are_called_as_well_where_fewer_than_half_of_the_others_are_left():
+    """And all are called where fewer than half of all are left."""
+    group = Group(BalancePolicy())
+    primary = [Endpoint(f"p{number}:1") for number in range(4)]
+    backups = [Endpoint(f"b{number}:1", priority=1) for number in range(2)]
+    group.update([*primary, *backups], 0.0)
+
+    def called():
+        return {group.choose(1.0, u / 20).endpoint.host for u in range(20)}
+
+    seen = [called()]
+    for gone in primary:
+        group.pause(group.states[gone.url], 0.0, 60.0)
+        seen.append(called())
+    assert seen[:3] == [{"p0", "p1", "p2", "p3"}, {"p1", "p2", "p3"}, {"p2", "p3"}]
+    assert seen[3] == {"p3", "b0", "b1"}
+    assert len(seen[4]) > 2  # four draws of six each time, so not always all
