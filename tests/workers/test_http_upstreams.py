@@ -68,6 +68,11 @@ class Relay:
         for upstream in self.upstreams._by_name.values():
             upstream._due_at = 0.0
 
+    def paused_s(self, name="render"):
+        """For how long each server gets no requests."""
+        dependency = self.upstreams._by_name[name]._dependency
+        return [view.out_s for view in dependency.endpoint_views()]
+
     def urls(self, name="render"):
         return list(self.upstreams._by_name[name]._urls)
 
@@ -123,6 +128,7 @@ async def test_a_server_that_asks_for_a_pause_gets_one_and_the_others_are_used(
             for _ in range(10):
                 await relay.send()
             assert len(busy.requests) == 1
+            assert relay.paused_s() == [60, 0]
             fine.statuses, fine.headers = [status], {"retry-after": "7"}
             signal = Throttled if status == 429 else Retry
             with pytest.raises(signal) as raised:
@@ -166,6 +172,7 @@ async def test_a_server_has_its_share_of_requests_at_once(monkeypatch):
                     await asyncio.sleep(0.01)
                 with pytest.raises(Throttled) as raised:
                     await relay.send()
+                assert relay.paused_s() == [0]
                 for task in tasks:
                     task.cancel()
             servers[0].stalls = False
