@@ -10,6 +10,7 @@ import pytest
 from shifter.config import Settings
 from shifter.config.load import load_settings
 from shifter.ops.crons import pause_cron, read_crons
+from shifter.ops.lanes import peek_lane
 from shifter.ops.overrides import Override
 from shifter.ops.workers import drain_worker, read_workers
 from shifter.ports import WorkerReport
@@ -41,6 +42,11 @@ def test_one_worker_is_drained_and_the_others_go_on(fleet):
     fleet.run("worker", "drain", busy.worker_id, "--reason", "a drill", *name)
     fleet.until(lambda: workers(fleet)[-1].is_draining)
 
+    # Looking into the lane takes nothing of the job that runs.
+    seen = asyncio.run(peek_lane(settings_of(fleet), "held/normal", 5))
+    assert [(row.state, row.payload) for row in seen.rows] == [
+        ("waiting", {"number": 1})
+    ]
     assert (busy.slowest.type, busy.app_version) == ("held", "2026.11.3")
     # What runs is not cut: it ends when the test wants it, and its worker then.
     assert sorted(fleet.children(supervisor)) == sorted([idle.pid, busy.pid])

@@ -14,7 +14,7 @@ from shifter.errors import ShifterError
 from shifter.fleet.view import BudgetRow, CircuitRow, OverrideRow, QualityRow
 from shifter.ops.reading import Reading
 from shifter.ops.status import DeadLetterRow, LaneRow, Overview
-from shifter.ports import WorkerReport
+from shifter.ports import SlowestJob, WorkerReport
 
 HOSTILE = "[red]x\x1b[2J\u202e\ud800日本" + "y" * 300
 HAND = OverrideRow("open", HOSTILE, HOSTILE, 60.0)
@@ -313,3 +313,21 @@ def test_a_wide_character_is_never_cut_in_two():
     assert cell_len(line) <= 40
     assert "日本語" in line
     assert crop([], 0) == []
+
+
+def test_a_worker_has_its_state_its_slowest_job_and_its_version():
+    report = WorkerReport(
+        *("w1", "host", 7, 0, 500, 10, {}, {}),
+        version="0.5.0",
+        app_version="2026.11.3",
+        slowest=SlowestJob("j1", "send\x1b[2J", 61.0),
+        progress_ms=1,
+        is_draining=True,
+    )
+
+    lines = drawn(an_overview(workers=[report]), width=200, height=60)
+
+    [line] = [line for line in lines if line.startswith("w1")]
+    assert "draining" in line
+    assert "send\\x1b[2J for 1m1s, j1" in line
+    assert "0.5.0, app 2026.11.3" in line
