@@ -39,6 +39,7 @@ from shifter.fleet.protection import Rejected
 from shifter.fleet.replica import FleetReplica
 from shifter.model.endpoint import Endpoint, EndpointList, read_endpoints
 from shifter.model.time import Duration
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.dependency import Dependency, DependencyOptions
 
 _OPEN: Final[ContextVar[tuple[tuple[Caller, ActiveCall] | None, ...]]] = ContextVar(
@@ -301,7 +302,9 @@ class BoundDependency(Dependency):
                 self.name,
                 self.endpoints or (),
                 self.balance,
-                changed=lambda word, cause: call_back(self, word, cause),
+                changed=lambda word, cause: self._endpoint_changed(
+                    replica, word, cause
+                ),
             )
             has_checks = self.health is not None
             made = SharedEndpoints(balancer, self.balance, has_checks=has_checks)
@@ -309,6 +312,14 @@ class BoundDependency(Dependency):
         replica.endpoints.join(self, found)
         found.balancer.place = replica.place
         return found.balancer
+
+    def _endpoint_changed(
+        self, replica: FleetReplica, word: str, cause: FailureCause
+    ) -> None:
+        protection = replica.protections.get(self.name)
+        if protection is not None and word == "ejected":
+            protection.endpoint_ejected(cause.kind)
+        call_back(self, word, cause)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

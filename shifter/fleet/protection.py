@@ -11,7 +11,9 @@ learn of it.
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections import Counter, deque
 from typing import Final, NamedTuple
 
 from shifter.fleet.breaker import Breaker, StoreContact
@@ -33,6 +35,9 @@ from shifter.policy.protection.circuit.states import (
     CircuitRefusal,
 )
 from shifter.policy.protection.dependency import Dependency, Protection
+
+_EJECTIONS_KEPT: Final = 1_000
+"""Ejections between two readings that are counted."""
 
 _LONGEST_MS: Final = 1_000
 """Longest wait of a refused call, so that it notices a circuit that has closed."""
@@ -105,6 +110,7 @@ class DependencyProtection:
         self._ending = [self.breaker, *learning]
         self._bursts: dict[str, FailureBurst] = {}
         self._ended: dict[CallOutcome, int] = {}
+        self._ejected: deque[str] = deque(maxlen=_EJECTIONS_KEPT)
         self.refused = dict.fromkeys(PROTECTIONS, 0)
         self.would_refuse = dict.fromkeys(PROTECTIONS, 0)
         self._report, self._report_until_ms = DependencyReport(), 0
@@ -192,6 +198,18 @@ class DependencyProtection:
     def take_ended(self) -> dict[CallOutcome, int]:
         """Return how many calls ended since the last time, by outcome."""
         taken, self._ended = self._ended, {}
+        return taken
+
+    def endpoint_ejected(self, kind: str) -> None:
+        """Note why an endpoint was ejected: the kind of failure. From any thread."""
+        self._ejected.append(kind)
+
+    def take_ejected(self) -> Counter[str]:
+        """Return how many endpoints were ejected since the last time, by kind."""
+        taken = Counter[str]()
+        with contextlib.suppress(IndexError):  # another thread may add one meanwhile
+            while True:
+                taken[self._ejected.popleft()] += 1
         return taken
 
     def job_ended(self, lane: str, fingerprint: str | None, *, now_ms: int) -> bool:

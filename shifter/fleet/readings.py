@@ -23,6 +23,7 @@ class DependencyReading(NamedTuple):
         retries_left: Of the retry budget.
         limit: Calls at once; ``None`` without a limit.
         endpoints: How many there are, by state; empty without endpoints.
+        ejected: Endpoints ejected since the last reading, by kind of failure.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DependencyReading(NamedTuple):
     retries_left: int
     limit: int | None
     endpoints: Mapping[str, int]
+    ejected: Mapping[str, int]
 
 
 class FleetReading(NamedTuple):
@@ -66,6 +68,7 @@ def read_fleet(replica: FleetReplica) -> FleetReading:
                 protection.retries.left(now_ms),
                 None if limit is None else int(limit.state.limit),
                 endpoints.get(name, {}),
+                protection.take_ejected(),
             )
         found.append(reading)
     return FleetReading(found, replica.quality, replica.skew_s)
@@ -95,5 +98,6 @@ def show_fleet(metrics: Metrics, reading: FleetReading | None) -> None:
             metrics.limit.of(one.name).set(one.limit)
         for state, endpoints in one.endpoints.items():
             metrics.endpoints.of(one.name, state).set(endpoints)
+        metrics.endpoints_ejected(one.name, one.ejected)
         for outcome, count in one.ended.items():
             metrics.calls.of(one.name, outcome.value).inc(count)

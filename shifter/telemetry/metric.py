@@ -6,6 +6,7 @@ them. What they are made of is in `shifter.telemetry.series`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from shifter.telemetry.fleet_metric import FleetMetrics
@@ -83,6 +84,11 @@ class Metrics(MetricSet):
             ("dependency", "scope", "state"),
             "Processes that see a circuit in this state.",
         )
+        self.endpoint_ejections = self._counter(
+            "shifter_endpoint_ejections_total",
+            ("dependency", "kind"),
+            "Endpoints that a process ejected, by the kind of failure.",
+        )
         self.endpoints = self._gauge(
             "shifter_endpoints",
             ("dependency", "state"),
@@ -155,6 +161,12 @@ class Metrics(MetricSet):
             label = self._kinds.of(kind or "unknown")
             self.circuit_openings.of(dependency, scope, label).inc()
         self.set_circuit(dependency, scope, state)
+
+    def endpoints_ejected(self, dependency: str, kinds: Mapping[str, int]) -> None:
+        """Count ejections of a dependency's endpoints, by kind of failure."""
+        for kind, count in kinds.items():
+            label = self._kinds.of(kind)
+            self.endpoint_ejections.of(dependency, label).inc(count)
 
     def set_circuit(self, dependency: str, scope: str, state: str) -> None:
         """Set the gauge of a circuit; arguments as of `circuit_changed`."""

@@ -266,12 +266,14 @@ async def test_what_counts_is_tried_again_and_ejects_and_what_does_not_is_raised
                     await bank.run(fetch_async, retries=1)
                 else:
                     bank.run_sync(fetch, retries=1)
+        counted = world.app._guard.replica.protections["bank"].take_ejected()
 
     calls = 2 * EjectionPolicy().consecutive_failures
     assert len(called) == (2 * calls if counts else calls)
     # Of three endpoints one may be ejected.
     ejected = [cause for state, cause in told if state == "ejected"]
     assert [cause.endpoint in called for cause in ejected] == [True] * counts
+    assert counted == ({type(error).__name__: 1} if counts else {})
     if counts:
         [cause] = ejected
         assert (cause.kind, cause.count) == (type(error).__name__, 5)

@@ -8,6 +8,7 @@ import pytest
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.fleet.calls import CUT, Caller, verdict_of
 from shifter.fleet.changes import Change
+from shifter.fleet.readings import read_fleet, show_fleet
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.shared_state import (
     DependencyReport,
@@ -20,6 +21,7 @@ from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.circuit.states import Closed, HalfOpen, Open
 from shifter.policy.protection.dependency import Dependency
 from shifter.protection import EvidencePolicy
+from shifter.telemetry.metric import WorkerMetrics
 from shifter.testing.clock import FakeClock
 
 EVIDENCE = EvidencePolicy(consecutive_failures=3)
@@ -150,6 +152,21 @@ async def test_a_failed_probe_opens_the_circuit_for_its_own_kind():
     [state] = fleet.states()
     assert (state.cause.kind, state.cause.message) == ("ConnectionRefusedError", "then")
     assert state.until_ms - fleet.clock.epoch_ms() >= 19_000  # 20 s, doubled, halved
+
+
+def test_ejections_are_counted_by_kind_and_handed_out_once():
+    fleet, metrics = Fleet("a"), WorkerMetrics()
+    protection = fleet.replicas[0].protections["bank"]
+    for kind in ("OSError", "SlowCall", "OSError"):
+        protection.endpoint_ejected(kind)
+
+    for _ in range(2):
+        show_fleet(metrics, read_fleet(fleet.replicas[0]))
+
+    assert metrics.snapshot()["shifter_endpoint_ejections_total"] == {
+        ("bank", "OSError"): 2,
+        ("bank", "SlowCall"): 1,
+    }
 
 
 async def test_operators_see_why_a_circuit_is_open_and_why_it_is_suspected():
