@@ -81,7 +81,7 @@ test: .venv ## everything, on real servers that it starts itself
 	$(BIN)/pytest -m $(ORDINARY) $(addprefix --ignore=,$(FLEETS)) $(ARGS); rest=$$?; \
 	wait $$!; fleets=$$?; cat build/test-fleets.log; \
 	$(BIN)/pytest -m compose tests/compose $(ARGS); compose=$$?; \
-	$(BIN)/pytest -m $(ALONE) tests/acceptance tests/regress tests/torture $(ARGS); alone=$$?; \
+	$(BIN)/pytest -m $(ALONE) tests $(ARGS); alone=$$?; \
 	exit $$((rest | fleets | compose | alone))
 
 # All of it on another Python: make test BIN=build/pythons/3.13/bin

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 MODULES = {
     *("asyncio", "ssl", "subprocess", "multiprocessing", "sqlite3", "http.client"),
     *("confluent_kafka", "redis", "structlog", "opentelemetry", "grpc", "rich"),
@@ -36,6 +38,7 @@ def test_declaring_a_job_imports_no_event_loop_and_no_client():
     assert MODULES.isdisjoint(run(program).split())
 
 
+@pytest.mark.alone
 def test_import_takes_little_processor_time():
     program = (
         "import time; before = time.process_time(); import shifter; "
