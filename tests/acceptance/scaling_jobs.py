@@ -8,7 +8,7 @@ import sys
 
 from shifter import Shifter
 
-app = Shifter(os.environ["TEST_NAMESPACE"])
+app = Shifter(os.environ.get("TEST_NAMESPACE", "acceptance"))
 
 
 @app.job(queue="mail")

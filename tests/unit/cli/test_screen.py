@@ -11,14 +11,10 @@ from rich.console import Console
 
 from shifter.cli.live import render, watch_live
 from shifter.cli.progress import BurstProgress
-from shifter.config import load_settings
 from shifter.ops.status import (
     DeadLetterRow,
     LaneRow,
     Overview,
-    StatusSources,
-    open_sources,
-    read_overview,
 )
 from shifter.ports import LaneDepth
 
@@ -103,28 +99,14 @@ def test_the_live_view_shows_names_as_they_are(width):
         assert "1m30s" in text
 
 
-async def test_the_live_view_reads_again_each_second(world, monkeypatch):
-    monkeypatch.setattr("shifter.cli.live.Console", lambda: Console(file=Terminal()))
-    world.log.create_lanes("shop.mail.low")
-    reads = []
+async def test_the_live_view_shows_the_newest_overview(monkeypatch):
+    out = Terminal()
+    monkeypatch.setattr("shifter.cli.live.Console", lambda: Console(file=out, width=80))
 
-    async def counted(sources: StatusSources) -> Overview:
-        reads.append(world.clock.monotonic())
-        return await read_overview(sources)
+    async def overviews():
+        yield an_overview()
+        yield Overview(0, [], [DeadLetterRow("later", 7)], [], [], [])
 
-    monkeypatch.setattr("shifter.cli.live.read_overview", counted)
-    async with (
-        open_sources(load_settings(), world.clock, print) as sources,
-        asyncio.TaskGroup() as group,
-    ):
-        task = group.create_task(watch_live(sources, 1.0))
-        for _ in range(3):
-            while not world.clock.sleepers:
-                await asyncio.sleep(0)
-            world.clock.advance(1.0)
-            await asyncio.sleep(0)
-        while not world.clock.sleepers:
-            await asyncio.sleep(0)
-        task.cancel()
+    await watch_live(overviews())
 
-    assert reads == [0.0, 1.0, 2.0, 3.0]
+    assert "later" in out.getvalue().rpartition("[red]x")[2]
