@@ -245,7 +245,7 @@ class WorkerMetrics(Metrics):
         self.replays = self._counter(
             "shifter_replays_total",
             ("queue",),
-            "Replays of dead letters whose first attempt started.",
+            "First attempts of replayed dead letters; one that is put off begins anew.",
         )
         self.canary = self._histogram(
             "shifter_canary_round_trip_seconds",
