@@ -22,7 +22,7 @@ from shifter.adapters.memory.state import MemoryClaimStore, MemoryPresenceStore
 from shifter.adapters.system import SystemClock
 from shifter.deadletter.dead_letters import DeadLetters
 from shifter.deadletter.gate import StopPolicy
-from shifter.deadletter.journal import Journal, RunBegun, RunHistory, RunStep
+from shifter.deadletter.journal import Journal, RunBegun, RunStep
 from shifter.deadletter.open_counts import OpenCounts
 from shifter.deadletter.pace import PacePolicy
 from shifter.deadletter.replay import ReplayParts
@@ -82,7 +82,7 @@ class World:
             self.admin, self.log, self.namespace, self.source
         )
         self.sources = StatusSources(
-            self.namespace, self.admin, None, None, SystemClock(), RunHistory(), print
+            self.namespace, self.admin, None, None, SystemClock(), OpenCounts(), print
         )
 
     async def fill(self, numbers) -> None:
