@@ -18,6 +18,18 @@ RENDERED = [
         "dead letters is 'mial'; did you mean mail?",
     ),
     (
+        errors.UnknownNameError("worker", "w-9", "use one of: w-1"),
+        "worker is 'w-9'; use one of: w-1",
+    ),
+    (
+        errors.AlreadyAskedError("a run of digest", owner="ann"),
+        "a run of digest was asked for by ann and is not done yet",
+    ),
+    (
+        errors.NotTakenError("a run of digest", waited_s=15.0, detail="ask again"),
+        "no worker took a run of digest within 15 s; ask again",
+    ),
+    (
         errors.PayloadError("mail", "expected int at $.order_id"),
         "payload of job 'mail': expected int at $.order_id",
     ),
