@@ -51,7 +51,7 @@ def test_a_worker_writes_to_its_temporary_folder_alone(fleet, tmp_path):
         check=False,
     )
 
-    if done.returncode == REFUSED:
+    if done.returncode == REFUSED or "unshare failed" in done.stderr:
         pytest.skip(f"no mounts here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     assert (folder / "effects").read_text().split()[:2] == ["note", "1"]
