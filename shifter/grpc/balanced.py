@@ -83,6 +83,30 @@ class _Balanced:
         self._pool.end(endpoint)
         return channel
 
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A method with one request and one answer."""
+
+        def make(channel: Any) -> Any:
+            return channel.unary_unary(method, *args, **kwargs)
+
+        return self._method(method, make)
+
+    def unary_stream(self, *_: Any, **__: Any) -> Any:
+        """A method whose calls raise `NotImplementedError`; see this module."""
+        return _no_streams
+
+    def stream_unary(self, *_: Any, **__: Any) -> Any:
+        """As `unary_stream`."""
+        return _no_streams
+
+    def stream_stream(self, *_: Any, **__: Any) -> Any:
+        """As `unary_stream`."""
+        return _no_streams
+
+    def _method(self, path: str, make: Callable[[Any], Any]) -> Any:
+        """What a stub calls for a method that ``make`` makes of a channel."""
+        raise NotImplementedError
+
     def _urls(self) -> set[str]:
         return {view.endpoint.url for view in self._dependency.endpoint_views()}
 
@@ -136,25 +160,8 @@ class BalancedChannel(_Balanced, grpc.Channel):
         made = connect or (lambda endpoint: connected(grpc, endpoint))
         super().__init__(dependency, made, idempotent, key, options)
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """A method with one request and one answer."""
-
-        def make(channel: Any) -> Any:
-            return channel.unary_unary(method, *args, **kwargs)
-
-        return _BlockingMethod(self, method, make)
-
-    def unary_stream(self, *_: Any, **__: Any) -> Any:
-        """A method whose calls raise `NotImplementedError`; see this module."""
-        return _no_streams
-
-    def stream_unary(self, *_: Any, **__: Any) -> Any:
-        """As `unary_stream`."""
-        return _no_streams
-
-    def stream_stream(self, *_: Any, **__: Any) -> Any:
-        """As `unary_stream`."""
-        return _no_streams
+    def _method(self, path: str, make: Callable[[Any], Any]) -> Any:
+        return _BlockingMethod(self, path, make)
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = None) -> None:  # noqa: FBT001  # gRPC's signature
         """Do nothing: endpoints have states of their own."""
@@ -229,25 +236,8 @@ class AsyncBalancedChannel(_Balanced, grpc.aio.Channel):
         made = connect or (lambda endpoint: connected(grpc.aio, endpoint))
         super().__init__(dependency, made, idempotent, key, options)
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """A method with one request and one answer."""
-
-        def make(channel: Any) -> Any:
-            return channel.unary_unary(method, *args, **kwargs)
-
-        return _AwaitedMethod(self, method, make)
-
-    def unary_stream(self, *_: Any, **__: Any) -> Any:
-        """A method whose calls raise `NotImplementedError`; see this module."""
-        return _no_streams
-
-    def stream_unary(self, *_: Any, **__: Any) -> Any:
-        """As `unary_stream`."""
-        return _no_streams
-
-    def stream_stream(self, *_: Any, **__: Any) -> Any:
-        """As `unary_stream`."""
-        return _no_streams
+    def _method(self, path: str, make: Callable[[Any], Any]) -> Any:
+        return _AwaitedMethod(self, path, make)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channels of all endpoints.
