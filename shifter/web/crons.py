@@ -23,7 +23,7 @@ from shifter.ops.crons import (
 from shifter.ops.overrides import Override
 from shifter.web.access import Person
 from shifter.web.audit import audit
-from shifter.web.guard import RefusedError, check_operator, read_form
+from shifter.web.guard import RefusedError, check_operator, read_form, read_reason
 
 if TYPE_CHECKING:
     from shifter.web.pages import WebPage
@@ -68,9 +68,7 @@ class CronPages:
         person = check_operator(request)
         fields = await read_form(request)
         name: str = request.path_params["name"]
-        reason = fields.get("reason", "").strip()
-        if not reason:
-            raise RefusedError(400, "say why: the reason is shown to everybody")
+        reason = read_reason(fields)
         action = await self._do(person, name, reason, fields)
         await audit(self._page.app.settings, person, action)
         return RedirectResponse(f"{self._page.root(request)}/cron", 303)

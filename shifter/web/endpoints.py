@@ -21,7 +21,7 @@ from shifter.ops.overrides import (
 )
 from shifter.ops.status import Overview
 from shifter.web.audit import audit
-from shifter.web.guard import RefusedError, check_operator, read_form
+from shifter.web.guard import check_operator, read_form, read_reason
 
 if TYPE_CHECKING:
     from shifter.web.pages import WebPage
@@ -52,11 +52,9 @@ class EndpointPages:
     async def _change(self, request: Request) -> Response:
         name: str = request.path_params["name"]
         fields, person = await read_form(request), check_operator(request)
-        to, reason = fields.get("to", ""), fields.get("reason", "").strip()
-        url = fields.get("endpoint", "")
+        to, url = fields.get("to", ""), fields.get("endpoint", "")
         target, settings = endpoint_target(name, url), self._page.app.settings
-        if not reason:
-            raise RefusedError(400, "say why: the reason is shown to everybody")
+        reason = read_reason(fields)
         what = f"endpoint {to} {target.name}"
         if to == RESTORED:
             await restore_endpoint(settings, name, url)

@@ -260,6 +260,22 @@ def check_operator(request: Request) -> Person:
     return person
 
 
+def read_reason(fields: Mapping[str, str], use: str = "shown to everybody") -> str:
+    """The reason that a form gives.
+
+    Args:
+        fields: Of the form.
+        use: What becomes of the reason, for a person who gave none.
+
+    Raises:
+        RefusedError: There is none.
+    """
+    reason = fields.get("reason", "").strip()
+    if not reason:
+        raise RefusedError(400, f"say why: the reason is {use}")
+    return reason
+
+
 async def read_form(request: Request) -> Mapping[str, str]:
     """The fields of a form whose token is right.
 

@@ -14,7 +14,7 @@ from shifter.model.job import canonical_id
 from shifter.ops.audit import Action
 from shifter.ops.job_reader import JobReader
 from shifter.web.audit import audit
-from shifter.web.guard import RefusedError, check_operator, read_form
+from shifter.web.guard import RefusedError, check_operator, read_form, read_reason
 from shifter.wire.untrusted import encode_line
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ class JobPages:
     async def _cancel(self, request: Request) -> Response:
         person = check_operator(request)
         fields = await read_form(request)
-        job_id, reason = _job_id(request), fields.get("reason", "").strip()
-        if not reason:
-            raise RefusedError(400, "say why: the reason is kept")
+        job_id, reason = _job_id(request), read_reason(fields, "kept")
         status = await self._page.app.cancel(job_id)
         what = f"job cancel {job_id}, which is {status.state.value}"
         action = Action(what, person.name, reason, job_id)

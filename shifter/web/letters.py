@@ -12,7 +12,13 @@ from starlette.routing import Route
 
 from shifter.deadletter import FailureGroup, Forecast, Letter, Selection, Triage
 from shifter.ops.dead_letters import letter_facts
-from shifter.web.guard import RefusedError, check_operator, read_form, visit_of
+from shifter.web.guard import (
+    RefusedError,
+    check_operator,
+    read_form,
+    read_reason,
+    visit_of,
+)
 from shifter.web.payload import payload_text
 from shifter.wiring.dead_letters import opened_letter_reader
 
@@ -160,9 +166,7 @@ class LetterPages:
         person = check_operator(request)
         source: str = request.path_params["source"]
         fields = await read_form(request)
-        reason = fields.get("reason", "").strip()
-        if not reason:
-            raise RefusedError(400, "say why: the reason is kept with the run")
+        reason = read_reason(fields, "kept with the run")
         until = fields.get("until_ms", "")
         if not (until.isdecimal() and len(until) < 16):
             raise RefusedError(400, "look at the dry run first")

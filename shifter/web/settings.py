@@ -26,7 +26,7 @@ from shifter.ops.overrides import (
 )
 from shifter.web.audit import audit
 from shifter.web.endpoints import endpoints_of
-from shifter.web.guard import RefusedError, check_operator, read_form
+from shifter.web.guard import RefusedError, check_operator, read_form, read_reason
 
 if TYPE_CHECKING:
     from shifter.web.pages import WebPage
@@ -123,8 +123,7 @@ class SettingPages:
         if to == AUTO:
             await clear_override(settings, target)
         else:
-            if not reason:
-                raise RefusedError(400, "say why: the reason is shown to everybody")
+            reason = read_reason(fields)
             lasts = fields.get("for", "1h")
             lasts_ms = duration_ms("for", lasts, minimum_ms=_LEAST_MS)
             if to not in target.values:

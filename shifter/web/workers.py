@@ -12,7 +12,7 @@ from shifter.ops.audit import Action
 from shifter.ops.worker_view import view_worker
 from shifter.ops.workers import drain_worker, find_worker, read_workers
 from shifter.web.audit import audit
-from shifter.web.guard import RefusedError, check_operator, read_form
+from shifter.web.guard import check_operator, read_form, read_reason
 
 if TYPE_CHECKING:
     from shifter.web.pages import WebPage
@@ -47,9 +47,7 @@ class WorkerPages:
         person = check_operator(request)
         fields = await read_form(request)
         worker_id: str = request.path_params["worker_id"]
-        reason = fields.get("reason", "").strip()
-        if not reason:
-            raise RefusedError(400, "say why: the reason is shown to everybody")
+        reason = read_reason(fields)
         settings = self._page.app.settings
         await drain_worker(settings, worker_id, owner=person.name, reason=reason)
         action = Action(f"worker drain {worker_id}", person.name, reason)
