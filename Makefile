@@ -15,6 +15,8 @@ ORDINARY = "not compose and not torture and not alone"
 ALONE = "alone and not torture"
 # What starts whole fleets waits more than it works: it runs beside the rest.
 FLEETS = $(addprefix tests/,acceptance documents foreign lifecycle secure torture)
+# Why tests failed, or else the last line, for who sees only the end of a long output.
+FAILURES = awk '/^=+ (FAILURES|ERRORS) =+$$/ {on = 1} {last = $$0} on; END {if (!on) print last}'
 
 SERVER_FREE = "not kafka and not redis and not prometheus and not compose and not secure and not torture and not alone"
 
@@ -78,10 +80,12 @@ test: .venv ## everything, on real servers that it starts itself
 	@$(SERVERS)
 	@mkdir -p build
 	@$(BIN)/pytest -m $(ORDINARY) $(FLEETS) $(ARGS) > build/test-fleets.log 2>&1 & \
-	$(BIN)/pytest -m $(ORDINARY) $(addprefix --ignore=,$(FLEETS)) $(ARGS); rest=$$?; \
-	wait $$!; fleets=$$?; cat build/test-fleets.log; \
+	fleets=$$!; \
+	$(BIN)/pytest -m $(ORDINARY) $(addprefix --ignore=,$(FLEETS)) $(ARGS) 2>&1 | tee build/test-rest.log; rest=$${PIPESTATUS[0]}; \
+	wait $$fleets; fleets=$$?; \
 	$(BIN)/pytest -m compose tests/compose $(ARGS); compose=$$?; \
 	$(BIN)/pytest -m $(ALONE) tests $(ARGS); alone=$$?; \
+	for log in rest fleets; do echo "$$log:"; $(FAILURES) build/test-$$log.log | tail -n 150; done; \
 	exit $$((rest | fleets | compose | alone))
 
 # All of it on another Python: make test BIN=build/pythons/3.13/bin

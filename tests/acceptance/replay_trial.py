@@ -13,7 +13,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,11 +102,6 @@ class Trial:
         finally:
             log.close(timeout_s=30)
 
-    def written(self) -> int:
-        """Records that the lane ever held, drained or not."""
-        spans = self._runner.run(self._admin.spans(self.lane))
-        return sum(span.end for span in spans.values())
-
     def is_drained(self) -> bool:
         [depth] = self._runner.run(self._admin.depths([self.lane]))
         return depth.waiting == 0
@@ -126,19 +120,18 @@ class Trial:
         return self._runner.run(scan())
 
     def replay(
-        self, *pace: str, kills: int, entry: str = "shifter.cli"
+        self, *pace: str, kills: int, entry: str = "tests.acceptance.seeded"
     ) -> dict[str, Any]:
         """Replay, killed and resumed so often, at random places; the run's facts."""
         dice = random.Random(46)
         chosen = ("--filter", FILTER, "--reason", "fixed", "--name", "mend", "--yes")
-        arguments, farthest = ("dlt", "replay", "mail", *chosen), self._farthest(kills)
+        arguments = ("dlt", "replay", "mail", *chosen)
+        # So that the last kill, too, comes before the end.
+        farthest = max(1, int(0.7 * self.count * 4 / 5 / max(1, kills)))
         for _ in range(kills):
-            process = self._start(entry, *arguments, *pace)
-            goal = self.written() + dice.randint(1, farthest)
-            while self.written() < goal and process.poll() is None:
-                time.sleep(0.05)
-            process.send_signal(signal.SIGKILL)
-            _, err = process.communicate(timeout=30)
+            letters = str(dice.randint(1, farthest))
+            process = self._start(entry, *arguments, *pace, KILL_AFTER=letters)
+            _, err = process.communicate(timeout=240)
             assert process.returncode == -signal.SIGKILL, err
             arguments = ("dlt", "replay", "--resume", "mend")
         process = self._start(entry, *arguments, *pace, "--json")
@@ -148,14 +141,12 @@ class Trial:
         assert isinstance(facts, dict)
         return facts
 
-    def _farthest(self, kills: int) -> int:
-        # So that the last kill, too, comes before the end.
-        return max(1, int(0.7 * self.count * 4 / 5 / max(1, kills)))
-
-    def _start(self, entry: str, *arguments: str) -> subprocess.Popen[str]:
+    def _start(
+        self, entry: str, *arguments: str, **environment: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", entry, *arguments],
-            env=self.fleet.environment,
+            env={**self.fleet.environment, **environment},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

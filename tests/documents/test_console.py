@@ -299,6 +299,7 @@ def test_services_of_the_page_answer(newcomer):
     assert re.search(r"^location: /jobs/[0-9a-f-]{36}\r?$", out, re.MULTILINE)
 
 
+@pytest.mark.alone
 def test_users_hardly_notice_servers_that_break_one_after_another(newcomer):
     example = block("docs/how-to/endpoints.md", "examples.balance")
 

@@ -151,9 +151,26 @@ def call_of(channel, kind: str, orders: list[bytes]):
     return method(ask, timeout=PATIENCE_S)
 
 
+async def requests_until(ended: asyncio.Event, orders: list[bytes]):
+    """A request stream that sends nothing more once the server may end the call.
+
+    A client of grpc.aio that writes into a call that the server has ended reports an
+    internal error in the place of the server's status.
+    """
+    for order in orders:
+        yield order
+    if not orders or orders[-1] in (b"abort", b"raise"):
+        await ended.wait()
+
+
 async def outcome(channel, kind: str, orders: list[bytes]):
-    """Everything the client sees of one call."""
-    call, answers = call_of(channel, kind, orders), []
+    """Everything the client sees of one call; without orders it sends no message."""
+    ended, answers = asyncio.Event(), []
+    if kind.startswith("stream"):
+        method = getattr(channel, kind)(f"/t.S/{kind}")
+        call = method(requests_until(ended, orders), timeout=PATIENCE_S)
+    else:
+        call = call_of(channel, kind, orders)
     try:
         if kind.endswith("stream"):
             answers.extend([part async for part in call])
@@ -162,6 +179,7 @@ async def outcome(channel, kind: str, orders: list[bytes]):
     except grpc.aio.AioRpcError:
         pass  # the call says it all
     trailing = dict(await call.trailing_metadata() or ())
+    ended.set()
     return answers, await call.code(), await call.details(), trailing
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from shifter.ops.answers import LaneView
+from shifter.ops.reading import Reading
 from shifter.ops.status import LaneRow
 
 _MOST: Final = 60
@@ -83,6 +84,16 @@ class Choices:
         self.page = 1
         self.match = ""
         self.is_reversed = self.is_typing = self.is_paused = self.shows_help = False
+        self._shown: Reading | None = None
+
+    def shown(self, last: Reading) -> Reading:
+        """The reading to draw: the last one, or while paused the one drawn before.
+
+        A reading that was under way when the operator paused may end later.
+        """
+        if self._shown is None or not self.is_paused:
+            self._shown = last
+        return self._shown
 
     def press(self, key: str) -> Action:
         """Take one key."""

@@ -149,8 +149,8 @@ class _Top:
 
     def _draw(self) -> None:
         size = Size(*self._console.size)
-        reading = self._reader.reading
-        age_s = max(0.0, self._clock.monotonic() - reading.read_at)
+        reading = self._choices.shown(self._reader.reading)
+        age_s = reading.age_s(self._clock.monotonic())
         lines = lines_for(self._namespace, reading, self._choices, size, age_s)
         self._live.update(_text(lines), refresh=True)
 

@@ -81,6 +81,19 @@ def pressed(*keys: str) -> Choices:
     return choices
 
 
+def test_a_reading_that_ends_after_the_pause_is_not_shown():
+    choices = Choices()
+    before, late, later = Reading(1), Reading(2), Reading(3)
+
+    seen = [choices.shown(before)]
+    choices.press("p")
+    seen.append(choices.shown(late))
+    choices.press("p")
+    seen.append(choices.shown(later))
+
+    assert [reading.number for reading in seen] == [1, 1, 3]
+
+
 def lanes_in(lines: list[str]) -> list[str]:
     """Names of the lanes that are shown, in order."""
     start = next(at for at, line in enumerate(lines) if line.startswith("LANE"))
