@@ -13,6 +13,7 @@ from shifter.model.claim import ClaimUpdate, JobState
 from shifter.model.time import EpochMs, StoreMs
 from shifter.policy.delivery import claim as claims, job_limits, retry
 from shifter.policy.delivery.claim_state import Claim
+from shifter.policy.delivery.error_rules import Ruling
 from shifter.policy.protection.circuit import states
 from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.policy.protection.circuit.policy import CircuitPolicy
@@ -223,6 +224,12 @@ def _job_edges() -> Iterator[Edge]:
         ("the handler returns", retry.Succeeded(), 1, None),
         ("the handler fails, and attempts are left", retry.Failed("E"), 1, None),
         ("the handler fails in its last attempt", retry.Failed("E"), 4, None),
+        (
+            "the handler fails, and the job's options do not retry such a failure",
+            retry.Failed("E", Ruling(gives_up=True)),
+            1,
+            None,
+        ),
         ("the next attempt would start after the deadline", retry.Failed("E"), 1, now),
         (
             "the handler raises `Retry`, and attempts are left",

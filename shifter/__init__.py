@@ -23,8 +23,10 @@ from shifter.model.answer import Deferred, Degraded, Quality, Ran, Shed
 from shifter.model.claim import JobState, JobStatus
 from shifter.model.lane import Priority
 from shifter.model.reason import Reason
+from shifter.policy.delivery.error_rules import Backoff
 
 __all__ = [
+    "Backoff",
     "ConfigError",
     "Context",
     "DeadLetter",

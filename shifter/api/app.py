@@ -164,6 +164,12 @@ class Shifter(HasLanes, HasStates, HasWorkerGroups):
             attempts: Attempts allowed, including the first; 4.
             backoff: Upper bound of the first retry's wait, doubled each time; ``"1s"``.
             max_backoff: Largest upper bound; ``"5m"``.
+            retry_on: Exception types, a tuple of them, or a function of an exception:
+                after any other failure the job is a dead letter. All, unless given.
+            give_up_on: The same, for failures after which the job is a dead letter at
+                once; the most specific type of both options holds.
+            retry: A `Backoff` by exception type, such as ``{OSError: Backoff("5s")}``;
+                these types are retried.
             isolate: ``"process"`` runs it in a process of its own.
             on_block: ``"dead_letter"`` or ``"hold"``: what happens when the retries
                 of a keyed job hold up its key for longer than ``max_block``.

@@ -12,9 +12,11 @@ from typing import Any, Final, TypedDict, TypeVar
 from shifter.errors import ConfigError
 from shifter.jobs.schedule import Window, read_cron, read_windows
 from shifter.model.advice import nearest
+from shifter.model.error_kinds import ErrorKinds
 from shifter.model.job import ClaimsMode, Isolation, JobSpec, OnBlock, OnBudget
 from shifter.model.lane import Priority, check_name, check_priority, check_quiet
 from shifter.model.time import Duration, duration_ms
+from shifter.policy.delivery.error_rules import Backoff, read_rules
 from shifter.policy.protection.circuit.policy import check_lease
 from shifter.policy.protection.dependency import Dependency
 from shifter.runtime.handler import check_handler, is_coroutine_function
@@ -22,6 +24,7 @@ from shifter.runtime.handler import check_handler, is_coroutine_function
 E = TypeVar("E", bound=StrEnum)
 
 _MAX_ATTEMPTS = 1_000
+_RULES = ("retry_on", "give_up_on", "retry")
 _DURATIONS = {
     "timeout": ("timeout_ms", 1),
     "deadline": ("deadline_ms", 1),
@@ -44,6 +47,9 @@ class JobOptions(TypedDict, total=False):
     attempts: int
     backoff: Duration
     max_backoff: Duration
+    retry_on: ErrorKinds
+    give_up_on: ErrorKinds
+    retry: Mapping[type[BaseException], Backoff]
     isolate: str | None
     on_block: str
     max_block: Duration
@@ -94,6 +100,9 @@ def declare_job(
         name=name,
         aliases=_aliases(options.get("aliases", ()), {*taken, name}),
         isolation=_isolation(function, options.get("isolate")),
+        error_rules=read_rules(
+            options.get("retry_on"), options.get("give_up_on"), options.get("retry", {})
+        ),
         **fields,
     )
     if spec.backoff_cap_ms < spec.backoff_base_ms:
@@ -114,7 +123,7 @@ def _check_uses(uses: object, spec: JobSpec) -> None:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    known = ("name", "aliases", "isolate", "uses", *_READERS, *_DURATIONS)
+    known = ("name", "aliases", "isolate", "uses", *_RULES, *_READERS, *_DURATIONS)
     for option in options:
         if option not in known:
             raise ConfigError("job option", option, nearest(option, known, "options"))

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from shifter.errors import ConfigError
+from shifter.model.error_kinds import NO_RULES, ErrorRules
 from shifter.model.lane import Priority
 
 DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -116,6 +117,7 @@ class JobSpec:
         opportunistic: Whether it starts only while the fleet is idle.
         msgpack: Whether its payload may come as msgpack, beside JSON.
         aliases: Names that it had before; records under them run as this job.
+        error_rules: Which failures are retried, and how soon.
     """
 
     name: str
@@ -140,6 +142,7 @@ class JobSpec:
     opportunistic: bool = False
     msgpack: bool = False
     aliases: tuple[str, ...] = ()
+    error_rules: ErrorRules = NO_RULES
 
 
 def canonical_id(value: object) -> str | None:

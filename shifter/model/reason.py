@@ -38,6 +38,7 @@ class Reason(StrEnum):
         WRONG_LANE: The record lies in a lane that is not the one its envelope names.
         ATTEMPTS_EXHAUSTED: The last allowed attempt failed.
         DEAD_LETTERED: The handler raised `DeadLetter`.
+        NOT_RETRIED: The attempt failed in a way that the job's options do not retry.
         WORKER_LOST: The job's workers died too often while they ran it.
         BLOCKED_TOO_LONG: The job held up its key for longer than ``max_block``.
         PUT_OFF_TOO_LONG: The job was put off, uncharged, too often or for too long.
@@ -80,6 +81,7 @@ class Reason(StrEnum):
     # dead letters: the job did not succeed
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     DEAD_LETTERED = "dead_lettered_by_handler"
+    NOT_RETRIED = "not_retried"
     WORKER_LOST = "worker_lost"
     BLOCKED_TOO_LONG = "blocked_too_long"
     PUT_OFF_TOO_LONG = "put_off_too_long"

@@ -50,6 +50,7 @@ _DEAD_LETTER_REASONS: Final = (
     Reason.TOO_LARGE,
     Reason.ATTEMPTS_EXHAUSTED,
     Reason.DEAD_LETTERED,
+    Reason.NOT_RETRIED,
     Reason.WORKER_LOST,
     Reason.BLOCKED_TOO_LONG,
     Reason.PUT_OFF_TOO_LONG,

@@ -21,6 +21,7 @@ from shifter.errors import (
 from shifter.fleet.calls import SUCCESS, Caller, CallVerdict, verdict_of
 from shifter.jobs.context import Context
 from shifter.model.time import EpochMs, duration_ms
+from shifter.policy.delivery.error_rules import RETRIED, Ruling, ruling_of
 from shifter.policy.delivery.job_limits import attempt_limit_ms
 from shifter.policy.delivery.retry import (
     DeadLettered,
@@ -54,10 +55,15 @@ _LEAST_THROTTLE_MS = 100
 
 
 class RemoteError(Exception):
-    """A handler failed in a child process; carries the facts to the worker."""
+    """A handler failed in a child process; carries the facts to the worker.
 
-    def __init__(self, facts: ErrorFacts) -> None:
-        self.facts = facts
+    Attributes:
+        facts: Of the failure.
+        ruling: What follows it, as judged in the child, which has the error itself.
+    """
+
+    def __init__(self, facts: ErrorFacts, ruling: Ruling = RETRIED) -> None:
+        self.facts, self.ruling = facts, ruling
         super().__init__(facts.message)
 
 
@@ -262,12 +268,22 @@ class Attempt:
             return Expired()
         if isinstance(error, RejectedError):
             return self._refused_outcome(error)
-        return self.failed(_facts(error))
+        return self.failed(error)
 
-    def failed(self, facts: ErrorFacts) -> Outcome:
-        """A failure with its facts."""
-        self.error = facts
-        return Failed(facts.type)
+    def failed(self, error: BaseException) -> Outcome:
+        """A failure with its facts, and what follows it by the job's rules."""
+        self.error = facts = _facts(error)
+        return Failed(facts.type, self._ruling(error))
+
+    def _ruling(self, error: BaseException) -> Ruling:
+        job = self.item.job
+        if job is None:
+            return RETRIED
+        if isinstance(error, ProcessDiedError):
+            error = ChildProcessError()
+        elif isinstance(error, RemoteError):
+            return error.ruling
+        return ruling_of(error, job.spec.error_rules)
 
     def _refused_outcome(self, error: RejectedError) -> Outcome:
         """A dependency refused the call, so no attempt is charged."""
@@ -282,7 +298,7 @@ class Attempt:
             text = f"attempt ran longer than {self._given_ms / 1_000:.3f} s"
             if self._starts_within_s is not None:
                 text = f"its process was not ready after {self._starts_within_s:g} s"
-            return self.failed(describe_error(TimeoutError(text)))
+            return self.failed(TimeoutError(text))
         return INTERRUPTED
 
     def _signal_outcome(
@@ -298,7 +314,7 @@ class Attempt:
                 None if signal.after is None else duration_ms("after", signal.after)
             )
         except ConfigError as error:
-            return self.failed(describe_error(error))
+            return self.failed(error)
         if isinstance(signal, Retry):
             return RetryAsked(after_ms)
         return ThrottledOutcome(max(after_ms or 0, _LEAST_THROTTLE_MS))

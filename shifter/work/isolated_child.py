@@ -42,6 +42,7 @@ from shifter.jobs.registered import RegisteredJob
 from shifter.model.answer import Quality
 from shifter.model.lane import Priority
 from shifter.model.time import EpochMs, duration_ms
+from shifter.policy.delivery.error_rules import RETRIED, Ruling, ruling_of
 from shifter.policy.protection.circuit.evidence import CallOutcome
 from shifter.ports import Clock
 from shifter.runtime.handler import completed
@@ -123,6 +124,7 @@ class IsolatedReply(msgspec.Struct, tag="reply"):
         failure: Facts of what was raised, or of its cause; ``None`` for a success.
         verdict: What the end implies about the job's dependency; judged in the child,
             which has the error itself.
+        ruling: What follows a failure by the job's rules; judged there too.
     """
 
     signal: str | None = None
@@ -130,6 +132,7 @@ class IsolatedReply(msgspec.Struct, tag="reply"):
     after_ms: int | None = None
     failure: ErrorFacts | None = None
     verdict: CallVerdict | None = None
+    ruling: Ruling = RETRIED
 
 
 Reply: TypeAlias = IsolatedReady | IsolatedReply | CallReport
@@ -209,7 +212,7 @@ def raise_reply(reply: IsolatedReply, job_id: str) -> None:
     """
     if reply.failure is None:
         return
-    cause = RemoteError(reply.failure)
+    cause = RemoteError(reply.failure, reply.ruling)
     if reply.signal is None:
         raise cause
     after_s = None if reply.after_ms is None else reply.after_ms / 1_000
@@ -332,5 +335,7 @@ def _answer(
     except BaseException as error:  # noqa: BLE001  # whatever leaves it ends it
         reply = reply_to(error)
         reply.verdict = verdict_of(error, None if job is None else job.dependency)
+        if job is not None:
+            reply.ruling = ruling_of(error, job.spec.error_rules)
         return reply
     return IsolatedReply()

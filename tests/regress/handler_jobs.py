@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from shifter import Context, Shifter
+from shifter import Backoff, Context, Shifter
 from shifter.work import attempt as attempts
 from tests.acceptance.jobs import effect
 from tests.regress.leaving import leave
@@ -30,6 +30,19 @@ def leaves_process(how: str) -> None:
 @app.job(isolate="process", attempts=1)
 async def leaves_async_process(how: str) -> None:
     leave(how)
+
+
+@app.job(
+    isolate="process",
+    attempts=3,
+    give_up_on=LookupError,
+    retry={OSError: Backoff("30s", most="1m")},
+)
+def fails_by_kind(kind: str) -> None:
+    """Raise an exception, or let the process die."""
+    if kind == "dies":
+        os._exit(3)
+    raise {"key": KeyError, "net": ConnectionError}.get(kind, RuntimeError)(kind)
 
 
 @app.job(timeout="2s", attempts=1)

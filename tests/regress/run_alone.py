@@ -12,6 +12,11 @@ from tests.integration.drain_world import World
 
 async def run_alone(drain, world, job, **arguments):
     """One attempt by a drain's executor, without the rest of the worker."""
+    return (await ended_alone(drain, world, job, **arguments))[0]
+
+
+async def ended_alone(drain, world, job, **arguments):
+    """One attempt, and its outcome."""
     codec = job.codec
     plan = plan_call("shop", job.spec, CallOptions())
     await world.publisher.defer(plan, codec.encode((), arguments), codec.content_type)
@@ -26,7 +31,7 @@ async def run_alone(drain, world, job, **arguments):
     await world.until(lambda: bool(ended), timeout_s=90)
     await feed.settle([delivery])
     await feed.close(timeout_s=1)
-    return ended[0][0]
+    return ended[0]
 
 
 async def run_in_process(processes, app, name: str, **arguments):

@@ -5,8 +5,8 @@ The rules, in order:
 1. An outcome that is an end of the job (success, discard, dead letter, expiry,
    cancel) ends the job so.
 2. A failure is *charged*: the next attempt has the next number, and there is none after
-   ``max_attempts``. A retry that the handler asked for is a failure too, with a wait of
-   its own choice.
+   ``max_attempts``, or where `shifter.policy.delivery.error_rules` gives up. A retry
+   that the handler asked for is a failure too, with a wait of its own choice.
 3. A throttle or an interruption is *not charged*: it is no fact about the job,
    and the attempt comes again under the same number. A job that is throttled for ever
    ends all the same: see `shifter.policy.delivery.job_limits`.
@@ -31,6 +31,7 @@ from shifter.model.reason import Reason
 from shifter.model.time import EpochMs
 from shifter.policy.delivery.backoff import BackoffPolicy, full_jitter
 from shifter.policy.delivery.delay import MAX_DELAY_MS
+from shifter.policy.delivery.error_rules import RETRIED, Ruling
 from shifter.policy.delivery.job_limits import End, is_expired
 
 
@@ -66,9 +67,11 @@ class Failed:
 
     Attributes:
         error: Name of the error's type, for a log.
+        ruling: What follows it by the job's rules of errors.
     """
 
     error: str
+    ruling: Ruling = RETRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +187,15 @@ def after_attempt(
     Pure.
     """
     if isinstance(outcome, Failed | RetryAsked):
+        ruling = outcome.ruling if isinstance(outcome, Failed) else RETRIED
+        if ruling.gives_up:
+            return End(JobState.DEAD, Reason.NOT_RETRIED)
         if attempt >= policy.max_attempts:
             return End(JobState.DEAD, Reason.ATTEMPTS_EXHAUSTED)
         wait_ms = outcome.after_ms if isinstance(outcome, RetryAsked) else None
         if wait_ms is None:
-            wait_ms = full_jitter(policy.backoff, attempt=attempt + 1, u=u)
+            backoff = ruling.backoff or policy.backoff
+            wait_ms = full_jitter(backoff, attempt=attempt + 1, u=u)
         answer = TryAgain(_later(now, wait_ms), attempt + 1, charged=True)
     elif isinstance(outcome, ThrottledOutcome):
         answer = TryAgain(_later(now, outcome.after_ms), attempt, charged=False)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from shifter.errors import ConfigError
 from shifter.model.endpoint import Endpoint, Endpoints, check_endpoints
+from shifter.model.error_kinds import ErrorKinds, check_kinds
 from shifter.model.health_check import HealthCheck, check_health
 from shifter.model.lane import check_name
 from shifter.policy.balance.policy import BalancePolicy
@@ -23,8 +24,6 @@ from shifter.policy.protection.circuit.evidence import EvidencePolicy
 from shifter.policy.protection.circuit.policy import CircuitPolicy
 from shifter.policy.protection.failure_kinds import (
     Cooldowns,
-    ErrorKinds,
-    check_kinds,
     read_cooldowns,
 )
 from shifter.policy.protection.limit import LimitPolicy

@@ -16,18 +16,12 @@ the exception that it was raised from is looked up, and so on: httpx raises a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from shifter.errors import ConfigError
+from shifter.model.error_kinds import ErrorKinds, is_error_type, is_meant
 from shifter.model.time import Duration, duration_ms
-
-ErrorKinds: TypeAlias = (
-    type[BaseException]
-    | tuple[type[BaseException], ...]
-    | Callable[[BaseException], bool]
-)
-"""Types of exceptions, or a function that returns whether an exception is meant."""
 
 Cooldowns: TypeAlias = Mapping[type[BaseException], Duration]
 """The first cooldown of a circuit, by the type of the exception that it opens for."""
@@ -57,20 +51,6 @@ _MOST_CAUSES: Final = 8
 """Exceptions of one chain that are looked up: a chain may be a circle."""
 
 
-def check_kinds(field: str, kinds: object) -> None:
-    """Check that a value is exception types or a function.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    found = kinds if isinstance(kinds, tuple) else (kinds,)
-    if all(isinstance(one, type) and issubclass(one, BaseException) for one in found):
-        return
-    if isinstance(kinds, type) or not callable(kinds):
-        want = "use an exception type, a tuple of them, or a function of an exception"
-        raise ConfigError(field, kinds, want)
-
-
 def read_cooldowns(cooldowns: object) -> dict[type[BaseException], int]:
     """Rules of cooldowns, in milliseconds.
 
@@ -84,7 +64,7 @@ def read_cooldowns(cooldowns: object) -> dict[type[BaseException], int]:
     if not isinstance(cooldowns, Mapping):
         raise ConfigError("cooldown", cooldowns, want)
     for kind in cooldowns:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        if not is_error_type(kind):
             raise ConfigError("cooldown", kind, want)
     return {
         kind: duration_ms("cooldown", value, minimum_ms=1)
@@ -107,11 +87,11 @@ def is_failure(
     >>> is_failure(ValueError(), Exception, None), is_failure(OSError(), None, OSError)
     (True, False)
     """
-    if ignore is not None and _is_meant(error, ignore):
+    if ignore is not None and is_meant(error, ignore):
         return False
     if failures is None:
         return type(error) not in OWN_MISTAKES
-    return _is_meant(error, failures)
+    return is_meant(error, failures)
 
 
 def cooldown_for(error: BaseException, rules: Mapping[type[BaseException], int]) -> int:
@@ -139,9 +119,3 @@ def cooldown_for(error: BaseException, rules: Mapping[type[BaseException], int])
                 return rules[kind]
         cause = cause.__cause__
     return 0
-
-
-def _is_meant(error: BaseException, kinds: ErrorKinds) -> bool:
-    if isinstance(kinds, type | tuple):
-        return isinstance(error, kinds)
-    return bool(kinds(error))

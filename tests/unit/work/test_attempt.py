@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from shifter.errors import DeadLetter, Discard, JobCancelledError, Retry, Throttled
+from shifter.policy.delivery.error_rules import Ruling
 from shifter.policy.delivery.retry import (
     DeadLettered,
     Discarded,
@@ -86,6 +87,22 @@ def test_a_cancellation_by_the_worker_means_what_it_was_stopped_for(why, outcome
     attempt.stop(why)
 
     assert attempt.outcome_of(asyncio.CancelledError()) == outcome
+
+
+def test_a_timeout_is_judged_by_the_rules():
+    attempt = begun(Stages(give_up_on=TimeoutError))
+    attempt.stop(Stop.TIMEOUT)
+
+    outcome = attempt.outcome_of(asyncio.CancelledError())
+
+    assert outcome == Failed("TimeoutError", Ruling(gives_up=True))
+
+
+@pytest.mark.parametrize("signal", [Retry("1s"), Throttled("1s"), Discard("x")])
+def test_a_signal_is_not_judged_by_the_rules(signal):
+    bare, ruled = begun(Stages()), begun(Stages(give_up_on=Exception))
+
+    assert ruled.outcome_of(signal) == bare.outcome_of(signal)
 
 
 def test_a_cancel_that_was_not_requested_is_a_failure():
