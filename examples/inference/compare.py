@@ -137,7 +137,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, action="append", help="20, then 16")
     parser.add_argument("--minutes", type=float, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("build"))
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="judge four ways to size a fleet instead: examples.scaling.compare",
+    )
+    options, rest = parser.parse_known_args(arguments)
+    if options.scaling:
+        from examples.scaling.compare import main as judge_scaling  # noqa: PLC0415
+
+        return judge_scaling(["--out", str(options.out), *rest])
+    if rest:
+        parser.error(f"unknown: {' '.join(rest)}")
     configure_logging("error", "console")  # a worker logs each job it gives up
     arrivals, console = read_trace(options.minutes), Console(width=110)
     options.out.mkdir(parents=True, exist_ok=True)

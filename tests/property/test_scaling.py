@@ -94,6 +94,16 @@ def test_more_backlog_never_needs_fewer_workers(policy, group, more):
 
 
 @FEW
+@given(policies(), lane_loads())
+def test_low_work_never_needs_more_than_the_same_work_that_is_urgent(policy, lane):
+    def sized(*, is_low):
+        group = GroupLoad("default", 0, 10.0, [lane._replace(is_low=is_low)])
+        return size_group(policy, group).desired
+
+    assert sized(is_low=True) <= sized(is_low=False)
+
+
+@FEW
 @given(policies(), groups())
 def test_nothing_is_scaled_to_zero_while_something_is_due(policy, group):
     is_due = any(lane.due and not lane.opens_s for lane in group.lanes)

@@ -214,7 +214,8 @@ def _keep_up(
     if load.arrivals_per_s is None or cost_s is None:
         return None
     per_s = max(load.arrivals_per_s, load.forecast_per_s or 0.0)
-    return per_s * cost_s / policy.utilisation
+    # LOW jobs may wait, so that no part of a worker is kept free for them.
+    return per_s * cost_s / (1.0 if load.is_low else policy.utilisation)
 
 
 def _horizon_s(load: LaneLoad, target_s: float, lead_s: float) -> float:

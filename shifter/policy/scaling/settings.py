@@ -53,7 +53,8 @@ class ScalingPolicy:
         start_up_ms: What a platform takes from asking for a worker to its process,
             >= 0. What the process itself takes is measured.
         utilisation: Part of a worker that is planned to be in use, in (0, 1]: at 0.8
-            jobs wait on average for 4 times their service (M/M/1).
+            jobs wait on average for 4 times their service (M/M/1). LOW lanes are
+            planned to use all of it.
         tolerance: Part of the number by which it may fall without a change, in [0, 1).
 
     Raises:

@@ -56,6 +56,12 @@ def test_what_keeps_coming_is_added_to_what_waits():
     assert answer(load, workers=0) == (25, Why.DUE_BACKLOG)
 
 
+def test_no_part_of_a_worker_is_kept_free_for_low_work():
+    load = QUIET._replace(due=12_000, arrivals_per_s=80.0)
+
+    assert answer(load._replace(is_low=True), workers=0) == (24, Why.DUE_BACKLOG)
+
+
 def test_arrivals_that_fade_keep_no_worker():
     assert answer(QUIET._replace(arrivals_per_s=0.5), workers=1) == (0, Why.IDLE)
     assert answer(QUIET._replace(arrivals_per_s=1.0), workers=1)[0] == 1
