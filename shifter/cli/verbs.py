@@ -130,6 +130,11 @@ VERBS: Final = (
         "Tell KEDA how many workers each worker group should have, over gRPC.",
     ),
     Verb(
+        "plan",
+        "Plan a fleet and its servers for a workload, and check the plan.",
+        (Exit.CANNOT_CREATE, *_STORES),
+    ),
+    Verb(
         "demo",
         "Play a recorded overload and watch it being shifted in time.",
         (Exit.PARTIAL, Exit.UNAVAILABLE, Exit.CANNOT_CREATE),

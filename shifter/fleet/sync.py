@@ -14,10 +14,8 @@ from typing import Final
 
 from shifter.errors import StoreError
 from shifter.fleet.replica import FleetReplica
+from shifter.policy.protection.fleet_pace import EVERY_S
 from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
-
-EVERY_S: Final = 0.2
-"""Wait between two syncs."""
 
 _LONGEST_S: Final = 2.0
 """Longest wait after failures, so that a store that is back is noticed soon."""

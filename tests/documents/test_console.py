@@ -344,6 +344,29 @@ def test_the_number_of_workers_is_shown_as_the_page_shows(newcomer):
     assert "nothing is due" in out
 
 
+def test_a_fleet_is_planned_as_the_page_shows(newcomer, tmp_path):
+    example = block("docs/how-to/planning.md", "--calibrate")
+    measure, rate, recording = example.commands.splitlines()
+    costs = {
+        "job_cpu_s": 40e-6,
+        "record_bytes": 200.0,
+        "claim_cpu_s": 10e-6,
+        "claim_bytes": 200.0,
+        "claims_per_s": 20_000.0,
+        "sync_cpu_s": 50e-6,
+        "sync_process_cpu_s": 2e-6,
+        "presence_cpu_s": 20e-6,
+    }
+    # A calibration takes half a minute, and is tested with its own servers.
+    assert measure.split()[:3] == ["shifter", "plan", "--calibrate"]
+    file = newcomer.folder / "calibration.json"
+    file.write_text(json.dumps({"version": 1, "made_ms": 0, "costs": costs}))
+    (newcomer.folder / "day.csv").write_text("".join(f"{n / 5}\n" for n in range(500)))
+
+    assert "partitions_a_lane" in newcomer.run(rate)
+    assert json.loads(newcomer.run(recording))["jobs"] == 500
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
 def test_manifests_are_copied_looked_at_and_applied_as_the_page_shows(newcomer):
     page = [

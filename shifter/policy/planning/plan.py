@@ -1,0 +1,253 @@
+"""From a workload to the sizes of a fleet and its servers, each with its formula.
+
+Each margin is written beside its number. The utilisations left free are the usual ones
+of capacity planning: a queue's wait doubles at about 80 % of its capacity, and a server
+that one core serves (Redis) has to answer while it makes its snapshot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from shifter.policy.planning.arrivals import Arrivals
+from shifter.policy.planning.costs import UnitCosts
+from shifter.policy.planning.waits import Slo, fewest_slots, fewest_slots_recorded
+from shifter.policy.protection.fleet_pace import EVERY_S
+
+WORKERS_USED: Final = 0.85
+"""Part of the workers' slots that may be in use."""
+REDIS_USED: Final = 0.7
+"""Part of a core that a Redis server may use."""
+BROKER_USED: Final = 0.6
+"""Part of a broker's disk and network: one of three may fail, with 10 % to spare."""
+MEMORY_MARGIN: Final = 1.5
+"""Redis' allocator, and a snapshot's copied pages."""
+RETENTION_MARGIN: Final = 1.5
+PARTITIONS_A_WORKER: Final = 2
+"""So that a fleet can double without new partitions, which change the order of keys."""
+PARTITION_BYTES_PER_S: Final = 5_000_000
+"""Bytes a second that one partition may take: half of what a slow disk writes."""
+BROKERS: Final = 3
+"""The fewest brokers with which records survive the loss of one."""
+TAGS: Final = 16
+"""Hash tags over which the claims of a namespace are spread."""
+PRESENCE_EVERY_S: Final = 1.0
+
+
+class Site(NamedTuple):
+    """Where the jobs run, and what they need besides time.
+
+    Attributes:
+        service_s: Seconds that a handler takes, its waits included, >= 0.
+        handler_cpu_s: The part of it in which it uses a core, 0 to ``service_s``.
+        concurrency: Slots of a worker process, >= 1.
+        lanes: Lanes over which the jobs are spread evenly, >= 1.
+        replicas: Copies of a record in the log, >= 1.
+        broker_bytes_per_s: Network of a broker, in each direction, > 0.
+        broker_disk_bytes: Disk of a broker, > 0.
+        keep_claims_s: Seconds for which a job's end is known, > 0.
+        delay_s: Longest delay of a job, >= 0.
+        outage_s: For how long no worker may run without that a job is lost, >= 0.
+    """
+
+    service_s: float
+    handler_cpu_s: float = 0.0
+    concurrency: int = 100
+    lanes: int = 1
+    replicas: int = 3
+    broker_bytes_per_s: float = 125e6
+    broker_disk_bytes: float = 1e12
+    keep_claims_s: float = 300.0
+    delay_s: float = 0.0
+    outage_s: float = 86_400.0
+
+
+class Need(NamedTuple):
+    """One size.
+
+    Attributes:
+        name: A stable word.
+        value: How much, in ``unit``.
+        unit: Its unit.
+        margin: What the value is larger by than what the formula's demand fills.
+        formula: How it is made, with its numbers.
+    """
+
+    name: str
+    value: float
+    unit: str
+    margin: str
+    formula: str
+
+
+class Sizes(NamedTuple):
+    """What the simulation plays.
+
+    Attributes:
+        slots: Slots that work at the same time, of all workers.
+        workers: Worker processes.
+        redis: Redis servers over which the claims are spread.
+        brokers: Brokers.
+        needs: Each size with its formula.
+    """
+
+    slots: int
+    workers: int
+    redis: int
+    brokers: int
+    needs: list[Need]
+
+
+def job_s(costs: UnitCosts, site: Site) -> float:
+    """Seconds for which a job occupies a slot. Pure."""
+    return site.service_s + costs.job_cpu_s
+
+
+def useful_slots(costs: UnitCosts, site: Site) -> float:
+    """Slots of a process that work at the same time: its core bounds them. Pure."""
+    cpu_s = costs.job_cpu_s + site.handler_cpu_s
+    return min(site.concurrency, job_s(costs, site) / cpu_s)
+
+
+def sync_cores(costs: UnitCosts, processes: float) -> float:
+    """Redis' cores that the syncs and reports of a fleet take, in one slot. Pure."""
+    a_sync_s = costs.sync_cpu_s + costs.sync_process_cpu_s * processes
+    return processes * (a_sync_s / EVERY_S + costs.presence_cpu_s / PRESENCE_EVERY_S)
+
+
+def make_plan(arrivals: Arrivals, slo: Slo, costs: UnitCosts, site: Site) -> Sizes:
+    """The sizes for a workload. Pure."""
+    slots, needs = _workers(arrivals, slo, costs, site)
+    workers = int(needs[0].value)
+    needs.append(_partitions(arrivals, costs, site, workers))
+    needs += _redis(arrivals, costs, site, workers)
+    needs += _brokers(arrivals, slo, costs, site)
+    sizes = {need.name: need.value for need in needs}
+    return Sizes(
+        slots, workers, int(sizes["redis_servers"]), int(sizes["brokers"]), needs
+    )
+
+
+def _workers(
+    arrivals: Arrivals, slo: Slo, costs: UnitCosts, site: Site
+) -> tuple[int, list[Need]]:
+    takes_s, useful = job_s(costs, site), useful_slots(costs, site)
+    offered = arrivals.mean_per_s * takes_s
+    if arrivals.instants:
+        fewest = fewest_slots_recorded(slo, arrivals.instants, job_s=takes_s)
+        wanted = fewest / WORKERS_USED
+        formula = f"{fewest} slots hold the SLO when the recording is played"
+    else:
+        fewest = fewest_slots(slo, per_s=arrivals.mean_per_s, job_s=takes_s)
+        wanted = max(fewest, offered / WORKERS_USED)
+        formula = (
+            f"max({fewest} slots hold the SLO by Erlang's formula, "
+            f"{arrivals.mean_per_s:g}/s x {takes_s:.6g} s / {WORKERS_USED:g})"
+        )
+    workers = math.ceil(wanted / useful)
+    cpu_s = costs.job_cpu_s + site.handler_cpu_s
+    cores = arrivals.mean_per_s * cpu_s / WORKERS_USED
+    free = f"{1 - WORKERS_USED:.0%} of the slots stay free"
+    return max(1, int(workers * useful)), [
+        Need("workers", workers, "processes", free, f"{formula}; / {useful:.4g} each"),
+        Need(
+            "worker_cores",
+            cores,
+            "cores",
+            f"{1 - WORKERS_USED:.0%} of the cores stay free",
+            f"{arrivals.mean_per_s:g}/s x {cpu_s:.3g} s of a core / {WORKERS_USED:g}",
+        ),
+    ]
+
+
+def _partitions(arrivals: Arrivals, costs: UnitCosts, site: Site, workers: int) -> Need:
+    by_workers = PARTITIONS_A_WORKER * workers
+    bytes_per_s = arrivals.peak_per_s * costs.record_bytes / site.lanes
+    by_bytes = math.ceil(bytes_per_s / PARTITION_BYTES_PER_S)
+    return Need(
+        "partitions_a_lane",
+        max(by_workers, by_bytes),
+        "partitions",
+        f"x{PARTITIONS_A_WORKER}: the fleet may double",
+        f"max({PARTITIONS_A_WORKER} x {workers} workers, "
+        f"{bytes_per_s:.4g} B/s / {PARTITION_BYTES_PER_S:g} B/s)",
+    )
+
+
+def _redis(
+    arrivals: Arrivals, costs: UnitCosts, site: Site, workers: int
+) -> list[Need]:
+    claims = arrivals.peak_per_s * costs.claim_cpu_s
+    syncs = sync_cores(costs, workers)
+    servers = math.ceil((claims + syncs) / REDIS_USED)
+    held = arrivals.mean_per_s * site.keep_claims_s
+    memory = held * costs.claim_bytes * MEMORY_MARGIN
+    free = f"{1 - REDIS_USED:.0%} of a core stays free"
+    return [
+        Need(
+            "redis_cores",
+            claims + syncs,
+            "cores",
+            "none: redis_servers has it",
+            f"{arrivals.peak_per_s:g}/s x {costs.claim_cpu_s:.3g} s + "
+            f"{syncs:.3g} for the syncs of {workers} processes",
+        ),
+        Need("redis_servers", max(1, servers), "servers", free, "one core each"),
+        Need(
+            "redis_memory",
+            memory,
+            "bytes",
+            f"x{MEMORY_MARGIN:g}",
+            f"{arrivals.mean_per_s:g}/s x {site.keep_claims_s:g} s x "
+            f"{costs.claim_bytes:.4g} B x {MEMORY_MARGIN:g}",
+        ),
+    ]
+
+
+def _brokers(arrivals: Arrivals, slo: Slo, costs: UnitCosts, site: Site) -> list[Need]:
+    retention_s = (slo.wait_s + site.delay_s + site.outage_s) * RETENTION_MARGIN
+    written = arrivals.mean_per_s * costs.record_bytes * site.replicas
+    disk = written * retention_s
+    network = arrivals.peak_per_s * costs.record_bytes * site.replicas
+    brokers = max(
+        BROKERS,
+        site.replicas,
+        math.ceil(disk / (site.broker_disk_bytes * BROKER_USED)),
+        math.ceil(network / (site.broker_bytes_per_s * BROKER_USED)),
+    )
+    free = f"{1 - BROKER_USED:.0%} stays free: one of three may fail"
+    return [
+        Need(
+            "retention",
+            retention_s,
+            "seconds",
+            f"x{RETENTION_MARGIN:g}",
+            f"({slo.wait_s:g} s to start + {site.delay_s:g} s delay + "
+            f"{site.outage_s:g} s without workers) x {RETENTION_MARGIN:g}",
+        ),
+        Need(
+            "disk",
+            disk,
+            "bytes",
+            "none: brokers has it",
+            f"{arrivals.mean_per_s:g}/s x {costs.record_bytes:.4g} B x "
+            f"{site.replicas} copies x {retention_s:g} s",
+        ),
+        Need(
+            "network",
+            network,
+            "bytes/s",
+            "none: brokers has it",
+            f"{arrivals.peak_per_s:g}/s x {costs.record_bytes:.4g} B x "
+            f"{site.replicas} copies in; as much out, to followers and workers",
+        ),
+        Need(
+            "brokers",
+            brokers,
+            "brokers",
+            free,
+            f"max({BROKERS}, disk / {site.broker_disk_bytes:.3g} B, "
+            f"network / {site.broker_bytes_per_s:.3g} B/s), each / {BROKER_USED:g}",
+        ),
+    ]
