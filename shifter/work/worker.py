@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from shifter.errors import ShifterError, StoreError, StoreRefusedError
 from shifter.fleet.drain_order import DrainOrder
 from shifter.fleet.shared_state import OverrideCell
-from shifter.fleet.sync import EVERY_S, FleetSync
+from shifter.fleet.sync import FleetSync
 from shifter.model.claim import ClaimUpdate
 from shifter.model.lane import Priority
+from shifter.policy.protection.fleet_pace import EVERY_S
 from shifter.ports import ClaimStore, DelayMover, FleetStore, LaneLog, PresenceStore
 from shifter.runtime.forking import default_signals_in_child
 from shifter.runtime.process_group import ignore_signals

@@ -11,8 +11,9 @@ import pytest
 from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.replica import FleetReplica
-from shifter.fleet.sync import EVERY_S, FleetSync
+from shifter.fleet.sync import FleetSync
 from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.fleet_pace import EVERY_S
 from shifter.testing.clock import FakeClock
 
 
