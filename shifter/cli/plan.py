@@ -34,7 +34,7 @@ from shifter.ops.planning import (
 )
 from shifter.policy.planning.arrivals import Arrivals, constant
 from shifter.policy.planning.costs import UnitCosts
-from shifter.policy.planning.plan import Site
+from shifter.policy.planning.site import Site
 
 _TARGET: Final = "shifter.ops.calibration_app:app"
 _SLOTS: Final = 1_000

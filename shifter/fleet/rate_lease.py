@@ -7,9 +7,10 @@ from typing import Final
 from shifter.fleet.guards import AGAIN_MS, CallRequest, Guard
 from shifter.model.fleet import RateGrant, RateWish
 from shifter.policy.protection.dependency import Protection
+from shifter.policy.protection.fleet_pace import sync_every_s
 from shifter.policy.protection.rate import RatePolicy, take
 
-_RATE_LEASE_MS: Final = 1_000
+_LEASE_SYNCS: Final = 5
 """How long granted calls may be made: five syncs, so that one may fail."""
 
 
@@ -26,7 +27,8 @@ class RateLease(Guard):
     def __init__(self, name: str, policy: RatePolicy) -> None:
         self._name, self._policy = name, policy
         self._left = self._until_ms = self._wanted = self._not_before_ms = 0
-        self._alone_us, self._is_alone, self._share = 0, True, 1
+        self._alone_us, self._is_alone = 0, True
+        self._share, self._lease_ms = 1, _lease_ms(1)
 
     def admit(self, request: CallRequest) -> int | None:
         """Take one call from the lease."""
@@ -61,7 +63,7 @@ class RateLease(Guard):
         self._wanted = 0
         self._left += grant.calls
         if grant.calls:
-            self._until_ms = now_ms + _RATE_LEASE_MS
+            self._until_ms = now_ms + self._lease_ms
         else:
             self._not_before_ms = now_ms + grant.wait_us // 1_000
 
@@ -69,4 +71,8 @@ class RateLease(Guard):
         """Note how many processes share the store; ``None`` if it does not answer."""
         self._is_alone = peers is None
         if peers is not None:
-            self._share = max(1, peers)
+            self._share, self._lease_ms = max(1, peers), _lease_ms(peers)
+
+
+def _lease_ms(processes: int) -> int:
+    return int(_LEASE_SYNCS * sync_every_s(processes) * 1_000)

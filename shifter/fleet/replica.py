@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -39,6 +39,7 @@ from shifter.fleet.shared_state import (
 from shifter.model.answer import Quality
 from shifter.model.fleet import (
     MAX_LOAD,
+    FleetLoad,
     FleetReport,
     FleetView,
     Proposal,
@@ -47,15 +48,13 @@ from shifter.model.time import EpochMs
 from shifter.policy.balance.subset import Place
 from shifter.policy.protection.circuit.states import CircuitState
 from shifter.policy.protection.dependency import Dependency
+from shifter.policy.protection.fleet_pace import keep_ms
 from shifter.policy.protection.quality import QualityPolicy, QualityState, observe
 from shifter.ports import Clock
 from shifter.runtime.forking import renew_in_child
 
 TRUST_S: Final = 30.0
 """For so long the last view holds while the store does not answer."""
-
-KEEP_MS: Final = 2_000
-"""The store forgets a report at this age: ten syncs, so that some may fail."""
 
 _JUMP_MS: Final = 1_000
 """A larger step of the store's offset is a jump of a clock, not a slow answer."""
@@ -110,12 +109,13 @@ class FleetQuality:
         wanted = quality_text(self._observed.quality, store_ms)
         return Proposal(QUALITY, self._text, wanted)
 
-    def observe(self, loads: Sequence[float], now_ms: int) -> None:
-        """Apply the rule to the loads of all processes."""
-        if self._policy is None or not loads:
+    def observe(self, load: FleetLoad, now_ms: int) -> None:
+        """Apply the rule to the load of all processes."""
+        if self._policy is None or not load.processes:
             return
-        load = sum(loads) / len(loads)
-        self._observed = observe(self._policy, self._observed, load=load, now_ms=now_ms)
+        self._observed = observe(
+            self._policy, self._observed, load=load.mean, now_ms=now_ms
+        )
 
     def learn(self, cells: Mapping[str, bytes]) -> int:
         """Read the cells; return how many could not be read."""
@@ -155,6 +155,7 @@ class FleetReplica:
         urgent: Called when it becomes urgent, in the thread that noticed it.
         tenants: The owners of other cells.
         endpoints: What the fleet knows of endpoints.
+        processes: How many there are, as of the last view; 1 before it.
         highest_load: The highest load of a process, as of the last view.
         place: This process among the live ones, as of the last view; ``None`` without
             one. It stays while the store is away.
@@ -191,7 +192,7 @@ class FleetReplica:
         self.urgent: Callable[[], None] | None = None
         self.tenants: list[CellOwner] = []
         self.endpoints = FleetEndpoints(process, clock)
-        self.highest_load = 0.0
+        self.processes, self.highest_load = 1, 0.0
         self.place: Place | None = None
         renew_in_child(self._after_fork)
 
@@ -249,7 +250,7 @@ class FleetReplica:
             min(max(0.0, self.load()), MAX_LOAD),
             words_text(words),
             sent.is_alarmed or self.endpoints.is_alarmed,
-            KEEP_MS,
+            keep_ms(self.processes),
             self._version,
             proposals,
             [wish for _, wish in sent.budgets],
@@ -274,11 +275,12 @@ class FleetReplica:
         self._version, self.synced_at, self.failures = view.version, now, 0
         strange += self._hear(view, now_ms)
         self.endpoints.follow()
-        self._settle(peers=len(view.loads))
-        self._quality.observe(view.loads, now_ms)
-        self.highest_load = max(view.loads, default=0.0)
+        self.processes = view.load.processes
+        self._settle(peers=view.load.processes)
+        self._quality.observe(view.load, now_ms)
+        self.highest_load = view.load.highest
         if view.place is not None:
-            self.place = Place(view.place, max(len(view.loads), view.place + 1))
+            self.place = Place(view.place, max(self.processes, view.place + 1))
         for change in self._changes(before):
             self._tell(change)
         if strange and self._observer is not None:

@@ -1,5 +1,7 @@
 """Synchronizes a process with its fleet: a round trip every 200 ms, in the background.
 
+In a fleet of thousands the round trips are rarer; see `policy.protection.fleet_pace`.
+
 No decision waits for a sync. After a failure the waits grow and are jittered, so that a
 store that recovers is not overloaded by all processes at once. The event loop is
 imported here alone, not with the replica: a process that only declares jobs has none.
@@ -14,7 +16,7 @@ from typing import Final
 
 from shifter.errors import StoreError
 from shifter.fleet.replica import FleetReplica
-from shifter.policy.protection.fleet_pace import EVERY_S
+from shifter.policy.protection.fleet_pace import EVERY_S, sync_every_s
 from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
 
 _LONGEST_S: Final = 2.0
@@ -96,7 +98,8 @@ class FleetSync:
         if self._replica.is_urgent and not failures:
             await self._clock.sleep(_LEAST_S)
             return
-        longest_s = min(_LONGEST_S, self._every_s * 2**failures)
+        every_s = max(self._every_s, sync_every_s(self._replica.processes))
+        longest_s = max(every_s, min(_LONGEST_S, every_s * 2**failures))
         wait_s = (
             longest_s * (0.5 + self._random.random() / 2) if failures else longest_s
         )

@@ -38,7 +38,7 @@ from shifter.fleet.shared_state import (
     setting_text,
     state_word,
 )
-from shifter.model.fleet import FleetReport, FleetView, Proposal
+from shifter.model.fleet import FleetLoad, FleetReport, FleetView, Proposal
 from shifter.policy.protection.budget import URGENT_FIRST
 from shifter.policy.protection.circuit.states import (
     HalfOpen,
@@ -221,7 +221,7 @@ def _fleet(view: FleetView) -> Fleet:
     return Fleet(
         [_circuit(name, cells, found, now_ms) for name, found in by_name.items()],
         [_budget(name, found) for name, found in by_name.items() if found.reports],
-        _quality(cells, view.loads, now_ms),
+        _quality(cells, view.load, now_ms),
         admission_row(
             _sums(URGENT_FIRST, [one.shed for one in processes]),
             _sums(URGENT_FIRST, [one.would_shed for one in processes]),
@@ -311,9 +311,7 @@ def _windows(cells: Mapping[str, bytes], now_ms: int) -> list[WindowRow]:
     return rows
 
 
-def _quality(
-    cells: Mapping[str, bytes], loads: Sequence[float], now_ms: int
-) -> QualityRow:
+def _quality(cells: Mapping[str, bytes], load: FleetLoad, now_ms: int) -> QualityRow:
     found = read_quality(cells.get(QUALITY, b""))
     by_load = "FULL" if found is None else found.quality.value
     by_hand = _by_hand(cells.get(QUALITY_BY_HAND), now_ms)
@@ -321,8 +319,8 @@ def _quality(
         quality=by_load if by_hand is None else by_hand.to,
         by_load=by_load,
         by_hand=by_hand,
-        load=sum(loads) / len(loads) if loads else None,
-        processes=len(loads),
+        load=load.mean if load.processes else None,
+        processes=load.processes,
         since_ms=None if found is None else min(found.since_ms, now_ms) or None,
     )
 

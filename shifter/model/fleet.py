@@ -39,8 +39,8 @@ MAX_NAME_BYTES = 1_024
 MAX_EVIDENCE_BYTES = 262_144
 MAX_EVIDENCE_SHOWN = 16_777_216
 """Bytes of evidence in one view; further evidence is left out."""
-MAX_PROCESSES = 1_000
-MAX_WORKERS = 1_000
+MAX_PROCESSES = 20_000
+MAX_WORKERS = 20_000
 """Workers that are shown."""
 MAX_PRESENCE_MS = 600_000
 """Longest time that a worker's report is kept, whatever the worker asked for."""
@@ -135,6 +135,20 @@ class FleetReport(NamedTuple):
     rates: Sequence[RateWish] = ()
 
 
+class FleetLoad(NamedTuple):
+    """How many processes live, and how busy they are.
+
+    Attributes:
+        processes: How many there are.
+        mean: Their mean load; 0 without any.
+        highest: The highest load of one; 0 without any.
+    """
+
+    processes: int
+    mean: float
+    highest: float
+
+
 class FleetView(NamedTuple):
     """The answer to a `FleetReport`.
 
@@ -144,8 +158,10 @@ class FleetView(NamedTuple):
         cells: All cells, by name; ``None`` if the process has this version.
         accepted: Whether each proposal was, in order.
         evidence: What each live process counted, by its id; empty while no process
-            is alarmed.
-        loads: Of each live process, in no order.
+            is alarmed. In a fleet of more than a hundred, only some of the alarmed
+            processes are sent it, and the others are when they ask again.
+        load: Of the live processes. A store may count them a little less often than
+            they sync.
         granted: Retries per budget wish and priority, in order.
         rates: Calls per rate wish, in order.
         strange: Number of values in the store that could not be read; they were
@@ -159,7 +175,7 @@ class FleetView(NamedTuple):
     cells: Mapping[str, bytes] | None
     accepted: Sequence[bool]
     evidence: Mapping[str, bytes]
-    loads: Sequence[float]
+    load: FleetLoad
     granted: Sequence[tuple[int, int, int, int]]
     rates: Sequence[RateGrant]
     strange: int = 0

@@ -14,8 +14,9 @@ from shifter.model.time import duration_ms
 from shifter.policy.planning.arrivals import Arrivals, recorded
 from shifter.policy.planning.costs import UnitCosts
 from shifter.policy.planning.limits import limits, most_processes, scaled
-from shifter.policy.planning.plan import Site, Sizes, make_plan
+from shifter.policy.planning.plan import make_plan
 from shifter.policy.planning.simulation import play, play_syncs
+from shifter.policy.planning.site import Site, Sizes
 from shifter.policy.planning.waits import Slo
 
 _SEED: Final = 1

@@ -19,6 +19,7 @@ import msgspec
 from shifter.errors import StoreError
 from shifter.model.fleet import MAX_RATE
 from shifter.policy.health import WorkProgress
+from shifter.policy.protection.fleet_pace import presence_every_s, presence_keep_ms
 from shifter.ports import PresenceStore, SlowestJob, WorkerReport
 from shifter.telemetry import Event, Snapshot
 from shifter.wire.untrusted import MAX_SHORT
@@ -27,8 +28,7 @@ from shifter.work.usage import UsageMeter
 from shifter.work.worker_readings import LagTimer, read_worker
 
 _EVERY_S: Final = 1.0
-_PRESENCE_KEEP_MS: Final = 10_000
-"""How long a report of presence is kept; ten reports may fail before it fades."""
+"""Seconds between two heartbeats to the supervisor."""
 _LARGEST_BYTES: Final = 1_000_000
 _CRONS_BYTES: Final = 16_000
 """Of the cron jobs in a worker's report; further ones are left out."""
@@ -183,10 +183,11 @@ async def report_presence(
             crons=crons,
         )
         try:
-            await store.report(report, keep_ms=_PRESENCE_KEEP_MS)
+            keep_ms = presence_keep_ms(drain.replica.processes)
+            await store.report(report, keep_ms=keep_ms)
         except StoreError as error:
             observer.worker(Event.PRESENCE_UNAVAILABLE, detail=str(error))
-        await clock.sleep(_EVERY_S)
+        await clock.sleep(presence_every_s(drain.replica.processes))
 
 
 def _crons(drain: Drain) -> dict[str, str]:

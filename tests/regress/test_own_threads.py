@@ -55,7 +55,7 @@ async def test_fleet_is_synced_while_the_default_threads_are_full(
         view = await store.sync(report)
         await store.close()
 
-    assert view.loads
+    assert view.load.processes
 
 
 async def test_app_closes_while_the_default_threads_are_full(full_threads, tmp_path):

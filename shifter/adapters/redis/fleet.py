@@ -1,6 +1,6 @@
 """What the processes of a fleet share in Redis: decisions and live workers.
 
-Shared decisions are one script and six keys of one hash slot. Every value expires.
+Shared decisions are one script and seven keys of one hash slot. Every value expires.
 Changes of cells are also published, so that an opened circuit reaches every process at
 once; a process that misses the message reads the change at its next sync.
 
@@ -30,12 +30,18 @@ from shifter.adapters.redis.keys import (
 )
 from shifter.adapters.redis.scripts import ScriptRunner, read_script
 from shifter.errors import StoreError
-from shifter.model.fleet import MAX_WORKERS, FleetReport, FleetView, RateGrant
+from shifter.model.fleet import (
+    MAX_WORKERS,
+    FleetLoad,
+    FleetReport,
+    FleetView,
+    RateGrant,
+)
 from shifter.ports import WorkerReport, decode_report, encode_report, understood
 
 _LISTEN_AGAIN_S: Final = 1.0
 # Ends may be forged so that they come first: a listing passes over what is unreadable.
-_MOST_LOOKED_AT: Final = 10_000
+_MOST_LOOKED_AT: Final = 40_000
 _PAGE: Final = 500
 _pack: Final = msgspec.msgpack.Encoder().encode
 
@@ -112,15 +118,15 @@ class RedisFleetStore:
 
 
 def _view(answer: list[Any]) -> tuple[int, FleetView]:
-    now_us, version, cells, accepted, evidence, loads, granted, rates, *rest = answer
-    strange, place = rest
+    now_us, version, cells, accepted, evidence, count, loads, *rest = answer
+    granted, rates, strange, place = rest
     return int(now_us), FleetView(
         int(now_us) // 1_000,
         int(version),
         None if cells is None else _texts(cells),
         [flag == 1 for flag in accepted],
         _texts(evidence),
-        [float(load) for load in loads],
+        FleetLoad(int(count), float(loads[0]), float(loads[1])),
         [tuple(granted[i : i + 4]) for i in range(0, len(granted), 4)],
         [RateGrant(int(rates[i]), int(rates[i + 1])) for i in range(0, len(rates), 2)],
         strange,

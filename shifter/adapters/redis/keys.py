@@ -69,7 +69,7 @@ def presence_keys(namespace: str) -> tuple[str, str]:
     return f"shifter:{{{tag}}}:presence:until", f"shifter:{{{tag}}}:presence:report"
 
 
-_FLEET: Final = ("state", "cells", "voices", "evidence", "budgets", "rates")
+_FLEET: Final = ("state", "cells", "voices", "evidence", "budgets", "rates", "places")
 
 
 def fleet_keys(namespace: str) -> tuple[str, ...]:

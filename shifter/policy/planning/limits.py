@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from shifter.model.fleet import MAX_PROCESSES
 from shifter.policy.planning.arrivals import Arrivals
 from shifter.policy.planning.costs import UnitCosts
 from shifter.policy.planning.plan import (
@@ -13,6 +14,8 @@ from shifter.policy.planning.plan import (
     REDIS_USED,
     TAGS,
     WORKERS_USED,
+)
+from shifter.policy.planning.site import (
     Site,
     Sizes,
     job_s,
@@ -58,8 +61,8 @@ def limits(costs: UnitCosts, site: Site, sizes: Sizes) -> list[Limit]:
         claims = per_s * costs.claim_cpu_s / TAGS
         return claims + sync_cores(costs, workers(per_s))
 
-    def syncs(per_s: float) -> float:
-        return sync_cores(costs, workers(per_s))
+    def fleet(per_s: float) -> float:
+        return _fleet_cores(costs, workers(per_s))
 
     brokers = sizes.brokers * site.broker_bytes_per_s * BROKER_USED
     found = [
@@ -74,9 +77,12 @@ def limits(costs: UnitCosts, site: Site, sizes: Sizes) -> list[Limit]:
             f"claims of a namespace have {TAGS} hash tags: split the namespace",
         ),
         (
-            "fleet_syncs",
-            _largest(syncs),
-            "a fleet's state is in one hash slot: split the namespace",
+            "fleet",
+            _largest(fleet),
+            (
+                f"a fleet has {MAX_PROCESSES} processes, in one hash slot: split the "
+                "namespace"
+            ),
         ),
         (
             "brokers",
@@ -92,8 +98,15 @@ def limits(costs: UnitCosts, site: Site, sizes: Sizes) -> list[Limit]:
 
 
 def most_processes(costs: UnitCosts) -> int:
-    """The largest fleet whose syncs one Redis core carries. Pure."""
-    return int(_largest(lambda processes: sync_cores(costs, processes)))
+    """The largest fleet that one Redis core carries. Pure."""
+    return round(_largest(lambda processes: _fleet_cores(costs, processes)))
+
+
+def _fleet_cores(costs: UnitCosts, processes: float) -> float:
+    """Redis' cores for a fleet; a store knows no more processes than its bound."""
+    if processes > MAX_PROCESSES:
+        return math.inf
+    return sync_cores(costs, processes)
 
 
 def _largest(cores: Callable[[float], float]) -> float:

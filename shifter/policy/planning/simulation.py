@@ -16,9 +16,13 @@ from typing import Final, NamedTuple
 
 from shifter.policy.planning.arrivals import Arrivals
 from shifter.policy.planning.costs import UnitCosts
-from shifter.policy.planning.plan import Site, Sizes, job_s, sync_cores
+from shifter.policy.planning.site import Site, Sizes, job_s, sync_cores
 from shifter.policy.planning.waits import Slo
-from shifter.policy.protection.fleet_pace import EVERY_S
+from shifter.policy.protection.fleet_pace import (
+    look_every_s,
+    presence_every_s,
+    sync_every_s,
+)
 
 _STEP_S: Final = 0.01
 _MOST_STEPS: Final = 500_000
@@ -142,21 +146,28 @@ def play_syncs(
         uniform: Draws from [0, 1).
         lasts_s: Virtual seconds, > 0.
     """
-    takes_s = costs.sync_cpu_s + costs.sync_process_cpu_s * processes
+    every_s, look_s = sync_every_s(processes), look_every_s(processes)
     # Reports of presence are spread evenly, and slow the server for the syncs.
-    takes_s /= max(0.01, 1 - processes * costs.presence_cpu_s)
-    asks = [uniform() * EVERY_S for _ in range(processes)]
+    reports = processes * costs.presence_cpu_s / presence_every_s(processes)
+    slower = 1 / max(0.01, 1 - reports)
+    asks = [uniform() * every_s for _ in range(processes)]
     heapq.heapify(asks)
-    free_s, took_s = 0.0, []
+    free_s, looked_s, used_s, took_s = 0.0, -look_s, 0.0, list[float]()
     while asks[0] < lasts_s:
         at_s = asks[0]
+        takes_s = costs.sync_cpu_s * slower
+        if max(free_s, at_s) - looked_s >= look_s:
+            # The first sync after the last look's time looks at all processes.
+            looked_s = max(free_s, at_s)
+            takes_s += costs.sync_process_cpu_s * processes * slower
         free_s = max(free_s, at_s) + takes_s
+        used_s += takes_s / slower
         took_s.append(free_s - at_s)
-        heapq.heapreplace(asks, free_s + EVERY_S)
+        heapq.heapreplace(asks, free_s + every_s)
     took_s.sort()
     ended = max(lasts_s, free_s)
     return SyncsPlayed(
-        min(1.0, len(took_s) * takes_s / ended),
+        min(1.0, used_s / ended + reports),
         len(took_s) / ended,
         took_s[len(took_s) * 99 // 100] if took_s else 0.0,
     )

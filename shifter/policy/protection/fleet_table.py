@@ -21,6 +21,7 @@ from shifter.model.fleet import (
     MAX_NAME_BYTES,
     MAX_NAMES,
     MAX_PROCESSES,
+    FleetLoad,
     FleetReport,
     FleetView,
     Proposal,
@@ -97,7 +98,7 @@ class FleetTable:
             None if report.version == self.version else dict(self.cells),
             accepted,
             self._evidence() if is_alarmed else {},
-            [voice.load for voice in self.voices.values()],
+            self._load(),
             granted,
             [self._rate(asked, now_us) for asked in report.rates],
             place=self._place(report.process),
@@ -129,6 +130,11 @@ class FleetTable:
 
     def _size(self) -> int:
         return len(self.cells) + len(self.voices) + len(self.budgets) + len(self.rates)
+
+    def _load(self) -> FleetLoad:
+        loads = [voice.load for voice in self.voices.values()]
+        mean = sum(loads) / len(loads) if loads else 0.0
+        return FleetLoad(len(loads), mean, max(loads, default=0.0))
 
     def _place(self, process: str) -> int | None:
         if process not in self.voices:

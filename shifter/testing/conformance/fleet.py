@@ -15,6 +15,7 @@ from shifter.model.fleet import (
     MAX_CELL_BYTES,
     MAX_EVIDENCE_BYTES,
     BudgetWish,
+    FleetLoad,
     FleetReport,
     Proposal,
     RateGrant,
@@ -127,7 +128,7 @@ class FleetStoreConformance:
         assert gone.cells == {}
 
     async def test_evidence_is_returned_while_a_process_is_alarmed(self) -> None:
-        """The loads are returned in every answer."""
+        """The load is returned in every answer."""
         one, other = self.bench.open(), self.bench.open()
         await one.sync(fleet_report("a", evidence=b"\x00one", load=0.25))
         calm = await other.sync(fleet_report("b", evidence=b"two"))
@@ -135,7 +136,7 @@ class FleetStoreConformance:
         later = await one.sync(fleet_report("a", evidence=b"\x00one"))
 
         assert calm.evidence == {}
-        assert sorted(calm.loads) == [0.25, 0.5]
+        assert calm.load == FleetLoad(2, 0.375, 0.5)
         assert alarmed.evidence == {"a": b"\x00one", "b": b"two"}
         assert later.evidence == alarmed.evidence
 
@@ -154,10 +155,10 @@ class FleetStoreConformance:
         brief = fleet_report("gone", is_alarmed=True)._replace(keep_ms=1)
         await self.store.sync(brief)
         view = await self.store.sync(fleet_report("here"))
-        while len(view.loads) > 1:
+        while view.load.processes > 1:
             view = await self.store.sync(fleet_report("here"))
 
-        assert list(view.loads) == [0.5]
+        assert view.load == FleetLoad(1, 0.5, 0.5)
         assert view.evidence == {}
 
     async def test_a_report_without_keep_time_reads_all_and_leaves_nothing(
@@ -170,7 +171,7 @@ class FleetStoreConformance:
         after = await self.store.sync(fleet_report("a", evidence=b"one"))
 
         assert view.evidence == {"a": b"one"}
-        assert list(view.loads) == list(after.loads) == [0.5]
+        assert view.load == after.load == FleetLoad(1, 0.5, 0.5)
         assert after.evidence == {}
 
     async def test_evidence_beyond_its_bound_is_left_out(self) -> None:

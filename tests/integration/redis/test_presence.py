@@ -93,8 +93,8 @@ async def test_keys_larger_than_any_fleet_makes_them_are_dropped(
     client, presence, namespace
 ):
     until, reports = presence_keys(namespace)
-    await client.zadd(until, {f"x{i}": time.time() * 1_000 for i in range(10_001)})
-    await client.hset(reports, mapping={f"x{i}": "{}" for i in range(10_001)})
+    await client.zadd(until, {f"x{i}": time.time() * 1_000 for i in range(40_001)})
+    await client.hset(reports, mapping={f"x{i}": "{}" for i in range(40_001)})
 
     await presence.report(report_of("w1"), keep_ms=10_000)
 

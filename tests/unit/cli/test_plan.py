@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import pytest
 
@@ -107,6 +109,8 @@ def test_a_damaged_calibration_is_one_error(world, saved, damage):
 
 def test_a_calibration_needs_one_redis_server(world, saved, monkeypatch):
     monkeypatch.setenv("SHIFTER_STATE", "redis+cluster://127.0.0.1:7000")
+    # An app reads its settings once.
+    monkeypatch.delitem(sys.modules, "shifter.ops.calibration_app", raising=False)
     ended = world.run("plan", "--calibrate")
 
     assert ended.code == Exit.CONFIG

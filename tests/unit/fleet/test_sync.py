@@ -12,8 +12,10 @@ from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.errors import StoreUnavailableError
 from shifter.fleet.replica import FleetReplica
 from shifter.fleet.sync import FleetSync
+from shifter.policy.protection import fleet_table
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.fleet_pace import EVERY_S
+from shifter.policy.protection.fleet_table import LastReport
 from shifter.testing.clock import FakeClock
 
 
@@ -127,3 +129,32 @@ async def test_first_sync_counts_as_tried_if_it_fails(world):
 
     assert world.sync.tried.is_set()
     assert world.replica.age_s is None
+
+
+def of_a_fleet(world, processes):
+    """The other processes of the world's fleet, whose reports do not end."""
+    for n in range(processes - 1):
+        report = LastReport(10**15, 0.5, b"")
+        world.store.table.voices[f"other-{n:05d}"] = report
+
+
+async def test_syncs_are_rarer_in_a_large_fleet(world, monkeypatch):
+    monkeypatch.setattr(fleet_table, "MAX_KEEP_MS", 10**15)
+    of_a_fleet(world, 5_000)
+    async with world.running():
+        await world.pass_time(3.5, step_s=0.05)
+
+    assert world.replica.processes == 5_000
+    assert world.waits() == pytest.approx([1.0] * len(world.waits()), abs=0.06)
+
+
+async def test_urgent_news_of_a_large_fleet_is_synced_at_once(world, monkeypatch):
+    monkeypatch.setattr(fleet_table, "MAX_KEEP_MS", 10**15)
+    of_a_fleet(world, 5_000)
+    async with world.running():
+        await world.pass_time(0.1)
+        before = len(world.store.synced_at)
+        world.replica.urge(None)
+        await world.pass_time(0.03)
+
+        assert len(world.store.synced_at) == before + 1

@@ -1,7 +1,7 @@
 -- Reports of live workers. Put before every presence script, behind number.lua.
 -- KEYS[1]  sorted set: worker id, by when its report fades, ms of this server
 -- KEYS[2]  hash: worker id to report
-local MAX_KEEP, MAX_REPORTS, MAX_REPORT = 600000, 10000, 65536 -- ms, both keys, bytes
+local MAX_KEEP, MAX_REPORTS, MAX_REPORT = 600000, 40000, 65536 -- ms, both keys, bytes
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

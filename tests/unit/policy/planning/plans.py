@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shifter.policy.planning.costs import UnitCosts
-from shifter.policy.planning.plan import Site
+from shifter.policy.planning.site import Site
 from shifter.policy.planning.waits import Slo
 
 COSTS = UnitCosts(

@@ -7,7 +7,8 @@ import pytest
 from shifter.errors import ConfigError
 from shifter.policy.planning.arrivals import constant, recorded
 from shifter.policy.planning.costs import checked_costs
-from shifter.policy.planning.plan import make_plan, useful_slots
+from shifter.policy.planning.plan import make_plan
+from shifter.policy.planning.site import useful_slots
 from shifter.policy.planning.waits import Slo, share_in_time
 from tests.unit.policy.planning.plans import COSTS, SITE, SLO
 

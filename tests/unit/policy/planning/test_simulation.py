@@ -8,15 +8,16 @@ import pytest
 
 from shifter.policy.planning.arrivals import constant, recorded
 from shifter.policy.planning.limits import limits, most_processes, scaled
-from shifter.policy.planning.plan import make_plan, sync_cores
+from shifter.policy.planning.plan import make_plan
 from shifter.policy.planning.simulation import play, play_syncs
+from shifter.policy.planning.site import sync_cores
 from shifter.policy.planning.waits import Slo
 from tests.unit.policy.planning.plans import COSTS, SITE, SLO
 
 
-def played(arrivals, sizes, slo=SLO):
+def played(arrivals, sizes, slo=SLO, costs=COSTS):
     chance = random.Random(1)
-    return play(arrivals, slo, COSTS, SITE, sizes, lambda: chance.gauss(0, 1))
+    return play(arrivals, slo, costs, SITE, sizes, lambda: chance.gauss(0, 1))
 
 
 @pytest.mark.parametrize("rate", [100, 10_000, 1_000_000])
@@ -40,10 +41,20 @@ def test_a_third_fewer_slots_miss_it():
 def test_syncs_take_redis_from_claims():
     arrivals = constant(60_000)
     sizes = make_plan(arrivals, SLO, COSTS, SITE)._replace(redis=1, workers=1)
-    crowded = sizes._replace(workers=int(most_processes(COSTS)))
+    crowded = sizes._replace(workers=5_000)
+    slow = COSTS._replace(sync_cpu_s=150e-6)
 
-    assert played(arrivals, sizes).is_held
-    assert not played(arrivals, crowded).is_held
+    assert played(arrivals, sizes, costs=slow).is_held
+    assert not played(arrivals, crowded, costs=slow).is_held
+
+
+def test_the_largest_fleet_is_bounded_by_the_core_or_by_the_store():
+    slow = COSTS._replace(sync_cpu_s=400e-6)
+
+    assert most_processes(COSTS) == 20_000
+    # Five syncs, a report and the looks: 2 ms of the core a second for each process.
+    assert 200 < most_processes(slow) < 350
+    assert sync_cores(COSTS, 10_000) < 0.7
 
 
 def test_a_recording_is_played_as_it_was():
@@ -62,11 +73,10 @@ def test_the_syncs_of_a_fleet_use_what_the_formula_says():
 
 
 def test_a_fleet_that_is_too_large_waits_for_its_syncs():
-    most = most_processes(COSTS)
     slow = COSTS._replace(sync_cpu_s=COSTS.sync_cpu_s * 20)
 
-    assert play_syncs(most, COSTS, random.Random(1).random).p99_s < 0.05
-    assert play_syncs(most, slow, random.Random(1).random).p99_s > 0.05
+    assert play_syncs(1_000, COSTS, random.Random(1).random).p99_s < 0.05
+    assert play_syncs(1_000, slow, random.Random(1).random).p99_s > 0.05
 
 
 def test_each_resource_ends_where_its_use_reaches_its_bound():
