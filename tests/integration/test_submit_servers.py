@@ -117,8 +117,8 @@ async def test_run_and_shed_wait_for_no_server(namespace):
     assert {type(answer) for answer, _ in ran} == {Ran}
     assert {type(answer) for answer, _ in shed} == {Shed}
     took_s = sorted(took_s for _, took_s in ran + shed)
-    # Few of them may meet a pause of a busy machine.
-    assert took_s[-10] < 0.5, took_s
+    # Some of them may meet a pause of a busy machine.
+    assert took_s[len(took_s) // 2] < 0.5, took_s
 
 
 @contextmanager

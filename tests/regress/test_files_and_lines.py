@@ -41,11 +41,11 @@ def test_a_file_that_takes_long_to_parse_is_refused_at_once(tmp_path, text, name
     head = "[tool.shifter]\n" if name == "pyproject.toml" else ""
     (tmp_path / name).write_text(head + text)
 
-    begun = time.process_time()
+    begun = time.thread_time()
     with pytest.raises(ConfigError, match="config file"):
         load_settings("shop", environ={}, cwd=tmp_path)
 
-    assert time.process_time() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
 
 
 def test_an_ordinary_file_is_read(tmp_path):

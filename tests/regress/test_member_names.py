@@ -221,6 +221,6 @@ def test_a_named_member_that_unsubscribes_is_gone_at_once(kafka):
     left = time.monotonic()
 
     poll([second], lambda: len(owned[1]) == 2)
-    assert time.monotonic() - left < 5
+    assert time.monotonic() - left < 20
     second.unsubscribe()
     second.close()
