@@ -149,6 +149,7 @@ VERBS: Final = (
         "List the published wire contracts, write them, or check a folder of them.",
         (Exit.CANNOT_CREATE,),
     ),
+    Verb("completion", "Print the script that completes this command in a shell.", ()),
     Verb("version", "Show the version.", ()),
     Verb(
         "topics plan",

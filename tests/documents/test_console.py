@@ -279,6 +279,16 @@ def test_explain_shows_every_rule_of_the_page(newcomer):
     ] == []
 
 
+def test_completion_is_installed_as_the_page_shows(newcomer):
+    commands = block("docs/reference/cli.md", "shifter completion").commands
+
+    newcomer.run(commands, HOME=str(newcomer.folder))
+
+    place = ".local/share/bash-completion/completions/shifter"
+    text = (newcomer.folder / place).read_text()
+    assert "complete -F _shifter shifter" in text
+
+
 def test_services_of_the_page_answer(newcomer):
     example = block("docs/how-to/services.md", "uvicorn")
     with socket.create_server(("127.0.0.1", 0)) as held:
