@@ -81,7 +81,7 @@ ROOMS = sorted(
     path.stem
     for path in (ROOT / "shifter").iterdir()
     if path.suffix == ".py" or (path / "__init__.py").exists()
-    if path.stem != "__init__"
+    if path.stem not in ("__init__", "__main__")
 )
 
 
