@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from shifter.ports.clock import Clock, sleep_or_wake
 from shifter.ports.log import (
-    APPENDED,
-    AppendAnswer,
-    Appended,
     AtomicLog,
     DelayMover,
     Delivery,
@@ -20,11 +17,17 @@ from shifter.ports.log import (
     LanePeek,
     LogAdmin,
     LostRange,
-    Record,
-    Refused,
     Rushed,
     Span,
     Spans,
+)
+from shifter.ports.record import (
+    ANY_PARTITION,
+    APPENDED,
+    AppendAnswer,
+    Appended,
+    Record,
+    Refused,
     Unknown,
 )
 from shifter.ports.stores import (
@@ -52,6 +55,7 @@ from shifter.ports.topic import (
 )
 
 __all__ = [
+    "ANY_PARTITION",
     "APPENDED",
     "HEAD",
     "NUMBER_SHIFT",

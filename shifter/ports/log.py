@@ -16,71 +16,14 @@ from collections.abc import (
     Sequence,
     Set as AbstractSet,
 )
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from shifter.model.lane import Lane
+from shifter.ports.record import AppendAnswer, Record, Refused
 from shifter.ports.topic import DelayTier, LaneDepth, TopicChange, TopicSpec
 from shifter.wire.headers import Headers
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record to be appended.
-
-    Attributes:
-        topic: A lane's or a dead-letter topic's name (`shifter.model.lane`).
-        value: The user's payload; the log does not interpret it.
-        headers: The envelope's headers, ready to send.
-        key: Ordering key; records of one key and topic keep their order.
-        due_ms: The log delivers it at this instant or later; ``None``: at once.
-    """
-
-    topic: str
-    value: bytes
-    headers: Headers
-    key: bytes | None = None
-    due_ms: int | None = None
-
-
-class Appended(NamedTuple):
-    """The record is durable.
-
-    Attributes:
-        is_spooled: Whether the record is in the spool of this machine, to be forwarded.
-    """
-
-    is_spooled: bool = False
-
-
-APPENDED: Final = Appended()
-"""The usual answer. Logs give this very one, which is the fastest to compare."""
-
-
-class Refused(NamedTuple):
-    """The record is certainly not in the log.
-
-    Attributes:
-        reason: A `shifter.model.reason.Reason` value.
-        detail: The client's message, without secrets.
-    """
-
-    reason: str
-    detail: str
-
-
-class Unknown(NamedTuple):
-    """The record may or may not be in the log.
-
-    Attributes:
-        detail: What is known about the reason.
-    """
-
-    detail: str
-
-
-AppendAnswer: TypeAlias = Appended | Refused | Unknown
-"""The answer for one appended record."""
 
 
 class LaneLog(Protocol):
@@ -272,6 +215,12 @@ class LaneFeed(Protocol):
         """Whether other processes take the same records: each gets what it fetches.
 
         ``False`` where records belong to a process before it fetches them.
+        """
+
+    def partitions(self) -> dict[str, list[int]]:
+        """The partitions whose records belong to this process now, by topic.
+
+        Empty where an appended record cannot be given to a process of one's choice.
         """
 
     def idle(self) -> bool:

@@ -12,7 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple, Protocol
+from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -26,7 +26,7 @@ from shifter.model.claim import (
     WaitingJobs,
 )
 from shifter.model.fleet import FleetReport, FleetView
-from shifter.ports.log import Record
+from shifter.ports.record import Record
 from shifter.wire.untrusted import Count, InstantMs, Rate, ShortText
 
 NUMBER_SHIFT: Final = 20
@@ -143,6 +143,9 @@ class ClaimCalls:
         return f"{self._store}.{self._count + 1}"
 
 
+PartitionNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+
+
 class SlowestJob(msgspec.Struct, frozen=True, gc=False):
     """The attempt of a worker that has run longest so far.
 
@@ -185,6 +188,8 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
             second; ``None`` before the first.
         is_draining: Whether it takes no more work and ends.
         crons: The cron expressions of the jobs that it fires, by job.
+        partitions: Partitions of lanes whose records are given to it alone, by lane
+            name; those of further lanes are left out where they are many.
     """
 
     worker_id: str
@@ -206,6 +211,7 @@ class WorkerReport(msgspec.Struct, frozen=True, gc=False):
     progress_ms: InstantMs | None = None
     is_draining: bool = False
     crons: dict[ShortText, ShortText] = {}
+    partitions: dict[str, list[PartitionNumber]] = {}
 
 
 _DECODE_REPORT: Final = msgspec.json.Decoder(WorkerReport).decode

@@ -216,6 +216,11 @@ class WorkerMetrics(Metrics):
             ("queue", "job", "reason"),
             "Waits for a worker that knows a job's type and fields; 50 types by name.",
         )
+        self.moved = self._counter(
+            "shifter_jobs_moved_total",
+            lane,
+            "Jobs given to another worker, since this one had no free slot.",
+        )
         self.headers_dropped = self._counter(
             "shifter_headers_dropped_total",
             ("queue",),

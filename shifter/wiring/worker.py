@@ -132,6 +132,7 @@ def open_worker(
         observer=observer,
         quality=fleet.quality,
     )
+    presence = open_presence(settings, log)
     drain = Drain(
         owner=worker_id,
         concurrency=options.concurrency,
@@ -152,6 +153,8 @@ def open_worker(
         mover=member.open_mover(),
         grace_ms=settings.deploy_grace_ms,
         waiting_bytes=settings.waiting_bytes,
+        # Workers that share a file fetch what they have slots for.
+        reports=None if log_adapter(settings).is_embedded else presence.workers,
         choice=LaneChoicePolicy(
             lane_weights={
                 topic: weights[lane.queue]
@@ -163,7 +166,7 @@ def open_worker(
     return Worker(
         drain=drain,
         log=log,
-        presence=open_presence(settings, log),
+        presence=presence,
         fleet=open_fleet(settings),
         open_claims=lambda: open_claims(settings),
         drain_timeout_s=settings.drain_timeout_ms / 1_000,

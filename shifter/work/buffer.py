@@ -20,7 +20,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shifter.model.lane import Lane, Priority
@@ -97,6 +97,30 @@ class DeadlineQueue:
                 taken.append(heapq.heappop(dated)[1])
             else:
                 taken.append(free.popleft())
+        return taken
+
+    def take_last(self, count: int, may_leave: Callable[[Item], bool]) -> list[Item]:
+        """Remove and return the last items that may leave, at most ``count``.
+
+        Items without a deadline leave first.
+        """
+        taken, stay = list[Item](), deque[Item]()
+        free = self._free
+        while free and len(taken) < count:
+            item = free.pop()
+            (taken.append if may_leave(item) else stay.appendleft)(item)
+        free.extend(stay)
+        if len(taken) < count and self._dated:
+            kept = []
+            for place, item in sorted(
+                self._dated, key=lambda one: one[0], reverse=True
+            ):
+                if len(taken) < count and may_leave(item):
+                    taken.append(item)
+                else:
+                    kept.append((place, item))
+            # A list in order is a heap.
+            self._dated = kept[::-1]
         return taken
 
     def take_due(self, count: int, before_ms: int) -> list[Item]:
@@ -241,6 +265,31 @@ class Buffer:
             self._limits.drop_all(topic, found)
             taken += found
         return taken
+
+    def take_last(
+        self, topic: str, count: int, may_leave: Callable[[Item], bool]
+    ) -> list[Item]:
+        """Take items from the end of a queue, which hold no slot.
+
+        Args:
+            topic: Its lane.
+            count: The most.
+            may_leave: Whether an item may be taken; others keep their places.
+        """
+        found = self._lines[topic].take_last(count, may_leave)
+        self._count[self._priority[topic]] -= len(found)
+        self._limits.drop_all(topic, found)
+        return found
+
+    @property
+    def urgent_first(self) -> list[str]:
+        """The topics of open lanes on which items wait, the most urgent first."""
+        found = [
+            topic
+            for topic, line in self._lines.items()
+            if len(line) and topic not in self.closed
+        ]
+        return sorted(found, key=lambda topic: -self._priority[topic].rank)
 
     def take_quiet(self, picks: Sequence[tuple[str, int]]) -> list[Item]:
         """Take opportunistic items from the heads of queues, as `take` does."""

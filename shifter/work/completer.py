@@ -8,12 +8,8 @@ Ends without a successor go through in rounds, each taking all that ended during
 last one, so that a round trip serves many jobs. Successors (retries, dead letters) go
 through beside them, since a log may take seconds where the claim store takes none.
 
-Ends that the claim store cannot record are recorded once it is back. Most are settled
-at once and recorded later; unsettled, they would be delivered again. A job with an
-idempotency key shares its claim with other jobs of the key, so it is settled only after
-its end was recorded: otherwise the next job of the key would find it *running* for an
-hour, and then take effect again. If the worker dies before that, the record is
-delivered again, and the same turn runs again.
+Ends that the claim store cannot record are kept until it is back
+(`shifter.work.unrecorded_ends`).
 """
 
 from __future__ import annotations
@@ -21,30 +17,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, NamedTuple, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, cast
 
 from shifter.errors import StoreError, StoreRefusedError
-from shifter.model.claim import ClaimUpdate, JobState, WaitingJobs
-from shifter.model.job import ClaimsMode
+from shifter.model.claim import JobState, WaitingJobs
 from shifter.model.reason import Reason
 from shifter.policy.delivery.claim_state import WAITING_KEEP_MS
-from shifter.ports import Appended, ClaimStore, Clock, Refused, Unknown
+from shifter.ports import Appended, ClaimStore, Refused, Unknown
 from shifter.work.item import Item, Unreadable, by_feed
 from shifter.work.next_step import NextStep, ended_update, succeeded
 from shifter.work.state import DrainState
+from shifter.work.unrecorded_ends import UnrecordedEnds
 
 _HAND_OVER_TIMEOUT_S: Final = 35.0
 """One try to append; `HealthPolicy.stalled_s` is longer."""
+_MOVE_TIMEOUT_S: Final = 1.0
+"""The same for a job that is moved to another worker: it can start here as well."""
 _BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
 """Pauses between tries to append; the last one repeats."""
 _ASK_AGAIN_S: Final = 0.2
 """When an item whose fence was lost asks for its claim again."""
-_PAUSE_S: Final = 0.5
-_MOST: Final = 10_000
-"""Ends of settled jobs that are remembered; more are forgotten."""
-_BATCH: Final = 1_000
 
 
 class Completer:
@@ -172,14 +165,27 @@ class Completer:
         for mine in _appends(steps):
             feed = mine[0].entry.feed
             pairs = [(one.entry.delivery, one.record) for one in mine if one.record]
-            answers = await feed.hand_over(pairs, timeout_s=_HAND_OVER_TIMEOUT_S)
+            is_moved = mine[0].is_moved
+            timeout_s = _MOVE_TIMEOUT_S if is_moved else _HAND_OVER_TIMEOUT_S
+            answers = await feed.hand_over(pairs, timeout_s=timeout_s)
             self._moved_at = self._state.clock.monotonic()
             for step, answer in zip(mine, answers, strict=True):
                 if isinstance(answer, Appended):
                     taken.append(step)
+                elif is_moved:
+                    self._stays(cast("Item", step.entry))
                 else:
                     left.append(self._not_taken(step, answer))
         return taken, left
+
+    def _stays(self, item: Item) -> None:
+        """Let an item start here that the log did not take for another worker.
+
+        It may be in the log all the same: the claim store then lets one of both run.
+        """
+        until = self._state.clock.monotonic() + _ASK_AGAIN_S
+        self._state.delayed.hold(item, until=until)
+        self._ended(1)
 
     def _not_taken(self, step: NextStep, answer: Refused | Unknown) -> NextStep:
         """What to try instead of a step whose successor the log did not take."""
@@ -277,112 +283,15 @@ class Completer:
             self._idle.set()
 
 
-class _Held(NamedTuple):
-    """A step that is not settled yet, and the latest monotonic time for that."""
-
-    step: NextStep
-    update: ClaimUpdate
-    until: float
-
-
-class UnrecordedEnds:
-    """Keeps ends until they can be recorded. Owned by one event loop.
-
-    Args:
-        claims: Where ends are recorded.
-        clock: For pauses between tries.
-        lease_s: How long a claim can be trusted, > 0.
-        settle: `Completer._settle`.
-    """
-
-    def __init__(
-        self,
-        claims: ClaimStore,
-        clock: Clock,
-        lease_s: float,
-        settle: Callable[[Sequence[tuple[NextStep, bool]]], Awaitable[None]],
-    ) -> None:
-        self._claims, self._clock = claims, clock
-        self._lease_s, self._settle = lease_s, settle
-        self._held: list[_Held] = []
-        self._settled: list[ClaimUpdate] = []
-        self._some, self._one = asyncio.Event(), asyncio.Lock()
-
-    async def put(self, steps: Sequence[NextStep]) -> None:
-        """Take over steps that could not be recorded."""
-        now, at_once = self._clock.monotonic(), []
-        for step in steps:
-            until = now + self._may_wait_s(step)
-            if step.update is not None and until > now:
-                self._held.append(_Held(step, step.update, until))
-            else:
-                at_once.append(step)
-        await self._settle_unrecorded(at_once)
-        if self._held or self._settled:
-            self._some.set()
-
-    def note(self, updates: Sequence[ClaimUpdate]) -> None:
-        """Record these when the store answers: ends of jobs that ran unclaimed."""
-        self._settled += updates[: _MOST - len(self._settled)]
-        if updates:
-            self._some.set()
-
-    async def run(self) -> None:
-        """Try again and again while there are some, until cancelled."""
-        while True:
-            await self._some.wait()
-            await self._clock.sleep(_PAUSE_S)
-            await self.record()
-
-    async def record(self) -> None:
-        """Try once."""
-        async with self._one:
-            # Steps are only added meanwhile, behind these.
-            held, settled = list(self._held), self._settled[:_BATCH]
-            if updates := [*(late.update for late in held), *settled]:
-                try:
-                    answers = await self._claims.finish(updates)
-                except StoreError:
-                    await self._give_up()
-                    return
-                del self._held[: len(held)], self._settled[: len(settled)]
-                steps = [late.step for late in held]
-                await self._settle(list(zip(steps, answers, strict=False)))
-            if not (self._held or self._settled):
-                self._some.clear()
-
-    async def _give_up(self) -> None:
-        """Settle the steps whose time is over, unrecorded."""
-        now = self._clock.monotonic()
-        over = [late.step for late in self._held if late.until <= now]
-        self._held = [late for late in self._held if late.until > now]
-        await self._settle_unrecorded(over)
-
-    async def _settle_unrecorded(self, steps: Sequence[NextStep]) -> None:
-        updates = [step.update for step in steps if step.update is not None]
-        self._settled += updates[: _MOST - len(self._settled)]
-        if steps:
-            await self._settle([(step, True) for step in steps])
-
-    def _may_wait_s(self, step: NextStep) -> float:
-        """How long a step may stay unsettled for the sake of its record."""
-        item = step.entry
-        if not isinstance(item, Item):
-            return 0.0
-        if step.state.is_terminal and item.identity != item.envelope.id:
-            return math.inf
-        is_parked = item.job is not None and item.job.spec.claims is ClaimsMode.PARK
-        return self._lease_s if is_parked else 0.0
-
-
 def _still_waiting(steps: Iterable[NextStep]) -> list[WaitingJobs]:
-    """Jobs that were put off without a claim.
+    """Jobs that were put off without a claim; those that were moved start at once.
 
     Their records do not lie where their ids point in the log.
     """
     found: list[WaitingJobs] = []
     for step in steps:
         item, is_put_off = step.entry, step.record and step.state is JobState.WAITING
+        is_put_off = is_put_off and not step.is_moved
         if isinstance(item, Item) and is_put_off and not item.fence:
             job_id = item.envelope.id
             key = None if item.identity == job_id else item.identity
@@ -392,8 +301,8 @@ def _still_waiting(steps: Iterable[NextStep]) -> list[WaitingJobs]:
 
 def _appends(steps: Iterable[NextStep]) -> Iterable[list[NextStep]]:
     """What is handed over together, by feed; what was found too large goes alone."""
-    groups: dict[tuple[int, int | None], list[NextStep]] = {}
+    groups: dict[tuple[int, int | None, bool], list[NextStep]] = {}
     for number, step in enumerate(steps):
-        key = (id(step.entry.feed), number if step.cut else None)
+        key = (id(step.entry.feed), number if step.cut else None, step.is_moved)
         groups.setdefault(key, []).append(step)
     return groups.values()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -32,7 +32,7 @@ from shifter.model.claim import JobState
 from shifter.model.lane import Lane, Priority
 from shifter.policy.delivery.retry import Outcome, ThrottledOutcome
 from shifter.policy.schedule.lane_choice import LaneChoicePolicy
-from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed
+from shifter.ports import ClaimStore, Clock, DelayMover, LaneFeed, WorkerReport
 from shifter.telemetry import Event
 from shifter.telemetry.tracing import UNTRACED, Spans
 from shifter.work.attempt import SUCCEEDED, Attempt, Stop
@@ -47,6 +47,7 @@ from shifter.work.item import Item, ItemReader
 from shifter.work.job_observer import JobObserver
 from shifter.work.job_spans import JobSpans
 from shifter.work.lane_gate import LaneGate
+from shifter.work.load_sharing import LoadSharing
 from shifter.work.next_step import Moment, NextStep, NextSteps
 from shifter.work.starter import Starter
 from shifter.work.state import DrainState
@@ -101,6 +102,8 @@ class Drain:
         grace_ms: How long a job waits for a worker that has its type and fields.
         waiting_bytes: What may wait here, fetched and not started, about; > 0.
         choice: How slots are shared; ``None``: by the default weights.
+        reports: Reads the reports of all workers, so that jobs can be moved to those
+            that have free slots; ``None`` where a job is not bound to a worker.
         seed: Seeds the draws of backoff; ``None`` from the system.
         failure: Why this process cannot write to the log, if it cannot.
         state: What the stages share.
@@ -123,6 +126,7 @@ class Drain:
     grace_ms: int = 900_000
     waiting_bytes: int = 64 << 20
     choice: LaneChoicePolicy | None = None
+    reports: Callable[[], Awaitable[Sequence[WorkerReport]]] | None = None
     seed: int | None = None
     failure: StoreError | None = None
 
@@ -161,6 +165,14 @@ class Drain:
             self._completer,
             stopping=self._stopping,
             made_room=self._fetcher.made_room,
+        )
+        self._sharing = LoadSharing(
+            state,
+            self._completer,
+            owner=self.owner,
+            reports=self.reports,
+            free=lambda: self._executor.free,
+            seed=self.seed,
         )
 
     def _shared_state(self) -> DrainState:
@@ -210,6 +222,7 @@ class Drain:
                 services.create_task(service)
                 for service in (
                     self._completer.run(),
+                    self._sharing.run(),
                     state.delayed.run(),
                     state.lane_gate.run(),
                     executor.sweep(),
@@ -290,6 +303,7 @@ class Drain:
                 items = self._starter.choose()
                 if items:
                     group.create_task(self._start(items))
+            self._sharing.look()
 
     async def _start(self, items: list[Item]) -> None:
         await self._starter.start(items)

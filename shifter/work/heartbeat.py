@@ -33,6 +33,9 @@ _LARGEST_BYTES: Final = 1_000_000
 _CRONS_BYTES: Final = 16_000
 """Of the cron jobs in a worker's report; further ones are left out."""
 
+_PARTITIONS_BYTES: Final = 16_000
+"""Of the partitions in a worker's report; further lanes are left out."""
+
 
 class Heartbeat(msgspec.Struct, array_like=True):
     """One beat.
@@ -181,6 +184,7 @@ async def report_presence(
             progress_ms=progress_ms,
             is_draining=drain.is_stopping,
             crons=crons,
+            partitions=_partitions(drain),
         )
         try:
             keep_ms = presence_keep_ms(drain.replica.processes)
@@ -201,6 +205,18 @@ def _crons(drain: Drain) -> dict[str, str]:
             break
         if max(len(name), len(cron)) <= MAX_SHORT:
             kept[name] = cron
+    return kept
+
+
+def _partitions(drain: Drain) -> dict[str, list[int]]:
+    """The partitions that this worker reads, by lane, of so many lanes as fit."""
+    kept, size = dict[str, list[int]](), 0
+    for feed in drain.feeds.values():
+        for topic, partitions in feed.partitions().items():
+            size += len(msgspec.json.encode((topic, partitions)))
+            if size > _PARTITIONS_BYTES:
+                return kept
+            kept[topic] = partitions
     return kept
 
 

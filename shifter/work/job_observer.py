@@ -194,9 +194,11 @@ class JobObserver:
     def ended(self, step: NextStep) -> None:
         """A delivery ended otherwise, or its job goes on in place."""
         lane = step.entry.lane
-        if step.settles:
+        if step.is_moved:
+            self.metrics.moved.of(lane.queue, lane.priority.value).inc()
+        elif step.settles:
             self._ended[lane.name] += 1
-        if not step.is_copy:
+        if not step.is_copy and not step.is_moved:
             self._ended_otherwise(step, lane)
             if self.events is not None:
                 self.events.ended(step)

@@ -77,6 +77,25 @@ def later_turn(item: Item, opens_ms: int) -> Record:
     return msgspec.structs.replace(record, due_ms=opens_ms)
 
 
+def moved_record(item: Item, partition: int) -> Record:
+    """The record that runs this turn of a job at once, from another partition.
+
+    Its due time is over and stays in its headers, as all else does.
+
+    Args:
+        item: The job; it was not run.
+        partition: Of its own topic.
+    """
+    record = next_turn(
+        item,
+        attempt=item.attempt,
+        turn=item.turn,
+        due_ms=item.envelope.due_ms,
+        misfit_since_ms=item.misfit_since_ms,
+    )
+    return msgspec.structs.replace(record, due_ms=None, partition=partition)
+
+
 def repair(item: Item) -> Record:
     """The record that does a job again that was answered cheaper, at LOW.
 

@@ -34,6 +34,7 @@ from shifter.work.next_record import (
     CUT_VALUE,
     dead_letter,
     later_turn,
+    moved_record,
     next_turn,
     repair,
 )
@@ -75,6 +76,7 @@ class NextStep(NamedTuple):
             empty elsewhere.
         misfit: Why this worker cannot run it, where it waits for one that can.
         is_copy: Whether the job had ended, or gone on, before this record came.
+        is_moved: Whether another worker runs it, since this one has no free slot.
         cut: How often the log found its successor too large.
     """
 
@@ -91,6 +93,7 @@ class NextStep(NamedTuple):
     retry: str = ""
     misfit: ItemRefusal | None = None
     is_copy: bool = False
+    is_moved: bool = False
     cut: int = 0
 
 
@@ -186,9 +189,8 @@ class NextSteps:
             refusal = ItemRefusal(refusal.reason, detail)
         record = dead_letter(entry, refusal, error, now=at.now, worker=self._worker)
         update = _ended(entry, JobState.DEAD) if isinstance(entry, Item) else None
-        return NextStep(
-            entry, JobState.DEAD, record, update, refusal=refusal, error=error
-        )
+        step = NextStep(entry, JobState.DEAD, record, update)
+        return step._replace(refusal=refusal, error=error)
 
     def _elsewhere(
         self, item: Item, misfit: ItemRefusal, at: Moment
@@ -257,6 +259,11 @@ class NextSteps:
         record = next_turn(item, attempt=attempt, turn=turn, due_ms=due_ms)
         return NextStep(item, JobState.WAITING, record, given_back(item))
 
+    def moved(self, item: Item, partition: int) -> NextStep:
+        """Send an unclaimed item to the worker that reads another partition."""
+        record = moved_record(item, partition)
+        return NextStep(item, JobState.WAITING, record, is_moved=True)
+
     def put_off(self, item: Item, due_ms: int) -> NextStep:
         """Send an item back until its execution window opens; its due time is kept."""
         record, update = later_turn(item, due_ms), given_back(item)
@@ -297,12 +304,8 @@ class NextSteps:
             return self.refused(item, refusal, error, at)
         if item.key_id is not None:
             return self._in_place(item, answer, error, at)
-        record = next_turn(
-            item,
-            attempt=answer.attempt,
-            turn=item.turn + 1,
-            due_ms=answer.due_ms,
-        )
+        attempt, turn = answer.attempt, item.turn + 1
+        record = next_turn(item, attempt=attempt, turn=turn, due_ms=answer.due_ms)
         wait_ms = answer.due_ms - at.now
         update = _waiting(item, item.turn + 1, answer.attempt, wait_ms)
         return NextStep(item, JobState.WAITING, record, update, error=error)

@@ -86,6 +86,7 @@ class World:
             processes=more.get("processes"),
             grace_ms=more.get("grace_ms", 900_000),
             hours=more.get("hours"),
+            reports=more.get("reports"),
             observer=observer,
             replica=FleetReplica(
                 self.app.dependencies.values(),

@@ -237,6 +237,13 @@ class Assignment:
             part.is_full = self.has_shifted = True
         return run
 
+    def partitions(self) -> dict[str, list[int]]:
+        """The partitions owned, ascending, by topic. From any thread."""
+        found: dict[str, list[int]] = {}
+        for topic, partition in sorted(self.parts.copy()):
+            found.setdefault(topic, []).append(partition)
+        return found
+
     def frontier_gap(self) -> int:
         """Records that ended and that no committed position covers. From any thread."""
         gap = 0

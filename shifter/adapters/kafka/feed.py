@@ -148,6 +148,10 @@ class KafkaLaneFeed:
         """No: the group gives each partition to one member."""
         return False
 
+    def partitions(self) -> dict[str, list[int]]:
+        """The partitions that the group has given to this member, by topic."""
+        return self._member.assignment.partitions()
+
     def idle(self) -> bool:
         """Whether every owned record has ended and the log was found to hold no more.
 

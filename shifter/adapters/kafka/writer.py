@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from shifter.adapters.inbox import Inbox, Pending
@@ -37,7 +38,15 @@ from shifter.adapters.kafka.ladder import route
 from shifter.adapters.kafka.producer import LiveProducer, ProducerKeeper
 from shifter.errors import ConfigError
 from shifter.model.reason import Reason
-from shifter.ports import APPENDED, AppendAnswer, Clock, Record, Refused, Unknown
+from shifter.ports import (
+    ANY_PARTITION,
+    APPENDED,
+    AppendAnswer,
+    Clock,
+    Record,
+    Refused,
+    Unknown,
+)
 
 _TOO_LATE: Final = "no answer from the cluster in time"
 _DOUBTED: Final = KafkaError(KafkaError.DUPLICATE_SEQUENCE_NUMBER)
@@ -315,11 +324,18 @@ class KafkaLaneLog:
                 if refused is not None:
                     return refused
             producer.produce(
-                topic, record.value, record.key, -1, report, None, 0, headers
+                *(topic, record.value, record.key),
+                *(record.partition, report, None, 0, headers),
             )
         except BufferError:
             return _FULL
-        except (KafkaException, TypeError, ValueError) as exc:
+        except KafkaException as exc:
+            if record.partition != ANY_PARTITION and _is_no_partition(exc):
+                # The topic was made again since, with fewer partitions.
+                anywhere = msgspec.structs.replace(record, partition=ANY_PARTITION)
+                return self._send(producer, anywhere, report)
+            return _refusal(producer, exc)
+        except (TypeError, ValueError) as exc:
             return _refusal(producer, exc)
         return None
 
@@ -355,6 +371,11 @@ def too_large(record: Record, limit_bytes: int) -> Refused | None:
     if size <= limit_bytes:
         return None
     return Refused(Reason.TOO_LARGE, f"{size} bytes; at most {limit_bytes}")
+
+
+def _is_no_partition(exc: KafkaException) -> bool:
+    error = kafka_error(exc)
+    return error is not None and error.name() == "_UNKNOWN_PARTITION"
 
 
 def _refusal(producer: LiveProducer, exc: Exception) -> Refused:

@@ -168,6 +168,10 @@ class MemoryLaneFeed:
         """No: the group gives each partition to one member."""
         return False
 
+    def partitions(self) -> dict[str, list[int]]:
+        """None: only one process reads this memory."""
+        return {}
+
     def idle(self) -> bool:
         """Whether every owned record was settled and none waits in its lane."""
         if self._member is None:

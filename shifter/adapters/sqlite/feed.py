@@ -192,6 +192,10 @@ class SqliteLaneFeed:
         """Whether another live member drains one of these lanes, as last looked at."""
         return self._has_mates
 
+    def partitions(self) -> dict[str, list[int]]:
+        """None: a record belongs to the process that fetches it."""
+        return {}
+
     def idle(self) -> bool:
         """Whether every owned record was settled and none is known to wait."""
         return self._is_empty and not self._owned

@@ -65,6 +65,9 @@ class ScriptedFeed:
     def competes(self):
         return self.has_mates
 
+    def partitions(self):
+        return {}
+
     def counts(self):
         return FeedCounts()
 

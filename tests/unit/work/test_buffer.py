@@ -64,3 +64,18 @@ def test_items_due_before_an_instant_are_taken_and_others_stay():
     assert queue.take_due(9, now_ms + 1_000) == [soon]
     assert queue.next_deadline_ms == now_ms + 1_000
     assert len(queue) == 2
+
+
+def test_the_last_items_that_may_leave_are_taken_and_the_rest_keeps_its_order():
+    stages, queue = Stages(), DeadlineQueue()
+    now_ms = stages.clock.epoch_ms()
+    soon = stages.item(deadline_ms=now_ms + 10)
+    late = stages.item(deadline_ms=now_ms + 99)
+    first, second, third = (stages.item() for _ in range(3))
+    for item in (late, first, second, soon, third):
+        queue.put(item)
+
+    assert queue.take_last(1, lambda item: item is not third) == [second]
+    assert queue.take_last(2, lambda item: item is not third) == [first, late]
+    assert queue.take_last(0, lambda _: True) == []
+    assert queue.take(9) == [soon, third]
