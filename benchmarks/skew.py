@@ -30,7 +30,7 @@ from stack.kafka import KafkaCluster
 from stack.redis import RedisServer
 
 _WORKERS, _SLOTS, _TAKES_S, _RATE = 4, 10, 0.1, 100
-_SETTLED_S = 10.0
+_SETTLED_S = 20.0
 """For so long jobs flow before waits count: consumers join, and a slow one fills."""
 
 
