@@ -139,6 +139,7 @@ class SharedEndpoints:
             out_ms=int(out_s * 1_000),
             left_ms=0 if until == math.inf else int(max(0.0, until - now) * 1_000),
             why=state.why[:200],
+            cooldown_ms=health.cooldown_ms if vote == "calls" else 0,
         )
 
 

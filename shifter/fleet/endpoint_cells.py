@@ -54,6 +54,8 @@ class EndpointReport(NamedTuple):
         out_ms: For how long it has been out; 0 if it is not.
         left_ms: How long it stays out; 0 if that is not known.
         why: Why it is out, or was out last.
+        cooldown_ms: Length of a first ejection for the kind of its failures; 0 for the
+            usual one.
     """
 
     url: _Url
@@ -69,6 +71,7 @@ class EndpointReport(NamedTuple):
     out_ms: Count = 0
     left_ms: Count = 0
     why: _Text = ""
+    cooldown_ms: Count = 0
 
 
 EndpointReports = Annotated[list[EndpointReport], Meta(max_length=MOST_ENDPOINTS)]

@@ -17,7 +17,6 @@ the fleet holds until its end.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -32,10 +31,11 @@ from shifter.fleet.endpoint_cells import (
     endpoint_of,
     read_ejection,
 )
+from shifter.fleet.endpoint_votes import KINDS, questioned, rank, votes_of
 from shifter.fleet.shared_state import ProcessReport, read_setting
 from shifter.model.fleet import Proposal
 from shifter.policy.balance.mark import Mark, MarkKind
-from shifter.policy.protection.circuit.evidence import Vote, has_quorum
+from shifter.policy.protection.circuit.evidence import has_quorum
 from shifter.policy.protection.dependency import Dependency
 from shifter.ports import Clock
 from shifter.wire.untrusted import printable
@@ -60,9 +60,6 @@ _MOST_SHARED: Final = 64
 
 _CLEARED: Final = 8
 """Cells that ended and are removed by one sync, at most."""
-
-_NO_VOTE: Final = Vote(0, suspects=False)
-_KINDS: Final = {MarkKind.FLEET: "calls", MarkKind.CHECKS: "checks"}
 
 
 class EndpointGroup(Protocol):
@@ -106,7 +103,7 @@ class FleetEndpoints:
         self._cells: dict[str, bytes] = {}
         self._marks: dict[str, dict[MarkKind, dict[str, Mark]]] = {}
         self._store_ahead_ms = 0
-        self._decided: dict[EndpointCell, str] = {}
+        self._decided: dict[EndpointCell, EndpointReport] = {}
         self._ended: list[str] = []
         self._asked: dict[tuple[str, str], float] = {}
 
@@ -179,8 +176,8 @@ class FleetEndpoints:
         self._store_ahead_ms = store_ms - self._mono_ms()
         proposals = [Proposal(cell, self._cells[cell], b"") for cell in self._ended]
         decided, self._decided = self._decided, {}
-        for cell, why in decided.items():
-            proposals.append(self._ejection(cell, why, store_ms))
+        for cell, told in decided.items():
+            proposals.append(self._ejection(cell, told, store_ms))
         for name, (_, group) in list(self._joined.items()):
             if not group.has_checks:
                 continue
@@ -235,24 +232,13 @@ class FleetEndpoints:
                 for process, report in reports.items()
                 if report.endpoints.get(name)
             }
-            for url in self._questioned(own, others):
+            for url in questioned(own, others):
                 rows = [own.get(url), *(known.get(url) for known in others.values())]
-                for kind, word in _KINDS.items():
+                for kind, word in KINDS.items():
                     self._weigh(dependency, EndpointCell(kind, name, url), word, rows)
                 if group.has_checks:
                     self._confirm(name, url, others)
         return bool(self._decided)
-
-    def _questioned(
-        self,
-        own: Mapping[str, EndpointReport],
-        others: Mapping[str, Mapping[str, EndpointReport]],
-    ) -> list[str]:
-        """Endpoints of this process that some process has a vote against."""
-        voted = {row.url for row in own.values() if row.vote}
-        for rows in others.values():
-            voted |= {row.url for row in rows.values() if row.vote}
-        return sorted(voted & own.keys())
 
     def _weigh(
         self,
@@ -265,17 +251,10 @@ class FleetEndpoints:
         voting = [row for row in rows if row is not None and row.vote == word]
         if not voting or self._is_settled(dependency, cell, rows[0]):
             return
-        votes = [_vote(row, word) for row in rows]
-        if word == "checks":
-            # Those that do not check have no part in it; but one alone is not enough
-            # where there are others.
-            votes = [vote for vote in votes if vote.calls] + [_NO_VOTE] * (
-                len(rows) > 1
-            )
-        if has_quorum(dependency.evidence, votes):
+        if has_quorum(dependency.evidence, votes_of(rows, word)):
             own = rows[0]
-            why = own.why if own is not None and own.vote else voting[0].why
-            self._decided[cell] = printable(why, 200)
+            is_ours = own is not None and own.vote == word
+            self._decided[cell] = own if own is not None and is_ours else voting[0]
 
     def _is_settled(
         self, dependency: Dependency, cell: EndpointCell, own: EndpointReport | None
@@ -290,7 +269,7 @@ class FleetEndpoints:
             return not (is_renewed and self._is_ending(cell.dependency, cell.url))
         ejected = {
             url
-            for kind in _KINDS
+            for kind in KINDS
             for url, mark in kinds.get(kind, {}).items()
             if mark.until > now
         }
@@ -317,7 +296,7 @@ class FleetEndpoints:
         if not voting:
             return
         everyone = (*others, self._process)
-        first = sorted(everyone, key=lambda one: _rank(one, url))[:_CONFIRMING]
+        first = sorted(everyone, key=lambda one: rank(one, url))[:_CONFIRMING]
         if self._process in first:
             now = self._clock.monotonic()
             self._asked = {key: end for key, end in self._asked.items() if end > now}
@@ -329,7 +308,9 @@ class FleetEndpoints:
         if cell in self._cells and cell not in self._ended:
             self._ended.append(cell)
 
-    def _ejection(self, cell: EndpointCell, why: str, store_ms: int) -> Proposal:
+    def _ejection(
+        self, cell: EndpointCell, told: EndpointReport, store_ms: int
+    ) -> Proposal:
         held = self._cells.get(cell.name, b"")
         before = read_ejection(held)
         since_ms, lasts_ms, times = store_ms, CHECK_KEEP_MS, 1
@@ -337,11 +318,15 @@ class FleetEndpoints:
             joined = self._joined[cell.dependency]
             times = joined.group.next_times(cell.url, self._clock.monotonic())
             times = min(times, 1_000)
-            ejection = joined.dependency.balance.ejection
-            lasts_ms = int(ejection.lasts_s(times) * 1_000)
+            dependency = joined.dependency
+            cooldown_ms = min(told.cooldown_ms, _longest_rule_ms(dependency))
+            ejection = dependency.balance.ejection
+            lasts_ms = int(ejection.lasts_s(times, cooldown_ms) * 1_000)
         elif before is not None and before.until_ms > store_ms:
             since_ms = min(before.since_ms, store_ms)
-        made = EjectionCell(since_ms, store_ms + lasts_ms, times, why)
+        made = EjectionCell(
+            since_ms, store_ms + lasts_ms, times, printable(told.why, 200)
+        )
         return Proposal(cell.name, held, msgspec.json.encode(made))
 
     def _mark(self, cell: EndpointCell, text: bytes, now_ms: int) -> Mark | None:
@@ -362,7 +347,8 @@ class FleetEndpoints:
             # process would itself.
             longest_ms = 300_000
             if joined is not None:
-                longest_ms = joined.dependency.balance.ejection.most_ms
+                most_ms = joined.dependency.balance.ejection.most_ms
+                longest_ms = max(most_ms, _longest_rule_ms(joined.dependency))
         until_ms = min(found.until_ms, now_ms + longest_ms)
         return Mark(self._at(until_ms), printable(found.why, 200), found.times)
 
@@ -387,14 +373,5 @@ class FleetEndpoints:
         return (store_ms - self._store_ahead_ms) / 1_000
 
 
-def _vote(row: EndpointReport | None, word: str) -> Vote:
-    if row is None:
-        return _NO_VOTE
-    if word == "checks":
-        return Vote(min(1, row.checks), suspects=row.vote == "checks")
-    return Vote(row.calls, suspects=row.vote == "calls")
-
-
-def _rank(process: str, url: str) -> bytes:
-    text = f"{process} {url}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=8).digest()
+def _longest_rule_ms(dependency: Dependency) -> int:
+    return max(dependency.cooldowns_ms.values(), default=0)

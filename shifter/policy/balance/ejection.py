@@ -17,18 +17,12 @@ that it is never found, so an endpoint is compared with the median of the *other
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from shifter.errors import ConfigError
 from shifter.policy.bounds import check_at_least, check_ratio
 from shifter.policy.failure_cause import CauseCounter, FailureCause
 from shifter.policy.sliding_window import WindowPolicy
-
-if TYPE_CHECKING:
-    from shifter.policy.balance.state import EndpointState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +85,21 @@ class EjectionPolicy:
         """
         return min(endpoints - 1, max(1, int(self.most_share * endpoints)))
 
-    def lasts_s(self, times: int) -> float:
+    def lasts_s(self, times: int, cooldown_ms: int = 0) -> float:
         """Seconds that an ejection lasts, by how often the endpoint was ejected.
+
+        Args:
+            times: How often, >= 1.
+            cooldown_ms: Length of the first ejection for the kind of failure; 0 for
+                ``base_ms``. One that is longer than ``most_ms`` does not grow.
 
         >>> EjectionPolicy().lasts_s(1), EjectionPolicy().lasts_s(50)
         (30.0, 300.0)
+        >>> [EjectionPolicy().lasts_s(2, ms) for ms in (2_000, 600_000)]
+        [4.0, 600.0]
         """
-        return min(self.base_ms * times, self.most_ms) / 1_000
+        base_ms = cooldown_ms or self.base_ms
+        return min(base_ms * times, max(self.most_ms, base_ms)) / 1_000
 
 
 class Health:
@@ -114,6 +116,7 @@ class Health:
             for a pause.
         why: The reason of the last ejection; empty before the first.
         cause: Why its calls failed when it was ejected last; ``None`` if none failed.
+        cooldown_ms: Length of a first ejection for that cause; 0 for ``base_ms``.
         healthy_since: When its last ejection ended, monotonic seconds.
         ejected_at: When its last ejection began, monotonic seconds.
         is_shared: Whether the fleet learnt of this ejection and acted on it.
@@ -125,6 +128,7 @@ class Health:
         "before",
         "calls",
         "cause",
+        "cooldown_ms",
         "ejected_at",
         "failures",
         "healthy_since",
@@ -143,6 +147,7 @@ class Health:
         self.is_ejected, self.why = False, ""
         self.is_shared, self.ejected_at, self.before = False, 0.0, (0, 0)
         self.cause: FailureCause | None = None
+        self.cooldown_ms = 0
         self._causes = CauseCounter(WindowPolicy())
 
     def note(
@@ -174,11 +179,21 @@ class Health:
         self.calls = self.failures = 0
         self.took_s = 0.0
 
-    def eject(self, policy: EjectionPolicy, now: float, why: str) -> None:
-        """Give it no calls for a while."""
+    def eject(
+        self, policy: EjectionPolicy, now: float, why: str, *, is_slow: bool
+    ) -> None:
+        """Give it no calls for a while, as its kind of failure has it.
+
+        Args:
+            policy: How long.
+            now: Monotonic seconds.
+            why: The reason.
+            is_slow: Whether it is ejected because it is slow, whatever calls failed.
+        """
         self.times = self.next_times(policy, now)
-        self.out_until = now + policy.lasts_s(self.times)
-        self.cause = self._causes.main(int(now * 1_000))
+        self.cause = cause = self._causes.main(int(now * 1_000))
+        self.cooldown_ms = 0 if cause is None or is_slow else cause.cooldown_ms
+        self.out_until = now + policy.lasts_s(self.times, self.cooldown_ms)
         self._causes.clear()
         text = "" if self.cause is None else f"; {self.cause.text}"
         self.is_ejected, self.why, self.in_a_row = True, f"{why}{text}", 0
@@ -199,42 +214,3 @@ class Health:
         if self.is_ejected:
             self.healthy_since = now
         self.out_until, self.is_ejected, self.in_a_row = 0.0, False, 0
-
-
-def compared(
-    policy: EjectionPolicy, states: Collection[EndpointState]
-) -> list[tuple[EndpointState, str]]:
-    """The endpoints that are worse than the others, the worst first, and why.
-
-    Args:
-        policy: When an endpoint is worse.
-        states: The endpoints that are called, with the counts of one interval.
-    """
-    known = [state for state in states if state.health.calls >= policy.min_calls]
-    if len(known) < max(2, policy.min_endpoints):
-        return []
-    rates = [1 - one.health.failures / one.health.calls for one in known]
-    means = [one.health.took_s / one.health.calls for one in known]
-    rate_of, mean_of = _Others(rates), _Others(means)
-    found: list[tuple[float, int, str]] = []
-    for place, (rate, mean) in enumerate(zip(rates, means, strict=True)):
-        others_rate, others_mean = rate_of.median(rate), mean_of.median(mean)
-        if rate < others_rate - policy.success_margin:
-            why = f"{rate:.0%} of its calls succeeded, {others_rate:.0%} elsewhere"
-            found.append((rate - 1, place, why))
-        elif mean > others_mean * policy.slow_factor and others_mean > 0:
-            why = f"{mean * 1e3:.0f} ms a call, {others_mean * 1e3:.0f} ms elsewhere"
-            found.append((others_mean / mean, place, why))
-    return [(known[place], why) for _, place, why in sorted(found)]
-
-
-class _Others:
-    """The median of some values without one of them."""
-
-    def __init__(self, values: list[float]) -> None:
-        self._sorted = sorted(values)
-
-    def median(self, without: float) -> float:
-        others = self._sorted.copy()
-        others.remove(without)
-        return statistics.median(others)

@@ -19,7 +19,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from shifter.model.endpoint import Endpoint
-from shifter.policy.balance.ejection import compared
+from shifter.policy.balance.comparison import compared
 from shifter.policy.balance.mark import Mark, MarkKind
 from shifter.policy.balance.policy import BalancePolicy, Choice
 from shifter.policy.balance.priority import by_priority
@@ -214,20 +214,22 @@ class Group:
     def _compare(self, now: float) -> None:
         """Compare the endpoints at the end of an interval."""
         policy = self._policy.ejection
-        for state, why in compared(policy, self._open):
-            self._eject(state, now, why)
+        for state, why, is_slow in compared(policy, self._open):
+            self._eject(state, now, why, is_slow=is_slow)
         for state in self.states.values():
             state.health.clear()
         self._compare_at = now + policy.interval_ms / 1_000
 
-    def _eject(self, state: EndpointState, now: float, why: str) -> None:
+    def _eject(
+        self, state: EndpointState, now: float, why: str, *, is_slow: bool = False
+    ) -> None:
         if self.states.get(state.endpoint.url) is not state or state.health.is_ejected:
             return
         policy = self._policy.ejection
         if not state.is_ejected and not has_room(policy, self.states.values()):
             return
         self.changed.append(state)
-        state.health.eject(policy, now, why)
+        state.health.eject(policy, now, why, is_slow=is_slow)
         self._refresh(now)
 
     def _refresh(self, now: float) -> None:

@@ -91,9 +91,10 @@ class Dependency:
             ``None`` for all but mistakes of the caller's own code. A call whose caller
             stopped waiting is judged by its duration.
         ignore: Exceptions that are no evidence, whatever ``failures`` is.
-        cooldown: The first cooldown of its circuit, by the type of the exception that
-            the circuit opens for: ``{ConnectionRefusedError: "2s"}``. The most
-            specific type holds. Each opening has one kind, that of most failures.
+        cooldown: The first cooldown of its circuit, and the length of an endpoint's
+            first ejection, by the type of the exception that the circuit opens for:
+            ``{ConnectionRefusedError: "2s"}``. The most specific type holds. Each
+            opening or ejection has one kind, that of most failures.
         dark: Protections that decide and count but refuse nothing: words of
             `Protection`.
         on_change: Called with its name and the circuit's new state (``closed``,

@@ -10,6 +10,8 @@ from shifter.fleet.calls import Caller
 from shifter.fleet.replica import FleetReplica
 from shifter.protection import BalancePolicy, EvidencePolicy
 from shifter.testing.clock import FakeClock
+from tests.unit.balance.test_checks import URLS as CHECKED, fleet_of
+from tests.unit.balance.test_sharing import URLS, Fleet, Process
 
 DAY_MS = 86_400_000
 PATIENT = EvidencePolicy(consecutive_failures=10**6, min_calls=10**6)
@@ -94,3 +96,78 @@ def test_after_a_suspension_of_an_hour_an_ejected_endpoint_is_tried_again(servic
         service.clock.advance(0.5)
         seen.add(service.render.run_sync(service.fetch, timeout="1s"))
     assert seen == {"a", "b", "c"}
+
+
+async def ejected_by_the_fleet():
+    """Three processes, in all of which the first endpoint is ejected by two."""
+    fleet = Fleet(3)
+    for process in fleet.processes[:2]:
+        process.call(URLS[0], failed=True, times=5)
+    await fleet.run(1)
+    assert all(process.out().keys() == {URLS[0]} for process in fleet.processes)
+    return fleet
+
+
+@pytest.mark.parametrize("days", [1, -1])
+async def test_a_store_s_clock_that_jumps_ends_no_ejection_that_is_known(days):
+    fleet = await ejected_by_the_fleet()
+    before = [process.out()[URLS[0]] for process in fleet.processes]
+
+    fleet.clock.shift_wall(days * DAY_MS)
+    await fleet.run(5)
+
+    after = [process.out()[URLS[0]] for process in fleet.processes]
+    assert after == [pytest.approx(one - 5, abs=0.3) for one in before]
+    await fleet.run(60)
+    assert all(process.out() == {} for process in fleet.processes)
+
+
+@pytest.mark.parametrize(("days", "most_s"), [(1, 0), (-1, 300)])
+async def test_who_begins_after_a_jump_of_the_store_bounds_what_it_learns(days, most_s):
+    """Ahead, the ejection is over; back, it lasts as long as one may, and no longer."""
+    fleet = await ejected_by_the_fleet()
+    fleet.clock.shift_wall(days * DAY_MS)
+
+    late = Process(fleet, "late")
+    await late.sync()
+
+    assert late.out() == ({URLS[0]: most_s} if most_s else {})
+    fleet.processes.append(late)
+    await fleet.run(most_s + 35)
+    assert all(process.out() == {} for process in fleet.processes)
+
+
+@pytest.mark.parametrize("days", [1, -1])
+async def test_after_a_jump_of_the_store_the_fleet_ejects_as_before(days):
+    fleet = await ejected_by_the_fleet()
+    fleet.clock.shift_wall(days * DAY_MS)
+    await fleet.run(1)
+
+    for process in fleet.processes[:2]:
+        process.call(URLS[1], failed=True, times=5)
+    await fleet.run(1)
+
+    assert all(URLS[1] in process.out() for process in fleet.processes)
+    assert all(process.out()[URLS[1]] <= 30 for process in fleet.processes)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("days", [1, -1])
+async def test_after_a_jump_of_the_store_one_process_sends_the_health_checks(
+    days, ends
+):
+    """Also where the process that sent them ended at that moment."""
+    async with fleet_of(3) as fleet:
+        await fleet.run(30)
+        [checker] = [process for process in fleet.processes if process.asked]
+        if ends:
+            await checker.stop()
+            fleet.processes.remove(checker)
+        fleet.clock.shift_wall(days * DAY_MS)
+        await fleet.run(20)
+        for process in fleet.processes:
+            process.asked.clear()
+        await fleet.run(30)
+        asking = [process for process in fleet.processes if process.asked]
+    assert len(asking) == 1
+    assert {url for _, url in asking[0].asked} == set(CHECKED)

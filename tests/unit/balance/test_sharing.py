@@ -22,6 +22,7 @@ from shifter.fleet.shared_state import OverrideCell, ProcessReport, words_text
 from shifter.fleet.view import set_by_hand
 from shifter.model.fleet import MAX_CELL_BYTES, FleetReport, Proposal
 from shifter.policy.balance.mark import MarkKind
+from shifter.policy.failure_cause import FailureCause
 from shifter.policy.protection.dependency import Dependency
 from shifter.testing.clock import FakeClock
 
@@ -47,11 +48,11 @@ class Process:
     def now(self):
         return self.clock.monotonic()
 
-    def call(self, url, *, failed, times=1):
+    def call(self, url, *, failed, times=1, cause=None):
         others = [one for one in URLS if one != url]
         for _ in range(times):
             lease = self.shared.balancer.lease(self.now, tried=others)
-            lease.end(self.now, CallEvidence(failed=failed))
+            lease.end(self.now, CallEvidence(failed=failed, cause=cause))
 
     def out(self):
         """Endpoints that get no calls, and for how many seconds."""
@@ -201,6 +202,47 @@ async def test_an_ejection_of_the_fleet_ends_and_the_next_one_is_longer():
         assert first.out() == second.out() == {}
     assert lengths == [pytest.approx(30, abs=1), pytest.approx(60, abs=1)]
     assert fleet.cells == []
+
+
+REFUSED = FailureCause("ConnectionRefusedError", cooldown_ms=2_000)
+DENIED = FailureCause("PermissionError", cooldown_ms=600_000)
+
+
+@pytest.mark.parametrize(
+    ("cause", "length_s"), [(REFUSED, 2), (DENIED, 600), (FailureCause("OSError"), 30)]
+)
+async def test_an_ejection_of_the_fleet_lasts_as_long_as_its_kind_of_failure_says(
+    cause, length_s
+):
+    rules = {ConnectionRefusedError: "2s", PermissionError: "10m"}
+    fleet = Fleet(3, dependency=Dependency("render", cooldown=rules))
+    first, second, third = fleet.processes
+    for process in (first, second):
+        process.call(URLS[0], failed=True, times=5, cause=cause)
+    for _ in range(2):
+        for process in fleet.processes:
+            await process.sync()
+
+    assert third.out() == {URLS[0]: pytest.approx(length_s, abs=0.1)}
+
+    await fleet.run(length_s + 0.4)
+    assert third.out() == first.out() == {}
+
+
+async def test_no_vote_takes_an_endpoint_away_for_longer_than_a_rule_of_this_process():
+    rules = {ConnectionRefusedError: "2s", PermissionError: "10m"}
+    fleet = Fleet(2, dependency=Dependency("render", cooldown=rules))
+    first, second = fleet.processes
+    lie = FailureCause("PermissionError", cooldown_ms=10**9)
+    for process in fleet.processes:
+        process.call(URLS[0], failed=True, times=5, cause=lie)
+    await first.sync()
+    await second.sync()
+    await second.sync()
+
+    [name] = fleet.cells
+    cell = msgspec.json.decode(fleet.store.table.cells[name], type=EjectionCell)
+    assert cell.until_ms - cell.since_ms == 600_000
 
 
 async def test_a_process_that_begins_later_learns_what_is_ejected():

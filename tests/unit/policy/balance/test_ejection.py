@@ -7,6 +7,7 @@ import pytest
 from shifter.balance import Endpoint
 from shifter.errors import ConfigError
 from shifter.policy.balance.group import Group
+from shifter.policy.failure_cause import FailureCause
 from shifter.protection import BalancePolicy, EjectionPolicy
 
 
@@ -53,6 +54,53 @@ def test_each_ejection_is_30_s_longer_and_time_without_one_is_forgiven():
         group.choose(now, 0.5)
         now += pause
     assert lengths == [30, 60, 90, 90, 30]
+
+
+def fail(group, *causes, now=1.0):
+    state = group.states["http://h0:1"]
+    for cause in causes:
+        group.begin(state, now)
+        group.ended(state, now, 0.01, failed=True, cause=cause)
+    return state.health.out_until - now
+
+
+def test_an_ejection_lasts_as_long_as_the_rule_of_its_kind_of_failure():
+    refused = FailureCause("ConnectionRefusedError", cooldown_ms=2_000)
+    denied = FailureCause("PermissionError", cooldown_ms=600_000)
+    other = FailureCause("OSError")
+
+    assert fail(group_of(3), *[refused] * 5) == 2
+    assert fail(group_of(3), *[denied] * 5) == 600, "longer than the longest by itself"
+    assert fail(group_of(3), *[other] * 5) == 30
+    assert fail(group_of(3), *[None] * 5) == 30
+    assert fail(group_of(3), refused, *[other] * 4) == 30, "the kind of most failures"
+
+
+def test_a_rule_grows_with_each_ejection_as_the_usual_length_does():
+    refused = FailureCause("ConnectionRefusedError", cooldown_ms=2_000)
+    group, now, lengths = group_of(3, most_ms=5_000, base_ms=1_000), 1.0, []
+    for _ in range(3):
+        lengths.append(fail(group, *[refused] * 5, now=now))
+        now += lengths[-1]
+        group.choose(now, 0.5)
+    assert lengths == [2, 4, 5]
+
+
+def test_an_endpoint_that_is_slow_goes_by_no_rule_of_failures():
+    refused = FailureCause("ConnectionRefusedError", cooldown_ms=2_000)
+    group = group_of(4, interval_ms=1_000, min_calls=10)
+    group.update([Endpoint(f"h{number}:1") for number in range(4)], 0.0)
+    for number in range(4):
+        for _ in range(20):
+            end(group, f"h{number}", 0.5, 1.0 if number == 0 else 0.01)
+    fail(group, refused, now=0.6)
+
+    state = end(group, "h1", 1.1)
+
+    assert out(group) == ["h0"]
+    assert "ms a call" in group.states["http://h0:1"].health.why
+    assert group.states["http://h0:1"].health.out_until == pytest.approx(31.1)
+    assert not state.health.out_until
 
 
 def test_no_ejection_is_longer_than_the_longest():
