@@ -95,8 +95,8 @@ class EjectionPolicy:
 
         >>> EjectionPolicy().lasts_s(1), EjectionPolicy().lasts_s(50)
         (30.0, 300.0)
-        >>> [EjectionPolicy().lasts_s(2, ms) for ms in (2_000, 600_000)]
-        [4.0, 600.0]
+        >>> EjectionPolicy().lasts_s(2, 2_000), EjectionPolicy().lasts_s(2, 600_000)
+        (4.0, 600.0)
         """
         base_ms = cooldown_ms or self.base_ms
         return min(base_ms * times, max(self.most_ms, base_ms)) / 1_000
