@@ -156,6 +156,26 @@ async def test_no_more_is_moved_than_the_others_have_room_for():
     assert world.stages.state.buffer.ready == 3
 
 
+async def test_a_worker_does_not_count_its_own_report_among_those_of_others():
+    world = Sharing(report("w1", running=10, partitions=(3,)), report(running=8))
+    world.queue(*(world.stages.item() for _ in range(5)))
+
+    assert len(await world.moved()) == 2
+
+
+async def test_a_slot_that_becomes_free_meanwhile_ends_the_moves():
+    world = Sharing(report())
+    world.queue(world.stages.item())
+
+    async def reports():
+        world.free = 1
+        return [report()]
+
+    world.sharing._reports = reports
+
+    assert not await world.moved()
+
+
 async def test_a_job_of_a_partition_that_was_taken_away_is_left_to_its_new_owner():
     world = Sharing(report())
     (item,) = world.queue(world.stages.item())
