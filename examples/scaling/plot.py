@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -37,4 +38,22 @@ def draw_week(
     workers.legend(fontsize="small")
     waiting.set_ylabel("LOW jobs that wait")
     waiting.set_xlabel(f"hour of day {day + 1}")
+    figure.savefig(path, dpi=110)
+
+
+def draw_play(report: dict[str, Any], path: Path) -> None:
+    """Write a play of real processes as a picture."""
+    seconds = report["seconds"]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    offered, workers, wait = figure.subplots(3, 1, sharex=True)
+    offered.stairs([one["offered"] for one in seconds], fill=True, alpha=0.5)
+    offered.set_ylabel("offered, jobs a second")
+    workers.stairs([one["asked"] for one in seconds], label="asked for", ls=":")
+    workers.stairs([one["workers"] for one in seconds], label="started", lw=2)
+    workers.set_ylabel("workers")
+    workers.legend(fontsize="small")
+    wait.plot([one["wait_s"] for one in seconds], ".-")
+    wait.set_ylabel("longest wait, s")
+    wait.set_xlabel("second")
+    figure.suptitle("{jobs} jobs, {lost} lost, {doubled} doubled".format(**report))
     figure.savefig(path, dpi=110)

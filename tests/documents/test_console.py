@@ -377,6 +377,26 @@ def test_a_fleet_is_planned_as_the_page_shows(newcomer, tmp_path):
     assert json.loads(newcomer.run(recording))["jobs"] == 500
 
 
+def test_a_spike_is_played_as_the_page_shows(newcomer):
+    """Workers come for what waits, and go; however slow the machine is."""
+    example = block("docs/how-to/scaling.md", "examples.scaling")
+    out = newcomer.folder / "play"
+    commands = example.commands.replace("build/scaling", str(out))
+
+    printed = newcomer.run(commands, at=ROOT).splitlines()
+
+    shown = example.text.splitlines()[1:]
+    names = ["offered", "workers", "wait_s"]
+    assert [line.split()[0] for line in printed[:3]] == names
+    assert [line.split()[0] for line in shown[:3]] == names
+    counts = r"152 jobs, 0 lost, 0 doubled; 1 to [2-6] workers"
+    assert re.fullmatch(counts, printed[3])
+    assert re.fullmatch(counts, shown[3])
+    play = json.loads((out / "play.json").read_text())
+    assert (play["most_workers"] > 1, play["last_workers"]) == (True, 1)
+    assert (out / "play.png").stat().st_size > 10_000
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
 def test_manifests_are_copied_looked_at_and_applied_as_the_page_shows(newcomer):
     page = [
