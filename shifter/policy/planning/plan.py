@@ -19,8 +19,13 @@ from shifter.policy.planning.site import (
     job_s,
     sync_cores,
     useful_slots,
+    worker_slots,
 )
-from shifter.policy.planning.waits import Slo, fewest_slots, fewest_slots_recorded
+from shifter.policy.planning.waits import (
+    Slo,
+    fewest_workers,
+    fewest_workers_recorded,
+)
 
 WORKERS_USED: Final = 0.85
 """Part of the workers' slots that may be in use."""
@@ -58,24 +63,29 @@ def _workers(
     arrivals: Arrivals, slo: Slo, costs: UnitCosts, site: Site
 ) -> tuple[int, list[Need]]:
     takes_s, useful = job_s(costs, site), useful_slots(costs, site)
-    offered = arrivals.mean_per_s * takes_s
+    slots = worker_slots(costs, site)
+    by_use = arrivals.mean_per_s * takes_s / useful / WORKERS_USED
     if arrivals.instants:
-        fewest = fewest_slots_recorded(slo, arrivals.instants, job_s=takes_s)
-        wanted = fewest / WORKERS_USED
-        formula = f"{fewest} slots hold the SLO when the recording is played"
+        fewest = fewest_workers_recorded(slo, slots, arrivals.instants)
+        # What was measured may be off by a tenth, and a recording has no chance left.
+        wanted = max(fewest / WORKERS_USED, by_use)
+        formula = f"max({fewest} hold the SLO in the recording / {WORKERS_USED:g}, "
     else:
-        fewest = fewest_slots(slo, per_s=arrivals.mean_per_s, job_s=takes_s)
-        wanted = max(fewest, offered / WORKERS_USED)
-        formula = (
-            f"max({fewest} slots hold the SLO by Erlang's formula, "
-            f"{arrivals.mean_per_s:g}/s x {takes_s:.6g} s / {WORKERS_USED:g})"
-        )
-    workers = math.ceil(wanted / useful)
+        fewest = fewest_workers(slo, slots, per_s=arrivals.mean_per_s)
+        wanted = max(fewest, by_use)
+        formula = f"max({fewest} hold the SLO by Erlang's formula, "
+    workers = max(1, math.ceil(wanted))
     cpu_s = costs.job_cpu_s + site.handler_cpu_s
     cores = arrivals.mean_per_s * cpu_s / WORKERS_USED
-    free = f"{1 - WORKERS_USED:.0%} of the slots stay free"
     return max(1, int(workers * useful)), [
-        Need("workers", workers, "processes", free, f"{formula}; / {useful:.4g} each"),
+        Need(
+            "workers",
+            workers,
+            "processes",
+            f"{1 - WORKERS_USED:.0%} of the slots stay free",
+            f"{formula}{arrivals.mean_per_s:g}/s x {takes_s:.6g} s / "
+            f"{useful:.4g} slots / {WORKERS_USED:g})",
+        ),
         Need(
             "worker_cores",
             cores,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shifter.policy.planning.costs import UnitCosts
+from shifter.policy.planning.waits import Slots
 from shifter.policy.protection.fleet_pace import (
     look_every_s,
     presence_every_s,
@@ -85,6 +86,13 @@ def useful_slots(costs: UnitCosts, site: Site) -> float:
     """Slots of a process that work at the same time: its core bounds them. Pure."""
     cpu_s = costs.job_cpu_s + site.handler_cpu_s
     return min(site.concurrency, job_s(costs, site) / cpu_s)
+
+
+def worker_slots(costs: UnitCosts, site: Site) -> Slots:
+    """The slots of a worker as whole ones, of the same capacity together. Pure."""
+    useful = useful_slots(costs, site)
+    count = max(1, int(useful))
+    return Slots(count, job_s(costs, site) * count / useful)
 
 
 def sync_cores(costs: UnitCosts, processes: float) -> float:
