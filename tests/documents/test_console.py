@@ -397,6 +397,34 @@ def test_a_spike_is_played_as_the_page_shows(newcomer):
     assert (out / "play.png").stat().st_size > 10_000
 
 
+def test_a_million_jobs_a_second_are_planned_as_the_page_shows(newcomer):
+    page = "docs/explanation/scale.md"
+    [costs] = [found.text for found in blocks("json", page=page)]
+    (newcomer.folder / "calibration.json").write_text(costs)
+
+    examples = [
+        block("docs/explanation/scale.md", "worker_cores"),
+        block("docs/explanation/scale.md", "SYNC P99"),
+        last := block("docs/explanation/scale.md", "WITH WORKERS"),
+    ]
+    for example in examples:
+        found = [line.split() for line in newcomer.run(example.commands).splitlines()]
+        shown = [line.split() for line in example.text.splitlines() if line[0] != "$"]
+        # A row of the page may have the first columns only.
+        assert [row for row in shown if not any(_begins(row, of) for of in found)] == []
+    needs = json.loads(newcomer.run(f"{last.commands} --json"))["needs"]
+    sizes = {need["name"]: need["value"] for need in needs}
+    shorter = json.loads(newcomer.run(f"{last.commands} --outage 4h --json"))["needs"]
+    disk = {need["name"]: need["value"] for need in shorter}["disk"]
+    assert sizes["disk"] / disk == pytest.approx(6, rel=0.01)
+    assert sizes["redis_memory"] == pytest.approx(105e9, rel=0.01)
+    assert sizes["workers"] / sizes["namespaces"] == pytest.approx(2_001, abs=1)
+
+
+def _begins(row: list[str], of: list[str]) -> bool:
+    return [word.lower() for word in of[: len(row)]] == [word.lower() for word in row]
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
 def test_manifests_are_copied_looked_at_and_applied_as_the_page_shows(newcomer):
     page = [

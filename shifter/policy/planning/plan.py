@@ -114,8 +114,15 @@ def _redis(
     arrivals: Arrivals, costs: UnitCosts, site: Site, workers: int
 ) -> list[Need]:
     claims = arrivals.peak_per_s * costs.claim_cpu_s
-    syncs = sync_cores(costs, workers)
-    servers = math.ceil((claims + syncs) / REDIS_USED)
+    namespaces = 1
+    # The fleet's state has the hash slot of one of a namespace's tags.
+    while _tag(claims, namespaces) + _syncs(costs, workers, namespaces) > REDIS_USED:
+        namespaces += 1
+    syncs = namespaces * _syncs(costs, workers, namespaces)
+    servers = 1
+    if claims + syncs > REDIS_USED:
+        tags = max(1, int(REDIS_USED / _tag(claims, namespaces)))
+        servers = namespaces + math.ceil(namespaces * (TAGS - 1) / tags)
     held = arrivals.mean_per_s * site.keep_claims_s
     memory = held * costs.claim_bytes * MEMORY_MARGIN
     free = f"{1 - REDIS_USED:.0%} of a core stays free"
@@ -128,7 +135,15 @@ def _redis(
             f"{arrivals.peak_per_s:g}/s x {costs.claim_cpu_s:.3g} s + "
             f"{syncs:.3g} for the syncs of {workers} processes",
         ),
-        Need("redis_servers", max(1, servers), "servers", free, "one core each"),
+        Need(
+            "namespaces",
+            namespaces,
+            "namespaces",
+            free,
+            f"a namespace has {TAGS} hash tags: {_tag(claims, namespaces):.3g} cores "
+            "each, and the syncs in the slot of one",
+        ),
+        Need("redis_servers", servers, "servers", free, "one core each, whole tags"),
         Need(
             "redis_memory",
             memory,
@@ -138,6 +153,16 @@ def _redis(
             f"{costs.claim_bytes:.4g} B x {MEMORY_MARGIN:g}",
         ),
     ]
+
+
+def _tag(claims: float, namespaces: int) -> float:
+    """Redis' cores that the claims of one hash tag take."""
+    return claims / (TAGS * namespaces)
+
+
+def _syncs(costs: UnitCosts, workers: int, namespaces: int) -> float:
+    """Redis' cores that the fleet of one namespace takes."""
+    return sync_cores(costs, math.ceil(workers / namespaces))
 
 
 def _brokers(arrivals: Arrivals, slo: Slo, costs: UnitCosts, site: Site) -> list[Need]:

@@ -23,7 +23,7 @@ def test_each_need_has_a_unit_a_margin_and_a_formula():
 
     assert [need.name for need in needs] == [
         *("workers", "worker_cores", "partitions_a_lane"),
-        *("redis_cores", "redis_servers", "redis_memory"),
+        *("redis_cores", "namespaces", "redis_servers", "redis_memory"),
         *("retention", "disk", "network", "brokers"),
     ]
     assert all(need.unit and need.margin and need.formula for need in needs)
@@ -82,7 +82,17 @@ def test_more_claims_than_a_core_bears_are_spread():
     few = SITE._replace(service_s=0.001, concurrency=1_000)
 
     assert sizes_of(1_000, few)["redis_servers"] == 1
-    assert sizes_of(200_000, few)["redis_servers"] >= 3
+    # 0.125 cores for each of 16 tags: five on a server, and the fleet's by itself.
+    assert sizes_of(200_000, few)["redis_servers"] == 1 + 3
+    assert sizes_of(200_000, few)["namespaces"] == 1
+
+
+def test_a_namespace_is_split_where_one_hash_tag_would_use_up_a_core():
+    sizes = sizes_of(1_200_000, SITE._replace(service_s=0.001, concurrency=1_000))
+
+    # 0.75 cores for each tag of one namespace, and 0.375 of two.
+    assert sizes["namespaces"] == 2
+    assert sizes["redis_servers"] == 2 + 30
 
 
 def test_the_peak_of_a_recording_decides_on_network_and_claims():
