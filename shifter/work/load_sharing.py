@@ -111,7 +111,7 @@ class LoadSharing:
         except StoreError:
             reports = ()
         for_s = max(self._policy.known_s, len(reports) * _PER_WORKER_S)
-        others = [_load(one) for one in reports if one.worker_id != self._owner]
+        others = [load_of(one) for one in reports if one.worker_id != self._owner]
         mine = [one.partitions for one in reports if one.worker_id == self._owner]
         self._room = Room(targets(others, mine[0] if mine else {}, for_s=for_s))
         self._room_until = clock.monotonic() + for_s
@@ -140,7 +140,8 @@ def _may_move(item: Item) -> bool:
     return is_keyless and not item.fence and item.refusal is None
 
 
-def _load(report: WorkerReport) -> WorkerLoad:
+def load_of(report: WorkerReport) -> WorkerLoad:
+    """The load that a worker reports."""
     return WorkerLoad(
         report.concurrency,
         sum(report.running.values()),

@@ -4,8 +4,9 @@
     python -m tests.bad_inputs.state_fuzz work --count 100000 --seed 1
 
 The same seed plants the same values. ``read`` calls every reader of the product in this
-process: the fleet's sync with all that learns from it, presence, claims (also those of
-cron, of replays and of the lease on a dead-letter topic), and an operator's rows.
+process: the fleet's sync with all that learns from it, endpoints among that, presence
+and what a full worker makes of it, claims (also those of cron, of replays and of the
+lease on a dead-letter topic), and an operator's rows.
 ``work`` plants beside a live worker and asks ``shifter status`` again and again. What must
 hold: a reader raises nothing, not even a `StoreError`, since a value that is none of ours
 is passed over; no process dies; no command ends with 70; jobs go on.
@@ -40,6 +41,8 @@ from shifter.adapters.sqlite.claims import SqliteClaimStore
 from shifter.adapters.sqlite.database import Database
 from shifter.adapters.sqlite.fleet import SqliteFleetStore, SqlitePresenceStore
 from shifter.adapters.system import SystemClock
+from shifter.balance.balancer import Balancer, CallEvidence
+from shifter.balance.sharing import SharedEndpoints
 from shifter.cli.status import budget_cells, circuit_cells, window_cells
 from shifter.config.load import load_settings
 from shifter.deadletter.plan import replay_id
@@ -57,14 +60,16 @@ from shifter.model.claim import (
 from shifter.model.job import LaneRule
 from shifter.model.lane import Lane, Priority
 from shifter.model.time import EpochMs
+from shifter.policy.delivery.load_sharing import Room, targets
 from shifter.policy.protection.dependency import Dependency
 from shifter.policy.protection.quality import QualityPolicy
 from shifter.policy.protection.rate import RatePolicy
-from shifter.ports import ClaimStore, FleetStore, PresenceStore
+from shifter.ports import ClaimStore, FleetStore, PresenceStore, WorkerReport
 from shifter.protection import CircuitPolicy
 from shifter.supervise.cron import firing_id
 from shifter.testing.conformance.presence import report_of
 from shifter.wire.untrusted import bounded
+from shifter.work.load_sharing import load_of
 from stack.redis import RedisServer
 from tests.acceptance.fleet import Fleet
 from tests.bad_inputs.catalogue import GOOD, OURS, with_id
@@ -84,10 +89,18 @@ _IDENTITIES = (
     replay_id("hold", f"{NAMESPACE}.default.dlt"),
     replay_id(f"{NAMESPACE}.default.dlt", "0/0"),
 )
+_URLS = [f"http://h{number}:1" for number in range(6)]
 _CELLS = (
     *("circuit/bank", "hand/circuit/bank", "quality", "hand/quality", "load"),
     *("hand/window/queue/default", "hand/window/lane/default/normal"),
     *("hand/window/job/pay", "hand/window/queue/any", "stranger", "circuit/\x1b[2J"),
+    *(
+        f"{kind}/bank/{url}"
+        for kind in ("hand/endpoint", "endpoint/ejected", "endpoint/unhealthy")
+        for url in _URLS
+    ),
+    *("endpoint/checks/bank", "endpoint/ejected/bank/", "endpoint/ejected//x"),
+    *("endpoint/unhealthy/bank/\x1b[2J", f"endpoint/ejected/bank/{'x' * 900}"),
 )
 
 
@@ -100,9 +113,9 @@ class Plant(NamedTuple):
 
     Attributes:
         kind: ``cell``, ``voice``, ``evidence``, ``budget``, ``rate``, ``state``,
-            ``until``, ``report``, ``claim`` or ``key``.
+            ``until``, ``place``, ``report``, ``claim`` or ``key``.
         name: The field, member or identity.
-        value: Bytes; of ``until`` a score.
+        value: Bytes; of ``until`` and ``place`` a score.
     """
 
     kind: str
@@ -121,6 +134,7 @@ def plants(seed: int, now_ms: int) -> Iterator[Plant]:
         "rate": lambda: ("bank", _text(rng, now_ms)),
         "state": lambda: (rng.choice(("version", "alarm")), _text(rng, now_ms)),
         "until": lambda: (f"w{rng.randrange(30)}", _score(rng, now_ms)),
+        "place": lambda: (_process(rng), _score(rng, now_ms)),
         "report": lambda: (f"w{rng.randrange(30)}", _report(rng, now_ms)),
         "claim": lambda: (rng.choice(_IDENTITIES), _claim(rng, now_ms)),
         "key": lambda: (str(rng.randrange(9)), rng.randbytes(rng.randrange(9))),
@@ -130,7 +144,8 @@ def plants(seed: int, now_ms: int) -> Iterator[Plant]:
     while True:
         (kind,) = rng.choices(kinds, weights)
         name, value = makers[kind]()
-        yield Plant(kind, name, _damaged(value, rng) if kind != "until" else value)
+        is_score = kind in ("until", "place")
+        yield Plant(kind, name, value if is_score else _damaged(value, rng))
 
 
 def _number(rng: random.Random, now_ms: int) -> str:
@@ -185,6 +200,14 @@ def _cell(rng: random.Random, now_ms: int) -> bytes:
                 f'[[{n()},{n()}]],"started":{n()},"successes":{n()}}}'
             ),
             f'{{"state":"closed","generation":{n()}}}',
+            f'{{"to":"drained","owner":"o","reason":"r","until_ms":{n()}}}',
+            (f'{{"since_ms":{n()},"until_ms":{n()},"times":{n()},"why":"\\u001b[2J"}}'),
+            *(
+                f'{{"since_ms":0,"until_ms":{until_ms},"times":1,"why":"{why}"}}'
+                for until_ms in (n(), now_ms + 10**10)
+                for why in ("x" * 200, "\\u001b[2J")
+            ),
+            f'{{"owner":"{rng.choice(("reader", "o"))}","until_ms":{n()}}}',
             f'{{"quality":"{rng.choice(("FULL", "REDUCED", "MINIMAL", "NONE"))}"}}',
             n(),
             "[" * rng.randrange(5_000),
@@ -231,7 +254,22 @@ def _words(rng: random.Random, now_ms: int) -> bytes:
     budget = [n() for _ in range(5)]
     statement = [n(), n(), n(), n(), four, [1, 2, 3, 4], n(), n(), budget]
     said = rng.choice((now_ms, n()))
-    return msgspec.msgpack.encode([{"bank": statement}, four, [0, 0, 0, 0], said])
+    words = [{"bank": statement}, four, [0, 0, 0, 0], said]
+    if rng.random() < 0.7:
+        rows = [_endpoint(rng, n) for _ in range(rng.choice((1, 3, 130)))]
+        words = [{}, [0] * 4, [0] * 4, now_ms, rng.choice(({"bank": rows}, n()))]
+    return msgspec.msgpack.encode(words)
+
+
+def _endpoint(rng: random.Random, n: Callable[[], Any]) -> list[Any]:
+    """What a liar says of an endpoint; most of the numbers are in their bounds."""
+    url = rng.choice((*_URLS, "", "x" * 500, "\x1b[2J"))
+    state = rng.choice(("open", "ejected", "drained", "nothing"))
+    few = [rng.choice((0, 1, 5, n())) if rng.random() < 0.1 else 5 for _ in range(6)]
+    texts = [rng.choice(("", "\x1b[2J", "x" * 200)) for _ in range(2)]
+    vote = rng.choice(("", "calls", "checks"))
+    row = [url, state, vote, *few, texts[0], 5, 5, texts[1]]
+    return [*row, rng.choice((0, 10**12, n()))] if rng.random() < 0.5 else row
 
 
 def _score(rng: random.Random, now_ms: int) -> bytes:
@@ -240,11 +278,12 @@ def _score(rng: random.Random, now_ms: int) -> bytes:
 
 
 def _report(rng: random.Random, now_ms: int) -> bytes:
-    n = lambda: rng.choice((_number(rng, now_ms), "1"))  # noqa: E731
+    n = lambda: _number(rng, now_ms) if rng.random() < 0.2 else "1"  # noqa: E731
     return (
         f'{{"worker_id":"w{rng.randrange(9)}","host":"\\u001b[2J","pid":{n()},'
-        f'"started_ms":{n()},"reported_ms":{n()},"concurrency":{n()},'
-        f'"running":{{"{_LANE.name}":{n()}}},"rate_per_s":{{"{_LANE.name}":{n()}}}}}'
+        f'"started_ms":{n()},"reported_ms":{n()},"concurrency":{rng.choice((n(), "9"))},'
+        f'"running":{{"{_LANE.name}":{n()}}},"rate_per_s":{{"{_LANE.name}":{n()}}},'
+        f'"busy":{{"{_LANE.name}":{n()}}},"partitions":{{"{_LANE.name}":[{n()},{n()}]}}}}'
     ).encode()
 
 
@@ -278,10 +317,10 @@ class RedisState:
         self._url, self._namespace = url, namespace
         self._redis = Redis.from_url(url)
         self._claim = ClaimKeys(namespace).claim
-        names = ("state", "cell", "voice", "evidence", "budget", "rate")
+        names = ("state", "cell", "voice", "evidence", "budget", "rate", "place")
         self._fields = dict(zip(names, fleet_keys(namespace), strict=True))
         until, self._fields["report"] = presence_keys(namespace)
-        self._until = until
+        self._scores = {"until": until, "place": self._fields.pop("place")}
 
     def plant(self, values: Sequence[Plant]) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -289,14 +328,14 @@ class RedisState:
             field = name.encode(errors="surrogateescape")
             if kind in self._fields:
                 pipe.hset(self._fields[kind], field, value)
-            elif kind == "until":
-                pipe.zadd(self._until, {field: float(value)})
+            elif kind in self._scores:
+                pipe.zadd(self._scores[kind], {field: float(value)})
             elif kind == "claim":
                 pipe.set(self._claim(name), value)
             else:
                 keys = [
                     *self._fields.values(),
-                    self._until,
+                    *self._scores.values(),
                     self._claim(_IDENTITIES[0]),
                 ]
                 key = keys[int(name) % len(keys)]
@@ -428,8 +467,9 @@ class Readers:
     def __init__(self, stores: tuple[FleetStore, PresenceStore, ClaimStore]) -> None:
         self.fleet, self.presence, self.claims = stores
         clock = SystemClock()
+        bank = Dependency("bank", circuit=CircuitPolicy(), rate=RatePolicy(per_s=10))
         self.replica = FleetReplica(
-            [Dependency("bank", circuit=CircuitPolicy(), rate=RatePolicy(per_s=10))],
+            [bank],
             clock,
             process="reader",
             quality=QualityPolicy(),
@@ -438,7 +478,10 @@ class Readers:
         self.hours = Hours(clock, {_LANE.name: LaneRule()})
         self.sign = BusyFlag(clock, lambda: True)
         self.replica.tenants += [self.hours, self.sign]
-        self._clock = clock
+        self._clock, self._draws = clock, random.Random(1)
+        self.balancer = Balancer("bank", _URLS, bank.balance, self._draws)
+        shared = SharedEndpoints(self.balancer, bank.balance, has_checks=True)
+        self.replica.endpoints.join(bank, shared)
 
     async def read(self) -> None:
         """Call them all once."""
@@ -450,6 +493,33 @@ class Readers:
         msgspec.json.encode(live)
         if "live" not in {report.worker_id for report in live}:
             raise Found("the live worker is hidden")
+        self._share([report for report in live if report.worker_id != "live"])
+
+    def _share(self, reports: Sequence[WorkerReport]) -> None:
+        """Move jobs as a full worker would, to partitions that a producer takes."""
+        room = Room(targets([load_of(one) for one in reports], {}, for_s=1.0))
+        for _ in range(min(5, room.of(_LANE.name))):
+            partition = room.take(_LANE.name, self._draws.random())
+            if not 0 <= partition < 2**31:
+                raise Found(f"no partition: {partition}")
+
+    def _call(self) -> None:
+        """Call an endpoint as it is chosen; one failure in ten."""
+        now = self._clock.monotonic()
+        lease = self.balancer.lease(now)
+        if lease is None:
+            raise Found("no endpoint is left")
+        lease.end(now, CallEvidence(failed=self._draws.random() < 0.1))
+        with self.balancer.inspecting(now) as group:
+            states = list(group.states.values())
+        for state in states:
+            if not state.why.isprintable():
+                raise Found(f"a reason that is not printable: {state.why!r}")
+            lasts_s = state.out_until - now
+            if state.is_withheld and not state.is_drained and lasts_s > 301:
+                raise Found(f"an endpoint is out for {lasts_s:.0f} s")
+        if sum(state.is_ejected for state in states) > len(states) // 2:
+            raise Found("more than half of the endpoints are ejected")
 
     async def _sync(self) -> None:
         protection = self.replica.protections["bank"]
@@ -467,6 +537,7 @@ class Readers:
         self.replica.learn(told, view)
         if any(sum(row) > 10_000 for row in view.granted):
             raise Found(f"a million retries are granted: {view.granted}")
+        self._call()
         now = self._clock.epoch_ms()
         self.hours.opening_ms(None, _LANE, now)
         self.hours.is_lane_closed(_LANE, now)
@@ -479,6 +550,9 @@ class Readers:
         circuit_cells(fleet.circuits)
         budget_cells(fleet.budgets)
         window_cells(fleet.windows)
+        for row in fleet.endpoints:
+            if not (row.endpoint + (row.why or "")).isprintable():
+                raise Found(f"a row that is not printable: {row}")
 
     async def _claim(self) -> None:
         requests = [

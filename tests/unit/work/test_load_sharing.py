@@ -11,6 +11,7 @@ from shifter.errors import StoreUnavailableError
 from shifter.model.claim import JobState
 from shifter.model.reason import Reason
 from shifter.ports import ANY_PARTITION, Refused, Unknown, WorkerReport
+from shifter.ports.stores import decode_report, encode_report
 from shifter.wire.headers import read_headers
 from shifter.work.load_sharing import LoadSharing
 from tests.unit.work.items import LANE, Stages
@@ -203,6 +204,12 @@ async def test_a_job_that_the_log_does_not_take_starts_here(answer):
     await world.stages.clock.elapse(1.0)
     task.cancel()
     assert world.stages.ready == [item]
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 31, 1 << 70])
+def test_a_report_of_a_partition_that_cannot_be_is_no_report(number):
+    assert decode_report(encode_report(report(partitions=[7]))) is not None
+    assert decode_report(encode_report(report(partitions=[number]))) is None
 
 
 async def test_a_move_is_no_end_of_a_job():
