@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import AsyncGenerator
 from typing import Any, Final
@@ -44,6 +45,12 @@ async def probe(check: HealthCheck, endpoint: Endpoint) -> str | None:
         return printable(str(error) or type(error).__name__, 160)
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Verifies a server's certificate and name; made once, since it reads files."""
+    return ssl.create_default_context()
+
+
 @contextlib.asynccontextmanager
 async def _connected(
     endpoint: Endpoint,
@@ -53,7 +60,7 @@ async def _connected(
         endpoint.host,
         endpoint.port,
         limit=_LONGEST_LINE,
-        ssl=ssl.create_default_context() if is_tls else None,
+        ssl=_tls() if is_tls else None,
         server_hostname=(endpoint.server_name or endpoint.host) if is_tls else None,
     )
     try:
