@@ -16,7 +16,11 @@ from typing import Final
 
 from shifter.errors import StoreError
 from shifter.fleet.replica import FleetReplica
-from shifter.policy.protection.fleet_pace import EVERY_S, sync_every_s
+from shifter.policy.protection.fleet_pace import (
+    EVERY_S,
+    news_spread_s,
+    sync_every_s,
+)
 from shifter.ports import Clock, FleetStore, sleep_or_wake, understood
 
 _LONGEST_S: Final = 2.0
@@ -52,7 +56,7 @@ class FleetSync:
         self._replica, self._store, self._clock = replica, store, clock
         self._every_s = every_s
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
-        self._news = asyncio.Event()
+        self._news, self._heard = asyncio.Event(), asyncio.Event()
         self.tried = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -62,7 +66,8 @@ class FleetSync:
         self._replica.urgent = self.wake
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._store.listen(self._news.set))
+                group.create_task(self._store.listen(self._heard.set))
+                group.create_task(self._read_news())
                 while True:
                     await self.once()
                     await self._pause()
@@ -92,6 +97,16 @@ class FleetSync:
             # A thread that called this just before `run` ended finds a closed loop.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._news.set)
+
+    async def _read_news(self) -> None:
+        """Sync soon after another process changed something, until cancelled."""
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            spread_s = news_spread_s(self._replica.processes)
+            if spread_s > 0:
+                await self._clock.sleep(spread_s * self._random.random())
+            self._news.set()
 
     async def _pause(self) -> None:
         failures = self._replica.failures

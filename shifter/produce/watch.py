@@ -36,6 +36,7 @@ from shifter.policy.admission.input import WELL, DependencyNeeds, Verdict
 from shifter.policy.admission.lane_outlook import LaneFacts, next_rate
 from shifter.policy.protection.budget import URGENT_FIRST
 from shifter.policy.protection.dependency import Dependency, Protection
+from shifter.policy.protection.fleet_pace import presence_every_s
 from shifter.ports import (
     Clock,
     FleetStore,
@@ -299,7 +300,10 @@ class LaneWatch:
             background loop.
         lanes: Names of the lanes.
         clock: Monotonic and wall time.
-        every_s: Seconds between two looks, > 0.
+        every_s: Seconds between two looks beside a small fleet, > 0.
+
+    Attributes:
+        pause_s: Until the next look: nothing is new before workers report again.
     """
 
     def __init__(
@@ -311,7 +315,7 @@ class LaneWatch:
         every_s: float = 1.0,
     ) -> None:
         self._open, self._lanes, self._clock = open_sources, lanes, clock
-        self._every_s = every_s
+        self._every_s = self.pause_s = every_s
         self._facts: Mapping[str, LaneFacts] = {}
         self._ready: Mapping[str, int] = {}
         self._own: dict[str, int] = {}
@@ -342,7 +346,7 @@ class LaneWatch:
                 except (StoreError, ConfigError):
                     # The view grows old meanwhile, which is what it should do.
                     pass
-                await stopped_within(stopped, self._every_s)
+                await stopped_within(stopped, self.pause_s)
 
     async def look(self, sources: LaneSources) -> None:
         """Look once.
@@ -353,6 +357,7 @@ class LaneWatch:
         lanes, own = list(self._lanes()), self._own
         depths = await sources.admin.depths(lanes)
         workers = await sources.presence.workers()
+        self.pause_s = self._every_s * presence_every_s(len(workers))
         now_ms, facts, ready = self._clock.epoch_ms(), {}, {}
         for depth in depths:
             before, serving = self._facts.get(depth.topic), _serving(workers, depth)

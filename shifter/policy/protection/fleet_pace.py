@@ -27,6 +27,10 @@ LOOK_PROCESS_S: Final = 1e-4
 """A store looks at all processes so often; where they are many, once in so many seconds
 for each of them. ``lua/fleet_sync.lua`` has the same numbers."""
 
+NEWS_PER_S: Final = 10_000.0
+"""Processes a second that read a change: most of a core, for a second at most."""
+
+_AT_ONCE: Final = 1_000
 _KEEP_MS: Final = 2_000
 _KEPT_SYNCS: Final = 10
 _PRESENCE_KEEP_MS: Final = 10_000
@@ -36,6 +40,14 @@ _MOST_KEPT_MS: Final = 60_000
 def sync_every_s(processes: float) -> float:
     """Seconds between two syncs of a process, in a fleet of so many. Pure."""
     return max(EVERY_S, processes / SYNCS_PER_S)
+
+
+def news_spread_s(processes: float) -> float:
+    """Seconds within which the processes of a fleet read a change. Pure.
+
+    All of a large fleet at once would keep the store from answering anyone else.
+    """
+    return max(0.0, (processes - _AT_ONCE) / NEWS_PER_S)
 
 
 def keep_ms(processes: int) -> int:

@@ -158,3 +158,41 @@ async def test_urgent_news_of_a_large_fleet_is_synced_at_once(world, monkeypatch
         await world.pass_time(0.03)
 
         assert len(world.store.synced_at) == before + 1
+
+
+class Heard(Store):
+    """A store whose listener a test may call."""
+
+    changed = None
+
+    async def listen(self, changed):
+        self.changed = changed
+        await asyncio.Event().wait()
+
+
+async def syncs_after_news(world, processes):
+    """How often the process synced, at once and within a second."""
+    world.store = Heard(world.clock)
+    of_a_fleet(world, processes)
+    world.sync = FleetSync(world.replica, world.store, world.clock, seed=1)
+    async with world.running():
+        await world.pass_time(0.05)
+        before = len(world.store.synced_at)
+        world.store.changed()
+        await world.pass_time(0.02)
+        at_once = len(world.store.synced_at) - before
+        await world.pass_time(0.8, step_s=0.1)
+        return at_once, len(world.store.synced_at) - before
+
+
+async def test_a_change_is_read_at_once_in_a_small_fleet(world, monkeypatch):
+    monkeypatch.setattr(fleet_table, "MAX_KEEP_MS", 10**15)
+    at_once, _ = await syncs_after_news(world, 500)
+
+    assert at_once == 1
+
+
+async def test_a_change_is_read_within_a_second_in_a_large_fleet(world, monkeypatch):
+    monkeypatch.setattr(fleet_table, "MAX_KEEP_MS", 10**15)
+    # Its own syncs are 1.8 s apart.
+    assert await syncs_after_news(world, 9_000) == (0, 1)

@@ -93,6 +93,19 @@ async def test_a_view_grown_old_is_not_used():
     assert bench.watch.facts(LANE) is None
 
 
+async def test_looks_are_rarer_beside_thousands_of_workers():
+    bench = Bench()
+    await bench.look(waiting=0, rate_per_s=1.0)
+    assert bench.watch.pause_s == 1.0
+
+    for n in range(4_999):
+        report = WorkerReport(*(f"w{n}", "h", n, 0, 0, 1, {}, {}))
+        await bench.presence.report(report, keep_ms=60_000)
+    await bench.watch.look(bench.sources)
+
+    assert bench.watch.pause_s == 2.0
+
+
 async def test_without_workers_the_rate_is_not_known():
     bench = Bench()
     await bench.look(waiting=3, rate_per_s=None)

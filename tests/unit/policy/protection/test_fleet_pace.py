@@ -9,6 +9,7 @@ from shifter.policy.protection.fleet_pace import (
     SYNCS_PER_S,
     keep_ms,
     look_every_s,
+    news_spread_s,
     presence_every_s,
     presence_keep_ms,
     sync_every_s,
@@ -36,3 +37,7 @@ def test_calls_of_a_whole_fleet_have_a_bound(processes):
 def test_a_report_is_kept_for_ten_of_them(processes):
     assert keep_ms(processes) >= 10_000 * sync_every_s(processes) - 1
     assert presence_keep_ms(processes) >= 10_000 * presence_every_s(processes) - 1
+
+
+def test_the_processes_of_a_large_fleet_do_not_read_a_change_all_at_once():
+    assert [news_spread_s(n) for n in (1, 1_000, 6_000)] == [0.0, 0.0, 0.5]
