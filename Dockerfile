@@ -13,7 +13,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin shifter
 
-# requirements first: they change less often than the code; http is in run.txt
+# requirements first: they change less often than the code; dns, fast, grpc
+# and http are in run.txt
 COPY requirements/run.txt requirements/
 RUN python -m pip install --require-hashes -r requirements/run.txt
 COPY --from=wheel /wheels /wheels

@@ -138,7 +138,7 @@ compose-test: .venv ## bring docker-compose.yml up, run a job through it, take i
 
 lock: .venv ## pin the versions anew
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --extra aiohttp --extra dns --extra fast --extra grpc --extra http --extra examples --extra ui --group dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --extra dns --extra fast --extra http pyproject.toml -c requirements/dev.txt -o requirements/run.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --extra dns --extra fast --extra grpc --extra http pyproject.toml -c requirements/dev.txt -o requirements/run.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-strip-extras --no-header --python-version 3.11 --group docs -o requirements/docs.txt
 
 clean: ## forget what was built

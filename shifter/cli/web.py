@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from cyclopts import Parameter
 
 from shifter.api.app import Shifter
+from shifter.cli.address import host_and_port
 from shifter.cli.output import note
 from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.session import InSession, need_log
@@ -27,7 +28,6 @@ from shifter.web.access import is_loopback
 if TYPE_CHECKING:
     import uvicorn
 
-_MAX_PORT = 65_535
 # Errors of an address that another process has, or that this machine has not.
 _CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 _PATIENCE_S = 2
@@ -94,7 +94,7 @@ def web(
         entrance: Who may open the page.
         session: This command line.
     """
-    host, port = _address(listen)
+    host, port = host_and_port("--listen", listen, usual=8080)
     access = entrance.access()
     if access.is_open and not is_loopback(host):
         want = "add --operate-token FILE, or --user-header with --proxy"
@@ -168,14 +168,6 @@ def _bound(host: str, port: int, listen: str) -> Generator[socket.socket]:
         raise ConfigError("--listen", listen, str(error)) from error
     with bound:
         yield bound
-
-
-def _address(text: str) -> tuple[str, int]:
-    """Host and port; a port alone means the loopback."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > _MAX_PORT:
-        raise ConfigError("--listen", text, "use HOST:PORT, such as 127.0.0.1:8080")
-    return (host.strip("[]") or "127.0.0.1"), int(port)
 
 
 def _token(flag: str, file: Path | None) -> str | None:

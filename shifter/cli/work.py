@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from shifter import wiring
 from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
+from shifter.cli.address import host_and_port
 from shifter.cli.output import warn
 from shifter.cli.problem import Exit, ProblemError
 from shifter.cli.progress import BurstProgress
@@ -28,7 +29,6 @@ from shifter.telemetry import configure_logging
 from shifter.wiring.worker import lanes_served
 from shifter.work.worker import WorkOptions
 
-_MAX_PORT = 65_535
 # Errors of a --health address that another process has, or that this machine has not.
 _CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
@@ -79,7 +79,9 @@ def work(  # noqa: PLR0913  # one parameter an option
         priorities=tuple(priority or ()),
         burst=burst,
         wait_s=wait_s,
-        health=None if health is None else _address(health),
+        health=None
+        if health is None
+        else host_and_port("--health", health, usual=9000),
         watchdog_s=duration_ms("--watchdog", watchdog) / 1_000,
         version=version_of(DISTRIBUTION),
     )
@@ -162,14 +164,6 @@ async def _check_rights(admin: LogAdmin, topics: list[str]) -> None:
     # missing right is reported once and at once, not by each worker process.
     with contextlib.suppress(StoreUnavailableError):
         await admin.depths(topics)
-
-
-def _address(text: str) -> tuple[str, int]:
-    """Host and port; a port alone means the loopback."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > _MAX_PORT:
-        raise ConfigError("--health", text, "use HOST:PORT, such as 127.0.0.1:9000")
-    return (host.strip("[]") or "127.0.0.1"), int(port)
 
 
 def _checked(name: str, given: int | None, default: int) -> int:

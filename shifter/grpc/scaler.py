@@ -3,6 +3,9 @@
 KEDA asks how large a metric is and divides it by the target of one worker. The metric
 is the number of desired workers and the target is 1, so that the quotient is that
 number. The trigger's metadata name the group: ``group: mail``.
+
+The standard health service is beside it, for the probes of a kubelet: the whole server
+serves while it answers, and the scaler while it has a number to give.
 """
 
 from __future__ import annotations
@@ -16,15 +19,19 @@ import grpc.aio
 
 from shifter.grpc.scaler_messages import (
     active,
+    health_status,
     metric_spec,
     metric_value,
+    read_health_check,
     read_question,
     read_scaled_object,
 )
 from shifter.model.advice import nearest
 from shifter.ops.scale_reader import ScaleAnswer, ScaleReader
 
-_SERVICE: Final = "externalscaler.ExternalScaler"
+SERVICE: Final = "externalscaler.ExternalScaler"
+"""Full name of the service, by which a probe asks about it."""
+_HEALTH: Final = "grpc.health.v1.Health"
 _WAIT_S: Final = 2.0
 """How long a question waits for a reading; KEDA waits for 3 s by default."""
 _GRACE_S: Final = 1.0
@@ -45,21 +52,30 @@ class ExternalScaler:
     def __init__(self, reader: ScaleReader) -> None:
         self._reader = reader
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods of the service, for ``add_generic_rpc_handlers``."""
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """The methods of both services, for ``add_generic_rpc_handlers``."""
         one, many = (
             grpc.unary_unary_rpc_method_handler,
             grpc.unary_stream_rpc_method_handler,
         )
-        return grpc.method_handlers_generic_handler(
-            _SERVICE,
-            {
-                "IsActive": one(self._is_active),
-                "StreamIsActive": many(self._stream),
-                "GetMetricSpec": one(self._spec),
-                "GetMetrics": one(self._metrics),
-            },
+        scaler: dict[str, Any] = {
+            "IsActive": one(self._is_active),
+            "StreamIsActive": many(self._stream),
+            "GetMetricSpec": one(self._spec),
+            "GetMetrics": one(self._metrics),
+        }
+        return (
+            grpc.method_handlers_generic_handler(SERVICE, scaler),
+            grpc.method_handlers_generic_handler(_HEALTH, {"Check": one(self._check)}),
         )
+
+    async def _check(self, raw: bytes, context: Any) -> bytes:
+        service = await _read(read_health_check, raw, context)
+        if service not in ("", SERVICE):
+            detail = f"ask about {SERVICE!r}, or about no service"
+            await context.abort(grpc.StatusCode.NOT_FOUND, detail)
+        is_serving = not service or self._reader.answer().is_given
+        return health_status(is_serving=is_serving)
 
     async def _is_active(self, raw: bytes, context: Any) -> bytes:
         group = await self._group(raw, context)
@@ -154,7 +170,7 @@ async def serve_scaler(
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ]
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((ExternalScaler(reader).handlers(),))
+    server.add_generic_rpc_handlers(ExternalScaler(reader).handlers())
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:

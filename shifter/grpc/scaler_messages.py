@@ -1,10 +1,11 @@
-"""The messages of KEDA's external scaler, as bytes of protocol buffers.
+"""The messages of KEDA's external scaler, and of a health check, as protocol buffers.
 
-They are seven small messages that do not change, so that no compiler and no library is
+They are nine small messages that do not change, so that no compiler and no library is
 needed for them. What a client sends is untrusted: a message that breaks the encoding is
 refused, and unknown fields are skipped.
 
-Sources: KEDA, ``externalscaler.proto``; Protocol Buffers, "Encoding".
+Sources: KEDA, ``externalscaler.proto``; gRPC, ``grpc/health/v1/health.proto``; Protocol
+Buffers, "Encoding".
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _FIXED64: Final = 1
 _BYTES: Final = 2
 _FIXED32: Final = 5
 _MOST_VARINT_BYTES: Final = 10
+_SERVING: Final = 1
+_NOT_SERVING: Final = 2
 
 
 class ScaledObject(NamedTuple):
@@ -75,6 +78,28 @@ def read_question(raw: bytes) -> MetricsQuestion:
         elif number == 2 and isinstance(value, bytes):
             found = found._replace(metric=value.decode())
     return found
+
+
+def read_health_check(raw: bytes) -> str:
+    """The service of a ``HealthCheckRequest``; empty for the whole server.
+
+    Raises:
+        ValueError: The bytes are none.
+    """
+    found = ""
+    for number, value in _fields(raw):
+        if number == 1 and isinstance(value, bytes):
+            found = value.decode()
+    return found
+
+
+def health_status(*, is_serving: bool) -> bytes:
+    """A ``HealthCheckResponse``.
+
+    >>> health_status(is_serving=True).hex(), health_status(is_serving=False).hex()
+    ('0801', '0802')
+    """
+    return _whole(1, _SERVING if is_serving else _NOT_SERVING)
 
 
 def active(*, is_active: bool) -> bytes:

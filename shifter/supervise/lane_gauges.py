@@ -9,6 +9,7 @@ fleet. When the holder ends, another one takes over within about ten seconds.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 from shifter import wiring
@@ -16,7 +17,7 @@ from shifter.config import Settings
 from shifter.deadletter.topic_lease import TopicLease, holding
 from shifter.errors import HeldElsewhereError, ShifterError
 from shifter.model.lane import Lane, Priority
-from shifter.ops.scaling import Planner, ScaleReport
+from shifter.ops.scaling import Planner, ScaleGroup
 from shifter.ops.status import Overview, StatusSources, open_sources, read_overview
 from shifter.ports import ClaimStore, Clock
 from shifter.supervise.canary import CanarySender, canary_sender
@@ -88,7 +89,7 @@ class LaneGauges:
                 show(overview, self._metrics)
                 # Without the state store there is no rate to count with.
                 if self._planner is not None and overview.quality is not None:
-                    show_scale(self._planner.plan(overview), self._metrics)
+                    show_scale(self._planner.plan(overview).groups, self._metrics)
                 if sender is not None:
                     await sender.send(_lanes(self._settings.namespace, overview))
             await self._clock.sleep(EVERY_S)
@@ -127,9 +128,9 @@ def show(overview: Overview, metrics: FleetMetrics) -> None:
         metrics.dead_letters_open.of(row.queue).set(row.count)
 
 
-def show_scale(report: ScaleReport, metrics: FleetMetrics) -> None:
+def show_scale(groups: Sequence[ScaleGroup], metrics: FleetMetrics) -> None:
     """Set the gauges of worker groups."""
-    for group in report.groups:
+    for group in groups:
         metrics.scale_workers.of(group.name).set(group.current)
         metrics.scale_desired.of(group.name).set(group.desired)
         if group.due_backlog_s is not None:

@@ -73,20 +73,30 @@ def test_a_backlog_becomes_a_number_of_workers(fleet):
 
 @embedded
 def test_keda_scales_by_the_scaler_from_nothing_and_back(fleet):
-    """A scaler process answers what the command says, and ends with SIGTERM."""
+    """A scaler process answers what the command says, and ends with SIGTERM.
+
+    Its pages show the same number as gRPC, also while no worker runs.
+    """
     fleet.run("topics", "apply", TARGET)
     fleet.environment["SHIFTER_SCALE_STABILISATION"] = "0s"
+    addresses = ("--listen=127.0.0.1:0", "--health=127.0.0.1:0")
     scaler = subprocess.Popen(
-        [sys.executable, "-m", "shifter.cli", "scaler", TARGET, "--listen=127.0.0.1:0"],
+        [sys.executable, "-m", "shifter.cli", "scaler", TARGET, *addresses],
         env=fleet.environment,
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
+        pages = int(re.search(r"at 127\.0\.0\.1:(\d+)", scaler.stderr.readline())[1])
         said = scaler.stderr.readline()
         port = int(re.search(r"listens at 127\.0\.0\.1:(\d+)", said)[1])
         asyncio.run(_played(fleet, port))
+        with urllib.request.urlopen(f"http://127.0.0.1:{pages}/scale") as answer:
+            assert json.loads(answer.read())["groups"][0]["desired"] == 0
+        with urllib.request.urlopen(f"http://127.0.0.1:{pages}/metrics") as answer:
+            page = answer.read().decode()
+        assert 'shifter_scale_desired_workers{group="default"} 0.0' in page
         scaler.send_signal(signal.SIGTERM)
         assert scaler.wait(timeout=60) == 0
     finally:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from shifter.config.settings import OPTIONS
+from tests.deploy.scaling import faults_of_scaling
 from tests.documents.blocks import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -23,13 +28,60 @@ LEFT_S = 20
 Manifest = dict[str, Any]
 
 
+SCALINGS = {
+    "scale-keda": ("scalerAddress", "."),
+    "scale-keda-page": ("url", "."),
+    "scale-keda-prometheus": ("query", '"'),
+    "scale-hpa": None,
+}
+"""What follows the scaler's number; the field that names the namespace, and what parts
+the namespace from the rest of it."""
+
+
+def scaled(name: str, namespace: str = "shop") -> list[Manifest]:
+    """`overlays/scaled` in a namespace, with the component of this name.
+
+    Args:
+        name: One of `SCALINGS`.
+        namespace: Where the workers run.
+    """
+    return copy.deepcopy(_scaled(name, namespace))
+
+
 def rendered(name: str) -> list[Manifest]:
     """The resources of a kustomization; skipped where there is no kubectl."""
+    return copy.deepcopy(_rendered(FOLDER / name))
+
+
+@cache
+def _scaled(name: str, namespace: str) -> list[Manifest]:
+    """The manifests are copied, and the overlay is changed as a reader changes it."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "kubernetes"
+        shutil.copytree(FOLDER, folder)
+        file = folder / "overlays" / "scaled" / "kustomization.yaml"
+        own = yaml.safe_load(file.read_text("utf-8"))
+        own["namespace"] = namespace
+        own["components"][-1] = f"../../components/{name}"
+        place = SCALINGS[name]
+        if place is None:
+            del own["replacements"]
+        else:
+            [replacement] = own["replacements"]
+            [target] = replacement["targets"]
+            target["fieldPaths"] = [f"spec.triggers.0.metadata.{place[0]}"]
+            target["options"]["delimiter"] = place[1]
+        file.write_text(yaml.safe_dump(own), "utf-8")
+        return _rendered(file.parent)
+
+
+@cache
+def _rendered(folder: Path) -> list[Manifest]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("there is no kubectl on the path")
     done = subprocess.run(
-        [kubectl, "kustomize", str(FOLDER / name)],
+        [kubectl, "kustomize", str(folder)],
         capture_output=True,
         text=True,
         timeout=50,
@@ -47,7 +99,11 @@ def pod_of(manifest: Manifest) -> Manifest:
 
 def faults(manifests: list[Manifest]) -> list[str]:
     """What breaks a rule of ours; a line each."""
-    found = [*_faults_of_settings(manifests), *_faults_of_selectors(manifests)]
+    found = [
+        *_faults_of_settings(manifests),
+        *_faults_of_selectors(manifests),
+        *faults_of_scaling(manifests),
+    ]
     for manifest in manifests:
         if manifest["kind"] in KINDS_WITH_PODS:
             found += [f"{_name(manifest)}: {text}" for text in _faults_of_pod(manifest)]
@@ -58,6 +114,14 @@ def faults(manifests: list[Manifest]) -> list[str]:
 
 def _name(manifest: Manifest) -> str:
     return f"{manifest['kind']}/{manifest['metadata']['name']}"
+
+
+def _verb(manifest: Manifest) -> str | None:
+    """The command of `shifter` that a resource's pods run; ``None`` without one."""
+    if manifest["kind"] not in KINDS_WITH_PODS:
+        return None
+    arguments = pod_of(manifest)["containers"][0].get("args", [None])
+    return arguments[0]
 
 
 def _faults_of_pod(manifest: Manifest) -> Iterator[str]:
@@ -73,7 +137,8 @@ def _faults_of_pod(manifest: Manifest) -> Iterator[str]:
         yield "shares a namespace of its node"
     for container in pod["containers"]:
         yield from _faults_of_container(container, manifest["kind"] != "Job")
-    if manifest["kind"] != "Job" and "topologySpreadConstraints" not in pod:
+    is_one = manifest["spec"].get("replicas") == 1 or manifest["kind"] == "Job"
+    if not is_one and "topologySpreadConstraints" not in pod:
         yield "may stand on one node"
 
 
@@ -112,7 +177,7 @@ def _faults_of_settings(manifests: list[Manifest]) -> Iterator[str]:
             yield f"{_name(manifest)}: {name} is no setting"
         drain_s = int(manifest["data"]["SHIFTER_DRAIN_TIMEOUT"].removesuffix("s"))
         for other in manifests:
-            if other["kind"] == "Deployment":
+            if _verb(other) == "work":
                 grace_s = pod_of(other).get("terminationGracePeriodSeconds", 30)
                 if grace_s < drain_s + LEFT_S:
                     yield f"{_name(other)}: is killed before its drain ends"

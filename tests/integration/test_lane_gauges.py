@@ -11,7 +11,7 @@ from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.config.load import load_settings
 from shifter.model.lane import Priority
-from shifter.ops.scaling import ScaleGroup, ScaleReport
+from shifter.ops.scaling import ScaleGroup
 from shifter.ops.status import Overview
 from shifter.supervise import lane_gauges
 from shifter.supervise.lane_gauges import LaneGauges, show, show_scale
@@ -132,7 +132,7 @@ async def test_numbers_of_workers_are_gauges_until_the_state_store_is_away():
     group = ScaleGroup("mail", 1, 3, 60.0, "due_backlog")
     away = Overview(0, [], [], [], [], [])
 
-    show_scale(ScaleReport(0, [group]), metrics)
+    show_scale([group], metrics)
     shown = metrics.snapshot()
     show(away, metrics)
 

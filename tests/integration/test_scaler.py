@@ -180,6 +180,46 @@ async def test_a_message_that_cannot_be_read_is_an_error(served):
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+SCALER = "externalscaler.ExternalScaler"
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+async def health(served, service: str = "") -> bytes:
+    """The bytes of a ``HealthCheckResponse``, as a kubelet asks for it."""
+    ask = served.channel.unary_unary("/grpc.health.v1.Health/Check")
+    name = service.encode()
+    question = b"\x0a" + bytes([len(name)]) + name if name else b""
+    return await ask(question, wait_for_ready=True)
+
+
+async def test_a_probe_finds_the_server_and_the_scaler_serving(served):
+    await served.clock.elapse(10)
+
+    assert await health(served) == SERVING
+    assert await health(served, SCALER) == SERVING
+
+
+async def test_a_scaler_without_a_number_serves_not_but_the_server_does(served):
+    await served.clock.elapse(10)
+    served.fleet.error = StoreUnavailableError("redis://h", "fleet.sync", "refused")
+    await served.clock.elapse(90)
+
+    assert await health(served, SCALER) == NOT_SERVING
+    assert await health(served) == SERVING
+
+    served.fleet.error = None
+    await served.clock.elapse(10)
+    assert await health(served, SCALER) == SERVING
+
+
+async def test_the_health_of_another_service_is_not_found(served):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await health(served, "shop.Orders")
+
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert SCALER in caught.value.details()
+
+
 async def test_a_method_that_is_not_there_is_unimplemented(served):
     call = served.channel.unary_stream(
         "/externalscaler.ExternalScaler/StreamMetricSpec"

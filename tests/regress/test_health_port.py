@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from shifter.adapters.system import SystemClock
-from shifter.supervise import probes
-from shifter.supervise.probes import Page, ProbeServer
+from shifter.supervise import pages
+from shifter.supervise.pages import Page
+from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -102,7 +103,7 @@ async def test_probe_is_answered_while_hundreds_of_clients_say_nothing(
     port, monkeypatch
 ):
     # None of them leaves by itself: a probe waits for none.
-    monkeypatch.setattr(probes, "_PATIENCE_S", 600.0)
+    monkeypatch.setattr(pages, "_PATIENCE_S", 600.0)
     before = sockets()
     for number in range(400):
         port.connect(b"" if number % 2 else b"GET /livez HTTP/1.1\r\nX-Slow: ")
@@ -118,7 +119,7 @@ async def test_probe_is_answered_while_hundreds_of_clients_say_nothing(
 
 
 async def test_client_that_dawdles_is_cut_off_after_its_time(port, monkeypatch):
-    monkeypatch.setattr(probes, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(pages, "_PATIENCE_S", 0.3)
 
     async def dawdle() -> None:
         client = port.connect()
@@ -136,8 +137,8 @@ async def test_client_that_dawdles_is_cut_off_after_its_time(port, monkeypatch):
 
 
 async def test_client_that_does_not_read_its_answer_holds_no_socket(port, monkeypatch):
-    monkeypatch.setattr(probes, "_PATIENCE_S", 0.3)
-    large = Page(probes.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
+    monkeypatch.setattr(pages, "_PATIENCE_S", 0.3)
+    large = Page(pages.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
     monkeypatch.setattr(port.served, "page", lambda _: large)
     before = sockets()
     for _ in range(10):
@@ -158,8 +159,8 @@ async def test_whole_answer_arrives_although_the_request_has_a_body(port):
 
 
 async def test_client_that_resets_costs_no_traceback(port, monkeypatch):
-    monkeypatch.setattr(probes, "_PATIENCE_S", 600.0)
-    large = Page(probes.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
+    monkeypatch.setattr(pages, "_PATIENCE_S", 600.0)
+    large = Page(pages.HTTPStatus.OK, "text/plain", b"a" * 4_000_000)
     monkeypatch.setattr(port.served, "page", lambda _: large)
     for number in range(60):
         client = port.connect(GET if number % 3 else b"GET /livez")
@@ -175,7 +176,7 @@ async def test_client_that_resets_costs_no_traceback(port, monkeypatch):
 
 
 async def test_large_answer_arrives_whole(port, monkeypatch):
-    large = Page(probes.HTTPStatus.OK, "text/plain", b"a" * 3_000_000)
+    large = Page(pages.HTTPStatus.OK, "text/plain", b"a" * 3_000_000)
     monkeypatch.setattr(port.served, "page", lambda _: large)
 
     answer = await port.ask(GET)
