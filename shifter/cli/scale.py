@@ -12,7 +12,7 @@ from shifter.adapters.system import SystemClock
 from shifter.api.app import Shifter
 from shifter.cli.output import warn, write_json, write_line, write_table
 from shifter.cli.session import InSession, need_log, need_state
-from shifter.ops.scaling import Planner, ScaleReport, read_for_scaling
+from shifter.ops.scaling import Planner, ScaleGroup, ScaleReport, read_for_scaling
 from shifter.ops.status import StatusSources, open_sources
 from shifter.ops.texts import age_text
 from shifter.policy.scaling.demand import LaneDemand
@@ -107,7 +107,7 @@ def _print(planner: Planner, report: ScaleReport, *, explains: bool) -> None:
             group.current,
             group.desired,
             group.reason,
-            age_text(group.due_backlog_s),
+            _backlog_text(group),
             age_text(group.tightest_deadline_s),
         )
         for group in report.groups
@@ -116,6 +116,11 @@ def _print(planner: Planner, report: ScaleReport, *, explains: bool) -> None:
     if explains:
         for group in report.groups:
             _explain(group.name, planner.sizes[group.name])
+
+
+def _backlog_text(group: ScaleGroup) -> str | None:
+    text = age_text(group.due_backlog_s)
+    return text if group.is_measured else f"unknown, as {text}"
 
 
 def _explain(name: str, size: GroupSize) -> None:

@@ -191,14 +191,15 @@ class ScaleReader:
         found = []
         for name, policy in self._planner.policies.items():
             before = known.get(name)
-            is_floor = self._fallback == "floor"
+            desired = policy.floor if self._fallback == "floor" else policy.ceiling
             found.append(
                 ScaleGroup(
                     name=name,
                     current=0 if before is None else before.current,
-                    desired=policy.floor if is_floor else policy.ceiling,
-                    due_backlog_s=None,
+                    desired=desired,
+                    due_backlog_s=desired * policy.target_ms / 1_000,
                     reason=ScalingReason.HELD.value,
+                    is_measured=False,
                 )
             )
         return found

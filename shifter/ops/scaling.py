@@ -52,20 +52,23 @@ class ScaleGroup(msgspec.Struct, frozen=True):
         name: Its name.
         current: Live workers.
         desired: Workers that it should have.
-        due_backlog_s: Seconds of work for one worker that may start now; ``None``
-            where work waits of which no job has ended yet.
+        due_backlog_s: Seconds of work for one worker that may start now, >= 0. Of work
+            whose cost is not known, what its workers do by the target.
         reason: What decided: a value of
             `shifter.policy.scaling.settings.ScalingReason`.
         tightest_deadline_s: Seconds until the earliest deadline of its lanes; ``None``
             without one.
+        is_measured: Whether the cost of the work is known; not before the first job of
+            a group has ended, nor of a fallback.
     """
 
     name: str
     current: int
     desired: int
-    due_backlog_s: float | None
+    due_backlog_s: float
     reason: str
     tightest_deadline_s: float | None = None
+    is_measured: bool = True
 
 
 class ScaleReport(msgspec.Struct, frozen=True):
@@ -146,6 +149,7 @@ class Planner:
                     due_backlog_s=size.due_backlog_s,
                     reason=size.reason.value,
                     tightest_deadline_s=min(deadlines, default=None),
+                    is_measured=size.is_measured,
                 )
             )
         return ScaleReport(overview.as_of_ms, found)

@@ -133,5 +133,4 @@ def show_scale(groups: Sequence[ScaleGroup], metrics: FleetMetrics) -> None:
     for group in groups:
         metrics.scale_workers.of(group.name).set(group.current)
         metrics.scale_desired.of(group.name).set(group.desired)
-        if group.due_backlog_s is not None:
-            metrics.scale_backlog.of(group.name).set(group.due_backlog_s)
+        metrics.scale_backlog.of(group.name).set(group.due_backlog_s)

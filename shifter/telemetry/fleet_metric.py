@@ -71,8 +71,8 @@ class FleetMetrics(MetricSet):
         self.scale_backlog = self._gauge(
             "shifter_scale_due_backlog_seconds",
             group,
-            "Work of a group that may start now, in seconds of one worker; not while "
-            "the cost of its jobs is unknown.",
+            "Work of a group that may start now, in seconds of one worker; while its "
+            "cost is unknown, what the workers that run do by the target.",
         )
 
     def clear_lanes(self) -> None:

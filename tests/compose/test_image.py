@@ -82,6 +82,18 @@ def test_every_requirement_file_that_the_dockerfile_installs_pins_hashes(files):
         assert "--hash=sha256:" in (ROOT / name).read_text("utf-8")
 
 
+def test_the_image_has_what_the_commands_of_the_manifests_need():
+    installed = (ROOT / "requirements" / "run.txt").read_text("utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+
+    # `shifter scaler` needs grpc.
+    for needed in extras["grpc"]:
+        name = re.split(r"[<>=]", needed)[0]
+        assert re.search(rf"^{name}==", installed, re.MULTILINE), name
+
+
 def test_dockerfile_starts_the_command_that_the_package_installs():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 

@@ -79,9 +79,17 @@ kubectl() {
     kustomize) command kubectl "$@" ;;
     create) command kubectl "$@" --dry-run=client --output name ;;
     apply) command kubectl kustomize "$3" > applied.yaml ;;
-    *) command kubectl "$1" --help > /dev/null ;;
+    exec) while test "$1" != --; do shift; done; shift; "$@" ;;
+    *) asked_nobody kubectl "$@" --server http://127.0.0.1:1 ;;
   esac
 }
+# A command that is written wrongly never comes to ask.
+asked_nobody() {
+  local said
+  if said=$(command "$@" 2>&1); then return 1; fi
+  grep -q "was refused" <<< "$said" || { echo "$said" >&2; return 1; }
+}
+helm() { test -f "${@: -1}"; }
 """
 CALL = """
 import asyncio, contextlib, {page} as page
@@ -429,7 +437,7 @@ def _begins(row: list[str], of: list[str]) -> bool:
 def test_manifests_are_copied_looked_at_and_applied_as_the_page_shows(newcomer):
     page = [
         block("docs/how-to/kubernetes.md", "docker build"),
-        block("docs/how-to/kubernetes.md", "cp -r"),
+        block("docs/how-to/kubernetes.md", "overlays/example"),
         block("docs/how-to/kubernetes.md", "create secret"),
         block("docs/how-to/kubernetes.md", "delete job"),
     ]
@@ -443,6 +451,30 @@ def test_manifests_are_copied_looked_at_and_applied_as_the_page_shows(newcomer):
     assert applied in out
     assert "secret/shifter-state" in out
     assert "kind: Deployment" in applied
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
+def test_workers_are_scaled_as_the_page_shows(newcomer):
+    page = [
+        block("docs/how-to/kubernetes.md", "overlays/shop-scaled"),
+        block("docs/how-to/kubernetes.md", "--explain"),
+        block("docs/how-to/kubernetes.md", "helm upgrade"),
+    ]
+    shutil.copytree(ROOT / "deploy", newcomer.folder / "deploy")
+    newcomer.run("shifter topics apply workers.http_relay:app")
+
+    out = newcomer.run(CLUSTER + "\n".join(found.commands for found in page))
+
+    applied = (newcomer.folder / "applied.yaml").read_text()
+    assert applied in out
+    assert "kind: ScaledObject" in applied
+    assert "nothing is due" in out
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
+def test_a_command_for_a_cluster_that_is_written_wrongly_is_found(newcomer):
+    with pytest.raises(AssertionError, match="unknown flag"):
+        newcomer.run(CLUSTER + "kubectl rollout status deployment/a --time-out 3m")
 
 
 def test_dead_letters_are_looked_at_and_sent_back_as_the_page_shows(with_letters):

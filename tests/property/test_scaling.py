@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given, settings, strategies as st
 
 from shifter.policy.scaling.demand import Bottleneck, GroupLoad, LaneLoad
@@ -185,3 +187,14 @@ def test_a_backlog_is_done_in_about_its_target(due, per_s, cost_s):
         backlog = max(0.0, backlog + per_s - workers / cost_s)
     # It stands below what the workers do in a second.
     assert backlog <= workers / cost_s
+
+
+@FEW
+@given(policies(), groups())
+def test_the_backlog_is_a_number_and_none_is_unknown_that_is_not_due(policy, group):
+    size = size_group(policy, group)
+
+    assert 0 <= size.due_backlog_s < math.inf
+    if not size.is_measured:
+        assert size.due_backlog_s >= policy.target_ms / 1_000
+        assert any(demand.records for demand in size.demands)

@@ -6,6 +6,10 @@ keeps arriving. Source: Baruah, Rosier and Howell, "Algorithms and complexity co
 the preemptive scheduling of periodic, real-time tasks on one processor", 1990.
 
 Bounds follow in a fixed order: dependencies, partitions, hold, floor and ceiling.
+
+Without history the cost of a job is not known. Then the workers that run stay, one at
+least, and the backlog counts as what they do by the target: so the number and the
+backlog say the same, and the first jobs that end give the cost.
 """
 
 from __future__ import annotations
@@ -49,8 +53,8 @@ class GroupSize(NamedTuple):
     Attributes:
         desired: The number.
         reason: What decided it.
-        due_backlog_s: Seconds of work for one worker that may start now; ``None`` where
-            work waits whose cost is not known.
+        due_backlog_s: Seconds of work for one worker that may start now, >= 0.
+        is_measured: Whether the cost of all that work is known.
         steps: How the number came about, in the order of the rules.
         demands: What each lane asks for.
         held: To be given to the next call.
@@ -58,7 +62,8 @@ class GroupSize(NamedTuple):
 
     desired: int
     reason: ScalingReason
-    due_backlog_s: float | None
+    due_backlog_s: float
+    is_measured: bool
     steps: Sequence[ScalingStep]
     demands: Sequence[LaneDemand]
     held: HoldState
@@ -105,7 +110,8 @@ def size_group(
     return GroupSize(
         desired=steps[-1].workers,
         reason=_reason(steps, without),
-        due_backlog_s=_backlog_s(demands),
+        due_backlog_s=_backlog_s(policy, group, demands),
+        is_measured=not _unknown(demands),
         steps=steps,
         demands=demands,
         held=state,
@@ -165,9 +171,9 @@ def _need(
         f"{found}: {most:.3g} workers, {coming:.3g} more for what keeps coming, "
         f"{in_use:.3g} are in use"
     )
-    unknown = [one for one in demands if one.records and one.cost_s is None]
-    if unknown and workers < max(1, group.workers):
-        workers, reason = max(1, group.workers), unknown[0].kind
+    unknown = _unknown(demands)
+    if unknown and workers < _assumed(group):
+        workers, reason = _assumed(group), unknown[0].kind
         detail = "no job has ended yet: as many workers as there are, at least one"
     if workers == 0:
         return _one(group, demands)
@@ -233,7 +239,20 @@ def _reason(steps: Sequence[ScalingStep], unlimited: int) -> ScalingReason:
     return steps[-1].reason
 
 
-def _backlog_s(demands: Sequence[LaneDemand]) -> float | None:
-    if any(demand.records and demand.cost_s is None for demand in demands):
-        return None
-    return round(sum(demand.work_s for demand in demands), 3)
+def _unknown(demands: Sequence[LaneDemand]) -> list[LaneDemand]:
+    """Demands for work whose cost is not known."""
+    return [one for one in demands if one.records and one.cost_s is None]
+
+
+def _assumed(group: GroupLoad) -> int:
+    """Workers for work whose cost is not known: those that run, at least one."""
+    return max(1, group.workers)
+
+
+def _backlog_s(
+    policy: ScalingPolicy, group: GroupLoad, demands: Sequence[LaneDemand]
+) -> float:
+    known_s = sum(demand.work_s for demand in demands)
+    if _unknown(demands):
+        known_s = max(known_s, _assumed(group) * policy.target_ms / 1_000)
+    return round(known_s, 3)

@@ -43,6 +43,7 @@ def test_the_numbers_are_one_object(busy, shop):
         "due_backlog_s": 30.0,
         "reason": "due_backlog",
         "tightest_deadline_s": None,
+        "is_measured": True,
     }
 
 

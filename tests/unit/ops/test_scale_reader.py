@@ -121,6 +121,7 @@ async def test_then_the_fallback_is_given_with_the_error(fleet, fallback, desire
 
     [group] = answer.groups
     assert (group.desired, group.reason) == (desired, "held")
+    assert (group.due_backlog_s, group.is_measured) == (desired * 30, False)
     assert (answer.is_stale, answer.is_given) == (True, True)
     assert "redis://h" in answer.error
 

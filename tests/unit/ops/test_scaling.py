@@ -107,6 +107,7 @@ def test_an_answer_has_exactly_the_published_shape(app):
                 "due_backlog_s": 60.0,
                 "reason": "deadline",
                 "tightest_deadline_s": 40.0,
+                "is_measured": True,
             }
         ],
     }

@@ -201,7 +201,23 @@ def test_without_history_one_worker_starts_and_those_that_run_stay():
 
     assert answer(load, workers=0) == (1, Why.DUE_BACKLOG)
     assert answer(load, workers=4) == (4, Why.DUE_BACKLOG)
-    assert sized(load).due_backlog_s is None
+
+
+@pytest.mark.parametrize(("workers", "backlog_s"), [(0, 30), (1, 30), (4, 120)])
+def test_without_history_the_backlog_is_what_the_workers_do_by_the_target(
+    workers, backlog_s
+):
+    size = sized(LaneLoad("shop.mail.high", due=12_000), workers=workers)
+
+    assert (size.due_backlog_s, size.is_measured) == (backlog_s, False)
+    # Who divides it by the target comes to the same number.
+    assert size.due_backlog_s / (POLICY.target_ms / 1_000) == size.desired
+
+
+def test_work_of_unknown_cost_that_cannot_start_is_no_backlog():
+    size = sized(LaneLoad("shop.mail.high", due=0, delayed=12_000), workers=4)
+
+    assert (size.due_backlog_s, size.is_measured) == (0, True)
 
 
 def test_a_lane_without_history_costs_what_the_others_do():
