@@ -6,10 +6,6 @@ keeps arriving. Source: Baruah, Rosier and Howell, "Algorithms and complexity co
 the preemptive scheduling of periodic, real-time tasks on one processor", 1990.
 
 Bounds follow in a fixed order: dependencies, partitions, hold, floor and ceiling.
-
-Without history the cost of a job is not known. Then the workers that run stay, one at
-least, and the backlog counts as what they do by the target: so the number and the
-backlog say the same, and the first jobs that end give the cost.
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from shifter.policy.scaling.backlog import assumed_workers, backlog_s, unknown
 from shifter.policy.scaling.demand import (
     GroupLoad,
     LaneDemand,
@@ -110,8 +107,8 @@ def size_group(
     return GroupSize(
         desired=steps[-1].workers,
         reason=_reason(steps, without),
-        due_backlog_s=_backlog_s(policy, group, demands),
-        is_measured=not _unknown(demands),
+        due_backlog_s=backlog_s(policy, group, demands),
+        is_measured=not unknown(demands),
         steps=steps,
         demands=demands,
         held=state,
@@ -171,9 +168,9 @@ def _need(
         f"{found}: {most:.3g} workers, {coming:.3g} more for what keeps coming, "
         f"{in_use:.3g} are in use"
     )
-    unknown = _unknown(demands)
-    if unknown and workers < _assumed(group):
-        workers, reason = _assumed(group), unknown[0].kind
+    of_unknown_cost = unknown(demands)
+    if of_unknown_cost and workers < assumed_workers(group):
+        workers, reason = assumed_workers(group), of_unknown_cost[0].kind
         detail = "no job has ended yet: as many workers as there are, at least one"
     if workers == 0:
         return _one(group, demands)
@@ -237,22 +234,3 @@ def _reason(steps: Sequence[ScalingStep], unlimited: int) -> ScalingReason:
     if is_limited and unlimited > steps[-1].workers:
         return ScalingReason.DEPENDENCY_LIMITED
     return steps[-1].reason
-
-
-def _unknown(demands: Sequence[LaneDemand]) -> list[LaneDemand]:
-    """Demands for work whose cost is not known."""
-    return [one for one in demands if one.records and one.cost_s is None]
-
-
-def _assumed(group: GroupLoad) -> int:
-    """Workers for work whose cost is not known: those that run, at least one."""
-    return max(1, group.workers)
-
-
-def _backlog_s(
-    policy: ScalingPolicy, group: GroupLoad, demands: Sequence[LaneDemand]
-) -> float:
-    known_s = sum(demand.work_s for demand in demands)
-    if _unknown(demands):
-        known_s = max(known_s, _assumed(group) * policy.target_ms / 1_000)
-    return round(known_s, 3)
