@@ -53,6 +53,17 @@ class Session:
         self._warn(settings)
         return settings
 
+    def export(self) -> None:
+        """Write the flags into the environment, for modules and other processes.
+
+        The user's module reads the environment, and so do worker processes: that is
+        how a flag reaches an app that makes its settings by itself.
+        """
+        for name, variable in _VARIABLES.items():
+            if name in self._flags:
+                os.environ[variable] = self._flags[name]
+                os.environ.pop(f"{variable}_FILE", None)
+
     def flag(self, name: str) -> str | None:
         """The value of a global option; ``None`` where it is not given."""
         return self._flags.get(name)
@@ -64,12 +75,7 @@ class Session:
             ConfigError: It does not exist, or a flag contradicts it.
             ProblemError: Its module raised.
         """
-        # The user's module, and worker processes after it, read the environment: that
-        # is how a flag reaches an app that makes its settings by itself.
-        for name, variable in _VARIABLES.items():
-            if name in self._flags:
-                os.environ[variable] = self._flags[name]
-                os.environ.pop(f"{variable}_FILE", None)
+        self.export()
         app = _find_app(target)
         namespace = self._flags.get("namespace")
         if namespace not in (None, app.namespace):

@@ -1,36 +1,14 @@
-"""``shifter work``: run workers until a signal, or until nothing is left."""
+"""``shifter work``: run workers until a signal, or until nothing is left.
+
+The first worker process is begun before anything else is imported or looked at: its
+imports take as long as all that (`shifter.supervise.first_child`).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import socket
-import sys
-from collections.abc import Awaitable
-
-from shifter import wiring
-from shifter.adapters.system import SystemClock
-from shifter.api.app import Shifter
-from shifter.cli.address import host_and_port
-from shifter.cli.output import warn
-from shifter.cli.problem import Exit, ProblemError
-from shifter.cli.progress import BurstProgress
-from shifter.cli.session import InSession, need_log, need_state
-from shifter.cli.version import DISTRIBUTION, version_of
-from shifter.config.settings import OPTIONS
-from shifter.errors import ConfigError, StoreUnavailableError
+from shifter.cli.session import InSession
 from shifter.model.lane import Priority
-from shifter.model.time import duration_ms
-from shifter.ops.doctor import until_up
-from shifter.ports import Clock, LaneDepth, LogAdmin
-from shifter.supervise.entrypoint import drained, supervise
-from shifter.telemetry import configure_logging
-from shifter.wiring.worker import lanes_served
-from shifter.work.worker import WorkOptions
-
-# Errors of a --health address that another process has, or that this machine has not.
-_CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+from shifter.supervise.first_child import FirstChild
 
 
 def work(  # noqa: PLR0913  # one parameter an option
@@ -68,108 +46,20 @@ def work(  # noqa: PLR0913  # one parameter an option
             ever.
         session: This command line.
     """
-    wait_s = duration_ms("--wait", wait) / 1_000
-    app = session.app(target)
-    settings = need_state(need_log(app.settings))
-    options = WorkOptions(
-        target=target,
-        processes=_checked("processes", processes, settings.processes),
-        concurrency=_checked("concurrency", concurrency, settings.concurrency),
-        queues=tuple(queue or ()),
-        priorities=tuple(priority or ()),
-        burst=burst,
-        wait_s=wait_s,
-        health=None
-        if health is None
-        else host_and_port("--health", health, usual=9000),
-        watchdog_s=duration_ms("--watchdog", watchdog) / 1_000,
-        version=version_of(DISTRIBUTION),
-    )
-    topics = list(lanes_served(app.namespace, app.queues, options))
-    if not topics:
-        raise ProblemError(
-            "app",
-            f"app {app.namespace!r} has nothing to work on",
-            "no job is registered in it",
-            "declare one with @app.job, in a module that MODULE:APP imports",
-            Exit.CONFIG,
+    # What a child reads from the environment is there before the child.
+    session.export()
+    with FirstChild(target) as first:
+        from shifter.cli.work_run import Given, run_workers  # noqa: PLC0415  # see above
+
+        given = Given(
+            target=target,
+            processes=processes,
+            concurrency=concurrency,
+            queues=tuple(queue or ()),
+            priorities=tuple(priority or ()),
+            is_burst=burst,
+            wait=wait,
+            health=health,
+            watchdog=watchdog,
         )
-    configure_logging(settings.log_level, settings.log_format)
-    return asyncio.run(_work(app, options, topics))
-
-
-async def _work(app: Shifter, options: WorkOptions, topics: list[str]) -> int:
-    clock, settings = SystemClock(), app.settings
-    admin = wiring.open_admin(settings)
-    try:
-        await until_up(settings, admin, clock, wait_s=options.wait_s, warn=warn)
-        if not wiring.is_embedded(settings):
-            await _check_topics(admin, topics, options.target)
-        await _check_rights(admin, topics)
-        return await _supervise(app, options, admin, topics, clock)
-    finally:
-        await admin.close()
-
-
-async def _supervise(
-    app: Shifter,
-    options: WorkOptions,
-    admin: LogAdmin,
-    topics: list[str],
-    clock: Clock,
-) -> int:
-    if not options.burst:
-        return await _answering(options, app, None)
-    depths: list[LaneDepth] = []
-    progress = BurstProgress(depths, clock, sys.stderr)
-    async with asyncio.TaskGroup() as group:
-        drawing = group.create_task(progress.run())
-        until = drained(admin, topics, depths=depths)
-        code = await _answering(options, app, until)
-        drawing.cancel()
-    return code
-
-
-async def _answering(
-    options: WorkOptions, app: Shifter, until: Awaitable[None] | None
-) -> int:
-    try:
-        return await supervise(
-            options,
-            app,
-            until=until,
-        )
-    except OSError as error:
-        is_address = error.errno in _CANNOT_BIND or isinstance(error, socket.gaierror)
-        if options.health is None or not is_address:
-            raise
-        host, port = options.health
-        raise ConfigError("--health", f"{host}:{port}", str(error)) from error
-
-
-async def _check_topics(admin: LogAdmin, topics: list[str], target: str) -> None:
-    missing = sorted(set(topics) - set(await admin.topics()))
-    if missing:
-        raise ProblemError(
-            "missing_topics",
-            f"{len(missing)} topics of {target} do not exist, or are hidden",
-            ", ".join(missing),
-            f"shifter topics apply {target}",
-            Exit.CONFIG,
-        )
-
-
-async def _check_rights(admin: LogAdmin, topics: list[str]) -> None:
-    # Asking what waits needs the group and, where something does, its records: a
-    # missing right is reported once and at once, not by each worker process.
-    with contextlib.suppress(StoreUnavailableError):
-        await admin.depths(topics)
-
-
-def _checked(name: str, given: int | None, default: int) -> int:
-    if given is None:
-        return default
-    for option in OPTIONS:
-        if option.name == name:
-            option.check(f"--{name}", given)
-    return given
+        return run_workers(given, session, first)

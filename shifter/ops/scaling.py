@@ -42,7 +42,8 @@ from shifter.ports import Clock, WorkerReport
 
 OWN_START_S: Final = 3.0
 """What a worker process takes to its first job where none was measured. A process on
-Kafka took 2.2 to 2.5 s, most of it for joining its groups."""
+Kafka takes about one second (`python -m benchmarks.first_job`), one on a busy machine
+more."""
 
 
 class ScaleGroup(msgspec.Struct, frozen=True):

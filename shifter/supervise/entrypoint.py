@@ -39,6 +39,7 @@ from shifter.runtime.process_group import (
 )
 from shifter.supervise.canary import Canary
 from shifter.supervise.cron import CronSchedule
+from shifter.supervise.first_child import FirstChild
 from shifter.supervise.supervisor import DRAINED_EXIT, ProcessHealth, Supervisor
 from shifter.telemetry import Event, Log, configure_logging, flush_logging
 from shifter.telemetry.tracing import flush
@@ -65,6 +66,7 @@ async def supervise(
     app: Shifter,
     *,
     until: Awaitable[None] | None,
+    first: FirstChild | None = None,
 ) -> int:
     """Keep ``options.processes`` workers alive until a signal, or until ``until``.
 
@@ -73,6 +75,7 @@ async def supervise(
         app: Its settings name the servers, and how long running jobs may continue after
             a stop.
         until: Stops the workers when it is done; ``None`` for signals alone.
+        first: A process that was begun before; ``None`` without.
 
     Returns:
         The exit code of the command.
@@ -94,6 +97,7 @@ async def supervise(
         kill_after_s=drain_timeout_s + _KILL_GRACE_S,
         health=health,
         watchdog_s=options.watchdog_s,
+        first=first,
     )
     if options.health is None:
         return await _supervised(supervisor, until)

@@ -28,9 +28,11 @@ from typing import NamedTuple
 
 from shifter.policy.health import HealthPolicy, ailment
 from shifter.ports import Clock
+from shifter.runtime.heartbeat_socket import heartbeat_sockets
 from shifter.runtime.process_group import kill_session
+from shifter.supervise.first_child import FirstChild
 from shifter.telemetry import Event, FleetMetrics, Log, Snapshot, Totals
-from shifter.work.heartbeat import Heartbeat, heartbeat_sockets, newest_heartbeat
+from shifter.work.heartbeat import Heartbeat, newest_heartbeat
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -201,6 +203,7 @@ class Supervisor:
         kill_after_s: Seconds after a stop until a child that still runs is aborted.
         health: Receives the heartbeats of the children.
         watchdog_s: Seconds that a child may make no progress; 0 for ever.
+        first: A process that was begun before, for the first child; ``None`` without.
     """
 
     def __init__(
@@ -211,8 +214,9 @@ class Supervisor:
         kill_after_s: float,
         health: ProcessHealth,
         watchdog_s: float,
+        first: FirstChild | None = None,
     ) -> None:
-        self._target, self._processes = target, processes
+        self._target, self._processes, self._first = target, processes, first
         self._health, self._watchdog_s = health, watchdog_s
         self._kill_after_s = kill_after_s
         self._context = multiprocessing.get_context("spawn")
@@ -335,6 +339,19 @@ class Supervisor:
 
     async def _run_child(self, slot: int) -> tuple[int | None, bool]:
         """A child's exit code, and whether it had joined its groups before it ended."""
+        child, ours = self._begun(slot)
+        self._health.began(slot, ours)
+        self._children[slot], self._channels[slot] = child, ours
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._waiting, _until_gone, child)
+        del self._children[slot], self._channels[slot]
+        return child.exitcode, self._health.ended(slot)
+
+    def _begun(self, slot: int) -> tuple[SpawnProcess, socket.socket]:
+        """A child that runs, and the supervisor's end of its channel."""
+        first = None if self._first is None else self._first.take(self._target)
+        if first is not None:
+            return first
         ours, theirs = heartbeat_sockets()
         child = self._context.Process(
             target=self._target,
@@ -343,12 +360,7 @@ class Supervisor:
         )
         child.start()
         theirs.close()
-        self._health.began(slot, ours)
-        self._children[slot], self._channels[slot] = child, ours
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._waiting, _until_gone, child)
-        del self._children[slot], self._channels[slot]
-        return child.exitcode, self._health.ended(slot)
+        return child, ours
 
     @contextlib.contextmanager
     def _handlers(self) -> Generator[None]:

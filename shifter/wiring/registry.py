@@ -67,6 +67,9 @@ class LogAdapter(Protocol):
     def import_parts(self) -> None:
         """Import what background threads use, in the calling thread."""
 
+    def import_member(self) -> None:
+        """Import what `open_log` and `open_member` use."""
+
     def open_log(self, settings: Settings) -> LaneLog:
         """Where records become durable."""
 

@@ -25,7 +25,7 @@ from shifter.wiring import (
     open_presence,
     spans_of,
 )
-from shifter.wiring.registry import log_adapter
+from shifter.wiring.registry import log_adapter, state_adapter
 
 if TYPE_CHECKING:
     from shifter.fleet.hours import Hours
@@ -73,6 +73,19 @@ class FleetTerms(NamedTuple):
     quality: QualityPolicy | None = None
     hours: Hours | None = None
     tracing: Tracing = Tracing()
+
+
+def import_worker(settings: Settings) -> None:
+    """Import what `open_worker` uses, so that it takes less time later.
+
+    Raises:
+        ConfigError: No log or no state store is configured.
+    """
+    import shifter.wiring.checks  # noqa: PLC0415
+    import shifter.work.worker  # noqa: F401, PLC0415
+
+    log_adapter(settings).import_member()
+    state_adapter(settings).import_parts()
 
 
 def open_worker(

@@ -21,6 +21,7 @@ from shifter.model.fleet import MAX_RATE
 from shifter.policy.health import WorkProgress
 from shifter.policy.protection.fleet_pace import presence_every_s, presence_keep_ms
 from shifter.ports import PresenceStore, SlowestJob, WorkerReport
+from shifter.runtime.heartbeat_socket import LARGEST_BYTES
 from shifter.telemetry import Event, Snapshot
 from shifter.wire.untrusted import MAX_SHORT
 from shifter.work.drain import Drain
@@ -29,7 +30,6 @@ from shifter.work.worker_readings import LagTimer, read_worker
 
 _EVERY_S: Final = 1.0
 """Seconds between two heartbeats to the supervisor."""
-_LARGEST_BYTES: Final = 1_000_000
 _CRONS_BYTES: Final = 16_000
 """Of the cron jobs in a worker's report; further ones are left out."""
 
@@ -53,20 +53,12 @@ class Heartbeat(msgspec.Struct, array_like=True):
     refusal: str = ""
 
 
-def heartbeat_sockets() -> tuple[socket.socket, socket.socket]:
-    """A pair of connected sockets: the supervisor's end, and the process's."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ours.setblocking(False)
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST_BYTES)
-    return ours, theirs
-
-
 def newest_heartbeat(channel: socket.socket) -> Heartbeat | None:
     """The newest heartbeat that arrived; ``None`` if none did."""
     newest: bytes | None = None
     with contextlib.suppress(BlockingIOError):
         while True:
-            newest = channel.recv(_LARGEST_BYTES)
+            newest = channel.recv(LARGEST_BYTES)
             if not newest:
                 return None
     return None if newest is None else msgspec.msgpack.decode(newest, type=Heartbeat)

@@ -16,12 +16,13 @@ from shifter.model.claim import JobState
 from shifter.model.fleet import FleetView
 from shifter.ports import Record
 from shifter.protection import LimitPolicy
+from shifter.runtime.heartbeat_socket import heartbeat_sockets
 from shifter.telemetry import WorkerMetrics
 from shifter.telemetry.metric import WORKER_SPECS
 from shifter.testing.clock import FakeClock
 from shifter.wire.headers import read_headers, successor
 from shifter.work import worker_readings
-from shifter.work.heartbeat import beating, heartbeat_sockets, newest_heartbeat
+from shifter.work.heartbeat import beating, newest_heartbeat
 from tests.integration.drain_world import World, submit
 
 PATIENCE_S = 30

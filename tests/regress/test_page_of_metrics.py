@@ -17,12 +17,13 @@ from shifter.adapters.system import SystemClock
 from shifter.model.lane import Priority
 from shifter.ops.status import LaneRow, Overview
 from shifter.policy.health import WorkProgress
+from shifter.runtime.heartbeat_socket import heartbeat_sockets
 from shifter.supervise.lane_gauges import show
 from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import ProcessHealth
 from shifter.telemetry import WorkerMetrics
 from shifter.telemetry.metric import WORKER_SPECS
-from shifter.work.heartbeat import Heartbeat, heartbeat_sockets
+from shifter.work.heartbeat import Heartbeat
 
 LANES = [(f"queue-{n}", priority.value) for n in range(250) for priority in Priority]
 MOST_S = 0.05

@@ -66,6 +66,13 @@ class KafkaLogs:
         """Import what background threads use, in the calling thread."""
         import shifter.adapters.kafka.admin  # noqa: F401, PLC0415
 
+    def import_member(self) -> None:
+        """Import the producer, the consumer and the mover of a worker process."""
+        import shifter.adapters.kafka.feed  # noqa: PLC0415
+        import shifter.adapters.kafka.mover  # noqa: PLC0415
+        import shifter.adapters.kafka.topic_ids  # noqa: PLC0415
+        import shifter.adapters.kafka.writer  # noqa: F401, PLC0415
+
     def open_log(self, settings: Settings) -> LaneLog:
         """Where records become durable."""
         from shifter.adapters.kafka.writer import KafkaLaneLog  # noqa: PLC0415

@@ -38,6 +38,9 @@ class SqliteLogs:
     def import_parts(self) -> None:
         """Do nothing: the import of this module has imported its parts."""
 
+    def import_member(self) -> None:
+        """Do nothing: the import of this module has imported its parts."""
+
     def open_log(self, settings: Settings) -> SqliteLaneLog:
         """Where records become durable; the first record of a topic makes it."""
         return SqliteLaneLog(

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shifter.work.heartbeat import Heartbeat, heartbeat_sockets, newest_heartbeat
+from shifter.runtime.heartbeat_socket import heartbeat_sockets
+from shifter.work.heartbeat import Heartbeat, newest_heartbeat
 from tests.torture.faults.process import children
 from tests.torture.harness.worker import TARGET
 

@@ -113,7 +113,7 @@ def world(monkeypatch, capsys) -> World:
     monkeypatch.setattr(wiring, "open_claims", lambda *_, **__: world.claims)
     monkeypatch.setattr(wiring, "open_presence", lambda settings: world.presence)
     monkeypatch.setattr(wiring, "open_fleet", lambda settings: world.fleet)
-    for verb in ("status", "deployment", "work"):
+    for verb in ("status", "deployment", "work_run"):
         monkeypatch.setattr(f"shifter.cli.{verb}.SystemClock", lambda: world.clock)
     os.environ |= {
         "SHIFTER_LOG": "kafka://nowhere:9092",

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from shifter.cli import work as work_module
+from shifter.cli import work_run as work_module
 from shifter.errors import StoreUnavailableError
 from shifter.model.claim import ClaimRequest, ClaimUpdate, JobState
 from shifter.model.reason import Reason
@@ -549,7 +549,7 @@ def supervised(world, shop, monkeypatch):
     """Runs ``shifter work`` with a supervisor that only notes what it was told."""
     told = []
 
-    async def supervise(options, app, *, until):
+    async def supervise(options, app, *, until, first):
         told.append((options, app.settings.drain_timeout_ms / 1_000))
         if until is not None:
             await until

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from shifter.policy.health import HealthPolicy, WorkProgress
+from shifter.runtime.heartbeat_socket import heartbeat_sockets
 from shifter.supervise import supervisor as module
 from shifter.supervise.probes import ProbeServer
 from shifter.supervise.supervisor import (
@@ -22,7 +23,7 @@ from shifter.supervise.supervisor import (
 )
 from shifter.telemetry import WorkerMetrics
 from shifter.testing.clock import FakeClock
-from shifter.work.heartbeat import Heartbeat, heartbeat_sockets
+from shifter.work.heartbeat import Heartbeat
 
 POLICY = HealthPolicy(silent_s=10, stalled_s=60, overdue_s=90)
 SOCKETS: list[socket.socket] = []
