@@ -37,7 +37,9 @@ def seen(tmp_path, monkeypatch) -> Path:
     seen = tmp_path / "seen"
     seen.mkdir()
     monkeypatch.setenv("SEEN", str(seen))
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    # A spawned process has the path of its parent.
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return seen
 
 
@@ -51,9 +53,13 @@ def wait_for(seen: Path, pattern: str, count: int = 1) -> list[Path]:
 
 def leave(seen: str, channel) -> None:
     """What the process is told to run."""
-    channel.send(b"beats")
     Path(seen, f"ran-{os.getpid()}").touch()
     sys.exit(0)
+
+
+def beat(seen: str, channel) -> None:
+    channel.send(b"beats")
+    leave(seen, channel)
 
 
 def test_the_app_is_imported_before_anybody_tells_what_to_run(seen):
@@ -61,7 +67,7 @@ def test_the_app_is_imported_before_anybody_tells_what_to_run(seen):
         wait_for(seen, "imported-*")
         assert list(seen.glob("ran-*")) == []
 
-        taken = first.take(functools.partial(leave, str(seen)))
+        taken = first.take(functools.partial(beat, str(seen)))
 
         assert taken is not None
         process, channel = taken
