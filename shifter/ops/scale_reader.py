@@ -16,6 +16,7 @@ import msgspec
 
 from shifter.api.app import Shifter
 from shifter.errors import ShifterError
+from shifter.ops.scale_history import ScaleHistory
 from shifter.ops.scaling import Planner, ScaleGroup, ScaleReport, read_for_scaling
 from shifter.ops.status import StatusSources, open_sources
 from shifter.policy.scaling.settings import ScalingReason
@@ -80,6 +81,7 @@ class ScaleReader:
     def __init__(self, app: Shifter, clock: Clock, *, is_asked_only: bool) -> None:
         self._app, self._clock, self._is_asked_only = app, clock, is_asked_only
         self._planner = Planner(app, clock, remembers=True)
+        self._history = ScaleHistory(self._planner)
         self._max_age_s = app.settings.scale_max_age_ms / 1_000
         self._fallback = app.settings.scale_fallback
         self._report: ScaleReport | None = None
@@ -97,6 +99,8 @@ class ScaleReader:
                 async with open_sources(
                     self._app.settings, self._clock, _ignore
                 ) as sources:
+                    if sources.fleet is not None:
+                        await self._history.restore(sources.fleet)
                     while self._is_wanted:
                         await self._read(sources)
             except Exception as error:  # noqa: BLE001  # said in every answer
@@ -177,6 +181,8 @@ class ScaleReader:
         self._every_s = max(EVERY_S, (self._read_at - began) * _SHARE)
         self.failure = None
         self._publish()
+        if sources.fleet is not None:
+            await self._history.save(sources.fleet)
         await self._clock.sleep(self._every_s)
 
     def _publish(self) -> None:

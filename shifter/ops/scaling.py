@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -124,8 +124,33 @@ class Planner:
         self.sizes: dict[str, GroupSize] = {}
         self._order = {g.name: sorted(g.lanes) for g in self.groups}
         self._lanes: defaultdict[str, LaneMemory] = defaultdict(LaneMemory)
+        self._names = {
+            Lane(app.namespace, queue, priority).name
+            for group in self.groups
+            for queue, priority in group.lanes
+        }
         self._known: dict[tuple[str, str], KnownLane] = {}
         self._homes: dict[tuple[str, ...], str | None] = {}
+
+    def recall(self, histories: Mapping[str, Mapping[int, float]]) -> None:
+        """Expect what was learnt of the lanes before; hours seen here come first.
+
+        Args:
+            histories: Jobs that became due a second by hour of the day, by lane.
+        """
+        for lane in self._names & histories.keys():
+            memory = self._lanes[lane]
+            means = {**histories[lane], **memory.hours.means}
+            hours = memory.hours._replace(means=means)
+            self._lanes[lane] = memory._replace(hours=hours)
+
+    def learnt(self) -> dict[str, Mapping[int, float]]:
+        """What was learnt of each lane so far, as `recall` takes it."""
+        return {
+            lane: memory.hours.means
+            for lane, memory in self._lanes.items()
+            if memory.hours.means
+        }
 
     def plan(self, overview: Overview) -> ScaleReport:
         """The answer to one reading, of which dead letters and quality do not matter.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import grpc
 import grpc.aio
@@ -39,7 +40,7 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def opened(self, *_):
-        yield None
+        yield SimpleNamespace(fleet=None)
 
 
 class Served:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from shifter import Shifter, wiring
+from shifter.adapters.memory.state import MemoryFleetStore
 from shifter.adapters.system import SystemClock
 from shifter.config import Secret, Settings
 from shifter.errors import StoreUnavailableError
+from shifter.fleet.scale_history import HISTORY_CELLS, hours_text, read_hours
 from shifter.ops import scale_reader
 from shifter.ops.scale_reader import EVERY_S, ScaleReader, scale_page
 from shifter.ops.status import Overview
@@ -35,7 +38,7 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def opened(self, *_):
-        yield None
+        yield SimpleNamespace(fleet=None)
 
 
 @pytest.fixture
@@ -200,6 +203,28 @@ async def test_a_page_is_503_where_there_is_no_number(fleet):
     ]
     assert refused[0] == 503
     assert json.loads(refused[1])["groups"] == []
+
+
+async def test_a_reader_restores_and_saves_what_is_learnt(monkeypatch, fleet):
+    clock = FakeClock()
+    store = MemoryFleetStore(clock)
+
+    @contextlib.asynccontextmanager
+    async def opened(*_):
+        yield SimpleNamespace(fleet=store)
+
+    monkeypatch.setattr(scale_reader, "open_sources", opened)
+    text = hours_text({3: 7.0}, clock.epoch_ms())
+    store.table.cells[f"{HISTORY_CELLS}shop.mail.high"] = text
+    async with reading(clock) as reader:
+        await reader.fresh(wait_s=PATIENCE_S)
+
+        assert reader._planner.learnt() == {"shop.mail.high": {3: 7.0}}
+        reader._planner.recall({"shop.mail.low": {4: 8.0}})
+        await clock.elapse(10)
+
+    saved = store.table.cells[f"{HISTORY_CELLS}shop.mail.low"]
+    assert read_hours(saved, clock.epoch_ms()) == {4: 8.0}
 
 
 async def test_a_real_deployment_is_read(settings):
