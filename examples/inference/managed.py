@@ -65,6 +65,7 @@ class Backend:
 
     def __init__(self, slots: int, clock: VirtualClock) -> None:
         self._clock, self.busy = clock, 0
+        self.urgent = 0
         self._limits = {p: max(1, int(slots * SLOT_SHARES[p.rank])) for p in Priority}
         self._line: list[tuple[int, int, Priority, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
@@ -86,10 +87,12 @@ class Backend:
         else:
             async with asyncio.timeout(max(0.0, patience_s)):
                 await self._wait(priority)
-        began_at = self._clock.monotonic()
+        began_at, is_urgent = self._clock.monotonic(), priority is not Priority.LOW
+        self.urgent += is_urgent
         try:
             await self._clock.sleep(seconds)
         finally:
+            self.urgent -= is_urgent
             self.busy -= 1
             self._let_in()
         return began_at, self._clock.monotonic(), 1.0
@@ -135,16 +138,23 @@ class Managed(NamedTuple):
     report: Counter[tuple[str, str, str]]
 
 
-def managed(arrivals: Sequence[Arrival], slots: int) -> Managed:
-    """Play the arrivals; an hour takes about a minute."""
+def managed(arrivals: Sequence[Arrival], slots: int, pace: str = "on") -> Managed:
+    """Play the arrivals; an hour takes about a minute.
+
+    Args:
+        arrivals: The requests.
+        slots: Of the backend.
+        pace: Of LOW jobs, as the setting ``pace``. The workers are told how many slots
+            of the backend HIGH jobs use, since most of those run in the service.
+    """
     loop = VirtualLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        return runner.run(_Play(slots, VirtualClock(loop)).run(arrivals))
+        return runner.run(_Play(slots, VirtualClock(loop), pace).run(arrivals))
 
 
 class _Play:
-    def __init__(self, slots: int, clock: VirtualClock) -> None:
-        self._slots, self._clock = slots, clock
+    def __init__(self, slots: int, clock: VirtualClock, pace: str) -> None:
+        self._slots, self._clock, self._pace = slots, clock, pace
         self._settings = Settings(namespace=_NAME, partitions=1, concurrency=10_000)
         self._backend = Backend(slots, clock)
         self._log = MemoryLog(clock)
@@ -271,6 +281,8 @@ class _Play:
             claims=self._claims,
             clock=self._clock,
             observer=observer,
+            pace=self._pace,
+            urgent=lambda: self._backend.urgent,
             replica=FleetReplica(
                 self.app.dependencies.values(),
                 self._clock,

@@ -60,6 +60,7 @@ OPTIONS: Final = (
     integer_option("concurrency", 1, 100_000, "100"),
     integer_option("waiting_bytes", 1_000_000, 100_000_000_000, "67108864"),
     weights_option("queue_weights", "mail=3,reports=1"),
+    word_option("pace", ("off", "dark", "on")),
     integer_option("processes", 1, 1_024, "4"),
     integer_option("max_payload_bytes", 1, 8_000_000, "900000"),
     integer_option("partitions", 1, 10_000, "6"),
@@ -108,6 +109,8 @@ class Settings:
             worker process: their payloads, and about 2 kB each.
         queue_weights: Share of a queue among those of one priority, by name; 1 for
             queues not named.
+        pace: Whether LOW jobs with deadlines are paced toward them: ``off``, ``on``, or
+            ``dark``: the pace is computed, and nothing waits for it.
         processes: Worker processes.
         max_payload_bytes: Largest payload accepted.
         partitions: Partitions of a topic that is made.
@@ -164,6 +167,7 @@ class Settings:
     concurrency: int = 100
     waiting_bytes: int = 64 << 20
     queue_weights: Mapping[str, int] = field(default_factory=dict)
+    pace: str = "off"
     processes: int = 1
     max_payload_bytes: int = 900_000
     partitions: int = 6

@@ -299,6 +299,13 @@ class WorkerMetrics(Metrics):
             "Processes in which a lane starts nothing by its hours, or in a quiet time "
             "only.",
         )
+        self.pace_slots = self._gauge(
+            "shifter_pace_slots",
+            ("part",),
+            "Slots that paced jobs may use (allowed), and what decided it: what their "
+            "deadlines need (needed), what spreads them (spread), and what more urgent "
+            "work uses usually (usual) and now (urgent).",
+        )
         self.waiting_bytes = self._gauge(
             "shifter_waiting_bytes",
             (),

@@ -168,6 +168,7 @@ def open_worker(
         waiting_bytes=settings.waiting_bytes,
         # Workers that share a file fetch what they have slots for.
         reports=None if log_adapter(settings).is_embedded else presence.workers,
+        pace=settings.pace,
         choice=LaneChoicePolicy(
             lane_weights={
                 topic: weights[lane.queue]

@@ -3,12 +3,6 @@
 A lane has two queues: items that start as soon as a slot is free, and opportunistic
 items that wait for a quiet time. No item leaves the queues of a closed lane.
 
-The order of a queue is: earliest deadline first, else first come first served. A job
-without a deadline is ordered as if it had one ten minutes after it was queued. So jobs
-without a deadline keep their order, only a job that is due earlier overtakes them, and
-none that is queued more than ten minutes later: they cannot starve. An item that was
-taken and comes back gets the place that it had.
-
 An ordering key is *busy* from the moment its first item is queued until that item has
 ended. Later items of the key are parked behind it, so that a retry in place delays its
 key and no other item. Parked items do not count as records of the lane, but their
@@ -17,11 +11,10 @@ bytes count (`shifter.work.waiting_limits`).
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from shifter.model.lane import Lane, Priority
 from shifter.policy.schedule.lane_choice import (
@@ -30,123 +23,10 @@ from shifter.policy.schedule.lane_choice import (
     charge,
     choose,
 )
+from shifter.work.deadline_queue import DeadlineQueue
 from shifter.work.item import NOT_IN_LINE, Item
 from shifter.work.slot_time import SlotTime
 from shifter.work.waiting_limits import WaitingLimits
-
-FREE_MS: Final = 600_000
-"""How much later than its coming a job without a deadline is due, for its place."""
-
-
-class DeadlineQueue:
-    """Items that may start, in order. Owned by one event loop.
-
-    An item without a deadline costs O(1), one with a deadline O(log n).
-
-    Args:
-        serials: Numbers that make places unique; queues between which items move
-            share them.
-    """
-
-    def __init__(self, serials: Iterator[int] | None = None) -> None:
-        self._free: deque[Item] = deque()
-        self._dated: list[tuple[tuple[int, int], Item]] = []
-        self._serials = itertools.count() if serials is None else serials
-        self._last_free_ms = 0
-
-    def __len__(self) -> int:
-        return len(self._free) + len(self._dated)
-
-    def put(self, item: Item) -> None:
-        """Queue an item; in its old place if it had one."""
-        deadline_ms = item.envelope.deadline_ms
-        if item.place is not None:
-            self._return(item, item.place, is_free=deadline_ms is None)
-            return
-        serial = next(self._serials)
-        if deadline_ms is None:
-            # Never before who came earlier, also when a wall clock goes back.
-            due_ms = max(item.read_ms + FREE_MS, self._last_free_ms)
-            self._last_free_ms = due_ms
-            item.place = (due_ms, serial)
-            self._free.append(item)
-        else:
-            item.place = (deadline_ms, serial)
-            heapq.heappush(self._dated, (item.place, item))
-
-    def _return(self, item: Item, place: tuple[int, int], *, is_free: bool) -> None:
-        free = self._free
-        if not is_free:
-            heapq.heappush(self._dated, (place, item))
-        elif not free or place < (free[0].place or place):
-            free.appendleft(item)
-        else:
-            # Rare: several came back, the later ones first.
-            after = [*free, item]
-            after.sort(key=lambda one: one.place or place)
-            self._free = deque(after)
-
-    def take(self, count: int) -> list[Item]:
-        """Remove and return the first items, at most ``count``."""
-        free, dated = self._free, self._dated
-        if not dated:
-            return [free.popleft() for _ in range(min(count, len(free)))]
-        taken: list[Item] = []
-        while len(taken) < count and (free or dated):
-            if dated and (not free or dated[0][0] < (free[0].place or dated[0][0])):
-                taken.append(heapq.heappop(dated)[1])
-            else:
-                taken.append(free.popleft())
-        return taken
-
-    def take_last(self, count: int, may_leave: Callable[[Item], bool]) -> list[Item]:
-        """Remove and return the last items that may leave, at most ``count``.
-
-        Items without a deadline leave first.
-        """
-        taken, stay = list[Item](), deque[Item]()
-        free = self._free
-        while free and len(taken) < count:
-            item = free.pop()
-            (taken.append if may_leave(item) else stay.appendleft)(item)
-        free.extend(stay)
-        if len(taken) < count and self._dated:
-            kept = []
-            for place, item in sorted(
-                self._dated, key=lambda one: one[0], reverse=True
-            ):
-                if len(taken) < count and may_leave(item):
-                    taken.append(item)
-                else:
-                    kept.append((place, item))
-            # A list in order is a heap.
-            self._dated = kept[::-1]
-        return taken
-
-    def take_due(self, count: int, before_ms: int) -> list[Item]:
-        """Remove and return items whose deadline comes before an instant."""
-        dated, taken = self._dated, list[Item]()
-        while dated and len(taken) < count and dated[0][0][0] < before_ms:
-            taken.append(heapq.heappop(dated)[1])
-        return taken
-
-    @property
-    def next_deadline_ms(self) -> int | None:
-        """The earliest deadline of the items; ``None`` where none has one."""
-        return self._dated[0][0][0] if self._dated else None
-
-    @property
-    def ready_at(self) -> float:
-        """Monotonic seconds since when the older head waits; inf if empty."""
-        heads = [self._free[0].ready_at] if self._free else []
-        if self._dated:
-            heads.append(self._dated[0][1].ready_at)
-        return min(heads, default=float("inf"))
-
-    def clear(self) -> None:
-        """Forget all items."""
-        self._free.clear()
-        self._dated.clear()
 
 
 class LaneBacklog(NamedTuple):
@@ -193,6 +73,8 @@ class Buffer:
         self._slot_time = SlotTime(lanes)
         self._waited = frozenset[str]()
         self._parked: dict[tuple[str, str], deque[Item]] = {}
+        # How many items may start of lanes that are paced.
+        self._allowed: dict[str, int] = {}
         self.closed: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -204,7 +86,45 @@ class Buffer:
         ready = sum(self._count.values())
         for topic in self.closed:
             ready -= len(self._lines[topic])
+        if self._allowed:
+            ready -= sum(
+                len(self._lines[topic]) - self._startable(topic)
+                for topic in self._allowed.keys() - self.closed
+            )
         return ready
+
+    def _startable(self, topic: str) -> int:
+        """Items of one lane that may start; fewer where the lane is paced."""
+        line = self._lines[topic]
+        allowed = self._allowed.get(topic)
+        waiting = len(line)
+        return (
+            waiting if allowed is None or not line.is_dated else min(waiting, allowed)
+        )
+
+    def allow(self, total: int | None, topics: Iterable[str] = ()) -> None:
+        """Let no more items with a deadline start of some lanes, until the next call.
+
+        The lane with the earliest deadline comes first.
+
+        Args:
+            total: How many of all these lanes together, >= 0; ``None`` for any number.
+            topics: The lanes.
+        """
+        self._allowed = {}
+        if total is None:
+            return
+        lines = self._lines
+        never = float("inf")
+        for topic in sorted(topics, key=lambda t: lines[t].next_deadline_ms or never):
+            share = 0 if topic in self.closed else min(total, len(lines[topic]))
+            self._allowed[topic] = share
+            total -= share if lines[topic].is_dated else 0
+
+    def deadlines_ms(self, topics: Iterable[str]) -> list[int]:
+        """Deadlines of what waits in lanes of which every item has one, in no order."""
+        lines = [self._lines[t] for t in topics if t not in self.closed]
+        return [at for line in lines if line.is_dated for at in line.deadlines_ms()]
 
     @property
     def quiet(self) -> int:
@@ -249,8 +169,17 @@ class Buffer:
         self._waited = frozenset(backlog)
         self._chosen, picks = choose(self._choice, self._chosen, backlog, slots, costs)
         taken = self.take(picks)
+        if self._allowed:
+            self._count_off(taken)
         slot_time.took(taken, now)
         return taken
+
+    def _count_off(self, taken: Sequence[Item]) -> None:
+        """Lower what may start until the next call of `allow`."""
+        for item in taken:
+            topic = item.delivery.topic
+            if (left := self._allowed.get(topic)) is not None:
+                self._allowed[topic] = max(0, left - 1)
 
     def left(self, item: Item, *, now: float) -> None:
         """Note that an item of `choose` has freed its slot; other items are ignored."""
@@ -329,7 +258,13 @@ class Buffer:
 
     def backlog(self, *, now: float) -> dict[str, LaneBacklog]:
         """The queues that are open and not empty, by topic."""
-        return self._backlog(self._lines, now)
+        found = self._backlog(self._lines, now)
+        for topic in self._allowed.keys() & found.keys():
+            if startable := self._startable(topic):
+                found[topic] = found[topic]._replace(waiting=startable)
+            else:
+                del found[topic]
+        return found
 
     def quiet_backlog(self, *, now: float) -> dict[str, LaneBacklog]:
         """The queues of opportunistic items that are open and not empty, by topic."""

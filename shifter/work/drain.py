@@ -49,6 +49,7 @@ from shifter.work.job_spans import JobSpans
 from shifter.work.lane_gate import LaneGate
 from shifter.work.load_sharing import LoadSharing
 from shifter.work.next_step import Moment, NextStep, NextSteps
+from shifter.work.pacer import make_pacer
 from shifter.work.starter import Starter
 from shifter.work.state import DrainState
 from shifter.work.waiting_limits import WaitingLimits
@@ -104,6 +105,8 @@ class Drain:
         choice: How slots are shared; ``None``: by the default weights.
         reports: Reads the reports of all workers, so that jobs can be moved to those
             that have free slots; ``None`` where a job is not bound to a worker.
+        pace: Whether LOW jobs with deadlines are paced: ``off``, ``dark`` or ``on``.
+        urgent: Slots that more urgent work uses elsewhere, of what the jobs use too.
         seed: Seeds the draws of backoff; ``None`` from the system.
         failure: Why this process cannot write to the log, if it cannot.
         state: What the stages share.
@@ -127,6 +130,8 @@ class Drain:
     waiting_bytes: int = 64 << 20
     choice: LaneChoicePolicy | None = None
     reports: Callable[[], Awaitable[Sequence[WorkerReport]]] | None = None
+    pace: str = "off"
+    urgent: Callable[[], float] | None = None
     seed: int | None = None
     failure: StoreError | None = None
 
@@ -173,6 +178,14 @@ class Drain:
             reports=self.reports,
             free=lambda: self._executor.free,
             seed=self.seed,
+        )
+        self.pacer = make_pacer(
+            state,
+            self.lanes,
+            pace=self.pace,
+            urgent=self.urgent,
+            opened=self._wake.set,
+            running=lambda: Counter(self.running) + self._starter.asked,
         )
 
     def _shared_state(self) -> DrainState:
@@ -228,6 +241,7 @@ class Drain:
                     executor.sweep(),
                     executor.failed(),
                     state.claiming.keep(executor.running),
+                    *(() if self.pacer is None else (self.pacer.run(),)),
                 )
             ]
             fetching = [
@@ -315,6 +329,8 @@ class Drain:
         self.observer.ran(attempt, now)
         self.state.dependency_gate.ended(attempt)
         self._starter.left(item, now)
+        if self.pacer is not None:
+            self.pacer.ended(item, now - attempt.started_at)
         step: NextStep | None = None
         if outcome is SUCCEEDED and not item.is_degraded:
             # The usual end, which takes no step of its own.

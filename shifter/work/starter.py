@@ -9,6 +9,7 @@ buffer.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -48,6 +49,10 @@ class Starter:
         completer: Ends what is not run.
         stopping: Set once nothing may start any more.
         made_room: Called when items have left their line.
+
+    Attributes:
+        asking: Batches that ask for their claims.
+        asked: Items of those batches, by topic.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Starter:
         self._stopping, self._made_room = stopping, made_room
         self._concurrency = executor.free
         self.asking = 0
+        self.asked = Counter[str]()
 
     @property
     def may_start(self) -> bool:
@@ -95,12 +101,14 @@ class Starter:
         if chosen:
             self._executor.take(len(chosen))
             self.asking += 1
+            self.asked.update([item.delivery.topic for item in chosen])
         return chosen
 
     async def start(self, items: list[Item]) -> None:
         """Claim chosen items, and run or end each of them."""
         claimed = await self._state.claiming.ask(items)
         self.asking -= 1
+        self.asked.subtract([item.delivery.topic for item in items])
         now_ms, ready = self._state.clock.epoch_ms(), list[tuple[Item, RegisteredJob]]()
         for item in claimed.run:
             step = self._without_run(item, now_ms)

@@ -66,6 +66,9 @@ def read_worker(drain: Drain, *, lag_s: float) -> None:
     for topic, lane in drain.lanes.items():
         gauge = metrics.lane_closed.of(lane.queue, lane.priority.value)
         gauge.set(int(topic in closed))
+    if drain.pacer is not None:
+        for part, slots in drain.pacer.parts().items():
+            metrics.pace_slots.of(part).set(slots)
     show_fleet(metrics, read_fleet(drain.replica))
 
 

@@ -87,6 +87,7 @@ class World:
             grace_ms=more.get("grace_ms", 900_000),
             hours=more.get("hours"),
             reports=more.get("reports"),
+            pace=more.get("pace", "off"),
             observer=observer,
             replica=FleetReplica(
                 self.app.dependencies.values(),

@@ -175,6 +175,22 @@ async def test_replays_are_counted_once_each(world):
     assert found["shifter_attempts_total"][LANE] == 6
 
 
+async def test_a_reading_of_a_worker_shows_its_pace(world):
+    @world.app.job(priority=Priority.LOW, deadline="1h")
+    async def tidy() -> None: ...
+
+    await world.open()
+    ids = [await submit(tidy) for _ in range(3)]
+    async with world.working(pace="on") as drain, beats(drain) as metrics:
+        for job_id in ids:
+            await world.ended(job_id, JobState.DONE)
+        await until(lambda: metrics().get("shifter_pace_slots"))
+        found = metrics()["shifter_pace_slots"]
+
+    parts = ("allowed", "needed", "spread", "usual", "urgent")
+    assert found == {(part,): 0 for part in parts}
+
+
 async def test_slots_are_busy_for_as_long_as_attempts_run(world):
     gate = asyncio.Event()
 

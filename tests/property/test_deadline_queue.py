@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shifter.model.lane import Lane, Priority
-from shifter.work.buffer import FREE_MS, Buffer, DeadlineQueue
+from shifter.work.buffer import Buffer
+from shifter.work.deadline_queue import FREE_MS, DeadlineQueue
 from shifter.work.item import NOT_IN_LINE
 from shifter.work.waiting_limits import WaitingLimits
 

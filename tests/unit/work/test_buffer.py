@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shifter.work.buffer import FREE_MS, DeadlineQueue
+from shifter.work.deadline_queue import FREE_MS, DeadlineQueue
 from tests.unit.work.items import Stages
 
 

@@ -13,7 +13,7 @@ from shifter.ports import Delivery
 from shifter.wire.envelope import EnvelopeV1
 from shifter.wire.headers import build_headers
 from shifter.work import waiting_limits
-from shifter.work.buffer import DeadlineQueue
+from shifter.work.deadline_queue import DeadlineQueue
 from shifter.work.item import Item, ItemReader
 from tests.integration.drain_world import World
 
