@@ -18,6 +18,7 @@ LABELS: Final = {
     "append `appended`, `spooled`, `refused` or `unknown`; of a call `success`, "
     "`failure`, `throttled` or `ignored`; of a commit `success` or `failure`; of an "
     "event `written` or `lost`",
+    "part": "of a pace `allowed`, `needed`, `spread`, `usual` or `urgent`",
     "priority": "`CRITICAL`, `HIGH`, `NORMAL` or `LOW`",
     "quality": "`FULL`, `REDUCED` or `MINIMAL`",
     "queue": "the name of a queue",
