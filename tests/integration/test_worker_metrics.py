@@ -13,7 +13,7 @@ from shifter import Priority, Retry, Throttled, Window
 from shifter.fleet.readings import read_fleet, show_fleet
 from shifter.fleet.replica import FleetReplica
 from shifter.model.claim import JobState
-from shifter.model.fleet import FleetView
+from shifter.model.fleet import FleetLoad, FleetView
 from shifter.ports import Record
 from shifter.protection import LimitPolicy
 from shifter.runtime.heartbeat_socket import heartbeat_sockets
@@ -270,7 +270,9 @@ async def test_calls_budget_limit_and_quality_are_those_of_a_service(world):
 def test_skew_of_a_clock_is_its_distance_from_the_stores():
     clock, metrics = FakeClock(), WorkerMetrics()
     replica = FleetReplica([], clock, process="w1", seed=1)
-    view = FleetView(clock.epoch_ms() - 3_000, 0, None, [], {}, [], [], [])
+    view = FleetView(
+        clock.epoch_ms() - 3_000, 0, None, [], {}, FleetLoad(1, 0.0, 0.0), [], []
+    )
     replica.learn(replica.report(), view)
 
     show_fleet(metrics, read_fleet(replica))

@@ -35,6 +35,7 @@ from shifter.model.claim import Busy, ClaimRequest, Granted
 from shifter.model.fleet import (
     MAX_COUNT,
     MAX_PROCESSES,
+    FleetLoad,
     FleetReport,
     FleetView,
     Proposal,
@@ -56,6 +57,7 @@ pytestmark = pytest.mark.timeout(240)
 
 TARGET = "tests.regress.store_jobs:app"
 FAR_MS = 59_000
+NOBODY = FleetLoad(0, 0.0, 0.0)
 
 TEXTS = [
     *(
@@ -374,7 +376,7 @@ class Nonsense:
     """A fleet store whose answers fit no question."""
 
     async def sync(self, report: FleetReport) -> FleetView:
-        return FleetView(0, 0, {"load": 7}, [], {}, [], [], [])  # type: ignore[dict-item]
+        return FleetView(0, 0, {"load": 7}, [], {}, NOBODY, [], [])  # type: ignore[dict-item]
 
     async def listen(self, changed):
         return
@@ -405,7 +407,7 @@ async def test_an_operators_rows_raise_nothing_but_a_store_error():
     class Odd(Nonsense):
         async def sync(self, report):
             cells = {"hand/quality": setting_text}
-            return FleetView(0, 0, cells, [], {}, [], [], [])
+            return FleetView(0, 0, cells, [], {}, NOBODY, [], [])
 
     with pytest.raises(StoreRefusedError, match="cannot be read"):
         await look(Odd(), "operator")
