@@ -13,16 +13,20 @@ import sys
 
 from shifter import Shifter
 from shifter.errors import RejectedError
-from shifter.protection import BalancePolicy, EvidencePolicy
+from shifter.protection import BalancePolicy, EjectionPolicy, EvidencePolicy
 
 HOSTS = [f"h{number}" for number in range(6)]
+# A call takes microseconds, so that a pause of this machine makes an endpoint slow.
+BALANCE = BalancePolicy(
+    choice="round_robin", ejection=EjectionPolicy(slow_factor=1_000_000)
+)
 PATIENT = EvidencePolicy(consecutive_failures=10**6, min_calls=10**6)
 
 app = Shifter("shop")
 render = app.dependency(
     "render",
     endpoints=[f"{host}:1" for host in HOSTS],
-    balance=BalancePolicy(choice="round_robin"),
+    balance=BALANCE,
     evidence=PATIENT,
 )
 
