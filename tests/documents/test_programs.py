@@ -24,7 +24,7 @@ from tests.documents.blocks import (
 QUOTED = {"CONTRIBUTING.md": "shifter/policy/delivery/backoff.py"}
 WITH_PROGRAMS = [page for page in pages_with_python() if page not in QUOTED]
 # Drawings and synopses stand behind no language; js needs a client of its own.
-LANGUAGES = {"python", "console", "sh", "js", ""}
+LANGUAGES = {"python", "console", "sh", "js", "json", ""}
 PYTEST = """
 [pytest]
 asyncio_mode = auto
