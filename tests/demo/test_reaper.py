@@ -15,14 +15,16 @@ import pytest
 
 from shifter.demo import reaper
 
+# It waits for the signal itself: a handler's turn may not come before a sleep ends.
 STUBBORN = """
-import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
+import os, signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 if os.fork() == 0:
     time.sleep(600)
 print("up", flush=True)
-while True:
-    time.sleep(600)
+signal.sigwait({signal.SIGTERM})
+print("asked", flush=True)
+time.sleep(600)
 """
 OBEDIENT = """
 import time
