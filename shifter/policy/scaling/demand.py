@@ -143,6 +143,7 @@ def demand_of(
     lead_s: float,
     cost_s: float | None,
     has_room: bool,
+    is_limited: bool = True,
 ) -> LaneDemand:
     """What a lane asks for.
 
@@ -152,52 +153,77 @@ def demand_of(
         lead_s: Seconds that a new worker takes to its first job.
         cost_s: What a job of the lane costs.
         has_room: Whether the workers have room to spare.
+        is_limited: Whether what limits the lane counts.
 
     Pure.
     """
     target_s = policy.target_ms / 1_000
-    asked = LaneDemand(
+    if load.opens_s > 0:
+        return _closed(load, target_s, cost_s, lead_s)
+    if load.starts_before_s is not None and not _is_imminent(load, lead_s):
+        return _nothing_more(load, target_s, cost_s, in_use=0.0)
+    limit = load.bottleneck if is_limited else None
+    if limit is not None and (limit.is_whole or has_room):
+        # What the lane uses now is kept, and nothing is added for what waits.
+        return _nothing_more(load, target_s, cost_s, in_use=load.busy, limit=limit)
+    horizon_s = _horizon_s(load, target_s, lead_s)
+    is_hurried = horizon_s < target_s
+    return LaneDemand(
         lane=load.lane,
         records=max(0, load.due - load.running),
         cost_s=cost_s,
-        horizon_s=target_s,
-        keep_up=0.0,
+        horizon_s=horizon_s,
+        keep_up=_keep_up(policy, load, cost_s),
         in_use=load.busy,
-        kind=ScalingReason.DUE_BACKLOG,
+        kind=ScalingReason.DEADLINE if is_hurried else ScalingReason.DUE_BACKLOG,
         keeps_one=load.due > 0,
         partitions=load.partitions,
     )
-    if load.opens_s > 0:
-        return _closed(asked, load, lead_s)
-    if load.starts_before_s is not None and not _is_imminent(load, lead_s):
-        return asked._replace(records=0, in_use=0.0, kind=ScalingReason.IDLE)
-    limit = load.bottleneck
-    if limit is not None and (limit.is_whole or has_room):
-        # What the lane uses now is kept, and nothing is added for what waits.
-        return asked._replace(records=0, kind=ScalingReason.IDLE, limited_by=limit)
-    horizon_s = _horizon_s(load, target_s, lead_s)
-    return asked._replace(
-        horizon_s=horizon_s,
-        keep_up=_keep_up(policy, load, cost_s),
-        kind=ScalingReason.DEADLINE if horizon_s < target_s else asked.kind,
+
+
+def _nothing_more(
+    load: LaneLoad,
+    target_s: float,
+    cost_s: float | None,
+    *,
+    in_use: float,
+    limit: Bottleneck | None = None,
+) -> LaneDemand:
+    """The demand of a lane whose waiting work asks for no worker now."""
+    return LaneDemand(
+        lane=load.lane,
+        records=0,
+        cost_s=cost_s,
+        horizon_s=target_s,
+        keep_up=0.0,
+        in_use=in_use,
+        kind=ScalingReason.IDLE,
+        keeps_one=load.due > 0,
+        partitions=load.partitions,
+        limited_by=limit,
     )
 
 
-def _closed(asked: LaneDemand, load: LaneLoad, lead_s: float) -> LaneDemand:
+def _closed(
+    load: LaneLoad, target_s: float, cost_s: float | None, lead_s: float
+) -> LaneDemand:
     """The demand of a lane whose window is closed.
 
     Jobs that were submitted meanwhile are delayed until it opens, so all delayed ones
     count when it is about to.
     """
-    if load.opens_s > lead_s:
-        return asked._replace(
-            records=0, in_use=0.0, kind=ScalingReason.IDLE, keeps_one=False
-        )
-    records = load.due + load.delayed
-    return asked._replace(
+    opens_soon = load.opens_s <= lead_s
+    records = load.due + load.delayed if opens_soon else 0
+    return LaneDemand(
+        lane=load.lane,
         records=records,
+        cost_s=cost_s,
+        horizon_s=target_s,
+        keep_up=0.0,
+        in_use=load.busy if opens_soon else 0.0,
         kind=ScalingReason.WINDOW_OPENS if records else ScalingReason.IDLE,
         keeps_one=records > 0,
+        partitions=load.partitions,
     )
 
 

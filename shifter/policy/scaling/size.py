@@ -134,9 +134,16 @@ def _demands(
     busy = sum(lane.busy for lane in group.lanes)
     has_room = group.workers == 0 or busy < policy.utilisation * group.workers
 
-    def asked(lane: LaneLoad, cost_s: float | None) -> LaneDemand:
+    def asked(
+        lane: LaneLoad, cost_s: float | None, *, is_limited: bool = True
+    ) -> LaneDemand:
         return demand_of(
-            policy, lane, lead_s=group.lead_s, cost_s=cost_s, has_room=has_room
+            policy,
+            lane,
+            lead_s=group.lead_s,
+            cost_s=cost_s,
+            has_room=has_room,
+            is_limited=is_limited,
         )
 
     costs = _costs(group.lanes)
@@ -146,8 +153,7 @@ def _demands(
         return demands, None
     unlimited = list(demands)
     for place in limited:
-        free = group.lanes[place]._replace(bottleneck=None)
-        unlimited[place] = asked(free, costs[place])
+        unlimited[place] = asked(group.lanes[place], costs[place], is_limited=False)
     return demands, unlimited
 
 
