@@ -35,8 +35,8 @@ from shifter.policy.scaling.arrivals import (
     learn_hour,
     observe_arrivals,
 )
-from shifter.policy.scaling.demand import GroupLoad, LaneLoad
 from shifter.policy.scaling.hold import HoldState, starting_with
+from shifter.policy.scaling.load import GroupLoad, LaneLoad
 from shifter.policy.scaling.size import GroupSize, size_group
 from shifter.ports import Clock, WorkerReport
 

@@ -20,7 +20,7 @@ from shifter.model.lane import Lane, Priority
 from shifter.model.time import EpochMs
 from shifter.ops.status import LaneRow, Overview
 from shifter.policy.protection.dependency import Dependency, Protection
-from shifter.policy.scaling.demand import Bottleneck, LaneLoad
+from shifter.policy.scaling.load import Bottleneck, LaneLoad
 from shifter.policy.schedule.hours import HoursOverride
 from shifter.policy.schedule.opportunity import OpportunityPolicy, must_start_before
 

@@ -6,8 +6,8 @@ import math
 
 from hypothesis import given, settings, strategies as st
 
-from shifter.policy.scaling.demand import Bottleneck, GroupLoad, LaneLoad
 from shifter.policy.scaling.hold import starting_with
+from shifter.policy.scaling.load import Bottleneck, GroupLoad, LaneLoad
 from shifter.policy.scaling.settings import ScalingPolicy, ScalingReason as Why
 from shifter.policy.scaling.size import size_group
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shifter.policy.scaling.demand import GroupLoad, LaneDemand
+from shifter.policy.scaling.demand import LaneDemand
+from shifter.policy.scaling.load import GroupLoad
 from shifter.policy.scaling.settings import ScalingPolicy
 
 

@@ -16,14 +16,13 @@ from typing import Final, NamedTuple
 
 from shifter.policy.scaling.backlog import assumed_workers, backlog_s, unknown
 from shifter.policy.scaling.demand import (
-    GroupLoad,
     LaneDemand,
-    LaneLoad,
     demand_of,
     measured_cost_s,
     useful_workers,
 )
 from shifter.policy.scaling.hold import HoldState, hold
+from shifter.policy.scaling.load import GroupLoad, LaneLoad
 from shifter.policy.scaling.settings import ScalingPolicy, ScalingReason
 
 _SLACK: Final = 0.05

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shifter.policy.scaling.demand import Bottleneck, GroupLoad, LaneLoad
 from shifter.policy.scaling.hold import HoldState, starting_with
+from shifter.policy.scaling.load import Bottleneck, GroupLoad, LaneLoad
 from shifter.policy.scaling.settings import ScalingPolicy, ScalingReason as Why
 from shifter.policy.scaling.size import size_group
 
