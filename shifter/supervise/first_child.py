@@ -53,7 +53,7 @@ class FirstChild:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the process, if nobody took it."""
+        """End the process if `take` was not called."""
         self._gate.close()
         if self._process is not None:
             self._process.kill()
@@ -74,7 +74,7 @@ class FirstChild:
         process, self._process = self._process, None
         if process is None:
             return None
-        # A process that has ended meanwhile is found by whoever waits for it.
+        # Whether it has ended meanwhile, the supervisor sees when it waits for it.
         with contextlib.suppress(OSError):
             self._gate.send(target)
         return process, self._channel

@@ -185,7 +185,7 @@ class Drain:
             pace=self.pace,
             urgent=self.urgent,
             opened=self._wake.set,
-            running=lambda: Counter(self.running) + self._starter.asked,
+            running=lambda: self._starter.begun,
         )
 
     def _shared_state(self) -> DrainState:
@@ -304,7 +304,7 @@ class Drain:
         waits = state.delayed.next_at, state.lane_gate.next_at
         instants += [at for at in waits if at is not None]
         may_start = state.lane_gate.has_work(self._executor.free)
-        goes_on = may_start or self._starter.asking > 0 or self._completer.pending > 0
+        goes_on = may_start or bool(self._starter.asking) or self._completer.pending > 0
         return DrainProgress(goes_on, attempts, min(instants, default=None))
 
     async def _start_when_woken(self, group: asyncio.TaskGroup) -> None:

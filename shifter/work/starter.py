@@ -9,8 +9,9 @@ buffer.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from shifter.fleet.protection import Rejected
@@ -52,7 +53,6 @@ class Starter:
 
     Attributes:
         asking: Batches that ask for their claims.
-        asked: Items of those batches, by topic.
     """
 
     def __init__(
@@ -67,8 +67,7 @@ class Starter:
         self._state, self._executor, self._completer = state, executor, completer
         self._stopping, self._made_room = stopping, made_room
         self._concurrency = executor.free
-        self.asking = 0
-        self.asked = Counter[str]()
+        self.asking: list[list[Item]] = []
 
     @property
     def may_start(self) -> bool:
@@ -79,7 +78,7 @@ class Starter:
             and not self._stopping.is_set()
             # While one batch asks, the next one collects half of the slots.
             and (not self.asking or free * _ASKING_MOST >= self._concurrency)
-            and self.asking < _ASKING_MOST
+            and len(self.asking) < _ASKING_MOST
             # Ends that pile up mean that the claim store is slow: more would not help.
             and self._completer.pending < 4 * self._concurrency + _BATCH_MOST
             and self._state.lane_gate.has_work(free)
@@ -100,15 +99,20 @@ class Starter:
         chosen = [item for item in owned if self._passes(item)]
         if chosen:
             self._executor.take(len(chosen))
-            self.asking += 1
-            self.asked.update([item.delivery.topic for item in chosen])
+            self.asking.append(chosen)
         return chosen
+
+    @property
+    def begun(self) -> Mapping[str, int]:
+        """Attempts that run, and items that ask for their claims, by topic."""
+        items = [one.item for one in self._executor.running]
+        items += itertools.chain.from_iterable(self.asking)
+        return Counter(item.delivery.topic for item in items)
 
     async def start(self, items: list[Item]) -> None:
         """Claim chosen items, and run or end each of them."""
         claimed = await self._state.claiming.ask(items)
-        self.asking -= 1
-        self.asked.subtract([item.delivery.topic for item in items])
+        self.asking.remove(items)
         now_ms, ready = self._state.clock.epoch_ms(), list[tuple[Item, RegisteredJob]]()
         for item in claimed.run:
             step = self._without_run(item, now_ms)
